@@ -1,0 +1,46 @@
+# make demo   sets up, fine-tunes the embedded default offline, shows the figures
+# make test   sets up, runs the tests, and the model contracts once more on JAX
+# make lint   checks style and format
+# make slow   runs the long tests too
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test slow lint format clean
+
+demo: $(VENV)/.core
+	$(BIN)/zoo finetune
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest -q
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q tests/test_models.py tests/test_layers.py
+
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -q --slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# A stamp is newer than setup.cfg only if everything that it asks for was installed.
+$(VENV)/.core: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[all,jax,test]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "keras-zoo needs Python 3.11 to 3.13; try: make PYTHON=python3.12 demo"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

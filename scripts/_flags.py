@@ -1,0 +1,83 @@
+"""Turns the fields of a task into command-line flags, and flags back into a task."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import tasks
+from tasks.engine import resume
+from zoo.errors import UsageError
+
+RUNS = Path("runs")  # where runs go whose folder nobody named
+WORDS = {int: "N", float: "X", str: "WORD"}
+
+
+def add(parser, task, *, hidden=()):
+    """Adds one flag per field of a task class, and those that every run has.
+
+    A flag that is not given leaves no attribute, so that a recipe's value can show through.
+    """
+    for field in dataclasses.fields(task):
+        if field.name in hidden:
+            continue
+        kind = type(field.default)
+        default = f" (default: {field.default})" if field.default != "" else ""
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            default=argparse.SUPPRESS,
+            metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
+            help=(field.metadata["help"] + default).replace("%", "%%"),
+        )
+    add_run(parser)
+
+
+def add_run(parser):
+    """Adds the flags that every run has."""
+    parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to repeat; flags change it")
+    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def to_task(name, args, given=()):
+    """Returns the task that a recipe, if one is named, and the flags on top of it describe.
+
+    Args:
+        name: of the task, or `None` for the recipe's.
+        args: parsed flags.
+        given: further values by field name, from positions.
+    """
+    recipe = resume.read_recipe(args.recipe) if args.recipe else {"task": name}
+    if name is None:
+        name = recipe["task"]
+    if recipe["task"] != name:
+        raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
+    names = {field.name for field in dataclasses.fields(tasks.get(name))}
+    flags = {key: value for key, value in vars(args).items() if key in names}
+    return resume.to_task({**recipe, **flags, **dict(given)})
+
+
+def folder(args, task):
+    """Returns the run's folder: `--out`, or one named after the recipe."""
+    if args.out:
+        return Path(args.out)
+    flags = dataclasses.asdict(task)
+    digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:8]
+    words = [str(flags[key]) for key in ("model", "dataset") if key in flags] or [task.name]
+    name = re.sub(r"[^\w.-]+", "-", "-".join(words)).strip("-.")
+    return RUNS / f"{name}-{digest}"
+
+
+def show(record, out, as_json):
+    """Prints what came out of a run."""
+    if as_json:
+        print(json.dumps({**record, "out": str(out)}))
+        return
+    for name, value in record["figures"].items():
+        print(f"{name:<18} {value:.4f}")
+    print(f"report             {out / 'report.html'}")

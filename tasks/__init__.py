@@ -1,0 +1,8 @@
+"""Things to teach a model. One file per task; what tasks share is in `tasks.engine`."""
+
+from tasks.engine.task import Between, Task, flag, register, tasks
+
+__all__ = ["Between", "Task", "flag", "get", "names", "register"]
+
+get = tasks.get
+names = tasks.names

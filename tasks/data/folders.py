@@ -1,0 +1,220 @@
+"""Images and labels from a folder of class folders or from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.data import readers
+from zoo.errors import UsageError
+
+SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
+HIDDEN = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # besides all that starts with a dot
+COLUMNS = ("path", "label")  # that a CSV must have; "split" it may have
+THREADS = 16  # that look into files: most of the time each waits for the disk
+NAMED = 5  # the most names in a message
+
+
+class Listing(NamedTuple):
+    """What was found: `splits` maps a name to `(paths, class names)`, of equal length."""
+
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[list[str], list[str]]]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def folder(root):
+    """Lists `root/CLASS/**/image`, or `root/SPLIT/CLASS/**/image` with `SPLIT_FOLDERS`.
+
+    Folders inside a class folder belong to that class. Hidden files are passed over in silence;
+    a file that is no image by its suffix or first bytes is skipped and named. Within a split
+    images stand in an order that a hash of their names decides, so that a slice has all classes.
+
+    Raises:
+        UsageError: the folder is laid out otherwise, has one class, or a class without images.
+    """
+    splits, skipped = _split_folders(root)
+    names = {split: [path.name for path in _folders(top)] for split, top in splits.items()}
+    _check_same_classes(root, names)
+    classes = ordered(next(iter(names.values())))
+    found = {}
+    for split, top in splits.items():
+        paths = {name: sorted(_files(top / name)) for name in classes}
+        reasons = dict(_foreign(list(chain(*paths.values()))))
+        skipped += [(str(path), reason) for path, reason in reasons.items()]
+        rows = [(path, name) for name in classes for path in paths[name] if path not in reasons]
+        _check_classes(top, classes, [name for _, name in rows], skipped)
+        rows.sort(key=lambda row: _name_hash(row[0].relative_to(top)))
+        found[split] = ([str(path) for path, _ in rows], [name for _, name in rows])
+    return Listing(classes, found, tuple(skipped))
+
+
+def table(path):
+    """Lists a CSV file with the columns `path` (from the file's own folder), `label` and, if it
+    likes, `split`. Rows keep their order; those whose file is missing or foreign are skipped.
+
+    Raises:
+        UsageError: the file is no CSV, lacks a column, leaves a cell of one empty, has a single
+            class, or a class without images.
+    """
+    rows = _rows(path)
+    paths = [path.parent / row["path"] for row in rows]
+    reasons = dict(_foreign(paths))
+    skipped = [(str(file), reason) for file, reason in reasons.items()]
+    if len(reasons) == len(set(paths)):
+        file, reason = skipped[0]
+        raise UsageError(
+            f"none of the {len(rows)} rows of {path} names an image; the first, {file}: {reason} "
+            f"(paths start from the folder of the CSV, {path.parent})"
+        )
+    classes = ordered({row["label"] for row in rows})
+    kept = [(file, row) for file, row in zip(paths, rows, strict=True) if file not in reasons]
+    _check_classes(path, classes, [row["label"] for _, row in kept], skipped)
+    splits = {}
+    for file, row in kept:
+        files, labels = splits.setdefault(row.get("split", "all"), ([], []))
+        files.append(str(file))
+        labels.append(row["label"])
+    return Listing(classes, splits, tuple(skipped))
+
+
+def ordered(names):
+    """Returns class names in order: as numbers if all are integers, else as text."""
+    numeric = all(re.fullmatch(r"-?[0-9]+", name) for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
+
+
+def listed(names):
+    """Returns names as part of a sentence, the first `NAMED` of them."""
+    names = list(names)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + more
+
+
+def _split_folders(root):
+    """Returns the folder of each split, and what is skipped: else all folders are classes."""
+    inside = _folders(root)
+    if not inside:
+        _refuse_flat(root)
+    loose = [path for path in _children(root) if path.is_file() and readers.is_image(path)]
+    skipped = [(str(path), "not in a class folder") for path in loose]
+    tops = [path for path in inside if path.name.lower() in SPLIT_FOLDERS and _folders(path)]
+    if not tops:
+        return {"all": root}, skipped
+    skipped += [
+        (str(path), f"not a split ({', '.join(SPLIT_FOLDERS)}) with class folders")
+        for path in inside
+        if path not in tops
+    ]
+    tops.sort(key=lambda path: SPLIT_FOLDERS.index(path.name.lower()))
+    return {path.name.lower(): path for path in tops}, skipped
+
+
+def _refuse_flat(root):
+    files = list(_children(root))
+    images = [path.name for path in files if readers.is_image(path)]
+    if not files:
+        raise UsageError(f"the folder {root} is empty; needed: a folder of images for each class")
+    if not images:
+        raise UsageError(
+            f"no images in {root}, which holds {listed(path.name for path in files)}; "
+            f"needed: a folder for each class, of images ({' '.join(readers.EXTENSIONS)})"
+        )
+    raise UsageError(
+        f"{root} holds {len(images)} images but no class folders; move them to {root}/CLASS/, such "
+        f"as {root}/cat/{images[0]}, or list them in a CSV file with the columns path,label"
+    )
+
+
+def _check_same_classes(root, names):
+    first, *others = names
+    for other in others:
+        for one, two in ((first, other), (other, first)):
+            if extra := ordered(set(names[one]) - set(names[two])):
+                raise UsageError(
+                    f"{root} has class folders in {one}/ that {two}/ lacks: {listed(extra)}; "
+                    "every split needs the same classes"
+                )
+
+
+def _check_classes(place, classes, labels, skipped):
+    """Refuses a single class, and classes of which nothing is left."""
+    if len(classes) == 1:
+        deeper = Path(place, classes[0])
+        hint = f"; did you mean {deeper}?" if deeper.is_dir() and _folders(deeper) else ""
+        raise UsageError(
+            f"{place} has one class, {classes[0]!r}; to tell classes apart takes two or more{hint}"
+        )
+    empty = [name for name in classes if name not in set(labels)]
+    if not empty:
+        return
+    what = f"no images of {listed(empty)} in {place}" if labels else f"no images in {place}"
+    first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
+    raise UsageError(f"{what}; add some, or remove the class{first}")
+
+
+def _rows(path):
+    """Reads a CSV file as dicts of stripped cells, blank lines left out."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
+            reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+            rows = [(reader.line_num, _stripped(row)) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} is no CSV file in UTF-8: {error}") from error
+    if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
+        raise UsageError(
+            f"{path} has no column {' and no '.join(missing)}; its first line is "
+            f"{','.join(reader.fieldnames)!r}, needed is 'path,label' or 'path,label,split'"
+        )
+    rows = [(line, row) for line, row in rows if any(row.values())]
+    if not rows:
+        raise UsageError(f"{path} has no rows below its header")
+    for name in (*COLUMNS, "split"):
+        if lines := [line for line, row in rows if row.get(name) == ""]:
+            count = f"{len(lines)} rows have" if len(lines) > 1 else "a row has"
+            raise UsageError(f"{path}: {count} no {name}: line {listed(lines)}; fill in or delete")
+    return [row for _, row in rows]
+
+
+def _stripped(row):
+    """A row less the cells that stand beyond the header."""
+    return {name: cell.strip() for name, cell in row.items() if name is not None}
+
+
+def _foreign(paths):
+    """Yields `(path, reason)` for those of the paths that are no images."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for path, reason in zip(paths, pool.map(readers.foreign, paths), strict=True):
+            if reason:
+                yield path, reason
+
+
+def _files(top):
+    """Yields every file below a folder."""
+    for parent, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        yield from (Path(parent, name) for name in files if not _is_hidden(name))
+
+
+def _folders(top):
+    return [path for path in _children(top) if path.is_dir()]
+
+
+def _children(top):
+    return sorted(path for path in Path(top).iterdir() if not _is_hidden(path.name))
+
+
+def _is_hidden(name):
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
+def _name_hash(path):
+    return hashlib.blake2b(path.as_posix().encode(errors="surrogateescape")).digest()

@@ -1,0 +1,183 @@
+"""Drawn pictures with exact labels, masks, boxes and sentences; `docs/shapes.md` states them.
+
+A scene is a pure function of version, seed, split and index. What it holds and where is drawn
+first (`arrangement`), then said in words (`grammar`) and painted (`canvas`): labels and
+sentences need no pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tasks.data.shapes.arrangement import (
+    COLOURS,
+    SIZES,
+    SPLITS,
+    UNSEEN,
+    VERSION,
+    Thing,
+    die,
+    labels,
+    layout,
+    main_object,
+    stream,
+)
+from tasks.data.shapes.canvas import paint
+from tasks.data.shapes.grammar import sentences
+from tasks.data.shapes.outlines import SHAPES, UNITS
+from zoo.errors import UsageError, unknown
+from zoo.lazy import np
+
+__all__ = [
+    "COLOURS",
+    "SHAPES",
+    "SIZES",
+    "SPLITS",
+    "UNITS",
+    "UNSEEN",
+    "VERSION",
+    "Scene",
+    "Scenes",
+    "Thing",
+    "describe",
+    "draw",
+    "labels",
+    "layout",
+    "main_object",
+]
+
+SMALLEST = 32  # pixels along a side at which every object can still be seen
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture and what is true of it.
+
+    Attributes:
+        image: uint8 `(image_size, image_size, 3)`, RGB.
+        label: position in `SHAPES` of the main object's shape, 0 to 5.
+        mask: uint8 `(image_size, image_size)`; 0 is ground, else 1 + position in `SHAPES`.
+        instances: uint8 `(image_size, image_size)`; 0 is ground, else 1 + position in `objects`.
+        boxes: int32 `(objects, 4)`, `x0, y0, x1, y1` in pixels round what is visible of each
+            object; x1 and y1 are exclusive.
+        box_labels: int64 `(objects,)`, positions in `SHAPES`, 0 to 5.
+        objects: from back to front.
+        sentences: five, one of each form.
+    """
+
+    image: np.ndarray
+    label: int
+    mask: np.ndarray
+    instances: np.ndarray
+    boxes: np.ndarray
+    box_labels: np.ndarray
+    objects: tuple[Thing, ...]
+    sentences: tuple[str, ...]
+
+
+WHAT = ("scene", *(field.name for field in dataclasses.fields(Scene)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes(Sequence):
+    """A split as a sequence whose items are drawn when asked for; a slice of it is another.
+
+    Attributes:
+        split: key of `SPLITS`.
+        what: field of `Scene` that an item is, or `"scene"` for all of it.
+        seed: another data set for each.
+        image_size: pixels along a side, 32 or more.
+        indices: which scenes; `None` is the whole split.
+
+    Raises:
+        UsageError: there is no such split or field, the seed is negative, or the picture too small.
+    """
+
+    split: str
+    what: str = "image"
+    seed: int = 0
+    image_size: int = UNITS
+    indices: range | None = None
+
+    def __post_init__(self):
+        _check(self.split, 0, self.seed, self.image_size)
+        if self.what not in WHAT:
+            raise unknown("part of a scene", self.what, WHAT)
+        if self.indices is None:
+            object.__setattr__(self, "indices", range(SPLITS[self.split]))
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return dataclasses.replace(self, indices=self.indices[index])
+        index = self.indices[index]
+        if self.what in _UNPAINTED:
+            return _UNPAINTED[self.what](self.split, index, seed=self.seed)
+        scene = draw(self.split, index, seed=self.seed, image_size=self.image_size)
+        return scene if self.what == "scene" else getattr(scene, self.what)
+
+
+def draw(split, index, *, seed=0, image_size=UNITS):
+    """Draws a `Scene`: the same for the same arguments, on every machine and in any order.
+
+    Args:
+        split: key of `SPLITS`.
+        index: 0 or more; it may exceed the size of the split.
+        seed: another data set for each.
+        image_size: pixels along a side, 32 or more. It changes the pixels, not the scene.
+
+    Raises:
+        UsageError: there is no such split, the index or the seed is negative, or the picture is
+            too small.
+    """
+    _check(split, index, seed, image_size)
+    objects, label = layout(split, index, seed=seed)
+    image, instances = paint(objects, stream(split, index, seed, "paint"), image_size)
+    box_labels = np.array([thing.label for thing in objects], "int64")
+    classes = np.array([0, *(box_labels + 1)], "uint8")
+    return Scene(
+        image=image,
+        label=label,
+        mask=classes[instances],
+        instances=instances,
+        boxes=_boxes(instances, len(objects)),
+        box_labels=box_labels,
+        objects=objects,
+        sentences=sentences(objects, die(stream(split, index, seed, "sentences"))),
+    )
+
+
+def describe(split, index, *, seed=0):
+    """Returns the five sentences of a scene, without painting it.
+
+    Raises:
+        UsageError: there is no such split, or the index or the seed is negative.
+    """
+    objects, _ = layout(split, index, seed=seed)
+    return sentences(objects, die(stream(split, index, seed, "sentences")))
+
+
+_UNPAINTED = {
+    "label": lambda *scene, seed: layout(*scene, seed=seed)[1],
+    "objects": lambda *scene, seed: layout(*scene, seed=seed)[0],
+    "sentences": describe,
+}
+
+
+def _check(split, index, seed, image_size):
+    """Refuses what names no scene."""
+    stream(split, index, seed, "layout")
+    if image_size < SMALLEST:
+        raise UsageError(f"shapes cannot be drawn at {image_size} pixels; {SMALLEST} is the least")
+
+
+def _boxes(instances, count):
+    """Tight boxes, int32 `(count, 4)`, round the pixels of each instance."""
+    boxes = np.zeros((count, 4), "int32")
+    for box, number in zip(boxes, range(1, count + 1), strict=True):
+        rows, columns = np.nonzero(instances == number)
+        box[:] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    return boxes

@@ -1,0 +1,48 @@
+"""Evaluate: how good is a finished run on other data?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+from tasks.engine import resume
+from zoo import files
+from zoo.errors import UsageError
+
+FOLDER = "evaluations"
+
+
+def evaluate(run, *, dataset="", split="", data_dir=""):
+    """Judges a finished run on any data with its classes.
+
+    Args:
+        run: the run's folder.
+        dataset: a data set as in training; the run's own by default.
+        split: the slice to judge on; by default all of another data set, or the run's own
+            test split.
+        data_dir: where TFDS keeps its data sets; the run's own by default.
+
+    Returns:
+        A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the file that
+        now holds the same; the run's own report is left alone.
+
+    Raises:
+        UsageError: no finished run is there, or the data have classes it was not taught.
+    """
+    run = Path(run)
+    recipe = run / resume.RECIPE
+    if not recipe.exists() or not (run / resume.REPORT).exists():
+        raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
+    task = resume.to_task(resume.read_recipe(recipe))
+    given = {"dataset": dataset, "data_dir": data_dir}
+    task = dataclasses.replace(task, **{key: value for key, value in given.items() if value})
+    split = split or ("all" if dataset else "")
+    model, about = files.load(run / resume.MODEL)
+    figures, split = task.evaluate(model, about, split)
+    name = re.sub(r"[^\w.-]+", "-", f"{task.dataset}-{split}").strip("-")
+    path = run / FOLDER / f"{name}.json"
+    record = {"dataset": task.dataset, "split": split, "figures": figures}
+    resume.write_text(path, json.dumps(record, indent=2) + "\n")
+    return {**record, "evaluation": str(path)}

@@ -1,0 +1,36 @@
+"""Where a run's replicas live: the only file that names a `tf.distribute` strategy."""
+
+from __future__ import annotations
+
+from zoo.lazy import tf
+
+
+def strategy(name):
+    """Returns the `tf.distribute.Strategy` called `name`.
+
+    Args:
+        name: `mirrored` uses every GPU or, without any, every logical CPU; `multiworker` the
+            hosts of `TF_CONFIG`; `one` no strategy at all; `auto` means `mirrored` when there
+            are two GPUs or more, and `one` otherwise.
+    """
+    if name == "auto":
+        name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one"
+    return STRATEGIES[name]()
+
+
+def mirrored():
+    """Returns a strategy with one replica per GPU or, without any, per logical CPU."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    # The default reduction hands two optimisers' sums to each other when one step runs
+    # both (tensorflow#62790), as every GAN does; copying through the hierarchy does not.
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in devices],
+        cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
+    )
+
+
+STRATEGIES = {
+    "one": lambda: tf.distribute.get_strategy(),
+    "mirrored": mirrored,
+    "multiworker": lambda: tf.distribute.MultiWorkerMirroredStrategy(),
+}

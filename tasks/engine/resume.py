@@ -1,0 +1,167 @@
+"""The run folder: whose it is, how far it came, and how to go on from there.
+
+Everything is written to another name first and renamed when whole, so that at any moment the
+folder holds a state from which to go on, and a full disk costs the last epoch at most.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from tasks.engine.task import tasks
+from zoo.errors import UsageError, unknown
+from zoo.lazy import LazyModule
+
+yaml = LazyModule("yaml")
+
+RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
+STATE = "checkpoint/state.json"
+NOTES = {".DS_Store"}  # files of the system that do not make a folder somebody's
+
+
+def claim(out, recipe, header=""):
+    """Makes `out` the folder of a run, or finds that it already is.
+
+    Args:
+        out: a `Path`.
+        recipe: the dict that repeats the run.
+        header: comment lines for the top of the recipe.
+
+    Raises:
+        UsageError: the folder holds another recipe's run, or something else.
+    """
+    found = out / RECIPE
+    if found.exists():
+        other = read_recipe(found)
+        changed = [key for key in {**recipe, **other} if recipe.get(key) != other.get(key)]
+        if changed:
+            key = changed[0]
+            raise UsageError(
+                f"{out} holds another run ({key}: {other.get(key)!r} there, {recipe.get(key)!r} "
+                "asked); choose another --out"
+            )
+        return
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - NOTES):
+        raise UsageError(f"{out} is there and is no run's folder; choose another --out")
+    text = "".join(f"# {line}\n" for line in header.splitlines())
+    write_text(found, text + yaml.safe_dump(recipe, sort_keys=False))
+
+
+def read_recipe(path):
+    """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
+    if not isinstance(recipe, dict) or "task" not in recipe:
+        raise UsageError(f"{path} is no recipe: it names no task")
+    return recipe
+
+
+def to_task(recipe):
+    """Returns the task that a recipe describes; flags that it does not name have their defaults.
+
+    Raises:
+        UsageError: it names a flag that the task does not have, or a value that it refuses.
+    """
+    flags = {key: value for key, value in recipe.items() if key != "task"}
+    make = tasks.get(recipe["task"])
+    known = [field.name for field in dataclasses.fields(make)]
+    for key in flags:
+        if key not in known:
+            raise unknown(f"flag of {recipe['task']}", key, known)
+    return make(**flags)
+
+
+def write_text(path, text):
+    """Writes a small file in one step."""
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+class replacing:  # noqa: N801 (reads as a verb)
+    """Gives a temporary path; renames what was written there to `path` if all went well.
+
+    Args:
+        path: the final name; its folder is made. The temporary one has the same ending.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"partial-{os.getpid()}-{self.path.name}")
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            os.replace(self.partial, self.path)
+            return
+        self.partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(
+                f"{self.path} could not be written ({error.strerror or error}); what was there "
+                "before is untouched"
+            ) from error
+
+
+class State:
+    """How far a run came: what of it is not in the model's own variables.
+
+    Attributes:
+        epoch: epochs completed.
+        history: one dict of floats per completed epoch.
+        best: the epoch, from 1, whose weights are kept as the best, or 0.
+        weights, best_weights: names of the checkpoints' files.
+    """
+
+    def __init__(self, out):
+        self.path = Path(out) / STATE
+        self.epoch, self.history, self.best = 0, [], 0
+        self.weights = self.best_weights = ""
+        if self.path.exists():
+            vars(self).update(json.loads(self.path.read_text()))
+
+    def file(self, name):
+        """Returns the path of a checkpoint's file."""
+        return self.path.parent / name
+
+    def save(self, model, *, better):
+        """Writes a checkpoint of `model` after one more epoch, then drops the one before."""
+        old = {self.weights, self.best_weights}
+        self.weights = f"epoch-{self.epoch:04}.weights.h5"
+        with replacing(self.file(self.weights)) as partial:
+            model.save_weights(partial)
+        if better:
+            self.best, self.best_weights = self.epoch, self.weights
+        facts = {key: value for key, value in vars(self).items() if key != "path"}
+        write_text(self.path, json.dumps(facts))
+        for name in old - {self.weights, self.best_weights, ""}:
+            self.file(name).unlink(missing_ok=True)
+
+
+def write_history(out, history):
+    """Writes one row per epoch into `history.csv`."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    with replacing(out / "history.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def restore(model, state):
+    """Puts a model, its optimiser and its random states where the checkpoint left them."""
+    if state.weights:
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(state.file(state.weights))
+
+
+def restore_best(model, state):
+    """Gives a model the best weights of the run."""
+    if state.best_weights and state.best_weights != state.weights:
+        model.load_weights(state.file(state.best_weights))

@@ -1,0 +1,106 @@
+"""The trainer: the only file that calls `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+from tasks.engine import distribute, environment, precision, record, resume
+from tasks.report import page, plots
+from zoo.lazy import keras
+
+PAGE = "report.html"
+
+
+def train(task, out):
+    """Trains a task from its seed to its report.
+
+    Interrupted at any moment and called again, it goes on from the last whole epoch; called
+    for a finished run, it returns that run's record.
+
+    Args:
+        task: a `tasks.Task`.
+        out: the run's folder; `docs/quickstart.md` lists what it holds in the end.
+
+    Returns:
+        The record of `report.json`: task, flags, figures (a dict of floats), environment.
+
+    Raises:
+        UsageError: the folder holds another run, or a flag or the data are wrong.
+    """
+    out = Path(out)
+    recipe = {"task": task.name, **dataclasses.asdict(task)}
+    resume.claim(out, recipe)
+    if (out / resume.REPORT).exists():
+        return json.loads((out / resume.REPORT).read_text())
+
+    keras.utils.set_random_seed(task.seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision.policy(task.precision))
+    try:
+        model, data, state = _fit(task, out)
+        task.save(model, data, out / resume.MODEL)
+        verdict = task.judge(model, data)
+        around = environment.describe()
+    finally:
+        keras.config.set_dtype_policy(before)
+    return _report(task, out, verdict, state.history, around)
+
+
+def _report(task, out, verdict, history, around):
+    """Writes what a person and a program read of a run; returns the latter."""
+    figures = {**verdict.figures, **_speed(history)}
+    curves = "".join(plots.curves(history, [name], title) for name, title in task.curves.items())
+    page.write(
+        out / PAGE,
+        title=verdict.title,
+        lead=verdict.lead,
+        command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
+        figures=figures,
+        sections=[*verdict.sections, ("Curves", curves)],
+        environment=around,
+        warnings=verdict.warnings,
+    )
+    # This file comes last: where it is, the run is finished.
+    flags = dataclasses.asdict(task)
+    written = {"task": task.name, "flags": flags, "figures": figures, "environment": around}
+    resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
+    return written
+
+
+def _fit(task, out):
+    """Trains, or goes on training; returns the model with its best weights, data and state."""
+    data = task.load()
+    state = resume.State(out)
+    training, steps = task.training(data, state.epoch)
+    with distribute.strategy(task.strategy).scope():
+        model = task.build(data, steps * task.epochs)
+    resume.restore(model, state)
+    if state.epoch:
+        record.say(f"going on after epoch {state.epoch} of {task.epochs}")
+    recorder = record.Recorder(task, out, state, steps, task.batch_size)
+    if not recorder.finished():
+        model.fit(
+            training,
+            initial_epoch=state.epoch,
+            epochs=task.epochs,
+            steps_per_epoch=steps,
+            validation_data=task.validation(data),
+            callbacks=[recorder.callback()],
+            shuffle=False,  # the batches come in an order of their own
+            verbose=0,
+        )
+    resume.restore_best(model, state)
+    return model, data, state
+
+
+def _speed(history):
+    """Returns the run's time in seconds, and its images per second without the first epoch's
+    compilation where there are more."""
+    rates = [row["images_per_second"] for row in history]
+    return {
+        "seconds": sum(row["seconds"] for row in history),
+        "images_per_second": statistics.median(rates[1:] or rates),
+    }

@@ -1,0 +1,84 @@
+"""Axes of a plot: where a value stands between the ends, and which round values are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_DECADES = 100  # positive values that span more than this factor get a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from `low` to `high` with `ticks`, pairs of a value and its text."""
+
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    log: bool = False
+
+    def at(self, value: float) -> float:
+        """Returns the position of a value, 0 at the low end and 1 at the high end."""
+        low, high, value = (
+            map(math.log10, (self.low, self.high, value))
+            if self.log
+            else (self.low, self.high, value)
+        )
+        return (value - low) / (high - low)
+
+
+def fitted(values: Sequence[float], share: bool = False) -> Axis:
+    """Returns an axis from a round value to a round value with all of `values` between.
+
+    Args:
+        values: At least one, all finite.
+        share: Whether they are shares in [0, 1], to be written in per cent and not to be exceeded
+            by the axis.
+    """
+    low, high = min(values), max(values)
+    if low > 0 and high > _DECADES * low and not share:
+        return _decades(low, high)
+    bounded = share and low >= 0 and high <= 1 + 1e-6  # float32 may round up
+    if high - low <= 1e-9 * abs(high):
+        margin = 0.1 * abs(high) or 0.1
+        low, high = low - margin, high + margin
+    step = _step((high - low) / 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-6)
+    if bounded:
+        first, last = max(first, 0), min(last, round(1 / step))
+    ticks = [(index * step, _text(index * step, step, share)) for index in range(first, last + 1)]
+    return Axis(first * step, last * step, ticks)
+
+
+def counted(first: float, last: float) -> Axis:
+    """Returns an axis from `first` to `last` exactly, with ticks at whole numbers only."""
+    if first == last:
+        return Axis(first - 0.5, last + 0.5, [(first, f"{first:g}")])
+    step = max(1, round(_step((last - first) / 9)))
+    start = math.ceil(first / step) * step
+    return Axis(first, last, [(x, f"{x}") for x in range(start, math.floor(last) + 1, step)])
+
+
+def _decades(low, high):
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1, math.ceil((last - first) / 6))
+    return Axis(10.0**first, 10.0**last, [(10.0**k, f"{10.0**k:g}") for k in powers], log=True)
+
+
+def _step(rough):
+    """Returns the smallest of 1, 2, 5 times a power of ten that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(k * power for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
+
+
+def _text(value, step, share):
+    """Returns a tick in as many digits as tell it from the next one."""
+    if share:
+        return f"{_text(100 * value, 100 * step, False)}%"
+    places = -math.floor(math.log10(step) + 1e-9)
+    value = round(value, places) + 0.0  # no minus sign on zero
+    if places < 6 and abs(value) < 1e5:
+        return f"{value:.{max(0, places)}f}"
+    digits = places + math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:.{digits}g}"

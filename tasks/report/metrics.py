@@ -1,0 +1,155 @@
+"""What is measured of a classifier: its figures, its confusion matrix, its worst mistakes.
+
+Logits are `(examples, classes)`, labels `(examples,)` whole numbers from 0; everything is computed
+in float64. The order of classes is the same everywhere: the larger logit first, and of equal
+logits the class with the lower number. An example with a NaN among its logits has no prediction:
+it is wrong at every rank and its loss is NaN.
+"""
+
+from __future__ import annotations
+
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+
+def classification(logits, labels) -> dict[str, float]:
+    """Measures what every classifier reports.
+
+    Returns:
+        `accuracy` and, where there are more than 5 classes, `top5_accuracy` as shares in [0, 1];
+        `loss`, the mean cross-entropy of the softmax in nats, without label smoothing.
+
+    Raises:
+        UsageError: If there is no example, or a label has no logit of its own.
+    """
+    logits, labels = _checked(logits, labels)
+    ranks = _ranks(logits, labels)
+    figures = {"accuracy": float(np.mean(ranks < 1))}
+    if logits.shape[1] > 5:
+        figures["top5_accuracy"] = float(np.mean(ranks < 5))
+    return figures | {"loss": float(np.mean(_losses(logits, labels)))}
+
+
+def probabilities(logits):
+    """Returns the softmax of the last axis: same shape, rows that add up to 1."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(_shifted(logits))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def predictions(logits):
+    """Returns the number of the first class of each row `(examples,)`, -1 for a row with a NaN."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
+
+
+def confusion(labels, predictions, num_classes: int):
+    """Counts who was taken for whom.
+
+    An example without a prediction (-1) is in no cell.
+
+    Returns:
+        Counts as int64 `(num_classes, num_classes)`: a row is a true class, a column a prediction.
+
+    Raises:
+        UsageError: If a label or a prediction is no class.
+    """
+    labels = np.asarray(labels).astype(np.int64)
+    predictions = np.asarray(predictions).astype(np.int64)
+    _check_range("label", labels, 0, num_classes)
+    _check_range("prediction", predictions, -1, num_classes)
+    answered = predictions >= 0
+    cells = labels[answered] * num_classes + predictions[answered]
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def per_class(matrix) -> list[dict]:
+    """Measures each class of a confusion matrix.
+
+    Returns:
+        A dict for each class: `precision`, `recall` and `f1` in [0, 1], 0 where undefined (a class
+        that is never predicted or never there), and `support`, the number of its examples.
+    """
+    matrix = np.asarray(matrix)
+    rows = zip(matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1), strict=True)
+    return [
+        {
+            "precision": float(hits / max(predicted, 1)),
+            "recall": float(hits / max(support, 1)),
+            "f1": float(2 * hits / max(predicted + support, 1)),
+            "support": int(support),
+        }
+        for hits, predicted, support in rows
+    ]
+
+
+def worst_mistakes(logits, labels, count: int):
+    """Returns the indices of at most `count` wrong predictions, the largest loss first.
+
+    A loss of NaN counts as infinite; equal losses stay in the order of the examples.
+    """
+    logits, labels = _checked(logits, labels)
+    wrong = np.flatnonzero(_ranks(logits, labels) > 0)
+    losses = _losses(logits[wrong], labels[wrong])
+    order = np.argsort(-np.where(np.isnan(losses), np.inf, losses), kind="stable")
+    return wrong[order[:count]]
+
+
+def most_confused(matrix, count: int) -> list[tuple[int, int, int]]:
+    """Returns at most `count` of `(true, predicted, times)`, the most frequent mistake first.
+
+    Mistakes that never happened are left out; equally frequent ones stay in the order of the cells.
+    """
+    mistakes = np.array(matrix)
+    np.fill_diagonal(mistakes, 0)
+    cells = np.flatnonzero(mistakes)
+    order = np.argsort(-mistakes.flat[cells], kind="stable")[:count]
+    pairs = (divmod(int(cell), len(mistakes)) for cell in cells[order])
+    return [(true, predicted, int(mistakes[true, predicted])) for true, predicted in pairs]
+
+
+def _ranks(logits, labels):
+    """Returns how many classes come before the true one `(examples,)`; all of them for a NaN."""
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = np.arange(logits.shape[1]) < labels[:, None]
+    ranks = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    return np.where(np.isnan(logits).any(axis=1), logits.shape[1], ranks)
+
+
+def _losses(logits, labels):
+    """Returns the cross-entropy of each example `(examples,)` in nats."""
+    shifted = _shifted(logits)
+    own = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        return np.log(np.exp(shifted).sum(axis=1)) - own
+
+
+def _shifted(logits):
+    """Returns the logits less the largest of their row, so that no power of them overflows."""
+    logits = np.asarray(logits, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, and stays NaN
+        return logits - logits.max(axis=-1, keepdims=True)
+
+
+def _checked(logits, labels):
+    logits = np.asarray(logits, dtype=np.float64)
+    labels = np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise UsageError(
+            f"got logits of shape {logits.shape} and labels of shape {labels.shape}; "
+            "needed (examples, classes) and (examples,)"
+        )
+    if not len(labels):
+        raise UsageError("no example to measure: the split is empty; name another or a larger one")
+    labels = labels.astype(np.int64)
+    _check_range("label", labels, 0, logits.shape[1])
+    return logits, labels
+
+
+def _check_range(what, values, low, num_classes):
+    wrong = values[(values < low) | (values >= num_classes)]
+    if len(wrong):
+        raise UsageError(
+            f"got the {what} {wrong[0]}, needed 0 to {num_classes - 1}: "
+            f"the model has {num_classes} classes; set --num-classes to that of the data set"
+        )

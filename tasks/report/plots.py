@@ -1,0 +1,273 @@
+"""Pictures of a run as HTML figures: curves, a confusion matrix, a gallery of images.
+
+Each function returns one well-formed `<figure>` for a section of `page.write`, whose style colours
+the classes used here in light, in dark and on paper.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from tasks.report import axes, metrics, svg
+from tasks.report.words import escape, is_share, number, words
+from zoo.lazy import LazyModule, np
+
+Image = LazyModule("PIL.Image")
+
+_WIDTH, _HEIGHT = 430, 230  # of a panel of curves, in pixels, as all lengths below
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 418, 10, 188  # its axes
+_MARKED_EPOCHS = 30  # each epoch has a marker, up to this many
+_ONE_SERIES = ("learning_rate", "seconds", "images_per_second")  # neither training nor validation
+_LARGEST_DRAWN = 1e200  # what is larger counts as infinite
+
+_MOST_CLASSES = 40  # of a confusion matrix that is shown whole
+_FEWER_CLASSES = 30  # that are shown of a larger one
+_SMALLEST_LETTERS = 8  # counts that would need smaller ones are not written
+_INVERTED = 0.6  # the opacity from which a cell is better read in the colour of the page
+_LETTER = 7.2  # about the width of a letter in the labels
+_LONGEST_LABEL = 22  # in letters
+_COLOURS_WIDTH = 240  # of the key to the colours
+
+_PIXELATED = 64  # an image smaller than this shows its pixels; a smooth scaling would blur it
+_LARGEST_IMAGE = 256  # a larger one is scaled down to this, twice the size at which it is seen
+
+
+def curves(history: Sequence[Mapping], names: Sequence[str], title: str) -> str:
+    """Draws figures over the epochs: a panel for each name, training and validation together.
+
+    A figure that an epoch does not have, or has as `None` or "", is passed over; one that is not
+    finite breaks the line and leaves a cross. An axis is logarithmic where all values are positive
+    and the largest is over 100 times the smallest.
+
+    Args:
+        history: A row for each epoch, with the figure `name` of training and `val_name` of
+            validation; a row without `epoch` is counted, from 1.
+        names: What to draw; a name that no epoch has is left out.
+        title: Says what is seen, below the heading of the section.
+    """
+    epochs = [_float(row.get("epoch", count)) for count, row in enumerate(history, start=1)]
+    panels = []
+    for name in names:
+        series = {
+            "training": _points(history, epochs, name),
+            "validation": _points(history, epochs, f"val_{name}"),
+        }
+        series = {kind: points for kind, points in series.items() if points}
+        if series:
+            panels.append(_panel(name, series, axes.counted(min(epochs), max(epochs))))
+    body = f'<div class="panels">{"".join(panels)}</div>' if panels else "<p>Nothing recorded.</p>"
+    return f'<figure class="curves"><figcaption>{escape(title)}</figcaption>{body}</figure>'
+
+
+def confusion(matrix, classes: Sequence[str]) -> str:
+    """Draws a confusion matrix as a heat map: rows are true, columns predicted classes.
+
+    The opacity of a cell is the square root of its share of the row, so that rare mistakes show.
+    Counts are written where they fit. Of more than 40 classes at most 30 are drawn, those of the
+    most frequent mistakes, in the order of these.
+
+    Args:
+        matrix: Counts `(classes, classes)`, as from `metrics.confusion`.
+        classes: The names of all classes, in the order of the matrix.
+
+    Raises:
+        ValueError: If there is not one name for each class.
+    """
+    matrix = np.asarray(matrix).astype(np.int64)
+    if matrix.shape != (len(classes), len(classes)):
+        raise ValueError(f"got {len(classes)} names for a confusion matrix {matrix.shape}")
+    chosen = list(range(len(classes)))
+    note = "A row is a true class, a column a prediction; colour is the share of the row."
+    if len(classes) > _MOST_CLASSES:
+        chosen = _most_mistaken(matrix)
+        note += f" Shown are {len(chosen)} of {len(classes)} classes, the most confused ones first."
+    names = [str(classes[index]) for index in chosen]
+    picture = _heat_map(matrix[np.ix_(chosen, chosen)], matrix.sum(axis=1)[chosen], names)
+    return f'<figure class="confusion"><figcaption>{note}</figcaption>{picture}</figure>'
+
+
+def gallery(items: Iterable[tuple]) -> str:
+    """Shows images in rows, each above its caption.
+
+    Args:
+        items: Pairs of a uint8 image `(height, width, 1 or 3)` and a caption, whose line breaks
+            are kept. Images under 64 pixels are scaled up with crisp pixels.
+
+    Raises:
+        ValueError: If an image is anything else.
+    """
+    return f'<figure class="gallery">{"".join(itertools.starmap(_picture, items))}</figure>'
+
+
+def _points(history, epochs, name):
+    """Returns pairs of epoch and value for the rows that have the figure."""
+    return [
+        (epoch, _float(row[name]))
+        for epoch, row in zip(epochs, history, strict=True)
+        if row.get(name) not in (None, "")
+    ]
+
+
+def _panel(name, series, across):
+    """Returns the curves of one figure under a line with its name, legend and last values."""
+    finite = [y for points in series.values() for _, y in points if _is_drawn(y)]
+    up = axes.fitted(finite or [0.0, 1.0], is_share(name))
+
+    def place(x, y):
+        height = up.at(y) if _is_drawn(y) else 0
+        return _LEFT + (_RIGHT - _LEFT) * across.at(x), _BOTTOM - (_BOTTOM - _TOP) * height
+
+    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 4, "epoch")]
+    for value, label in up.ticks:
+        _, y = place(across.low, value)
+        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
+        parts.append(svg.text(_LEFT - 8, y + 4, label, anchor="end"))
+    parts += [svg.text(place(x, math.nan)[0], _BOTTOM + 18, label) for x, label in across.ticks]
+    if not finite:
+        parts.append(svg.text((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2, "no finite value"))
+    parts += [_curve(name, kind, points, place) for kind, points in series.items()]
+    legend = " ".join(
+        f"<span>{_key(name, kind)} {escape(number(name, points[-1][1]))}</span>"
+        for kind, points in series.items()
+    )
+    heading = words(name) + (" (logarithmic)" if up.log else "")
+    return (
+        f'<div class="panel"><p><strong>{escape(heading)}</strong> {legend}</p>'
+        f"{svg.picture(_WIDTH, _HEIGHT, parts, heading + ' by epoch')}</div>"
+    )
+
+
+def _key(name, kind):
+    sample = [svg.line([(0, 5), (20, 5)], kind=kind), _marker(10, 5, kind)]
+    return "at the end" if name in _ONE_SERIES else svg.picture(20, 10, sample) + kind
+
+
+def _curve(name, kind, points, place):
+    """Returns a line through each stretch of finite points, and crosses for the other points."""
+    parts = []
+    for drawn, stretch in itertools.groupby(points, key=lambda point: _is_drawn(point[1])):
+        stretch = [(*place(x, y), f"{kind}, epoch {x:g}: {number(name, y)}") for x, y in stretch]
+        if drawn:
+            parts.append(svg.line([(x, y) for x, y, _ in stretch], kind=kind))
+        if not drawn:
+            parts += [_cross(x, y, kind, hint) for x, y, hint in stretch]
+        elif len(points) <= _MARKED_EPOCHS or len(stretch) == 1:
+            parts += [_marker(x, y, kind, hint) for x, y, hint in stretch]
+    return "".join(parts)
+
+
+def _marker(x, y, kind, hint=""):
+    if kind == "training":
+        return svg.disc(x, y, 3, kind=kind, hint=hint)
+    return svg.rectangle(x - 3, y - 3, 6, 6, kind=kind, hint=hint)
+
+
+def _cross(x, y, kind, hint):
+    return svg.path(f"M{x - 4:.1f} {y - 4:.1f}l8 8m0-8l-8 8", kind=f"line {kind}", hint=hint)
+
+
+def _most_mistaken(matrix):
+    """Returns the numbers of the classes in the most frequent mistakes, in the order of these.
+
+    Of a matrix without mistakes it returns the first classes.
+    """
+    # Among n classes there are fewer than n * n mistakes, so one more pair brings in another class.
+    pairs = metrics.most_confused(matrix + matrix.T, _FEWER_CLASSES**2)
+    chosen = dict.fromkeys(index for true, predicted, _ in pairs for index in (true, predicted))
+    return list(chosen or range(len(matrix)))[:_FEWER_CLASSES]
+
+
+def _heat_map(counts, totals, names):
+    """Returns the cells with names to the left and above, and the key to the colours below."""
+    cell = min(64, max(16, 600 / len(names)))
+    longest = max(_length(_short(name)) for name in names)
+    turned = longest > cell - 6
+    left, top = round(longest) + 36, round(0.71 * longest + 10 if turned else 12) + 36
+    side = cell * len(names)
+    parts = [
+        svg.text(12, top + side / 2, "true class", turn=-90),
+        svg.text(left + side / 2, 14, "predicted class"),
+        *_cells(counts, totals, names, left, top, cell),
+        svg.path(f"M{left} {top}h{side:.1f}v{side:.1f}h{-side:.1f}z", kind="frame"),
+        *_colours(left, top + side + 20),
+    ]
+    above = {"anchor": "start", "turn": -45} if turned else {}
+    for index, name in enumerate(names):
+        label = {"content": _short(name), "kind": "name", "hint": name}
+        middle = cell * (index + 0.5)
+        parts.append(svg.text(left - 8, top + middle + 4, anchor="end", **label))
+        parts.append(svg.text(left + middle + (2 if turned else 0), top - 8, **label, **above))
+    overhang = 0.71 * longest - cell / 2 if turned else 0
+    width = left + max(side + overhang, _COLOURS_WIDTH) + 16
+    return svg.picture(width, top + side + 52, parts, "confusion matrix")
+
+
+def _cells(counts, totals, names, left, top, cell):
+    """Returns the squares that are not empty, with counts where the largest fits its square."""
+    size = min(13, (cell - 6) / (0.64 * len(str(counts.max()))))
+    parts = []
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        count, total = counts[row, column], totals[row]
+        hint = f"{names[row]} taken for {names[column]}: {count:,} of {total:,}"
+        x, y, opacity = left + cell * column, top + cell * row, math.sqrt(count / total)
+        parts.append(svg.rectangle(x, y, cell, cell, kind="heat", opacity=opacity, hint=hint))
+        if size >= _SMALLEST_LETTERS:
+            kind = "count light" if opacity > _INVERTED else "count"
+            spot = x + cell / 2, y + cell / 2 + 0.36 * size
+            parts.append(svg.text(*spot, f"{count}", kind=kind, size=size, hint=hint))
+    return parts
+
+
+def _colours(left, top):
+    """Returns the key to the colours of the cells, from 0% to 100%."""
+    step = _COLOURS_WIDTH / 40
+    for index in range(40):
+        opacity = math.sqrt((index + 0.5) / 40)
+        yield svg.rectangle(left + step * index, top, step, 10, kind="heat", opacity=opacity)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        yield svg.text(left + _COLOURS_WIDTH * share, top + 26, f"{share:.0%}")
+
+
+def _short(text):
+    """Returns a label that is no longer than the longest allowed, with an ellipsis if it was."""
+    return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+
+
+def _length(text):
+    """Returns about how many pixels a label takes; letters of East Asia are twice as wide."""
+    return _LETTER * sum(2 if unicodedata.east_asian_width(x) in "WF" else 1 for x in text)
+
+
+def _picture(image, caption):
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(
+            f"got an image {image.shape} of {image.dtype}, needed (height, width, 1 or 3) of uint8"
+        )
+    kind = "pixels" if max(image.shape) < _PIXELATED else "smooth"
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))  # leaves a smaller one as it is
+    png = io.BytesIO()
+    picture.save(png, "PNG", optimize=True)
+    source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
+    return (
+        f'<figure><img class="{kind}" src="{source}" alt="{escape(caption)}"/>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _float(value):
+    """Returns a value of a history as a float; text that is no number is NaN."""
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def _is_drawn(value):
+    return abs(value) < _LARGEST_DRAWN  # NaN is not

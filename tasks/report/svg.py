@@ -1,0 +1,55 @@
+"""Elements of SVG as strings: lengths in pixels, classes for the style of the page, text escaped.
+
+A `hint` is what appears under the pointer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.report.words import escape
+
+
+def picture(width: float, height: float, parts: Iterable[str], label: str = "") -> str:
+    """Returns a picture of elements; one without a label is passed over by screen readers."""
+    spoken = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" {spoken}>{"".join(parts)}</svg>'
+    )
+
+
+def text(x, y, content, *, anchor="middle", kind="label", size=12, turn=0, hint="") -> str:
+    """Returns text with its `anchor` at a point, turned clockwise about it by `turn` degrees."""
+    turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
+    return (
+        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
+        f'font-size="{size:.3g}"{turned}>{escape(content)}{_title(hint)}</text>'
+    )
+
+
+def rectangle(x, y, width, height, *, kind, opacity=1.0, hint="") -> str:
+    """Returns a rectangle with its upper left corner at a point."""
+    return (
+        f'<rect class="{kind}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" '
+        f'fill-opacity="{opacity:.3g}">{_title(hint)}</rect>'
+    )
+
+
+def disc(x, y, radius, *, kind, hint="") -> str:
+    """Returns a disc about a point."""
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_title(hint)}</circle>'
+
+
+def path(data: str, *, kind, hint="") -> str:
+    """Returns a path along `data`, in the notation of SVG."""
+    return f'<path class="{kind}" d="{data}">{_title(hint)}</path>'
+
+
+def line(points: Iterable[tuple[float, float]], *, kind) -> str:
+    """Returns a line through points."""
+    return path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), kind=f"line {kind}")
+
+
+def _title(hint):
+    return f"<title>{escape(hint)}</title>" if hint else ""

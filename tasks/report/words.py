@@ -1,0 +1,95 @@
+"""How figures and names are said, the same way in tables, pictures and prose."""
+
+from __future__ import annotations
+
+import html
+import math
+import numbers
+import re
+
+_WORDS = {
+    "top5_accuracy": "top-5 accuracy",
+    "miou": "mean IoU",
+    "ap": "AP",
+    "f1": "F1",
+    "seconds": "time",
+}
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # by XML 1.0
+
+
+def words(name: str) -> str:
+    """Returns the name of a figure or a column as people say it."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def number(name: str, value: object) -> str:
+    """Returns a value as text; its name says whether it is a share, a loss or a time.
+
+    `number("top5_accuracy", 0.98765)` is `98.77%`, `number("seconds", 75.2)` is `1 min 15 s`.
+    What is no number comes back as text, and `None` as a dash.
+    """
+    if value is None:
+        return "\N{EN DASH}"
+    if not is_number(value):
+        return str(value)
+    if not math.isfinite(value):
+        return str(float(value)).replace("inf", "\N{INFINITY}").replace("nan", "NaN")
+    plain = _whole if isinstance(value, numbers.Integral) else _plain
+    return _FORMATS.get(_kind(name), plain)(value)
+
+
+def is_number(value: object) -> bool:
+    """Returns whether a value is a real number, of Python or of NumPy, and no boolean."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_share(name: str) -> bool:
+    """Returns whether a figure of this name lies in [0, 1] and is said in per cent."""
+    return _FORMATS.get(_kind(name)) is _percent
+
+
+def escape(text: object) -> str:
+    """Returns text that is safe anywhere in HTML and in XML, also between quotes.
+
+    What no page may hold, such as control characters and the undecodable bytes of a file name,
+    is shown as a replacement character.
+    """
+    return html.escape(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)))
+
+
+def _kind(name):
+    return name.replace("_", " ").split(" ")[-1]
+
+
+def _percent(value):
+    return f"{100 * value:.2f}%"
+
+
+def _loss(value):
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 else _plain(value)
+
+
+def _duration(value):
+    if value < 59.95:
+        return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s"
+    if round(value) < 3600:
+        return "{} min {:02} s".format(*divmod(round(value), 60))
+    return "{:,} h {:02} min".format(*divmod(round(value / 60), 60))
+
+
+def _whole(value):
+    return f"{value:,}"
+
+
+def _plain(value):
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+_SHARES = ("accuracy", "precision", "recall", "f1", "iou", "miou", "probability", "share")
+
+_FORMATS = {  # by the last word of a name
+    **dict.fromkeys(_SHARES, _percent),
+    "loss": _loss,
+    "seconds": _duration,
+}

@@ -1,0 +1,63 @@
+"""What every test shares: quiet logs, a fresh Keras, and switches for what is slow or far away."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Tests compile far more than they compute.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow: run with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+def pytest_collection_finish(session):
+    """Splits the CPU in two, before TensorFlow starts, if a test wants to mirror over it."""
+    if any("two_devices" in getattr(item, "fixturenames", ()) for item in session.items):
+        import tensorflow as tf
+
+        halves = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], halves
+        )
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Empties Keras's global state, its dtype policy too, after each test that used it."""
+    yield
+    if keras := sys.modules.get("keras"):
+        keras.utils.clear_session(free_memory=False)
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def two_devices():
+    """Marks a test that mirrors over two logical CPUs; see `pytest_collection_finish`."""
+
+
+@pytest.fixture(scope="session")
+def zoo_data():
+    """The folder of real data and weights named by `ZOO_DATA`; skips a test where there is none.
+
+    It holds `tfds/` as `tfds.load(data_dir=...)` wants it, `weights/` and `photos/`.
+    """
+    folder = os.environ.get("ZOO_DATA")
+    if not folder:
+        pytest.skip("needs real data: set ZOO_DATA to its folder")
+    return Path(folder)

@@ -1,0 +1,218 @@
+"""The contract of a model: what every name in the zoo must do.
+
+A new family is tested by existing. It joins these tests the moment it registers, and needs a
+file of its own only for what is peculiar to it. What can be known without weights is tested for
+every architecture; running, training and saving for the smallest of each family, and for all
+of them with `--slow`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from zoo import blocks, catalog
+from zoo.count import count
+from zoo.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+CLASSES = 7
+CLASSIFIERS = zoo.names(kind="classifier", weights=False)
+WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
+
+
+def distinct():
+    """Names less the tags that are built as their architecture is: they cannot differ from it."""
+    found = {}
+    for name in zoo.names():
+        spec = zoo.spec(name)
+        found.setdefault((spec.architecture, spec.input_shape, spec.num_classes), name)
+    return list(found.values())
+
+
+def samples():
+    """Every architecture; all but the smallest of each family are marked slow."""
+    smallest = {}
+    for name in sorted(CLASSIFIERS, key=lambda name: zoo.spec(name).parameters or 0):
+        smallest.setdefault(zoo.spec(name).family, name)
+    slow = {name: pytest.mark.slow for name in CLASSIFIERS if name not in smallest.values()}
+    return [pytest.param(name, marks=slow.get(name, ())) for name in CLASSIFIERS]
+
+
+def outline(name, make=zoo.build, **options):
+    """Builds a model whose weights have shapes and no values: a tenth of the time, no memory."""
+    with keras.StatelessScope(initialize_variables=False):
+        return make(name, **options, weights="random")
+
+
+def square(name, side):
+    return (side, side, zoo.spec(name).input_shape[-1])
+
+
+def answers(model, images):
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_spec_says_what_is_known_before_building(name):
+    spec = zoo.spec(name)
+    assert spec.name == name
+    assert spec.paper.startswith("https://")
+    assert spec.builder.__doc__
+    assert spec.preprocessing in blocks.PREPROCESSING
+    assert 1 <= spec.min_size <= min(spec.input_shape[:-1])
+    assert all(re.fullmatch(r"stage\d", stage) for stage in spec.stages)
+    assert list(spec.stages) == sorted(spec.stages)
+    assert spec.parameters > 0
+    assert spec.flops > 0
+
+
+@pytest.mark.parametrize("name", zoo.names(weights=True))
+def test_tag_says_where_its_weights_are_from(name):
+    facts = zoo.spec(name).weights
+    if facts.source.startswith("http"):
+        assert re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", facts.digest), "no MD5 or SHA-256"
+    if facts.headless:
+        source, digest = facts.headless
+        assert source != facts.source
+        assert re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", digest), "no MD5 or SHA-256"
+    assert facts.licence
+    assert facts.protocol or not facts.figures
+    assert all(0 < figure < 1 for figure in facts.figures.values())
+    assert facts.resize in ("stretch", "crop")
+    if facts.classes:
+        assert len(zoo.class_names(facts.classes)) == facts.num_classes
+
+
+@pytest.mark.parametrize("name", distinct())
+def test_counts_are_those_of_the_built_model(name):
+    spec = zoo.spec(name)
+    model = outline(name)
+    assert count(model) == (spec.parameters, spec.flops)
+    assert model.input_shape == (None, *spec.input_shape)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_logits_are_float32_with_one_column_per_class(name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = outline(name, num_classes=CLASSES, input_shape=square(name, zoo.spec(name).min_size))
+    assert model.output.shape == (None, CLASSES)
+    assert model.output.dtype == "float32"
+    assert model.name == name
+
+
+@pytest.mark.parametrize("name", WITH_STAGES)
+def test_stages_have_the_strides_of_their_names(name):
+    spec = zoo.spec(name)
+    sides = spec.min_size, spec.min_size + 64
+    small, large = (
+        outline(name, zoo.backbone, input_shape=square(name, side)).output for side in sides
+    )
+    assert tuple(small) == tuple(large) == spec.stages
+    for stage in spec.stages:
+        stride = 2 ** int(stage.removeprefix("stage"))
+        for axis in (1, 2):
+            less, more = small[stage].shape[axis], large[stage].shape[axis]
+            assert more - less == 64 / stride, f"{stage} has another stride"
+            assert less <= math.ceil(spec.min_size / stride), f"{stage} is padded"
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_too_small_an_image_is_refused(name):
+    least = zoo.spec(name).min_size
+    if least == 1:
+        pytest.skip("no image is smaller than a pixel")
+    with pytest.raises(UsageError, match=f"{name} needs images of {least} x {least} pixels"):
+        zoo.build(name, input_shape=square(name, least - 1))
+
+
+@pytest.fixture(scope="module", params=samples())
+def sample(request):
+    """A model at about its smallest size, with images; each is built once for all tests below."""
+    name = request.param
+    keras.utils.set_random_seed(0)
+    shape = square(name, max(32, zoo.spec(name).min_size))
+    model = zoo.build(name, input_shape=shape, num_classes=CLASSES)
+    yield model, np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
+    keras.utils.clear_session()
+
+
+def test_logits_are_finite_and_depend_on_the_image(sample):
+    model, images = sample
+    logits = answers(model, images)
+    assert np.isfinite(logits).all()
+    assert (logits[0] != logits[1]).any()
+
+
+def test_any_numeric_dtype_gives_the_same_logits(sample):
+    model, images = sample
+    logits = answers(model, images)
+    for dtype in ("float32", "int32"):
+        np.testing.assert_array_equal(answers(model, images.astype(dtype)), logits)
+
+
+def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reader, tmp_path):
+    model, images = sample
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    np.testing.assert_array_equal(reader(tmp_path), answers(model, images))
+
+
+def test_a_gradient_reaches_every_weight(sample):
+    model, images = sample
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.9)  # whose first momentum is the gradient
+    model.compile(optimizer, "mse", run_eagerly=True)
+    model.fit(images, np.ones((len(images), CLASSES)), verbose=0)
+    momenta = {v.path.partition("/")[2]: v for v in optimizer.variables if "momentum" in v.path}
+    assert len(momenta) == len(model.trainable_weights)
+    still = [path for path, value in momenta.items() if not keras.ops.any(value)]
+    assert not still, f"no gradient reached {still}"
+
+
+READER = """
+import pathlib, sys
+import keras, numpy
+import zoo.layers
+
+for line in sys.stdin:
+    folder = pathlib.Path(line.strip())
+    model = keras.saving.load_model(folder / "model.keras")
+    answers = model(numpy.load(folder / "images.npy"), training=False)
+    numpy.save(folder / "answers.npy", keras.ops.convert_to_numpy(answers))
+    assert "zoo.models" not in sys.modules
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A process that knows Keras and the zoo's layers; answers with the model in a folder."""
+    log = tmp_path_factory.mktemp("reader") / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", READER],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+
+        def read(folder):
+            process.stdin.write(f"{folder}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n", log.read_text()[-2000:]
+            return np.load(folder / "answers.npy")
+
+        yield read
+        process.stdin.close()

@@ -1,0 +1,26 @@
+"""A zoo of image models for Keras 3.
+
+import zoo
+
+zoo.names("resnet*")                              # what there is
+zoo.build("vgg16", num_classes=10)                # image -> logits
+zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
+"""
+
+from zoo.catalog import Spec, backbone, build, names, register, spec
+from zoo.errors import UsageError
+from zoo.weights import Weights, class_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Spec",
+    "UsageError",
+    "Weights",
+    "backbone",
+    "build",
+    "class_names",
+    "names",
+    "register",
+    "spec",
+]

@@ -1,0 +1,85 @@
+"""Layer patterns that two or more families share: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras, layers
+
+PREPROCESSING = {  # name: what `PixelNormalization` is told
+    "none": None,
+    "tf": {"mean": 127.5, "scale": 127.5},
+    "torch": {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)},
+    "caffe": {"mean": (103.939, 116.779, 123.68), "scale": 1.0, "reverse": True},
+}
+
+BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum
+
+
+def preprocess(image, name):
+    """Maps pixels in [0, 255] to what the network called for, as its first layer.
+
+    Args:
+        image: `(batch, height, width, channels)`, RGB or grey.
+        name: a key of `PREPROCESSING`: `tf` gives [-1, 1], `torch` RGB standardised by
+            ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean, `none` nothing.
+    """
+    if name not in PREPROCESSING:
+        raise unknown("preprocessing", name, list(PREPROCESSING))
+    if PREPROCESSING[name] is None:
+        return image
+    return layers.PixelNormalization(**PREPROCESSING[name], name="pixels")(image)
+
+
+def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu", name):
+    """Convolution, batch normalisation, activation; padded by `kernel_size // 2` on every side.
+
+    Symmetric padding is what Keras's own ResNets and PyTorch do; TensorFlow's `same` would pad
+    one side only where the stride is 2.
+    """
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        use_bias=bias,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
+    if activation is None:
+        return x
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
+
+
+def activate(x, activation, *, name):
+    """Applies the activation that Keras calls `activation`."""
+    try:
+        function = keras.activations.get(activation)
+    except ValueError as error:
+        known = [word for word in dir(keras.activations) if not word.startswith("_")]
+        raise unknown("activation", activation, known) from error
+    return keras.layers.Activation(function, name=name)(x)
+
+
+def flatten(x):
+    """Lays out maps as a vector: (batch, h, w, c) -> (batch, h * w * c)."""
+    if None in x.shape[1:]:
+        raise UsageError("a dense layer over all pixels needs a fixed size; give input_shape")
+    return keras.layers.Flatten(name="flatten")(x)
+
+
+def pooled_head(x, num_classes, *, dropout=0.0):
+    """Global average pooling, dropout, logits: (batch, h, w, c) -> (batch, num_classes)."""
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return logits(x, num_classes, dropout=dropout)
+
+
+def logits(x, num_classes, *, dropout=0.0):
+    """Dropout and a float32 dense layer: (batch, features) -> (batch, num_classes)."""
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

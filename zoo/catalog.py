@@ -1,0 +1,294 @@
+"""The catalogue of models: how one is declared, looked up and built."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from zoo import blocks, weights
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras
+from zoo.registry import Registry
+from zoo.weights import Weights
+
+models = Registry("model", package="zoo.models")
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything known about a model before it is built.
+
+    Attributes:
+        name: `architecture`, or `architecture.tag` where pretrained weights belong to it.
+        family: the file's builder, such as `resnet`.
+        kind: what it does, such as `classifier`; every kind has a contract of its own.
+        paper: link to the publication that the numbers were taken from.
+        builder: function from a symbolic input to endpoints.
+        options: the builder's options that make this variant.
+        input_shape: `(height, width, channels)` when the caller gives none.
+        min_size: smallest height and width that it accepts, in pixels.
+        stages: names of the feature pyramid's levels; `stageN` has stride `2**N`.
+        preprocessing: what its first layer does to pixels, a key of `blocks.PREPROCESSING`.
+        parameters: trainable parameters at `input_shape`, with the default head.
+        flops: 2 x multiply-adds of convolutions and dense layers for one such input.
+        weights: facts about the pretrained weights, or `None` for random ones.
+    """
+
+    name: str
+    family: str
+    kind: str
+    paper: str
+    builder: Callable[..., dict]
+    options: Mapping[str, object]
+    input_shape: tuple[int, ...]
+    min_size: int
+    stages: tuple[str, ...]
+    preprocessing: str
+    parameters: int | None = None
+    flops: int | None = None
+    weights: Weights | None = None
+
+    @property
+    def architecture(self):
+        """The name without its weights tag."""
+        return self.name.partition(".")[0]
+
+    @property
+    def num_classes(self):
+        """Classes that it tells apart when the caller does not say, or `None`."""
+        if "num_classes" in self.options:
+            return self.options["num_classes"]
+        parameter = inspect.signature(self.builder).parameters.get("num_classes")
+        return parameter.default if parameter else None
+
+    def checked_shape(self, shape=None):
+        """Returns `shape`, or the default for `None`, if the model can be built with it.
+
+        Raises:
+            UsageError: it has another rank, or is smaller than `min_size`.
+        """
+        shape = tuple(shape or self.input_shape)
+        if len(shape) != len(self.input_shape):
+            raise UsageError(
+                f"{self.name} takes input_shape (height, width, channels), not {shape}"
+            )
+        if any(side is not None and side < self.min_size for side in shape[:-1]):
+            raise UsageError(
+                f"{self.name} needs images of {self.min_size} x {self.min_size} pixels or more, "
+                f"not {' x '.join(str(side) for side in shape[:-1])}"
+            )
+        return shape
+
+
+def names(pattern="*", *, kind=None, family=None, weights=None):
+    """Returns the names of the models that fit.
+
+    Args:
+        pattern: a shell pattern such as `resnet*`; a word without `*` may stand anywhere.
+        kind: only this kind, such as `classifier`.
+        family: only this family, such as `vgg`.
+        weights: only names with this tag, such as `imagenet`; `True` for any tag, `False` for none.
+    """
+    if not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+
+    def fits(spec):
+        tag = spec.name.partition(".")[2]
+        return (
+            fnmatch.fnmatchcase(spec.name, pattern)
+            and kind in (None, spec.kind)
+            and family in (None, spec.family)
+            and (weights is None or weights == (bool(tag) if isinstance(weights, bool) else tag))
+        )
+
+    return [name for name in models.names() if fits(models.get(name))]
+
+
+def spec(name):
+    """Returns the `Spec` of the model called `name`; raises `UsageError` if there is none."""
+    return models.get(name)
+
+
+def register(
+    variants,
+    *,
+    input_shape,
+    paper,
+    kind="classifier",
+    family=None,
+    min_size=1,
+    stages=(),
+    preprocessing="tf",
+    counts=None,
+    weights=None,
+):
+    """Enters a family of models in the catalogue.
+
+    Args:
+        variants: the paper's table of architectures: model name to the builder
+            options that set it apart.
+        input_shape: `(height, width, channels)` used when the caller gives none.
+        paper: link to the publication the numbers were taken from.
+        kind: what the models do, such as `"classifier"` (image to logits).
+        family: what the variants are called together; the builder's name by default.
+        min_size: smallest height and width that they accept.
+        stages: the levels N of the `stageN` endpoints, such as `range(1, 6)`.
+        preprocessing: a key of `blocks.PREPROCESSING`; what the builder's input has undergone.
+        counts: model name to its trainable parameters and FLOPs.
+        weights: model name to its tags, each a `Weights`; adds the names `model.tag`.
+
+    Returns:
+        A decorator for a builder. A builder takes the preprocessed symbolic input and returns
+        its endpoints, an ordered dict of named tensors: a tensor under `stageN` has stride
+        `2**N`, and the last entry is the model's output. Called with `num_classes=None` it
+        returns the stages only.
+
+    Example:
+        >>> @zoo.register({"tiny": {}}, input_shape=(32, 32, 3), paper="https://example.org")
+        ... def tiny(image, num_classes=10):
+        ...     x = keras.layers.Flatten()(image)
+        ...     return {"logits": keras.layers.Dense(num_classes, name="logits")(x)}
+    """
+
+    def decorate(builder):
+        for name, options in variants.items():
+            plain = Spec(
+                name=name,
+                family=family or builder.__name__,
+                kind=kind,
+                paper=paper,
+                builder=builder,
+                options=options,
+                input_shape=tuple(input_shape),
+                min_size=min_size,
+                stages=tuple(f"stage{level}" for level in stages),
+                preprocessing=preprocessing,
+                **dict(zip(("parameters", "flops"), (counts or {}).get(name, ()), strict=False)),
+            )
+            models.add(name, plain)
+            for tag, facts in (weights or {}).get(name, {}).items():
+                models.add(f"{name}.{tag}", tagged(plain, tag, facts))
+        return builder
+
+    return decorate
+
+
+def tagged(plain, tag, facts):
+    """Returns the spec of `plain` with the pretrained `facts.`"""
+    return dataclasses.replace(
+        plain,
+        name=f"{plain.name}.{tag}",
+        weights=facts,
+        preprocessing=facts.preprocessing or plain.preprocessing,
+        input_shape=facts.input_shape or plain.input_shape,
+        options={**plain.options, "num_classes": facts.num_classes},
+    )
+
+
+def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
+    """Builds the model called `name`, ready to compile.
+
+    Args:
+        name: a name from `zoo.names()`. `resnet50` has random weights, `resnet50.imagenet` the
+            pretrained ones, with the preprocessing that belongs to them.
+        input_shape: `(height, width, channels)`; defaults to the paper's.
+        num_classes: width of the logits. With a tag, giving it means a fresh head; leaving it
+            out keeps the pretrained one.
+        weights: a weights file to use, in place of the tag's source if there is a tag;
+            `"random"` for a tag's preprocessing without its weights.
+        **options: builder options, such as `dropout`, that override the variant's.
+
+    Returns:
+        A functional `keras.Model` from images, RGB in [0, 255] with shape
+        `(batch, *input_shape)`, to float32 logits of shape `(batch, num_classes)`.
+
+    Raises:
+        UsageError: no model has that name, an option is unknown, the input is too small, or the
+            weights are not to be had or do not fit.
+
+    Example:
+        >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
+    """
+    return _build(models.get(name), input_shape, num_classes, weights, options, head=True)
+
+
+def backbone(name, *, input_shape=None, weights=None, **options):
+    """Builds the model called `name` without its head.
+
+    Takes the arguments of `build`.
+
+    Returns:
+        A `keras.Model` from images to the feature pyramid: an ordered dict whose key `stageN`
+        has about `1 / 2**N` of the input's height and width.
+
+    Raises:
+        UsageError: as `build`; or the model has no stages.
+    """
+    entry = models.get(name)
+    if not entry.stages:
+        raise UsageError(f"{name} has no feature pyramid; see `zoo list` for models with stages")
+    return _build(entry, input_shape, None, weights, options, head=False)
+
+
+def _build(entry, input_shape, num_classes, source, options, *, head):
+    shape = entry.checked_shape(input_shape)
+    options = _checked_options(entry, options)
+    fresh = head and num_classes is not None
+    if entry.weights and (fresh or not head):
+        options = {**entry.weights.options, **options}
+    if fresh:
+        _check_classes(entry, num_classes)
+        options["num_classes"] = num_classes
+    elif not head:
+        options["num_classes"] = None
+
+    inputs = keras.Input(shape, name="input")
+    endpoints = entry.builder(blocks.preprocess(inputs, entry.preprocessing), **options)
+    if head:
+        *_, outputs = endpoints.values()
+    else:
+        outputs = {name: x for name, x in endpoints.items() if name.startswith("stage")}
+    model = keras.Model(inputs, outputs, name=_model_name(entry, head))
+    features_only = not head or (fresh and _as_implied(entry, options))
+    _fill(model, entry, source, whole=not fresh, headless=features_only)
+    return model
+
+
+def _as_implied(entry, options):
+    """Tells whether a fresh head is the one that the tag's weights imply."""
+    implied = entry.weights.options if entry.weights else {}
+    return all(options[option] == value for option, value in implied.items())
+
+
+def _fill(model, entry, source, *, whole, headless):
+    """Gives `model` the weights it should start from."""
+    if source == RANDOM or (source is None and entry.weights is None):
+        return
+    path = source
+    if source is None:
+        path = weights.fetch(entry.name, entry.weights, headless=headless)
+    # A whole pretrained model that lacks some of its weights would answer nonsense, so there
+    # everything must match; a file beside a bare name may be of a model with another head.
+    weights.load(model, path, strict=whole and entry.weights is not None)
+
+
+def _model_name(entry, head):
+    return entry.name.replace(".", "_") + ("" if head else "_backbone")
+
+
+def _checked_options(entry, options):
+    known = list(inspect.signature(entry.builder).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {entry.name}", option, known)
+    return {**entry.options, **options}
+
+
+def _check_classes(entry, num_classes):
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise UsageError(f"num_classes of {entry.name} must be 1 or more, not {num_classes!r}")

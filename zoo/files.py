@@ -1,0 +1,70 @@
+"""A trained model as one file: a `.keras` file that knows its classes.
+
+Keras reads the file as any other; what else a user needs in order to use the model travels in
+an entry of the archive that Keras leaves alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from zoo.errors import UsageError
+from zoo.lazy import keras, layers
+
+ABOUT = "zoo.json"
+
+
+def save(model, path, about):
+    """Writes a model and the facts about it, in one step.
+
+    Args:
+        model: a built `keras.Model`.
+        path: where to, ending in `.keras`; what is there stays until the new file is whole.
+        about: a dict of plain values, such as `{"classes": [...], "resize": "stretch"}`.
+
+    Raises:
+        UsageError: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(partial)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(ABOUT, json.dumps(about, indent=1))
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise UsageError(
+            f"{path} could not be written ({reason}); what was there before is untouched"
+        ) from error
+
+
+def load(path):
+    """Reads a model and the facts about it.
+
+    Args:
+        path: a `.keras` file, ours or anybody's.
+
+    Returns:
+        The `keras.Model`, and the dict that `save` was given; empty for a file of another maker.
+
+    Raises:
+        UsageError: there is no such file, or it is not a Keras model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"no model file at {path}")
+    assert layers.PixelNormalization  # loads, and so registers, the layers of the zoo
+    try:
+        model = keras.saving.load_model(path, compile=False)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            return model, json.loads(archive.read(ABOUT)) if ABOUT in names else {}
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{path} cannot be read as a Keras model: {reason}") from error

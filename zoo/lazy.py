@@ -1,0 +1,44 @@
+"""Modules that load on first use, so that `import zoo` costs milliseconds.
+
+Every other file of `zoo` and `tasks` takes Keras from here:
+
+    from zoo.lazy import keras, layers
+
+A module of functions then imports instantly, because nothing inside a function
+runs until it is called. Classes derived from Keras cannot wait, so they live in
+`zoo/layers/` and `tasks/engine/loop.py`, which import Keras for real and are
+themselves reached only through a lazy name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+
+class LazyModule(ModuleType):
+    """Stands in for the module of the same name until an attribute is wanted."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # probes by inspect, pytest and doctest
+            raise AttributeError(name)
+        # TensorFlow greets every process with lines about its build; errors still show.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)
+        return value
+
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from zoo import layers
+else:
+    keras = LazyModule("keras")
+    np = LazyModule("numpy")
+    tf = LazyModule("tensorflow")
+    layers = LazyModule("zoo.layers")

@@ -1,0 +1,123 @@
+"""ConvNet: the course's stack of convolutions, where every number is a dial to search."""
+
+from __future__ import annotations
+
+import math
+
+from zoo import blocks
+from zoo.catalog import register
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras
+
+PAPER = "https://doi.org/10.1162/neco.1989.1.4.541"
+
+VARIANTS = {"convnet": {}}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "convnet": (814_250, 59_308_032),
+}
+
+POOLING = {"max": "MaxPooling2D", "average": "AveragePooling2D"}
+HEADS = {  # what makes a vector of the last maps
+    "flatten": blocks.flatten,
+    "pool": lambda x: keras.layers.GlobalAveragePooling2D(name="pool")(x),
+}
+
+
+@register(VARIANTS, input_shape=(28, 28, 1), stages=range(4), paper=PAPER, counts=COUNTS)
+def convnet(
+    image,
+    num_classes=10,
+    *,
+    depths=(2, 2, 2),
+    widths=(32, 64, 128),
+    kernel_size=3,
+    activation="relu",
+    batch_norm=True,
+    pooling="max",
+    pool_size=2,
+    conv_dropout=0.2,
+    head="flatten",
+    hidden=(256,),
+    hidden_dropout=0.5,
+    initializer="he_normal",
+    weight_decay=0.0,
+):
+    """Builds a stack of convolutions, poolings and dense layers (LeCun et al., 1989).
+
+    Each block repeats convolution, batch normalisation (Ioffe & Szegedy, 2015) and activation,
+    then pools and drops out (Srivastava et al., 2014); dense layers follow. Departure: nothing
+    but the principle is of 1989. The defaults suit images of 28 to 32 pixels.
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
+            `head` is `pool`.
+        num_classes: width of the logits, or `None` for the stages only.
+        depths: convolutions in each block, any number of blocks.
+        widths: channels of each block.
+        kernel_size: height and width of the convolutions.
+        activation: Keras's name of the activation after each convolution and hidden layer.
+        batch_norm: whether each convolution and hidden layer is normalised before it.
+        pooling: how each block ends: `max` or `average`.
+        pool_size: height and width that become one pixel.
+        conv_dropout: rate after each pooling, in [0, 1).
+        head: what makes a vector of the last maps: `flatten`, or `pool` for their averages.
+        hidden: units of each dense layer before the logits, any number of them.
+        hidden_dropout: rate after each of those, in [0, 1).
+        initializer: Keras's name of the kernels' initialiser.
+        weight_decay: factor of the squared kernels that is added to the loss.
+
+    Returns:
+        Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
+    """
+    _check(depths, widths, pooling, head)
+    kernels = {
+        "kernel_initializer": initializer,
+        "kernel_regularizer": keras.regularizers.L2(weight_decay) if weight_decay else None,
+        "use_bias": not batch_norm,
+    }
+    ends, x = {}, image
+    for block, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+        for index in range(1, depth + 1):
+            name = f"block{block}_conv{index}"
+            x = keras.layers.Conv2D(width, kernel_size, padding="same", **kernels, name=name)(x)
+            x = _finish(x, batch_norm, activation, name=name)
+        ends |= _stage(x, pool_size ** (block - 1))
+        pool = getattr(keras.layers, POOLING[pooling])
+        x = pool(pool_size, padding="same", name=f"block{block}_pool")(x)
+        x = keras.layers.Dropout(conv_dropout, name=f"block{block}_dropout")(x)
+    ends |= _stage(x, pool_size ** len(depths))
+    if num_classes:
+        x = HEADS[head](x)
+        for index, width in enumerate(hidden, start=1):
+            name = f"hidden{index}"
+            x = keras.layers.Dense(width, **kernels, name=name)(x)
+            x = _finish(x, batch_norm, activation, name=name)
+            x = keras.layers.Dropout(hidden_dropout, name=f"{name}_dropout")(x)
+        ends["logits"] = blocks.logits(x, num_classes)
+    return ends
+
+
+def _finish(x, batch_norm, activation, *, name):
+    """What follows a convolution or a hidden layer: normalisation or not, activation."""
+    if batch_norm:
+        x = keras.layers.BatchNormalization(**blocks.BATCH_NORM, name=f"{name}_bn")(x)
+    return blocks.activate(x, activation, name=f"{name}_activation")
+
+
+def _stage(x, strides):
+    """Returns `x` as an endpoint, if its stride is a power of two: the others have no name."""
+    level = math.log2(strides)
+    return {f"stage{int(level)}": x} if level.is_integer() else {}
+
+
+def _check(depths, widths, pooling, head):
+    if len(depths) != len(widths):
+        raise UsageError(
+            f"convnet needs a width for each depth; got depths={tuple(depths)}, "
+            f"widths={tuple(widths)}"
+        )
+    if pooling not in POOLING:
+        raise unknown("pooling", pooling, list(POOLING))
+    if head not in HEADS:
+        raise unknown("head of convnet", head, list(HEADS))

@@ -1,0 +1,64 @@
+"""MLP: fully connected layers, the reader of digits that a course begins with."""
+
+from __future__ import annotations
+
+from zoo import blocks
+from zoo.catalog import register
+from zoo.lazy import keras
+
+PAPER = "https://doi.org/10.1038/323533a0"
+
+VARIANTS = {"mlp": {}}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "mlp": (108_210, 215_600),
+}
+
+
+@register(VARIANTS, input_shape=(16, 16, 1), paper=PAPER, counts=COUNTS)
+def mlp(
+    image,
+    num_classes=10,
+    *,
+    widths=(300, 100),
+    activation="relu",
+    batch_norm=False,
+    dropout=0.0,
+    weight_decay=0.0,
+):
+    """Builds a multilayer perceptron (Rumelhart, Hinton & Williams, 1986).
+
+    The default reads a digit of 16 x 16 pixels, 256 numbers, with the hidden layers of the best
+    plain network in LeCun et al., 1998 (section III.C.4: 300 and 100 units). Departures: `relu`
+    where 1986 had the sigmoid (`activation="sigmoid"` brings it back), no bias before a
+    normalisation.
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels of a fixed size.
+        num_classes: width of the logits, or `None` for the stages, of which there are none.
+        widths: units of each hidden layer, any number of them; none leaves a linear classifier.
+        activation: Keras's name of the hidden layers' activation.
+        batch_norm: whether each hidden layer is normalised before its activation.
+        dropout: rate after each hidden layer, in [0, 1).
+        weight_decay: factor of the squared weights that is added to the loss.
+
+    Returns:
+        Endpoints: with classes, `logits`.
+    """
+    if not num_classes:
+        return {}
+    x = blocks.flatten(image)
+    for index, width in enumerate(widths, start=1):
+        x = keras.layers.Dense(
+            width,
+            use_bias=not batch_norm,
+            kernel_initializer="he_normal",
+            kernel_regularizer=keras.regularizers.L2(weight_decay) if weight_decay else None,
+            name=f"hidden{index}",
+        )(x)
+        if batch_norm:
+            x = keras.layers.BatchNormalization(**blocks.BATCH_NORM, name=f"hidden{index}_bn")(x)
+        x = blocks.activate(x, activation, name=f"hidden{index}_activation")
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"hidden{index}_dropout")(x)
+    return {"logits": blocks.logits(x, num_classes)}

@@ -1,0 +1,214 @@
+"""ResNet: layers that learn a correction to their input."""
+
+from __future__ import annotations
+
+import functools
+
+from zoo.blocks import conv_bn, pooled_head
+from zoo.catalog import register
+from zoo.lazy import keras, layers
+from zoo.weights import Weights
+
+PAPER = "https://arxiv.org/abs/1512.03385"
+
+
+def basic(x, filters, strides, *, padded=False, name):
+    """Two 3 x 3 convolutions, for the shallow variants."""
+    shortcut = x
+    if strides != 1 or x.shape[-1] != filters:
+        if padded:
+            shortcut = layers.PaddedShortcut(filters, strides, name=f"{name}_0_pad")(x)
+        else:
+            shortcut = conv_bn(x, filters, 1, strides, activation=None, name=f"{name}_0")
+    x = conv_bn(x, filters, 3, strides, name=f"{name}_1")
+    x = conv_bn(x, filters, 3, activation=None, name=f"{name}_2")
+    return join(shortcut, x, name=name)
+
+
+def bottleneck(x, filters, strides, *, stride_in=1, bias=True, name):
+    """1 x 1 down, 3 x 3, 1 x 1 up to four times `filters`; the stride in the first or second."""
+    shortcut = x
+    if x.shape[-1] != 4 * filters:
+        options = {"bias": bias, "activation": None}
+        shortcut = conv_bn(x, 4 * filters, 1, strides, **options, name=f"{name}_0")
+    first, second = (strides, 1) if stride_in == 1 else (1, strides)
+    x = conv_bn(x, filters, 1, first, bias=bias, name=f"{name}_1")
+    x = conv_bn(x, filters, 3, second, bias=bias, name=f"{name}_2")
+    x = conv_bn(x, 4 * filters, 1, bias=bias, activation=None, name=f"{name}_3")
+    return join(shortcut, x, name=name)
+
+
+def join(shortcut, x, *, name):
+    """Adds a block's correction to its input."""
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    return keras.layers.Activation("relu", name=f"{name}_out")(x)
+
+
+BLOCKS = {
+    "basic": basic,
+    "bottleneck": bottleneck,
+    "bottleneck_v1_5": functools.partial(bottleneck, stride_in=2, bias=False),
+}
+
+IMAGENET = {  # table 1: blocks in each of the four stages
+    "resnet18": {"depths": (2, 2, 2, 2), "block": "basic"},
+    "resnet34": {"depths": (3, 4, 6, 3), "block": "basic"},
+    "resnet50": {"depths": (3, 4, 6, 3), "block": "bottleneck"},
+    "resnet101": {"depths": (3, 4, 23, 3), "block": "bottleneck"},
+    "resnet152": {"depths": (3, 8, 36, 3), "block": "bottleneck"},
+    "resnet50_v1_5": {"depths": (3, 4, 6, 3), "block": "bottleneck_v1_5"},
+    "resnet101_v1_5": {"depths": (3, 4, 23, 3), "block": "bottleneck_v1_5"},
+    "resnet152_v1_5": {"depths": (3, 8, 36, 3), "block": "bottleneck_v1_5"},
+}
+
+CIFAR = {  # section 4.2: 6n + 2 layers
+    f"resnet{6 * n + 2}": {"depths": (n, n, n)} for n in (3, 5, 7, 9, 18)
+}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "resnet20": (269_722, 81_102_080),
+    "resnet32": (464_154, 137_725_184),
+    "resnet44": (658_586, 194_348_288),
+    "resnet56": (853_018, 250_971_392),
+    "resnet110": (1_727_962, 505_775_360),
+    "resnet18": (11_689_512, 3_628_146_688),
+    "resnet34": (21_797_672, 7_327_522_816),
+    "resnet50": (25_583_592, 7_715_946_496),
+    "resnet101": (44_601_832, 15_140_388_864),
+    "resnet152": (60_268_520, 22_564_831_232),
+    "resnet50_v1_5": (25_557_032, 8_178_368_512),
+    "resnet101_v1_5": (44_549_160, 15_602_810_880),
+    "resnet152_v1_5": (60_192_808, 23_027_253_248),
+}
+
+KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+
+
+def keras_weights(name, whole, headless, top1, top5):
+    """Returns the facts of the weights that Keras publishes for the network called `name`."""
+    stem = f"{KERAS_FILES}{name}_weights_tf_dim_ordering_tf_kernels"
+    return Weights(
+        source=f"{stem}.h5",
+        digest=whole,
+        headless=(f"{stem}_notop.h5", headless),
+        classes="imagenet",
+        preprocessing="caffe",
+        licence="MIT (Kaiming He's weights, as Keras distributes them)",
+        figures={"accuracy": top1, "top5_accuracy": top5},
+        protocol="ImageNet validation, as listed on keras.io/api/applications",
+    )
+
+
+WEIGHTS = {
+    "resnet50": {
+        "imagenet": keras_weights(
+            "resnet50",
+            "2cb95161c43110f7111970584f804107",
+            "4d473c1dd8becc155b73f8504c6f6626",
+            0.749,
+            0.921,
+        )
+    },
+    "resnet101": {
+        "imagenet": keras_weights(
+            "resnet101",
+            "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+            "88cf7a10940856eca736dc7b7e228a21",
+            0.764,
+            0.928,
+        )
+    },
+    "resnet152": {
+        "imagenet": keras_weights(
+            "resnet152",
+            "100835be76be38e30d865e96f2aaae62",
+            "ee4c566cf9a93f14d82f913c2dc6dd0c",
+            0.766,
+            0.931,
+        )
+    },
+}
+
+
+@register(
+    CIFAR,
+    family="resnet",
+    input_shape=(32, 32, 3),
+    min_size=4,
+    stages=range(3),
+    paper=PAPER,
+    counts=COUNTS,
+    weights=WEIGHTS,
+)
+def resnet_cifar(image, num_classes=10, *, depths, width=16, dropout=0.0):
+    """Builds a ResNet for small images (He et al., 2015, section 4.2).
+
+    A 3 x 3 stem, then three stages at strides 1, 2 and 4, each twice as wide as the one before;
+    shortcuts have no parameters (option A). Departure: the padding of strided convolutions is
+    symmetric, and the paper does not say.
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels.
+        num_classes: width of the logits, or `None` for the stages only.
+        depths: blocks in each stage.
+        width: channels of the first stage.
+        dropout: rate before the logits; the paper has none.
+
+    Returns:
+        Endpoints `stage0`, `stage1`, `stage2` and, with classes, `logits`.
+    """
+    x = conv_bn(image, width, 3, name="conv1")
+    ends = {}
+    for stage, depth in enumerate(depths):
+        for index in range(1, depth + 1):
+            strides = 2 if stage > 0 and index == 1 else 1
+            name = f"conv{stage + 2}_block{index}"
+            x = basic(x, width * 2**stage, strides, padded=True, name=name)
+        ends[f"stage{stage}"] = x
+    if num_classes:
+        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return ends
+
+
+@register(
+    IMAGENET,
+    input_shape=(224, 224, 3),
+    min_size=32,
+    stages=range(1, 6),
+    paper=PAPER,
+    counts=COUNTS,
+    weights=WEIGHTS,
+)
+def resnet(image, num_classes=1000, *, depths, block, width=64, dropout=0.0):
+    """Builds a ResNet (He et al., 2015, table 1).
+
+    `resnet50`, `101` and `152` are Keras's to the weight: a bias before each normalisation, the
+    stride of a stage in its first 1 x 1 convolution as in the paper. Departures: those with
+    `v1_5`, like torchvision's, have no biases and put the stride in the 3 x 3 convolution
+    (Goyal et al., 2017); `resnet18` and `34` are torchvision's, with projections (option B).
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels.
+        num_classes: width of the logits, or `None` for the stages only.
+        depths: blocks in each of the four stages.
+        block: a key of `BLOCKS`: `basic`, `bottleneck` or `bottleneck_v1_5`.
+        width: channels of the first stage; each later stage doubles them.
+        dropout: rate before the logits; the paper has none.
+
+    Returns:
+        Endpoints `stage1` to `stage5` and, with classes, `logits`.
+    """
+    ends = {}
+    x = conv_bn(image, width, 7, 2, bias=block == "bottleneck", name="conv1")
+    ends["stage1"] = x
+    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
+    for stage, depth in enumerate(depths, start=2):
+        for index in range(1, depth + 1):
+            strides = 2 if stage > 2 and index == 1 else 1
+            name = f"conv{stage}_block{index}"
+            x = BLOCKS[block](x, width * 2 ** (stage - 2), strides, name=name)
+        ends[f"stage{stage}"] = x
+    if num_classes:
+        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return ends

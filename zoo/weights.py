@@ -1,0 +1,322 @@
+"""Pretrained weights: what is known of them, where they come from, how they enter a model.
+
+A file is read as a list of layers with their arrays, whatever its format, and poured into a
+model layer by layer, so that a head or another width may differ; what did not fit is reported.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.errors import UsageError, unknown
+from zoo.lazy import LazyModule, keras, np
+
+h5py = LazyModule("h5py")
+
+ASSETS = Path(__file__).with_name("assets")
+ALIASES = {"predictions": "logits"}  # Keras's name of a classifier's last layer: ours
+FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz")
+LEAST_SHARE = 0.5  # of a model's layers that a file must fill, or it is of another network
+
+log = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known of one set of pretrained weights.
+
+    Attributes:
+        source: where the file is: a URL, `asset:NAME` for one shipped with the package, or
+            `""` where it must be given by hand.
+        digest: MD5 or SHA-256 of the file, in hexadecimal.
+        headless: the same for a smaller file without the head, `(source, digest)`, or `None`.
+        classes: name of the list of classes, for `class_names`.
+        num_classes: width of the pretrained head.
+        preprocessing: what the network wants its pixels to be, a key of
+            `blocks.PREPROCESSING`; `""` for what the architecture says.
+        input_shape: `(height, width, channels)` of the images trained on, or `None` for the
+            architecture's own.
+        resize: how an image of another shape is brought to that size: `stretch` or `crop`.
+        options: builder options that a fresh head over these weights implies.
+        licence: terms of the weights.
+        figures: published figures, such as `{"accuracy": 0.749}`, on the data set's test split.
+        protocol: how the figures were measured: data, size, crop or stretch, interpolation.
+    """
+
+    source: str = ""
+    digest: str = ""
+    headless: tuple[str, str] | None = None
+    classes: str = ""
+    num_classes: int = 1000
+    preprocessing: str = ""
+    input_shape: tuple[int, int, int] | None = None
+    resize: str = "stretch"
+    options: Mapping[str, object] = field(default_factory=dict)
+    licence: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a weights file.
+
+    Attributes:
+        path: the file.
+        matched: names of the model's layers that it filled.
+        skipped: the model's layers that keep their random weights, and why.
+        unexpected: layers of the file that the model has no place for.
+    """
+
+    path: str
+    matched: tuple[str, ...]
+    skipped: Mapping[str, str]
+    unexpected: tuple[str, ...]
+
+    def __str__(self):
+        text = f"{len(self.matched)} of {len(self.matched) + len(self.skipped)} layers"
+        if self.skipped:
+            text += " (skipped " + "; ".join(f"{k}: {why}" for k, why in self.skipped.items()) + ")"
+        if self.unexpected:
+            text += f" (not used: {', '.join(self.unexpected)})"
+        return f"{self.path}: {text}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One layer of a weights file: its name, class in snake case if known, and arrays."""
+
+    name: str
+    kind: str
+    arrays: list
+
+
+def class_names(name):
+    """Returns the class names of the list called `name`, such as `imagenet`, in label order."""
+    path = ASSETS / f"{name}.txt"
+    if not path.exists():
+        raise unknown("list of classes", name, sorted(p.stem for p in ASSETS.glob("*.txt")))
+    return tuple(path.read_text(encoding="utf-8").splitlines())
+
+
+def fetch(name, facts, *, headless=False):
+    """Returns the path of a tag's file, downloading it into Keras's cache if need be.
+
+    Args:
+        name: the model's name, for messages.
+        facts: its `Weights`.
+        headless: whether a file without the head will do.
+    """
+    source, digest = facts.source, facts.digest
+    if headless and facts.headless:
+        source, digest = facts.headless
+    if source.startswith("asset:"):
+        return ASSETS / source.removeprefix("asset:")
+    if not source:
+        raise UsageError(
+            f"the weights of {name} have no source to fetch from; give a file with weights=FILE"
+        )
+    try:
+        return keras.utils.get_file(
+            source.rpartition("/")[2], source, cache_subdir="models", file_hash=digest
+        )
+    except Exception as error:  # get_file raises a bare Exception for whatever the network did
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"the weights of {name} are not to be had ({reason}); "
+            "give a file with weights=FILE, or weights='random' to start without"
+        ) from error
+
+
+def load(model, path, *, strict=False):
+    """Pours a weights file into `model`, matching layers by name or else by order.
+
+    Args:
+        model: a built `keras.Model`; changed in place.
+        path: a file of one of `FORMATS`.
+        strict: whether every layer of the model must be filled.
+
+    Returns:
+        A `Loaded`, which is also logged.
+
+    Raises:
+        UsageError: the file cannot be read, or holds another network's weights.
+    """
+    entries = read(path)
+    layers = [layer for layer in leaves(model) if layer.weights]
+    pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
+    skipped = {layer.name: "not in the file" for layer in layers}
+    matched = []
+    for layer, entry in pairs:
+        if fits(layer, entry):
+            layer.set_weights([np.asarray(array, "float32") for array in entry.arrays])
+            matched.append(layer.name)
+            del skipped[layer.name]
+        else:
+            skipped[layer.name] = (
+                f"{shapes(entry.arrays)} in the file, {shapes(layer.weights)} here"
+            )
+    used = {id(entry) for _, entry in pairs}
+    unexpected = tuple(entry.name for entry in entries if id(entry) not in used)
+    loaded = Loaded(str(path), tuple(matched), skipped, unexpected)
+    _check(loaded, model.name, strict)
+    log.log(logging.WARNING if skipped else logging.INFO, "weights from %s", loaded)
+    return loaded
+
+
+def save(model, path, dtype="float16"):
+    """Writes a model's weights as a compressed `.npz` with keys `layer/index`, at `dtype`."""
+    arrays = {
+        f"{layer.name}/{index}": keras.ops.convert_to_numpy(weight).astype(dtype)
+        for layer in leaves(model)
+        for index, weight in enumerate(layer.weights)
+    }
+    np.savez_compressed(path, **arrays)
+
+
+def leaves(model):
+    """Yields the layers of a model in order, those of models inside it in their place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+def read(path):
+    """Returns the layers of a weights file, a list of `Entry`, without executing any of it."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"no weights file at {path}")
+    if not path.name.endswith(FORMATS):
+        raise UsageError(f"{path.name} is no weights file; known endings: {', '.join(FORMATS)}")
+    try:
+        if path.suffix == ".npz":
+            entries = _read_npz(path)
+        elif path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                entries = _read_h5(io.BytesIO(archive.read("model.weights.h5")))
+        else:
+            entries = _read_h5(os.fspath(path))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read as weights: {error}") from error
+    return [Entry(ALIASES.get(e.name, e.name), e.kind, e.arrays) for e in entries]
+
+
+def by_name(entries, layers):
+    """Pairs layers with entries of the same name."""
+    named = {entry.name: entry for entry in entries}
+    return [(layer, named[layer.name]) for layer in layers if layer.name in named]
+
+
+def by_order(entries, layers):
+    """Pairs layers with entries in the order that both were built, class by class if known.
+
+    Keras numbers the layers that nobody named, so their names depend on what was built before.
+    """
+    kinds = {entry.kind for entry in entries}
+    pairs = []
+    for kind in sorted(kinds):
+        mine = [layer for layer in layers if kind in ("", _kind(layer))]
+        theirs = [entry for entry in entries if entry.kind == kind]
+        pairs += zip(mine, theirs, strict=False)
+    return pairs
+
+
+def fitting(pairs):
+    """Counts the pairs of the same shapes."""
+    return sum(fits(layer, entry) for layer, entry in pairs)
+
+
+def fits(layer, entry):
+    """Tells whether an entry has just the arrays that a layer holds."""
+    return [tuple(w.shape) for w in layer.weights] == [tuple(a.shape) for a in entry.arrays]
+
+
+def shapes(arrays):
+    """Writes the shapes of some arrays: `3x3x64x64 + 64`."""
+    return " + ".join("x".join(str(side) for side in array.shape) or "1" for array in arrays)
+
+
+def _check(loaded, name, strict):
+    total = len(loaded.matched) + len(loaded.skipped)
+    if len(loaded.matched) < LEAST_SHARE * total:
+        raise UsageError(
+            f"{loaded.path} holds another network's weights: "
+            f"{len(loaded.matched)} of the {total} layers of {name} fit"
+        )
+    if strict and loaded.skipped:
+        layer, why = next(iter(loaded.skipped.items()))
+        raise UsageError(
+            f"{loaded.path} leaves {len(loaded.skipped)} layers of {name} without weights "
+            f"({layer}: {why}); with num_classes=N the model gets a fresh head instead"
+        )
+
+
+def _read_npz(path):
+    layers = {}
+    with np.load(path, allow_pickle=False) as archive:
+        for key in archive.files:
+            layers.setdefault(key.rpartition("/")[0], []).append(archive[key])
+    return [Entry(name, "", arrays) for name, arrays in layers.items()]
+
+
+def _read_h5(file):
+    with h5py.File(file, "r") as root:
+        if "layers" in root or "_layer_checkpoint_dependencies" in root:
+            return list(_keras3_layers(root))
+        group = root.get("model_weights", root)
+        if "layer_names" not in group.attrs:
+            raise ValueError("neither a Keras 3 nor an older Keras weights file")
+        entries = [
+            Entry(
+                _text(name),
+                "",
+                [np.asarray(group[name][w]) for w in group[name].attrs["weight_names"]],
+            )
+            for name in group.attrs["layer_names"]
+        ]
+        return [entry for entry in entries if entry.arrays]
+
+
+def _keras3_layers(group):
+    """Yields the layers under a group of a Keras 3 file, in the order of their numbers."""
+    children = group.get("layers", group.get("_layer_checkpoint_dependencies"))
+    for key in sorted(children, key=_numbered):
+        child = children[key]
+        if "layers" in child:
+            yield from _keras3_layers(child)
+            continue
+        arrays = _arrays(child)
+        if arrays:
+            name = child["vars"].attrs.get("name", key) if "vars" in child else key
+            yield Entry(_text(name), _numbered(key)[0], arrays)
+
+
+def _arrays(group):
+    """Reads a layer's own variables and those of its parts, but for random states."""
+    own = group.get("vars", {})
+    arrays = [np.asarray(own[key]) for key in sorted(own, key=int)]
+    for key in sorted(set(group) - {"vars", "seed_generator"}, key=_numbered):
+        arrays += _arrays(group[key])
+    return arrays
+
+
+def _numbered(key):
+    """Splits `conv2d_12` into (`conv2d`, 12), so that 12 comes after 2."""
+    stem, _, number = key.rpartition("_")
+    return (stem, int(number)) if stem and number.isdigit() else (key, 0)
+
+
+def _kind(layer):
+    return keras.src.utils.naming.to_snake_case(type(layer).__name__)
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else str(name)
