@@ -6,7 +6,7 @@ DIR is where TFDS keeps, or puts, `fashion_mnist`. Of every class, 400 images of
 training split and 100 of the official test split are kept: those whose pixels have the least
 hash under a fixed seed, so that the choice depends on no generator of random numbers and on no
 order of the files. They stand in rounds of one image a class, so that a slice is balanced. The
-file takes 2.2 MB, about what PNG or WebP would take.
+file takes 2.2 MB; as one sheet of lossless WebP it would take 1.9 MB, and a decoder.
 """
 
 from __future__ import annotations

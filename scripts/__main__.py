@@ -8,6 +8,7 @@ import pkgutil
 import sys
 
 import scripts
+from scripts import _quiet
 from zoo.errors import UsageError, unknown
 
 WRONG, STOPPED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
@@ -27,6 +28,12 @@ def main(argv=None):
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()
         return 0
+
+
+def console():
+    """Runs one command as a process of its own; returns its exit status."""
+    _quiet.hush()
+    return main()
 
 
 def command_names():
@@ -73,4 +80,4 @@ def _overview():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

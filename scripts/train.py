@@ -37,7 +37,7 @@ def run(args):
 
 def _recipe_task(words):
     """Returns the task of the recipe among the words, or `None`."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         if word == "--recipe" and after:
             return resume.read_recipe(after)["task"]
         if word.startswith("--recipe="):

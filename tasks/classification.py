@@ -12,7 +12,9 @@ from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import metrics, page, plots
 from zoo import files
 from zoo.errors import UsageError
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
+
+yaml = LazyModule("yaml")
 
 SHOWN_MISTAKES = 24
 
@@ -42,6 +44,7 @@ class Classification(Task):
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
     weights: str = flag("", "weights file to start from, in place of the model's own")
+    model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
     )
@@ -99,7 +102,7 @@ class Classification(Task):
             input_shape=data.image_shape,
             num_classes=classes,
             weights=self.weights or None,
-            **({"dropout": self.dropout} if self.dropout else {}),
+            **self._options(),
         )
         finetune.freeze(model, plan, self.batch_norm)
         inputs = keras.Input(data.image_shape, name="image")
@@ -133,8 +136,10 @@ class Classification(Task):
             num_classes=len(data.source.classes),
         )
 
-    def validation(self, data):
-        return self._once(data, data.validation) if data.validation else None
+    def validate(self, model, data):
+        if not data.validation:
+            return {}
+        return metrics.classification(self._logits(model, data.validation), data.validation.labels)
 
     def better(self, row, best):
         def rank(row):
@@ -153,7 +158,7 @@ class Classification(Task):
         files.save(product(model), path, about)
 
     def judge(self, model, data):
-        logits = product(model).predict(self._once(data, data.test), verbose=0)
+        logits = self._logits(model, data.test)
         figures = metrics.classification(logits, data.test.labels)
         parts = [part for part in (data.train, data.validation, data.test) if part]
         bad = [*data.source.skipped, *(pair for part in parts for pair in part.dropped)]
@@ -175,14 +180,23 @@ class Classification(Task):
         part = splits.select(source, split) if split else own
         part = relabelled(part, source.classes, about["classes"])
         examples = batches.decode(part, model.input_shape[1:], self.resize)
-        classes = len(about["classes"])
-        once = batches.evaluation(examples, batch_size=self.batch_size, num_classes=classes)
-        logits = model.predict(once, verbose=0)
+        logits = batches.predict(model, examples, batch_size=self.batch_size)
         return metrics.classification(logits, examples.labels), part.name
 
-    def _once(self, data, examples):
-        classes = len(data.source.classes)
-        return batches.evaluation(examples, batch_size=self.batch_size, num_classes=classes)
+    def _options(self):
+        """Returns the options of the model's builder."""
+        try:
+            options = yaml.safe_load(self.model_options) or {}
+        except yaml.YAMLError:
+            options = None
+        if not isinstance(options, dict):
+            raise UsageError(
+                f"--model-options takes YAML such as '{{depth: 2}}', not {self.model_options!r}"
+            )
+        return {**options, **({"dropout": self.dropout} if self.dropout else {})}
+
+    def _logits(self, learner, examples):
+        return batches.predict(product(learner), examples, batch_size=self.batch_size)
 
 
 def product(learner):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import blocks, catalog
+from zoo import blocks
 from zoo.count import count
 from zoo.errors import UsageError
 

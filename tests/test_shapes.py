@@ -1,4 +1,4 @@
-"""`shapes` draws what `docs/shapes.md` says, to the bit, and says only what is true of it."""
+"""`shapes` draws what `docs/shapes.md` says, to the bit."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,6 @@ from zoo.errors import UsageError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "shapes.md").read_text(encoding="utf-8")
 SHAPES, COLOURS, SIZES = list(shapes.SHAPES), list(shapes.COLOURS), list(shapes.SIZES)
-NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +139,21 @@ def test_every_pixel_of_a_class_belongs_to_an_object_and_boxes_are_tight(scenes)
             assert held.sum() == held[y0:y1, x0:x1].sum() > 0
             edges = held[y0, x0:x1], held[y1 - 1, x0:x1], held[y0:y1, x0], held[y0:y1, x1 - 1]
             assert all(edge.any() for edge in edges)
-        assert not held[[0, 1, -2, -1]].any() and not held[:, [0, 1, -2, -1]].any()
+        assert not scene.mask[[0, 1, -2, -1]].any()
+        assert not scene.mask[:, [0, 1, -2, -1]].any()
 
 
 def test_hidden_is_the_share_of_pixels_that_are_lost(scenes):
     for scene in scenes:
-        for number, thing in enumerate(scene.objects, start=1):
-            alone = silhouette(thing).sum()
-            assert thing.hidden == pytest.approx(
-                1 - (scene.instances == number).sum() / alone, abs=3 / alone
-            )
+        alone = [silhouette(thing) for thing in scene.objects]
+        for back, thing in enumerate(scene.objects):
+            area = alone[back].sum()
+            lost = 1 - (scene.instances == back + 1).sum() / area
+            assert thing.hidden == pytest.approx(lost, abs=3 / area)
+            for front in range(len(alone)):
+                lost = (alone[front] & alone[back]).sum() / area
+                if abs(lost - 1 / 16) > 3 / area:
+                    assert (front in thing.hidden_by) == (front > back and lost > 1 / 16)
 
 
 def test_about_a_third_is_hidden_and_never_more_than_half(layouts):
@@ -201,95 +205,6 @@ def test_an_object_has_the_colour_that_it_is_said_to_have(scenes):
             assert COLOURS[nearest] == thing.colour
 
 
-def find(objects, name):
-    """The one object that a colour and a shape name."""
-    (thing,) = (t for t in objects if f"{t.colour} {t.shape}" == name)
-    return thing
-
-
-def is_count(objects, verb, number, kind):
-    singular = kind if number == "one" else kind.removesuffix("es" if "crosses" in kind else "s")
-    *adjective, noun = singular.split()
-    assert (verb == "is") == (number == "one")
-    return NUMBERS[number] == sum(
-        noun in ("shape", t.shape) and all(a in (t.colour, t.size) for a in adjective)
-        for t in objects
-    )
-
-
-def is_main(objects, name, rank):
-    (largest,) = (t for t in objects if t.radius == max(o.radius for o in objects))
-    return find(objects, name) is largest and (rank == "only") == (len(objects) == 1)
-
-
-def is_related(objects, name, relation, other):
-    one, two = find(objects, name), find(objects, other)
-    (x0, y0), (x1, y1) = one.centre, two.centre
-    if relation in ("in front of", "behind"):
-        back, front = (one, two) if relation == "behind" else (two, one)
-        lost = silhouette(front) & silhouette(back)
-        assert objects.index(front) > objects.index(back)
-        return lost.sum() >= silhouette(back).sum() / 16 - 2
-    return {"left of": x1 - x0, "right of": x0 - x1, "above": y1 - y0, "below": y0 - y1}[
-        relation
-    ] >= 12
-
-
-def is_at(objects, name, position):
-    (thing,) = objects
-    x, y = thing.centre[0] - 64, thing.centre[1] - 64
-    far = {"on the left": -x, "on the right": x, "at the top": -y, "at the bottom": y}
-    holds = max(far.values()) < 8 if position == "in the middle" else far[position] >= 8
-    return find(objects, name) is thing and holds
-
-
-def is_list(objects, main, rest):
-    words = [main, *(rest.removeprefix(" with a ").split(" and a ") if rest else [])]
-    order = [find(objects, word.partition(" ")[2]) for word in words]
-    across = [thing.centre[0] for thing in order[1:]]
-    sizes = [thing.size for thing in order] == [word.split()[0] for word in words]
-    largest = order[0].radius == max(t.radius for t in objects)
-    return sizes and set(order) == set(objects) and across == sorted(across) and largest
-
-
-NAME = f"((?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)}))"
-RULES = {
-    "count": (r"there (is|are) (one|two|three|four) (.+)", is_count),
-    "largest": (rf"the {NAME} is the (largest|only) shape", is_main),
-    "size": (rf"the {NAME} is (small|medium|large)", lambda o, n, size: find(o, n).size == size),
-    "place": (
-        rf"the {NAME} is (left of|right of|above|below|in front of|behind) the {NAME}",
-        is_related,
-    ),
-    "position": (rf"the {NAME} is ((?:on|at|in) the \w+)", is_at),
-    "list": (rf"a (\w+ {NAME[1:]}((?: with| and)? ?.*)", is_list),
-}
-
-
-def test_sentences_are_true(layouts):
-    said = set()
-    for split, scenes in layouts.items():
-        for index, objects in enumerate(scenes[:128]):
-            place = "place" if len(objects) > 1 else "position"
-            forms = ("count", "largest", "size", place, "list")
-            for form, sentence in zip(forms, shapes.describe(split, index), strict=True):
-                pattern, holds = RULES[form]
-                match = re.fullmatch(pattern, sentence)
-                assert match, sentence
-                assert holds(objects, *match.groups()), (split, index, sentence)
-                said |= set(sentence.split())
-    assert len(said) == int(re.search(r"(\d+) words in all", PAGE)[1])
-
-
-def test_the_checker_finds_a_lie(layouts):
-    two = next(objects for objects in layouts["train"] if len(objects) == 2)
-    left, right = sorted(two, key=lambda thing: thing.centre[0])
-    names = f"{left.colour} {left.shape}", f"{right.colour} {right.shape}"
-    assert not is_related(two, names[0], "right of", names[1])
-    assert not is_count(two, "are", "three", "shapes")
-    assert is_main(two, names[0], "largest") != is_main(two, names[1], "largest")
-
-
 def test_labels_and_sentences_paint_nothing(monkeypatch):
     expected = shapes.draw("test", 5)
     monkeypatch.setattr(shapes, "paint", None)
@@ -300,7 +215,8 @@ def test_labels_and_sentences_paint_nothing(monkeypatch):
 
 def test_scenes_are_a_sequence(scenes):
     images = shapes.Scenes("train")
-    assert len(images) == 2048 and len(images[10:20:3]) == 4
+    assert len(images) == 2048
+    assert len(images[10:20:3]) == 4
     np.testing.assert_array_equal(images[10:20:3][-1], scenes[19].image)
     np.testing.assert_array_equal(images[-2048], scenes[0].image)
     assert shapes.Scenes("train", "scene", image_size=32)[3].mask.shape == (32, 32)
@@ -320,7 +236,7 @@ def test_size_changes_the_pixels_and_not_the_scene(scenes):
 
 
 @pytest.mark.parametrize(
-    "mistake, words",
+    ("mistake", "words"),
     [
         (lambda: shapes.draw("trian", 0), "did you mean train"),
         (lambda: shapes.draw("train", -1), "scene -1"),

@@ -5,11 +5,19 @@ from __future__ import annotations
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, layers
 
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))  # R, G, B: mean, deviation, of 1
+
 PREPROCESSING = {  # name: what `PixelNormalization` is told
     "none": None,
     "tf": {"mean": 127.5, "scale": 127.5},
     "torch": {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)},
     "caffe": {"mean": (103.939, 116.779, 123.68), "scale": 1.0, "reverse": True},
+    # What comes before the layers that Keras's EfficientNets begin with, x / 255 and
+    # (x - mean) / sqrt(deviation): with it they standardise, as they should.
+    "efficientnet": {
+        "mean": tuple(255 * mean * (1 - deviation**0.5) for mean, deviation in IMAGENET),
+        "scale": tuple(deviation**0.5 for _, deviation in IMAGENET),
+    },
 }
 
 BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum

@@ -1,4 +1,4 @@
-"""A trained model as one file: a `.keras` file that knows its classes.
+"""Files written whole or not at all, and a trained model as one that knows its classes.
 
 Keras reads the file as any other; what else a user needs in order to use the model travels in
 an entry of the archive that Keras leaves alone.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import UsageError
@@ -28,20 +29,10 @@ def save(model, path, about):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
-    path = Path(path)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(ABOUT, json.dumps(about, indent=1))
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise UsageError(
-            f"{path} could not be written ({reason}); what was there before is untouched"
-        ) from error
 
 
 def load(path):
@@ -68,3 +59,29 @@ def load(path):
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path} cannot be read as a Keras model: {reason}") from error
+
+
+@contextmanager
+def replacing(path):
+    """Gives another path to write to, and renames it to `path` when that went well.
+
+    Args:
+        path: the final name, whose folder is made; the other one has the same ending.
+
+    Raises:
+        UsageError: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise UsageError(
+            f"{path} could not be written ({error.strerror or error}); what was there before is "
+            "untouched"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

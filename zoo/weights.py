@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from zoo.lazy import LazyModule, keras, np
 h5py = LazyModule("h5py")
 
 ASSETS = Path(__file__).with_name("assets")
-ALIASES = {"predictions": "logits"}  # Keras's name of a classifier's last layer: ours
+HEADS = re.compile("predictions|conv_preds|convnext_.*_head_dense")  # what Keras calls `logits`
 FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz")
 LEAST_SHARE = 0.5  # of a model's layers that a file must fill, or it is of another network
 
@@ -124,7 +125,7 @@ def fetch(name, facts, *, headless=False):
         )
     try:
         return keras.utils.get_file(
-            source.rpartition("/")[2], source, cache_subdir="models", file_hash=digest
+            source.rpartition("/")[2], source, cache_subdir="models", file_hash=digest or None
         )
     except Exception as error:  # get_file raises a bare Exception for whatever the network did
         reason = str(error).splitlines()[0]
@@ -148,14 +149,14 @@ def load(model, path, *, strict=False):
     Raises:
         UsageError: the file cannot be read, or holds another network's weights.
     """
-    entries = read(path)
+    entries = list(unnested(read(path), model))
     layers = [layer for layer in leaves(model) if layer.weights]
     pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
     skipped = {layer.name: "not in the file" for layer in layers}
     matched = []
     for layer, entry in pairs:
         if fits(layer, entry):
-            layer.set_weights([np.asarray(array, "float32") for array in entry.arrays])
+            pour(entry.arrays, layer)
             matched.append(layer.name)
             del skipped[layer.name]
         else:
@@ -204,9 +205,13 @@ def read(path):
                 entries = _read_h5(io.BytesIO(archive.read("model.weights.h5")))
         else:
             entries = _read_h5(os.fspath(path))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read as weights: {error}") from error
-    return [Entry(ALIASES.get(e.name, e.name), e.kind, e.arrays) for e in entries]
+    except Exception as error:  # a broken file makes h5py, zipfile and NumPy raise all kinds
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} cannot be read as weights: {reason}") from error
+    return [
+        Entry("logits" if HEADS.fullmatch(entry.name) else entry.name, entry.kind, entry.arrays)
+        for entry in entries
+    ]
 
 
 def by_name(entries, layers):
@@ -229,14 +234,42 @@ def by_order(entries, layers):
     return pairs
 
 
+def unnested(entries, model):
+    """Yields entries, those of a model inside `model` in older files split among its layers."""
+    inside = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+    for entry in entries:
+        inner = inside.get(entry.name)
+        weights = inner.trainable_weights + inner.non_trainable_weights if inner else []
+        if len(weights) != len(entry.arrays):
+            yield entry
+            continue
+        arrays = {id(weight): array for weight, array in zip(weights, entry.arrays, strict=True)}
+        for layer in leaves(inner):
+            if layer.weights:
+                yield Entry(layer.name, "", [arrays[id(weight)] for weight in layer.weights])
+
+
+def pour(arrays, layer):
+    """Gives a layer the values of arrays that fit it."""
+    pairs = zip(arrays, layer.weights, strict=True)
+    layer.set_weights([np.reshape(array, w.shape).astype("float32") for array, w in pairs])
+    if hasattr(layer, "finalize_state"):  # `Normalization` computes with copies of its weights
+        layer.finalize_state()
+
+
 def fitting(pairs):
     """Counts the pairs of the same shapes."""
     return sum(fits(layer, entry) for layer, entry in pairs)
 
 
 def fits(layer, entry):
-    """Tells whether an entry has just the arrays that a layer holds."""
-    return [tuple(w.shape) for w in layer.weights] == [tuple(a.shape) for a in entry.arrays]
+    """Tells whether an entry has just the arrays that a layer holds.
+
+    A 1 x 1 convolution after global pooling is a dense layer, and fits one.
+    """
+    mine = [tuple(weight.shape) for weight in layer.weights]
+    theirs = [tuple(array.shape) for array in entry.arrays]
+    return theirs in (mine, [(1, 1, *shape) if len(shape) == 2 else shape for shape in mine])
 
 
 def shapes(arrays):
@@ -261,7 +294,7 @@ def _check(loaded, name, strict):
 
 def _read_npz(path):
     layers = {}
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         for key in archive.files:
             layers.setdefault(key.rpartition("/")[0], []).append(archive[key])
     return [Entry(name, "", arrays) for name, arrays in layers.items()]

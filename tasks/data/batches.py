@@ -135,10 +135,17 @@ def training(examples, *, batch_size, seed, start=0, num_classes):
     return _gathered(order, examples, num_classes, size), steps
 
 
-def evaluation(examples, *, batch_size, num_classes):
-    """Returns every example once, in order, in batches like those of `training`."""
-    order = tf.data.Dataset.range(len(examples)).batch(batch_size)
-    return _gathered(order, examples, num_classes, None)
+def predict(model, examples, *, batch_size):
+    """Returns a model's answers to every example, once and in order, as one array.
+
+    Every batch is full, the last one padded with copies that are cut off again: a replica
+    without any example would fail, and a short batch would be compiled for itself.
+    """
+    count = len(examples)
+    padded = -(-count // batch_size) * batch_size
+    order = tf.data.Dataset.range(padded).map(lambda i: tf.minimum(i, count - 1)).batch(batch_size)
+    images = _gathered(order, examples, 1, batch_size).map(lambda images, labels: images)
+    return model.predict(images, verbose=0)[:count]
 
 
 def _gathered(order, examples, num_classes, size):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
 import os
 import socket
 import textwrap
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 tfds = LazyModule("tensorflow_datasets")
+request = LazyModule("urllib.request")
 
 TFDS_PREFIX = "tfds:"
 MEMORY_SHARE = 4  # the encoded images of one split may take a quarter of the memory
@@ -97,8 +99,8 @@ def load(name, data_dir=None):
     Args:
         name: a key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
             `validation`) and `test` folders of such; a CSV file with the columns `path`, `label`
-            and perhaps `split`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TFDS with an
-            image and one label. `./NAME` is a folder even where `NAME` is built in.
+            and perhaps `split`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TFDS with image
+            and label. `./NAME` is a folder even where `NAME` is built in.
         data_dir: where TFDS keeps its data sets; the default is its own.
 
     Returns:
@@ -115,7 +117,7 @@ def load(name, data_dir=None):
         return _tfds(name, data_dir)
     path = Path(name).expanduser()
     try:
-        if path.is_dir():
+        if name and path.is_dir():
             return _listed(name, folders.folder(path))
         if path.suffix.lower() == ".csv" and path.is_file():
             return _listed(name, folders.table(path))
@@ -145,7 +147,7 @@ def _nothing(name, path):
     if close := difflib.get_close_matches(name, BUILT_IN):
         return UsageError(f"{text}; did you mean {' or '.join(close)}?")
     text += f": not a built-in ({', '.join(BUILT_IN)}), no such folder or file"
-    if path.name == name and not path.suffix:
+    if name and path.name == name and not path.suffix:
         text += f"; for TensorFlow Datasets write {TFDS_PREFIX}{name}"
     return UsageError(text)
 
@@ -190,13 +192,8 @@ class _TfdsSplit(Split):
             return _TfdsSplit(self.builder, self.split, span, name or self.name)
         return super().take(indices, name)
 
-    @property
-    def items(self):
-        return self._read[0]
-
-    @property
-    def labels(self):
-        return self._read[1]
+    items = property(lambda self: self._read[0])
+    labels = property(lambda self: self._read[1])
 
     @cached_property
     def _read(self):
@@ -232,12 +229,11 @@ class _TfdsSplit(Split):
 
 def _tfds(name, data_dir):
     builder = _builder(name, data_dir)
-    info = builder.info
-    features = dict(info.features) if isinstance(info.features, Mapping) else {}
-    if not isinstance(features.get("image"), tfds.features.Image):
-        raise UsageError(f"{name} has no feature 'image', only {folders.listed(features)}")
-    if not isinstance(features.get("label"), tfds.features.ClassLabel):
-        raise UsageError(f"{name} has no feature 'label' with one class for each image")
+    info, features = builder.info, dict(builder.info.features)
+    for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
+        if not isinstance(features.get(key), kind):
+            found = folders.listed(features) or "none"
+            raise UsageError(f"{name} has no {kind.__name__} {key!r}; its features: {found}")
     if not builder.is_prepared():
         _prepare(builder, name)
     splits = {
@@ -245,8 +241,7 @@ def _tfds(name, data_dir):
         for split, about in builder.info.splits.items()
     }
     licence = getattr(info.redistribution_info, "license", None) or ""
-    names = tuple(features["label"].names)
-    return Source(name, names, splits, licence=licence, citation=info.citation or "")
+    return Source(name, tuple(features["label"].names), splits, (), licence, info.citation or "")
 
 
 def _builder(name, data_dir):
@@ -264,7 +259,7 @@ def _builder(name, data_dir):
 
 def _prepare(builder, name):
     """Downloads a data set of TFDS."""
-    downloader = tfds.core.download.downloader
+    downloader = importlib.import_module("tensorflow_datasets.core.download.downloader")
     tries = downloader.MAX_RETRIES
     if not _has_network():
         downloader.MAX_RETRIES = 1  # ten, the default, take minutes to fail
@@ -282,12 +277,11 @@ def _prepare(builder, name):
 
 
 def _has_network():
-    if urllib.request.getproxies():
+    if request.getproxies():
         return True
-    try:
+    with contextlib.suppress(OSError):
         return bool(socket.getaddrinfo("storage.googleapis.com", 443))
-    except OSError:
-        return False
+    return False
 
 
 def _memory():

@@ -19,6 +19,7 @@ ROLES = ("train", "validation", "test")
 SYNONYMS = ("validation", "val", "valid")
 NO_VALIDATION = "none"
 CARVED = {"validation": (80, 90), "test": (90, 100)}  # percentiles of the hash; train has the rest
+SMALL = 10  # a class of fewer distinct images gives no more than one to what is carved
 
 _BOUND = r"-?[\d_]+|-?[\d_.]+%"
 _SLICE = re.compile(rf"([\w.-]+)(?:\[({_BOUND})?:({_BOUND})?\])?")
@@ -50,9 +51,10 @@ def plan(source, train="", validation="", test=""):
        a tenth of that half.
 
     Carving goes by a hash of each image's content, class by class, so that files which are
-    added move no others, and copies of an image stay together. The only exception to the first:
-    in a class so small that a part would get no image, images move until training, validation
-    and test, in this order, have one each for as long as there are images.
+    added move no others, and copies of an image stay together. The only exception to the first
+    is a class so small that chance would leave a part without it: images move until training,
+    validation and test, in this order, have one each for as long as there are images; and of
+    fewer than `SMALL` images, validation and test get no more than one each.
 
     Args:
         source: a `sources.Source`.
@@ -136,7 +138,11 @@ def _range(text, start, stop, count):
 
 
 def _position(bound, count):
-    return round(float(bound[:-1]) * count / 100) if bound.endswith("%") else int(bound)
+    """Returns where a bound is; more than the count if that is nowhere."""
+    if not bound.endswith("%"):
+        return int(bound)
+    percent = float(bound[:-1])
+    return round(percent * count / 100) if abs(percent) <= 100 else count + 1
 
 
 def _known(source):
@@ -216,7 +222,9 @@ def _refuse_shared(spans, pieces, names):
 
 
 def _digests(split):
-    with ThreadPoolExecutor(THREADS) as pool:
+    if not isinstance(split.items[0], str):
+        return [digest(item) for item in split.items]
+    with ThreadPoolExecutor(THREADS) as pool:  # files: most of the time is spent on waiting
         return list(pool.map(digest, split.items))
 
 
@@ -251,6 +259,9 @@ def _role(key, missing):
 
 def _spread(role_of, keys, roles):
     """Moves images of a class until each role has one, the first roles first."""
+    for role in roles[1:] if len(keys) < SMALL else ():
+        for key in [key for key in keys if role_of[key] == role][1:]:
+            role_of[key] = roles[0]
     needy = roles[: len(keys)]
     for role in needy:
         held = {other: [key for key in keys if role_of[key] == other] for other in roles}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.engine import optimize
 from zoo.errors import UsageError
 from zoo.lazy import keras
 from zoo.weights import leaves
@@ -20,6 +21,7 @@ def plan(name, pretrained):
 
 def rate(value, plan, optimizer):
     """Returns the peak learning rate: the caller's, or the plan's own if that is 0."""
+    optimize.find(optimizer)
     if value:
         return value
     if optimizer.lower() not in ADAM_FAMILY:

@@ -13,6 +13,7 @@ SCHEDULES = {  # share of the run that warms up, rate it starts at, rate it ends
     "one_cycle": {"warmup": 0.3, "start": 1 / 25, "end": 1e-4},  # Smith & Topin, 2017
 }
 
+WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
 UNDECAYED = ["bias", "gamma", "beta"]  # parts of variable names that decay would only hurt
 
 
@@ -26,16 +27,7 @@ def optimizer(name, rate, *, momentum=0.9, weight_decay=0.0):
         weight_decay: decoupled: each step takes `rate * weight_decay` of every kernel away,
             and nothing of biases and normalisation.
     """
-    classes = {
-        key.lower(): value
-        for key, value in vars(keras.optimizers).items()
-        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer)
-    }
-    for wrapper in ("optimizer", "lossscaleoptimizer", "multioptimizer"):
-        classes.pop(wrapper, None)
-    if name.lower() not in classes:
-        raise unknown("optimiser", name, sorted(classes))
-    make = classes[name.lower()]
+    make = find(name)
     known = inspect.signature(make).parameters
     wanted = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": weight_decay or None}
     options = {key: value for key, value in wanted.items() if key in known}
@@ -44,6 +36,20 @@ def optimizer(name, rate, *, momentum=0.9, weight_decay=0.0):
     made = make(rate, **options)
     made.exclude_from_weight_decay(var_names=UNDECAYED)
     return made
+
+
+def find(name):
+    """Returns the class of the Keras optimiser called `name`, in any case of letters."""
+    classes = {
+        key.lower(): value
+        for key, value in vars(keras.optimizers).items()
+        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer)
+    }
+    for wrapper in WRAPPERS:
+        classes.pop(wrapper, None)
+    if name.lower() not in classes:
+        raise unknown("optimiser", name, sorted(classes))
+    return classes[name.lower()]
 
 
 def schedule(name, peak, *, steps, warmup_steps=0):

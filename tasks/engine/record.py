@@ -21,16 +21,18 @@ class Recorder:
 
     Args:
         task: the `tasks.Task` being trained.
+        model: the compiled `keras.Model` that `fit` is called on.
+        data: what the task loaded.
         out: the run's folder.
         state: its `resume.State`.
         steps: optimiser steps in an epoch.
-        batch_size: examples in a step.
+        size: examples in a step.
     """
 
-    def __init__(self, task, out, state, steps, batch_size):
-        self.task, self.out, self.state = task, out, state
-        self.steps, self.batch_size = steps, batch_size
-        self.bar = self.started = self.trained = None
+    def __init__(self, task, model, data, out, state, steps, size):
+        self.task, self.model, self.data, self.out, self.state = task, model, data, out, state
+        self.steps, self.size = steps, size
+        self.bar = self.started = None
         self.events = _events(out / LOGS, state.history)
 
     def finished(self):
@@ -41,45 +43,36 @@ class Recorder:
 
     def callback(self):
         """Returns the Keras callback that calls this recorder."""
-        hooks = {
-            "on_epoch_begin": self.begin,
-            "on_epoch_end": self.end,
-            "on_test_begin": self.pause,
-        }
+        hooks = {"on_epoch_begin": self.begin, "on_epoch_end": self.end}
         if sys.stderr.isatty():  # a bar costs a wait for the device after each step
             hooks["on_train_batch_end"] = lambda batch, logs: self.bar.update()
-        callback = keras.callbacks.LambdaCallback(**hooks)
-        self.model = lambda: callback.model
-        return callback
+        return keras.callbacks.LambdaCallback(**hooks)
 
     def begin(self, epoch, logs):
         """Starts the epoch's clock and bar."""
-        self.started, self.trained = time.perf_counter(), None
+        self.started = time.perf_counter()
         label = f"epoch {epoch + 1}/{self.task.epochs}"
         self.bar = tqdm.tqdm(desc=label, total=self.steps, leave=False, disable=None)
 
-    def pause(self, logs):
-        """Stops the training clock when validation begins."""
-        if self.started is not None:
-            self.trained = self.trained or time.perf_counter() - self.started
-
     def end(self, epoch, logs):
-        """Records a completed epoch."""
+        """Validates and records a completed epoch."""
+        rate = self.steps * self.size / (time.perf_counter() - self.started)
         self.bar.close()
-        seconds = time.perf_counter() - self.started
-        rate = self.steps * self.batch_size / (self.trained or seconds)
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
-        row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         if not math.isfinite(row["loss"]):
             raise UsageError(
                 f"the loss is {row['loss']} in epoch {epoch + 1}: nothing was saved of it; start "
                 "again with a lower --learning-rate and another --out"
             )
+        figures = self.task.validate(self.model, self.data)
+        row |= {f"val_{key}": value for key, value in figures.items()}
+        seconds = time.perf_counter() - self.started
+        row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
         _write(self.events, row)
         say(_line(row, self.task.epochs))
         if self.finished():
-            self.model().stop_training = True
+            self.model.stop_training = True
 
     def _keep(self, row):
         state = self.state
@@ -87,11 +80,11 @@ class Recorder:
         better = best is None or self.task.better(row, best)
         state.history.append(row)
         state.epoch = row["epoch"]
-        state.save(self.model(), better=better)
+        state.save(self.model, better=better)
         resume.write_history(self.out, state.history)
 
     def _rate(self):
-        return float(keras.ops.convert_to_numpy(self.model().optimizer.learning_rate))
+        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
 def say(line):

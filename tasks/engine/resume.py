@@ -1,7 +1,7 @@
 """The run folder: whose it is, how far it came, and how to go on from there.
 
-Everything is written to another name first and renamed when whole, so that at any moment the
-folder holds a state from which to go on, and a full disk costs the last epoch at most.
+Every file is replaced in one step, so that at any moment the folder holds a state from which to
+go on, and a full disk costs the last epoch at most.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 from tasks.engine.task import tasks
 from zoo.errors import UsageError, unknown
-from zoo.lazy import LazyModule
+from zoo.files import replacing
+from zoo.lazy import LazyModule, np
 
 yaml = LazyModule("yaml")
 
 RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
 STATE = "checkpoint/state.json"
-NOTES = {".DS_Store"}  # files of the system that do not make a folder somebody's
 
 
 def claim(out, recipe, header=""):
@@ -35,7 +34,7 @@ def claim(out, recipe, header=""):
         UsageError: the folder holds another recipe's run, or something else.
     """
     found = out / RECIPE
-    if found.exists():
+    if (out / STATE).exists() or (out / REPORT).exists():
         other = read_recipe(found)
         changed = [key for key in {**recipe, **other} if recipe.get(key) != other.get(key)]
         if changed:
@@ -45,7 +44,8 @@ def claim(out, recipe, header=""):
                 "asked); choose another --out"
             )
         return
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - NOTES):
+    # A run that failed before its first epoch ended has left nothing to lose.
+    if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there and is no run's folder; choose another --out")
     text = "".join(f"# {line}\n" for line in header.splitlines())
     write_text(found, text + yaml.safe_dump(recipe, sort_keys=False))
@@ -83,33 +83,6 @@ def write_text(path, text):
         partial.write_text(text)
 
 
-class replacing:  # noqa: N801 (reads as a verb)
-    """Gives a temporary path; renames what was written there to `path` if all went well.
-
-    Args:
-        path: the final name; its folder is made. The temporary one has the same ending.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"partial-{os.getpid()}-{self.path.name}")
-
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial
-
-    def __exit__(self, kind, error, trace):
-        if kind is None:
-            os.replace(self.partial, self.path)
-            return
-        self.partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(
-                f"{self.path} could not be written ({error.strerror or error}); what was there "
-                "before is untouched"
-            ) from error
-
-
 class State:
     """How far a run came: what of it is not in the model's own variables.
 
@@ -117,12 +90,13 @@ class State:
         epoch: epochs completed.
         history: one dict of floats per completed epoch.
         best: the epoch, from 1, whose weights are kept as the best, or 0.
+        seeds: states of the model's random number generators; Keras saves not all of them.
         weights, best_weights: names of the checkpoints' files.
     """
 
     def __init__(self, out):
         self.path = Path(out) / STATE
-        self.epoch, self.history, self.best = 0, [], 0
+        self.epoch, self.history, self.best, self.seeds = 0, [], 0, []
         self.weights = self.best_weights = ""
         if self.path.exists():
             vars(self).update(json.loads(self.path.read_text()))
@@ -139,6 +113,7 @@ class State:
             model.save_weights(partial)
         if better:
             self.best, self.best_weights = self.epoch, self.weights
+        self.seeds = [np.asarray(seed).tolist() for seed in seeds(model)]
         facts = {key: value for key, value in vars(self).items() if key != "path"}
         write_text(self.path, json.dumps(facts))
         for name in old - {self.weights, self.best_weights, ""}:
@@ -159,6 +134,13 @@ def restore(model, state):
     if state.weights:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(state.file(state.weights))
+        for seed, value in zip(seeds(model), state.seeds, strict=True):
+            seed.assign(np.array(value, seed.dtype))
+
+
+def seeds(model):
+    """Returns the variables that the model's random numbers come from, in order."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
 
 def restore_best(model, state):

@@ -49,8 +49,8 @@ class Task(abc.ABC):
     """Data to learn from, a model to teach, and a way to judge it.
 
     A task does not train: `tasks.engine.trainer` does, the same way for all. It calls, in this
-    order, `load` once, `build` inside the strategy's scope, `fit` on `training` and
-    `validation`, and then `judge` on the best weights.
+    order, `load`, `training`, `build` inside the strategy's scope, `validate` and `better` after
+    each epoch, and then `save` and `judge` with the best weights.
     """
 
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
@@ -100,8 +100,11 @@ class Task(abc.ABC):
         """Returns the examples from epoch `start` on: a `tf.data.Dataset`, steps per epoch."""
 
     @abc.abstractmethod
-    def validation(self, data):
-        """Returns a batched `tf.data.Dataset` to be watched while training, or `None`."""
+    def validate(self, model, data):
+        """Returns figures on the validation split after an epoch, or `{}` without one.
+
+        The history has them as `val_NAME`.
+        """
 
     @abc.abstractmethod
     def better(self, row, best):

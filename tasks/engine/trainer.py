@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.engine import distribute, environment, precision, record, resume
 from tasks.report import page, plots
-from zoo.lazy import keras
+from zoo.lazy import keras, tf
 
 PAGE = "report.html"
 
@@ -75,19 +75,19 @@ def _fit(task, out):
     data = task.load()
     state = resume.State(out)
     training, steps = task.training(data, state.epoch)
+    size = tf.nest.flatten(training.element_spec)[0].shape[0]
     with distribute.strategy(task.strategy).scope():
         model = task.build(data, steps * task.epochs)
     resume.restore(model, state)
     if state.epoch:
         record.say(f"going on after epoch {state.epoch} of {task.epochs}")
-    recorder = record.Recorder(task, out, state, steps, task.batch_size)
+    recorder = record.Recorder(task, model, data, out, state, steps, size)
     if not recorder.finished():
         model.fit(
             training,
             initial_epoch=state.epoch,
             epochs=task.epochs,
             steps_per_epoch=steps,
-            validation_data=task.validation(data),
             callbacks=[recorder.callback()],
             shuffle=False,  # the batches come in an order of their own
             verbose=0,

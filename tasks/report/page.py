@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from tasks.report.words import escape, is_number, is_share, number, words
+from zoo.files import replacing
 
 # The policy forbids every load: the page looks the same on a machine without a network.
 _PAGE = """<!doctype html>
@@ -50,7 +49,7 @@ def write(
     """Writes the page of a run; at any moment `path` holds the old page or the whole new one.
 
     Args:
-        path: The file to write, in a folder that exists.
+        path: The file to write.
         title: What was done, in a few words.
         lead: What came of it, in a sentence or two for somebody who was not there.
         command: What to type to repeat the run.
@@ -69,13 +68,8 @@ def write(
         main="\n".join([_cards(figures), *(_section(*section) for section in sections)]),
         footer=_section("Environment", _facts(environment)),
     )
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def table(rows: Iterable[Mapping[str, object] | Sequence], columns: Sequence[str]) -> str:

@@ -38,6 +38,8 @@ LICENCES = {  # of the weights, by family
 # The weights of EfficientNet call for one more division than the layers that Keras writes.
 TAG_PREPROCESSING = {"efficientnet": "efficientnet"}
 
+RGB_ONLY = ("ConvNeXt", "EfficientNetV2B")  # their first layer knows the means of three channels
+
 FIRST_STAGE = collections.defaultdict(lambda: 1, convnext=2)  # ConvNeXt's stem has stride 4
 
 
@@ -67,9 +69,16 @@ def application(image, num_classes=1000, *, constructor, alpha=None, dropout=Non
     Raises:
         UsageError: the network cannot be built for images of that shape.
     """
+    _, *sides, channels = image.shape
+    if constructor.startswith(RGB_ONLY) and channels != 3:
+        raise UsageError(f"{constructor} takes RGB images; got {channels} channels, not 3")
+    if constructor.startswith("NASNet") and None in sides:  # it would join maps of unequal sizes
+        raise UsageError(f"{constructor} must know the height and width of its images; got {sides}")
     operations = _operations(image, constructor, {} if alpha is None else {"alpha": alpha})
     _number(operations)
-    pools = [i for i, op in enumerate(operations) if _is(op, "GlobalAveragePooling2D")]
+    pools = [
+        i for i, op in enumerate(operations) if isinstance(op, keras.layers.GlobalAveragePooling2D)
+    ]
     ends = _pyramid(operations[: pools[-1] + 1])
     if num_classes:
         features, rate = _features(operations[pools[-1] :])
@@ -79,7 +88,7 @@ def application(image, num_classes=1000, *, constructor, alpha=None, dropout=Non
 
 
 def _operations(image, constructor, options):
-    """Returns the operations of Keras's network over `image`, each after those it needs."""
+    """Returns what Keras's network does with `image`, each operation after those it needs."""
     function = getattr(keras.applications, constructor)
     try:
         # The head is thrown away but for what stands before its last layer.
@@ -90,7 +99,13 @@ def _operations(image, constructor, options):
         raise UsageError(
             f"keras.applications.{constructor} cannot be built for images of {shape}: {reason}"
         ) from error
-    return trunk.operations
+    found, known = [], {id(image)}
+    for operation in trunk.operations:  # which begin with whatever made the image
+        node = operation._inbound_nodes[0]
+        if node.input_tensors and all(id(x) in known for x in node.input_tensors):
+            found.append(operation)
+            known.update(id(x) for x in node.output_tensors)
+    return found
 
 
 def _number(operations):
@@ -114,11 +129,11 @@ def _pyramid(operations):
     for operation in operations:
         [node] = operation._inbound_nodes
         [out] = node.output_tensors
-        before = max((strides[id(x)] for x in node.input_tensors), default=1)
+        before = max(strides.get(id(x), 1) for x in node.input_tensors)
         strides[id(out)] = before * (2 if operation is operations[-1] else _stride(operation))
         if strides[id(out)] > before:
             widths[before] = max(widths[before], node.input_tensors[0].shape[-1])
-        if not _is(operation, "ZeroPadding2D", "Cropping2D"):
+        if not isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)):
             closing[strides[id(out)]].append(out)
     return {
         f"stage{stride.bit_length() - 1}": [x for x in closing[stride] if x.shape[-1] == width][-1]
@@ -130,7 +145,7 @@ def _pyramid(operations):
 def _features(head):
     """Returns what enters a head's last layer with weights, and the rate of dropout there."""
     last = max(index for index, operation in enumerate(head) if _weights(operation))
-    drops = [operation for operation in head[:last] if _is(operation, "Dropout")]
+    drops = [operation for operation in head[:last] if isinstance(operation, keras.layers.Dropout)]
     *_, before = (operation for operation in head[:last] if operation not in drops)
     features = before.output
     if len(features.shape) == 4:
@@ -140,14 +155,10 @@ def _features(head):
 
 def _stride(operation):
     """Returns by how much an operation shrinks height and width."""
-    if _is(operation, "Sequential"):
+    if isinstance(operation, keras.Sequential):
         return math.prod(_stride(layer) for layer in operation.layers)
     strides = getattr(operation, "strides", 1)
     return strides if isinstance(strides, int) else strides[0]
-
-
-def _is(operation, *kinds):
-    return type(operation).__name__ in kinds
 
 
 def _weights(operation):

@@ -1,0 +1,184 @@
+"""The contract of a task: what every name in `tasks` must do.
+
+Each task is run on a few real images, small enough for a laptop.
+"""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+import tasks
+from tasks.engine import resume, trainer
+from zoo.errors import UsageError
+
+TINY = {
+    "classification": {
+        "model": "lenet5",
+        "dataset": "fashion_sample",
+        "train_split": "train[:256]",
+        "validation_split": "train[256:384]",
+        "test_split": "test[:100]",
+        "augment": "light",
+        "precision": "float32",
+    },
+}
+TIMES = {"seconds", "images_per_second"}
+
+
+def tiny(name, **flags):
+    """The task called `name`, at a size that trains in seconds."""
+    return tasks.get(name)(**{"epochs": 2, **TINY[name], **flags})
+
+
+def figures(record):
+    """The figures that a second run must repeat."""
+    return {key: value for key, value in record["figures"].items() if key not in TIMES}
+
+
+def test_every_task_has_a_tiny_version():
+    assert sorted(TINY) == sorted(tasks.names())
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_flag_has_help_and_a_plain_default(name):
+    for field in dataclasses.fields(tasks.get(name)):
+        assert field.metadata["help"], f"{name}.{field.name} has no help"
+        assert isinstance(field.default, int | float | str)
+        choices = field.metadata["choices"]
+        assert not choices or field.default in choices
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_run_leaves_what_the_contract_says(name, tmp_path):
+    out = tmp_path / "run"
+    record = trainer.train(tiny(name), out)
+    assert json.loads((out / "report.json").read_text()) == record
+    assert set(record) == {"task", "flags", "figures", "environment"}
+    assert all(math.isfinite(value) for value in record["figures"].values())
+    left = {path.name for path in out.iterdir()}
+    assert left == {
+        *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
+        *("logs", "checkpoint"),
+    }
+    assert len((out / "history.csv").read_text().splitlines()) == 1 + 2
+    assert resume.to_task(resume.read_recipe(out / "recipe.yaml")) == tiny(name)
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_finished_run_is_not_trained_again(name, tmp_path):
+    first = trainer.train(tiny(name), tmp_path / "run")
+    before = (tmp_path / "run/model.keras").stat().st_mtime_ns
+    assert trainer.train(tiny(name), tmp_path / "run") == first
+    assert (tmp_path / "run/model.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_same_seed_same_figures_and_another_seed_others(name, tmp_path):
+    first = figures(trainer.train(tiny(name), tmp_path / "first"))
+    assert figures(trainer.train(tiny(name), tmp_path / "again")) == first
+    assert figures(trainer.train(tiny(name, seed=1), tmp_path / "other")) != first
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, monkeypatch):
+    whole = trainer.train(tiny(name, epochs=3), tmp_path / "whole")
+    save = resume.State.save
+    saved = []
+
+    def stop_after_the_first(state, model, *, better):
+        save(state, model, better=better)
+        saved.append(state.epoch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume.State, "save", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(tiny(name, epochs=3), tmp_path / "cut")
+    assert saved == [1]
+    assert not (tmp_path / "cut/report.json").exists()
+    monkeypatch.undo()
+
+    again = trainer.train(tiny(name, epochs=3), tmp_path / "cut")
+    assert figures(again) == figures(whole)
+    histories = [losses(tmp_path / run / "history.csv") for run in ("whole", "cut")]
+    assert histories[0] == histories[1]
+
+
+def losses(path):
+    """The losses of a history, one per epoch."""
+    header, *rows = (line.split(",") for line in path.read_text().splitlines())
+    return [row[header.index("loss")] for row in rows]
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_two_replicas_give_figures_of_the_whole_split(name, tmp_path, two_devices):
+    record = trainer.train(tiny(name, strategy="mirrored", test_split="test[:33]"), tmp_path / "r")
+    assert all(math.isfinite(value) for value in record["figures"].values())
+    # Every one of the 33 images counts once: accuracy is a multiple of 1 / 33.
+    assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_classification_learns(tmp_path):
+    task = tiny("classification", epochs=6, train_split="train[384:1900]", augment="none")
+    assert trainer.train(task, tmp_path / "run")["figures"]["accuracy"] > 0.6
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    resume.claim(tmp_path / "run", {"task": "classification", "epochs": 1})
+    (tmp_path / "run" / "report.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"epochs: 1 there, 2 asked.*another --out"):
+        resume.claim(tmp_path / "run", {"task": "classification", "epochs": 2})
+
+
+def test_somebody_elses_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="no run's folder"):
+        resume.claim(tmp_path, {"task": "classification"})
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
+    """Epoch 1 of 3 is declared the best: the model saved must be that of a run of 1 epoch."""
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "better", lambda task, row, best: False)
+    flags = {"schedule": "constant"}
+    one = trainer.train(tiny("classification", epochs=1, **flags), tmp_path / "one")
+    three = trainer.train(tiny("classification", epochs=3, **flags), tmp_path / "three")
+    assert figures(three) == figures(one)
+
+
+def test_patience_stops_early(tmp_path, monkeypatch):
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "better", lambda task, row, best: False)
+    trainer.train(tiny("classification", epochs=9, patience=2), tmp_path / "run")
+    assert len(losses(tmp_path / "run/history.csv")) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(UsageError, match="lower --learning-rate"):
+        trainer.train(tiny("classification", optimizer="sgd", learning_rate=1e30), tmp_path / "run")
+
+
+def test_batch_norm_is_frozen_in_a_pretrained_model_only():
+    import zoo
+    from tasks.engine import finetune
+
+    def learning(plan, policy="auto"):
+        model = zoo.build("resnet20", num_classes=3)
+        finetune.freeze(model, plan, policy)
+        return {w.path.split("/")[-1] for w in model.trainable_weights}, model
+
+    assert learning("scratch")[0] == {"kernel", "bias", "gamma", "beta"}
+    assert learning("full")[0] == {"kernel", "bias"}
+    assert learning("full", "update")[0] == {"kernel", "bias", "gamma", "beta"}
+    _, model = learning("probe")
+    assert [layer.name for layer in model.layers if layer.trainable_weights] == ["logits"]
+
+    _, model = learning("full")
+    before = [np.array(w) for layer in model.layers for w in layer.non_trainable_weights]
+    model.compile("sgd", "mse")
+    model.fit(np.full((4, 32, 32, 3), 200), np.ones((4, 3)), verbose=0)
+    after = [np.array(w) for layer in model.layers for w in layer.non_trainable_weights]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
