@@ -11,6 +11,7 @@ from tasks.engine import finetune, optimize
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import metrics, page, plots
 from zoo import files
+from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
@@ -43,7 +44,7 @@ class Classification(Task):
     curves: ClassVar = {"loss": "Loss", "accuracy": "Accuracy"}
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
-    weights: str = flag("", "weights file to start from, in place of the model's own")
+    weights: str = flag("", "file to start from, in place of the model's own weights; or random")
     model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
@@ -95,7 +96,7 @@ class Classification(Task):
 
     def build(self, data, steps):
         classes = len(data.source.classes)
-        pretrained = bool(self.weights or zoo.spec(self.model).weights)
+        pretrained = self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
         plan = finetune.plan(self.plan, pretrained)
         model = zoo.build(
             self.model,

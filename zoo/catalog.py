@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -179,7 +180,7 @@ def register(
 
 
 def tagged(plain, tag, facts):
-    """Returns the spec of `plain` with the pretrained `facts.`"""
+    """Returns the spec of `plain` with the facts of pretrained weights"""
     return dataclasses.replace(
         plain,
         name=f"{plain.name}.{tag}",
@@ -290,5 +291,5 @@ def _checked_options(entry, options):
 
 
 def _check_classes(entry, num_classes):
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
         raise UsageError(f"num_classes of {entry.name} must be 1 or more, not {num_classes!r}")

@@ -9,9 +9,8 @@ def strategy(name):
     """Returns the `tf.distribute.Strategy` called `name`.
 
     Args:
-        name: `mirrored` uses every GPU or, without any, every logical CPU; `multiworker` the
-            hosts of `TF_CONFIG`; `one` no strategy at all; `auto` means `mirrored` when there
-            are two GPUs or more, and `one` otherwise.
+        name: `mirrored` uses every GPU or, without any, every logical CPU; `one` no strategy
+            at all; `auto` means `mirrored` when there are two GPUs or more, and `one` otherwise.
     """
     if name == "auto":
         name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one"
@@ -32,5 +31,4 @@ def mirrored():
 STRATEGIES = {
     "one": lambda: tf.distribute.get_strategy(),
     "mirrored": mirrored,
-    "multiworker": lambda: tf.distribute.MultiWorkerMirroredStrategy(),
 }

@@ -73,9 +73,7 @@ class Task(abc.ABC):
     precision: str = flag(
         "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks the processor"
     )
-    strategy: str = flag(
-        "auto", "where replicas live", choices=("auto", "one", "mirrored", "multiworker")
-    )
+    strategy: str = flag("auto", "where replicas live", choices=("auto", "one", "mirrored"))
     seed: int = flag(0, "seed of every random choice", low=0)
 
     def __post_init__(self):

@@ -1,0 +1,105 @@
+"""Batches: nothing lost, nothing doubled, the same order everywhere."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data import batches, sources
+from zoo.errors import UsageError
+
+COUNT, SHAPE = 23, (4, 4, 1)
+
+
+@pytest.fixture
+def examples():
+    """Images whose every pixel is the number of the example."""
+    pixels = np.full((COUNT, *SHAPE), np.arange(COUNT)[:, None, None, None], "uint8")
+    return batches.Examples("train", pixels, np.arange(COUNT) % 3)
+
+
+def epochs(examples, count, start=0, **options):
+    """The numbers of the examples that each of some epochs gives, in order."""
+    options = {"batch_size": 5, "seed": 7, "num_classes": 3, **options}
+    rows, steps = batches.training(examples, start=start, **options)
+    taken = list(rows.take(steps * count).as_numpy_iterator())
+    for images, labels in taken:
+        assert (labels.argmax(-1) == images[:, 0, 0, 0] % 3).all()
+    numbers = np.stack([images[:, 0, 0, 0] for images, _ in taken])
+    return numbers.reshape(count, -1).tolist()
+
+
+def test_an_epoch_gives_no_example_twice_and_leaves_out_the_rest(examples):
+    for order in epochs(examples, 3):
+        assert len(order) == 20
+        assert len(set(order)) == 20
+
+
+def test_epochs_differ_and_leave_out_others(examples):
+    orders = epochs(examples, 6)
+    assert len({tuple(order) for order in orders}) == 6
+    assert set().union(*orders) == set(range(COUNT))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(examples):
+    whole = epochs(examples, 4)
+    assert epochs(examples, 2, start=2) == whole[2:]
+    assert epochs(examples, 4) == whole
+    assert epochs(examples, 4, seed=8) != whole
+
+
+def test_fewer_examples_than_a_batch_are_one_batch(examples):
+    (order,) = epochs(examples, 1, batch_size=64)
+    assert sorted(order) == list(range(COUNT))
+
+
+def test_predictions_come_once_and_in_order(examples):
+    import keras
+
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :1])
+    for size in (1, 5, 23, 64):
+        answers = batches.predict(model, examples, batch_size=size)
+        np.testing.assert_array_equal(answers[:, 0], np.arange(COUNT))
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Twelve files of noise, of which the fifth is cut off."""
+    random = np.random.default_rng(0)
+    paths = [tmp_path / f"{index:02}.png" for index in range(12)]
+    for path in paths:
+        Image.fromarray(random.integers(0, 255, (9, 7, 3), "uint8")).save(path)
+    paths[4].write_bytes(paths[4].read_bytes()[:60])
+    return sources.Split("train", paths, np.arange(12))
+
+
+LIMITS = {
+    "memory": {},
+    "disk": {"memory": 0},
+    "neither": {"memory": 0, "disk": 0},
+}
+
+
+@pytest.mark.parametrize("where", LIMITS)
+def test_images_are_the_same_wherever_they_are_kept(split, where):
+    found = batches.decode(split, (8, 8, 3), "stretch", **LIMITS[where])
+    assert isinstance(found.pixels, batches.Decoder) == (where == "neither")
+    assert isinstance(found.pixels, np.memmap) == (where == "disk")
+    assert found.labels.tolist() == [0, 1, 2, 3, *range(5, 12)]
+    expected = [
+        np.asarray(Image.open(split.items[label]).resize((8, 8), Image.BILINEAR))
+        for label in found.labels
+    ]
+    np.testing.assert_array_equal(found.pixels[np.arange(11)], expected)
+
+
+def test_an_unreadable_image_is_named_with_its_reason(split):
+    found = batches.decode(split, (8, 8, 3), "stretch")
+    ((path, reason),) = found.dropped
+    assert path.endswith("04.png")
+    assert "truncated" in reason
+
+
+def test_no_readable_image_is_an_error(split):
+    with pytest.raises(UsageError, match=r"no image of train can be read; the first: .*04\.png"):
+        batches.decode(split.take([4]), (8, 8, 3), "stretch")
