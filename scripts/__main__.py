@@ -23,7 +23,7 @@ def main(argv=None):
         print(f"zoo: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
-        print("zoo: stopped; the same command goes on from here", file=sys.stderr)
+        print("zoo: stopped", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import augment, batches, sources, splits
-from tasks.engine import finetune, optimize
+from tasks.engine import finetune, hardware, optimize
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import metrics, page, plots
 from zoo import files
@@ -124,6 +124,7 @@ class Classification(Task):
             loss=keras.losses.CategoricalCrossentropy(
                 from_logits=True, label_smoothing=self.label_smoothing
             ),
+            jit_compile=hardware.jit(),
             metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         )
         return learner

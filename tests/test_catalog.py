@@ -116,6 +116,8 @@ def test_count_needs_a_size():
     image = keras.Input((None, None, 3))
     with pytest.raises(UsageError, match="FLOPs of conv are unknown"):
         count(keras.Model(image, keras.layers.Conv2D(2, 3, name="conv")(image)))
+    with pytest.raises(UsageError, match="only a functional model says"):
+        count(keras.Sequential([keras.layers.Dense(2)]))
 
 
 # The dials of the networks that are made to be turned

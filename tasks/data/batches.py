@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tasks.data import readers
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, np, tf
+from zoo.lazy import LazyModule, keras, np, tf
 
 tqdm = LazyModule("tqdm")
 
@@ -145,7 +145,14 @@ def predict(model, examples, *, batch_size):
     padded = -(-count // batch_size) * batch_size
     order = tf.data.Dataset.range(padded).map(lambda i: tf.minimum(i, count - 1)).batch(batch_size)
     images = _gathered(order, examples, 1, batch_size).map(lambda images, labels: images)
-    return model.predict(images, verbose=0)[:count]
+    return without_xla(model).predict(images, verbose=0)[:count]
+
+
+def without_xla(model):
+    """Returns a model whose `predict` runs at once, where XLA would first compile for long."""
+    if keras.backend.backend() == "tensorflow":
+        model.jit_compile = False
+    return model
 
 
 def _gathered(order, examples, num_classes, size):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zoo
-from tasks.data import readers
+from tasks.data import batches, readers
 from tasks.engine import resume
 from tasks.report import metrics
 from zoo import files
@@ -141,7 +141,8 @@ def _predict_batch(classifier, paths, top):
             answers[-1]["error"] = str(error)
     if not images:
         return answers
-    sure = metrics.probabilities(classifier.model.predict(np.stack(images), verbose=0))
+    model = batches.without_xla(classifier.model)
+    sure = metrics.probabilities(model.predict(np.stack(images), verbose=0))
     rows = iter(sure)
     for answer in answers:
         if "error" not in answer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.engine import distribute, environment, precision, record, resume
+from tasks.engine import distribute, environment, hardware, record, resume
 from tasks.report import page, plots
 from zoo.lazy import keras, tf
 
@@ -38,7 +39,7 @@ def train(task, out):
 
     keras.utils.set_random_seed(task.seed)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision.policy(task.precision))
+    keras.config.set_dtype_policy(hardware.policy(task.precision))
     try:
         model, data, state = _fit(task, out)
         task.save(model, data, out / resume.MODEL)
@@ -83,22 +84,33 @@ def _fit(task, out):
         record.say(f"going on after epoch {state.epoch} of {task.epochs}")
     recorder = record.Recorder(task, model, data, out, state, steps, size)
     if not recorder.finished():
-        model.fit(
-            training,
-            initial_epoch=state.epoch,
-            epochs=task.epochs,
-            steps_per_epoch=steps,
-            callbacks=[recorder.callback()],
-            shuffle=False,  # the batches come in an order of their own
-            verbose=0,
-        )
+        with _said_when_stopped(state):
+            model.fit(
+                training,
+                initial_epoch=state.epoch,
+                epochs=task.epochs,
+                steps_per_epoch=steps,
+                callbacks=[recorder.callback()],
+                shuffle=False,  # the batches come in an order of their own
+                verbose=0,
+            )
     resume.restore_best(model, state)
     return model, data, state
 
 
+@contextmanager
+def _said_when_stopped(state):
+    """Tells a person who presses Ctrl-C that nothing but the epoch under way is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        record.say(f"stopped; the same command goes on after epoch {state.epoch}")
+        raise
+
+
 def _speed(history):
-    """Returns the run's time in seconds, and its images per second without the first epoch's
-    compilation where there are more."""
+    """Returns the run's seconds and images per second, the latter without the first epoch if
+    there are more, because that one compiles."""
     rates = [row["images_per_second"] for row in history]
     return {
         "seconds": sum(row["seconds"] for row in history),

@@ -100,10 +100,9 @@ def vgg(
 ):
     """Builds a VGG network (Simonyan & Zisserman, 2014, table 1).
 
-    `vgg16` and `vgg19` are Keras's to the weight. Departures: `_bn` normalises after each
-    convolution, which keeps its bias, as torchvision does; weights start as He et al., 2015
-    (`he_normal`) say, because with the paper's fixed deviation the deep variants do not start
-    to learn, and it grew them from trained shallow ones.
+    `vgg16` and `vgg19` are Keras's to the weight. Departures: weights start as He et al., 2015,
+    say (`he_normal`), where the paper grows the deep variants from a trained `vgg11`; `_bn`
+    normalises after each convolution, which keeps its bias, as torchvision does.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless

@@ -1,4 +1,4 @@
-"""What numbers a run computes with."""
+"""What suits the processor that a run is on: its numbers and its compiler."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def policy(name):
     if name not in POLICIES:
         raise unknown("precision", name, ["auto", *POLICIES])
     return name
+
+
+def jit():
+    """Returns Keras's `jit_compile` for training here: XLA for GPUs alone.
+
+    On a CPU, where Keras would use it too, XLA compiles for long and its convolutions are slower
+    than TensorFlow's own.
+    """
+    return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
 def has_bfloat16():
