@@ -170,14 +170,14 @@ def test_every_file_fills_every_layer(name, tmp_path):
         same_values = [value for arrays in mine.values() for value in arrays]
         for value, same in zip(values, same_values, strict=True):
             np.testing.assert_array_equal(value.reshape(same.shape), same)
-        for part in (
-            zoo.backbone(f"{name}.imagenet", weights=file, **shape),
-            zoo.build(f"{name}.imagenet", weights=file, num_classes=7, **shape),
-        ):
-            for layer, arrays in held(part).items():
-                if layer != "logits":
-                    for value, same in zip(arrays, mine[layer], strict=True):
-                        np.testing.assert_array_equal(value, same)
+    for part in (
+        zoo.backbone(f"{name}.imagenet", weights=file, **shape),
+        zoo.build(f"{name}.imagenet", weights=file, num_classes=7, **shape),
+    ):
+        for layer, arrays in held(part).items():
+            if layer != "logits":
+                for value, same in zip(arrays, mine[layer], strict=True):
+                    np.testing.assert_array_equal(value, same)
 
 
 @pytest.mark.parametrize("name", some("mobilenet_v3_small"))

@@ -126,16 +126,18 @@ def test_classification_learns(tmp_path):
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path):
-    resume.claim(tmp_path / "run", {"task": "classification", "epochs": 1})
+    resume.claim(tmp_path / "run", tiny("classification"))
+    resume.claim(tmp_path / "run", tiny("classification", seed=1))  # the first has left nothing
     (tmp_path / "run" / "report.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"epochs: 1 there, 2 asked.*another --out"):
-        resume.claim(tmp_path / "run", {"task": "classification", "epochs": 2})
+    resume.claim(tmp_path / "run", tiny("classification", seed=1))
+    with pytest.raises(UsageError, match=r"seed: 1 there, 0 asked.*another --out"):
+        resume.claim(tmp_path / "run", tiny("classification"))
 
 
 def test_somebody_elses_folder_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="no run's folder"):
-        resume.claim(tmp_path, {"task": "classification"})
+        resume.claim(tmp_path, tiny("classification"))
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 

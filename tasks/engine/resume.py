@@ -22,33 +22,35 @@ RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
 STATE = "checkpoint/state.json"
 
 
-def claim(out, recipe, header=""):
-    """Makes `out` the folder of a run, or finds that it already is.
+def claim(out, task):
+    """Makes `out` the folder of a task's run, or finds that it already is.
 
     Args:
         out: a `Path`.
-        recipe: the dict that repeats the run.
-        header: comment lines for the top of the recipe.
+        task: the `tasks.Task`.
 
     Raises:
         UsageError: the folder holds another recipe's run, or something else.
     """
     found = out / RECIPE
     if (out / STATE).exists() or (out / REPORT).exists():
-        other = read_recipe(found)
-        changed = [key for key in {**recipe, **other} if recipe.get(key) != other.get(key)]
-        if changed:
-            key = changed[0]
-            raise UsageError(
-                f"{out} holds another run ({key}: {other.get(key)!r} there, {recipe.get(key)!r} "
-                "asked); choose another --out"
-            )
+        asked, there = (recipe(each) for each in (task, to_task(read_recipe(found))))
+        for key, value in asked.items():
+            if value != there.get(key):
+                raise UsageError(
+                    f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
+                    "choose another --out"
+                )
         return
     # A run that failed before its first epoch ended has left nothing to lose.
     if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there and is no run's folder; choose another --out")
-    text = "".join(f"# {line}\n" for line in header.splitlines())
-    write_text(found, text + yaml.safe_dump(recipe, sort_keys=False))
+    write_text(found, yaml.safe_dump(recipe(task), sort_keys=False))
+
+
+def recipe(task):
+    """Returns the dict that repeats a task's run."""
+    return {"task": task.name, **dataclasses.asdict(task)}
 
 
 def read_recipe(path):

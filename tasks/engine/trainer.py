@@ -32,8 +32,7 @@ def train(task, out):
         UsageError: the folder holds another run, or a flag or the data are wrong.
     """
     out = Path(out)
-    recipe = {"task": task.name, **dataclasses.asdict(task)}
-    resume.claim(out, recipe)
+    resume.claim(out, task)
     if (out / resume.REPORT).exists():
         return json.loads((out / resume.REPORT).read_text())
 

@@ -100,6 +100,17 @@ def keras_weights(name, whole, headless, top1, top5):
 
 
 WEIGHTS = {
+    "resnet20": {
+        "cifar10": Weights(
+            source="asset:resnet20_cifar10.npz",
+            digest="b268c9f5c218f9c87a1bd11faf41e7f07b748c4b05e2b10b041a140f7af9d4e2",
+            classes="cifar10",
+            num_classes=10,
+            licence="Apache 2.0 (trained by benchmarks/resnet20_cifar10.yaml)",
+            figures={"accuracy": 0.9199},
+            protocol="all 10,000 test images of CIFAR-10 at 32 x 32, weights in 16 bits",
+        )
+    },
     "resnet50": {
         "imagenet": keras_weights(
             "resnet50",
