@@ -33,6 +33,7 @@ def main(argv=None):
 def console():
     """Runs one command as a process of its own; returns its exit status."""
     _quiet.hush()
+    _quiet.speak()
     return main()
 
 

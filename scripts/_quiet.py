@@ -1,11 +1,20 @@
-"""Keeps what native libraries write on standard error from those who asked for figures."""
+"""What a person sees on standard error: our lines, and not those of native libraries."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
 SWITCH = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's own; who sets it wants to see its lines
+
+
+def speak():
+    """Sends what the zoo has to say, such as which weights fitted, to standard error as it is."""
+    log = logging.getLogger("zoo")
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def hush():

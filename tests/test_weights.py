@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import catalog, weights
+from zoo import catalog, formats, weights
 from zoo.errors import UsageError
 from zoo.weights import Weights
 
@@ -160,7 +160,7 @@ def test_models_inside_models_are_one_list_of_layers(tmp_path):
     image = keras.Input((SIZE, SIZE, 3))
     outer = keras.Model(image, keras.layers.Dense(2, name="last")(inner(image)))
     outer.save_weights(tmp_path / "outer.weights.h5")
-    assert len(weights.read(tmp_path / "outer.weights.h5")) == 4
+    assert len(formats.read(tmp_path / "outer.weights.h5")) == 4
     other = network()
     loaded = weights.load(other, tmp_path / "outer.weights.h5", strict=True)
     assert loaded.unexpected == ("last",)
@@ -202,22 +202,22 @@ def test_noise_in_a_file_is_no_traceback(written, seed):
 def test_an_unreadable_file_is_refused(form, tmp_path):
     (tmp_path / form).write_bytes(b"<html>404 not found</html>")
     with pytest.raises(UsageError, match=f"{form} cannot be read as weights"):
-        weights.read(tmp_path / form)
+        formats.read(tmp_path / form)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     with h5py.File(tmp_path / "table.h5", "w") as root:
         root["x"] = [1, 2]
     with pytest.raises(UsageError, match="neither a Keras 3 nor an older Keras weights file"):
-        weights.read(tmp_path / "table.h5")
+        formats.read(tmp_path / "table.h5")
 
 
 def test_a_missing_file_and_an_unknown_ending_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no weights file at .*gone.keras"):
-        weights.read(tmp_path / "gone.keras")
+        formats.read(tmp_path / "gone.keras")
     (tmp_path / "model.pt").write_bytes(b"torch")
     with pytest.raises(UsageError, match=r"model.pt is no weights file; known endings: .*\.npz"):
-        weights.read(tmp_path / "model.pt")
+        formats.read(tmp_path / "model.pt")
 
 
 # What `zoo.build` and `zoo.backbone` do with weights
@@ -387,3 +387,20 @@ def test_torch_weights_of_vgg16_fill_the_backbone(zoo_data):
     path = zoo_data / "weights" / "vgg16_notop_torch.weights.h5"
     model = zoo.backbone("vgg16.torch_imagenet", input_shape=(32, 32, 3), weights=path)
     assert model.get_layer("block5_conv3").bias.numpy().any()
+
+
+def test_a_fresh_head_is_fresh_even_where_the_old_one_would_fit():
+    import keras
+
+    whole = zoo.build("resnet20.cifar10")
+    fresh = zoo.build("resnet20.cifar10", num_classes=10)
+    kernels = [
+        {
+            layer.name: keras.ops.convert_to_numpy(layer.weights[0])
+            for layer in m.layers
+            if layer.weights
+        }
+        for m in (whole, fresh)
+    ]
+    assert (kernels[0]["conv1_conv"] == kernels[1]["conv1_conv"]).all()
+    assert (kernels[0]["logits"] != kernels[1]["logits"]).any()

@@ -18,6 +18,7 @@ from zoo.weights import Weights
 models = Registry("model", package="zoo.models")
 
 RANDOM = "random"
+HEAD = "logits"  # the layer that every classifier ends in
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,10 @@ def _fill(model, entry, source, *, whole, headless):
         path = weights.fetch(entry.name, entry.weights, headless=headless)
     # A whole pretrained model that lacks some of its weights would answer nonsense, so there
     # everything must match; a file beside a bare name may be of a model with another head.
-    weights.load(model, path, strict=whole and entry.weights is not None)
+    strict = whole and entry.weights is not None
+    # A head of as many classes would fit, but they are other classes.
+    fresh = () if whole or entry.weights is None else (HEAD,)
+    weights.load(model, path, strict=strict, fresh=fresh)
 
 
 def _model_name(entry, head):

@@ -1,28 +1,21 @@
 """Pretrained weights: what is known of them, where they come from, how they enter a model.
 
-A file is read as a list of layers with their arrays, whatever its format, and poured into a
-model layer by layer, so that a head or another width may differ; what did not fit is reported.
+A file is a list of layers with their arrays, whatever its format (`zoo.formats`), and is poured
+into a model layer by layer, so that a head or another width may differ; what did not fit is said.
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zoo import formats
 from zoo.errors import UsageError, unknown
-from zoo.lazy import LazyModule, keras, np
-
-h5py = LazyModule("h5py")
+from zoo.lazy import keras, np
 
 ASSETS = Path(__file__).with_name("assets")
-HEADS = re.compile("predictions|conv_preds|convnext_.*_head_dense")  # what Keras calls `logits`
-FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz")
 LEAST_SHARE = 0.5  # of a model's layers that a file must fill, or it is of another network
 
 log = logging.getLogger("zoo")
@@ -89,15 +82,6 @@ class Loaded:
         return f"{self.path}: {text}"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One layer of a weights file: its name, class in snake case if known, and arrays."""
-
-    name: str
-    kind: str
-    arrays: list
-
-
 def class_names(name):
     """Returns the class names of the list called `name`, such as `imagenet`, in label order."""
     path = ASSETS / f"{name}.txt"
@@ -135,13 +119,14 @@ def fetch(name, facts, *, headless=False):
         ) from error
 
 
-def load(model, path, *, strict=False):
+def load(model, path, *, strict=False, fresh=()):
     """Pours a weights file into `model`, matching layers by name or else by order.
 
     Args:
         model: a built `keras.Model`; changed in place.
-        path: a file of one of `FORMATS`.
+        path: a file of one of `formats.FORMATS`.
         strict: whether every layer of the model must be filled.
+        fresh: names of layers that keep their random weights even where the file fits.
 
     Returns:
         A `Loaded`, which is also logged.
@@ -149,13 +134,15 @@ def load(model, path, *, strict=False):
     Raises:
         UsageError: the file cannot be read, or holds another network's weights.
     """
-    entries = list(unnested(read(path), model))
+    entries = list(unnested(formats.read(path), model))
     layers = [layer for layer in leaves(model) if layer.weights]
     pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
     skipped = {layer.name: "not in the file" for layer in layers}
     matched = []
     for layer, entry in pairs:
-        if fits(layer, entry):
+        if layer.name in fresh:
+            skipped[layer.name] = "fresh"
+        elif fits(layer, entry):
             pour(entry.arrays, layer)
             matched.append(layer.name)
             del skipped[layer.name]
@@ -190,30 +177,6 @@ def leaves(model):
             yield layer
 
 
-def read(path):
-    """Returns the layers of a weights file, a list of `Entry`, without executing any of it."""
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"no weights file at {path}")
-    if not path.name.endswith(FORMATS):
-        raise UsageError(f"{path.name} is no weights file; known endings: {', '.join(FORMATS)}")
-    try:
-        if path.suffix == ".npz":
-            entries = _read_npz(path)
-        elif path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                entries = _read_h5(io.BytesIO(archive.read("model.weights.h5")))
-        else:
-            entries = _read_h5(os.fspath(path))
-    except Exception as error:  # a broken file makes h5py, zipfile and NumPy raise all kinds
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as weights: {reason}") from error
-    return [
-        Entry("logits" if HEADS.fullmatch(entry.name) else entry.name, entry.kind, entry.arrays)
-        for entry in entries
-    ]
-
-
 def by_name(entries, layers):
     """Pairs layers with entries of the same name."""
     named = {entry.name: entry for entry in entries}
@@ -246,7 +209,9 @@ def unnested(entries, model):
         arrays = {id(weight): array for weight, array in zip(weights, entry.arrays, strict=True)}
         for layer in leaves(inner):
             if layer.weights:
-                yield Entry(layer.name, "", [arrays[id(weight)] for weight in layer.weights])
+                yield formats.Entry(
+                    layer.name, "", [arrays[id(weight)] for weight in layer.weights]
+                )
 
 
 def pour(arrays, layer):
@@ -292,64 +257,5 @@ def _check(loaded, name, strict):
         )
 
 
-def _read_npz(path):
-    layers = {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        for key in archive.files:
-            layers.setdefault(key.rpartition("/")[0], []).append(archive[key])
-    return [Entry(name, "", arrays) for name, arrays in layers.items()]
-
-
-def _read_h5(file):
-    with h5py.File(file, "r") as root:
-        if "layers" in root or "_layer_checkpoint_dependencies" in root:
-            return list(_keras3_layers(root))
-        group = root.get("model_weights", root)
-        if "layer_names" not in group.attrs:
-            raise ValueError("neither a Keras 3 nor an older Keras weights file")
-        entries = [
-            Entry(
-                _text(name),
-                "",
-                [np.asarray(group[name][w]) for w in group[name].attrs["weight_names"]],
-            )
-            for name in group.attrs["layer_names"]
-        ]
-        return [entry for entry in entries if entry.arrays]
-
-
-def _keras3_layers(group):
-    """Yields the layers under a group of a Keras 3 file, in the order of their numbers."""
-    children = group.get("layers", group.get("_layer_checkpoint_dependencies"))
-    for key in sorted(children, key=_numbered):
-        child = children[key]
-        if "layers" in child:
-            yield from _keras3_layers(child)
-            continue
-        arrays = _arrays(child)
-        if arrays:
-            name = child["vars"].attrs.get("name", key) if "vars" in child else key
-            yield Entry(_text(name), _numbered(key)[0], arrays)
-
-
-def _arrays(group):
-    """Reads a layer's own variables and those of its parts, but for random states."""
-    own = group.get("vars", {})
-    arrays = [np.asarray(own[key]) for key in sorted(own, key=int)]
-    for key in sorted(set(group) - {"vars", "seed_generator"}, key=_numbered):
-        arrays += _arrays(group[key])
-    return arrays
-
-
-def _numbered(key):
-    """Splits `conv2d_12` into (`conv2d`, 12), so that 12 comes after 2."""
-    stem, _, number = key.rpartition("_")
-    return (stem, int(number)) if stem and number.isdigit() else (key, 0)
-
-
 def _kind(layer):
     return keras.src.utils.naming.to_snake_case(type(layer).__name__)
-
-
-def _text(name):
-    return name.decode() if isinstance(name, bytes) else str(name)

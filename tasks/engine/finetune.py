@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tasks.engine import optimize
+from zoo.catalog import HEAD
 from zoo.errors import UsageError
 from zoo.lazy import keras
 from zoo.weights import leaves
 
 PLANS = ("auto", "scratch", "probe", "full")
 POLICIES = ("auto", "frozen", "update")
-HEAD = "logits"  # the layer that every classifier of the zoo ends in
 RATES = {"scratch": 1e-3, "probe": 1e-3, "full": 1e-3}  # peak rates of the Adam family
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 
