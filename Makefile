@@ -13,7 +13,7 @@ demo: $(VENV)/.core
 	$(BIN)/zoo finetune
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q tests/test_models.py tests/test_layers.py
 
 slow: $(VENV)/.test

@@ -250,7 +250,7 @@ def evidence(examples, classes, logits):
     if len(worst):
         sure = metrics.probabilities(logits[worst])
         items = [
-            (image, f"{classes[said[i]]} ({sure[row, said[i]]:.0%}), is {classes[labels[i]]}")
+            (image, f"{classes[labels[i]]}\ntaken for {classes[said[i]]}, {sure[row, said[i]]:.0%}")
             for row, (i, image) in enumerate(zip(worst, examples.pixels[worst], strict=True))
         ]
         sections.append(("Worst mistakes", plots.gallery(items)))
