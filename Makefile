@@ -14,7 +14,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -q -n auto
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q tests/test_models.py tests/test_layers.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/test_models.py tests/test_layers.py
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q --slow

@@ -29,7 +29,9 @@ def run(args):
         raise UsageError(f"--top must be 1 or more, not {args.top}")
     classifier = predict.open_classifier(args.model, args.weights)
     answers = predict.predict(classifier, args.images, top=args.top)
-    bad = [answer for answer in answers if "error" in answer]
+    bad = [answer["error"] for answer in answers if "error" in answer]
+    if len(bad) == len(answers):
+        raise UsageError(f"none of the {len(answers)} images could be read; the first: {bad[0]}")
     if args.json:
         found = {"model": classifier.name, "protocol": classifier.protocol, "images": answers}
         print(json.dumps(found, indent=1))
@@ -39,7 +41,5 @@ def run(args):
             print(answer["path"])
             for guess in answer.get("classes", ()):
                 print(f"  {guess['probability']:6.1%}  {guess['name']}")
-    for answer in bad:
-        print(f"zoo: skipped {answer['error']}", file=sys.stderr)
-    if len(bad) == len(answers):
-        raise UsageError(f"none of the {len(answers)} images could be read")
+    for reason in bad:
+        print(f"zoo: skipped {reason}", file=sys.stderr)

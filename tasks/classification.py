@@ -96,7 +96,8 @@ class Classification(Task):
 
     def build(self, data, steps):
         classes = len(data.source.classes)
-        pretrained = self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
+        facts = zoo.spec(self.model).weights
+        pretrained = self.weights != RANDOM and bool(self.weights or facts)
         plan = finetune.plan(self.plan, pretrained)
         model = zoo.build(
             self.model,
@@ -113,7 +114,7 @@ class Classification(Task):
         learner = keras.Model(inputs, model(x), name="learner")
         rate = optimize.schedule(
             self.schedule,
-            finetune.rate(self.learning_rate, plan, self.optimizer),
+            finetune.rate(self.learning_rate, plan, self.optimizer, facts),
             steps=steps,
             warmup_steps=round(self.warmup_epochs * steps / self.epochs),
         )

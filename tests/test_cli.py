@@ -88,7 +88,7 @@ def test_show_tells_the_spec(capsys):
         ("finetune lenet5 --optimizer addam", "did you mean"),
         ("finetune lenet5 --optimizer sgd", "needs a --learning-rate"),
         ("finetune lenet5 --precision float23", "no precision named 'float23'"),
-        ("finetune lenet5 --image-size 8", "32 x 32 pixels or more|28 x 28 pixels or more"),
+        ("finetune lenet5 --image-size 8", "needs images of 16 x 16 pixels or more, not 8 x 8"),
         ("finetune lenet5 --model vgg16", "given twice"),
         ("finetune lenet5 --model-options oops", "--model-options takes YAML"),
         ("finetune lenet5 --model-options {depth:1}", "--model-options takes YAML|no option of"),

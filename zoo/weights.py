@@ -37,6 +37,7 @@ class Weights:
         input_shape: `(height, width, channels)` of the images trained on, or `None` for the
             architecture's own.
         resize: how an image of another shape is brought to that size: `stretch` or `crop`.
+        learning_rate: peak rate at which optimisers of Adam's family fine-tune all layers well.
         options: builder options that a fresh head over these weights implies.
         licence: terms of the weights.
         figures: published figures, such as `{"accuracy": 0.749}`, on the data set's test split.
@@ -51,6 +52,7 @@ class Weights:
     preprocessing: str = ""
     input_shape: tuple[int, int, int] | None = None
     resize: str = "stretch"
+    learning_rate: float = 1e-4
     options: Mapping[str, object] = field(default_factory=dict)
     licence: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from zoo.weights import leaves
 
 PLANS = ("auto", "scratch", "probe", "full")
 POLICIES = ("auto", "frozen", "update")
-RATES = {"scratch": 1e-3, "probe": 1e-3, "full": 1e-3}  # peak rates of the Adam family
+RATES = {"scratch": 1e-3, "probe": 1e-3, "full": 1e-4}  # peak rates of the Adam family
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 
 
@@ -19,8 +19,15 @@ def plan(name, pretrained):
     return name if name != "auto" else ("full" if pretrained else "scratch")
 
 
-def rate(value, plan, optimizer):
-    """Returns the peak learning rate: the caller's, or the plan's own if that is 0."""
+def rate(value, plan, optimizer, facts=None):
+    """Returns the peak learning rate.
+
+    Args:
+        value: the caller's; 0 for the plan's own.
+        plan: what learns.
+        optimizer: name of the optimiser; plans know a rate for Adam's family alone.
+        facts: the `zoo.Weights` that a `full` plan starts from, which know their own.
+    """
     optimize.find(optimizer)
     if value:
         return value
@@ -29,7 +36,7 @@ def rate(value, plan, optimizer):
             f"--optimizer {optimizer} needs a --learning-rate; plans know one for "
             f"{', '.join(ADAM_FAMILY)} only"
         )
-    return RATES[plan]
+    return facts.learning_rate if facts and plan == "full" else RATES[plan]
 
 
 def freeze(model, plan, policy="auto"):

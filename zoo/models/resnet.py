@@ -106,6 +106,7 @@ WEIGHTS = {
             digest="b268c9f5c218f9c87a1bd11faf41e7f07b748c4b05e2b10b041a140f7af9d4e2",
             classes="cifar10",
             num_classes=10,
+            learning_rate=1e-3,
             licence="Apache 2.0 (trained by benchmarks/resnet20_cifar10.yaml)",
             figures={"accuracy": 0.9199},
             protocol="all 10,000 test images of CIFAR-10 at 32 x 32, weights in 16 bits",
