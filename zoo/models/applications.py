@@ -177,7 +177,7 @@ def _pretrained(facts):
         options={"dropout": 0.2},
         licence=LICENCES[facts["family"]],
         figures=facts["figures"],
-        protocol="ImageNet validation, as listed on keras.io/api/applications",
+        protocol="ImageNet validation, as Keras lists it (keras.io/api/applications, docstrings)",
     )
 
 
