@@ -1,13 +1,16 @@
 """Names what is in pictures: zoo predict runs/NAME photo.jpg.
 
 The model is a run's folder, a .keras file, or a pretrained model of the zoo such as
-resnet50.imagenet.
+resnet50.imagenet. Pictures are files, folders of them, or patterns:
+
+    zoo predict runs/NAME photos --output answers.csv
+    zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 """
 
 from __future__ import annotations
 
-import json
 import sys
+import time
 
 from zoo.errors import UsageError
 
@@ -15,31 +18,87 @@ from zoo.errors import UsageError
 def arguments(parser, words):
     """Adds this command's flags."""
     parser.add_argument("model", help="a run's folder, a .keras file or a zoo name with a tag")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image, or a folder of them")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="an image, a folder of them, or a pattern"
+    )
     parser.add_argument("--weights", metavar="FILE", help="weights file of a zoo name")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (5)")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=5,
+        metavar="N",
+        help="classes to show (5); for several labels: all",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where to, until it is complete as FILE.partial; - for here",
+    )
+    parser.add_argument(
+        "--format", metavar="NAME", help="text, csv, jsonl or json (as FILE ends, else text)"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument(
+        "--runtime",
+        default="auto",
+        metavar="NAME",
+        help="what computes: auto, keras, openvino, litert or onnx (auto: the fastest that pays)",
+    )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="float32, or bfloat16: faster with openvino, answers differ a little (float32)",
+    )
 
 
 def run(args):
-    """Prints the most likely classes of each image."""
-    from tasks.deploy import predict
+    """Prints or writes the most likely classes of each image."""
+    from tasks.deploy import answers, predict, runtimes
 
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")
-    classifier = predict.open_classifier(args.model, args.weights)
-    answers = predict.predict(classifier, args.images, top=args.top)
-    bad = [answer["error"] for answer in answers if "error" in answer]
-    if len(bad) == len(answers):
-        raise UsageError(f"none of the {len(answers)} images could be read; the first: {bad[0]}")
-    if args.json:
-        found = {"model": classifier.name, "protocol": classifier.protocol, "images": answers}
-        print(json.dumps(found, indent=1))
-    else:
-        print(f"{classifier.name} ({classifier.protocol})")
-        for answer in answers:
-            print(answer["path"])
-            for guess in answer.get("classes", ()):
-                print(f"  {guess['probability']:6.1%}  {guess['name']}")
-    for reason in bad:
+    if args.json and args.format not in (None, "json"):
+        raise UsageError(f"--json and --format {args.format} are two formats; give one")
+    kind = answers.format_for("json" if args.json else args.format, args.output)
+    here = args.output in (None, "", answers.STDOUT)
+    paths = predict.find(args.images)
+    # What cannot be is said before a model is read for seconds.
+    runtimes.choose(args.runtime, args.precision, len(paths))
+    with answers.opened(args.output) as file:
+        classifier = predict.open_classifier(args.model, args.weights)
+        start = time.monotonic()
+        found = predict.answer(
+            classifier,
+            paths,
+            top=args.top,
+            runtime=args.runtime,
+            precision=args.precision,
+            progress=not (here and sys.stdout.isatty()),
+        )
+        tally = answers.write(found, file, kind, classifier)
+    seconds = time.monotonic() - start
+    _conclude(tally, seconds, None if here else args.output)
+
+
+def _conclude(tally, seconds, output):
+    """Says what could not be read, and where the rest is."""
+    if tally.unreadable == tally.images:
+        raise UsageError(
+            f"none of the {tally.images:,} images could be read; the first: {tally.reasons[0]}"
+        )
+    for reason in tally.reasons:
         print(f"zoo: skipped {reason}", file=sys.stderr)
+    if tally.unreadable > len(tally.reasons):
+        print(f"zoo: and {tally.unreadable - len(tally.reasons):,} more", file=sys.stderr)
+    if tally.unreadable:
+        print(
+            f"zoo: {tally.unreadable:,} of {tally.images:,} images could not be read",
+            file=sys.stderr,
+        )
+    if output:
+        rate = tally.images / seconds
+        print(
+            f"zoo: {output} has the answers to {tally.images:,} images, {rate:,.0f} a second",
+            file=sys.stderr,
+        )

@@ -1,4 +1,4 @@
-"""Classification: name the one object in each image."""
+"""Classification: name the one object in each image, or all of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import zoo
-from tasks.data import augment, batches, sources, splits
-from tasks.engine import finetune, hardware, optimize
+from tasks.data import batches, sources, splits, views
+from tasks.data.augment import LEVELS, MIXES
+from tasks.data.classes import relabelled
+from tasks.engine import finetune, hardware, losses
 from tasks.engine.task import Between, Task, Verdict, flag, register
-from tasks.report import metrics, page, plots
+from tasks.report import calibration, evidence, metrics
 from zoo import files
-from zoo.catalog import RANDOM
+from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
 yaml = LazyModule("yaml")
 
-SHOWN_MISTAKES = 24
+SHOWN_EXAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Data:
 class Classification(Task):
     """Teaches a model of the zoo to tell the classes of a data set apart."""
 
-    curves: ClassVar = {"loss": "Loss", "accuracy": "Accuracy"}
+    curves: ClassVar = {
+        "loss": "Loss",
+        "accuracy": "Accuracy",
+        "map": "Mean average precision",
+    }
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
     weights: str = flag("", "file to start from, in place of the model's own weights; or random")
@@ -60,6 +66,7 @@ class Classification(Task):
         choices=("stretch", "crop", "pad"),
         search=("stretch", "crop"),
     )
+    channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
     num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
     plan: str = flag(
         "auto", "what learns: scratch, full or probe (the logits alone)", choices=finetune.PLANS
@@ -68,7 +75,15 @@ class Classification(Task):
         "auto", "statistics of pretrained BatchNorm: auto freezes them", choices=finetune.POLICIES
     )
     augment: str = flag(
-        "none", "random changes of training images", choices=augment.LEVELS, search=augment.LEVELS
+        "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
+    )
+    mix: str = flag("none", "two images made one", choices=tuple(MIXES), search=tuple(MIXES))
+    erase: float = flag(0.0, "share of images that lose a random rectangle", low=0.0)
+    views: str = flag("one", "of each test image, judged together", choices=views.LEVELS)
+    loss: str = flag("cross_entropy", "what is taught by", choices=losses.NAMES)
+    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
+    class_weight: str = flag(
+        "none", "balanced: rare classes count more", choices=("none", "balanced")
     )
     label_smoothing: float = flag(
         0.0,
@@ -77,6 +92,16 @@ class Classification(Task):
         low=0.0,
     )
     dropout: float = flag(0.0, "rate before the logits", search=(0.0, 0.2, 0.5), low=0.0)
+    calibrate: str = flag(
+        "none",
+        "temperature: fit one on validation and save it in the model",
+        choices=("none", "temperature"),
+    )
+
+    def flops(self):
+        spec = zoo.spec(self.model)
+        height, width, _ = spec.input_shape
+        return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
 
     def load(self):
         spec = zoo.spec(self.model)
@@ -84,7 +109,7 @@ class Classification(Task):
             raise UsageError(f"{self.model} is a {spec.kind}; classification needs a classifier")
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
-        shape = spec.checked_shape((*size, channels))
+        shape = spec.checked_shape((*size, self.channels or channels))
         source = sources.load(self.dataset, self.data_dir or None)
         if self.num_classes not in (0, len(source.classes)):
             raise UsageError(
@@ -95,61 +120,79 @@ class Classification(Task):
         return Data(source, *decoded, shape)
 
     def build(self, data, steps):
-        classes = len(data.source.classes)
-        facts = zoo.spec(self.model).weights
-        pretrained = self.weights != RANDOM and bool(self.weights or facts)
-        plan = finetune.plan(self.plan, pretrained)
+        spec, plan = zoo.spec(self.model), self._plan()
         model = zoo.build(
             self.model,
             input_shape=data.image_shape,
-            num_classes=classes,
+            num_classes=len(data.source.classes),
             weights=self.weights or None,
             **self._options(),
         )
         finetune.freeze(model, plan, self.batch_norm)
-        inputs = keras.Input(data.image_shape, name="image")
-        x = inputs
-        for layer in augment.layers(self.augment, self.seed):
-            x = layer(x)
-        learner = keras.Model(inputs, model(x), name="learner")
-        rate = optimize.schedule(
-            self.schedule,
-            finetune.rate(self.learning_rate, plan, self.optimizer, facts),
-            steps=steps,
-            warmup_steps=round(self.warmup_epochs * steps / self.epochs),
+        losses.penalise(model, self.l1, self.l2)
+        loss = losses.classification(
+            self.loss,
+            multi_label=data.source.multi_label,
+            smoothing=self.label_smoothing,
+            gamma=self.focal_gamma,
+            class_weights=self._class_weights(data),
         )
-        learner.compile(
-            optimizer=optimize.optimizer(
-                self.optimizer, rate, momentum=self.momentum, weight_decay=self.weight_decay
-            ),
-            loss=keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=self.label_smoothing
-            ),
+        several = isinstance(model.output, dict)
+        accuracy = (
+            keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
+            if data.source.multi_label
+            else keras.metrics.CategoricalAccuracy("accuracy")
+        )
+        rate = finetune.rate(self.learning_rate, plan, self.optimizer, spec.weights)
+        model.compile(
+            optimizer=self.make_optimizer(rate, steps),
+            loss=dict.fromkeys(model.output, loss) if several else loss,
+            loss_weights={HEAD: 1.0, **spec.auxiliary} if several else None,
             jit_compile=hardware.jit(),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            metrics={HEAD: [accuracy]} if several else [accuracy],
         )
-        return learner
+        return model
 
-    def training(self, data, start):
+    def training(self, data):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
             seed=self.seed,
-            start=start,
             num_classes=len(data.source.classes),
+            augment=self.augment,
+            mix=self.mix,
+            erase=self.erase,
+            heads=(HEAD, *zoo.spec(self.model).auxiliary) if self._auxiliary() else (),
         )
 
-    def validate(self, model, data):
+    def validate(self, model, data, events, step):
+        if step == 1 and data.image_shape[-1] in (1, 3):
+            images, _ = next(iter(self.training(data).epoch(0)))
+            events.images("training images", images[:SHOWN_EXAMPLES], step)
         if not data.validation:
             return {}
-        return metrics.classification(self._logits(model, data.validation), data.validation.labels)
+        logits, labels = self._logits(model, data, data.validation, "one"), data.validation.labels
+        if not data.source.multi_label:
+            matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
+            events.confusion(matrix, data.source.classes, step)
+        return metrics.summary(logits, labels)
 
     def better(self, row, best):
         def rank(row):
-            return row["val_accuracy"], -row["val_loss"]
+            return row.get("val_accuracy", row.get("val_map")), -row["val_loss"]
 
         # With nothing to choose by, the last epoch is the one to keep.
-        return "val_accuracy" not in row or rank(row) > rank(best)
+        return "val_loss" not in row or rank(row) > rank(best)
+
+    def finish(self, model, data):
+        output = model.output[HEAD] if isinstance(model.output, dict) else model.output
+        if self.calibrate == "temperature":
+            if not data.validation:
+                raise UsageError("--calibrate temperature needs a validation split")
+            logits = self._logits(model, data, data.validation, self.views)
+            heat = calibration.temperature(logits, data.validation.labels)
+            output = keras.layers.Rescaling(1 / heat, name="temperature", dtype="float32")(output)
+        return keras.Model(model.input, output, name=model.name)
 
     def save(self, model, data, path):
         about = {
@@ -157,23 +200,28 @@ class Classification(Task):
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
+            "multi_label": data.source.multi_label,
         }
-        files.save(product(model), path, about)
+        files.save(model, path, about)
 
     def judge(self, model, data):
-        logits = self._logits(model, data.test)
-        figures = metrics.classification(logits, data.test.labels)
+        logits = self._logits(model, data, data.test, self.views)
+        figures = metrics.judged(logits, data.test.labels, seed=self.seed)
         parts = [part for part in (data.train, data.validation, data.test) if part]
         bad = [*data.source.skipped, *(pair for part in parts for pair in part.dropped)]
+        show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
             title=f"{self.model} on {self.dataset}",
-            lead=(
-                f"{self.model} names {figures['accuracy']:.1%} of {len(data.test):,} test images "
-                f"of {self.dataset} right, which it never saw while learning from "
-                f"{len(data.train):,} others of {len(data.source.classes)} classes."
+            lead=evidence.lead(
+                self.model,
+                self.dataset,
+                figures,
+                tested=len(data.test),
+                taught=len(data.train),
+                classes=len(data.source.classes),
             ),
-            sections=evidence(data.test, data.source.classes, logits),
+            sections=show(data.test, data.source.classes, logits),
             warnings=[f"skipped {path}: {reason}" for path, reason in bad],
         )
 
@@ -183,8 +231,14 @@ class Classification(Task):
         part = splits.select(source, split) if split else own
         part = relabelled(part, source.classes, about["classes"])
         examples = batches.decode(part, model.input_shape[1:], self.resize)
-        logits = batches.predict(model, examples, batch_size=self.batch_size)
-        return metrics.classification(logits, examples.labels), part.name
+        logits = views.predict(
+            model,
+            examples,
+            batch_size=self.batch_size,
+            views=self.views,
+            multi_label=source.multi_label,
+        )
+        return metrics.judged(logits, examples.labels, seed=self.seed), part.name
 
     def _options(self):
         """Returns the options of the model's builder."""
@@ -196,63 +250,31 @@ class Classification(Task):
             raise UsageError(
                 f"--model-options takes YAML such as '{{depth: 2}}', not {self.model_options!r}"
             )
-        return {**options, **({"dropout": self.dropout} if self.dropout else {})}
+        own = {"dropout": self.dropout} if self.dropout else {}
+        return {**options, **own, **({"auxiliary": True} if self._auxiliary() else {})}
 
-    def _logits(self, learner, examples):
-        return batches.predict(product(learner), examples, batch_size=self.batch_size)
+    def _plan(self):
+        """Returns the plan that learns."""
+        pretrained = self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
+        return finetune.plan(self.plan, pretrained)
 
+    def _auxiliary(self):
+        """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""
+        return bool(zoo.spec(self.model).auxiliary) and self._plan() == "scratch"
 
-def product(learner):
-    """Returns the model inside a `learner`, without augmentation and optimiser."""
-    return learner.layers[-1]
+    def _class_weights(self, data):
+        if self.class_weight == "none":
+            return None
+        return losses.balanced(data.train.labels, len(data.source.classes))
 
-
-def relabelled(split, classes, known):
-    """Returns a split whose labels are positions in `known`, found by the names of classes.
-
-    Args:
-        split: a `sources.Split`.
-        classes: the names that its labels stand for.
-        known: the names that a model was taught, in the order of its logits.
-
-    Raises:
-        UsageError: an example has a class that is not known.
-    """
-    present = [classes[label] for label in np.unique(split.labels)]
-    strange = [name for name in present if name not in known]
-    if strange:
-        raise UsageError(
-            f"{split.name} has classes that the model was not taught: {', '.join(strange)}; "
-            f"it knows {', '.join(known)}"
+    def _logits(self, model, data, examples, seen):
+        """Returns the logits of examples, `seen` in one of the sets of views."""
+        if isinstance(model.output, dict):
+            model = keras.Model(model.input, model.output[HEAD])
+        return views.predict(
+            model,
+            examples,
+            batch_size=self.batch_size,
+            views=seen,
+            multi_label=data.source.multi_label,
         )
-    places = np.array([known.index(name) if name in known else -1 for name in classes])
-    return sources.Split(split.name, split.items, places[split.labels])
-
-
-def evidence(examples, classes, logits):
-    """Returns the report's sections on what a classifier said of some examples.
-
-    Args:
-        examples: `batches.Examples` with labels.
-        classes: the names of the classes, in label order.
-        logits: float `(count, num_classes)`.
-    """
-    labels, said = examples.labels, metrics.predictions(logits)
-    matrix = metrics.confusion(labels, said, len(classes))
-    rows = [
-        {"class": name, **scores}
-        for name, scores in zip(classes, metrics.per_class(matrix), strict=True)
-    ]
-    sections = [
-        ("Classes", page.table(rows, ["class", "precision", "recall", "f1", "support"])),
-        ("Confusion matrix", plots.confusion(matrix, classes)),
-    ]
-    worst = metrics.worst_mistakes(logits, labels, SHOWN_MISTAKES)
-    if len(worst):
-        sure = metrics.probabilities(logits[worst])
-        items = [
-            (image, f"{classes[labels[i]]}\ntaken for {classes[said[i]]}, {sure[row, said[i]]:.0%}")
-            for row, (i, image) in enumerate(zip(worst, examples.pixels[worst], strict=True))
-        ]
-        sections.append(("Worst mistakes", plots.gallery(items)))
-    return sections

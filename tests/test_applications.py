@@ -141,8 +141,9 @@ def test_logits_are_those_of_keras_with_its_imagenet_weights(name, tmp_path, dow
     assert spread > 0.01, "the images cannot be told apart"
 
     ours = zoo.build(f"{name}.imagenet", weights=tmp_path / "whole.weights.h5")
-    # Rounding alone makes 3e-4 of the spread in EfficientNet-B7, the worst.
-    np.testing.assert_allclose(answers(ours, images), expected, rtol=0, atol=1e-3 * spread)
+    # Rounding alone makes 1.3e-5 in EfficientNet-B7, which is 3e-4 of its spread, the most.
+    bound = min(1e-4, 1e-3 * spread)
+    np.testing.assert_allclose(answers(ours, images), expected, rtol=0, atol=bound)
     assert ours.layers[-1].name == "logits"
 
 

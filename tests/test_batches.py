@@ -17,15 +17,23 @@ def examples():
     return batches.Examples("train", pixels, np.arange(COUNT) % 3)
 
 
+def batched(examples, **options):
+    return batches.training(examples, **{"batch_size": 5, "seed": 7, "num_classes": 3, **options})
+
+
 def epochs(examples, count, start=0, **options):
     """The numbers of the examples that each of some epochs gives, in order."""
-    options = {"batch_size": 5, "seed": 7, "num_classes": 3, **options}
-    rows, steps = batches.training(examples, start=start, **options)
-    taken = list(rows.take(steps * count).as_numpy_iterator())
-    for images, labels in taken:
-        assert (labels.argmax(-1) == images[:, 0, 0, 0] % 3).all()
-    numbers = np.stack([images[:, 0, 0, 0] for images, _ in taken])
-    return numbers.reshape(count, -1).tolist()
+    found = batched(examples, **options)
+    orders = []
+    for number in range(start, start + count):
+        taken = list(found.epoch(number).as_numpy_iterator())
+        assert len(taken) == found.steps == found.epoch(number).cardinality()
+        for images, labels in taken:
+            assert images.shape == (found.size, *SHAPE)
+            assert labels.dtype == np.float32
+            assert (labels == np.eye(3)[images[:, 0, 0, 0] % 3]).all()
+        orders.append(np.concatenate([images[:, 0, 0, 0] for images, _ in taken]).tolist())
+    return orders
 
 
 def test_an_epoch_gives_no_example_twice_and_leaves_out_the_rest(examples):
@@ -50,6 +58,26 @@ def test_the_order_depends_on_seed_and_epoch_alone(examples):
 def test_fewer_examples_than_a_batch_are_one_batch(examples):
     (order,) = epochs(examples, 1, batch_size=64)
     assert sorted(order) == list(range(COUNT))
+
+
+def test_several_heads_learn_the_same_labels(examples):
+    images, labels = next(batched(examples, heads=("near", "far")).epoch(0).as_numpy_iterator())
+    plain = next(batched(examples).epoch(0).as_numpy_iterator())
+    assert list(labels) == ["near", "far"]
+    np.testing.assert_array_equal(images, plain[0])
+    for each in labels.values():
+        np.testing.assert_array_equal(each, plain[1])
+
+
+def test_images_that_are_read_when_asked_for_come_in_the_same_order(examples, monkeypatch):
+    inside = epochs(examples, 2)
+    monkeypatch.setattr(batches, "SMALL", 0)
+    assert epochs(examples, 2) == inside
+
+
+def test_every_process_and_replica_is_given_all_of_the_data(examples):
+    options = batched(examples).epoch(0).options()
+    assert options.experimental_distribute.auto_shard_policy.name == "DATA"
 
 
 def test_predictions_come_once_and_in_order(examples):

@@ -31,6 +31,8 @@ FILES = sorted(
 )
 FRAMEWORKS = {"keras", "tensorflow", "tensorflow_datasets", "keras_tuner", "jax", "torch"}
 SLOW_TO_IMPORT = FRAMEWORKS | {"numpy", "PIL", "h5py", "matplotlib"}
+# Besides zoo/layers: files of classes that derive from those of Keras, which cannot wait for it.
+DERIVED = {Path("tasks/engine/loop.py"), Path("tasks/engine/schedules.py")}
 FORBIDDEN = {"utils", "util", "misc", "helpers", "helper", "common", "base"}
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
@@ -126,8 +128,8 @@ def test_siblings_do_not_meet(path):
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_frameworks_load_when_they_are_needed(path):
-    if path.parent == Path("zoo/layers") or path == Path("tasks/engine/loop.py"):
-        return  # classes derived from Keras cannot wait
+    if path.parent == Path("zoo/layers") or path in DERIVED:
+        return
     asked = {name.partition(".")[0] for name in imports(tree(path).body)}
     assert not asked & SLOW_TO_IMPORT
 

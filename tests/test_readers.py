@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tasks.data import readers
+from tasks.data import pictures, readers
 from zoo.errors import UsageError
 
 NATIVE_GREY = (None, None, 1)
@@ -35,6 +35,13 @@ def encoded(picture, kind="PNG", **options):
     return file.getvalue()
 
 
+def npy(array, **options):
+    """The bytes of an array as a `.npy` file."""
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
 def error(one, other):
     """The greatest difference between two images, in levels."""
     return np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max()
@@ -45,7 +52,7 @@ def mean_error(one, other):
     return np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).mean()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_lossless_files_come_out_bit_for_bit(kind, tmp_path):
     path = tmp_path / f"a.{kind.lower()}"
     scene().save(path)
@@ -150,7 +157,7 @@ def test_cmyk_jpeg_is_near_the_original():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_exif_turns_the_picture_upright(kind, orientation):
     upright = np.asarray(scene())
     stored = {  # how a camera that is held so stores the picture
@@ -169,7 +176,7 @@ def test_exif_turns_the_picture_upright(kind, orientation):
     data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, **options)
     close = 4 if kind == "JPEG" else 0
     assert mean_error(readers.image(data), upright) <= close
-    for resize in readers.FITS:
+    for resize in pictures.FITS:
         turned = readers.image(data, (20, 33, 3), resize)
         assert mean_error(turned, readers.image(upright, (20, 33, 3), resize)) <= close + 0.5
 
@@ -296,9 +303,9 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
         readers.image(b"")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "NPY"])
 def test_any_truncation_or_damage_is_unreadable_or_read_but_never_a_crash(kind):
-    data = encoded(scene(), kind)
+    data = npy(np.asarray(scene())) if kind == "NPY" else encoded(scene(), kind)
     for length in range(0, len(data) - 40, max(1, len(data) // 50)):
         with pytest.raises(readers.UnreadableImage):
             readers.image(data[:length], (8, 8, 3))
@@ -336,11 +343,114 @@ def test_other_arrays_are_refused(pixels):
         readers.image(pixels)
 
 
+# Other channels, and files of arrays
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+def test_channels_of_an_array_are_resized_one_by_one(channels, resize):
+    stack = np.random.default_rng(0).integers(0, 256, (31, 47, channels), "uint8")
+    whole = readers.image(npy(stack), (12, 20, channels), resize)
+    assert whole.shape == (12, 20, channels)
+    for band in range(channels):
+        alone = readers.image(stack[..., band], (12, 20, 1), resize)
+        assert np.array_equal(whole[..., band : band + 1], alone)
+    assert np.array_equal(readers.image(stack, (12, 20, channels), resize), whole)
+    assert np.array_equal(readers.image(stack, (None, None, channels)), stack)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_sixteen_bits_of_an_array_are_scaled(dtype, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 7, 5), "uint16")
+    np.save(tmp_path / "a.npy", deep.astype(dtype))
+    read = readers.image(tmp_path / "a.npy", (None, None, 5))
+    assert np.abs(read - deep / 257).max() <= 0.5
+    assert readers.image(np.full((2, 2), 65535, dtype), (2, 2, 1)).min() == 255
+
+
+def test_an_array_by_columns_and_one_of_grey():
+    image = np.asarray(scene())
+    assert np.array_equal(readers.image(npy(np.asfortranarray(image))), image)
+    grey = np.asarray(scene().convert("L"))
+    assert np.array_equal(readers.image(npy(grey)), np.repeat(grey[..., None], 3, -1))
+    assert np.array_equal(readers.image(npy(image), NATIVE_GREY)[..., 0], grey)
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted", "reason"),
+    [
+        (npy(np.zeros((4, 4, 5), "uint8")), 3, "has 5 channels, wanted 3"),
+        (npy(np.zeros((4, 4), "uint8")), 5, "has 1 channel, wanted 5"),
+        (np.zeros((4, 4, 3), "uint8"), 4, "has 3 channels, wanted 4"),
+        (np.zeros((4, 4, 4), "uint8"), 3, "has 4 channels, wanted 3"),
+        (encoded(scene()), 5, "has 3 channels, wanted 5"),
+        (npy(np.zeros((4, 4, 3))), 3, "a float64 array of shape (4, 4, 3); an image is uint8 or"),
+        (npy(np.zeros((4, 4, 3), "uint8"))[:-1], 3, "truncated"),
+        (npy(np.zeros((4, 0, 3), "uint8")), 3, "no pixels"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_the_reason(item, wanted, reason):
+    with pytest.raises(readers.UnreadableImage) as caught:
+        readers.image(item, (8, 8, wanted))
+    assert caught.value.reason.startswith(reason)
+
+
+def test_a_file_of_an_array_runs_no_code_and_takes_no_memory_that_it_has_not():
+    class Trap:
+        def __reduce__(self):
+            return pytest.fail, ("run",)
+
+    with pytest.raises(readers.UnreadableImage):
+        readers.image(npy(np.array([[Trap()]], object), allow_pickle=True))
+    with contextlib.closing(io.BytesIO()) as file:
+        shape = (10**6, 10**6, 3)
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
+        with pytest.raises(readers.UnreadableImage, match="truncated"):
+            readers.image(file.getvalue())
+
+
+def test_transparency_can_be_a_channel():
+    alpha = np.tile(np.arange(40, dtype="uint8") * 6, (30, 1))
+    picture = scene()
+    picture.putalpha(Image.fromarray(alpha))
+    for kind in ("PNG", "TIFF"):
+        assert np.array_equal(readers.image(encoded(picture, kind), (None, None, 4)), picture)
+    two = readers.image(encoded(picture.convert("LA")), (None, None, 2))
+    assert np.array_equal(two, picture.convert("LA"))
+    opaque = readers.image(encoded(scene()), (None, None, 4))
+    assert np.array_equal(opaque[..., :3], scene())
+    assert opaque[..., 3].min() == 255
+    ink = readers.image(encoded(scene().convert("CMYK"), "TIFF"), (None, None, 4))
+    assert ink[..., 3].min() == 255
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_kinds_of_tiff(mode, compression):
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(scene().convert("L")).astype("uint16") * 257)
+        expected = scene().convert("L").convert("RGB")
+    else:
+        picture = scene().convert(mode)
+        expected = picture.convert("RGB")
+    assert np.array_equal(
+        readers.image(encoded(picture, "TIFF", compression=compression)), expected
+    )
+
+
+def test_a_tiff_of_fractions_is_refused():
+    data = encoded(Image.fromarray(np.zeros((4, 4), "float32")), "TIFF")
+    with pytest.raises(readers.UnreadableImage, match="not whole numbers"):
+        readers.image(data)
+
+
 def test_wrong_arguments_say_what_there_is():
     with pytest.raises(UsageError, match="'squash'; choose from stretch, crop, pad"):
         readers.image(np.asarray(scene()), (8, 8, 3), "squash")
-    with pytest.raises(UsageError, match="not 4"):
-        readers.image(np.asarray(scene()), (8, 8, 4))
+    with pytest.raises(UsageError, match="not 0"):
+        readers.image(np.asarray(scene()), (8, 8, 0))
 
 
 def test_threads_read_alike_and_in_silence():

@@ -43,8 +43,9 @@ def test_classification_agrees_with_slow_formulas(examples):
 
 def test_classification_by_hand():
     figures = metrics.classification([[0.0, 0.0], [0.0, 0.0]], [0, 1])
-    assert figures == {"accuracy": 0.5, "loss": pytest.approx(math.log(2))}  # a tie goes to class 0
-    assert metrics.classification([[1e4, 0.0]], [1]) == {"accuracy": 0.0, "loss": 1e4}
+    # A tie goes to class 0.
+    assert figures == {"accuracy": 0.5, "loss": pytest.approx(math.log(2)), "ece": 0.0}
+    assert metrics.classification([[1e4, 0.0]], [1]) == {"accuracy": 0.0, "loss": 1e4, "ece": 1.0}
     assert "top5_accuracy" not in metrics.classification(np.zeros((1, 5)), [4])
     assert metrics.classification(np.zeros((2, 6)), [4, 5])["top5_accuracy"] == 0.5
     assert metrics.classification([[0.0, -math.inf]], [1])["loss"] == math.inf
@@ -126,6 +127,9 @@ def test_most_confused_by_hand():
         ("val_top5_accuracy", np.float32(1), "100.00%"),
         ("accuracy", 1, "100.00%"),
         ("precision", "mixed_bfloat16", "mixed_bfloat16"),
+        ("accuracy_low", 0.91254, "91.25%"),
+        ("map", 0.5, "50.00%"),
+        ("low", 0.5, "0.5"),
         ("loss", 0.5, "0.5000"),
         ("loss", 1e-7, "1e-07"),
         ("loss", NAN, "NaN"),

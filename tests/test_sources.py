@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import readers, sources, splits
+from tasks.data import batches, readers, sources, splits, tfds_source
+from tasks.data.classes import relabelled
+from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 
 
@@ -46,9 +48,9 @@ def arrays(labels, classes=None, names=("all",), copies=None):
     for position, original in (copies or {}).items():
         items[position] = items[original]
     parts = np.array_split(np.arange(len(labels)), len(names))
-    whole = sources.Split("whole", items, labels)
+    whole = Split("whole", items, labels)
     classes = classes or tuple(str(n) for n in range(labels.max() + 1))
-    return sources.Source(
+    return Source(
         "arrays", classes, {n: whole.take(p, n) for n, p in zip(names, parts, strict=True)}
     )
 
@@ -334,6 +336,138 @@ def test_a_csv_file_in_another_encoding_is_refused(tmp_path):
     assert "is no CSV file in UTF-8" in refused(sources.load, tmp_path / "data.csv")
 
 
+# Several labels
+
+
+def several(tmp_path, cells, header="label", count=None):
+    """A source of a CSV file with one picture for each cell."""
+    fill(tmp_path, {"x": count or len(cells)})
+    rows = [["path", header]] + [[f"x/{n:05}.png", cell] for n, cell in enumerate(cells)]
+    return sources.load(write_csv(tmp_path / "data.csv", rows))
+
+
+@pytest.mark.parametrize("header", ["label", "labels"])
+def test_cells_of_several_labels_become_rows_of_zeros_and_ones(tmp_path, header):
+    source = several(tmp_path, ["dog|cat", "cat ; bird", "", "dog", "bird|dog;cat"], header)
+    assert source.multi_label
+    assert source.classes == ("bird", "cat", "dog")
+    labels = source.splits["all"].labels
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[0, 1, 1], [1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 1, 1]]
+    part = splits.select(source, "all[1:4]")
+    assert part.labels.tolist() == labels[1:4].tolist()
+    assert splits.select(source, "all[:1]+all[-1:]").labels.tolist() == labels[[0, 4]].tolist()
+
+
+def test_one_label_in_every_cell_is_several_only_by_the_name_of_the_column(tmp_path):
+    assert not several(tmp_path, ["a", "b"]).multi_label
+    assert several(tmp_path, ["a", "b", ""], "labels").multi_label
+    rows = [["path", "label", "labels"], ["x/00000.png", "a", "c|d"], ["x/00001.png", "b", ""]]
+    both = sources.load(write_csv(tmp_path / "both.csv", rows))
+    assert (both.classes, both.multi_label) == (("a", "b"), False)
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["a|b", "a|b|a"], "line 3: a stands more than once in 'a|b|a'"),
+        (["a|b", "a||b"], "line 3: an empty label in 'a||b'; labels stand as in cat|dog"),
+        (["a|b", "a|"], "line 3: an empty label in 'a|'"),
+        (["a|b", " ; "], "line 3: an empty label in ';'"),
+        (["a", "", "b"], "a row has no label: line 3; fill in or delete, or call the column 'labe"),
+    ],
+)
+def test_wrong_cells_are_refused_with_their_line(tmp_path, cells, message):
+    assert message in refused(several, tmp_path, cells)
+
+
+def test_a_class_of_several_whose_images_are_gone_is_refused(tmp_path):
+    fill(tmp_path, {"x": 2})
+    rows = [["path", "label"], ["x/00000.png", "a|b"], ["x/00001.png", ""], ["gone.png", "c"]]
+    path = write_csv(tmp_path / "data.csv", rows)
+    assert "no images of c in" in refused(sources.load, path)
+    assert "has one class, 'a'" in refused(several, tmp_path, ["a", ""], "labels")
+
+
+def many(count, seed=0):
+    """A source of arrays with four classes of several, from frequent to rare, and none."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((count, 4)) < (0.5, 0.2, 0.05, 0.01)).astype("uint8")
+    labels[:3, 3] = 1
+    source = arrays(np.zeros(count))
+    split = source.splits["all"]
+    return Source(
+        "many", tuple("abcd"), {"all": Split("all", split.items, labels)}, multi_label=True
+    )
+
+
+def test_several_labels_are_split_80_10_10():
+    source = many(6000)
+    parts = splits.plan(source)
+    check_disjoint(parts, 6000)
+    known = dict(
+        zip(map(bytes, source.splits["all"].items), source.splits["all"].labels, strict=True)
+    )
+    for part, share in zip(parts, (0.8, 0.1, 0.1), strict=True):
+        assert len(part) / 6000 == pytest.approx(share, abs=0.02)
+        for item, label in zip(part.items, part.labels, strict=True):
+            assert (label == known[bytes(item)]).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_classes_of_several_reach_every_part(seed):
+    source = many(300, seed)
+    assert source.splits["all"].labels.sum(0).argmin() == 3  # so the rarest of its images
+    parts = splits.plan(source)
+    assert all(part.labels[:, 3].any() for part in parts)
+    assert parts[0].labels.any(0).all()
+
+
+def test_a_class_of_several_without_an_image_to_train_on_is_refused():
+    labels = np.array([[1, 0]] * 20 + [[1, 1]] * 20, "uint8")
+    one = arrays(np.zeros(40), names=("train", "test"))
+    parts = {
+        name: Split(name, part.items, labels[20 * n : 20 * n + 20])
+        for n, (name, part) in enumerate(one.splits.items())
+    }
+    source = Source("arrays", ("cat", "dog"), parts, multi_label=True)
+    assert "dog of arrays has no image to train on" in refused(splits.plan, source)
+
+
+def test_several_labels_reach_the_batches(tmp_path):
+    source = several(tmp_path, ["a|b", "c", "", "a|c", "b", "a"])
+    (tmp_path / "x" / "00003.png").write_bytes(b"\x89PNG\r\n\x1a\n")  # damaged
+    examples = batches.decode(source.splits["all"], (4, 4, 3), "stretch")
+    assert len(examples.dropped) == 1
+    assert examples.labels.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]]
+    found = batches.training(examples, batch_size=5, seed=0, num_classes=3)
+    ((images, labels),) = found.epoch(0).as_numpy_iterator()
+    assert labels.dtype == np.float32
+    for image, label in zip(images, labels, strict=True):
+        (place,) = [n for n, other in enumerate(examples.pixels) if (other == image).all()]
+        assert label.tolist() == examples.labels[place].tolist()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels_follow_the_names_of_classes(multi_label):
+    labels = np.array([0, 2, 2, 0])
+    if multi_label:
+        labels = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 1]], "uint8")
+    split = Split("test", list(range(len(labels))), labels)
+    moved = relabelled(split, ("ant", "bee", "cow"), ("cow", "dog", "ant", "eel"))
+    expected = [[1, 0, 1, 0], [0] * 4, [1, 0, 0, 0]] if multi_label else [2, 0, 0, 2]
+    assert moved.labels.tolist() == expected
+    with pytest.raises(UsageError, match="was not taught: cow; it knows ant, bee"):
+        relabelled(split, ("ant", "bee", "cow"), ("ant", "bee"))
+
+
+def test_examples_of_tfds_are_relabelled_too(tfds_folder):
+    part = splits.select(sources.load("tfds:zoo_tiny", tfds_folder), "train[:5]")
+    moved = relabelled(part, ("odd", "even", "third"), ("third", "even", "odd"))
+    assert moved.labels.tolist() == (2 - part.labels).tolist()
+    assert moved.items[0] == part.items[0]
+
+
 # TFDS
 
 
@@ -428,14 +562,14 @@ def test_examples_of_tfds_without_a_label_are_refused(tfds_folder):
 def test_too_large_a_part_of_tfds_is_refused_with_a_slice_that_fits(tfds_folder, monkeypatch):
     source = sources.load("tfds:zoo_tiny", tfds_folder)
     size = source.splits["train"].builder.info.splits["train"].num_bytes
-    monkeypatch.setattr(sources, "_memory", lambda: size)
+    monkeypatch.setattr(tfds_source, "_memory", lambda: size)
     with pytest.raises(UsageError, match=re.escape("take less, such as train[:25%]")):
         len(source.splits["train"].items)
     assert len(splits.select(source, "train[:25%]").items) == 15
 
 
 def test_what_tfds_has_not_is_refused(tfds_folder, monkeypatch):
-    monkeypatch.setattr(sources, "_has_network", lambda: False)
+    monkeypatch.setattr(tfds_source, "_has_network", lambda: False)
     message = refused(sources.load, "tfds:cifar11", tfds_folder)
     assert message.startswith("TFDS has no data set named 'cifar11'; did you mean tfds:cifar10")
     assert "has no Image 'image'; its features: note" in refused(

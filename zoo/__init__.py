@@ -7,7 +7,8 @@ zoo.build("vgg16", num_classes=10)                # image -> logits
 zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
 """
 
-from zoo.catalog import Spec, backbone, build, names, register, spec
+from zoo.builder import backbone, build
+from zoo.catalog import Spec, names, register, spec
 from zoo.errors import UsageError
 from zoo.weights import Weights, class_names
 

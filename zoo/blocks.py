@@ -27,7 +27,8 @@ def preprocess(image, name):
     """Maps pixels in [0, 255] to what the network called for, as its first layer.
 
     Args:
-        image: `(batch, height, width, channels)`, RGB or grey.
+        image: `(batch, height, width, channels)`, RGB or of any other number of channels,
+            which are then treated alike: `PixelNormalization` says how.
         name: a key of `PREPROCESSING`: `tf` gives [-1, 1], `torch` RGB standardised by
             ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean, `none` nothing.
     """
@@ -38,8 +39,8 @@ def preprocess(image, name):
     return layers.PixelNormalization(**PREPROCESSING[name], name="pixels")(image)
 
 
-def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu", name):
-    """Convolution, batch normalisation, activation; padded by `kernel_size // 2` on every side.
+def conv(x, filters, kernel_size, strides=1, *, bias=False, name):
+    """Convolution without activation, padded by `kernel_size // 2` on every side.
 
     Symmetric padding is what Keras's own ResNets and PyTorch do; TensorFlow's `same` would pad
     one side only where the stride is 2.
@@ -48,7 +49,7 @@ def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu"
     if strides > 1 and kernel_size > 1:
         x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    x = keras.layers.Conv2D(
+    return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
@@ -57,10 +58,44 @@ def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu"
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
+
+
+def norm(x, activation="relu", *, name):
+    """Batch normalisation, then the activation or, for `None`, nothing."""
     x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
     if activation is None:
         return x
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
+
+
+def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu", name):
+    """Convolution as `conv` pads it, batch normalisation, activation."""
+    x = conv(x, filters, kernel_size, strides, bias=bias, name=name)
+    return norm(x, activation, name=name)
+
+
+def conv_relu(x, filters, kernel_size, strides=1, *, padding="same", groups=1, name):
+    """Convolution with a bias, and `relu`, in one layer."""
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        groups=groups,
+        activation="relu",
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def ceil_pool(x, *, name):
+    """The maximum of 3 x 3 pixels at every second one, where the last window may hang over.
+
+    This is how Caffe, and PyTorch's `ceil_mode`, count windows; `same` would pad another side of
+    maps of an odd size. What is outside counts as 0, so `x` must not be negative.
+    """
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
+    return keras.layers.MaxPooling2D(3, 2, name=name)(x)
 
 
 def activate(x, activation, *, name):
@@ -80,10 +115,39 @@ def flatten(x):
     return keras.layers.Flatten(name="flatten")(x)
 
 
+def dense_head(x, num_classes, hidden, *, dropout=0.0):
+    """Dense layers over all pixels, each with `relu` and dropout, then the logits.
+
+    Without `hidden` layers it is `pooled_head`.
+    """
+    if not hidden:
+        return pooled_head(x, num_classes, dropout=dropout)
+    x = flatten(x)
+    for index, units in enumerate(hidden, start=1):
+        name = f"fc{index}"
+        init = "he_normal"
+        x = keras.layers.Dense(units, activation="relu", kernel_initializer=init, name=name)(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    return logits(x, num_classes)
+
+
 def pooled_head(x, num_classes, *, dropout=0.0):
     """Global average pooling, dropout, logits: (batch, h, w, c) -> (batch, num_classes)."""
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return logits(x, num_classes, dropout=dropout)
+
+
+def mapped_head(x, num_classes, *, dropout=0.0):
+    """Dropout, one map a class with `relu`, the averages of the maps: no dense layer.
+
+    (batch, h, w, c) -> (batch, num_classes), in float32 and not negative.
+    """
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    x = keras.layers.Activation("relu", dtype="float32", name="logits_relu")(x)
+    return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
 
 
 def logits(x, num_classes, *, dropout=0.0):

@@ -6,7 +6,9 @@ import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
+from tasks.data import augment as changes
 from tasks.data import readers
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np, tf
@@ -14,6 +16,8 @@ from zoo.lazy import LazyModule, keras, np, tf
 tqdm = LazyModule("tqdm")
 
 MEMORY_SHARE = 0.3  # of the free memory that decoded images may fill
+SMALL = 2**14  # bytes of an image, below which a call of Python costs more than copying it
+COPIED = 2**30  # bytes of such images that TensorFlow may hold too
 DISK_SHARE = 0.5  # of the free disk, likewise
 FALLBACK_MEMORY = 2 * 2**30  # bytes taken as free where the system does not tell
 
@@ -26,7 +30,7 @@ class Examples:
         name: of the split, such as `train`.
         pixels: uint8 `(count, height, width, channels)`: an array in memory, one on disk, or a
             `Decoder` that reads files when indexed.
-        labels: int64 `(count,)`.
+        labels: int64 `(count,)`, or uint8 `(count, classes)` where there may be several.
         dropped: `(item, reason)` of each image that could not be read.
     """
 
@@ -109,30 +113,94 @@ def decode(split, shape, resize, *, memory=None, disk=None):
     return Examples(split.name, kept, labels, tuple(dropped))
 
 
-def training(examples, *, batch_size, seed, start=0, num_classes):
-    """Returns an endless stream of batches, epoch after epoch, each in an order of its own.
+def training(
+    examples, *, batch_size, seed, num_classes, augment="none", mix="none", erase=0.0, heads=()
+):
+    """Returns the batches that a model learns from, epoch by epoch.
 
-    The order depends on the seed and the epoch alone, so that a run taken up at epoch `start`
-    sees what the uninterrupted one would have seen.
+    Args:
+        examples: `Examples`.
+        batch_size: images in a batch; fewer if there are fewer.
+        seed: of the order and of all random changes.
+        num_classes: length of a label.
+        augment, mix, erase: random changes, as `augment.draw` has them.
+        heads: names of the outputs that learn the same labels; `()` for one without a name.
 
     Returns:
-        Batches of uint8 images `(batch_size, height, width, channels)` and float32 one-hot
-        labels `(batch_size, num_classes)`, and the number of them in an epoch. What is left
-        over at an epoch's end is dropped, other examples each time, so that no small batch
-        upsets the statistics of batch normalisation.
+        `Batches`.
+
+    Raises:
+        UsageError: there is no such level, mix or share.
     """
-    count = len(examples)
-    size = min(batch_size, count)
-    steps = count // size
+    changes.check(augment, mix, erase)
+    size = min(batch_size, len(examples))
+    drawn = {"augment": augment, "mix": mix, "erase": erase}
+    return Batches(examples, size, seed, num_classes, drawn, tuple(heads))
 
-    def epoch(number):
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(count, dtype=tf.int64), seed=[seed, number]
-        )
-        return tf.data.Dataset.from_tensor_slices(order).batch(size, drop_remainder=True)
 
-    order = tf.data.Dataset.range(start, tf.int64.max).flat_map(epoch)
-    return _gathered(order, examples, num_classes, size), steps
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches of every epoch, each a function of the seed and the number of the epoch alone.
+
+    A run taken up at an epoch therefore sees what the uninterrupted one would have seen.
+
+    Attributes:
+        examples: `Examples`.
+        size: images in a batch.
+        seed: of the order and of all random changes.
+        num_classes: length of a label.
+        changes: what `augment.draw` is asked for.
+        heads: names of the outputs that learn the labels, or `()`.
+    """
+
+    examples: Examples
+    size: int
+    seed: int
+    num_classes: int
+    changes: dict
+    heads: tuple[str, ...] = ()
+
+    @property
+    def steps(self):
+        """Batches in an epoch."""
+        return len(self.examples) // self.size
+
+    def epoch(self, number):
+        """Returns one epoch, a `tf.data.Dataset` of `steps` batches.
+
+        What is left over is dropped, other examples each time, so that no small batch upsets the
+        statistics of batch normalisation.
+
+        Args:
+            number: of the epoch, from 0.
+
+        Returns:
+            Batches of uint8 images `(size, height, width, channels)` and float32 labels
+            `(size, num_classes)`, or a dict of such by head.
+        """
+        shape = self.examples.pixels.shape[-3:]
+        order = np.random.default_rng([self.seed, number]).permutation(len(self.examples))
+        indices = order[: self.steps * self.size].reshape(self.steps, self.size)
+        drawn = changes.draw(self.seed, number, self.size, self.steps, shape, **self.changes)
+        data = tf.data.Dataset.from_tensor_slices((indices, drawn))
+        return _prefetched(data.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE))
+
+    def _batch(self, indices, drawn):
+        labels = self._labels(indices)
+        images, labels = changes.change(self._images(indices), labels, drawn)
+        return images, dict.fromkeys(self.heads, labels) if self.heads else labels
+
+    @cached_property
+    def _images(self):
+        return _gatherer(self.examples.pixels, self.size)
+
+    @cached_property
+    def _labels(self):
+        with tf.init_scope(), tf.device("cpu:0"):
+            labels = tf.constant(self.examples.labels)
+        if labels.shape.rank == 2:
+            return lambda indices: tf.cast(tf.gather(labels, indices), tf.float32)
+        return lambda indices: tf.one_hot(tf.gather(labels, indices), self.num_classes)
 
 
 def predict(model, examples, *, batch_size):
@@ -143,8 +211,10 @@ def predict(model, examples, *, batch_size):
     """
     count = len(examples)
     padded = -(-count // batch_size) * batch_size
-    order = tf.data.Dataset.range(padded).map(lambda i: tf.minimum(i, count - 1)).batch(batch_size)
-    images = _gathered(order, examples, 1, batch_size).map(lambda images, labels: images)
+    indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
+    gather = _gatherer(examples.pixels, batch_size)
+    data = tf.data.Dataset.from_tensor_slices(indices)
+    images = _prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
     return without_xla(model).predict(images, verbose=0)[:count]
 
 
@@ -155,23 +225,25 @@ def without_xla(model):
     return model
 
 
-def _gathered(order, examples, num_classes, size):
-    """Turns batches of indices into batches of images and one-hot labels."""
-    shape = examples.pixels.shape[-3:]
-
-    def take(indices):
-        return examples.pixels[indices], examples.labels[indices]
+def _gatherer(pixels, size):
+    """Returns what takes `size` indices to images, inside a graph."""
+    if type(pixels) is np.ndarray and pixels[0].nbytes < SMALL and pixels.nbytes <= COPIED:
+        with tf.init_scope(), tf.device("cpu:0"):
+            held = tf.constant(pixels)
+        return lambda indices: tf.gather(held, indices)
 
     def gather(indices):
-        images, labels = tf.numpy_function(take, [indices], (tf.uint8, tf.int64))
-        images = tf.ensure_shape(images, (size, *shape))
-        return images, tf.one_hot(tf.ensure_shape(labels, (size,)), num_classes)
+        images = tf.numpy_function(pixels.__getitem__, [indices], tf.uint8)
+        return tf.ensure_shape(images, (size, *pixels.shape[-3:]))
 
+    return gather
+
+
+def _prefetched(batches):
     options = tf.data.Options()
     # The images are in this process, so there are no files to share out among workers.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    batches = order.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    return batches.with_options(options)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _store(count, shape, memory, disk):

@@ -1,8 +1,7 @@
-"""Images and labels from a folder of class folders or from a CSV file."""
+"""Images and labels from a folder of class folders."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
@@ -17,17 +16,20 @@ from zoo.errors import UsageError
 
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 HIDDEN = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # besides all that starts with a dot
-COLUMNS = ("path", "label")  # that a CSV must have; "split" it may have
 THREADS = 16  # that look into files: most of the time each waits for the disk
 NAMED = 5  # the most names in a message
 
 
 class Listing(NamedTuple):
-    """What was found: `splits` maps a name to `(paths, class names)`, of equal length."""
+    """What was found: `splits` maps a name to `(paths, class names)`, of equal length.
+
+    Where images have several labels, each has a tuple of class names.
+    """
 
     classes: tuple[str, ...]
-    splits: Mapping[str, tuple[list[str], list[str]]]
+    splits: Mapping[str, tuple[list[str], list]]
     skipped: tuple[tuple[str, str], ...]
+    multi_label: bool = False
 
 
 def folder(root):
@@ -47,42 +49,37 @@ def folder(root):
     found = {}
     for split, top in splits.items():
         paths = {name: sorted(_files(top / name)) for name in classes}
-        reasons = dict(_foreign(list(chain(*paths.values()))))
+        reasons = dict(foreign(list(chain(*paths.values()))))
         skipped += [(str(path), reason) for path, reason in reasons.items()]
         rows = [(path, name) for name in classes for path in paths[name] if path not in reasons]
-        _check_classes(top, classes, [name for _, name in rows], skipped)
+        check_classes(top, classes, [name for _, name in rows], skipped)
         rows.sort(key=lambda row: _name_hash(row[0].relative_to(top)))
         found[split] = ([str(path) for path, _ in rows], [name for _, name in rows])
     return Listing(classes, found, tuple(skipped))
 
 
-def table(path):
-    """Lists a CSV file with the columns `path` (from the file's own folder), `label` and, if it
-    likes, `split`. Rows keep their order; those whose file is missing or foreign are skipped.
-
-    Raises:
-        UsageError: the file is no CSV, lacks a column, leaves a cell of one empty, has a single
-            class, or a class without images.
-    """
-    rows = _rows(path)
-    paths = [path.parent / row["path"] for row in rows]
-    reasons = dict(_foreign(paths))
-    skipped = [(str(file), reason) for file, reason in reasons.items()]
-    if len(reasons) == len(set(paths)):
-        file, reason = skipped[0]
+def check_classes(place, classes, labels, skipped):
+    """Raises `UsageError` for a single class, and for classes of which nothing is left."""
+    if len(classes) == 1:
+        deeper = Path(place, classes[0])
+        hint = f"; did you mean {deeper}?" if deeper.is_dir() and _folders(deeper) else ""
         raise UsageError(
-            f"none of the {len(rows)} rows of {path} names an image; the first, {file}: {reason} "
-            f"(paths start from the folder of the CSV, {path.parent})"
+            f"{place} has one class, {classes[0]!r}; to tell classes apart takes two or more{hint}"
         )
-    classes = ordered({row["label"] for row in rows})
-    kept = [(file, row) for file, row in zip(paths, rows, strict=True) if file not in reasons]
-    _check_classes(path, classes, [row["label"] for _, row in kept], skipped)
-    splits = {}
-    for file, row in kept:
-        files, labels = splits.setdefault(row.get("split", "all"), ([], []))
-        files.append(str(file))
-        labels.append(row["label"])
-    return Listing(classes, splits, tuple(skipped))
+    empty = [name for name in classes if name not in set(labels)]
+    if not empty:
+        return
+    what = f"no images of {listed(empty)} in {place}" if labels else f"no images in {place}"
+    first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
+    raise UsageError(f"{what}; add some, or remove the class{first}")
+
+
+def foreign(paths):
+    """Yields `(path, reason)` for those of the paths that are no images."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for path, reason in zip(paths, pool.map(readers.foreign, paths), strict=True):
+            if reason:
+                yield path, reason
 
 
 def ordered(names):
@@ -142,59 +139,6 @@ def _check_same_classes(root, names):
                     f"{root} has class folders in {one}/ that {two}/ lacks: {listed(extra)}; "
                     "every split needs the same classes"
                 )
-
-
-def _check_classes(place, classes, labels, skipped):
-    """Refuses a single class, and classes of which nothing is left."""
-    if len(classes) == 1:
-        deeper = Path(place, classes[0])
-        hint = f"; did you mean {deeper}?" if deeper.is_dir() and _folders(deeper) else ""
-        raise UsageError(
-            f"{place} has one class, {classes[0]!r}; to tell classes apart takes two or more{hint}"
-        )
-    empty = [name for name in classes if name not in set(labels)]
-    if not empty:
-        return
-    what = f"no images of {listed(empty)} in {place}" if labels else f"no images in {place}"
-    first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
-    raise UsageError(f"{what}; add some, or remove the class{first}")
-
-
-def _rows(path):
-    """Reads a CSV file as dicts of stripped cells, blank lines left out."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
-            reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, _stripped(row)) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no CSV file in UTF-8: {error}") from error
-    if missing := [name for name in COLUMNS if name not in reader.fieldnames]:
-        raise UsageError(
-            f"{path} has no column {' and no '.join(missing)}; its first line is "
-            f"{','.join(reader.fieldnames)!r}, needed is 'path,label' or 'path,label,split'"
-        )
-    rows = [(line, row) for line, row in rows if any(row.values())]
-    if not rows:
-        raise UsageError(f"{path} has no rows below its header")
-    for name in (*COLUMNS, "split"):
-        if lines := [line for line, row in rows if row.get(name) == ""]:
-            count = f"{len(lines)} rows have" if len(lines) > 1 else "a row has"
-            raise UsageError(f"{path}: {count} no {name}: line {listed(lines)}; fill in or delete")
-    return [row for _, row in rows]
-
-
-def _stripped(row):
-    """A row less the cells that stand beyond the header."""
-    return {name: cell.strip() for name, cell in row.items() if name is not None}
-
-
-def _foreign(paths):
-    """Yields `(path, reason)` for those of the paths that are no images."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        for path, reason in zip(paths, pool.map(readers.foreign, paths), strict=True):
-            if reason:
-                yield path, reason
 
 
 def _files(top):

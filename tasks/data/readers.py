@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import re
 import textwrap
 import warnings
 from pathlib import Path
 
+from tasks.data import pictures
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
 SIGNATURES = {  # format, as Pillow calls it: how its files begin
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF.{4}WEBP",
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # two letters alone begin many a text
     "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
 }
 SIGNATURE_BYTES = 16
 
-ORIENTATION = 0x0112  # tag of EXIF
-TURNS = {  # value of that tag: what makes the picture upright
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
-
-DRAFT_GAP = 2  # a JPEG is decoded at this many times the wanted size, or more
 REASONS = {  # what stands in a message of Pillow, in small letters: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
+    "buffer is smaller": "truncated",
+    "unknown pixel mode": "of pixels that Pillow does not know",
     "unpack": "truncated",
     "decoder object": "truncated or damaged",  # all that WebP tells
     "next frame": "truncated or damaged",
@@ -64,14 +57,16 @@ def image(item, shape=(None, None, 3), resize="stretch"):
     """Reads one image.
 
     The first frame of an animation is read. A picture is turned as its EXIF says, 16 bits are
-    scaled to 8, transparency is laid on white, and colour becomes grey by Pillow's mode `L`
-    (ITU-R 601-2 luma). Resizing is bilinear and antialiased.
+    scaled to 8, and colour becomes grey by Pillow's mode `L` (ITU-R 601-2 luma). Transparency is
+    laid on white, unless 2 or 4 channels are wanted, of which it is the last. Resizing is bilinear
+    and antialiased.
 
     Args:
-        item: path of a file, its bytes, or a uint8 array `(height, width)`, `(height, width, 1)`
-            or `(height, width, 3)`.
-        shape: `(height, width, channels)` of the result, 1 or 3 channels; a side that is `None`
-            stays as long as it is.
+        item: path of a file, its bytes, or an array `(height, width)` or `(height, width,
+            channels)` of uint8 or uint16, as a `.npy` file holds it.
+        shape: `(height, width, channels)` of the result; a side that is `None` stays as long as it
+            is. Pictures have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array
+            must have as many as wanted, except that grey and RGB become each other.
         resize: `stretch` brings both sides to the shape; `crop` scales until the shape is
             covered and keeps the centre; `pad` scales until the image fits in and
             centres it on black.
@@ -80,22 +75,25 @@ def image(item, shape=(None, None, 3), resize="stretch"):
         uint8 `(height, width, channels)`, in [0, 255].
 
     Raises:
-        UnreadableImage: the item is no image, or a damaged one.
+        UnreadableImage: the item is no image, a damaged one, or one of other channels.
         UsageError: there is no such way to resize, or no such number of channels.
     """
     height, width, channels = shape
-    if channels not in (1, 3):
-        raise UsageError(f"an image has 1 channel (grey) or 3 (RGB), not {channels}")
-    if resize not in FITS:
-        raise unknown("way to resize", resize, list(FITS))
+    if channels < 1:
+        raise UsageError(f"an image has 1 channel (grey), 3 (RGB) or others, not {channels}")
+    if resize not in pictures.FITS:
+        raise unknown("way to resize", resize, list(pictures.FITS))
     _silence_pillow()
     try:
-        pixels = np.asarray(_fitted(_open(item), (width, height), channels, resize))
+        read = [
+            np.asarray(pictures.fitted(picture, (width, height), mode, resize))
+            for picture, mode in _open(item, channels)
+        ]
     except (UnreadableImage, MemoryError):
         raise
     except Exception as error:  # a decoder that is given garbage may raise anything
         raise UnreadableImage(name(item), _reason(error)) from error
-    return pixels.reshape(*pixels.shape[:2], channels).copy()
+    return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
 
 
 def content(item):
@@ -152,90 +150,52 @@ def _format(start):
     return next(matches, None)
 
 
-def _open(item):
-    """Returns an item as a picture of Pillow, not yet decoded."""
-    if isinstance(item, np.ndarray):
-        channels = item.shape[2:]
-        if item.dtype != np.uint8 or item.ndim not in (2, 3) or channels not in ((), (1,), (3,)):
-            shapes = "(height, width) with nothing, 1 or 3 behind"
-            raise UnreadableImage(name(item), f"an image is a uint8 array of shape {shapes}")
-        if not item.size:
-            raise UnreadableImage(name(item), "no pixels")
-        return Image.fromarray(item[..., 0] if channels == (1,) else item)
-    data = content(item)
-    if reason := _foreign(data[:SIGNATURE_BYTES]):
-        raise UnreadableImage(name(item), reason)
-    return Image.open(io.BytesIO(data), formats=[_format(data[:SIGNATURE_BYTES])])
+def _open(item, channels):
+    """Returns `(picture, mode)` of a picture of Pillow, or of one for each channel of an array."""
+    array = item
+    if not isinstance(item, np.ndarray):
+        data = content(item)
+        if reason := _foreign(data[:SIGNATURE_BYTES]):
+            raise UnreadableImage(name(item), reason)
+        kind = _format(data[:SIGNATURE_BYTES])
+        if kind != "NPY":
+            picture = Image.open(io.BytesIO(data), formats=[kind])
+            if channels not in pictures.MODES:
+                _refuse_channels(item, len(picture.getbands()), channels)
+            return [(picture, pictures.MODES[channels])]
+        array = _npy(data)
+    if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        what = f"a {array.dtype} array of shape {array.shape}"
+        needed = "uint8 or uint16 (height, width) or (height, width, channels)"
+        raise UnreadableImage(name(item), f"{what}; an image is {needed}")
+    if not array.size:
+        raise UnreadableImage(name(item), "no pixels")
+    if array.dtype.itemsize == 2:
+        array = ((array.astype("uint32") + 128) // 257).astype("uint8")
+    if array.shape[2:] == (1,):
+        array = array[..., 0]
+    found = 1 if array.ndim == 2 else array.shape[-1]
+    if found != channels and not {found, channels} <= {1, 3}:
+        _refuse_channels(item, found, channels)
+    if found in (1, 3):
+        return [(Image.fromarray(array), pictures.MODES[channels])]
+    return [(Image.fromarray(array[..., band]), "L") for band in range(found)]
 
 
-def _fitted(picture, size, channels, resize):
-    """Decodes a picture, at once near the wanted `(width, height)` where that saves time."""
-    orientation = _orientation(picture)
-    swap = -1 if orientation in SIDEWAYS else 1
-    size = tuple(wanted or own for wanted, own in zip(size, picture.size[::swap], strict=True))
-    inner, box = FITS[resize](picture.size, size[::swap])
-    box = _draft(picture, inner, box)
-    picture = _flat(picture, "L" if channels == 1 else "RGB")
-    if (inner, box) != (picture.size, (0, 0, *picture.size)):
-        picture = picture.resize(inner, Image.Resampling.BILINEAR, box)
-    if orientation in TURNS:
-        picture = picture.transpose(Image.Transpose[TURNS[orientation]])
-    if picture.size == size:
-        return picture
-    canvas = Image.new(picture.mode, size)
-    canvas.paste(picture, tuple((a - b) // 2 for a, b in zip(size, picture.size, strict=True)))
-    return canvas
+def _refuse_channels(item, found, wanted):
+    raise UnreadableImage(name(item), f"has {found} channel{'s' * (found > 1)}, wanted {wanted}")
 
 
-def _stretch(size, target):
-    return target, (0, 0, *size)
-
-
-def _crop(size, target):
-    scale = max(a / b for a, b in zip(target, size, strict=True))
-    kept = [min(a / scale, b) for a, b in zip(target, size, strict=True)]
-    left, top = ((b - a) / 2 for a, b in zip(kept, size, strict=True))
-    return target, (left, top, left + kept[0], top + kept[1])
-
-
-def _pad(size, target):
-    scale = min(a / b for a, b in zip(target, size, strict=True))
-    return tuple(max(1, round(side * scale)) for side in size), (0, 0, *size)
-
-
-# Ways to resize: of `(width, height)` as it is and as wanted, the size to which which box
-# `(left, top, right, bottom)` is resized.
-FITS = {"stretch": _stretch, "crop": _crop, "pad": _pad}
-
-
-def _draft(picture, inner, box):
-    """Lets a JPEG decode at a half, a quarter or an eighth if that is enough; returns the box."""
-    size = picture.size
-    kept = box[2] - box[0], box[3] - box[1]
-    sides = zip(size, inner, kept, strict=True)
-    if not picture.draft(None, tuple(-int(-DRAFT_GAP * a * b // c) for a, b, c in sides)):
-        return box
-    scale = next(n for n in (8, 4, 2, 1) if picture.size == tuple(-(-a // n) for a in size))
-    return tuple(edge / scale for edge in box) if scale > 1 else box
-
-
-def _flat(picture, mode):
-    """Decodes a picture into mode `L` or `RGB`."""
-    picture.load()
-    if picture.mode.startswith("I"):  # Pillow would clip what has 16 bits
-        deep = np.asarray(picture).clip(0, 65535).astype("uint32")
-        return Image.fromarray(((deep + 128) // 257).astype("uint8")).convert(mode)
-    if picture.has_transparency_data:
-        above = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
-    return picture.convert(mode)
-
-
-def _orientation(picture):
-    try:
-        return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged notes about a picture do not spoil it
-        return 1
+def _npy(data):
+    """Returns the array of a `.npy` file, of numbers alone: nothing in it is run."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        header = np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = header(file)
+    numbers = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    return numbers.reshape(shape, order="F" if by_column else "C")
 
 
 def _silence_pillow():

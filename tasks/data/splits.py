@@ -10,8 +10,8 @@ from functools import cache
 from itertools import combinations
 
 from tasks.data import readers
+from tasks.data.dataset import Split, View
 from tasks.data.folders import THREADS, listed
-from tasks.data.sources import Split, View
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -50,7 +50,8 @@ def plan(source, train="", validation="", test=""):
        source without splits is split 80/10/10, and `train="train[:50%]"` alone also validates on
        a tenth of that half.
 
-    Carving goes by a hash of each image's content, class by class, so that files which are
+    Carving goes by a hash of each image's content, class by class (of several classes, by the
+    rarest), so that files which are
     added move no others, and copies of an image stay together. The only exception to the first
     is a class so small that chance would leave a part without it: images move until training,
     validation and test, in this order, have one each for as long as there are images; and of
@@ -233,7 +234,7 @@ def _carved(source, base, missing):
     digests = _digests(base)
     role_of = {key: _role(key, missing) for key in digests}
     keys_of = defaultdict(set)
-    for label, key in zip(base.labels.tolist(), digests, strict=True):
+    for label, key in zip(_strata(base.labels), digests, strict=True):
         keys_of[label].add(key)
     for _, keys in sorted(keys_of.items()):
         _spread(role_of, sorted(keys), ["train", *missing])
@@ -248,6 +249,14 @@ def _carved(source, base, missing):
         percent = 10 if role in missing else 100 - 10 * len(missing)
         parts[role] = base.take(indices, f"{percent}% of {base.name}")
     return parts
+
+
+def _strata(labels):
+    """Returns the class of each example; of several the rarest, and -1 of none."""
+    if labels.ndim == 1:
+        return labels.tolist()
+    rarity = np.where(labels > 0, labels.sum(0, dtype="int64"), len(labels) + 1)
+    return np.where(labels.any(1), rarity.argmin(1), -1).tolist()
 
 
 def _role(key, missing):
@@ -272,7 +281,8 @@ def _spread(role_of, keys, roles):
 
 
 def _check_classes(source, split):
-    present = set(split.labels.tolist())
+    labels = split.labels
+    present = set(np.flatnonzero(labels.any(0)) if labels.ndim == 2 else labels.tolist())
     if absent := [name for label, name in enumerate(source.classes) if label not in present]:
         raise UsageError(
             f"{listed(absent)} of {source.name} has no image to train on in {split.name}; "

@@ -2,153 +2,171 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import glob
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import zoo
-from tasks.data import batches, readers
-from tasks.engine import resume
-from tasks.report import metrics
-from zoo import files
+from tasks.data import readers
+from tasks.deploy import runtimes
+from tasks.deploy.classifier import Classifier, open_classifier
 from zoo.errors import UsageError
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, np
 
-BATCH = 32
+tqdm = LazyModule("tqdm")
 
-
-@dataclass(frozen=True)
-class Classifier:
-    """A model with all that is needed to use it.
-
-    Attributes:
-        model: a `keras.Model` from images to logits.
-        classes: name of each class, in label order; numbers where nobody gave names.
-        resize: how an image is brought to the model's size.
-        name: of the model, for people.
-    """
-
-    model: keras.Model = field(repr=False)
-    classes: tuple[str, ...]
-    resize: str
-    name: str
-
-    @property
-    def image_shape(self):
-        """`(height, width, channels)` of the images that the model takes."""
-        return self.model.input_shape[1:]
-
-    @property
-    def protocol(self):
-        """How an image is prepared, in words."""
-        height, width, channels = self.image_shape
-        colour = "grey" if channels == 1 else "RGB"
-        return f"{self.resize} to {height} x {width}, bilinear with antialiasing, {colour}"
+BATCHES_AHEAD = 4  # of decoded images that wait for the model at most
 
 
-def open_classifier(target, weights=None):
-    """Finds the classifier that `target` means.
-
-    Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
-            `resnet50.imagenet`.
-        weights: a weights file in place of the tag's source.
-
-    Returns:
-        A `Classifier`.
-
-    Raises:
-        UsageError: there is no such thing, or it is no classifier of images.
-    """
-    path = Path(target)
-    if path.is_dir():
-        if not (path / resume.MODEL).exists():
-            raise UsageError(f"{path} holds no finished run: it has no {resume.MODEL}")
-        path = path / resume.MODEL
-    if path.is_file():
-        return _from_file(path, weights)
-    if path.suffix == ".keras" or len(path.parts) > 1:
-        raise UsageError(f"no model file and no run's folder at {target}")
-    spec = zoo.spec(str(target))
-    if spec.weights is None:
-        tags = zoo.names(f"{spec.architecture}.*")
-        hint = f"; {' and '.join(tags)} have learned" if tags else ""
-        raise UsageError(f"{target} has random weights and knows nothing yet{hint}")
-    model = zoo.build(spec.name, weights=weights)
-    return Classifier(model, zoo.class_names(spec.weights.classes), spec.weights.resize, spec.name)
+def predict(target, images, **options):
+    """Names what is in some images: the answers of `stream`, all together in a list."""
+    return list(stream(target, images, **options))
 
 
-def predict(target, images, *, top=5, weights=None):
-    """Names what is in some images.
+def stream(target, images, *, weights=None, **options):
+    """Names what is in images, however many, one after the other.
 
     Args:
         target: what `open_classifier` takes, or a `Classifier`.
-        images: paths of images, or of folders of them.
-        top: how many classes to give for each.
+        images: what `find` takes.
         weights: a weights file in place of a tag's source.
+        **options: what `answer` takes.
 
     Returns:
-        One dict per image, in order: `path`, and either `classes`, a list of `{"name",
-        "probability"}` with the most likely first, or `error`, why it could not be read.
+        What `answer` returns.
 
     Raises:
-        UsageError: no such model, or no such image.
+        UsageError: no such model, image or runtime.
     """
-    paths = list(_expand(images))
+    paths = find(images)
     if not isinstance(target, Classifier):
         target = open_classifier(target, weights)
-    answers = []
-    for start in range(0, len(paths), BATCH):
-        answers += _predict_batch(target, paths[start : start + BATCH], top)
-    return answers
+    return answer(target, paths, **options)
 
 
-def _from_file(path, weights):
-    if weights:
-        raise UsageError(f"{path} has its own weights; --weights goes with a zoo name")
-    model, about = files.load(path)
-    shape = model.input_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4 and len(model.output_shape) == 2):
-        raise UsageError(
-            f"{path} is no classifier of images: it maps {shape} to {model.output_shape}"
-        )
-    numbers = tuple(f"class {number}" for number in range(model.output_shape[-1]))
-    classes = tuple(about.get("classes", numbers))
-    return Classifier(model, classes, about.get("resize", "stretch"), str(path))
+def answer(classifier, paths, *, top=5, runtime="auto", precision="float32", progress=False):
+    """Names what is in the images of some files, which may vanish meanwhile.
+
+    Files are read by other threads while the model computes, and only a few batches of them are
+    in memory at a time.
+
+    Args:
+        classifier: a `Classifier`.
+        paths: a list of paths of files.
+        top: how many classes to give for each; a multi-label model gives those that it holds
+            to be true.
+        runtime: what computes: `auto`, or one of `runtimes.RUNTIMES`.
+        precision: `float32`, or `bfloat16` for OpenVINO on processors that have it.
+        progress: whether to show a bar, if standard error is a terminal.
+
+    Returns:
+        A generator of one dict per image, in order: `path`, and either `classes`, a list of
+        `{"name", "probability"}` with the most likely first, or `error`, why it could not be
+        read.
+
+    Raises:
+        UsageError: no such runtime; at once, not when the first answer is due.
+    """
+    choice = runtimes.choose(runtime, precision, len(paths))
+    strict = runtime != "auto" or precision != "float32"
+    options = {"precision": precision, "count": len(paths), "strict": strict}
+    return _answers(classifier, paths, top, progress, choice, options)
 
 
-def _expand(images):
-    """Yields the paths of images, those in a folder in order of name."""
+def find(images):
+    """Returns the paths of images, those of a folder or pattern in order of name.
+
+    Args:
+        images: paths of files; of folders, for all images in them at any depth; patterns such
+            as `photos/**/*.jpg`. What is hidden or by its suffix no image is passed over in
+            folders and patterns, and what is given twice is there twice.
+
+    Raises:
+        UsageError: a path or pattern leads to no image.
+    """
+    paths = []
     for image in images:
         path = Path(image)
         if path.is_dir():
-            found = sorted(inner for inner in path.rglob("*") if readers.is_image(inner))
-            if not found:
-                raise UsageError(f"no images in {path}")
-            yield from found
+            found = _inside(path)
         elif path.exists():
-            yield path
+            found = [path]
+        elif glob.has_magic(str(image)):
+            found = _matches(str(image))
         else:
             raise UsageError(f"no image at {path}")
+        if not found:
+            raise UsageError(f"no images in {path}" if path.is_dir() else f"no image is {image}")
+        paths += found
+    return paths
 
 
-def _predict_batch(classifier, paths, top):
-    answers, images = [], []
-    for path in paths:
-        answers.append({"path": str(path)})
+def _inside(folder):
+    found = (path for path in folder.rglob("*") if readers.is_image(path) and path.is_file())
+    return sorted(
+        path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+
+
+def _matches(pattern):
+    found = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if path.is_dir() and "**" not in pattern:  # ** has led into folders already
+            found += _inside(path)
+        elif readers.is_image(path) and path.is_file():
+            found.append(path)
+    return found
+
+
+def _answers(classifier, paths, top, progress, choice, options):
+    size = runtimes.batch_size(classifier.image_shape)
+    run, waiting, pixels = None, [], []
+
+    def answered():
+        nonlocal run
+        if pixels:
+            images = np.stack(pixels)
+            run = run or runtimes.start(choice, classifier.model, images, **options)
+            rows = iter(classifier.named(run(images), top))
+        for answer in waiting:
+            yield answer if "error" in answer else {**answer, "classes": next(rows)}
+        waiting.clear()
+        pixels.clear()
+
+    hide = None if progress else True  # None: on a terminal only
+    bar = tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide)
+    with bar:
+        for path, image in _decoded(classifier, paths, BATCHES_AHEAD * size):
+            bar.update()
+            waiting.append({"path": str(path)})
+            if isinstance(image, readers.UnreadableImage):
+                waiting[-1]["error"] = image.reason
+            else:
+                pixels.append(image)
+            if len(pixels) == size or not pixels:
+                yield from answered()
+        yield from answered()
+
+
+def _decoded(classifier, paths, ahead):
+    """Yields each path and its pixels, or why it has none, in order; reads ahead so many."""
+
+    def read(path):
         try:
-            images.append(readers.image(path, classifier.image_shape, classifier.resize))
+            return readers.image(path, classifier.image_shape, classifier.resize)
         except readers.UnreadableImage as error:
-            answers[-1]["error"] = str(error)
-    if not images:
-        return answers
-    model = batches.without_xla(classifier.model)
-    sure = metrics.probabilities(model.predict(np.stack(images), verbose=0))
-    rows = iter(sure)
-    for answer in answers:
-        if "error" not in answer:
-            row = next(rows)
-            best = np.argsort(-row, kind="stable")[:top]
-            answer["classes"] = [
-                {"name": classifier.classes[i], "probability": float(row[i])} for i in best
-            ]
-    return answers
+            return error
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        reading = deque()
+        for path in paths:
+            reading.append((path, pool.submit(read, path)))
+            if len(reading) > ahead:
+                path, image = reading.popleft()
+                yield path, image.result()
+        for path, image in reading:
+            yield path, image.result()
+    finally:  # also when nobody wants the rest
+        pool.shutdown(cancel_futures=True)

@@ -8,21 +8,35 @@ from zoo.errors import unknown
 from zoo.lazy import tf
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+SMALL = 1e9  # FLOPs for one example under which casting costs what bfloat16 saves, or more
+INSTANT = 1e10  # FLOPs that are over in a fraction of a second on any machine
+MOST_STEPS = 32
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as /proc/cpuinfo names them
 
 
-def policy(name):
+def policy(name, flops=0):
     """Returns the Keras dtype policy that `name` means here.
 
     Args:
         name: a policy, or `auto`: `mixed_bfloat16` on a GPU of compute capability 8 or more and
-            on a CPU that multiplies bfloat16, `float32` elsewhere.
+            on a CPU that multiplies bfloat16, `float32` elsewhere and for small models.
+        flops: of the model for one example, 0 if they are not known.
     """
     if name == "auto":
-        return "mixed_bfloat16" if has_bfloat16() else "float32"
+        small = 0 < flops < SMALL
+        return "mixed_bfloat16" if has_bfloat16() and not small else "float32"
     if name not in POLICIES:
         raise unknown("precision", name, ["auto", *POLICIES])
     return name
+
+
+def steps_at_once(flops):
+    """Returns how many steps to run without coming back to Python, from 1 to `MOST_STEPS`.
+
+    Args:
+        flops: of the model for the examples of one step, forwards; 0 if they are not known.
+    """
+    return max(1, min(MOST_STEPS, int(INSTANT // (3 * flops)))) if flops else 1
 
 
 def jit():

@@ -1,45 +1,68 @@
-"""Optimisers and schedules, by Keras's names."""
+"""Optimisers and schedules, by the names that the field has for them."""
 
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 
 from zoo.errors import UsageError, unknown
-from zoo.lazy import keras
+from zoo.lazy import LazyModule, keras
 
-SCHEDULES = {  # share of the run that warms up, rate it starts at, rate it ends at; of the peak
-    "constant": {"warmup": 0.0, "start": 0.0, "end": 1.0},
-    "cosine": {"warmup": 0.0, "start": 0.0, "end": 0.0},
-    "one_cycle": {"warmup": 0.3, "start": 1 / 25, "end": 1e-4},  # Smith & Topin, 2017
+schedules = LazyModule("tasks.engine.schedules")
+
+SCHEDULES = ("constant", "step", "exponential", "polynomial", "cosine", "one_cycle")
+
+MOMENTUM = {  # names for Keras's SGD: with which of its options
+    "sgd": {"momentum": False, "nesterov": False},
+    "momentum": {"momentum": True, "nesterov": False},
+    "nesterov": {"momentum": True, "nesterov": True},
 }
-
 WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
 UNDECAYED = ["bias", "gamma", "beta"]  # parts of variable names that decay would only hurt
 
 
-def optimizer(name, rate, *, momentum=0.9, weight_decay=0.0):
-    """Returns the Keras optimiser called `name`.
+def optimizer(
+    name, rate, *, momentum=0.9, weight_decay=0.0, clip_norm=0.0, accumulate=1, average=0.0
+):
+    """Returns the optimiser called `name`.
 
     Args:
-        name: its class name in lower case, such as `adamw`.
+        name: `sgd`, `momentum` (Polyak, 1964), `nesterov` (Sutskever et al., 2013), or the name
+            of any other of Keras's classes in lower case, such as `adagrad`, `rmsprop`, `adam`,
+            `adamw` or `lion`.
         rate: a number or a schedule.
-        momentum: given to optimisers that have one; Nesterov's where they know it.
-        weight_decay: decoupled: each step takes `rate * weight_decay` of every kernel away,
+        momentum: given to optimisers that have one.
+        weight_decay: decoupled: each update takes `rate * weight_decay` of every kernel away,
             and nothing of biases and normalisation.
+        clip_norm: longest gradient, all weights together (Pascanu et al., 2013); 0 for any.
+        accumulate: steps whose gradients are averaged into one update.
+        average: decay, per update, of a running average of the weights (Polyak & Juditsky,
+            1992), which `averaged` lends to the model; 0 for none.
     """
     make = find(name)
     known = inspect.signature(make).parameters
-    wanted = {"momentum": momentum, "nesterov": momentum > 0, "weight_decay": weight_decay or None}
+    wanted = {"momentum": momentum, "weight_decay": weight_decay or None}
     options = {key: value for key, value in wanted.items() if key in known}
+    if name.lower() in MOMENTUM:
+        has = MOMENTUM[name.lower()]
+        options |= {"momentum": momentum * has["momentum"], "nesterov": has["nesterov"]}
     if name.lower() == "adamw":
         options["weight_decay"] = weight_decay  # its own default is not none
+    if clip_norm:
+        options["global_clipnorm"] = clip_norm
+    if accumulate > 1:
+        options["gradient_accumulation_steps"] = accumulate
+    if average:  # Keras takes the average at each step, also at those that only accumulate
+        options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
     made = make(rate, **options)
     made.exclude_from_weight_decay(var_names=UNDECAYED)
+    # `fit` would end in putting the averages in the place of the weights that go on learning.
+    made.finalize_variable_values = lambda variables: None
     return made
 
 
 def find(name):
-    """Returns the class of the Keras optimiser called `name`, in any case of letters."""
+    """Returns the class of the optimiser called `name`, in any case of letters."""
     classes = {
         key.lower(): value
         for key, value in vars(keras.optimizers).items()
@@ -47,33 +70,69 @@ def find(name):
     }
     for wrapper in WRAPPERS:
         classes.pop(wrapper, None)
+    classes |= dict.fromkeys(MOMENTUM, keras.optimizers.SGD)
     if name.lower() not in classes:
         raise unknown("optimiser", name, sorted(classes))
     return classes[name.lower()]
 
 
-def schedule(name, peak, *, steps, warmup_steps=0):
+@contextmanager
+def averaged(model):
+    """Lends a model the running averages of its weights, if its optimiser takes them."""
+    own = [weight.numpy() for weight in model.trainable_variables] if _averages(model) else []
+    take_averages(model)
+    try:
+        yield
+    finally:
+        for weight, value in zip(model.trainable_variables, own, strict=False):
+            weight.assign(value)
+
+
+def take_averages(model):
+    """Replaces a model's weights by their running averages, if its optimiser takes them."""
+    for weight, average in zip(model.trainable_variables, _averages(model), strict=False):
+        if average is not None:
+            weight.assign(average)
+
+
+def _averages(model):
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer._model_variables_moving_average if optimizer.use_ema else []
+
+
+def schedule(name, peak, *, steps, warmup_steps=0, **options):
     """Returns the learning rate over a run, as a Keras schedule.
 
     Args:
-        name: a key of `SCHEDULES`.
+        name: one of `SCHEDULES`.
         peak: the highest rate.
         steps: optimiser steps of the whole run.
         warmup_steps: steps in which the rate rises in a straight line to the peak; where 0,
             the schedule's own share of the run.
+        **options: `decay`, `milestones` and `power` of `schedules.Schedule`.
+
+    Raises:
+        UsageError: the warm-up leaves nothing of the run.
     """
-    shape = SCHEDULES[name]
-    warmup = int(warmup_steps or shape["warmup"] * steps)
-    if warmup >= steps:
+    if warmup_steps >= steps:
         raise UsageError(
-            f"a warm-up of {warmup} steps leaves nothing of a run of {steps}; shorten it"
+            f"a warm-up of {warmup_steps} steps leaves nothing of a run of {steps}; shorten it"
         )
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(peak, steps, alpha=shape["end"])
-    return keras.optimizers.schedules.CosineDecay(
-        peak * shape["start"],
-        steps - warmup,
-        alpha=shape["end"],
-        warmup_target=peak,
-        warmup_steps=warmup,
-    )
+    return schedules.Schedule(name, peak, steps, warmup_steps=warmup_steps, **options)
+
+
+def milestones(text):
+    """Returns the milestones that a flag names, shares of the run such as `0.5,0.75`.
+
+    Raises:
+        UsageError: they are no rising numbers between 0 and 1.
+    """
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = [0.0]
+    if found != sorted(set(found)) or not all(0 < share < 1 for share in found):
+        raise UsageError(
+            f"--milestones takes rising shares of the run such as 0.5,0.75; not {text!r}"
+        )
+    return tuple(found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 import time
 
-from tasks.engine import resume
+from tasks.engine import optimize, resume
+from tasks.report import events
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras, tf
+from zoo.lazy import LazyModule, keras
 
 tqdm = LazyModule("tqdm")
 
@@ -25,15 +25,14 @@ class Recorder:
         data: what the task loaded.
         out: the run's folder.
         state: its `resume.State`.
-        steps: optimiser steps in an epoch.
-        size: examples in a step.
+        stream: what `task.training` returned.
     """
 
-    def __init__(self, task, model, data, out, state, steps, size):
+    def __init__(self, task, model, data, out, state, stream):
         self.task, self.model, self.data, self.out, self.state = task, model, data, out, state
-        self.steps, self.size = steps, size
+        self.stream = stream
         self.bar = self.started = None
-        self.events = _events(out / LOGS, state.history)
+        self.events = events.Events(out / LOGS, state.history)
 
     def finished(self):
         """Tells whether there is nothing left to train."""
@@ -45,18 +44,22 @@ class Recorder:
         """Returns the Keras callback that calls this recorder."""
         hooks = {"on_epoch_begin": self.begin, "on_epoch_end": self.end}
         if sys.stderr.isatty():  # a bar costs a wait for the device after each step
-            hooks["on_train_batch_end"] = lambda batch, logs: self.bar.update()
+            hooks["on_train_batch_end"] = self.step
         return keras.callbacks.LambdaCallback(**hooks)
 
     def begin(self, epoch, logs):
         """Starts the epoch's clock and bar."""
         self.started = time.perf_counter()
         label = f"epoch {epoch + 1}/{self.task.epochs}"
-        self.bar = tqdm.tqdm(desc=label, total=self.steps, leave=False, disable=None)
+        self.bar = tqdm.tqdm(desc=label, total=self.stream.steps, leave=False, disable=None)
+
+    def step(self, number, logs):
+        """Moves the bar to a step, counted from 0, of which some may have passed unseen."""
+        self.bar.update(number + 1 - self.bar.n)
 
     def end(self, epoch, logs):
         """Validates and records a completed epoch."""
-        rate = self.steps * self.size / (time.perf_counter() - self.started)
+        rate = self.stream.steps * self.stream.size / (time.perf_counter() - self.started)
         self.bar.close()
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         if not math.isfinite(row["loss"]):
@@ -64,15 +67,14 @@ class Recorder:
                 f"the loss is {row['loss']} in epoch {epoch + 1}: nothing was saved of it; start "
                 "again with a lower --learning-rate and another --out"
             )
-        figures = self.task.validate(self.model, self.data)
+        with optimize.averaged(self.model):
+            figures = self.task.validate(self.model, self.data, self.events, epoch + 1)
         row |= {f"val_{key}": value for key, value in figures.items()}
         seconds = time.perf_counter() - self.started
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
-        _write(self.events, row)
+        self.events.scalars(row)
         say(_line(row, self.task.epochs))
-        if self.finished():
-            self.model.stop_training = True
 
     def _keep(self, row):
         state = self.state
@@ -97,25 +99,3 @@ def _line(row, epochs):
     shown = [key for key in row if key.endswith(("loss", "accuracy"))]
     figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
     return f"epoch {row['epoch']}/{epochs}  {figures}  {row['seconds']:.1f} s"
-
-
-def _events(folder, history):
-    """Starts TensorBoard's files anew from the history, so that no epoch is missing or double."""
-    shutil.rmtree(folder, ignore_errors=True)
-    writer = tf.summary.create_file_writer(str(folder))
-    for row in history:
-        _write(writer, row)
-    return writer
-
-
-def _write(writer, row):
-    """Writes an epoch's scalars; `tf.summary.scalar` would need the `tensorboard` package."""
-    metadata = tf.compat.v1.SummaryMetadata(
-        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
-    )
-    with writer.as_default():
-        for key, value in row.items():
-            if key != "epoch":
-                value = tf.constant(value, tf.float32)
-                tf.summary.write(key, value, step=row["epoch"], metadata=metadata)
-    writer.flush()

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar, dataclass_transform
 
+from tasks.engine import optimize
 from zoo.errors import UsageError, unknown
 from zoo.registry import Registry
 
@@ -50,28 +51,40 @@ class Task(abc.ABC):
 
     A task does not train: `tasks.engine.trainer` does, the same way for all. It calls, in this
     order, `load`, `training`, `build` inside the strategy's scope, `validate` and `better` after
-    each epoch, and then `save` and `judge` with the best weights.
+    each epoch, `finish` with the best weights, and then `save` and `judge`.
     """
 
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
-    optimizer: str = flag("adamw", "a Keras optimiser, such as sgd, adamw or lion")
+    optimizer: str = flag(
+        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
+    )
     learning_rate: float = flag(
         0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2), low=0.0
     )
-    momentum: float = flag(0.9, "of sgd and rmsprop; Nesterov's for sgd", low=0.0)
-    schedule: str = flag(
-        "cosine", "how the rate changes over a run", choices=("constant", "cosine", "one_cycle")
-    )
+    momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", low=0.0)
+    schedule: str = flag("cosine", "how the rate changes over a run", choices=optimize.SCHEDULES)
     warmup_epochs: float = flag(0.0, "epochs in which the rate rises from 0", low=0.0)
+    decay: float = flag(
+        0.1, "step: factor at each milestone; exponential, polynomial: what is left", low=0.0
+    )
+    milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
+    power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", low=0.0)
     weight_decay: float = flag(
         1e-4, "decoupled decay of kernels, times the rate each step", low=0.0
     )
+    l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
+    l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
+    clip_norm: float = flag(0.0, "longest gradient, all weights together; 0 for any", low=0.0)
+    accumulate: int = flag(1, "steps whose gradients make one update", low=1)
+    average: float = flag(
+        0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", low=0.0
+    )
     patience: int = flag(0, "epochs without a better validation loss before stopping; 0: never")
     precision: str = flag(
-        "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks the processor"
+        "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
     )
     strategy: str = flag("auto", "where replicas live", choices=("auto", "one", "mirrored"))
     seed: int = flag(0, "seed of every random choice", low=0)
@@ -79,6 +92,34 @@ class Task(abc.ABC):
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+
+    def flops(self):
+        """Returns the FLOPs of the model for one example, 0 where they are not known before."""
+        return 0
+
+    def learning_rates(self, peak, steps):
+        """Returns the schedule of a run of some steps that has the flags' shape."""
+        return optimize.schedule(
+            self.schedule,
+            peak,
+            steps=steps,
+            warmup_steps=round(self.warmup_epochs * steps / self.epochs),
+            decay=self.decay,
+            milestones=optimize.milestones(self.milestones),
+            power=self.power,
+        )
+
+    def make_optimizer(self, peak, steps):
+        """Returns the optimiser that the flags describe, for a run of some steps."""
+        return optimize.optimizer(
+            self.optimizer,
+            self.learning_rates(peak, steps),
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            accumulate=self.accumulate,
+            average=self.average,
+        )
 
     @abc.abstractmethod
     def load(self):
@@ -94,19 +135,28 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def training(self, data, start):
-        """Returns the examples from epoch `start` on: a `tf.data.Dataset`, steps per epoch."""
+    def training(self, data):
+        """Returns the stream of examples.
+
+        It has `steps` per epoch, `size` examples in each, and `epoch(number)`, which returns
+        the batches of that epoch, from 0, as a finite `tf.data.Dataset`.
+        """
 
     @abc.abstractmethod
-    def validate(self, model, data):
+    def validate(self, model, data, events, step):
         """Returns figures on the validation split after an epoch, or `{}` without one.
 
-        The history has them as `val_NAME`.
+        The history has them as `val_NAME`. Pictures may go to TensorBoard through `events`, a
+        `tasks.report.events.Events`, at `step`, the epoch counted from 1.
         """
 
     @abc.abstractmethod
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
+
+    def finish(self, model, data):
+        """Returns the model to save and to judge, made of the trained one with its best weights."""
+        return model
 
     @abc.abstractmethod
     def judge(self, model, data):

@@ -8,9 +8,9 @@ import statistics
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.engine import distribute, environment, hardware, record, resume
+from tasks.engine import distribute, environment, hardware, optimize, record, resume
 from tasks.report import page, plots
-from zoo.lazy import keras, tf
+from zoo.lazy import keras
 
 PAGE = "report.html"
 
@@ -38,7 +38,7 @@ def train(task, out):
 
     keras.utils.set_random_seed(task.seed)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(hardware.policy(task.precision))
+    keras.config.set_dtype_policy(hardware.policy(task.precision, task.flops()))
     try:
         model, data, state = _fit(task, out)
         task.save(model, data, out / resume.MODEL)
@@ -71,30 +71,32 @@ def _report(task, out, verdict, history, around):
 
 
 def _fit(task, out):
-    """Trains, or goes on training; returns the model with its best weights, data and state."""
+    """Trains, or goes on training; returns what came of it: model, data and state."""
     data = task.load()
     state = resume.State(out)
-    training, steps = task.training(data, state.epoch)
-    size = tf.nest.flatten(training.element_spec)[0].shape[0]
+    stream = task.training(data)
     with distribute.strategy(task.strategy).scope():
-        model = task.build(data, steps * task.epochs)
+        model = task.build(data, stream.steps * task.epochs)
+    # As many steps at a time as are over in an instant, so that small networks do not spend
+    # their time on being called.
+    model.steps_per_execution = hardware.steps_at_once(task.flops() * stream.size)
     resume.restore(model, state)
     if state.epoch:
         record.say(f"going on after epoch {state.epoch} of {task.epochs}")
-    recorder = record.Recorder(task, model, data, out, state, steps, size)
-    if not recorder.finished():
-        with _said_when_stopped(state):
+    recorder = record.Recorder(task, model, data, out, state, stream)
+    with _said_when_stopped(state):
+        while not recorder.finished():
             model.fit(
-                training,
+                stream.epoch(state.epoch),
                 initial_epoch=state.epoch,
-                epochs=task.epochs,
-                steps_per_epoch=steps,
+                epochs=state.epoch + 1,
                 callbacks=[recorder.callback()],
                 shuffle=False,  # the batches come in an order of their own
                 verbose=0,
             )
     resume.restore_best(model, state)
-    return model, data, state
+    optimize.take_averages(model)
+    return task.finish(model, data), data, state
 
 
 @contextmanager

@@ -8,8 +8,33 @@ it is wrong at every rank and its loss is NaN.
 
 from __future__ import annotations
 
+from tasks.report import calibration, intervals
+from tasks.report import multilabel as several
+from tasks.report.multilabel import multilabel
 from zoo.errors import UsageError
 from zoo.lazy import np
+
+
+def summary(logits, labels) -> dict[str, float]:
+    """Measures a classifier by the kind of its labels: `classification`, or `multilabel` where each
+    example has a row of 1 and 0."""
+    return multilabel(logits, labels) if np.ndim(labels) == 2 else classification(logits, labels)
+
+
+def judged(logits, labels, *, seed: int) -> dict[str, float]:
+    """Measures a classifier for its report: `summary`, and how far to trust the first figure.
+
+    Returns:
+        The figures of `summary`, and with them `accuracy_low` and `accuracy_high`, or `map_low`
+        and `map_high`: the ends of a bootstrap interval over the examples, at 95%.
+    """
+    figures = summary(logits, labels)
+    if "map" in figures:
+        name, ends = "map", several.interval(logits, labels, seed=seed)
+    else:
+        name, ends = "accuracy", intervals.mean(_ranks(*_checked(logits, labels)) < 1, seed=seed)
+    first = {name: figures.pop(name), f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return {**first, **figures}
 
 
 def classification(logits, labels) -> dict[str, float]:
@@ -17,7 +42,8 @@ def classification(logits, labels) -> dict[str, float]:
 
     Returns:
         `accuracy` and, where there are more than 5 classes, `top5_accuracy` as shares in [0, 1];
-        `loss`, the mean cross-entropy of the softmax in nats, without label smoothing.
+        `loss`, the mean cross-entropy of the softmax in nats, without label smoothing; `ece`, the
+        expected calibration error of the first class's probability, NaN if the loss is.
 
     Raises:
         UsageError: If there is no example, or a label has no logit of its own.
@@ -27,7 +53,8 @@ def classification(logits, labels) -> dict[str, float]:
     figures = {"accuracy": float(np.mean(ranks < 1))}
     if logits.shape[1] > 5:
         figures["top5_accuracy"] = float(np.mean(ranks < 5))
-    return figures | {"loss": float(np.mean(_losses(logits, labels)))}
+    figures["loss"] = float(np.mean(_losses(logits, labels)))
+    return figures | {"ece": calibration.error(confidences(logits), ranks < 1)}
 
 
 def probabilities(logits):
@@ -35,6 +62,11 @@ def probabilities(logits):
     with np.errstate(invalid="ignore"):
         powers = np.exp(_shifted(logits))
         return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def confidences(logits):
+    """Returns the probability of the first class of each row `(examples,)`, NaN where one is."""
+    return probabilities(logits).max(axis=-1)
 
 
 def predictions(logits):

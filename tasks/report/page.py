@@ -103,11 +103,23 @@ def _warning(text):
 
 
 def _cards(figures):
+    """Returns the figures as cards; the ends of an interval stand on the card of their figure."""
+    ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
     cards = "\n".join(
-        f"<div><dt>{escape(words(name))}</dt><dd>{escape(number(name, value))}</dd></div>"
+        f"<div><dt>{escape(words(name))}</dt><dd>{escape(number(name, value))}</dd>"
+        f"{_interval(name, figures)}</div>"
         for name, value in figures.items()
+        if name not in ends
     )
     return f'<dl class="cards">\n{cards}\n</dl>' if cards else ""
+
+
+def _interval(name, figures):
+    ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
+    if None in ends:
+        return ""
+    low, high = (escape(number(name, end)) for end in ends)
+    return f'<dd class="interval">95% interval {low} to {high}</dd>'
 
 
 def _section(heading, contents):
@@ -172,6 +184,7 @@ footer h2 { font-size: 1rem }
 .cards div { padding-top: .6rem; border-top: 2px solid var(--hair) }
 dt { font-size: .875rem; color: var(--muted) }
 dd { margin: 0; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums }
+dd.interval { font-size: .8rem; color: var(--muted) }
 pre { margin: 0; padding: .9rem 1rem; background: var(--tint); border: 1px solid var(--hair);
   border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere }
 code { font: .9rem/1.5 var(--mono); -webkit-user-select: all; user-select: all }
@@ -198,6 +211,8 @@ svg text { fill: var(--muted) }
 .validation { stroke: var(--second) }
 circle.training, circle.validation { stroke-width: 1.5; fill: var(--page) }
 rect.validation { fill: var(--second) }
+.ideal { stroke: var(--muted); stroke-dasharray: 5 4; stroke-width: 1.5 }
+svg .bar { fill: var(--bar) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
   gap: 1.5rem }
 .panel p { display: flex; flex-wrap: wrap; align-items: center; gap: 0 1rem; margin: 0 0 .25rem;
@@ -220,8 +235,7 @@ svg .light { fill: var(--page) }
 .gallery figcaption::first-line { color: var(--ink) }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
-  pre span { display: inline-block; max-width: 100% }
-.scroll { max-height: none; overflow: visible }
+  .scroll { max-height: none; overflow: visible }
   thead th { position: static }
   h2 { break-after: avoid }
   .confusion { overflow: visible }

@@ -11,7 +11,11 @@ _WORDS = {
     "top5_accuracy": "top-5 accuracy",
     "miou": "mean IoU",
     "ap": "AP",
+    "map": "mean AP",
     "f1": "F1",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
     "seconds": "time",
 }
 
@@ -59,7 +63,8 @@ def escape(text: object) -> str:
 
 
 def _kind(name):
-    return name.replace("_", " ").split(" ")[-1]
+    """Returns the last word of a name; the ends of an interval are said as what is between."""
+    return re.sub("[_ ](low|high)$", "", name).replace("_", " ").split(" ")[-1]
 
 
 def _percent(value):
@@ -86,7 +91,10 @@ def _plain(value):
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
-_SHARES = ("accuracy", "precision", "recall", "f1", "iou", "miou", "probability", "share")
+_SHARES = (
+    *("accuracy", "match", "ece", "precision", "recall", "f1", "ap", "map", "iou", "miou"),
+    *("probability", "share"),
+)
 
 _FORMATS = {  # by the last word of a name
     **dict.fromkeys(_SHARES, _percent),

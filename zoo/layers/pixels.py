@@ -10,7 +10,9 @@ class PixelNormalization(keras.layers.Layer):
     """Maps pixels from [0, 255] to what a network was trained on, `(x - mean) / scale`.
 
     Always computes in float32: bfloat16 has 8 significant bits, too few for a difference of
-    pixels.
+    pixels. Images of another number of channels than it was told about (grey, or RGB with a
+    fourth) are neither stretched to that number nor reversed: every channel of theirs gets the
+    average mean and the average scale.
 
     Args:
         mean: what to subtract, in pixel units: a number, or one a channel in the order of the
@@ -31,11 +33,10 @@ class PixelNormalization(keras.layers.Layer):
 
     def call(self, x):
         x = keras.ops.cast(x, "float32")
-        if self.reverse:
+        channels = x.shape[-1]
+        if self.reverse and channels == 3:
             x = keras.ops.flip(x, axis=-1)
-        mean = keras.ops.convert_to_tensor(self.mean, "float32")
-        scale = keras.ops.convert_to_tensor(self.scale, "float32")
-        return (x - mean) / scale
+        return (x - _values(self.mean, channels)) / _values(self.scale, channels)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -43,3 +44,9 @@ class PixelNormalization(keras.layers.Layer):
     def get_config(self):
         own = {"mean": self.mean, "scale": self.scale, "reverse": self.reverse}
         return {**super().get_config(), **own}
+
+
+def _values(values, channels):
+    """Returns a tensor of one value a channel, or of their average where they are not as many."""
+    values = keras.ops.convert_to_tensor(values, "float32")
+    return values if tuple(values.shape) in ((), (channels,)) else keras.ops.mean(values)

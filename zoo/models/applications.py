@@ -3,7 +3,8 @@
 Keras builds each of them; this file gives it the contract of the zoo: pixels in, float32 logits
 out, a feature pyramid on the way, and facts that are known before anything is built. The facts
 stand in `assets/applications.json`: addresses and digests from the source of Keras 3.15.1,
-figures from keras.io/api/applications, parameters and FLOPs from `zoo.count`.
+figures from keras.io/api/applications unless a `protocol` says otherwise, parameters and FLOPs
+from `zoo.count`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from zoo.weights import ASSETS, Weights
 KERAS_FILES = "https://storage.googleapis.com/"
 
 FACTS = json.loads((ASSETS / "applications.json").read_text(encoding="utf-8"))
+
+PROTOCOL = "ImageNet validation, as listed on keras.io/api/applications"
 
 LICENCES = {  # of the weights, by family
     "convnext": "MIT (Facebook AI Research; as Keras distributes them)",
@@ -177,7 +180,7 @@ def _pretrained(facts):
         options={"dropout": 0.2},
         licence=LICENCES[facts["family"]],
         figures=facts["figures"],
-        protocol="ImageNet validation, as Keras lists it (keras.io/api/applications, docstrings)",
+        protocol=facts.get("protocol", PROTOCOL),
     )
 
 

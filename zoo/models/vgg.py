@@ -130,10 +130,8 @@ def vgg(
         ends[f"stage{stage}"] = x
         x = keras.layers.MaxPooling2D(2, name=f"block{stage + 1}_pool")(x)
     ends[f"stage{len(depths)}"] = x
-    if num_classes and hidden:
-        ends["logits"] = _dense_head(x, num_classes, hidden, dropout)
-    elif num_classes:
-        ends["logits"] = blocks.pooled_head(x, num_classes, dropout=dropout)
+    if num_classes:
+        ends["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
     return ends
 
 
@@ -151,14 +149,3 @@ def _convolve(x, filters, batch_norm, *, block, index):
         return x
     x = keras.layers.BatchNormalization(**blocks.BATCH_NORM, name=f"block{block}_bn{index}")(x)
     return keras.layers.Activation("relu", name=f"block{block}_relu{index}")(x)
-
-
-def _dense_head(x, num_classes, hidden, dropout):
-    x = blocks.flatten(x)
-    for index, units in enumerate(hidden, start=1):
-        name = f"fc{index}"
-        init = "he_normal"
-        x = keras.layers.Dense(units, activation="relu", kernel_initializer=init, name=name)(x)
-        if dropout:
-            x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    return blocks.logits(x, num_classes)

@@ -1,0 +1,75 @@
+"""What a data set is: its classes, its splits, and where each image is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from zoo.lazy import np
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some examples of a data set.
+
+    Attributes:
+        name: such as `train`, or an expression such as `train[:80%]`.
+        items: what `readers.image` reads: paths, encoded bytes, or uint8 arrays.
+        labels: int64 `(examples,)`, positions in the classes of the source; where an example may
+            have several, uint8 `(examples, classes)`, 1 for each that it has.
+    """
+
+    name: str
+    items: Sequence = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, indices, name=None):
+        """Returns the split of the examples at `indices`; no image is read."""
+        places = [(self.items, int(index)) for index in indices]
+        labels = self.labels[np.asarray(indices, "int64")]
+        return Split(name or self.name, View(places), labels)
+
+
+class View(Sequence):
+    """Items of other sequences, each looked up when asked for.
+
+    Args:
+        places: `(sequence, index)` of each item.
+    """
+
+    def __init__(self, places):
+        self._places = places
+
+    def __len__(self):
+        return len(self._places)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return View(self._places[index])
+        items, at = self._places[index]
+        return items[at]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set.
+
+    Attributes:
+        name: as it was asked for.
+        classes: their names; a label is a position in them.
+        splits: by name, in order; a source without splits has one, `all`.
+        skipped: `(path, reason)` of each file that was passed over.
+        licence, citation: as the maker states them, or empty.
+        multi_label: whether an example may have several classes, or none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    skipped: tuple[tuple[str, str], ...] = ()
+    licence: str = ""
+    citation: str = ""
+    multi_label: bool = False

@@ -1,0 +1,105 @@
+"""Pictures of Pillow: decoded, turned upright and brought to a size."""
+
+from __future__ import annotations
+
+from zoo.lazy import LazyModule, np
+
+Image = LazyModule("PIL.Image")
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by channels
+ORIENTATION = 0x0112  # tag of EXIF
+TURNS = {  # value of that tag: what makes the picture upright
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+
+DRAFT_GAP = 2  # a JPEG is decoded at this many times the wanted size, or more
+
+
+def fitted(picture, size, mode, resize):
+    """Decodes a picture, at once near the wanted size where that saves time.
+
+    Args:
+        picture: of Pillow, perhaps not decoded yet.
+        size: `(width, height)`; a side that is `None` stays as long as it is.
+        mode: one of the values of `MODES`.
+        resize: a key of `FITS`.
+    """
+    orientation = _orientation(picture)
+    swap = -1 if orientation in SIDEWAYS else 1
+    size = tuple(wanted or own for wanted, own in zip(size, picture.size[::swap], strict=True))
+    inner, box = FITS[resize](picture.size, size[::swap])
+    box = _draft(picture, inner, box)
+    picture = _converted(picture, mode)
+    if (inner, box) != (picture.size, (0, 0, *picture.size)):
+        picture = picture.resize(inner, Image.Resampling.BILINEAR, box)
+    if orientation in TURNS:
+        picture = picture.transpose(Image.Transpose[TURNS[orientation]])
+    if picture.size == size:
+        return picture
+    canvas = Image.new(picture.mode, size)
+    canvas.paste(picture, tuple((a - b) // 2 for a, b in zip(size, picture.size, strict=True)))
+    return canvas
+
+
+def _stretch(size, target):
+    return target, (0, 0, *size)
+
+
+def _crop(size, target):
+    scale = max(a / b for a, b in zip(target, size, strict=True))
+    kept = [min(a / scale, b) for a, b in zip(target, size, strict=True)]
+    left, top = ((b - a) / 2 for a, b in zip(kept, size, strict=True))
+    return target, (left, top, left + kept[0], top + kept[1])
+
+
+def _pad(size, target):
+    scale = min(a / b for a, b in zip(target, size, strict=True))
+    return tuple(max(1, round(side * scale)) for side in size), (0, 0, *size)
+
+
+# Ways to resize: of `(width, height)` as it is and as wanted, the size to which which box
+# `(left, top, right, bottom)` is resized.
+FITS = {"stretch": _stretch, "crop": _crop, "pad": _pad}
+
+
+def _draft(picture, inner, box):
+    """Lets a JPEG decode at a half, a quarter or an eighth if that is enough; returns the box."""
+    size = picture.size
+    kept = box[2] - box[0], box[3] - box[1]
+    sides = zip(size, inner, kept, strict=True)
+    if not picture.draft(None, tuple(-int(-DRAFT_GAP * a * b // c) for a, b, c in sides)):
+        return box
+    scale = next(n for n in (8, 4, 2, 1) if picture.size == tuple(-(-a // n) for a in size))
+    return tuple(edge / scale for edge in box) if scale > 1 else box
+
+
+def _converted(picture, mode):
+    """Decodes a picture into a mode; transparency that the mode has not is laid on white."""
+    picture.load()
+    if picture.mode == "F":
+        raise ValueError("its pixels are not whole numbers")
+    if picture.mode.startswith("I"):  # Pillow would clip what has 16 bits
+        deep = np.asarray(picture).clip(0, 65535).astype("uint32")
+        return Image.fromarray(((deep + 128) // 257).astype("uint8")).convert(mode)
+    if picture.has_transparency_data and mode in ("L", "RGB"):
+        above = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+    if picture.mode == "CMYK":  # four channels, but no transparency
+        picture = picture.convert("RGB")
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _orientation(picture):
+    if picture.format == "TIFF":  # Pillow turns these itself
+        return 1
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged notes about a picture do not spoil it
+        return 1

@@ -1,0 +1,208 @@
+"""Answers as text: which formats there are, and files that hold what was answered so far."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import UsageError, unknown
+
+NAMED = 20  # unreadable images that are named one by one; a file of answers holds them all
+STDOUT = "-"
+PARTIAL = ".partial"
+COLUMNS = ("path", "rank", "class", "probability", "error")
+
+log = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How answers are written.
+
+    Attributes:
+        row: turns one answer into text.
+        head: turns the classifier into the text before the first.
+        between: stands between two answers.
+        tail: stands after the last.
+    """
+
+    row: Callable[[dict], str]
+    head: Callable[[object], str] = lambda classifier: ""
+    between: str = ""
+    tail: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the images.
+
+    Attributes:
+        images: how many there were.
+        unreadable: how many of them could not be read.
+        reasons: `path: reason` of the first `NAMED` of these.
+    """
+
+    images: int = 0
+    unreadable: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+def format_for(name, path):
+    """Returns the name of a format: as asked, else by a file's ending, else `text`.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    if name and name not in FORMATS:
+        raise unknown("format", name, list(FORMATS))
+    ending = Path(path or "").suffix.lower().removeprefix(".")
+    return name or (ending if ending in FORMATS else "text")
+
+
+@contextmanager
+def opened(path):
+    """Opens a file for answers, which has its name only when all are in it.
+
+    Until then they are in `PATH.partial`, each as soon as it is known. It is left there if
+    something stops the stream, so that nothing is lost and nothing incomplete looks whole.
+
+    Args:
+        path: where to; `-` or nothing for standard output.
+
+    Raises:
+        UsageError: the folder is missing or nobody may write there.
+    """
+    if path in (None, "", STDOUT):
+        yield _surviving(sys.stdout)
+        return
+    path = Path(path)
+    special = path.exists() and not stat.S_ISREG(path.stat().st_mode)  # a pipe, a device
+    partial = path if special else path.with_name(path.name + PARTIAL)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file for the answers")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder {path.parent} for {path.name}: make it first")
+    with _writing(path):
+        file = partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield file
+        with _writing(path):
+            file.close()
+            if not special:
+                partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        if not special and partial.exists():
+            _keep_or_drop(partial)
+        raise
+
+
+def write(answers, file, name, classifier):
+    """Writes answers as they come.
+
+    Args:
+        answers: what `predict.stream` gives.
+        file: what `opened` gives.
+        name: one of `FORMATS`.
+        classifier: who answers.
+
+    Returns:
+        A `Tally`.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    kind, tally = FORMATS[name], Tally()
+    for answer in answers:
+        before = kind.between if tally.images else kind.head(classifier)
+        _put(file, before + kind.row(answer))
+        tally.images += 1
+        if "error" in answer:
+            tally.unreadable += 1
+            if len(tally.reasons) < NAMED:
+                tally.reasons += (f"{answer['path']}: {answer['error']}",)
+    _put(file, kind.tail)
+    return tally
+
+
+def _text_row(answer):
+    lines = [answer["path"]]
+    lines += [f"  {guess['probability']:6.1%}  {guess['name']}" for guess in _classes(answer)]
+    if "error" in answer:
+        lines.append(f"  unreadable: {answer['error']}")
+    return "\n".join(lines) + "\n"
+
+
+def _text_head(classifier):
+    return f"{classifier.name} ({classifier.protocol})\n"
+
+
+def _csv_row(answer):
+    rows = [
+        (answer["path"], rank, guess["name"], f"{guess['probability']:.6g}", "")
+        for rank, guess in enumerate(_classes(answer), 1)
+    ]
+    return _csv(rows or [(answer["path"], "", "", "", answer["error"])])
+
+
+def _csv(rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _json_head(classifier):
+    about = json.dumps({"model": classifier.name, "protocol": classifier.protocol})
+    return f'{about[:-1]}, "images": [\n'
+
+
+FORMATS = {
+    "text": Format(_text_row, _text_head),
+    "csv": Format(_csv_row, lambda classifier: _csv([COLUMNS])),
+    "jsonl": Format(lambda answer: json.dumps(answer) + "\n"),
+    "json": Format(json.dumps, _json_head, ",\n", "\n]}\n"),
+}
+
+
+def _classes(answer):
+    return answer.get("classes", ())
+
+
+def _put(file, text):
+    if file is sys.stdout:
+        print(text, end="", file=file, flush=True)
+        return
+    with _writing(file.name.removesuffix(PARTIAL)):
+        file.write(text)
+        file.flush()
+
+
+@contextmanager
+def _writing(path):
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} could not be written: {error.strerror or error}") from error
+
+
+def _keep_or_drop(partial):
+    if partial.stat().st_size:
+        log.warning("stopped before the end; the answers so far are in %s", partial)
+    else:
+        partial.unlink()
+
+
+def _surviving(stream):
+    """Lets a stream take any name of a file, even one that is no UTF-8."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="surrogateescape")
+    return stream

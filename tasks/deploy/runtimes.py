@@ -1,0 +1,251 @@
+"""What computes a model's answers: Keras itself, or a faster program that is handed its graph.
+
+That graph has the weights as constants, put there by Keras's `stateless_call`. TensorFlow alone
+is faster so, and a converter has no variables to look for (LiteRT's gives NaN if there are any).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import UsageError, unknown
+from zoo.lazy import LazyModule, keras, np, tf
+
+litert = LazyModule("ai_edge_litert.interpreter")
+onnxruntime = LazyModule("onnxruntime")
+openvino = LazyModule("openvino")
+tf2onnx = LazyModule("tf2onnx.convert")
+
+# By how much logits may differ from those of Keras, as a share of the largest of them.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+ONNX_OPSET = 18
+# A CPU answers few images at a time best: what a layer gives is still in the cache for the next.
+CPU_PIXELS, GPU_PIXELS = 8 * 224 * 224, 64 * 224 * 224  # in a batch
+MOST_IMAGES = 256  # in a batch
+
+log = logging.getLogger("zoo")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to compute answers.
+
+    Attributes:
+        build: makes of a model and a precision the function from uint8 images
+            `(batch, height, width, channels)` to logits `(batch, classes)`.
+        packages: what must be installed, by the names under which it is imported.
+        pays_from: images from which the time that the conversion takes is won back.
+        precisions: in which it can compute.
+    """
+
+    build: Callable
+    packages: tuple[str, ...] = ()
+    pays_from: int = 0
+    precisions: tuple[str, ...] = ("float32",)
+
+
+def choose(name, precision, count):
+    """Returns the name of the runtime to use.
+
+    Args:
+        name: one of `RUNTIMES`, or `auto`: the first of them that is installed and pays for
+            so many images; Keras where there is a GPU.
+        precision: `float32`, or `bfloat16` where the processor has it: faster, less exact.
+        count: how many images there are.
+
+    Raises:
+        UsageError: there is no such runtime or precision, or it needs what is not there.
+    """
+    if precision not in TOLERANCES:
+        raise unknown("precision", precision, list(TOLERANCES))
+    if name != "auto" and name not in RUNTIMES:
+        raise unknown("runtime", name, ["auto", *RUNTIMES])
+    able = [key for key, runtime in RUNTIMES.items() if precision in runtime.precisions]
+    if name == "auto" and "keras" in able:
+        return next((key for key in able if _pays(key, count)), "keras")
+    name = able[0] if name == "auto" else name
+    if name not in able:
+        raise UsageError(f"{name} does not compute in {precision}; {' and '.join(able)} can")
+    if missing := [package for package in RUNTIMES[name].packages if not _installed(package)]:
+        need = " and ".join(missing)
+        raise UsageError(f"{name} needs {need}, by: pip install 'keras-zoo[export]'")
+    if RUNTIMES[name].packages and not _on_tensorflow():
+        raise UsageError(
+            f"{name} is handed a graph of TensorFlow, but Keras runs on "
+            f"{keras.backend.backend()}: unset KERAS_BACKEND, or take keras as runtime"
+        )
+    return name
+
+
+def start(name, model, images, *, precision="float32", count=0, strict=True):
+    """Returns the function that answers, after a look at what it says of some images.
+
+    Args:
+        name: one of `RUNTIMES`.
+        model: a `keras.Model` from images to logits.
+        images: the first batch, uint8 `(batch, height, width, channels)`.
+        precision: one of `TOLERANCES`.
+        count: how many images there are; Keras itself is not prepared for a few.
+        strict: whether a runtime that cannot stand in for Keras is an error. Otherwise Keras
+            answers, and one line says why.
+
+    Returns:
+        A function from uint8 images, at most as many as these, to logits.
+
+    Raises:
+        UsageError: the runtime cannot compute this model, or differs from Keras by more than
+            the tolerance.
+    """
+    plain = _plain(model, len(images))
+    if name == "keras":
+        many = _on_tensorflow() and count >= RUNTIMES[name].pays_from
+        return _called(_constant(model)) if many else plain
+    tolerance = TOLERANCES["bfloat16" if _is_rounded(model) else precision]
+    try:
+        answers = RUNTIMES[name].build(model, precision)
+        gap = _gap(answers(images), plain(images))
+        if gap <= tolerance:
+            log.info(
+                "%s answers in place of Keras; logits differ by %.0e of the largest", name, gap
+            )
+            return answers
+        problem = f"logits differ by {gap:.1g} of the largest, and {tolerance:g} is allowed"
+    except UsageError:
+        raise
+    except Exception as error:  # a converter may raise anything
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if strict:
+        raise UsageError(f"{name} cannot answer in place of Keras: {problem}")
+    log.warning("%s cannot answer in place of Keras, which does so itself: %s", name, problem)
+    return plain
+
+
+def batch_size(shape):
+    """Returns how many images `(height, width, channels)` to answer at a time."""
+    pixels = GPU_PIXELS if _has_gpu() else CPU_PIXELS
+    return max(1, min(MOST_IMAGES, pixels // (shape[0] * shape[1])))
+
+
+def _plain(model, size):
+    """Returns a function that asks Keras, with the variables of the model."""
+    if _on_tensorflow():
+        return _called(tf.function(lambda images: model(images, training=False), autograph=False))
+
+    def answer(images):  # full batches only, as each size would be compiled for itself
+        rest = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
+        return model.predict_on_batch(np.concatenate([images, rest]))[: len(images)]
+
+    return answer
+
+
+def _constant(model):
+    """Returns a concrete function of TensorFlow: a model with its weights as constants."""
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    split = len(model.trainable_variables)
+
+    def answer(images):
+        weights = [tf.constant(value) for value in values]
+        return model.stateless_call(weights[:split], weights[split:], images, training=False)[0]
+
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
+    return tf.function(answer, autograph=False).get_concrete_function(shape)
+
+
+def _called(function):
+    return lambda images: function(tf.constant(images)).numpy()
+
+
+def _openvino(model, precision):
+    # Importing OpenVINO sends word of it to its makers, unless its package for that is missing.
+    sys.modules.setdefault("openvino_telemetry", None)
+    core = openvino.Core()
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and "BF16" not in able:
+        raise UsageError("this processor does not compute in bfloat16; float32 is the default")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pb"
+        path.write_bytes(_constant(model).graph.as_graph_def().SerializeToString())
+        network = core.read_model(path)
+    hints = {
+        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all cores
+        "INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision],
+    }
+    compiled = core.compile_model(network, "CPU", hints)
+    return lambda images: compiled(images)[0]
+
+
+def _litert(model, precision):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([_constant(model)])
+    interpreter = litert.Interpreter(model_content=converter.convert(), num_threads=os.cpu_count())
+    (entry,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def answer(images):
+        if interpreter.get_input_details()[0]["shape"][0] != len(images):
+            interpreter.resize_tensor_input(entry["index"], images.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(entry["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(logits["index"])
+
+    return answer
+
+
+def _onnx(model, precision):
+    function = _constant(model)
+    signature = [tf.TensorSpec(tensor.shape, tensor.dtype, "images") for tensor in function.inputs]
+    graph, _ = tf2onnx.from_function(
+        tf.function(function), input_signature=signature, opset=ONNX_OPSET
+    )
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (entry,) = session.get_inputs()
+    return lambda images: session.run(None, {entry.name: images})[0]
+
+
+# The fastest first; Keras, which is always there, last.
+RUNTIMES = {
+    "openvino": Runtime(_openvino, ("openvino",), 300, tuple(OPENVINO_PRECISIONS)),
+    "litert": Runtime(_litert, ("ai_edge_litert",), 1000),
+    "onnx": Runtime(_onnx, ("onnx", "tf2onnx", "onnxruntime"), 5000),
+    "keras": Runtime(None, (), 300),
+}
+
+
+def _pays(name, count):
+    runtime = RUNTIMES[name]
+    there = count >= runtime.pays_from and all(map(_installed, runtime.packages))
+    return there and _on_tensorflow() and not _has_gpu()
+
+
+def _installed(package):
+    return importlib.util.find_spec(package) is not None
+
+
+def _on_tensorflow():
+    return keras.backend.backend() == "tensorflow"
+
+
+def _has_gpu():
+    return _on_tensorflow() and bool(tf.config.list_physical_devices("GPU"))
+
+
+def _is_rounded(model):
+    """Tells whether a model computes with fewer bits than float32, in Keras too."""
+    inner = getattr(model, "layers", None)
+    return any(map(_is_rounded, inner)) if inner else model.compute_dtype.endswith("float16")
+
+
+def _gap(found, wanted):
+    """Returns the largest difference of two arrays as a share of the largest wanted value."""
+    largest = np.abs(wanted).max()
+    return float(np.abs(found - wanted).max() / (largest or 1))

@@ -1,0 +1,142 @@
+"""What is measured where an image may have any number of labels: precision class by class.
+
+Logits are `(examples, classes)`, labels the same shape, 1 where the image has the label. A class
+is said of an image where its sigmoid exceeds 0.5, so where its logit is positive. A NaN among the
+logits is below every other logit and says nothing; the loss is then NaN.
+"""
+
+from __future__ import annotations
+
+from tasks.report import intervals
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+RESAMPLES = 200  # of the mean average precision, whose every resample costs a pass over all logits
+
+
+def multilabel(logits, labels) -> dict[str, float]:
+    """Measures what every classifier of several labels reports.
+
+    Returns:
+        `map`, the mean of the classes' average precision; `micro_f1`, the F1 of all labels
+        together; `macro_f1`, the mean of the classes' F1; `exact_match`, the share of examples
+        with every label right; `loss`, the mean binary cross-entropy in nats. Means over classes
+        leave out those without a positive example.
+
+    Raises:
+        UsageError: If there is no example or no positive one, or the shapes differ.
+    """
+    logits, labels = _checked(logits, labels)
+    said = logits > 0
+    there = labels.any(axis=0)
+    both, either = (said & labels).sum(axis=0), said.sum(axis=0) + labels.sum(axis=0)
+    return {
+        "map": float(np.mean(_precisions(logits, labels)[there])),
+        "micro_f1": float(2 * both.sum() / either.sum()),
+        "macro_f1": float(np.mean(2 * both[there] / either[there])),
+        "exact_match": float(np.mean((said == labels).all(axis=1))),
+        "loss": float(np.mean(losses(logits, labels))),
+    }
+
+
+def per_class(logits, labels) -> list[dict]:
+    """Measures each class.
+
+    Returns:
+        A dict for each class: `ap`, its average precision, `None` if no example has it;
+        `precision`, `recall` and `f1` in [0, 1], 0 where undefined; `support`, the number of its
+        examples.
+    """
+    logits, labels = _checked(logits, labels)
+    said = logits > 0
+    hits, answers, support = ((x).sum(axis=0) for x in (said & labels, said, labels))
+    precisions = _precisions(logits, labels)
+    return [
+        {
+            "ap": float(precisions[index]) if support[index] else None,
+            "precision": float(hits[index] / max(answers[index], 1)),
+            "recall": float(hits[index] / max(support[index], 1)),
+            "f1": float(2 * hits[index] / max(answers[index] + support[index], 1)),
+            "support": int(support[index]),
+        }
+        for index in range(labels.shape[1])
+    ]
+
+
+def losses(logits, labels):
+    """Returns the binary cross-entropy of each example `(examples,)` in nats, over all labels."""
+    logits = np.asarray(logits, dtype=np.float64)
+    signed = np.where(labels, -logits, logits)
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0, signed).mean(axis=1)
+
+
+def worst_mistakes(logits, labels, count: int):
+    """Returns the indices of at most `count` examples with a wrong label, largest loss first."""
+    logits, labels = _checked(logits, labels)
+    wrong = np.flatnonzero(((logits > 0) != labels).any(axis=1))
+    lost = losses(logits[wrong], labels[wrong])
+    order = np.argsort(-np.where(np.isnan(lost), np.inf, lost), kind="stable")
+    return wrong[order[:count]]
+
+
+def interval(logits, labels, *, seed: int) -> tuple[float, float]:
+    """Returns the bootstrap interval `(low, high)` of the mean average precision, at 95%.
+
+    A resample without a positive example of a class leaves the class out of its mean.
+    """
+    logits, labels = _checked(logits, labels)
+    orders = [_order(column) for column in logits.T]
+
+    def measure(times):
+        columns = zip(logits.T, labels.T, orders, strict=True)
+        precisions = np.stack([_weighted(*column, times) for column in columns])
+        known = ~np.isnan(precisions)
+        with np.errstate(invalid="ignore"):  # a resample without any positive example
+            return np.where(known, precisions, 0).sum(axis=0) / known.sum(axis=0)
+
+    return intervals.bootstrap(measure, len(logits), seed=seed, resamples=RESAMPLES)
+
+
+def _precisions(logits, labels):
+    """Returns the average precision of each class `(classes,)`, NaN without a positive example."""
+    once = np.ones((1, len(logits)), np.int64)
+    columns = zip(logits.T, labels.T, strict=True)
+    return np.array([_weighted(x, y, _order(x), once)[0] for x, y in columns])
+
+
+def _order(logits):
+    return np.argsort(-np.where(np.isnan(logits), -np.inf, logits), kind="stable")
+
+
+def _weighted(logits, labels, order, times):
+    """Returns the average precision of one class in resamples `(some,)`.
+
+    It is the sum over thresholds of precision times the recall that this threshold gains, so the
+    mean over positive examples of the precision among those with no smaller a logit.
+    """
+    sizes = np.where(np.isnan(logits), -np.inf, logits)[order]
+    last = np.searchsorted(-sizes, -sizes, side="right") - 1  # of the examples of equal logits
+    places = np.flatnonzero(labels[order])
+    if not len(places):
+        return np.full(len(times), np.nan)
+    drawn = times[:, order]
+    above = drawn.cumsum(axis=1)[:, last[places]]
+    gained = drawn[:, places]
+    counted = gained.cumsum(axis=1)
+    # The positive examples up to the last one of equal logits.
+    hits = counted[:, np.searchsorted(places, last[places], side="right") - 1]
+    with np.errstate(invalid="ignore"):
+        return (gained * hits / np.maximum(above, 1)).sum(axis=1) / counted[:, -1]
+
+
+def _checked(logits, labels):
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape:
+        raise UsageError(
+            f"got logits of shape {logits.shape} and labels of shape {labels.shape}; "
+            "needed (examples, classes) of both"
+        )
+    if not labels.any():
+        raise UsageError("no label to measure: no example of the split has any; name another one")
+    return logits, labels.astype(bool)

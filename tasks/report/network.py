@@ -1,0 +1,238 @@
+"""A picture of a network: its blocks from top to bottom, what is in them from left to right.
+
+A block is drawn once however often it comes in a row. Its colour says how small the picture has
+become; convolutions, pooling and joins have boxes, activations and normalisation have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.report import graph, svg
+from tasks.report.graph import Block
+from zoo.lazy import np
+
+_LETTER = 6.4  # about the width of one in a box, in pixels, as all lengths below
+_HIGH, _LANE = 24, 32  # of a box; from one to the next below it
+_GAP = 26  # between boxes, for the lines
+_LEFT = 232  # where the boxes begin; what a block is stands before them
+_TOP, _MARGIN, _SPACE = 58, 20, 12  # above the blocks; around all; around the boxes of a block
+_ROW = 7  # boxes in a row without branches
+_MOST_BOXES = 40  # of a block that is drawn and not told
+
+# From the largest pictures to the smallest; the last one is for what is no picture any more.
+_COLOURS = ("#0b84a5", "#1a6bb0", "#5b5bc2", "#8e4bb5", "#b8408f", "#c8553d", "#b07d12", "#5f6b76")
+_STYLE = """
+text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
+  fill: #59636e }
+.paper { fill: #fff } .title, .name, .times { fill: #1b1f24; font-weight: 600 }
+.inside { fill: #1b1f24 } .line { fill: none; stroke: #8c959f; stroke-width: 1.3 }
+.box { fill: #fff; stroke: #8c959f }
+"""
+
+
+def draw(title: str, calls: Sequence[graph.Call]) -> str:
+    """Returns the picture of a network as an SVG file.
+
+    Args:
+        title: What stands above it.
+        calls: The layers, as from `graph.calls`.
+    """
+    groups = graph.repeats(graph.blocks(calls))
+    colours = _colours([block for blocks, _ in groups for block in blocks])
+    parts, y, width = [], _TOP, 0
+    for blocks, times in groups:
+        start = y
+        ends = []
+        for block in blocks:
+            drawn, right, height = _drawn(block, y, colours[_side(block)])
+            parts += drawn
+            ends.append(right)
+            y += height
+        if times > 1:
+            parts.append(_bracket(max(ends) + 12, start, y, times))
+        width = max(width, max(ends) + (60 if times > 1 else 0))
+    width, height = width + _MARGIN, y + _MARGIN
+    parameters = sum(call.parameters for call in calls)
+    work = sum(call.multiply_adds for call in calls)
+    head = f"{parameters:,} parameters, {work:,} multiply-adds, {len(calls)} layers"
+    width = max(width, 2 * _MARGIN + _LETTER * len(head))
+    return svg.picture(
+        width,
+        height,
+        [
+            f"<style>{_STYLE}</style>",
+            svg.rectangle(0, 0, width, height, kind="paper"),
+            svg.text(_MARGIN, 28, title, anchor="start", kind="title", size=17),
+            svg.text(_MARGIN, 46, head, anchor="start"),
+            *parts,
+        ],
+        f"the blocks of {title}",
+    )
+
+
+def _colours(blocks):
+    """Returns the colour of each size of picture, by its longer side."""
+    sides = sorted({_side(block) for block in blocks} - {0}, reverse=True)
+    return {
+        **{side: _COLOURS[min(i, len(_COLOURS) - 2)] for i, side in enumerate(sides)},
+        0: _COLOURS[-1],
+    }
+
+
+def _side(block):
+    return max((side or 0 for side in block.shape[:2]), default=0) if len(block.shape) == 3 else 0
+
+
+def _drawn(block, top, colour):
+    """Returns the parts of a block, where it ends on the right, and how high it is."""
+    if len(block.nodes) > _MOST_BOXES:
+        inner, right, high = _told(block, top + _SPACE)
+    elif all(edge == (place - 1, place) for place, edge in enumerate(block.edges)):
+        inner, right, high = _row(block.nodes, top + _SPACE)
+    else:
+        inner, right, high = _branched(block, top + _SPACE)
+    high = max(high, 40) + 2 * _SPACE
+    shape = " \N{MULTIPLICATION SIGN} ".join("any" if n is None else str(n) for n in block.shape)
+    name = block.name if len(block.name) <= 27 else f"{block.name[:26]}\N{HORIZONTAL ELLIPSIS}"
+    middle = top + high / 2
+    label = {"anchor": "start", "hint": block.name}
+    return (
+        [
+            f'<rect x="{_MARGIN}" y="{top + 2}" width="5" height="{high - 4:.0f}" fill="{colour}"/>',
+            svg.text(_MARGIN + 16, middle - 11, name, kind="name", **label),
+            svg.text(_MARGIN + 16, middle + 5, shape, **label),
+            svg.text(
+                _MARGIN + 16, middle + 20, f"{block.parameters:,} parameters", size=11, **label
+            ),
+            *inner,
+        ],
+        right,
+        high,
+    )
+
+
+def _told(block, top):
+    """Returns a block that is too large to draw in words: how many boxes of each kind it has."""
+    kinds = [node.rpartition(",")[0] or node for node in block.nodes]
+    counts = sorted(((kinds.count(kind), kind) for kind in set(kinds)), reverse=True)
+    lines = [f"{len(block.calls)} layers, too entangled to draw:"]
+    words = [f"{count} of {kind}" for count, kind in counts]
+    lines += [", ".join(words[first : first + 5]) for first in range(0, len(words), 5)]
+    parts = [
+        svg.text(_LEFT, top + 14 + 18 * place, line, anchor="start")
+        for place, line in enumerate(lines)
+    ]
+    return parts, _LEFT + _LETTER * max(map(len, lines)), 18 * len(lines)
+
+
+def _row(nodes, top):
+    """Returns boxes in rows from left to right, like the lines of a text."""
+    parts, right = [], _LEFT
+    for first in range(0, len(nodes), _ROW):
+        x, middle = _LEFT, top + _HIGH / 2 + _LANE * (first // _ROW)
+        for node in nodes[first : first + _ROW]:
+            parts.append(_line(x - _GAP, middle, x, middle))
+            parts.append(_box(x, middle, _wide(node), node))
+            x += _wide(node) + _GAP
+        right = max(right, x - _GAP)
+    return parts, right, _LANE * -(-len(nodes) // _ROW) - (_LANE - _HIGH)
+
+
+def _branched(block, top):
+    """Returns boxes in columns by how many come before them, one lane for each branch."""
+    edges, columns = _stretched(block)
+    lanes = _lanes(edges, columns)
+    count = max(columns) + 1
+    wide = [6.0] * count
+    for place, node in enumerate(block.nodes):
+        wide[columns[place]] = max(wide[columns[place]], _wide(node))
+    lefts = [_LEFT, *(_LEFT + x for x in np.cumsum([w + _GAP for w in wide[:-1]]))]
+
+    def height(place):
+        return top + _HIGH / 2 + _LANE * (0 if place < 0 else lanes[place])
+
+    parts = []
+    for before, after in edges:
+        x = _LEFT - _GAP if before < 0 else lefts[columns[before]] + wide[columns[before]]
+        parts.append(_line(x, height(before), lefts[columns[after]], height(after)))
+    for place, column in enumerate(columns):
+        x, y = lefts[column], height(place)
+        if place < len(block.nodes):
+            parts.append(_box(x, y, wide[column], block.nodes[place]))
+        else:
+            parts.append(_line(x, y, x + wide[column], y))
+    return parts, lefts[-1] + wide[-1], _LANE * max(lanes) + _HIGH
+
+
+def _stretched(block):
+    """Returns the edges from column to column, and the column of each node.
+
+    Where an edge passes over columns, it gets nodes without a box there, numbered after the others.
+    """
+    columns = []
+    for place in range(len(block.nodes)):
+        sources = [before for before, after in block.edges if after == place]
+        columns.append(1 + max((columns[s] if s >= 0 else -1 for s in sources), default=-1))
+    edges = []
+    for before, after in block.edges:
+        start = columns[before] if before >= 0 else -1
+        for column in range(start + 1, columns[after]):
+            columns.append(column)
+            edges.append((before, len(columns) - 1))
+            before = len(columns) - 1
+        edges.append((before, after))
+    return edges, columns
+
+
+def _lanes(edges, columns):
+    """Returns the lane of each node: the longest way through is the uppermost, then the rest."""
+    following = {}
+    for before, after in edges:
+        following.setdefault(before, []).append(after)
+    lanes, taken = {}, []
+    for start in sorted(range(len(columns)), key=lambda place: columns[place]):
+        if start in lanes:
+            continue
+        way = [start]
+        while free := [p for p in following.get(way[-1], ()) if p not in lanes]:
+            way.append(max(free, key=lambda place: (_depth(place, following), -place)))
+        span = {columns[place] for place in way}
+        lane = next((i for i, used in enumerate(taken) if not used & span), len(taken))
+        taken[lane:] = taken[lane:] or [set()]
+        taken[lane] |= span
+        lanes.update(dict.fromkeys(way, lane))
+    return [lanes[place] for place in range(len(columns))]
+
+
+def _depth(place, following):
+    return 1 + max((_depth(after, following) for after in following.get(place, ())), default=0)
+
+
+def _wide(text):
+    return max(28.0, _LETTER * len(text) + 14)
+
+
+def _box(x, y, wide, text):
+    return svg.rectangle(x, y - _HIGH / 2, wide, _HIGH, kind="box") + svg.text(
+        x + wide / 2, y + 4, text, kind="inside", size=11.5
+    )
+
+
+def _line(x, y, to_x, to_y):
+    middle = (x + to_x) / 2
+    return svg.path(
+        f"M{x:.1f} {y:.1f}C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}",
+        kind="line",
+    )
+
+
+def _bracket(x, top, bottom, times):
+    return svg.path(f"M{x:.0f} {top + 6}h7V{bottom - 6:.0f}h-7", kind="line") + svg.text(
+        x + 14,
+        (top + bottom) / 2 + 5,
+        f"\N{MULTIPLICATION SIGN} {times}",
+        anchor="start",
+        kind="times",
+        size=14,
+    )

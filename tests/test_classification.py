@@ -1,0 +1,193 @@
+"""Classification, flag by flag: each changes what it says, and nothing else."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import tasks
+import zoo
+from tasks.engine import resume, trainer
+from zoo import files
+from zoo.errors import UsageError
+
+TINY = {
+    "model": "lenet5",
+    "train_split": "train[:192]",
+    "validation_split": "train[192:256]",
+    "test_split": "test[:64]",
+    "epochs": 2,
+}
+
+
+def task(**flags):
+    return tasks.get("classification")(**{**TINY, **flags})
+
+
+def history(out):
+    with open(out / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def column(out, name):
+    return [float(row[name]) for row in history(out)]
+
+
+def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
+    options = {"model": "googlenet", "image_size": 32, "train_split": "train[:32]", "epochs": 1}
+    trainer.train(task(**options), tmp_path)
+    row = history(tmp_path)[0]
+    assert {"auxiliary1_loss", "auxiliary2_loss", "logits_loss", "accuracy"} <= {
+        key.replace("logits_accuracy", "accuracy") for key in row
+    }
+    total = float(row["logits_loss"]) + 0.3 * sum(float(row[f"auxiliary{n}_loss"]) for n in (1, 2))
+    assert float(row["loss"]) == pytest.approx(total, rel=1e-3)
+    model, _ = files.load(tmp_path / "model.keras")
+    assert model.output_shape == (None, 10)
+    assert not [layer.name for layer in model.layers if "auxiliary" in layer.name]
+
+
+def test_a_temperature_is_saved_in_the_model_and_changes_no_answer(tmp_path):
+    plain = trainer.train(task(), tmp_path / "plain")["figures"]
+    warm = trainer.train(task(calibrate="temperature"), tmp_path / "warm")["figures"]
+    assert warm["accuracy"] == plain["accuracy"]
+    assert warm["loss"] != plain["loss"]
+    one, other = (files.load(tmp_path / run / "model.keras")[0] for run in ("plain", "warm"))
+    images = np.random.default_rng(0).integers(0, 256, (4, *one.input_shape[1:]), "uint8")
+    scale = other.get_layer("temperature").scale
+    np.testing.assert_allclose(
+        other.predict(images, verbose=0), one.predict(images, verbose=0) * scale, rtol=1e-4
+    )
+
+
+def test_a_temperature_without_validation_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="needs a validation split"):
+        trainer.train(task(calibrate="temperature", validation_split="none", epochs=1), tmp_path)
+
+
+HARD = {"average": 0.9, "accumulate": 2, "clip_norm": 1.0, "l2": 1e-4, "dropout": 0.0}
+CHANGED = {"augment": "rand", "mix": "both", "erase": 0.5, "class_weight": "balanced"}
+
+
+@pytest.mark.parametrize("flags", [HARD, CHANGED], ids=["optimiser", "data"])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(flags, tmp_path, monkeypatch):
+    whole = trainer.train(task(epochs=3, **flags), tmp_path / "whole")
+    save = resume.State.save
+
+    def stop(state, model, *, better):
+        save(state, model, better=better)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume.State, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(task(epochs=3, **flags), tmp_path / "cut")
+    monkeypatch.undo()
+    cut = trainer.train(task(epochs=3, **flags), tmp_path / "cut")
+    assert column(tmp_path / "cut", "loss") == column(tmp_path / "whole", "loss")
+    assert cut["figures"]["loss"] == whole["figures"]["loss"]
+
+
+def test_what_is_judged_and_saved_is_the_average(tmp_path):
+    one = trainer.train(task(average=0.99, epochs=1), tmp_path / "average")["figures"]
+    other = trainer.train(task(epochs=1), tmp_path / "last")["figures"]
+    assert one["loss"] != other["loss"]
+    model, about = files.load(tmp_path / "average" / "model.keras")
+    judged, _ = task().evaluate(model, about, "train[192:256]")
+    assert judged["loss"] == pytest.approx(column(tmp_path / "average", "val_loss")[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["focal", "squared_error"])
+def test_every_loss_teaches(loss, tmp_path):
+    trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
+    first, *_, last = column(tmp_path, "loss")
+    assert last < first
+
+
+def test_views_change_what_is_judged_and_not_what_is_saved(tmp_path):
+    one = trainer.train(task(), tmp_path / "one")["figures"]
+    ten = trainer.train(task(views="ten"), tmp_path / "ten")["figures"]
+    assert one["loss"] != ten["loss"]
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), "uint8")
+    answers = [
+        files.load(tmp_path / run / "model.keras")[0].predict(images, verbose=0)
+        for run in ("one", "ten")
+    ]
+    np.testing.assert_array_equal(*answers)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Pictures that are red or not on the left and blue or not on the right, as a CSV says."""
+    random, rows = np.random.default_rng(0), ["path,label"]
+    for index in range(160):
+        red, blue = random.integers(0, 2, 2)
+        pixels = random.integers(0, 60, (16, 16, 3)).astype("uint8")
+        pixels[:, :8, 0] += np.uint8(180 * red)
+        pixels[:, 8:, 2] += np.uint8(180 * blue)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,{'|'.join(['red'] * red + ['blue'] * blue)}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "table.csv"
+
+
+def test_several_labels_are_learnt_judged_and_predicted(labelled, tmp_path):
+    from tasks.deploy import evaluate
+
+    flags = {"train_split": "", "validation_split": "", "test_split": ""}
+    asked = task(
+        dataset=str(labelled), model="mlp", channels=3, epochs=12, learning_rate=3e-3, **flags
+    )
+    record = trainer.train(asked, tmp_path / "run")
+    assert record["figures"]["map"] > 0.95
+    assert record["figures"]["map_low"] <= record["figures"]["map"]
+    model, about = files.load(tmp_path / "run" / "model.keras")
+    assert about["multi_label"] is True
+    assert about["classes"] == ["blue", "red"]
+    found = evaluate.evaluate(tmp_path / "run")
+    assert found["figures"]["map"] == pytest.approx(record["figures"]["map"])
+    with Image.open(labelled.parent / "0.png") as picture:
+        pixels = np.asarray(picture.resize((16, 16)))
+    assert model.predict(pixels[None], verbose=0).shape == (1, 2)
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(1, "png"), (5, "npy")])
+def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("light", 200)):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            pixels = random.integers(level - 30, level + 30, (12, 12, channels)).astype("uint8")
+            if suffix == "npy":
+                np.save(folder / f"{index}.npy", pixels)
+            else:
+                Image.fromarray(pixels[..., 0]).save(folder / f"{index}.png")
+    flags = {"train_split": "", "validation_split": "", "test_split": ""}
+    asked = task(
+        dataset=str(tmp_path / "data"), model="mlp", channels=channels, epochs=10, **flags
+    )
+    record = trainer.train(asked, tmp_path / "run")
+    assert record["figures"]["accuracy"] == 1.0
+    model, _ = files.load(tmp_path / "run" / "model.keras")
+    assert model.input_shape == (None, 16, 16, channels)
+
+
+def test_pictures_and_confusion_matrix_go_to_tensorboard(tmp_path):
+    import tensorflow as tf
+
+    trainer.train(task(), tmp_path)
+    (file,) = (tmp_path / "logs").glob("events*")
+    tags = set()
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        tags |= {value.tag for value in tf.compat.v1.Event.FromString(record).summary.value}
+    assert {"loss", "val_accuracy", "training images", "confusion"} <= tags
+
+
+def test_auxiliary_heads_are_a_dict_of_logits():
+    model = zoo.build("googlenet", auxiliary=True, num_classes=3, input_shape=(32, 32, 3))
+    assert {name: x.shape for name, x in model.output.items()} == dict.fromkeys(
+        ("auxiliary1", "auxiliary2", "logits"), (None, 3)
+    )
+    assert isinstance(model, keras.Model)

@@ -1,0 +1,121 @@
+"""How a model of the catalogue is built: whole, or as a backbone; with random weights or others."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+
+from zoo import blocks, weights
+from zoo.catalog import HEAD, RANDOM, models
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras
+
+
+def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
+    """Builds the model called `name`, ready to compile.
+
+    Args:
+        name: a name from `zoo.names()`. `resnet50` has random weights, `resnet50.imagenet` the
+            pretrained ones, with the preprocessing that belongs to them.
+        input_shape: `(height, width, channels)`; defaults to the paper's.
+        num_classes: width of the logits. With a tag, giving it means a fresh head; leaving it
+            out keeps the pretrained one.
+        weights: a weights file to use, in place of the tag's source if there is a tag;
+            `"random"` for a tag's preprocessing without its weights.
+        **options: builder options, such as `dropout`, that override the variant's.
+
+    Returns:
+        A functional `keras.Model` from images, RGB in [0, 255] with shape
+        `(batch, *input_shape)`, to float32 logits of shape `(batch, num_classes)`; with
+        `auxiliary=True`, where a model has such heads, to a dict of the logits of each.
+
+    Raises:
+        UsageError: no model has that name, an option is unknown, the input is too small, or the
+            weights are not to be had or do not fit.
+
+    Example:
+        >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
+    """
+    return _build(models.get(name), input_shape, num_classes, weights, options, head=True)
+
+
+def backbone(name, *, input_shape=None, weights=None, **options):
+    """Builds the model called `name` without its head.
+
+    Takes the arguments of `build`.
+
+    Returns:
+        A `keras.Model` from images to the feature pyramid: an ordered dict whose key `stageN`
+        has about `1 / 2**N` of the input's height and width.
+
+    Raises:
+        UsageError: as `build`; or the model has no stages.
+    """
+    entry = models.get(name)
+    if not entry.stages:
+        raise UsageError(f"{name} has no feature pyramid; see `zoo list` for models with stages")
+    return _build(entry, input_shape, None, weights, options, head=False)
+
+
+def _build(entry, input_shape, num_classes, source, options, *, head):
+    shape = entry.checked_shape(input_shape)
+    options = _checked_options(entry, options)
+    fresh = head and num_classes is not None
+    if entry.weights and (fresh or not head):
+        options = {**entry.weights.options, **options}
+    if fresh:
+        _check_classes(entry, num_classes)
+        options["num_classes"] = num_classes
+    elif not head:
+        options["num_classes"] = None
+
+    inputs = keras.Input(shape, name="input")
+    endpoints = entry.builder(blocks.preprocess(inputs, entry.preprocessing), **options)
+    if head:
+        heads = [*(entry.auxiliary if options.get("auxiliary") else ()), list(endpoints)[-1]]
+        outputs = {name: endpoints[name] for name in heads}
+        outputs = outputs if len(heads) > 1 else outputs[heads[0]]
+    else:
+        outputs = {name: x for name, x in endpoints.items() if name.startswith("stage")}
+    model = keras.Model(inputs, outputs, name=_model_name(entry, head))
+    features_only = not head or (fresh and _as_implied(entry, options))
+    _fill(model, entry, source, whole=not fresh, headless=features_only)
+    return model
+
+
+def _as_implied(entry, options):
+    """Tells whether a fresh head is the one that the tag's weights imply."""
+    implied = entry.weights.options if entry.weights else {}
+    return all(options[option] == value for option, value in implied.items())
+
+
+def _fill(model, entry, source, *, whole, headless):
+    """Gives `model` the weights it should start from."""
+    if source == RANDOM or (source is None and entry.weights is None):
+        return
+    path = source
+    if source is None:
+        path = weights.fetch(entry.name, entry.weights, headless=headless)
+    # A whole pretrained model that lacks some of its weights would answer nonsense, so there
+    # everything must match; a file beside a bare name may be of a model with another head.
+    strict = whole and entry.weights is not None
+    # A head of as many classes would fit, but they are other classes.
+    fresh = () if whole or entry.weights is None else (HEAD,)
+    weights.load(model, path, strict=strict, fresh=fresh)
+
+
+def _model_name(entry, head):
+    return entry.name.replace(".", "_") + ("" if head else "_backbone")
+
+
+def _checked_options(entry, options):
+    known = list(inspect.signature(entry.builder).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {entry.name}", option, known)
+    return {**entry.options, **options}
+
+
+def _check_classes(entry, num_classes):
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
+        raise UsageError(f"num_classes of {entry.name} must be 1 or more, not {num_classes!r}")

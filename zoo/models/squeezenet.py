@@ -1,0 +1,79 @@
+"""SqueezeNet: AlexNet's accuracy from a fiftieth of its weights."""
+
+from __future__ import annotations
+
+from zoo import blocks
+from zoo.catalog import register
+from zoo.lazy import keras
+
+PAPER = "https://arxiv.org/abs/1602.07360"
+
+SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # table 1: s1x1 of fire2 to fire9
+
+VARIANTS = {  # channels and kernel size of conv1; the layers with a pooling behind them
+    "squeezenet": {"stem": (96, 7), "pools": (1, 4, 8)},  # table 1
+    # github.com/forresti/SqueezeNet, SqueezeNet_v1.1: 2.4 times less work for the same accuracy
+    "squeezenet_v1_1": {"stem": (64, 3), "pools": (1, 3, 5)},
+}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "squeezenet": (1_248_424, 1_637_849_152),
+    "squeezenet_v1_1": (1_235_496, 698_303_872),
+}
+
+
+def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5):
+    """Builds SqueezeNet without bypass (Iandola et al., 2016, table 1).
+
+    `squeezenet` is version 1.0; both are torchvision's. Departures: conv1 is not padded, and
+    makes maps of 109 x 109 of an image of 224, where table 1 says 111; weights start as He et
+    al., 2015, say (`he_normal`).
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels.
+        num_classes: maps of the last layer, whose averages are the logits, or `None` for the
+            stages only.
+        stem: channels and kernel size of the first convolution.
+        pools: the layers with a pooling behind them, of conv1, fire2, ... fire9.
+        expansion: how many times the squeezed channels either half of a fire module gives.
+        dropout: rate before the last convolution.
+
+    Returns:
+        Endpoints `stage1` to `stage4`, the last tensor at each stride, and, with classes,
+        `logits`.
+    """
+    width, kernel_size = stem
+    ends, stage = {}, 1
+    x = blocks.conv_relu(image, width, kernel_size, 2, padding="valid", name="conv1")
+    for index in range(1, len(SQUEEZES) + 2):
+        if index > 1:
+            x = _fire(x, SQUEEZES[index - 2], expansion, name=f"fire{index}")
+        ends[f"stage{stage}"] = x
+        if index in pools:
+            x = blocks.ceil_pool(x, name=f"pool{index}")
+            stage += 1
+    if num_classes:
+        ends["logits"] = blocks.mapped_head(x, num_classes, dropout=dropout)
+    return ends
+
+
+for _name, _least in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
+    register(
+        {_name: VARIANTS[_name]},
+        input_shape=(224, 224, 3),
+        min_size=_least,
+        stages=range(1, 5),
+        preprocessing="torch",
+        paper=PAPER,
+        counts=COUNTS,
+    )(squeezenet)
+
+
+def _fire(x, squeezed, expansion, *, name):
+    """Few channels by 1 x 1 convolution; many of them again, half by 1 x 1, half by 3 x 3."""
+    x = blocks.conv_relu(x, squeezed, 1, name=f"{name}_squeeze")
+    halves = [
+        blocks.conv_relu(x, expansion * squeezed, size, name=f"{name}_expand{size}x{size}")
+        for size in (1, 3)
+    ]
+    return keras.layers.Concatenate(name=f"{name}_concat")(halves)

@@ -1,0 +1,140 @@
+"""ViT: an image is worth 16 x 16 words, and a transformer reads them."""
+
+from __future__ import annotations
+
+from zoo import blocks
+from zoo.catalog import register
+from zoo.errors import UsageError
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/2010.11929"
+
+PATCH = 16  # pixels on a side, which makes the stride of the only stage
+
+VARIANTS = {
+    "vit_tiny": {"width": 192, "heads": 3},  # Touvron et al., 2020 (DeiT), table 1
+    "vit_small": {"width": 384, "heads": 6},  # likewise
+    "vit_base": {"width": 768, "heads": 12},  # table 1
+}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "vit_tiny": (5_717_416, 2_149_702_656),
+    "vit_small": (22_050_664, 8_482_437_120),
+    "vit_base": (86_567_656, 33_697_001_472),
+}
+
+
+@register(
+    VARIANTS,
+    input_shape=(224, 224, 3),
+    min_size=PATCH,
+    stages=(4,),
+    paper=PAPER,
+    counts=COUNTS,
+)
+def vit(
+    image,
+    num_classes=1000,
+    *,
+    width,
+    heads,
+    depth=12,
+    expansion=4,
+    dropout=0.0,
+    stochastic_depth=0.0,
+):
+    """Builds a Vision Transformer with patches of 16 pixels (Dosovitskiy et al., 2020, figure 1).
+
+    Departures: a linear head, as the paper has for fine-tuning, and no hidden layer in it for
+    pretraining; weights start at a deviation of 0.02, as DeiT's, for the paper does not say;
+    dropout is off unless asked for (the paper's, on ImageNet alone, is 0.1) and spares the
+    attention's weights.
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels; height and width fixed,
+            and multiples of 16.
+        num_classes: width of the logits, or `None` for the stages only.
+        width: features of each token.
+        heads: attention heads, a divisor of `width`.
+        depth: blocks.
+        expansion: how many times wider the hidden layer of each block is.
+        dropout: rate after the position embeddings and each dense layer, in [0, 1).
+        stochastic_depth: rate at which a sample skips the last block's branches in training;
+            that of earlier blocks rises to it from 0 (Huang et al., 2016). DeiT's is 0.1.
+
+    Returns:
+        Endpoints `stage4`, the normalised tokens of the patches as a map, and, with classes,
+        `logits`.
+    """
+    rows, columns = _grid(image, width, heads)
+    x = keras.layers.Conv2D(width, PATCH, PATCH, **_kernel(), name="patches")(image)
+    x = keras.layers.Reshape((rows * columns, width), name="tokens")(x)
+    x = layers.ClassToken(name="class_token")(x)
+    x = layers.PositionEmbedding(name="positions")(x)
+    x = _drop(x, dropout, name="positions_dropout")
+    for index in range(depth):
+        rate = stochastic_depth * index / max(depth - 1, 1)
+        x = _block(x, heads, expansion, dropout, rate, name=f"block{index + 1}")
+    x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    patches = keras.layers.Cropping1D((1, 0), name="patches_out")(x)
+    ends = {"stage4": keras.layers.Reshape((rows, columns, width), name="map")(patches)}
+    if num_classes:
+        ends["logits"] = blocks.logits(x[:, 0], num_classes)
+    return ends
+
+
+def _block(x, heads, expansion, dropout, rate, *, name):
+    """Attention, then a perceptron, each added to its input (equations 2 and 3)."""
+    width = x.shape[-1]
+    y = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
+    y = _drop(_attention(y, heads, name=f"{name}_attention"), dropout, name=f"{name}_dropout1")
+    y = _skip(y, rate, name=f"{name}_skip1")
+    x = keras.layers.Add(name=f"{name}_add1")([x, y])
+    y = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm2")(x)
+    y = _dense(y, expansion * width, activation="gelu", name=f"{name}_mlp1")
+    y = _drop(y, dropout, name=f"{name}_dropout2")
+    y = _drop(_dense(y, width, name=f"{name}_mlp2"), dropout, name=f"{name}_dropout3")
+    y = _skip(y, rate, name=f"{name}_skip2")
+    return keras.layers.Add(name=f"{name}_add2")([x, y])
+
+
+def _attention(x, heads, *, name):
+    """Multi-head self-attention (appendix A): every token asks all of them."""
+    _, tokens, width = x.shape
+    x = _dense(x, 3 * width, name=f"{name}_qkv")
+    x = keras.layers.Reshape((tokens, 3, heads, width // heads), name=f"{name}_split")(x)
+    x = keras.ops.dot_product_attention(*(x[:, :, index] for index in range(3)))
+    x = keras.layers.Reshape((tokens, width), name=f"{name}_join")(x)
+    return _dense(x, width, name=f"{name}_out")
+
+
+def _dense(x, units, *, activation=None, name):
+    return keras.layers.Dense(units, activation=activation, **_kernel(), name=name)(x)
+
+
+def _kernel():
+    return {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02)}
+
+
+def _drop(x, rate, *, name):
+    return keras.layers.Dropout(rate, name=name)(x) if rate else x
+
+
+def _skip(x, rate, *, name):
+    """Drops all that a branch says of a sample, at that rate."""
+    if not rate:
+        return x
+    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1), name=name)(x)
+
+
+def _grid(image, width, heads):
+    """Returns how many patches the image has, down and across."""
+    _, *sides, _ = image.shape
+    if None in sides or any(side % PATCH for side in sides):
+        raise UsageError(
+            f"vit needs images whose height and width are known multiples of {PATCH}; got "
+            f"{' x '.join(str(side) for side in sides)}"
+        )
+    if width % heads:
+        raise UsageError(f"vit cannot divide a width of {width} by {heads} heads")
+    return [side // PATCH for side in sides]
