@@ -44,7 +44,9 @@ def main():
     for name in args.models:
         plain, without, ours = measure(name, args.data_dir)
         ratio = ours / max(plain, without)
-        print(f"{name:<10} {plain:>10,.0f} {without:>12,.0f} {ours:>10,.0f}   {ratio:.2f}", flush=True)
+        print(
+            f"{name:<10} {plain:>10,.0f} {without:>12,.0f} {ours:>10,.0f}   {ratio:.2f}", flush=True
+        )
 
 
 def measure(name, data_dir):
@@ -89,7 +91,9 @@ def plain(task, data, jit):
         labels,
         batch_size=task.batch_size,
         epochs=task.epochs,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=clock.go, on_epoch_end=clock.stop)],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=clock.go, on_epoch_end=clock.stop)
+        ],
         verbose=0,
     )
     return [len(labels) / seconds for seconds in clock.seconds[1:]]

@@ -11,6 +11,7 @@ def arguments(parser, words):
     parser.add_argument("--dataset", default="", help="as in training (default: the run's own)")
     parser.add_argument("--split", default="", help="slice (default: all, or the run's test split)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
+    parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -19,7 +20,11 @@ def run(args):
     from tasks.deploy import evaluate
 
     found = evaluate.evaluate(
-        args.run, dataset=args.dataset, split=args.split, data_dir=args.data_dir
+        args.run,
+        dataset=args.dataset,
+        split=args.split,
+        data_dir=args.data_dir,
+        views=args.views,
     )
     if args.json:
         print(json.dumps(found))

@@ -54,7 +54,7 @@ def arguments(parser, words):
 
 def run(args):
     """Prints or writes the most likely classes of each image."""
-    from tasks.deploy import answers, predict, runtimes
+    from tasks.deploy import answers, classifier, predict, runtimes
 
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")
@@ -62,21 +62,22 @@ def run(args):
         raise UsageError(f"--json and --format {args.format} are two formats; give one")
     kind = answers.format_for("json" if args.json else args.format, args.output)
     here = args.output in (None, "", answers.STDOUT)
+    # What cannot be is said before a model is loaded for seconds.
+    classifier.find(args.model)
     paths = predict.find(args.images)
-    # What cannot be is said before a model is read for seconds.
     runtimes.choose(args.runtime, args.precision, len(paths))
     with answers.opened(args.output) as file:
-        classifier = predict.open_classifier(args.model, args.weights)
+        model = classifier.open_classifier(args.model, args.weights)
         start = time.monotonic()
         found = predict.answer(
-            classifier,
+            model,
             paths,
             top=args.top,
             runtime=args.runtime,
             precision=args.precision,
             progress=not (here and sys.stdout.isatty()),
         )
-        tally = answers.write(found, file, kind, classifier)
+        tally = answers.write(found, file, kind, model)
     seconds = time.monotonic() - start
     _conclude(tally, seconds, None if here else args.output)
 

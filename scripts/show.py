@@ -1,40 +1,129 @@
-"""Shows what is known of one model: zoo show resnet50.imagenet."""
+"""Shows what is known of one model and what is in it: zoo show resnet50.imagenet."""
 
 from __future__ import annotations
 
 import json
+import textwrap
+from pathlib import Path
 
 import zoo
-from scripts.list import facts
+from scripts.list import brief, facts
+from tasks.report import graph, network
+from zoo.files import replacing
+from zoo.lazy import keras
+
+MOST_LAYERS = 40  # of a network whose layers are shown without asking
 
 
 def arguments(parser, words):
     """Adds this command's flags."""
     parser.add_argument("name", help="a name from `zoo list`")
+    parser.add_argument("--layers", action="store_true", help="show every layer, however many")
+    parser.add_argument("--plot", metavar="FILE", help="also draw the network: an SVG file")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def run(args):
-    """Prints the spec."""
+    """Prints the spec, the stages, and the layers or the blocks that they come in."""
     spec = zoo.spec(args.name)
-    known = facts(spec)
+    calls, stages = outline(spec)
+    if args.plot:
+        with replacing(Path(args.plot)) as partial:
+            partial.write_text(network.draw(spec.name, calls), encoding="utf-8")
     if args.json:
-        print(json.dumps(known, indent=1))
+        layers = [vars(call) for call in calls]
+        print(json.dumps({**facts(spec), "stage_shapes": stages, "layers": layers}, indent=1))
         return
-    weights = known.pop("weights") or {}
-    weights.pop("options", None)
-    for key, value in [*known.items(), *((f"weights {key}", weights[key]) for key in weights)]:
-        if value not in ("", None, (), {}):
-            print(f"{key:<22} {text(value)}")
-    summary = spec.builder.__doc__.strip().splitlines()[0]
-    print(f"\n{summary}")
-    print(f"its options: help(zoo.spec({args.name!r}).builder)")
+    print(
+        "\n\n".join(filter(None, (described(spec), shapes(stages), contents(calls, args.layers))))
+    )
+    if args.plot:
+        print(f"\npicture: {args.plot}")
 
 
-def text(value):
-    """Writes a value as a person would."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {inner}" for key, inner in value.items())
-    if isinstance(value, tuple | list):
-        return ", ".join(str(inner) for inner in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def outline(spec):
+    """Returns the calls of a model's layers, and its stages' names and shapes.
+
+    The model's weights have shapes and no values, so that the largest is built in a second.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        calls = graph.calls(zoo.build(spec.name, weights="random"))
+        stages = zoo.backbone(spec.name, weights="random").output if spec.stages else {}
+    return calls, {name: tuple(tensor.shape[1:]) for name, tensor in stages.items()}
+
+
+def described(spec):
+    """Returns what is known of a model before it is built, as lines of a name and a value."""
+    known = {
+        "kind": spec.kind,
+        "family": spec.family,
+        "paper": spec.paper,
+        "input": f"{size(spec.input_shape)}, at least {spec.min_size} x {spec.min_size}",
+        "preprocessing": spec.preprocessing,
+        "classes": spec.num_classes,
+        "parameters": f"{spec.parameters:,}" if spec.parameters is not None else None,
+        "FLOPs": f"{brief(spec.flops)} for one input" if spec.flops is not None else None,
+    }
+    if spec.weights:
+        known |= {
+            "weights": spec.weights.source or "to be given by hand: --weights FILE",
+            "licence": spec.weights.licence,
+            **{
+                name.replace("_", " "): f"{value:.1%}"
+                for name, value in spec.weights.figures.items()
+            },
+            "measured on": spec.weights.protocol,
+            "resize": spec.weights.resize,
+            "learning rate": f"{spec.weights.learning_rate:g} to fine-tune with",
+        }
+    summary = textwrap.fill(spec.builder.__doc__.strip().splitlines()[0], 98)
+    lines = [f"{name:<15}{value}" for name, value in known.items() if value not in ("", None)]
+    options = f"options: help(zoo.spec({spec.name!r}).builder)"
+    return "\n".join([spec.name, summary, "", *lines, "", options])
+
+
+def shapes(stages):
+    """Returns the feature pyramid as lines of a name and a shape."""
+    return "\n".join(f"{name:<15}{size(shape)}" for name, shape in stages.items())
+
+
+def contents(calls, every):
+    """Returns the table of all layers; of a long network, unless asked for, that of its blocks."""
+    if every or len(calls) <= MOST_LAYERS:
+        columns = ("layer", "kind", "output", "parameters", "multiply-adds")
+        return table(columns, [(c.name, c.kind, *costs([c])) for c in calls])
+    columns = ("block", "times", "layers", "output", "parameters", "multiply-adds")
+    rows = [
+        (same[0].name, str(len(same)), str(len(same[0].calls)), *costs(same))
+        for group in graph.repeats(graph.blocks(calls))
+        for same in zip(*group, strict=True)
+    ]
+    hint = f"{len(calls)} layers; --layers shows each, --plot FILE.svg draws them"
+    return f"{table(columns, rows)}\n\n{hint}"
+
+
+def costs(parts):
+    """Returns the cells that layers and blocks have alike: the first shape, all of the work."""
+    parameters = sum(part.parameters for part in parts)
+    work = sum(part.multiply_adds for part in parts)
+    return size(parts[0].shape), f"{parameters:,}", f"{work:,}"
+
+
+def table(columns, rows):
+    """Returns rows under their columns, numbers on the right."""
+    rows = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = ("times", "layers", "parameters", "multiply-adds")
+    lines = (
+        "  ".join(
+            text.rjust(width) if name in right else text.ljust(width)
+            for name, text, width in zip(columns, row, widths, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def size(shape):
+    """Writes a shape: `224 x 224 x 3`."""
+    return " x ".join("any" if side is None else str(side) for side in shape)

@@ -15,7 +15,7 @@ from tasks.report import calibration, evidence, metrics
 from zoo import files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras, np
+from zoo.lazy import LazyModule, keras
 
 yaml = LazyModule("yaml")
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import tasks
 import zoo
+from tasks.deploy import evaluate
 from tasks.engine import resume, trainer
 from zoo import files
 from zoo.errors import UsageError
@@ -109,6 +110,9 @@ def test_views_change_what_is_judged_and_not_what_is_saved(tmp_path):
     one = trainer.train(task(), tmp_path / "one")["figures"]
     ten = trainer.train(task(views="ten"), tmp_path / "ten")["figures"]
     assert one["loss"] != ten["loss"]
+    again = evaluate.evaluate(tmp_path / "one", views="ten")
+    assert again["figures"]["loss"] == pytest.approx(ten["loss"], rel=1e-5)
+    assert again["evaluation"].endswith("-ten.json")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), "uint8")
     answers = [
         files.load(tmp_path / run / "model.keras")[0].predict(images, verbose=0)
@@ -133,8 +137,6 @@ def labelled(tmp_path):
 
 
 def test_several_labels_are_learnt_judged_and_predicted(labelled, tmp_path):
-    from tasks.deploy import evaluate
-
     flags = {"train_split": "", "validation_split": "", "test_split": ""}
     asked = task(
         dataset=str(labelled), model="mlp", channels=3, epochs=12, learning_rate=3e-3, **flags
@@ -165,9 +167,7 @@ def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
             else:
                 Image.fromarray(pixels[..., 0]).save(folder / f"{index}.png")
     flags = {"train_split": "", "validation_split": "", "test_split": ""}
-    asked = task(
-        dataset=str(tmp_path / "data"), model="mlp", channels=channels, epochs=10, **flags
-    )
+    asked = task(dataset=str(tmp_path / "data"), model="mlp", channels=channels, epochs=10, **flags)
     record = trainer.train(asked, tmp_path / "run")
     assert record["figures"]["accuracy"] == 1.0
     model, _ = files.load(tmp_path / "run" / "model.keras")

@@ -101,6 +101,12 @@ def test_show_tells_the_spec(capsys):
         ("train --recipe nowhere.yaml", "cannot be read as a recipe"),
         ("predict resnet50 x.png", "has random weights .* resnet50.imagenet"),
         ("predict nowhere.keras x.png", "no model file"),
+        ("predict resnet20.cifar10 x.png", "no image at x.png"),
+        ("predict resnet20.cifar10 *.png", r"no image is \*.png"),
+        ("predict resnet20.cifar10 . ", "no images in ."),
+        ("predict resnet20.cifar10 x.png --top 0", "--top must be 1 or more"),
+        ("predict resnet20.cifar10 x.png --json --format csv", "two formats; give one"),
+        ("predict resnet20.cifar10 x.png --format cvs", "did you mean csv"),
         ("evaluate nowhere", "holds no finished run"),
         ("fintune", "did you mean finetune"),
     ],
@@ -193,7 +199,6 @@ def test_a_recipe_repeats_a_run_and_flags_change_it(tmp_path, capsys):
         "import tasks; tasks.names()",
         "import scripts.train, scripts.list, scripts.finetune, scripts.predict",
         "from scripts.__main__ import main; main(['list'])",
-        "from scripts.__main__ import main; main(['show', 'vgg16'])",
     ],
 )
 def test_importing_loads_no_framework(line):

@@ -30,6 +30,11 @@ EAGERLY = keras.config.backend() == "tensorflow"  # where tracing a graph costs 
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
 NO_DIGEST = ("mobilenet", "mobilenet_075", "mobilenet_050", "mobilenet_025", "mobilenet_v2")
+APPLICATIONS = {
+    zoo.spec(name).family
+    for name in CLASSIFIERS
+    if zoo.spec(name).builder.__module__ == "zoo.models.applications"
+}
 WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
 
 
@@ -135,6 +140,25 @@ def test_too_small_an_image_is_refused(name):
         pytest.skip("no image is smaller than a pixel")
     with pytest.raises(UsageError, match=f"{name} needs images of {least} x {least} pixels"):
         zoo.build(name, input_shape=square(name, least - 1))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_smallest_size_is_found_by_building(name):
+    """One pixel less cannot be built, or is less than the stride of the last stage.
+
+    What Keras refuses in `keras.applications` is held against Keras in `test_applications.py`.
+    """
+    spec = zoo.spec(name)
+    deepest = max((int(stage.removeprefix("stage")) for stage in spec.stages), default=0)
+    if spec.min_size <= 2**deepest or spec.family in APPLICATIONS:
+        return
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            image = keras.Input(square(name, spec.min_size - 1))
+            endpoints = spec.builder(image, **spec.options)
+    except (ValueError, UsageError):
+        return
+    assert any(min(x.shape[1:]) < 1 for x in endpoints.values()), "a smaller image would do"
 
 
 @pytest.fixture(scope="module", params=samples())

@@ -440,6 +440,18 @@ def test_kinds_of_tiff(mode, compression):
     )
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_sixteen_bits_of_a_tiff_are_scaled_in_either_order(order):
+    deep = (np.arange(64) * 1000).reshape(8, 8).astype(order + "u2")
+    tags = [(256, 8), (257, 8), (258, 16), (259, 1), (262, 1), (273, 122), (277, 1), (278, 8)]
+    entries = b"".join(
+        struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in [*tags, (279, 128)]
+    )
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, 9)
+    image = readers.image(start + entries + bytes(4) + deep.tobytes(), NATIVE_GREY)[..., 0]
+    assert np.abs(image - deep / 257).max() <= 0.5
+
+
 def test_a_tiff_of_fractions_is_refused():
     data = encoded(Image.fromarray(np.zeros((4, 4), "float32")), "TIFF")
     with pytest.raises(readers.UnreadableImage, match="not whole numbers"):

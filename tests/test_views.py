@@ -37,11 +37,10 @@ def test_one_view_is_the_plain_answer(model, examples):
 def test_two_views_are_the_mean_of_an_image_and_its_mirror_image(model, examples):
     found = views.predict(model, examples, batch_size=4, views="flip")
     plain, mirrored = (
-        model.predict(images, verbose=0) for images in (examples.pixels, examples.pixels[:, :, ::-1])
+        model.predict(images, verbose=0)
+        for images in (examples.pixels, examples.pixels[:, :, ::-1])
     )
-    np.testing.assert_allclose(
-        softmax(found), (softmax(plain) + softmax(mirrored)) / 2, atol=1e-6
-    )
+    np.testing.assert_allclose(softmax(found), (softmax(plain) + softmax(mirrored)) / 2, atol=1e-6)
     several = views.predict(model, examples, batch_size=4, views="flip", multi_label=True)
     sigmoid = [1 / (1 + np.exp(-logits)) for logits in (plain, mirrored)]
     np.testing.assert_allclose(1 / (1 + np.exp(-several)), np.mean(sigmoid, axis=0), atol=1e-6)

@@ -30,7 +30,8 @@ class Spec:
         builder: function from a symbolic input to endpoints.
         options: the builder's options that make this variant.
         input_shape: `(height, width, channels)` when the caller gives none.
-        min_size: smallest height and width that it accepts, in pixels.
+        min_size: smallest height and width that it accepts, in pixels: what can be built, and
+            not less than the stride of the last stage.
         stages: names of the feature pyramid's levels; `stageN` has stride `2**N`.
         preprocessing: what its first layer does to pixels, a key of `blocks.PREPROCESSING`.
         parameters: trainable parameters at `input_shape`, with the default head.

@@ -38,16 +38,8 @@ def count(model):
     return parameters, 2 * _multiply_adds(model)
 
 
-def _multiply_adds(model):
-    """Returns the multiply-adds of a model's convolutions and dense layers, for one input."""
-    graph = getattr(model, "_functional", None) or model  # a Sequential model wraps a functional
-    if not isinstance(graph, keras.Model) or not hasattr(graph, "_nodes_by_depth"):
-        raise UsageError(f"the FLOPs of {model.name} are unknown; only a functional model says")
-    return sum(_of_call(node) for nodes in graph._nodes_by_depth.values() for node in nodes)
-
-
-def _of_call(node):
-    """Returns the multiply-adds of one call of one layer."""
+def of_call(node):
+    """Returns the multiply-adds of one call of one layer, a node of a functional model's graph."""
     layer = node.operation
     if isinstance(layer, keras.Model):
         return _multiply_adds(layer)
@@ -60,6 +52,14 @@ def _of_call(node):
         raise UsageError(f"the FLOPs of {layer.name} are unknown: its shape is {tensor.shape}")
     kernels = (weight for weight in layer.weights if "kernel" in weight.name)
     return math.prod(places) * sum(math.prod(kernel.shape) for kernel in kernels)
+
+
+def _multiply_adds(model):
+    """Returns the multiply-adds of a model's convolutions and dense layers, for one input."""
+    graph = getattr(model, "_functional", None) or model  # a Sequential model wraps a functional
+    if not isinstance(graph, keras.Model) or not hasattr(graph, "_nodes_by_depth"):
+        raise UsageError(f"the FLOPs of {model.name} are unknown; only a functional model says")
+    return sum(of_call(node) for nodes in graph._nodes_by_depth.values() for node in nodes)
 
 
 def _kind(layer):

@@ -12,6 +12,7 @@ from zoo import files
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
+COLOURS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 TRUE_FROM = 0.5  # probability from which a class of several that may be true is named
 
 
@@ -42,7 +43,7 @@ class Classifier:
     def protocol(self):
         """How an image is prepared, in words."""
         height, width, channels = self.image_shape
-        colour = "grey" if channels == 1 else "RGB"
+        colour = COLOURS.get(channels, f"{channels} channels")
         return f"{self.resize} to {height} x {width}, bilinear with antialiasing, {colour}"
 
     def named(self, logits, top):
@@ -67,12 +68,11 @@ class Classifier:
 
 
 def open_classifier(target, weights=None):
-    """Finds the classifier that `target` means.
+    """Opens the classifier that `target` means.
 
     Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
-            `resnet50.imagenet`.
-        weights: a weights file in place of the tag's source.
+        target: what `find` takes.
+        weights: a weights file in place of the source of a zoo name.
 
     Returns:
         A `Classifier`.
@@ -80,13 +80,31 @@ def open_classifier(target, weights=None):
     Raises:
         UsageError: there is no such thing, or it is no classifier of images.
     """
+    found = find(target)
+    if isinstance(found, Path):
+        return _from_file(found, weights)
+    model = zoo.build(found.name, weights=weights)
+    names = zoo.class_names(found.weights.classes)
+    return Classifier(model, names, found.weights.resize, found.name)
+
+
+def find(target):
+    """Returns the path of a model file or the `Spec` of a zoo name, without loading anything.
+
+    Args:
+        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
+            `resnet50.imagenet`.
+
+    Raises:
+        UsageError: there is no such thing, or it has not learned anything.
+    """
     path = Path(target)
     if path.is_dir():
         if not (path / resume.MODEL).exists():
             raise UsageError(f"{path} holds no finished run: it has no {resume.MODEL}")
-        path = path / resume.MODEL
+        return path / resume.MODEL
     if path.is_file():
-        return _from_file(path, weights)
+        return path
     if path.suffix == ".keras" or len(path.parts) > 1:
         raise UsageError(f"no model file and no run's folder at {target}")
     spec = zoo.spec(str(target))
@@ -94,8 +112,7 @@ def open_classifier(target, weights=None):
         tags = zoo.names(f"{spec.architecture}.*")
         hint = f"; {' and '.join(tags)} have learned" if tags else ""
         raise UsageError(f"{target} has random weights and knows nothing yet{hint}")
-    model = zoo.build(spec.name, weights=weights)
-    return Classifier(model, zoo.class_names(spec.weights.classes), spec.weights.resize, spec.name)
+    return spec
 
 
 def _from_file(path, weights):

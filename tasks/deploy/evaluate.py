@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 FOLDER = "evaluations"
 
 
-def evaluate(run, *, dataset="", split="", data_dir=""):
+def evaluate(run, *, dataset="", split="", data_dir="", views=""):
     """Judges a finished run on any data with its classes.
 
     Args:
@@ -23,6 +23,8 @@ def evaluate(run, *, dataset="", split="", data_dir=""):
         split: the slice to judge on; by default all of another data set, or the run's own
             test split.
         data_dir: where TFDS keeps its data sets; the run's own by default.
+        views: how many views of each image are judged together, as in training; the run's own
+            by default.
 
     Returns:
         A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the file that
@@ -36,12 +38,13 @@ def evaluate(run, *, dataset="", split="", data_dir=""):
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
     task = resume.to_task(resume.read_recipe(recipe))
-    given = {"dataset": dataset, "data_dir": data_dir}
+    given = {"dataset": dataset, "data_dir": data_dir, "views": views}
     task = dataclasses.replace(task, **{key: value for key, value in given.items() if value})
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
     figures, split = task.evaluate(model, about, split)
-    name = re.sub(r"[^\w.-]+", "-", f"{task.dataset}-{split}").strip("-")
+    name = "-".join(word for word in (task.dataset, split, views) if word)
+    name = re.sub(r"[^\w.-]+", "-", name).strip("-")
     path = run / FOLDER / f"{name}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
     resume.write_text(path, json.dumps(record, indent=2) + "\n")

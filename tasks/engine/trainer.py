@@ -75,11 +75,12 @@ def _fit(task, out):
     data = task.load()
     state = resume.State(out)
     stream = task.training(data)
-    with distribute.strategy(task.strategy).scope():
+    strategy = distribute.strategy(task.strategy)
+    with strategy.scope():
         model = task.build(data, stream.steps * task.epochs)
-    # As many steps at a time as are over in an instant, so that small networks do not spend
-    # their time on being called.
-    model.steps_per_execution = hardware.steps_at_once(task.flops() * stream.size)
+    if strategy.num_replicas_in_sync == 1:  # with more, Keras 3.15 loses the iterator in its loop
+        # Small networks would spend their time on being called.
+        model.steps_per_execution = hardware.steps_at_once(task.flops() * stream.size)
     resume.restore(model, state)
     if state.epoch:
         record.say(f"going on after epoch {state.epoch} of {task.epochs}")

@@ -81,7 +81,7 @@ def calls(model) -> list[Call]:
             kind=type(layer).__name__,
             shape=tuple(node.output_tensors[0].shape[1:]),
             parameters=sum(math.prod(weight.shape) for weight in weights),
-            multiply_adds=_multiply_adds(node),
+            multiply_adds=count.of_call(node),
             inputs=tuple(dict.fromkeys(places[id(tensor)] for tensor in node.input_tensors)),
             label=_label(layer),
         )
@@ -107,34 +107,34 @@ def blocks(calls: Sequence[Call]) -> list[Block]:
     return [_block(calls, numbers) for numbers in found]
 
 
-def repeats(blocks: Sequence[Block], longest: int = 4) -> list[tuple[list[Block], int]]:
-    """Returns the blocks in groups with how often each group comes in a row.
+def repeats(blocks: Sequence[Block], longest: int = 4) -> list[list[list[Block]]]:
+    """Returns the blocks in groups, each a list of what comes in a row and looks the same.
+
+    Of a group `[[a1, b1], [a2, b2]]` all first and all second blocks have the same boxes and lines;
+    their sizes may differ.
 
     Args:
         blocks: What to group.
         longest: How many blocks may be repeated together.
     """
-    shapes = [(block.nodes, block.edges) for block in blocks]
+    looks = [(block.nodes, block.edges) for block in blocks]
     groups, start = [], 0
     while start < len(blocks):
         size, times = 1, 1
         for length in range(1, longest + 1):
-            pattern = shapes[start : start + length]
             again = 1
-            while shapes[start + again * length : start + (again + 1) * length] == pattern:
+            while _alike(looks, start, start + again * length, length):
                 again += 1
             if again > 1 and again * length > size * times:
                 size, times = length, again
-        groups.append((list(blocks[start : start + size]), times))
-        start += size * times
+        end = start + size * times
+        groups.append([list(blocks[place : place + size]) for place in range(start, end, size)])
+        start = end
     return groups
 
 
-def _multiply_adds(node):
-    """Returns the multiply-adds of one call, counted as those of a model of it alone."""
-    if not any("kernel" in weight.name for weight in getattr(node.operation, "weights", [])):
-        return 0
-    return count.count(keras.Model(node.input_tensors, node.output_tensors))[1] // 2
+def _alike(looks, one, other, length):
+    return looks[one : one + length] == looks[other : other + length]
 
 
 def _label(layer):
@@ -194,8 +194,10 @@ def _belongs(calls, before, piece, following):
         return _is_row(calls, before) and calls[following[0]].kind in _POOLS
     rows = _is_row(calls, before), _is_row(calls, piece)
     if not all(rows):
-        names = _given(calls, (*old, *new))
-        return any(rows) and any(map(str.isdigit, _beginning(names)))
+        names = _given(calls, old), _given(calls, new)
+        return (
+            any(rows) and all(names) and any(map(str.isdigit, _beginning([*names[0], *names[1]])))
+        )
     first = calls[new[0]]
     if _numbered(first) == _numbered(last) or len(calls[before[-1]].shape) < 3:
         return True
@@ -205,14 +207,13 @@ def _belongs(calls, before, piece, following):
 
 
 def _given(calls, numbers):
-    """Returns the names of calls, without those that Keras made up, unless all are such."""
+    """Returns the names of calls, without those that Keras made up of a class and a number."""
     plain = [re.sub(r"_\d+$", "", calls[index].name).replace("_", "") for index in numbers]
-    names = [
+    return [
         calls[index].name
         for index, name in zip(numbers, plain, strict=True)
         if name != calls[index].kind.lower()
     ]
-    return names or [calls[index].name for index in numbers]
 
 
 def _boxes(calls, numbers):
@@ -248,7 +249,7 @@ def _block(calls, numbers):
             edges += sorted((box, places[index]) for box in heard or {-1})
             heard = {places[index]}
         sources[index] = heard or {-1}
-    names = _given(calls, boxes or numbers)
+    names = _given(calls, boxes) or [calls[index].name for index in boxes or numbers]
     return Block(
         name=_beginning(names) or _span(names, _is_row(calls, numbers)),
         calls=tuple(numbers),

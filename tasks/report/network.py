@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.report import graph, svg
-from tasks.report.graph import Block
 from zoo.lazy import np
 
 _LETTER = 6.4  # about the width of one in a box, in pixels, as all lengths below
@@ -17,6 +16,7 @@ _HIGH, _LANE = 24, 32  # of a box; from one to the next below it
 _GAP = 26  # between boxes, for the lines
 _LEFT = 232  # where the boxes begin; what a block is stands before them
 _TOP, _MARGIN, _SPACE = 58, 20, 12  # above the blocks; around all; around the boxes of a block
+_LONGEST = 21  # letters of a block's name
 _ROW = 7  # boxes in a row without branches
 _MOST_BOXES = 40  # of a block that is drawn and not told
 
@@ -27,7 +27,7 @@ text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, san
   fill: #59636e }
 .paper { fill: #fff } .title, .name, .times { fill: #1b1f24; font-weight: 600 }
 .inside { fill: #1b1f24 } .line { fill: none; stroke: #8c959f; stroke-width: 1.3 }
-.box { fill: #fff; stroke: #8c959f }
+.box { stroke: #8c959f }
 """
 
 
@@ -39,13 +39,12 @@ def draw(title: str, calls: Sequence[graph.Call]) -> str:
         calls: The layers, as from `graph.calls`.
     """
     groups = graph.repeats(graph.blocks(calls))
-    colours = _colours([block for blocks, _ in groups for block in blocks])
+    colours = _colours([block for group in groups for block in group[0]])
     parts, y, width = [], _TOP, 0
-    for blocks, times in groups:
-        start = y
-        ends = []
-        for block in blocks:
-            drawn, right, height = _drawn(block, y, colours[_side(block)])
+    for group in groups:
+        start, ends, times = y, [], len(group)
+        for same in zip(*group, strict=True):
+            drawn, right, height = _drawn(same, y, colours[_side(same[0])])
             parts += drawn
             ends.append(right)
             y += height
@@ -84,8 +83,9 @@ def _side(block):
     return max((side or 0 for side in block.shape[:2]), default=0) if len(block.shape) == 3 else 0
 
 
-def _drawn(block, top, colour):
-    """Returns the parts of a block, where it ends on the right, and how high it is."""
+def _drawn(same, top, colour):
+    """Returns the parts of blocks drawn as one, where they end on the right, how high they are."""
+    block = same[0]
     if len(block.nodes) > _MOST_BOXES:
         inner, right, high = _told(block, top + _SPACE)
     elif all(edge == (place - 1, place) for place, edge in enumerate(block.edges)):
@@ -94,22 +94,25 @@ def _drawn(block, top, colour):
         inner, right, high = _branched(block, top + _SPACE)
     high = max(high, 40) + 2 * _SPACE
     shape = " \N{MULTIPLICATION SIGN} ".join("any" if n is None else str(n) for n in block.shape)
-    name = block.name if len(block.name) <= 27 else f"{block.name[:26]}\N{HORIZONTAL ELLIPSIS}"
-    middle = top + high / 2
-    label = {"anchor": "start", "hint": block.name}
-    return (
-        [
-            f'<rect x="{_MARGIN}" y="{top + 2}" width="5" height="{high - 4:.0f}" fill="{colour}"/>',
-            svg.text(_MARGIN + 16, middle - 11, name, kind="name", **label),
-            svg.text(_MARGIN + 16, middle + 5, shape, **label),
-            svg.text(
-                _MARGIN + 16, middle + 20, f"{block.parameters:,} parameters", size=11, **label
-            ),
-            *inner,
-        ],
-        right,
-        high,
+    name = (
+        block.name
+        if len(block.name) <= _LONGEST
+        else f"{block.name[: _LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
     )
+    middle = top + high / 2
+    cost = f"{sum(block.parameters for block in same):,} parameters"
+    cost += " in all" if len(same) > 1 else ""
+    label = {"anchor": "start", "hint": block.name}
+    parts = [
+        f'<g fill="{colour}">',
+        svg.rectangle(_MARGIN, top + 2, 5, high - 4, kind="spine"),
+        svg.text(_MARGIN + 16, middle - 11, name, kind="name", **label),
+        svg.text(_MARGIN + 16, middle + 5, shape, **label),
+        svg.text(_MARGIN + 16, middle + 20, cost, size=11, **label),
+        *inner,
+        "</g>",
+    ]
+    return parts, right, high
 
 
 def _told(block, top):
@@ -186,23 +189,29 @@ def _stretched(block):
 
 
 def _lanes(edges, columns):
-    """Returns the lane of each node: the longest way through is the uppermost, then the rest."""
+    """Returns the lane of each node: the longest way through on top, then the shorter first."""
     following = {}
     for before, after in edges:
         following.setdefault(before, []).append(after)
-    lanes, taken = {}, []
+    ways, passed = [], set()
     for start in sorted(range(len(columns)), key=lambda place: columns[place]):
-        if start in lanes:
-            continue
-        way = [start]
-        while free := [p for p in following.get(way[-1], ()) if p not in lanes]:
-            way.append(max(free, key=lambda place: (_depth(place, following), -place)))
+        place = start
+        if start not in passed:
+            ways.append([])
+        while place is not None and place not in passed:
+            ways[-1].append(place)
+            passed.add(place)
+            free = [after for after in following.get(place, ()) if after not in passed]
+            place = max(free, key=lambda x: (_depth(x, following), -x), default=None)
+    taken, lanes = [], [0] * len(columns)
+    for way in [*ways[:1], *sorted(ways[1:], key=len)]:
         span = {columns[place] for place in way}
         lane = next((i for i, used in enumerate(taken) if not used & span), len(taken))
         taken[lane:] = taken[lane:] or [set()]
         taken[lane] |= span
-        lanes.update(dict.fromkeys(way, lane))
-    return [lanes[place] for place in range(len(columns))]
+        for place in way:
+            lanes[place] = lane
+    return lanes
 
 
 def _depth(place, following):
@@ -214,7 +223,7 @@ def _wide(text):
 
 
 def _box(x, y, wide, text):
-    return svg.rectangle(x, y - _HIGH / 2, wide, _HIGH, kind="box") + svg.text(
+    return svg.rectangle(x, y - _HIGH / 2, wide, _HIGH, kind="box", opacity=0.1) + svg.text(
         x + wide / 2, y + 4, text, kind="inside", size=11.5
     )
 

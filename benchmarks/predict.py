@@ -1,0 +1,232 @@
+"""How fast are photos named, from JPEGs to a CSV file, and is it the same answer?
+
+    python benchmarks/predict.py                                 # needs keras-zoo[export]
+
+Makes 2,000 JPEGs of 500 x 375 pixels, the same ones every time, and writes the five best classes
+of each into a CSV file, with MobileNetV2 and with ResNet50, in these ways:
+
+- `predict 1`, `8`, `32`: as one writes it with Keras, a loop of
+  `keras.utils.load_img(..., interpolation="bilinear")` and `model.predict` of so many at once;
+- `dataset 32`: `keras.utils.image_dataset_from_directory` in batches of 32, and one
+  `model.predict` of all;
+- `zoo RUNTIME`: `predict.answer`, which is what `zoo predict` runs; `zoo bfloat16` is OpenVINO with
+  `--precision bfloat16`, no default as its answers are rounded.
+
+Seconds are all from the first file to the last row: compilation, conversion and the comparison
+with Keras too, but not the building of the model and imports. `cpu ms` is the time of all cores
+for one image, which other work on the machine disturbs less; `ratio` is to `predict 32`. `same`
+is the share of images with the first class that `predict 32` gives, `gap` the largest difference
+of its probability. The data set resizes without antialiasing, so its answers are to other pixels.
+The loop of single images is slow and gets every eighth of them.
+
+Weights are random with seed 0 and BatchNorm statistics of the images, so that answers differ from
+image to image; `--weights` gives files for both models in that order. `--photos DIR` takes photos
+in place of drawn textures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from PIL import Image
+
+import zoo
+from tasks.data import readers
+from tasks.deploy import answers, predict, runtimes
+from tasks.deploy.classifier import Classifier
+from tasks.report import metrics
+
+MODELS = ("mobilenet_v2", "resnet50")
+SIZE = (500, 375)  # width and height of the files
+TOP = 5
+WARM = 4  # images that are named before time is taken
+SINGLES = 8  # the loop of single images gets one in so many
+
+
+def main():
+    """Prints a table for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--photos", help="folder of photos to cut the images from")
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--weights", nargs="+", default=[], help="a file for each model")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder) / "images"
+        draw(folder, args.images, args.photos)
+        for index, name in enumerate(args.models):
+            classifier = build(name, args.weights[index : index + 1], folder)
+            compare(classifier, folder)
+
+
+def compare(classifier, folder):
+    """Measures every way with one model."""
+    paths = predict.find([folder])
+    reference = None
+    print(f"\n{classifier.name}, {len(paths):,} images on {os.cpu_count()} cores")
+    print(f"{'':<14}{'seconds':>9}{'images/s':>10}{'cpu ms':>8}{'ratio':>7}{'same':>8}{'gap':>10}")
+    for name, way in ways().items():
+        mine = paths[::SINGLES] if name == "predict 1" else paths
+        table = folder.parent / "answers.csv"
+        if name.startswith("zoo"):
+            way(classifier, paths[:WARM], table)
+        start, busy = time.perf_counter(), time.process_time()
+        way(classifier, mine, table)
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+        rate, found = len(mine) / seconds, read(table)
+        if name == "predict 32":
+            reference, stock = found, rate
+        told = f"{name:<14}{seconds:>9.1f}{rate:>10.1f}{1000 * busy / len(mine):>8.2f}"
+        if reference:
+            told += (
+                f"{rate / stock:>7.2f}{same(found, reference):>8.2%}{gap(found, reference):>10.1e}"
+            )
+        print(told, flush=True)
+
+
+def ways():
+    """Returns each way to name files: a function of classifier, paths and table."""
+    found = {
+        "predict 32": loop(32),
+        "predict 8": loop(8),
+        "predict 1": loop(1),
+        "dataset 32": data_set,
+        "zoo keras": zoo_way(runtime="keras"),
+    }
+    for name in runtimes.RUNTIMES:
+        if name != "keras":
+            found[f"zoo {name}"] = zoo_way(runtime=name)
+    return found | {"zoo bfloat16": zoo_way(precision="bfloat16"), "zoo auto": zoo_way()}
+
+
+def loop(size):
+    """Returns the loop that one writes with Keras."""
+
+    def way(classifier, paths, table):
+        with open(table, "w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(answers.COLUMNS)
+            for start in range(0, len(paths), size):
+                some = paths[start : start + size]
+                images = [
+                    keras.utils.img_to_array(
+                        keras.utils.load_img(
+                            path,
+                            target_size=classifier.image_shape[:2],
+                            interpolation="bilinear",
+                        )
+                    )
+                    for path in some
+                ]
+                logits = classifier.model.predict(np.stack(images), verbose=0)
+                put(rows, classifier, some, logits)
+
+    return way
+
+
+def data_set(classifier, paths, table):
+    """Names all files of a folder with Keras's own data set."""
+    images = keras.utils.image_dataset_from_directory(
+        paths[0].parent,
+        labels=None,
+        image_size=classifier.image_shape[:2],
+        batch_size=32,
+        shuffle=False,
+        verbose=0,
+    )
+    logits = classifier.model.predict(images, verbose=0)
+    with open(table, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(answers.COLUMNS)
+        put(rows, classifier, paths, logits)
+
+
+def put(rows, classifier, paths, logits):
+    """Writes the best classes of some images."""
+    for path, row in zip(paths, metrics.probabilities(logits), strict=True):
+        for rank, index in enumerate(np.argsort(-row)[:TOP], 1):
+            rows.writerow([path, rank, classifier.classes[index], f"{row[index]:.6g}", ""])
+
+
+def zoo_way(**options):
+    """Returns the way of `zoo predict`."""
+
+    def way(classifier, paths, table):
+        with answers.opened(table) as file:
+            found = predict.answer(classifier, paths, top=TOP, **options)
+            answers.write(found, file, "csv", classifier)
+
+    return way
+
+
+def read(table):
+    """Returns `{path: (first class, its probability)}`."""
+    with open(table, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    return {row["path"]: (row["class"], float(row["probability"])) for row in rows}
+
+
+def same(found, reference):
+    """Returns the share of images with the first class of the reference."""
+    return float(np.mean([found[path][0] == reference[path][0] for path in found]))
+
+
+def gap(found, reference):
+    """Returns the largest difference of the first class's probability."""
+    return max(abs(found[path][1] - reference[path][1]) for path in found)
+
+
+def build(name, weights, folder):
+    """Returns a classifier whose answers differ from image to image."""
+    keras.utils.set_random_seed(0)
+    model = zoo.build(name, weights=weights[0] if weights else None)
+    if not weights:
+        shape = model.input_shape[1:]
+        some = predict.find([folder])[:32]
+        settle(model, np.stack([readers.image(path, shape) for path in some]))
+    classes = tuple(f"class {number}" for number in range(model.output_shape[-1]))
+    return Classifier(model, classes, "stretch", name)
+
+
+def settle(model, images):
+    """Gives BatchNorm the statistics of some images; by itself a random network fades out."""
+    norms = [part for part in model.layers if isinstance(part, keras.layers.BatchNormalization)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images, training=True)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+
+
+def draw(folder, count, photos):
+    """Writes JPEGs: cuts of photos, or smooth textures with fine noise."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    whole = [Image.open(path).convert("RGB") for path in predict.find([photos])] if photos else []
+    for index in range(count):
+        if whole:
+            picture = whole[index % len(whole)]
+            left, top = (random.uniform(0, 0.3, 2) * picture.size).astype(int)
+            right, bottom = (random.uniform(0.7, 1, 2) * picture.size).astype(int)
+            picture = picture.crop((left, top, right, bottom)).resize(SIZE)
+        else:
+            sides = (*random.integers(3, 40, 2), 3)
+            coarse = Image.fromarray(random.integers(0, 256, sides, "uint8"))
+            pixels = np.asarray(coarse.resize(SIZE, Image.Resampling.BICUBIC), "int16")
+            noise = random.integers(-9, 10, pixels.shape, "int16")
+            picture = Image.fromarray((pixels + noise).clip(0, 255).astype("uint8"))
+        picture.save(folder / f"{index:05d}.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
