@@ -86,10 +86,6 @@ def test_resnet_v2_is_counted_by_hand(depth):
     assert zoo.spec(f"resnet{depth}_v2").parameters == total
 
 
-SMALLEST = ["alexnet", "nin", "nin_imagenet", "googlenet", "googlenet_paper", "vit_tiny"]
-SMALLEST += ["squeezenet", "squeezenet_v1_1"]
-
-
 # Local response normalisation
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from zoo.lazy import tf
+from zoo.errors import UsageError
+from zoo.lazy import keras, tf
 
 
 def strategy(name):
@@ -10,10 +11,18 @@ def strategy(name):
 
     Args:
         name: `mirrored` uses every GPU or, without any, every logical CPU; `one` no strategy
-            at all; `auto` means `mirrored` when there are two GPUs or more, and `one` otherwise.
+            at all; `auto` means `mirrored` when there are two GPUs or more, and `one` otherwise
+            or where Keras does not run on TensorFlow.
+
+    Raises:
+        UsageError: replicas are asked of another backend, which would train one and say nothing.
     """
+    backend = keras.backend.backend()
+    if name == "mirrored" and backend != "tensorflow":
+        raise UsageError(f"--strategy mirrored needs KERAS_BACKEND=tensorflow; this is {backend}")
     if name == "auto":
-        name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one"
+        several = backend == "tensorflow" and len(tf.config.list_logical_devices("GPU")) > 1
+        name = "mirrored" if several else "one"
     return STRATEGIES[name]()
 
 

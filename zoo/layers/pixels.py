@@ -9,7 +9,7 @@ import keras
 class PixelNormalization(keras.layers.Layer):
     """Maps pixels from [0, 255] to what a network was trained on, `(x - mean) / scale`.
 
-    Always computes in float32: bfloat16 has 8 significant bits, too few for a difference of
+    Computes in float32 at least: bfloat16 has 8 significant bits, too few for a difference of
     pixels. Images of another number of channels than it was told about (grey, or RGB with a
     fourth) are neither stretched to that number nor reversed: every channel of theirs gets the
     average mean and the average scale.
@@ -24,19 +24,20 @@ class PixelNormalization(keras.layers.Layer):
         x: `(batch, height, width, channels)`, in [0, 255].
 
     Returns:
-        A float32 tensor of the same shape.
+        A tensor of the same shape, float32 or, where that is the policy, float64.
     """
 
     def __init__(self, mean=0.0, scale=1.0, reverse=False, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        super().__init__(**kwargs)
+        if self.compute_dtype != "float64":
+            self.dtype_policy = "float32"
         self.mean, self.scale, self.reverse = mean, scale, reverse
 
     def call(self, x):
-        x = keras.ops.cast(x, "float32")
-        channels = x.shape[-1]
-        if self.reverse and channels == 3:
+        x = keras.ops.cast(x, self.compute_dtype)
+        if self.reverse and x.shape[-1] == 3:
             x = keras.ops.flip(x, axis=-1)
-        return (x - _values(self.mean, channels)) / _values(self.scale, channels)
+        return (x - _values(self.mean, x)) / _values(self.scale, x)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -46,7 +47,7 @@ class PixelNormalization(keras.layers.Layer):
         return {**super().get_config(), **own}
 
 
-def _values(values, channels):
+def _values(values, x):
     """Returns a tensor of one value a channel, or of their average where they are not as many."""
-    values = keras.ops.convert_to_tensor(values, "float32")
-    return values if tuple(values.shape) in ((), (channels,)) else keras.ops.mean(values)
+    values = keras.ops.convert_to_tensor(values, x.dtype)
+    return values if tuple(values.shape) in ((), x.shape[-1:]) else keras.ops.mean(values)
