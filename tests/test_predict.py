@@ -1,6 +1,7 @@
 """Predict: every image once, in order, whatever happens to files, formats and readers."""
 
 import csv
+import importlib.util
 import json
 import os
 import threading
@@ -14,7 +15,7 @@ from PIL import Image
 import zoo
 from scripts.__main__ import main
 from tasks.data import readers
-from tasks.deploy import answers, predict, runtimes
+from tasks.deploy import answers, predict, runtimes, workers
 from tasks.deploy.classifier import Classifier, open_classifier
 from zoo import files
 from zoo.errors import UsageError
@@ -115,6 +116,19 @@ def test_a_multi_label_model_names_all_that_it_holds_to_be_true(tmp_path):
     assert [guess["name"] for guess in answer["classes"]] == ["dog"]  # the likeliest at least
 
 
+def test_a_model_for_any_size_takes_images_as_they_are(tmp_path):
+    import keras
+
+    inputs = keras.Input((None, None, 3))
+    means = keras.layers.GlobalAveragePooling2D()(keras.ops.cast(inputs, "float32"))
+    model = Classifier(keras.Model(inputs, means), ("red", "green", "blue"), "stretch", "any")
+    for index, size in enumerate([(4, 5), (7, 3), (2, 2)]):
+        colour = tuple(200 if channel == index else 0 for channel in range(3))
+        Image.new("RGB", size, colour).save(tmp_path / f"{index}.png")
+    found = predict.predict(model, [tmp_path], top=1)
+    assert [answer["classes"][0]["name"] for answer in found] == ["red", "green", "blue"]
+
+
 def test_a_model_that_says_nothing_of_labels_has_one(saved):
     with zipfile.ZipFile(saved) as archive:
         assert "multi_label" not in json.loads(archive.read(files.ABOUT))
@@ -195,6 +209,7 @@ def test_broken_images_stand_in_their_places(classifier, photos, monkeypatch):
 def test_only_a_few_images_are_read_ahead(classifier, photos, monkeypatch):
     """Memory stays flat: however long the stream, what waits for the model is bounded."""
     monkeypatch.setattr(runtimes, "MOST_IMAGES", 2)
+    monkeypatch.setattr(workers, "MOST", 2)
     lock, count = threading.Lock(), 0
     real = readers.image
 
@@ -208,7 +223,7 @@ def test_only_a_few_images_are_read_ahead(classifier, photos, monkeypatch):
     found = predict.answer(classifier, predict.find([photos]))
     for done in range(1, 5):
         next(found)
-        assert count <= done + 2 * (predict.BATCHES_AHEAD + 2)
+        assert count <= done + 2 * (2 * predict.PARTS_AHEAD + 2)
     found.close()
     before = count
     assert threading.active_count() < 50
@@ -371,7 +386,8 @@ def test_of_many_unreadable_images_some_are_named_and_all_counted(saved, photos,
 
 
 def test_many_images_go_through_the_fastest_runtime(classifier, photos, monkeypatch, caplog):
-    pytest.importorskip("openvino")
+    if not importlib.util.find_spec("openvino"):
+        pytest.skip("needs openvino")
     monkeypatch.setattr(runtimes, "_has_gpu", lambda: False)
     paths = predict.find([photos]) * 10
     caplog.set_level("INFO", "zoo")

@@ -4,12 +4,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import zoo
-from tasks.deploy import runtimes
+from tasks.deploy import converters, runtimes, workers
 from zoo.errors import UsageError
 
 FAST = [name for name in runtimes.RUNTIMES if name != "keras"]
@@ -30,9 +31,10 @@ def images():
 
 
 def needed(name):
-    """Skips a test where a runtime is not installed."""
-    for package in runtimes.RUNTIMES[name].packages:
-        pytest.importorskip(package)
+    """Skips a test where a runtime is not installed, without importing it as users do not."""
+    missing = [p for p in runtimes.RUNTIMES[name].packages if not importlib.util.find_spec(p)]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
     return name
 
 
@@ -55,7 +57,7 @@ def test_every_runtime_says_what_keras_says(name, model, images):
 
 
 def test_keras_is_not_prepared_for_a_few_images(model, images, monkeypatch):
-    monkeypatch.setattr(runtimes, "_constant", None)  # would fail if it were called
+    monkeypatch.setattr(converters, "constant", None)  # would fail if it were called
     run = runtimes.start("keras", model, images, count=5)
     np.testing.assert_allclose(run(images), model(images, training=False), rtol=1e-4, atol=1e-5)
 
@@ -145,9 +147,26 @@ def test_what_there_is_not_is_refused(monkeypatch):
 
 
 def test_a_batch_has_about_as_many_pixels_for_all_models():
-    assert runtimes.batch_size((224, 224, 3)) >= 8
-    assert runtimes.batch_size((32, 32, 3)) == runtimes.MOST_IMAGES
-    assert runtimes.batch_size((5000, 5000, 3)) == 1
+    assert runtimes.batch_size((224, 224, 3), MANY) >= 8
+    assert runtimes.batch_size((32, 32, 3), MANY) == runtimes.MOST_IMAGES
+    assert runtimes.batch_size((5000, 5000, 3), MANY) == 1
+
+
+def test_a_few_images_are_shared_out(monkeypatch):
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    assert [runtimes.batch_size((32, 32, 3), count) for count in (1, 2, 9)] == [1, 1, 5]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", runtimes.RUNTIMES)
+def test_threads_do_not_disturb_each_other(name, model):
+    random = np.random.default_rng(0)
+    parts = [random.integers(0, 256, (1 + i % 5, 32, 32, 3), dtype="uint8") for i in range(24)]
+    run = runtimes.start(needed(name), model, parts[4], count=MANY)
+    alone = [run(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone, pool.map(run, parts), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 JAX = """

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tasks.data import readers
-from tasks.deploy import runtimes
+from tasks.deploy import runtimes, workers
 from tasks.deploy.classifier import Classifier, open_classifier
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 tqdm = LazyModule("tqdm")
 
-BATCHES_AHEAD = 4  # of decoded images that wait for the model at most
+PARTS_AHEAD = 2  # for each worker, one that it works on and one that waits
 
 
 def predict(target, images, **options):
@@ -48,8 +48,8 @@ def stream(target, images, *, weights=None, **options):
 def answer(classifier, paths, *, top=5, runtime="auto", precision="float32", progress=False):
     """Names what is in the images of some files, which may vanish meanwhile.
 
-    Files are read by other threads while the model computes, and only a few batches of them are
-    in memory at a time.
+    Several threads each read a batch of files and answer it, and only a few batches are in memory
+    at a time.
 
     Args:
         classifier: a `Classifier`.
@@ -120,53 +120,60 @@ def _matches(pattern):
 
 
 def _answers(classifier, paths, top, progress, choice, options):
-    size = runtimes.batch_size(classifier.image_shape)
-    run, waiting, pixels = None, [], []
-
-    def answered():
-        nonlocal run
-        if pixels:
-            images = np.stack(pixels)
-            run = run or runtimes.start(choice, classifier.model, images, **options)
-            rows = iter(classifier.named(run(images), top))
-        for answer in waiting:
-            yield answer if "error" in answer else {**answer, "classes": next(rows)}
-        waiting.clear()
-        pixels.clear()
-
+    size = runtimes.batch_size(classifier.image_shape, len(paths))
+    parts = iter([paths[start : start + size] for start in range(0, len(paths), size)])
     hide = None if progress else True  # None: on a terminal only
-    bar = tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide)
-    with bar:
-        for path, image in _decoded(classifier, paths, BATCHES_AHEAD * size):
-            bar.update()
-            waiting.append({"path": str(path)})
-            if isinstance(image, readers.UnreadableImage):
-                waiting[-1]["error"] = image.reason
-            else:
-                pixels.append(image)
-            if len(pixels) == size or not pixels:
-                yield from answered()
-        yield from answered()
+    with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide) as bar:
+        for answers in _batches(classifier, parts, top, partial(_start, choice, size, options)):
+            for found in answers:
+                bar.update()
+                yield found
 
 
-def _decoded(classifier, paths, ahead):
-    """Yields each path and its pixels, or why it has none, in order; reads ahead so many."""
+def _start(choice, size, options, model, images):
+    return runtimes.start(choice, model, images, size=size, **options)
 
-    def read(path):
-        try:
-            return readers.image(path, classifier.image_shape, classifier.resize)
-        except readers.UnreadableImage as error:
-            return error
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+def _batches(classifier, parts, top, start):
+    """Yields the answers to each part of the paths, in order; works ahead on a few parts."""
+    run = None
+    for paths in parts:  # until there is an image to start with
+        answers, images = _read(classifier, paths)
+        if images:
+            run = start(classifier.model, np.stack(images))
+        yield _named(classifier, answers, images, top, run)
+        if run:
+            break
+    pool = ThreadPoolExecutor(workers.count())
+
+    def work(paths):
+        return _named(classifier, *_read(classifier, paths), top, run)
+
     try:
-        reading = deque()
-        for path in paths:
-            reading.append((path, pool.submit(read, path)))
-            if len(reading) > ahead:
-                path, image = reading.popleft()
-                yield path, image.result()
-        for path, image in reading:
-            yield path, image.result()
+        working = deque()
+        for paths in parts:
+            working.append(pool.submit(work, paths))
+            if len(working) > PARTS_AHEAD * workers.count():
+                yield working.popleft().result()
+        while working:
+            yield working.popleft().result()
     finally:  # also when nobody wants the rest
         pool.shutdown(cancel_futures=True)
+
+
+def _read(classifier, paths):
+    """Returns an answer to each path, as far as it is known, and the images that can be read."""
+    answers, images = [], []
+    for path in paths:
+        answers.append({"path": str(path)})
+        try:
+            images.append(readers.image(path, classifier.image_shape, classifier.resize))
+        except readers.UnreadableImage as error:
+            answers[-1]["error"] = error.reason
+    return answers, images
+
+
+def _named(classifier, answers, images, top, run):
+    """Returns answers with the classes of those images that could be read."""
+    rows = iter(classifier.named(run(np.stack(images)), top) if images else ())
+    return [found if "error" in found else {**found, "classes": next(rows)} for found in answers]

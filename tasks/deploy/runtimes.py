@@ -1,34 +1,21 @@
-"""What computes a model's answers: Keras itself, or a faster program that is handed its graph.
-
-That graph has the weights as constants, put there by Keras's `stateless_call`. TensorFlow alone
-is faster so, and a converter has no variables to look for (LiteRT's gives NaN if there are any).
-"""
+"""What computes a model's answers: Keras itself, or a faster program that stands in for it."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import os
-import sys
-import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
+from tasks.deploy import converters, workers
 from zoo.errors import UsageError, unknown
-from zoo.lazy import LazyModule, keras, np, tf
-
-litert = LazyModule("ai_edge_litert.interpreter")
-onnxruntime = LazyModule("onnxruntime")
-openvino = LazyModule("openvino")
-tf2onnx = LazyModule("tf2onnx.convert")
+from zoo.lazy import keras, np, tf
 
 # By how much logits may differ from those of Keras, as a share of the largest of them. Rounding to
 # 8 bits, layer after layer, takes an untrained network to 0.1 and a trained one to 0.01; what is
 # over the limit is no rounding.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
-OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-ONNX_OPSET = 18
 # A CPU answers few images at a time best: what a layer gives is still in the cache for the next.
 CPU_PIXELS, GPU_PIXELS = 8 * 224 * 224, 64 * 224 * 224  # in a batch
 MOST_IMAGES = 256  # in a batch
@@ -42,7 +29,8 @@ class Runtime:
 
     Attributes:
         build: makes of a model and a precision the function from uint8 images
-            `(batch, height, width, channels)` to logits `(batch, classes)`.
+            `(batch, height, width, channels)` to logits `(batch, classes)`, for any number of
+            threads to call at once.
         packages: what must be installed, by the names under which it is imported.
         pays_from: images from which the time that the conversion takes is won back.
         precisions: in which it can compute.
@@ -87,33 +75,36 @@ def choose(name, precision, count):
     return name
 
 
-def start(name, model, images, *, precision="float32", count=0, strict=True):
+def start(name, model, images, *, size=0, precision="float32", count=0, strict=True):
     """Returns the function that answers, after a look at what it says of some images.
 
     Args:
         name: one of `RUNTIMES`.
         model: a `keras.Model` from images to logits.
-        images: the first batch, uint8 `(batch, height, width, channels)`.
+        images: some of them to look at, uint8 `(batch, height, width, channels)`.
+        size: the most images that there will be at a time; as many as these unless given.
         precision: one of `TOLERANCES`.
         count: how many images there are; Keras itself is not prepared for a few.
         strict: whether a runtime that cannot stand in for Keras is an error. Otherwise Keras
             answers, and one line says why.
 
     Returns:
-        A function from uint8 images, at most as many as these, to logits.
+        A function from uint8 images to logits, for several threads to call at once.
 
     Raises:
         UsageError: the runtime cannot compute this model, or differs from Keras by more than
             the tolerance.
     """
-    plain = _plain(model, len(images))
+    plain = _plain(model, size or len(images))
     if name == "keras":
         many = _on_tensorflow() and count >= RUNTIMES[name].pays_from
-        return _called(_constant(model)) if many else plain
+        return _called(converters.constant(model)) if many else plain
     tolerance = TOLERANCES["bfloat16" if _is_rounded(model) else precision]
     try:
-        answers = RUNTIMES[name].build(model, precision)
-        gap = _gap(answers(images), plain(images))
+        with ThreadPoolExecutor(1) as pool:  # Keras answers while the model is converted
+            wanted = pool.submit(plain, images)
+            answers = RUNTIMES[name].build(model, precision)
+            gap = _gap(answers(images), wanted.result())
         if gap <= tolerance:
             log.info(
                 "%s answers in place of Keras; logits differ by %.0e of the largest", name, gap
@@ -130,100 +121,42 @@ def start(name, model, images, *, precision="float32", count=0, strict=True):
     return plain
 
 
-def batch_size(shape):
-    """Returns how many images `(height, width, channels)` to answer at a time."""
+def batch_size(shape, count):
+    """Returns how many images `(height, width, channels)` of so many to answer at a time."""
+    if None in shape:  # each image keeps its own size
+        return 1
     pixels = GPU_PIXELS if _has_gpu() else CPU_PIXELS
-    return max(1, min(MOST_IMAGES, pixels // (shape[0] * shape[1])))
+    share = -(-count // workers.count())  # of a worker, so that all have something to do
+    return max(1, min(MOST_IMAGES, pixels // (shape[0] * shape[1]), share))
 
 
 def _plain(model, size):
     """Returns a function that asks Keras, with the variables of the model."""
     if _on_tensorflow():
-        return _called(_traced(model, lambda images: model(images, training=False)))
+        return _called(converters.traced(model, lambda images: model(images, training=False)))
 
     def answer(images):  # full batches only, as each size would be compiled for itself
         rest = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
         return model.predict_on_batch(np.concatenate([images, rest]))[: len(images)]
 
-    return answer
-
-
-def _constant(model):
-    """Returns a concrete function of TensorFlow: a model with its weights as constants."""
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    split = len(model.trainable_variables)
-
-    def answer(images):
-        weights = [tf.constant(value) for value in values]
-        return model.stateless_call(weights[:split], weights[split:], images, training=False)[0]
-
-    return _traced(model, answer)
-
-
-def _traced(model, answer):
-    """Returns a concrete function for any number of a model's images."""
-    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
-    return tf.function(answer, autograph=False).get_concrete_function(shape)
+    return workers.one_at_a_time(answer)
 
 
 def _called(function):
-    return lambda images: function(tf.constant(images)).numpy()
-
-
-def _openvino(model, precision):
-    # Importing OpenVINO sends word of it to its makers, unless its package for that is missing.
-    sys.modules.setdefault("openvino_telemetry", None)
-    core = openvino.Core()
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bfloat16" and "BF16" not in able:
-        raise UsageError("this processor does not compute in bfloat16; float32 is the default")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.pb"
-        path.write_bytes(_constant(model).graph.as_graph_def().SerializeToString())
-        network = core.read_model(path)
-    hints = {
-        "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all cores
-        "INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision],
-    }
-    compiled = core.compile_model(network, "CPU", hints)
-    return lambda images: compiled(images)[0]
-
-
-def _litert(model, precision):
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([_constant(model)], tf.Module())
-    interpreter = litert.Interpreter(model_content=converter.convert(), num_threads=os.cpu_count())
-    (entry,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
-
     def answer(images):
-        if interpreter.get_input_details()[0]["shape"][0] != len(images):
-            interpreter.resize_tensor_input(entry["index"], images.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(logits["index"])
+        return function(tf.constant(images)).numpy()
 
-    return answer
-
-
-def _onnx(model, precision):
-    function = _constant(model)
-    signature = [tf.TensorSpec(tensor.shape, tensor.dtype, "images") for tensor in function.inputs]
-    graph, _ = tf2onnx.from_function(
-        tf.function(function), input_signature=signature, opset=ONNX_OPSET
-    )
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (entry,) = session.get_inputs()
-    return lambda images: session.run(None, {entry.name: images})[0]
+    # A GPU has room for one batch, and does not answer two any sooner.
+    return workers.one_at_a_time(answer) if _has_gpu() else answer
 
 
 # The fastest first; Keras, which is always there, last.
 RUNTIMES = {
-    "openvino": Runtime(_openvino, ("openvino",), 300, tuple(OPENVINO_PRECISIONS)),
-    "litert": Runtime(_litert, ("ai_edge_litert",), 1000),
-    "onnx": Runtime(_onnx, ("onnx", "tf2onnx", "onnxruntime"), 5000),
+    "openvino": Runtime(
+        converters.openvino, ("openvino",), 300, tuple(converters.OPENVINO_PRECISIONS)
+    ),
+    "litert": Runtime(converters.litert, ("ai_edge_litert",), 1000),
+    "onnx": Runtime(converters.onnx, ("onnx", "tf2onnx", "onnxruntime"), 5000),
     "keras": Runtime(None, (), 300),
 }
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
-from keras import ops
+import numpy as np
 
-# Of the way after warm-up, a tensor from 0 to 1, and the schedule's own numbers: the share of the
+# Of the way after warm-up, an array from 0 to 1, and the schedule's own numbers: the share of the
 # peak. Step: He et al., 2015; cosine: Loshchilov & Hutter, 2016; one_cycle: Smith & Topin, 2017.
 SHAPES = {
-    "constant": lambda way, own: ops.ones_like(way),
+    "constant": lambda way, own: np.ones_like(way),
     "step": lambda way, own: own["decay"] ** _passed(way, own["milestones"]),
     "exponential": lambda way, own: own["decay"] ** way,
     "polynomial": lambda way, own: own["decay"] + (1 - own["decay"]) * (1 - way) ** own["power"],
@@ -24,7 +22,10 @@ ONE_CYCLE_WARMUP, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1e-4
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at each step of a run.
+    """The learning rate at each step of a run, computed beforehand.
+
+    Keras asks for it once per weight and step, and in a small network a dozen operations each
+    time would take longer than the weight's own update.
 
     Args:
         name: a key of `SHAPES`.
@@ -42,35 +43,37 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self, name, peak, steps, *, warmup_steps=0, decay=0.1, milestones=(0.5, 0.75), power=1.0
     ):
         super().__init__()
-        cycle = name == "one_cycle"
-        self.name, self.peak, self.steps = name, peak, steps
-        self.warmup_steps = warmup_steps or (int(ONE_CYCLE_WARMUP * steps) if cycle else 0)
-        self.start = ONE_CYCLE_START if cycle else 0.0
         self.own = {"decay": decay, "milestones": tuple(milestones), "power": power}
+        self.config = {"name": name, "peak": peak, "steps": steps, "warmup_steps": warmup_steps}
+        rates = peak * _shares(name, steps, warmup_steps, self.own)
+        self.rates = keras.ops.convert_to_tensor(rates, "float32")
 
     def __call__(self, step):
-        """Returns the rate of a step, counted from 0."""
-        step = ops.cast(step, "float32")
-        after = max(self.steps - self.warmup_steps, 1)
-        way = ops.clip((step - self.warmup_steps) / after, 0.0, 1.0)
-        if self.name == "step":  # milestones are said of the whole run
-            way = ops.minimum(step / self.steps, 1.0)
-        rate = self.peak * SHAPES[self.name](way, self.own)
-        if not self.warmup_steps:
-            return rate
-        risen = self.start + (1 - self.start) * step / self.warmup_steps
-        return ops.where(step < self.warmup_steps, self.peak * risen, rate)
+        """Returns the rate of a step, counted from 0; behind the last one, that of the last."""
+        return keras.ops.take(self.rates, keras.ops.minimum(step, len(self.rates) - 1))
 
     def get_config(self):
         """Returns the arguments that make an equal schedule."""
-        own = {"name": self.name, "peak": self.peak, "steps": self.steps, **self.own}
-        return {**own, "warmup_steps": self.warmup_steps}
+        return {**self.config, **self.own}
+
+
+def _shares(name, steps, warmup_steps, own):
+    """Returns the share of the peak rate at each step, `(steps,)`."""
+    cycle = name == "one_cycle"
+    warmup = warmup_steps or (int(ONE_CYCLE_WARMUP * steps) if cycle else 0)
+    step = np.arange(steps, dtype="float64")
+    way = np.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
+    if name == "step":  # milestones are said of the whole run
+        way = step / steps
+    start = ONE_CYCLE_START if cycle else 0.0
+    risen = start + (1 - start) * step / max(warmup, 1)
+    return np.where(step < warmup, risen, SHAPES[name](way, own))
 
 
 def _cosine(way):
-    return 0.5 * (1 + ops.cos(math.pi * way))
+    return 0.5 * (1 + np.cos(np.pi * way))
 
 
 def _passed(way, milestones):
     """Counts the milestones that have been passed."""
-    return sum(ops.cast(way >= milestone, "float32") for milestone in milestones)
+    return sum((way >= milestone).astype("float64") for milestone in milestones)
