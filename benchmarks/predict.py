@@ -23,14 +23,16 @@ Weights are random with seed 0 and BatchNorm statistics of the images, so that a
 image to image; `--weights` gives files for both models in that order. `--photos DIR` takes photos
 in place of drawn textures.
 
-Measured on 2 cores of an AMD EPYC with AVX-512 and bfloat16, on which other work ran (so `cpu ms`
-alone is given), TensorFlow 2.21, Keras 3.15.1, OpenVINO 2026.4.1; MobileNetV2, 2,000 images:
+Measured on 2 cores of an AMD EPYC with AVX-512 and bfloat16, TensorFlow 2.21, Keras 3.15.1,
+OpenVINO 2026.4.1; MobileNetV2, 2,000 images, images a second:
 
-    predict 32  13.7     zoo keras     9.5     zoo onnx       9.7
-    predict 8   19.2     zoo openvino  7.9     zoo bfloat16   5.7
-    predict 1   78.3     zoo litert    8.2     dataset 32    10.4
+    predict 32   86.6     zoo keras     155     zoo onnx      174
+    predict 8    56.0     zoo openvino  232     zoo bfloat16  309
+    predict 1    13.9     zoo litert    225     zoo auto      256
+    dataset 32  145.7
 
-with the first classes of `predict 32` throughout, but for bfloat16 (91.6 %).
+with the first classes of `predict 32` throughout, but for bfloat16 (91.6 %) and the data set.
+`zoo auto` is OpenVINO: the two differ by what else the machine did.
 """
 
 from __future__ import annotations

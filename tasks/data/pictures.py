@@ -19,7 +19,7 @@ TURNS = {  # value of that tag: what makes the picture upright
 }
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
-DRAFT_GAP = 2  # a JPEG is decoded at this many times the wanted size, or more
+DRAFT_GAP = 1.25  # a JPEG is decoded at this many times the wanted size, or more
 
 
 def fitted(picture, size, mode, resize):
