@@ -9,8 +9,8 @@ first, which compiles; the last column is ours over the better of the two others
 Images are Fashion-MNIST's, of `tfds:fashion_mnist` where `--data-dir` says where it is, else of
 `fashion_sample`, whose epochs are so short that starting them counts.
 
-Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, with `--data-dir`, in
-two runs, for the speed of that machine varied:
+Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, with `--data-dir`,
+in two runs, for the speed of that machine varied:
 
     lenet5     12,365  11,010  16,092  1.30       10,239  11,436  16,531  1.45
     convnet                                        1,115   1,177   1,144  0.97
