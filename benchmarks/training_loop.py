@@ -10,9 +10,10 @@ Images are Fashion-MNIST's, of `tfds:fashion_mnist` where `--data-dir` says wher
 `fashion_sample`, whose epochs are so short that starting them counts.
 
 Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, with `--data-dir`,
-in two runs, for the speed of that machine varied:
+in three runs, for the speed of that machine varied:
 
     lenet5     12,365  11,010  16,092  1.30       10,239  11,436  16,531  1.45
+               12,593  12,879  16,194  1.26
     convnet                                        1,115   1,177   1,144  0.97
     resnet50        8       5       9  1.18
 """
