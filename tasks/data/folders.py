@@ -48,7 +48,7 @@ def folder(root):
     classes = ordered(next(iter(names.values())))
     found = {}
     for split, top in splits.items():
-        paths = {name: sorted(_files(top / name)) for name in classes}
+        paths = {name: sorted(files(top / name)) for name in classes}
         reasons = dict(foreign(list(chain(*paths.values()))))
         skipped += [(str(path), reason) for path, reason in reasons.items()]
         rows = [(path, name) for name in classes for path in paths[name] if path not in reasons]
@@ -72,6 +72,13 @@ def check_classes(place, classes, labels, skipped):
     what = f"no images of {listed(empty)} in {place}" if labels else f"no images in {place}"
     first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
     raise UsageError(f"{what}; add some, or remove the class{first}")
+
+
+def files(top):
+    """Yields every file below a folder, but for what is hidden."""
+    for parent, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        yield from (Path(parent, name) for name in files if not _is_hidden(name))
 
 
 def foreign(paths):
@@ -139,13 +146,6 @@ def _check_same_classes(root, names):
                     f"{root} has class folders in {one}/ that {two}/ lacks: {listed(extra)}; "
                     "every split needs the same classes"
                 )
-
-
-def _files(top):
-    """Yields every file below a folder."""
-    for parent, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        yield from (Path(parent, name) for name in files if not _is_hidden(name))
 
 
 def _folders(top):

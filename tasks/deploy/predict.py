@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tasks.data import readers
+from tasks.data import folders, readers
 from tasks.deploy import runtimes, workers
 from tasks.deploy.classifier import Classifier, open_classifier
 from zoo.errors import UsageError
@@ -103,9 +103,8 @@ def find(images):
 
 
 def _inside(folder):
-    found = (path for path in folder.rglob("*") if readers.is_image(path) and path.is_file())
     return sorted(
-        path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts)
+        path for path in folders.files(folder) if readers.is_image(path) and path.is_file()
     )
 
 
