@@ -7,6 +7,7 @@ import json
 import math
 
 import zoo
+from scripts._table import table
 from zoo.errors import UsageError
 
 SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -47,12 +48,7 @@ def run(args):
     if args.json:
         print(json.dumps([facts(spec) for spec in specs], indent=1))
         return
-    rows = [COLUMNS, *map(cells, specs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        texts = zip(COLUMNS, row, widths, strict=True)
-        line = (text.rjust(w) if name in NUMBERS else text.ljust(w) for name, text, w in texts)
-        print("  ".join(line).rstrip())
+    print(table(COLUMNS, map(cells, specs), NUMBERS))
 
 
 def fits(spec, args):

@@ -7,12 +7,14 @@ import textwrap
 from pathlib import Path
 
 import zoo
+from scripts._table import table
 from scripts.list import brief, facts
 from tasks.report import graph, network
 from zoo.files import replacing
 from zoo.lazy import keras
 
 MOST_LAYERS = 40  # of a network whose layers are shown without asking
+NUMBERS = ("times", "layers", "parameters", "multiply-adds")
 
 
 def arguments(parser, words):
@@ -91,7 +93,7 @@ def contents(calls, every):
     """Returns the table of all layers; of a long network, unless asked for, that of its blocks."""
     if every or len(calls) <= MOST_LAYERS:
         columns = ("layer", "kind", "output", "parameters", "multiply-adds")
-        return table(columns, [(c.name, c.kind, *costs([c])) for c in calls])
+        return table(columns, [(c.name, c.kind, *costs([c])) for c in calls], NUMBERS)
     columns = ("block", "times", "layers", "output", "parameters", "multiply-adds")
     rows = [
         (same[0].name, str(len(same)), str(len(same[0].calls)), *costs(same))
@@ -99,7 +101,7 @@ def contents(calls, every):
         for same in zip(*group, strict=True)
     ]
     hint = f"{len(calls)} layers; --layers shows each, --plot FILE.svg draws them"
-    return f"{table(columns, rows)}\n\n{hint}"
+    return f"{table(columns, rows, NUMBERS)}\n\n{hint}"
 
 
 def costs(parts):
@@ -107,21 +109,6 @@ def costs(parts):
     parameters = sum(part.parameters for part in parts)
     work = sum(part.multiply_adds for part in parts)
     return size(parts[0].shape), f"{parameters:,}", f"{work:,}"
-
-
-def table(columns, rows):
-    """Returns rows under their columns, numbers on the right."""
-    rows = [columns, *rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = ("times", "layers", "parameters", "multiply-adds")
-    lines = (
-        "  ".join(
-            text.rjust(width) if name in right else text.ljust(width)
-            for name, text, width in zip(columns, row, widths, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def size(shape):

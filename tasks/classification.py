@@ -171,7 +171,8 @@ class Classification(Task):
             events.images("training images", images[:SHOWN_EXAMPLES], step)
         if not data.validation:
             return {}
-        logits, labels = self._logits(model, data, data.validation, "one"), data.validation.labels
+        logits = self._logits(model, data.source, data.validation, "one")
+        labels = data.validation.labels
         if not data.source.multi_label:
             matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
             events.confusion(matrix, data.source.classes, step)
@@ -189,7 +190,7 @@ class Classification(Task):
         if self.calibrate == "temperature":
             if not data.validation:
                 raise UsageError("--calibrate temperature needs a validation split")
-            logits = self._logits(model, data, data.validation, self.views)
+            logits = self._logits(model, data.source, data.validation, self.views)
             heat = calibration.temperature(logits, data.validation.labels)
             output = keras.layers.Rescaling(1 / heat, name="temperature", dtype="float32")(output)
         return keras.Model(model.input, output, name=model.name)
@@ -205,7 +206,7 @@ class Classification(Task):
         files.save(model, path, about)
 
     def judge(self, model, data):
-        logits = self._logits(model, data, data.test, self.views)
+        logits = self._logits(model, data.source, data.test, self.views)
         figures = metrics.judged(logits, data.test.labels, seed=self.seed)
         parts = [part for part in (data.train, data.validation, data.test) if part]
         bad = [*data.source.skipped, *(pair for part in parts for pair in part.dropped)]
@@ -231,13 +232,7 @@ class Classification(Task):
         part = splits.select(source, split) if split else own
         part = relabelled(part, source.classes, about["classes"])
         examples = batches.decode(part, model.input_shape[1:], self.resize)
-        logits = views.predict(
-            model,
-            examples,
-            batch_size=self.batch_size,
-            views=self.views,
-            multi_label=source.multi_label,
-        )
+        logits = self._logits(model, source, examples, self.views)
         return metrics.judged(logits, examples.labels, seed=self.seed), part.name
 
     def _options(self):
@@ -267,14 +262,12 @@ class Classification(Task):
             return None
         return losses.balanced(data.train.labels, len(data.source.classes))
 
-    def _logits(self, model, data, examples, seen):
+    def _logits(self, model, source, examples, seen):
         """Returns the logits of examples, `seen` in one of the sets of views."""
-        if isinstance(model.output, dict):
-            model = keras.Model(model.input, model.output[HEAD])
         return views.predict(
             model,
             examples,
             batch_size=self.batch_size,
             views=seen,
-            multi_label=data.source.multi_label,
+            multi_label=source.multi_label,
         )

@@ -52,6 +52,31 @@ def fresh_keras():
 
 
 @pytest.fixture
+def cut_short(monkeypatch):
+    """Returns what trains a task in a folder until its first checkpoint, and is then interrupted.
+
+    It returns the epochs that were saved, of which there must be one.
+    """
+    from tasks.engine import resume, trainer
+
+    def train(task, out):
+        save, saved = resume.State.save, []
+
+        def stop(state, model, **options):
+            save(state, model, **options)
+            saved.append(state.epoch)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resume.State, "save", stop)
+            with pytest.raises(KeyboardInterrupt):
+                trainer.train(task, out)
+        return saved
+
+    return train
+
+
+@pytest.fixture
 def two_devices():
     """Marks a test that mirrors over two logical CPUs; see `pytest_collection_finish`."""
 

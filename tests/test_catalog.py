@@ -78,6 +78,16 @@ PUBLISHED = {
     "vgg13_bn": (133_053_736, 11.31),
     "vgg16_bn": (138_365_992, 15.47),
     "vgg19_bn": (143_678_248, 19.63),
+    "alexnet": (61_100_840, 0.71),
+    "alexnet_paper": (60_965_224, None),  # Caffe's AlexNet and CaffeNet; the paper says 60 million
+    "googlenet": (6_624_904, 1.50),
+    "googlenet_paper": (6_998_552, None),  # Caffe's bvlc_googlenet
+    "squeezenet": (1_248_424, 0.82),
+    "squeezenet_v1_1": (1_235_496, 0.35),
+    "nin_imagenet": (7_595_176, None),  # the authors' Caffe file
+    "vit_tiny": (5_717_416, None),  # DeiT's
+    "vit_small": (22_050_664, None),
+    "vit_base": (86_567_656, None),
 }
 
 

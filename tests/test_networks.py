@@ -16,20 +16,6 @@ from zoo.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
 
-# Parameters, and multiply-adds in billions, as others publish them.
-PUBLISHED = {
-    "alexnet": (61_100_840, 0.71),  # torchvision's documentation, as all without a note
-    "alexnet_paper": (60_965_224, None),  # Caffe's AlexNet and CaffeNet; the paper says 60 million
-    "googlenet": (6_624_904, 1.50),
-    "googlenet_paper": (6_998_552, None),  # Caffe's bvlc_googlenet
-    "squeezenet": (1_248_424, 0.82),
-    "squeezenet_v1_1": (1_235_496, 0.35),
-    "nin_imagenet": (7_595_176, None),  # the authors' Caffe file
-    "vit_tiny": (5_717_416, None),  # DeiT's
-    "vit_small": (22_050_664, None),
-    "vit_base": (86_567_656, None),
-}
-
 
 def run(layer, x):
     return keras.ops.convert_to_numpy(layer(x))
@@ -50,14 +36,6 @@ def built(name, side=None, **options):
     side = side or spec.input_shape[0]
     with keras.StatelessScope(initialize_variables=False):
         return spec.builder(keras.Input((side, side, 3)), **{**spec.options, **options})
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_counts_are_the_published_ones(name):
-    spec, (parameters, billions) = zoo.spec(name), PUBLISHED[name]
-    assert spec.parameters == parameters
-    if billions:
-        assert spec.flops == pytest.approx(2e9 * billions, rel=2e-2)
 
 
 def test_nin_is_counted_by_hand():

@@ -98,6 +98,15 @@ def ceil_pool(x, *, name):
     return keras.layers.MaxPooling2D(3, 2, name=name)(x)
 
 
+def padded_pool(x, *, name):
+    """The maximum of 3 x 3 pixels at every second one, padded by a pixel on every side.
+
+    What is outside counts as 0, so `x` should not be negative.
+    """
+    x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    return keras.layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x)
+
+
 def activate(x, activation, *, name):
     """Applies the activation that Keras calls `activation`."""
     try:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from tasks.data import augment as changes
 from tasks.data import readers
+from zoo.catalog import HEAD
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np, tf
 
@@ -22,7 +23,7 @@ DISK_SHARE = 0.5  # of the free disk, likewise
 FALLBACK_MEMORY = 2 * 2**30  # bytes taken as free where the system does not tell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """One split, ready to be batched.
 
@@ -41,6 +42,15 @@ class Examples:
 
     def __len__(self):
         return len(self.labels)
+
+    @cached_property
+    def held(self):
+        """The pixels as TensorFlow holds them, where they are small; else `None`."""
+        pixels = self.pixels
+        if type(pixels) is np.ndarray and pixels[0].nbytes < SMALL and pixels.nbytes <= COPIED:
+            with tf.init_scope(), tf.device("cpu:0"):
+                return tf.constant(pixels)
+        return None
 
 
 class Decoder:
@@ -192,7 +202,7 @@ class Batches:
 
     @cached_property
     def _images(self):
-        return _gatherer(self.examples.pixels, self.size)
+        return _gatherer(self.examples, self.size)
 
     @cached_property
     def _labels(self):
@@ -206,16 +216,18 @@ class Batches:
 def predict(model, examples, *, batch_size):
     """Returns a model's answers to every example, once and in order, as one array.
 
+    Of a model with several heads it is the answers of the one that stays, `HEAD`.
     Every batch is full, the last one padded with copies that are cut off again: a replica
     without any example would fail, and a short batch would be compiled for itself.
     """
     count = len(examples)
     padded = -(-count // batch_size) * batch_size
     indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
-    gather = _gatherer(examples.pixels, batch_size)
+    gather = _gatherer(examples, batch_size)
     data = tf.data.Dataset.from_tensor_slices(indices)
     images = _prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
-    return without_xla(model).predict(images, verbose=0)[:count]
+    answers = without_xla(model).predict(images, verbose=0)
+    return (answers[HEAD] if isinstance(answers, dict) else answers)[:count]
 
 
 def without_xla(model):
@@ -225,11 +237,10 @@ def without_xla(model):
     return model
 
 
-def _gatherer(pixels, size):
+def _gatherer(examples, size):
     """Returns what takes `size` indices to images, inside a graph."""
-    if type(pixels) is np.ndarray and pixels[0].nbytes < SMALL and pixels.nbytes <= COPIED:
-        with tf.init_scope(), tf.device("cpu:0"):
-            held = tf.constant(pixels)
+    pixels, held = examples.pixels, examples.held
+    if held is not None:
         return lambda indices: tf.gather(held, indices)
 
     def gather(indices):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 
+from tasks.engine import rates
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, keras
 
 schedules = LazyModule("tasks.engine.schedules")
 
-SCHEDULES = ("constant", "step", "exponential", "polynomial", "cosine", "one_cycle")
+SCHEDULES = rates.NAMES
 
 MOMENTUM = {  # names for Keras's SGD: with which of its options
     "sgd": {"momentum": False, "nesterov": False},

@@ -1,23 +1,13 @@
-"""How the learning rate changes over a run: one formula per name, warm-up for all."""
+"""The learning rate of each step of a run, as Keras wants it."""
 
 from __future__ import annotations
 
 import keras
-import numpy as np
 
-# Of the way after warm-up, an array from 0 to 1, and the schedule's own numbers: the share of the
-# peak. Step: He et al., 2015; cosine: Loshchilov & Hutter, 2016; one_cycle: Smith & Topin, 2017.
-SHAPES = {
-    "constant": lambda way, own: np.ones_like(way),
-    "step": lambda way, own: own["decay"] ** _passed(way, own["milestones"]),
-    "exponential": lambda way, own: own["decay"] ** way,
-    "polynomial": lambda way, own: own["decay"] + (1 - own["decay"]) * (1 - way) ** own["power"],
-    "cosine": lambda way, own: _cosine(way),
-    "one_cycle": lambda way, own: ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _cosine(way),
-}
-NAMES = tuple(SHAPES)
+from tasks.engine import rates
+from tasks.engine.rates import NAMES
 
-ONE_CYCLE_WARMUP, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1e-4
+__all__ = ["NAMES", "Schedule"]
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -28,7 +18,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     time would take longer than the weight's own update.
 
     Args:
-        name: a key of `SHAPES`.
+        name: one of `NAMES`.
         peak: the highest rate.
         steps: optimiser steps of the whole run.
         warmup_steps: steps in which the rate rises in a straight line to the peak; 0 for the
@@ -45,8 +35,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         self.own = {"decay": decay, "milestones": tuple(milestones), "power": power}
         self.config = {"name": name, "peak": peak, "steps": steps, "warmup_steps": warmup_steps}
-        rates = peak * _shares(name, steps, warmup_steps, self.own)
-        self.rates = keras.ops.convert_to_tensor(rates, "float32")
+        shares = rates.shares(name, steps, warmup_steps, self.own)
+        self.rates = keras.ops.convert_to_tensor(peak * shares, "float32")
 
     def __call__(self, step):
         """Returns the rate of a step, counted from 0; behind the last one, that of the last."""
@@ -55,25 +45,3 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self):
         """Returns the arguments that make an equal schedule."""
         return {**self.config, **self.own}
-
-
-def _shares(name, steps, warmup_steps, own):
-    """Returns the share of the peak rate at each step, `(steps,)`."""
-    cycle = name == "one_cycle"
-    warmup = warmup_steps or (int(ONE_CYCLE_WARMUP * steps) if cycle else 0)
-    step = np.arange(steps, dtype="float64")
-    way = np.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
-    if name == "step":  # milestones are said of the whole run
-        way = step / steps
-    start = ONE_CYCLE_START if cycle else 0.0
-    risen = start + (1 - start) * step / max(warmup, 1)
-    return np.where(step < warmup, risen, SHAPES[name](way, own))
-
-
-def _cosine(way):
-    return 0.5 * (1 + np.cos(np.pi * way))
-
-
-def _passed(way, milestones):
-    """Counts the milestones that have been passed."""
-    return sum((way >= milestone).astype("float64") for milestone in milestones)

@@ -5,7 +5,7 @@ Guo et al., "On Calibration of Modern Neural Networks", 2017: https://arxiv.org/
 
 from __future__ import annotations
 
-from tasks.report import axes, svg
+from tasks.report import axes, likelihood, svg
 from zoo.lazy import np
 
 BINS = 15  # of equal width, as in the paper
@@ -77,10 +77,10 @@ def temperature(logits, labels) -> float:
     logits, labels = logits[whole], labels[whole]
     if not len(logits):
         return 1.0
-    loss = _of_sigmoids if labels.ndim == 2 else _of_softmax
+    losses = likelihood.of_sigmoids if labels.ndim == 2 else likelihood.of_softmax
 
     def at(power):
-        return loss(logits * np.exp(-power), labels)
+        return losses(logits * np.exp(-power), labels).mean()
 
     best = float(np.exp(_golden(at, np.log(_COLDEST), np.log(_HOTTEST))))
     found = best > 1.01 * _COLDEST and at(np.log(best)) < at(0.0) * (1 - 1e-12)
@@ -127,16 +127,6 @@ def _bars(counts, sure, right):
 
 def _height(share):
     return _BOTTOM - (_BOTTOM - _TOP) * share
-
-
-def _of_softmax(logits, labels):
-    own = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    top = logits.max(axis=1)
-    return np.mean(np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - own)
-
-
-def _of_sigmoids(logits, labels):
-    return np.mean(np.logaddexp(0, np.where(labels, -logits, logits)))
 
 
 def _golden(function, low, high, steps=48):

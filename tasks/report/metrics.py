@@ -8,7 +8,7 @@ it is wrong at every rank and its loss is NaN.
 
 from __future__ import annotations
 
-from tasks.report import calibration, intervals
+from tasks.report import calibration, intervals, likelihood
 from tasks.report import multilabel as several
 from tasks.report.multilabel import multilabel
 from zoo.errors import UsageError
@@ -53,14 +53,14 @@ def classification(logits, labels) -> dict[str, float]:
     figures = {"accuracy": float(np.mean(ranks < 1))}
     if logits.shape[1] > 5:
         figures["top5_accuracy"] = float(np.mean(ranks < 5))
-    figures["loss"] = float(np.mean(_losses(logits, labels)))
+    figures["loss"] = float(np.mean(likelihood.of_softmax(logits, labels)))
     return figures | {"ece": calibration.error(confidences(logits), ranks < 1)}
 
 
 def probabilities(logits):
     """Returns the softmax of the last axis: same shape, rows that add up to 1."""
     with np.errstate(invalid="ignore"):
-        powers = np.exp(_shifted(logits))
+        powers = np.exp(likelihood.shifted(logits))
         return powers / powers.sum(axis=-1, keepdims=True)
 
 
@@ -122,7 +122,7 @@ def worst_mistakes(logits, labels, count: int):
     """
     logits, labels = _checked(logits, labels)
     wrong = np.flatnonzero(_ranks(logits, labels) > 0)
-    losses = _losses(logits[wrong], labels[wrong])
+    losses = likelihood.of_softmax(logits[wrong], labels[wrong])
     order = np.argsort(-np.where(np.isnan(losses), np.inf, losses), kind="stable")
     return wrong[order[:count]]
 
@@ -146,21 +146,6 @@ def _ranks(logits, labels):
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     ranks = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
     return np.where(np.isnan(logits).any(axis=1), logits.shape[1], ranks)
-
-
-def _losses(logits, labels):
-    """Returns the cross-entropy of each example `(examples,)` in nats."""
-    shifted = _shifted(logits)
-    own = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
-    with np.errstate(invalid="ignore"):
-        return np.log(np.exp(shifted).sum(axis=1)) - own
-
-
-def _shifted(logits):
-    """Returns the logits less the largest of their row, so that no power of them overflows."""
-    logits = np.asarray(logits, dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, and stays NaN
-        return logits - logits.max(axis=-1, keepdims=True)
 
 
 def _checked(logits, labels):

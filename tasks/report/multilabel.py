@@ -7,7 +7,7 @@ logits is below every other logit and says nothing; the loss is then NaN.
 
 from __future__ import annotations
 
-from tasks.report import intervals
+from tasks.report import intervals, likelihood
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -35,7 +35,7 @@ def multilabel(logits, labels) -> dict[str, float]:
         "micro_f1": float(2 * both.sum() / either.sum()),
         "macro_f1": float(np.mean(2 * both[there] / either[there])),
         "exact_match": float(np.mean((said == labels).all(axis=1))),
-        "loss": float(np.mean(losses(logits, labels))),
+        "loss": float(np.mean(likelihood.of_sigmoids(logits, labels))),
     }
 
 
@@ -63,19 +63,11 @@ def per_class(logits, labels) -> list[dict]:
     ]
 
 
-def losses(logits, labels):
-    """Returns the binary cross-entropy of each example `(examples,)` in nats, over all labels."""
-    logits = np.asarray(logits, dtype=np.float64)
-    signed = np.where(labels, -logits, logits)
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp(0, signed).mean(axis=1)
-
-
 def worst_mistakes(logits, labels, count: int):
     """Returns the indices of at most `count` examples with a wrong label, largest loss first."""
     logits, labels = _checked(logits, labels)
     wrong = np.flatnonzero(((logits > 0) != labels).any(axis=1))
-    lost = losses(logits[wrong], labels[wrong])
+    lost = likelihood.of_sigmoids(logits[wrong], labels[wrong])
     order = np.argsort(-np.where(np.isnan(lost), np.inf, lost), kind="stable")
     return wrong[order[:count]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from zoo.blocks import conv_bn, pooled_head
+from zoo.blocks import conv_bn, padded_pool, pooled_head
 from zoo.catalog import register
 from zoo.lazy import keras, layers
 from zoo.weights import Weights
@@ -213,8 +213,7 @@ def resnet(image, num_classes=1000, *, depths, block, width=64, dropout=0.0):
     ends = {}
     x = conv_bn(image, width, 7, 2, bias=block == "bottleneck", name="conv1")
     ends["stage1"] = x
-    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
+    x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         for index in range(1, depth + 1):
             strides = 2 if stage > 2 and index == 1 else 1

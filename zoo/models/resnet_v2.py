@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.blocks import conv, norm, pooled_head
+from zoo.blocks import conv, norm, padded_pool, pooled_head
 from zoo.catalog import register
 from zoo.errors import unknown
 from zoo.lazy import keras, layers
@@ -125,8 +125,7 @@ def resnet_v2(image, num_classes=1000, *, depths, block="basic", width=64, dropo
     """
     ends = {}
     x = ends["stage1"] = norm(conv(image, width, 7, 2, name="conv1"), name="conv1")
-    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
-    x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
+    x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         name, strides = f"conv{stage}", 2 if stage > 2 else 1
         filters = width * 2 ** (stage - 2)
