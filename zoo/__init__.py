@@ -5,8 +5,10 @@ import zoo
 zoo.names("resnet*")                              # what there is
 zoo.build("vgg16", num_classes=10)                # image -> logits
 zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
+zoo.surgery.head(model, num_classes=5)            # and other changes to any functional model
 """
 
+from zoo import surgery
 from zoo.builder import backbone, build
 from zoo.catalog import Spec, names, register, spec
 from zoo.errors import UsageError
@@ -24,4 +26,5 @@ __all__ = [
     "names",
     "register",
     "spec",
+    "surgery",
 ]

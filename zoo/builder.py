@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 
-from zoo import blocks, weights
+from zoo import blocks, surgery, torch_weights, weights
 from zoo.catalog import HEAD, RANDOM, models
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras
@@ -17,11 +17,13 @@ def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
     Args:
         name: a name from `zoo.names()`. `resnet50` has random weights, `resnet50.imagenet` the
             pretrained ones, with the preprocessing that belongs to them.
-        input_shape: `(height, width, channels)`; defaults to the paper's.
+        input_shape: `(height, width, channels)`; defaults to the paper's. A name with a tag takes
+            another number of channels too, as `surgery.channels` adapts what the weights know.
         num_classes: width of the logits. With a tag, giving it means a fresh head; leaving it
             out keeps the pretrained one.
         weights: a weights file to use, in place of the tag's source if there is a tag;
-            `"random"` for a tag's preprocessing without its weights.
+            `"random"` for a tag's preprocessing without its weights. A PyTorch state dict
+            brings the preprocessing of PyTorch.
         **options: builder options, such as `dropout`, that override the variant's.
 
     Returns:
@@ -59,6 +61,9 @@ def backbone(name, *, input_shape=None, weights=None, **options):
 
 def _build(entry, input_shape, num_classes, source, options, *, head):
     shape = entry.checked_shape(input_shape)
+    channels = shape[-1]
+    if entry.weights:  # build what the weights are for, and adapt it when it has them
+        shape = (*shape[:-1], entry.input_shape[-1])
     options = _checked_options(entry, options)
     fresh = head and num_classes is not None
     if entry.weights and (fresh or not head):
@@ -70,7 +75,8 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
         options["num_classes"] = None
 
     inputs = keras.Input(shape, name="input")
-    endpoints = entry.builder(blocks.preprocess(inputs, entry.preprocessing), **options)
+    pixels = torch_weights.pixels(source, entry)
+    endpoints = entry.builder(blocks.preprocess(inputs, pixels), **options)
     if head:
         heads = [*(entry.auxiliary if options.get("auxiliary") else ()), list(endpoints)[-1]]
         outputs = {name: endpoints[name] for name in heads}
@@ -80,7 +86,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
     model = keras.Model(inputs, outputs, name=_model_name(entry, head))
     features_only = not head or (fresh and _as_implied(entry, options))
     _fill(model, entry, source, whole=not fresh, headless=features_only)
-    return model
+    return model if shape[-1] == channels else surgery.channels(model, channels)
 
 
 def _as_implied(entry, options):

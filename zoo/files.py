@@ -65,6 +65,8 @@ def load(path):
 def replacing(path):
     """Gives another path to write to, and renames it to `path` when that went well.
 
+    Losing power leaves the old file or the new one, whole.
+
     Args:
         path: the final name, whose folder is made; the other one has the same ending.
 
@@ -76,7 +78,7 @@ def replacing(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        os.replace(partial, path)
+        replace(partial, path)
     except OSError as error:
         raise UsageError(
             f"{path} could not be written ({error.strerror or error}); what was there before is "
@@ -85,3 +87,25 @@ def replacing(path):
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def replace(partial, path):
+    """Renames a complete file to `path`, having made sure that its content is on the disk.
+
+    Without that, a power cut could leave the new name with nothing in it.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    _sync(partial, os.O_RDWR)
+    os.replace(partial, path)
+    with suppress(OSError):  # the name; not every system opens folders
+        _sync(Path(path).parent, os.O_RDONLY)
+
+
+def _sync(path, mode):
+    file = os.open(path, mode | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

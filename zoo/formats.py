@@ -9,6 +9,7 @@ import io
 import os
 import re
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,22 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 h5py = LazyModule("h5py")
+safetensors = LazyModule("zoo.safetensors")
+torch_files = LazyModule("zoo.torch_files")
 
-FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz")
+SAFETENSORS = ".safetensors"
+TORCH_FORMATS = (".pth", ".pt", ".bin")
+FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz", SAFETENSORS, *TORCH_FORMATS)
+TORCH = "torch"  # the kind of an entry that is one tensor of a PyTorch state dict
 HEADS = re.compile("predictions|conv_preds|convnext_.*_head_dense")  # what Keras calls `logits`
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One layer of a weights file: its name, class in snake case if known, and arrays."""
+    """One layer of a weights file: its name, class in snake case if known, and arrays.
+
+    Of PyTorch's files it is one tensor, with the kind `TORCH`, as `zoo.torch_weights` wants it.
+    """
 
     name: str
     kind: str
@@ -38,7 +47,12 @@ def read(path):
     if not path.name.endswith(FORMATS):
         raise UsageError(f"{path.name} is no weights file; known endings: {', '.join(FORMATS)}")
     try:
-        if path.suffix == ".npz":
+        if path.name.endswith(TORCH_FORMATS):
+            entries = _one_by_one(torch_files.read(path))
+        elif path.suffix == SAFETENSORS:
+            tensors = safetensors.read(path)
+            entries = (_by_layer if _is_ours(tensors) else _one_by_one)(tensors)
+        elif path.suffix == ".npz":
             entries = _read_npz(path)
         elif path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
@@ -52,6 +66,32 @@ def read(path):
         Entry("logits" if HEADS.fullmatch(entry.name) else entry.name, entry.kind, entry.arrays)
         for entry in entries
     ]
+
+
+def is_torch(path):
+    """Tells whether a file, if there is one, holds a PyTorch state dict; by its name if it can."""
+    path = Path(path)
+    if path.suffix != SAFETENSORS:
+        return path.name.endswith(TORCH_FORMATS)
+    with suppress(OSError, ValueError, TypeError, KeyError):  # `read` says what is wrong with it
+        return not _is_ours(safetensors.names(path))
+    return False
+
+
+def _is_ours(names):
+    """Tells whether tensors are called `layer/index`, as in `.npz` files, in the order of Keras."""
+    return all(name.rpartition("/")[2].isdigit() for name in names)
+
+
+def _by_layer(tensors):
+    layers = {}
+    for key in sorted(tensors, key=lambda key: int(key.rpartition("/")[2])):
+        layers.setdefault(key.rpartition("/")[0], []).append(tensors[key])
+    return [Entry(name, "", arrays) for name, arrays in layers.items()]
+
+
+def _one_by_one(tensors):
+    return [Entry(name, TORCH, [array]) for name, array in tensors.items()]
 
 
 def _read_npz(path):

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo import formats
+from zoo import cache, formats, licences, torch_weights
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, np
 
+SHIPPED = "asset:"  # what the source of a file in the package begins with
 ASSETS = Path(__file__).with_name("assets")
 LEAST_SHARE = 0.5  # of a model's layers that a file must fill, or it is of another network
 
@@ -28,7 +29,7 @@ class Weights:
     Attributes:
         source: where the file is: a URL, `asset:NAME` for one shipped with the package, or
             `""` where it must be given by hand.
-        digest: MD5 or SHA-256 of the file, in hexadecimal.
+        digest: MD5 or SHA-256 of the file, in hexadecimal, or the beginning of the latter.
         headless: the same for a smaller file without the head, `(source, digest)`, or `None`.
         classes: name of the list of classes, for `class_names`.
         num_classes: width of the pretrained head.
@@ -57,6 +58,25 @@ class Weights:
     licence: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
+
+    @property
+    def commercial(self):
+        """Whether the licence allows commercial use; `None` where its name does not say so."""
+        return licences.commercial(self.licence)
+
+    @property
+    def at_hand(self):
+        """Whether a file is on this machine, shipped or fetched before."""
+        own = self.source.startswith(SHIPPED)
+        return own or any(map(cache.present, self.published.values()))
+
+    @property
+    def published(self):
+        """The files to be fetched, `cache.Published` by `whole` and perhaps `headless`."""
+        if not self.source or self.source.startswith(SHIPPED):
+            return {}
+        files = {"whole": (self.source, self.digest), "headless": self.headless}
+        return {part: cache.Published(*file) for part, file in files.items() if file}
 
 
 @dataclass(frozen=True)
@@ -93,32 +113,27 @@ def class_names(name):
 
 
 def fetch(name, facts, *, headless=False):
-    """Returns the path of a tag's file, downloading it into Keras's cache if need be.
+    """Returns the path of a tag's file, verified, fetching it into the cache if need be.
 
     Args:
         name: the model's name, for messages.
         facts: its `Weights`.
-        headless: whether a file without the head will do.
+        headless: whether a file without the head will do; the whole one, if it is there, does too.
+
+    Raises:
+        UsageError: it is not to be had, or its digest is wrong.
     """
-    source, digest = facts.source, facts.digest
-    if headless and facts.headless:
-        source, digest = facts.headless
-    if source.startswith("asset:"):
-        return ASSETS / source.removeprefix("asset:")
-    if not source:
+    if facts.source.startswith(SHIPPED):
+        return ASSETS / facts.source.removeprefix(SHIPPED)
+    if not facts.source:
         raise UsageError(
             f"the weights of {name} have no source to fetch from; give a file with weights=FILE"
         )
-    try:
-        return keras.utils.get_file(
-            source.rpartition("/")[2], source, cache_subdir="models", file_hash=digest or None
-        )
-    except Exception as error:  # get_file raises a bare Exception for whatever the network did
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"the weights of {name} are not to be had ({reason}); "
-            "give a file with weights=FILE, or weights='random' to start without"
-        ) from error
+    whole, smaller = facts.published.get("whole"), facts.published.get("headless")
+    owner = f"the weights of {name}"
+    if headless and smaller:
+        return cache.at_hand(smaller) or cache.at_hand(whole) or cache.fetch(smaller, owner)
+    return cache.fetch(whole, owner)
 
 
 def load(model, path, *, strict=False, fresh=()):
@@ -136,8 +151,8 @@ def load(model, path, *, strict=False, fresh=()):
     Raises:
         UsageError: the file cannot be read, or holds another network's weights.
     """
-    entries = list(unnested(formats.read(path), model))
     layers = [layer for layer in leaves(model) if layer.weights]
+    entries = torch_weights.translated(list(unnested(formats.read(path), model)), layers, path)
     pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
     skipped = {layer.name: "not in the file" for layer in layers}
     matched = []

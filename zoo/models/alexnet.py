@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import blocks
+from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
@@ -25,6 +25,18 @@ COUNTS = {  # trainable parameters, FLOPs
     "alexnet_paper": (60_965_224, 1_448_813_632),
 }
 
+WEIGHTS = {
+    "alexnet": {
+        "torchvision": torchvision.published(
+            "alexnet-owt",
+            "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            0.56522,
+            0.79066,
+            options={"hidden": ()},
+        )
+    }
+}
+
 
 @register(
     VARIANTS,
@@ -34,6 +46,7 @@ COUNTS = {  # trainable parameters, FLOPs
     preprocessing="torch",
     paper=PAPER,
     counts=COUNTS,
+    weights=WEIGHTS,
 )
 def alexnet(
     image,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import blocks
+from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.lazy import keras, layers
 
@@ -35,6 +35,18 @@ COUNTS = {  # trainable parameters, FLOPs
     "googlenet_paper": (6_998_552, 3_165_343_744),
 }
 
+WEIGHTS = {
+    "googlenet": {
+        "torchvision": torchvision.published(
+            "googlenet",
+            "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
+            0.69778,
+            0.89530,
+            preprocessing="tf",  # what its `transform_input` makes of standardised pixels
+        )
+    }
+}
+
 
 @register(
     VARIANTS,
@@ -43,6 +55,7 @@ COUNTS = {  # trainable parameters, FLOPs
     stages=range(1, 6),
     paper=PAPER,
     counts=COUNTS,
+    weights=WEIGHTS,
     auxiliary=dict.fromkeys(AUXILIARY.values(), 0.3),  # section 5
 )
 def googlenet(

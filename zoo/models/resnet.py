@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from zoo import torchvision
 from zoo.blocks import conv_bn, padded_pool, pooled_head
 from zoo.catalog import register
 from zoo.lazy import keras, layers
@@ -138,6 +139,59 @@ WEIGHTS = {
             0.766,
             0.931,
         )
+    },
+    "resnet18": {
+        "torchvision": torchvision.published(
+            "resnet18",
+            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+            0.69758,
+            0.89078,
+        )
+    },
+    "resnet34": {
+        "torchvision": torchvision.published(
+            "resnet34",
+            "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+            0.73314,
+            0.91420,
+        )
+    },
+    "resnet50_v1_5": {
+        "torchvision": torchvision.published(
+            "resnet50",
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+            0.76130,
+            0.92862,
+        ),
+        "torchvision_v2": torchvision.published(
+            "resnet50",
+            "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
+            0.80858,
+            0.95434,
+            resized=232,
+        ),
+    },
+    "resnet101_v1_5": {
+        "torchvision": torchvision.published(
+            "resnet101",
+            "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+            0.77374,
+            0.93546,
+        ),
+        "torchvision_v2": torchvision.published(
+            "resnet101", "cd907fc2", 0.81886, 0.95780, resized=232
+        ),
+    },
+    "resnet152_v1_5": {
+        "torchvision": torchvision.published(
+            "resnet152",
+            "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58",
+            0.78312,
+            0.94046,
+        ),
+        "torchvision_v2": torchvision.published(
+            "resnet152", "f82ba261", 0.82284, 0.96002, resized=232
+        ),
     },
 }
 

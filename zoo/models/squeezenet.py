@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import blocks
+from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.lazy import keras
 
@@ -19,6 +19,20 @@ VARIANTS = {  # channels and kernel size of conv1; the layers with a pooling beh
 COUNTS = {  # trainable parameters, FLOPs
     "squeezenet": (1_248_424, 1_637_849_152),
     "squeezenet_v1_1": (1_235_496, 698_303_872),
+}
+
+WEIGHTS = {
+    "squeezenet": {
+        "torchvision": torchvision.published("squeezenet1_0", "b66bff10", 0.58092, 0.80420)
+    },
+    "squeezenet_v1_1": {
+        "torchvision": torchvision.published(
+            "squeezenet1_1",
+            "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+            0.58178,
+            0.80624,
+        )
+    },
 }
 
 
@@ -66,6 +80,7 @@ for _name, _least in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
         preprocessing="torch",
         paper=PAPER,
         counts=COUNTS,
+        weights=WEIGHTS,
     )(squeezenet)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import blocks
+from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
@@ -76,6 +76,34 @@ WEIGHTS = {
         ),
     },
 }
+
+TORCHVISION = {  # SHA-256 or its beginning, accuracy, top-5 accuracy
+    "vgg11": ("8a719046", 0.69020, 0.88628),
+    "vgg11_bn": ("6002323d", 0.70370, 0.89810),
+    "vgg13": ("19584684", 0.69928, 0.89246),
+    "vgg13_bn": ("abd245e5", 0.71586, 0.90374),
+    "vgg16": (
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        0.71592,
+        0.90382,
+    ),
+    "vgg16_bn": (
+        "6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a",
+        0.73360,
+        0.91516,
+    ),
+    "vgg19": (
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        0.72376,
+        0.90876,
+    ),
+    "vgg19_bn": ("c79401a0", 0.74218, 0.91842),
+}
+
+for _name, _facts in TORCHVISION.items():
+    WEIGHTS.setdefault(_name, {})["torchvision"] = torchvision.published(
+        _name, *_facts, options={"hidden": ()}
+    )
 
 
 @register(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from zoo import blocks
+from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
+from zoo.weights import Weights
 
 PAPER = "https://arxiv.org/abs/2010.11929"
 
@@ -23,6 +24,46 @@ COUNTS = {  # trainable parameters, FLOPs
     "vit_base": (86_567_656, 33_697_001_472),
 }
 
+DEIT_FILES = "https://dl.fbaipublicfiles.com/deit/"
+
+
+def deit(file, accuracy, top5_accuracy):
+    """Returns the facts of the weights that the authors of DeiT published in `file`."""
+    return Weights(
+        source=DEIT_FILES + file,
+        digest=file[-12:-4],
+        classes="imagenet",
+        preprocessing="torch",
+        resize="crop",
+        licence="Apache 2.0 (Facebook AI Research, DeiT)",
+        figures={"accuracy": accuracy, "top5_accuracy": top5_accuracy},
+        protocol="ImageNet validation: shorter side resized to 256, bicubic, centre crop of 224",
+    )
+
+
+AUGREG = Weights(  # given by hand: timm's files of "How to train your ViT", 2021, at 224 pixels
+    classes="imagenet",
+    preprocessing="tf",
+    resize="crop",
+    licence="Apache 2.0 (Google; as timm distributes them)",
+)
+
+WEIGHTS = {
+    "vit_tiny": {"deit": deit("deit_tiny_patch16_224-a1311bcf.pth", 0.722, 0.911)},
+    "vit_small": {"deit": deit("deit_small_patch16_224-cd65a155.pth", 0.799, 0.950)},
+    "vit_base": {
+        "deit": deit("deit_base_patch16_224-b5f2ef4d.pth", 0.818, 0.956),
+        "torchvision": torchvision.published(
+            "vit_b_16",
+            "c867db91d3e12c6cbadabb610d73c24a546bf82d8c03a9fea34f43a712ddb0e9",
+            0.81072,
+            0.95318,
+        ),
+    },
+}
+for _tags in WEIGHTS.values():
+    _tags["augreg"] = AUGREG
+
 
 @register(
     VARIANTS,
@@ -31,6 +72,7 @@ COUNTS = {  # trainable parameters, FLOPs
     stages=(4,),
     paper=PAPER,
     counts=COUNTS,
+    weights=WEIGHTS,
 )
 def vit(
     image,

@@ -1,0 +1,126 @@
+"""A network for images of other channels: grey, or more than red, green and blue."""
+
+from __future__ import annotations
+
+import numbers
+
+from zoo import graphs
+from zoo.errors import UsageError
+from zoo.lazy import keras, layers, np
+
+COLOURLESS = (  # layers that do the same to every channel of an image
+    *("ZeroPadding2D", "Cropping2D", "CenterCrop", "Resizing", "Dropout", "SpatialDropout2D"),
+    *("RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
+)
+RGB = 3
+
+
+def channels(model, count):
+    """Returns a model for images of another number of channels that keeps what it knows.
+
+    To a network for RGB, one channel is grey, and two are red and blue with green half way: a
+    fixed layer makes three of them. Of more than three, channel `i` counts as colour `i % 3`: the
+    first convolution gets a kernel for each, its colour's divided by how many share it, and what
+    normalises pixels does so as for that colour. A network for grey images gets the mean. In
+    every case an image whose channels are all equal gives what its grey image gave before.
+
+    Args:
+        model: a functional model of one image, or a Sequential one that is built.
+        count: how many channels the images have.
+
+    Returns:
+        A model that shares its layers with the one given, but for those adapted.
+
+    Raises:
+        UsageError: the network is for neither 1 nor 3 channels, or something before its first
+            convolution looks at colours in a way that is not known.
+    """
+    net = graphs.flat(model)
+    old = graphs.single_input(net)
+    if not isinstance(count, numbers.Integral) or count < 1:
+        raise UsageError(f"images have 1 channel or more, not {count!r}")
+    now = old.shape[-1]
+    if count == now:
+        return model
+    if now not in (1, RGB) or len(old.shape) != 4:
+        raise UsageError(
+            f"{model.name} takes {old.shape[1:]}; only networks for images of 1 or 3 channels can "
+            "be adapted: put zoo.layers.MixChannels before it"
+        )
+    shape = (*old.shape[:-1], count)
+    image = keras.Input(batch_shape=shape, dtype=old.dtype, name=old.name)
+    if now == 1 or count < RGB:
+        matrix = [[1 / count]] * count if now == 1 else _to_rgb(count)
+        x = layers.MixChannels(matrix, name=f"channels_{count}_to_{now}")(image)
+        made = graphs.replay(net, {id(old): x}, graphs.again)
+    else:
+        made = graphs.replay(net, {id(old): image}, _Colours(model.name, count, old))
+    outputs = keras.tree.map_structure(lambda y: made[id(y)], net.output)
+    inputs = keras.tree.map_structure(lambda _: image, net.input)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+class _Colours:
+    """Calls nodes for more channels than three, adapted up to the first convolution.
+
+    `places` says which of the network's three channels each channel of the image stands for.
+    """
+
+    def __init__(self, name, count, image):
+        self.name, self.raw = name, {id(image): [i % RGB for i in range(count)]}
+
+    def __call__(self, node, *args, **kwargs):
+        places = next((self.raw[id(x)] for x in node.input_tensors if id(x) in self.raw), None)
+        if places is None:
+            return graphs.again(node, *args, **kwargs)
+        layer = node.operation
+        kind = type(layer).__name__
+        [out] = node.output_tensors
+        if kind == "Conv2D" and layer.groups == 1:
+            return _widened(layer, places)(*args)
+        if kind == "PixelNormalization":
+            places = [RGB - 1 - place for place in places] if layer.reverse else places
+            layer = _per_channel(layer, places, ("mean", "scale"), reverse=False)
+        elif kind == "Rescaling":
+            layer = _per_channel(layer, places, ("scale", "offset"))
+        elif kind == "Normalization" and layer.axis in ((-1,), (3,)):
+            own = {"mean": _taken(layer.mean, places), "variance": _taken(layer.variance, places)}
+            layer = type(layer).from_config({**layer.get_config(), **own})
+        elif kind not in COLOURLESS:
+            raise UsageError(
+                f"{self.name} cannot be adapted to {len(places)} channels: {layer.name} ({kind}), "
+                "before its first convolution, is not known to treat channels one by one; put "
+                "zoo.layers.MixChannels before the network"
+            )
+        self.raw[id(out)] = places
+        return layer(*args, **kwargs)
+
+
+def _to_rgb(count):
+    return {1: [[1, 1, 1]], 2: [[1, 0.5, 0], [0, 0.5, 1]]}[count]
+
+
+def _taken(values, places):
+    """Returns one value a channel of an image, of one for each colour or for all."""
+    values = np.asarray(keras.ops.convert_to_numpy(values), "float64").reshape(-1)
+    return [float(values[place % len(values)]) for place in places]
+
+
+def _per_channel(layer, places, names, **changes):
+    """Returns a layer like another with its values for the channels of an image."""
+    config = {**layer.get_config(), **changes}
+    for name in names:
+        if np.ndim(config[name]):
+            config[name] = _taken(config[name], places)
+    return type(layer).from_config(config)
+
+
+def _widened(conv, places):
+    """Returns a convolution like another with a kernel for each channel of an image."""
+    kernel = keras.ops.convert_to_numpy(conv.kernel)
+    shares = np.array([1 / places.count(place) for place in places], kernel.dtype)
+    wide = type(conv).from_config(conv.get_config())
+    wide.build((None, None, None, len(places)))
+    bias = [keras.ops.convert_to_numpy(conv.bias)] if conv.use_bias else []
+    wide.set_weights([kernel[:, :, places] * shares[:, None], *bias])
+    return wide

@@ -1,0 +1,146 @@
+"""Digests of files, and notes of them, so that a large file is hashed once and not at each start.
+
+A note says what a file was when it was hashed: size, time of last change, SHA-256, and the digest
+that it had been compared with. Notes lie beside files in the cache, and in `ZOO_HOME/seen` for
+files elsewhere; where they cannot be written, files are hashed each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from zoo import home
+from zoo.errors import UsageError
+from zoo.files import replacing
+
+INDEX = "index.json"  # what a mirror says of its files, by name
+CHUNK = 1 << 20  # bytes
+
+
+class WrongDigest(UsageError):
+    """A file is not the one that was published, or not the one that was there before."""
+
+
+def sha256(path):
+    """Returns the SHA-256 of any file, such as one given by hand; reads it once until it changes.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    note = read_note(path)
+    found = _noted(path, note) or _hashed(path)
+    if note.get("digest") is None:  # a note of an official file is only for `check` to change
+        remember(path, found, None)
+    return found["sha256"]
+
+
+def check(path, digest="", *, anew=False):
+    """Returns the SHA-256 of a file if it is the one that a digest says, and notes that.
+
+    Args:
+        path: the file.
+        digest: MD5 or SHA-256 in hexadecimal, or the beginning of the latter; `""` believes the
+            first content. It must be that of the note, too, if there is one for this digest.
+        anew: whether to hash it even if it seems unchanged since that was done last.
+
+    Raises:
+        WrongDigest: it is another one.
+        UsageError: it cannot be read.
+    """
+    known = known_sha256(path, digest)
+    found = None if anew or not known else _noted(path, read_note(path))
+    if not found:
+        found = compare(path, digest, known)
+        remember(path, found, digest)
+    return found["sha256"]
+
+
+def compare(path, digest="", known=""):
+    """Hashes a file; returns `sha256`, `bytes` and `mtime_ns`.
+
+    Args:
+        path: the file.
+        digest: as in `check`.
+        known: a SHA-256 that it also must have.
+
+    Raises:
+        WrongDigest: it has others.
+        UsageError: it cannot be read.
+    """
+    found = _hashed(path, md5=len(digest) == 32)
+    for wanted, was in ((digest, "published"), (known, "there before")):
+        name = "md5" if len(wanted) == 32 else "sha256"
+        if not found[name].startswith(wanted.lower()):
+            raise WrongDigest(
+                f"{path} is not the file that was {was}: its {name} is {found[name]}, not {wanted}"
+            )
+    return found
+
+
+def known_sha256(path, digest):
+    """Returns the SHA-256 that was noted of a file when it had a digest; `""` for none."""
+    note = read_note(path)
+    return note.get("sha256", "") if note.get("digest") == digest else ""
+
+
+def kind(digest):
+    """Returns what a digest is: `sha256`, `sha256 (N digits)`, `md5` or `none`."""
+    names = {0: "none", 32: "md5", 64: "sha256"}
+    return names.get(len(digest), f"sha256 ({len(digest)} digits)")
+
+
+def read_note(path):
+    """Returns the note of a file, or what a mirror's index says of it; `{}` for neither."""
+    path = Path(path)
+    with suppress(OSError, UsageError, ValueError, TypeError):
+        return dict(json.loads(_note(path).read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        index = json.loads(path.with_name(INDEX).read_text(encoding="utf-8"))
+        return dict(index["files"][path.name])
+    return {}
+
+
+def remember(path, found, digest):
+    """Notes of a file what `compare` found, if that is new and can be written."""
+    note = {"digest": digest, **{key: found[key] for key in ("sha256", "bytes", "mtime_ns")}}
+    if note != read_note(path):
+        with suppress(OSError, UsageError), replacing(_note(path)) as partial:
+            partial.write_text(json.dumps(note), encoding="utf-8")
+
+
+def _noted(path, note):
+    """Returns a note if the file seems to be as it was then, or `None`."""
+    with suppress(OSError):
+        return note if "sha256" in note and _stat(path).items() <= note.items() else None
+    return None
+
+
+def _hashed(path, md5=False):
+    hashes = {"sha256": hashlib.sha256()}
+    if md5:
+        hashes["md5"] = hashlib.md5(usedforsecurity=False)
+    try:
+        found = _stat(path)  # before: a change meanwhile shows
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                for one in hashes.values():
+                    one.update(chunk)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
+    return {**found, **{name: one.hexdigest() for name, one in hashes.items()}}
+
+
+def _stat(path):
+    found = os.stat(path)
+    return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _note(path):
+    path = Path(os.path.abspath(path))
+    if path.parent == home.weights():
+        return path.with_name(f"{path.name}.json")
+    return home.home() / "seen" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}.json"

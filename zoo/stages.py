@@ -1,0 +1,231 @@
+"""The stages of a network, found in its graph, and its layers by the stage that they work for."""
+
+from __future__ import annotations
+
+import collections
+import fnmatch
+import numbers
+import re
+
+from zoo import graphs, weights
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras
+
+MARGINS = ("ZeroPadding2D", "Cropping2D")  # belong to what comes after them
+CLASSIFIERS = ("Dense", "Conv2D")
+
+
+def stages(model):
+    """Returns the tensor that closes each stage of a network, first to last.
+
+    A stage is closed by the last tensor of its stride that is as wide as the widest one to enter
+    the next stride, as in the networks of keras.applications that `zoo.backbone` builds; what
+    normalises it for a strided convolution counts to the stage. Strides are those of the layers,
+    so that the size of the image need not be known. The classifier and what comes after it belong
+    to no stage.
+
+    Args:
+        model: a functional model, or a Sequential one that is built.
+
+    Returns:
+        `stageN` to the tensor of stride `2**N`: one of `graphs.flat(model)`, which is the model
+        itself where no other is inside it. Empty if the network makes no maps.
+
+    Raises:
+        UsageError: the model is no graph of layers.
+    """
+    return _stages(graphs.flat(model))
+
+
+def learnable(model, what):
+    """Returns the layers with weights that a few words mean, in order.
+
+    Args:
+        model: a functional model, or a Sequential one that is built.
+        what: `all`; `head`, what comes after the last stage; a stage such as `stage4`, which
+            means all that is not needed for the stage before it; a whole number, for so many of
+            the last convolutions and dense layers and what is among or after them; a number
+            below 1, for such a share of them; a pattern of layer names, of the shell or, where
+            that fits none, a regular expression.
+
+    Raises:
+        UsageError: nothing fits, or the model is no graph of layers.
+
+    Example:
+        >>> zoo.surgery.learnable(model, "stage5")
+        >>> zoo.surgery.learnable(model, "conv5_*")
+    """
+    net = graphs.flat(model)
+    order = graphs.nodes(net)
+    if what == "all":
+        return _weighted(order)
+    if isinstance(what, numbers.Real) and not isinstance(what, bool):
+        return _last(order, what, model.name)
+    found = _stages(net)
+    levels = list(found)
+    if what == "head":
+        return _beyond(net, [found[levels[-1]]] if found else []) if found else _last(order, 1, "")
+    if what in found:
+        return _beyond(net, [found[level] for level in levels[: levels.index(what)]])
+    return _named(_weighted(order), what, levels)
+
+
+def freeze(model, what):
+    """Lets the layers learn that are meant, and no others; returns them.
+
+    Args:
+        model: a functional model, or a Sequential one that is built. Changed in place; compile
+            it after that.
+        what: as `learnable` takes it, or a set of layers.
+
+    Raises:
+        UsageError: as `learnable`.
+    """
+    plain = isinstance(what, (str, numbers.Real))
+    chosen = learnable(model, what) if plain else list(what)
+    model.trainable = True  # models inside it, too: one that is not hides what is in it
+    ids = {id(layer) for layer in chosen}
+    for layer in weights.leaves(model):
+        layer.trainable = id(layer) in ids
+    return chosen
+
+
+def depths(model):
+    """Returns how far from the head each layer with weights is, by its name.
+
+    0 is the head, 1 the last stage, and so on to the stem. In a network without stages each
+    convolution or dense layer is a depth of its own, the last 0, with what follows it.
+    """
+    net = graphs.flat(model)
+    found = list(_stages(net).values())
+    far = {}
+    if found:
+        far = {layer.name: 0 for layer in _weighted(graphs.nodes(net))}
+        for depth, tensor in enumerate(reversed(found), start=1):
+            far |= {layer.name: depth for layer in _weighted(graphs.ancestors(net, [tensor]))}
+        return far
+    kernels = 0
+    for node in reversed(graphs.nodes(net)):
+        far |= {layer.name: kernels for layer in _weighted([node])}
+        kernels += graphs.has_kernel(node.operation)
+    return far
+
+
+def classifier(net):
+    """Returns the node of a graph that makes classes of features, or `None`.
+
+    It is the last one with a kernel that the output needs: a dense layer, or a 1 x 1 convolution
+    of everything with no weights after it, for another convolution makes features.
+    """
+    path = graphs.ancestors(net, net.outputs[:1])
+    last = max((i for i, n in enumerate(path) if graphs.has_kernel(n.operation)), default=None)
+    if last is None:
+        return None
+    node, layer = path[last], path[last].operation
+    if isinstance(layer, keras.layers.Dense):
+        return node
+    alone = any(x is node.output_tensors[0] for _, x in graphs.cuts(net))
+    small = set(getattr(layer, "kernel_size", [0])) == {1}
+    single = isinstance(layer, keras.layers.Conv2D) and small and alone
+    return node if single and not _weighted(path[last + 1 :]) else None
+
+
+def _stages(net):
+    strides, closing, widths = {}, collections.defaultdict(list), collections.defaultdict(int)
+    left = {}  # stride: channels of the last map that something else than a map was made of
+    ends = classifier(net) if all(len(x.shape) < 4 for x in net.outputs) else None
+    for node in graphs.nodes(net):
+        maps = [x for x in node.input_tensors if id(x) in strides]
+        [out, *_] = node.output_tensors
+        if node.is_input and len(out.shape) == 4:
+            strides[id(out)] = 1
+        if not maps:
+            continue
+        before = max(strides[id(x)] for x in maps)
+        width = max(x.shape[-1] for x in maps if strides[id(x)] == before)
+        after = before * _stride(node) if node is not ends and _is_map(node) else 0
+        if not after:
+            left[before] = width
+            continue
+        strides[id(out)] = after
+        if after > before:
+            widths[before] = max(widths[before], width)
+        if type(node.operation).__name__ not in MARGINS:
+            closing[after].append(out)
+    if not closing:
+        return {}
+    largest = max(closing)
+    given = [x.shape[-1] for x in net.outputs if strides.get(id(x)) == largest]
+    widths[largest] = max(given, default=left.get(largest, closing[largest][-1].shape[-1]))
+    return {
+        f"stage{stride.bit_length() - 1}": found[-1]
+        for stride, width in sorted(widths.items())
+        if (found := [x for x in closing[stride] if x.shape[-1] == width])
+        and stride & (stride - 1) == 0
+        and any(graphs.has_kernel(node.operation) for node in graphs.ancestors(net, found[-1:]))
+    }
+
+
+def _is_map(node):
+    """Tells whether a node makes maps or tokens of maps or tokens, and not their averages."""
+    x, y = node.input_tensors[0], node.output_tensors[0]
+    kind = type(node.operation).__name__
+    if len(y.shape) not in (3, 4) or kind.startswith(("Global", "Adaptive")):
+        return False
+    averaged = y.shape[1:-1] == (1, 1) != x.shape[1:-1]
+    return not averaged or hasattr(node.operation, "strides")
+
+
+def _stride(node):
+    """Returns by how much a node shrinks height and width; 0 where it stretches them."""
+    layer = node.operation
+    if "Transpose" in type(layer).__name__ or "UpSampling" in type(layer).__name__:
+        return 0
+    strides = getattr(layer, "strides", 1)
+    if not isinstance(layer, keras.Layer):  # such as `x[:, ::2, ::2]`
+        sizes = [x.shape[1] for x in (node.input_tensors[0], node.output_tensors[0])]
+        ranks = {len(x.shape) for x in (node.input_tensors[0], node.output_tensors[0])}
+        strides = round(sizes[0] / sizes[1]) if ranks == {4} and all(sizes) else 1
+    return strides if isinstance(strides, int) else strides[0]
+
+
+def _weighted(order):
+    """Returns the layers with weights that nodes call, each once."""
+    found = {}
+    for node in order:
+        inner = graphs.graph(node.operation)
+        for layer in weights.leaves(inner) if inner else [node.operation]:
+            if getattr(layer, "weights", ()):
+                found[id(layer)] = layer
+    return list(found.values())
+
+
+def _beyond(net, tensors):
+    """Returns the layers with weights that some tensors do without, or else the last kernel."""
+    needed = {id(layer) for layer in _weighted(graphs.ancestors(net, tensors))}
+    order = graphs.nodes(net)
+    found = [layer for layer in _weighted(order) if id(layer) not in needed]
+    return found or _last(order, 1, net.name)
+
+
+def _last(order, what, name):
+    kernels = [i for i, node in enumerate(order) if graphs.has_kernel(node.operation)]
+    count = what if isinstance(what, numbers.Integral) else round(what * len(kernels)) or 1
+    if what <= 0 or count > len(kernels):
+        raise UsageError(
+            f"{name} has {len(kernels)} convolutions and dense layers, so {what} of them cannot "
+            f"learn; give 1 to {len(kernels)}, or a share below 1"
+        )
+    return _weighted(order[kernels[-count] :])
+
+
+def _named(layers, pattern, levels):
+    found = [layer for layer in layers if fnmatch.fnmatchcase(layer.name, str(pattern))]
+    if not found:
+        try:
+            found = [layer for layer in layers if re.fullmatch(str(pattern), layer.name)]
+        except re.error:
+            found = []
+    if not found:
+        raise unknown("layers", pattern, ["all", "head", *levels, *(x.name for x in layers)])
+    return found

@@ -1,0 +1,113 @@
+"""What can be done to a network that exists already: ours, or one loaded from a user's file.
+
+A functional `keras.Model` will do, and a Sequential one that is built; models inside it are taken
+apart. What is given back shares layers and variables with the model that was given, unless its
+function says otherwise.
+"""
+
+from __future__ import annotations
+
+from zoo import graphs
+from zoo.adapt import head, resize
+from zoo.colours import channels
+from zoo.folding import absorb, fold
+from zoo.graphs import flat
+from zoo.lazy import keras
+from zoo.stages import depths, freeze, learnable, stages
+
+__all__ = [
+    "absorb",
+    "channels",
+    "depths",
+    "flat",
+    "fold",
+    "freeze",
+    "head",
+    "learnable",
+    "resize",
+    "split",
+    "stages",
+]
+
+
+def split(model, learning=None):
+    """Cuts a model in two: what gives the same features in every epoch, and what learns.
+
+    The cut is at the last tensor that all of the rest is made of, such that every layer that
+    learns or does something else in training comes after it: what is random (dropout,
+    augmentation, stochastic depth) and batch normalisation that is not frozen. Where layers
+    without weights could stand on either side, such as pooling, the smallest tensor is taken.
+
+    Args:
+        model: a functional model, or a Sequential one that is built.
+        learning: the layers that learn: a set, or a function that tells of a layer; by default
+            those with trainable weights.
+
+    Returns:
+        `(before, after)`, from image to features and from features to whatever the model gives;
+        or `None` if no kernel would be on either side. They have the model's layers.
+
+    Raises:
+        UsageError: the model is no graph of layers.
+    """
+    net = graphs.flat(model)
+    order = graphs.nodes(net)
+    learns = _predicate(learning)
+    first = next((i for i, node in enumerate(order) if _changes(node.operation, learns)), None)
+    if first is None:
+        return None
+    places = [(index, x) for index, x in graphs.cuts(net) if index < first]
+    kernels = [i for i, node in enumerate(order) if graphs.has_kernel(node.operation)]
+    if not places or not kernels or places[-1][0] < kernels[0]:
+        return None
+    x = _smallest(places, order)
+    before = keras.Model(net.input, x, name=f"{model.name}_frozen")
+    features = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=f"{model.name}_features")
+    made = graphs.replay(net, {id(x): features}, graphs.again)
+    outputs = keras.tree.map_structure(lambda y: made[id(y)], net.output)
+    return before, keras.Model(features, outputs, name=f"{model.name}_learning")
+
+
+def _predicate(learning):
+    """Returns a function that tells whether a layer learns."""
+    if learning is None:
+        return lambda layer: bool(layer.trainable_weights)
+    if callable(learning):
+        return learning
+    chosen = {id(layer) for layer in learning}
+    return lambda layer: id(layer) in chosen
+
+
+def _changes(operation, learns):
+    """Tells whether an operation may give something else in the next epoch."""
+    return any(learns(layer) or _moves(layer) for layer in graphs.layers_in(operation))
+
+
+def _moves(layer):
+    """Tells whether a layer does in training something else than at inference."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return layer.trainable
+    if layer._seed_generators:
+        return True
+    # Of a layer that nobody knows, and that asks whether it is training, it must be assumed.
+    known = type(layer).__module__.startswith(("keras.src.layers.", "keras.src.models."))
+    return layer._call_has_training_arg and not known
+
+
+def _smallest(places, order):
+    """Returns the smallest of the last tensors that no weights are between, the last of equals."""
+    end, best = places[-1]
+    for index, x in reversed(places[:-1]):
+        if any(getattr(node.operation, "weights", ()) for node in order[index + 1 : end + 1]):
+            break
+        if _size(x) < _size(best):
+            best = x
+    return best
+
+
+def _size(x):
+    """Returns the bytes of a tensor, where sides that are not known count as many pixels."""
+    size = 1
+    for side in x.shape[1:]:
+        size *= 1024 if side is None else side
+    return size * (2 if x.dtype in ("float16", "bfloat16") else 4)

@@ -1,0 +1,188 @@
+"""PyTorch's `.pth` and `.bin` files, read without PyTorch and without executing anything in them.
+
+Such a file is a pickle (`zoo.pickles`) that describes a dict of tensors, and the bytes of the
+vectors of numbers that they are views of: an archive with a file for each, or, before PyTorch 1.6,
+one behind the other.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo import pickles
+from zoo.lazy import np
+from zoo.safetensors import widened
+
+STORAGES = {  # what PyTorch calls vectors of numbers
+    "torch.FloatStorage": "<f4",
+    "torch.DoubleStorage": "<f8",
+    "torch.HalfStorage": "<f2",
+    "torch.BFloat16Storage": "<u2",  # widened when it is read
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "i1",
+    "torch.ByteStorage": "u1",
+    "torch.BoolStorage": "?",
+}
+NAMES = {  # what the pickle may ask for, and what it gets
+    **dict.fromkeys(STORAGES),
+    "collections.OrderedDict": pickles.table,
+    "torch._utils._rebuild_tensor": lambda *view: Tensor(*view),
+    "torch._utils._rebuild_tensor_v2": lambda *view: Tensor(*view[:4]),
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+    "torch.Size": lambda sides=(): tuple(sides),
+    "torch.device": lambda *_: None,
+}
+# Where a checkpoint keeps its state dict: averaged weights first, for figures are theirs.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
+MOST_SIDES = 16  # of a tensor
+
+
+def read(path):
+    """Returns the tensors of a state dict by name, in the order of the file; bfloat16 as float32.
+
+    A checkpoint may hold the dict under one of `WRAPPERS`; what is no tensor is left out.
+
+    Raises:
+        ValueError: the file is no state dict, is cut short, or asks for what is no tensor.
+    """
+    with Path(path).open("rb") as file:
+        packed = zipfile.is_zipfile(file)
+        file.seek(0)
+        content, vector = _read_zip(file) if packed else _read_legacy(file)
+        tensors = {
+            name: value.array(vector)
+            for name, value in _state_dict(content).items()
+            if isinstance(name, str) and isinstance(value, Tensor)
+        }
+    if not tensors:
+        raise ValueError(
+            "it holds no tensors by name, as torch.save(model.state_dict(), FILE) does"
+        )
+    return tensors
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A vector of numbers elsewhere in the file: its kind, name there, and length."""
+
+    kind: str
+    key: str
+    length: int
+
+    @property
+    def size(self):
+        """Bytes that it takes."""
+        return self.length * np.dtype(STORAGES[self.kind]).itemsize
+
+    def vector(self, data):
+        """Returns the numbers that bytes hold."""
+        if self.length < 0 or len(data) < self.size:
+            raise ValueError(f"storage {self.key} is shorter than its tensors say")
+        array = np.frombuffer(data, STORAGES[self.kind], self.length)
+        return widened(array) if self.kind == "torch.BFloat16Storage" else array
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A view of a storage: its beginning, sizes and strides, in elements."""
+
+    storage: Storage
+    offset: int
+    sizes: tuple
+    strides: tuple
+
+    def array(self, vector):
+        """Returns the tensor as an array over `vector(storage)`, if it lies within it."""
+        numbers = [self.offset, *self.sizes, *self.strides]
+        if not isinstance(self.storage, Storage) or len(self.sizes) != len(self.strides):
+            raise ValueError("a tensor has no storage, or not as many strides as sizes")
+        if len(self.sizes) > MOST_SIDES or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("a tensor has an impossible shape")
+        count = math.prod(self.sizes)
+        pairs = zip(self.sizes, self.strides, strict=True)
+        last = self.offset + sum((size - 1) * stride for size, stride in pairs)
+        if count > self.storage.length or (count and last >= self.storage.length):
+            raise ValueError(
+                f"a tensor of {'x'.join(map(str, self.sizes))} goes beyond its storage of "
+                f"{self.storage.length} numbers"
+            )
+        flat = vector(self.storage)
+        if not count:
+            return np.zeros(self.sizes, flat.dtype)
+        strides = [stride * flat.itemsize for stride in self.strides]
+        return np.ndarray(self.sizes, flat.dtype, flat, self.offset * flat.itemsize, strides)
+
+
+def _read_zip(file):
+    """Returns the content of a file of PyTorch 1.6 or later, and what finds a storage's vector."""
+    archive = zipfile.ZipFile(file)
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
+    if not roots:
+        raise ValueError("an archive without data.pkl is no file of PyTorch")
+
+    def member(name):
+        entry = entries.get(roots[0] + name)
+        if entry is None or entry.compress_type or entry.file_size != entry.compress_size:
+            raise ValueError(f"{roots[0]}{name} is missing or packed, as PyTorch leaves none")
+        return archive.read(entry)
+
+    if f"{roots[0]}byteorder" in entries and member("byteorder") != b"little":
+        raise ValueError("its numbers are big-endian")
+    vectors = {}
+
+    def vector(storage):
+        if storage not in vectors:
+            vectors[storage] = storage.vector(member(f"data/{storage.key}"))
+        return vectors[storage]
+
+    return pickles.load(io.BytesIO(member("data.pkl")), NAMES, _storage), vector
+
+
+def _read_legacy(file):
+    """Returns the content of a file of an older PyTorch, and what finds a storage's vector."""
+    storages = {}
+
+    def remember(mark):
+        storage = _storage(mark)
+        return storages.setdefault(storage.key, storage)
+
+    magic, _, system, content, keys = (pickles.load(file, NAMES, remember) for _ in range(5))
+    if magic != MAGIC:
+        raise ValueError("neither an archive nor an older file of PyTorch")
+    if not system.get("little_endian", True):
+        raise ValueError("its numbers are big-endian")
+    vectors = {}
+    for key in keys:
+        (length,) = struct.unpack("<q", file.read(8))
+        if length != storages[key].length:
+            raise ValueError(f"storage {key} has another length than its tensors say")
+        vectors[key] = storages[key].vector(file.read(storages[key].size))
+    return content, lambda storage: vectors[storage.key]
+
+
+def _storage(mark):
+    """Returns the storage that a persistent id describes."""
+    word, kind, key, _, length, *view = mark
+    if word != "storage" or not isinstance(kind, pickles.Name) or kind.full not in STORAGES:
+        raise ValueError("it refers to what is no storage")
+    if type(key) is not str or type(length) is not int or any(view):
+        raise ValueError("it refers to a storage in an unknown way")
+    return Storage(kind.full, key, length)
+
+
+def _state_dict(content):
+    """Returns the dict of tensors in what a file holds."""
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            return _state_dict(content[key])
+    return content if isinstance(content, dict) else {}
