@@ -8,6 +8,7 @@ import math
 
 import zoo
 from scripts._table import table
+from zoo import licences
 from zoo.errors import UsageError
 
 SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -33,6 +34,12 @@ def arguments(parser, words):
     parser.add_argument(
         "--min-accuracy", type=share, metavar="X", default=0.0, help="of its weights: 0.75 or 75%%"
     )
+    parser.add_argument(
+        "--license",
+        "--licence",
+        metavar="TERMS",
+        help="only with weights under commercial or noncommercial terms, or under apache, mit, ...",
+    )
     parser.add_argument("--sort", choices=SORTS, help="the best accuracy first, else the smallest")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -52,11 +59,12 @@ def run(args):
 
 
 def fits(spec, args):
-    """Tells whether a model is as small and as good as the flags ask; an unknown size is not."""
+    """Tells whether a model is as the flags ask; one of unknown size or terms is not."""
     return (
         (args.max_params == math.inf or _or_last(spec.parameters) <= args.max_params)
         and (args.max_flops == math.inf or _or_last(spec.flops) <= args.max_flops)
         and _accuracy(spec) >= args.min_accuracy
+        and (args.license is None or licences.allowed(_licence(spec), args.license))
     )
 
 
@@ -70,7 +78,7 @@ def cells(spec):
         brief(spec.flops),
         "x".join(map(str, spec.input_shape)),
         f"{accuracy:.1%}" if accuracy else "",
-        spec.weights.licence.partition(" (")[0] if spec.weights else "",
+        _licence(spec).partition(" (")[0],
     )
 
 
@@ -121,6 +129,10 @@ def facts(spec):
 
 def _accuracy(spec):
     return spec.weights.figures.get("accuracy", 0.0) if spec.weights else 0.0
+
+
+def _licence(spec):
+    return spec.weights.licence if spec.weights else ""
 
 
 def _or_last(number):

@@ -1,0 +1,214 @@
+"""Lists, fetches, verifies and mirrors pretrained weights: zoo weights fetch resnet50.imagenet.
+
+    zoo weights list 'res*'                    what there is, what is on this machine
+    zoo weights fetch resnet50 --headless      into the cache, for a time without network
+    zoo weights verify                         is every file what was published?
+    zoo weights mirror DIR 'vgg*'              copies for others, who set ZOO_WEIGHTS=DIR
+
+A pattern is a name, a part of one, or such as 'res*'. ZOO_HOME names the folder of the cache,
+ZOO_WEIGHTS a mirror (a folder or a URL), and ZOO_OFFLINE=1 forbids the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import zoo
+from scripts._table import table
+from zoo import cache, digests, weights
+from zoo.errors import UsageError, unknown
+
+COLUMNS = ("name", "part", "size", "where", "digest", "licence")
+SHIPPED, BY_HAND, NOWHERE = "package", "by hand", "-"  # besides the places of `zoo.cache`
+BELIEVED = "first use"  # nobody published a digest; ours, from when the file came, is kept
+
+
+def arguments(parser, words):
+    """Adds this command's flags."""
+    parser.add_argument(
+        "action", nargs="?", default="list", metavar="ACTION", help=", ".join(ACTIONS) + " (list)"
+    )
+    parser.add_argument(
+        "patterns", nargs="*", metavar="PATTERN", help="which weights; mirror wants DIR before"
+    )
+    parser.add_argument(
+        "--headless", action="store_true", help="only files without the head, where there are such"
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args):
+    """Does what the first word says."""
+    if args.action not in ACTIONS:
+        raise unknown("action", args.action, list(ACTIONS))
+    return ACTIONS[args.action](args)
+
+
+def show(args):
+    """Prints one line per file, with what is known of it without reading it."""
+    found = [known(name, part) for name, part in files(args.patterns, args.headless)]
+    rows = [
+        (
+            one["name"],
+            one["part"],
+            f"{one['bytes'] / 1e6:.1f} MB" if one["bytes"] else "",
+            one["where"],
+            one["digest_kind"],
+            one["licence"].partition(" (")[0],
+        )
+        for one in found
+    ]
+    _print(found, args.json, lambda: table(COLUMNS, rows, ("size",)))
+
+
+def fetch(args):
+    """Brings files to this machine; tells where each of them is."""
+    if not args.patterns:
+        raise UsageError("name what to fetch, such as `zoo weights fetch resnet50.imagenet`")
+    wanted = files(args.patterns, args.headless)
+    if not args.headless:
+        wanted = [(name, part) for name, part in wanted if part == "whole"]
+    # Of several, those that only their owners can give are left out.
+    wanted = [(name, part) for name, part in wanted if zoo.spec(name).weights.source] or wanted
+    return _each(wanted, _fetched, args.json)
+
+
+def mirror(args):
+    """Puts files into a folder that `ZOO_WEIGHTS` can name."""
+    if not args.patterns:
+        raise UsageError("name the folder of the mirror: zoo weights mirror DIR [PATTERN ...]")
+    folder, *patterns = args.patterns
+    wanted = [(n, p) for n, p in files(patterns, args.headless) if _published(n, p)]
+    if not wanted:
+        raise UsageError(f"no weights of {' '.join(patterns)} are to be fetched: nothing to mirror")
+
+    def put(name, part):
+        return cache.mirror(_published(name, part), folder, f"the weights of {name}")
+
+    return _each(wanted, put, args.json)
+
+
+def verify(args):
+    """Hashes every file that is on this machine; the status is 1 if one is wrong."""
+    there = [(name, part, _path(name, part)[1]) for name, part in files(args.patterns)]
+    found = [
+        {"name": name, "part": part, "path": path, **judged(name, part, path)}
+        for name, part, path in there
+        if path
+    ]
+    rows = [(one["verdict"], one["name"], one["part"], one["path"]) for one in found]
+    _print(found, args.json, lambda: table(("verdict", "name", "part", "path"), rows))
+    for one in found:
+        if one["problem"]:
+            print(f"zoo: {one['problem']}", file=sys.stderr)
+    if not found:
+        print("zoo: none of these weights is on this machine", file=sys.stderr)
+    return int(any(one["problem"] for one in found))
+
+
+def judged(name, part, path):
+    """Returns the verdict on a file, `ok`, `first use` or `wrong`, its SHA-256, and the problem."""
+    facts, file = zoo.spec(name).weights, _published(name, part)
+    digest = file.digest if file else facts.digest
+    try:
+        if file:
+            path = str(cache.at_hand(file, anew=True) or path)
+        sha256 = digests.check(path, digest, anew=not file)
+    except UsageError as error:
+        return {"verdict": "wrong", "sha256": None, "problem": str(error)}
+    return {"verdict": "ok" if digest else BELIEVED, "sha256": sha256, "problem": None}
+
+
+def files(patterns, headless=False):
+    """Returns the files of the weights that fit one of the patterns: pairs of name and part.
+
+    Args:
+        patterns: the name of a model or of its weights means just that; none means all.
+        headless: whether to leave out the whole file where there is a smaller one.
+    """
+    tags = zoo.names(weights=True)
+    names = []
+    for pattern in patterns or ["*"]:
+        found = [name for name in tags if pattern in (name, name.partition(".")[0])]
+        found = found or zoo.names(pattern, weights=True)
+        if not found:
+            raise unknown("weights", pattern, tags)
+        names += found
+    return [(name, part) for name in dict.fromkeys(names) for part in _parts(name, headless)]
+
+
+def known(name, part):
+    """Returns what is known of a file as plain values."""
+    facts, file = zoo.spec(name).weights, _published(name, part)
+    where, path = _path(name, part)
+    digest = file.digest if file else facts.digest
+    kind = digests.kind(digest)
+    noted = digests.read_note(path) if path and file else {}
+    if noted.get("sha256") and noted.get("digest") == digest and kind in ("md5", "none"):
+        kind = f"{kind}, then sha256" if digest else BELIEVED
+    return {
+        "name": name,
+        "part": part,
+        "source": file.source if file else facts.source,
+        "digest": digest,
+        "digest_kind": kind,
+        "sha256": noted.get("sha256"),
+        "where": where,
+        "path": path,
+        "bytes": os.path.getsize(path) if path else None,
+        "licence": facts.licence,
+        "commercial": facts.commercial,
+    }
+
+
+def _each(wanted, get, as_json):
+    """Gets one file after the other, and says at the end which were not to be had."""
+    failed, got = [], []
+    for name, part in wanted:
+        try:
+            path = get(name, part)
+        except UsageError as error:
+            failed.append(error)
+            continue
+        got.append({"name": name, "part": part, "path": str(path)})
+        if not as_json:
+            print(f"{name}  {part}  {path.stat().st_size / 1e6:.1f} MB  {path}", flush=True)
+    if as_json:
+        print(json.dumps(got, indent=1))
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise UsageError(f"{len(failed)} of {len(wanted)} files failed; the first: {failed[0]}")
+
+
+def _fetched(name, part):
+    return weights.fetch(name, zoo.spec(name).weights, headless=part == "headless")
+
+
+def _published(name, part):
+    return zoo.spec(name).weights.published.get(part)
+
+
+def _parts(name, headless):
+    parts = list(zoo.spec(name).weights.published) or ["whole"]
+    return parts[-1:] if headless else parts
+
+
+def _path(name, part):
+    """Returns the place of a file and its path; `None` for the path if it is not there."""
+    facts, file = zoo.spec(name).weights, _published(name, part)
+    if not facts.source:
+        return BY_HAND, None
+    if not file:
+        return SHIPPED, str(weights.fetch(name, facts))
+    (place, path), *_ = cache.present(file) or [(NOWHERE, None)]
+    return place, path and str(path)
+
+
+def _print(found, as_json, text):
+    print(json.dumps(found, indent=1) if as_json else text())
+
+
+ACTIONS = {"list": show, "fetch": fetch, "verify": verify, "mirror": mirror}
