@@ -1,0 +1,1 @@
+"""What helps to choose and to find faults before they cost a training."""

@@ -1,0 +1,60 @@
+"""What a check finds, and how it says that it could not look."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+WRONG, LOOK = "wrong", "look"  # a fault; something that is worth a look and may be meant so
+
+SURE = 4.0  # standard errors from which a difference of accuracies is no chance
+WORTH = 0.03  # least difference of accuracies to speak of
+NAMED = 3  # most examples in a message
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+        name: of the fault, such as `channel order`.
+        severity: `wrong`, or `look` where it may be meant so.
+        what: what was found, with numbers.
+        do: what to do about it.
+    """
+
+    name: str
+    severity: str
+    what: str
+    do: str
+
+
+class Unchecked(Exception):
+    """A check has nothing to go by; the message says what it lacks."""
+
+
+def clearly_better(right, other):
+    """Tells whether one way of answering beats another on the same questions.
+
+    McNemar's test: of the questions that only one way answers rightly, by how many standard
+    errors does the share of each differ from a half?
+
+    Args:
+        right: bool `(questions,)`, of the way that may be better.
+        other: likewise.
+    """
+    won, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    gain = (won - lost) / max(1, len(right))
+    return gain >= WORTH and won - lost > SURE * math.sqrt(won + lost)
+
+
+def some(names):
+    """Returns names as part of a sentence, the first `NAMED` of them."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def count(number, noun):
+    """Returns a number with its noun, such as `1 image` or `2,000 images`."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
