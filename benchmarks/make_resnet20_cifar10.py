@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 import zoo
-from tasks.data import batches, sources
+from tasks.data import batches, decoding, sources
 from tasks.engine import resume, trainer
 from tasks.report import metrics
 from zoo import files, weights
@@ -42,7 +42,7 @@ def accuracy(path, data_dir):
     """Returns the test accuracy of a `resnet20` with the weights in a file."""
     model = zoo.build("resnet20", weights=path)
     test = sources.load("tfds:cifar10", data_dir).splits["test"]
-    examples = batches.decode(test, model.input_shape[1:], "stretch")
+    examples = decoding.decode(test, model.input_shape[1:], "stretch")
     logits = batches.predict(model, examples, batch_size=100)
     return metrics.classification(logits, examples.labels)["accuracy"]
 

@@ -34,7 +34,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tasks.data import batches, readers, sources
+from tasks.data import batches, decoding, readers, sources
 
 SIZES = {2: (1600, 1200), 5: (2592, 1944), 12: (4000, 3000)}  # megapixels: width and height
 KINDS = 8  # different pictures of a size; the rest are copies
@@ -90,7 +90,7 @@ def clocks():
 
 def ours(root):
     """Yields two epochs of batches."""
-    examples = batches.decode(sources.load(root).splits["all"], (SIDE, SIDE, 3), "stretch")
+    examples = decoding.decode(sources.load(root).splits["all"], (SIDE, SIDE, 3), "stretch")
     stream = batches.training(examples, batch_size=BATCH, seed=0, num_classes=2)
     for number in range(2):
         yield stream.epoch(number)

@@ -52,8 +52,9 @@ from PIL import Image
 
 import zoo
 from tasks.data import readers
-from tasks.deploy import answers, predict, runtimes
+from tasks.deploy import answers, predict
 from tasks.deploy.classifier import Classifier
+from tasks.engine import runtimes
 from tasks.report import metrics
 
 MODELS = ("mobilenet_v2", "resnet50")

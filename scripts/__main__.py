@@ -40,7 +40,12 @@ def console():
 def command_names():
     """Returns the names of the commands, which are the names of their files."""
     modules = (module.name for module in pkgutil.iter_modules(scripts.__path__))
-    return [name for name in modules if not name.startswith("_")]
+    return [name.replace("_", "-") for name in modules if not name.startswith("_")]
+
+
+def module_of(name):
+    """Returns the module of a command."""
+    return importlib.import_module(f"scripts.{name.replace('-', '_')}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,7 +67,7 @@ def _run(words):
     name, *rest = words
     if name not in command_names():
         raise unknown("command", name, command_names())
-    command = importlib.import_module(f"scripts.{name}")
+    command = module_of(name)
     parser = Parser(
         prog=f"zoo {name}",
         description=command.__doc__,
@@ -75,7 +80,7 @@ def _run(words):
 def _overview():
     lines = [__doc__, "", "commands:"]
     for name in command_names():
-        summary = importlib.import_module(f"scripts.{name}").__doc__.partition(":")[0]
+        summary = module_of(name).__doc__.partition(":")[0]
         lines.append(f"  {name:<10} {summary}")
     return "\n".join([*lines, "", "zoo finetune, without more, shows what this is about."])
 

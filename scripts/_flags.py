@@ -17,8 +17,8 @@ RUNS = Path("runs")  # where runs go whose folder nobody named
 WORDS = {int: "N", float: "X", str: "WORD"}
 
 
-def add(parser, task, *, hidden=()):
-    """Adds one flag per field of a task class, and those that every run has.
+def add(parser, task, *, hidden=(), run=True):
+    """Adds one flag per field of a task class and, for a `run`, those that every run has.
 
     A flag that is not given leaves no attribute, so that a recipe's value can show through.
     """
@@ -34,7 +34,30 @@ def add(parser, task, *, hidden=()):
             metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
             help=(field.metadata["help"] + default).replace("%", "%%"),
         )
-    add_run(parser)
+    if run:
+        add_run(parser)
+
+
+def add_positions(parser):
+    """Adds the model and the data set by position, as well as by their flags."""
+    parser.add_argument("position_model", nargs="?", metavar="MODEL", help="as --model")
+    parser.add_argument("position_dataset", nargs="?", metavar="DATASET", help="as --dataset")
+
+
+def positions(args):
+    """Returns the model and the data set that are given by position, by name.
+
+    Raises:
+        UsageError: one is given by its flag too.
+    """
+    given = {}
+    for name in ("model", "dataset"):
+        value = getattr(args, f"position_{name}")
+        if value is not None and hasattr(args, name):
+            raise UsageError(f"the {name} is given twice: {value} and --{name} {vars(args)[name]}")
+        if value is not None:
+            given[name] = value
+    return given
 
 
 def add_run(parser):

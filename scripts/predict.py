@@ -54,7 +54,8 @@ def arguments(parser, words):
 
 def run(args):
     """Prints or writes the most likely classes of each image."""
-    from tasks.deploy import answers, classifier, predict, runtimes
+    from tasks.deploy import answers, classifier, predict
+    from tasks.engine import runtimes
 
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")

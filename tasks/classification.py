@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from typing import ClassVar
 
 import zoo
-from tasks.data import batches, sources, splits, views
+from tasks.data import batches, decoding, labelled, sources, splits, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
-from tasks.engine import finetune, hardware, losses
+from tasks.engine import hardware, losses, plans
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
 from zoo import files
@@ -20,23 +20,6 @@ from zoo.lazy import LazyModule, keras
 yaml = LazyModule("yaml")
 
 SHOWN_EXAMPLES = 16
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a classification run learns from.
-
-    Attributes:
-        source: the `sources.Source`, for its classes and what it skipped.
-        train, validation, test: `batches.Examples`; validation may be `None`.
-        image_shape: `(height, width, channels)` of every image.
-    """
-
-    source: sources.Source
-    train: batches.Examples
-    validation: batches.Examples | None
-    test: batches.Examples
-    image_shape: tuple[int, int, int]
 
 
 @register
@@ -69,16 +52,24 @@ class Classification(Task):
     channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
     num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
     plan: str = flag(
-        "auto", "what learns: scratch, full or probe (the logits alone)", choices=finetune.PLANS
+        "auto", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
     )
     batch_norm: str = flag(
-        "auto", "statistics of pretrained BatchNorm: auto freezes them", choices=finetune.POLICIES
+        "auto",
+        "statistics of pretrained BatchNorm: auto freezes them",
+        choices=("auto", *plans.POLICIES),
     )
     augment: str = flag(
         "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
     )
     mix: str = flag("none", "two images made one", choices=tuple(MIXES), search=tuple(MIXES))
     erase: float = flag(0.0, "share of images that lose a random rectangle", low=0.0)
+    feature_views: int = flag(
+        0,
+        "changed versions of each image that the frozen part of a network is computed for, once; "
+        "0: none, so that every epoch sees new ones",
+        low=0,
+    )
     views: str = flag("one", "of each test image, judged together", choices=views.LEVELS)
     loss: str = flag("cross_entropy", "what is taught by", choices=losses.NAMES)
     focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
@@ -98,6 +89,10 @@ class Classification(Task):
         choices=("none", "temperature"),
     )
 
+    def __post_init__(self):
+        object.__setattr__(self, "plan", plans.text(self.plan))
+        super().__post_init__()
+
     def flops(self):
         spec = zoo.spec(self.model)
         height, width, _ = spec.input_shape
@@ -111,16 +106,27 @@ class Classification(Task):
         size = (self.image_size or height, self.image_size or width)
         shape = spec.checked_shape((*size, self.channels or channels))
         source = sources.load(self.dataset, self.data_dir or None)
-        if self.num_classes not in (0, len(source.classes)):
-            raise UsageError(
-                f"{self.dataset} has {len(source.classes)} classes, not {self.num_classes}"
-            )
-        parts = splits.plan(source, self.train_split, self.validation_split, self.test_split)
-        decoded = [part and batches.decode(part, shape, self.resize) for part in parts]
-        return Data(source, *decoded, shape)
+        labelled.check_classes(source, self.num_classes)
+        return labelled.load(source, self._splits(), shape, self.resize)
 
-    def build(self, data, steps):
-        spec, plan = zoo.spec(self.model), self._plan()
+    def recorded(self):
+        stages = [dataclasses.asdict(stage) for stage in self.stages()]
+        return {**super().recorded(), "plan": stages}
+
+    def stages(self):
+        spec = zoo.spec(self.model)
+        return plans.resolve(
+            self.plan,
+            epochs=self.epochs,
+            pretrained=self._pretrained(),
+            levels=spec.stages,
+            rate=self.learning_rate,
+            optimizer=self.optimizer,
+            own=spec.weights and spec.weights.learning_rate,
+            batch_norm=self.batch_norm,
+        )
+
+    def build(self, data):
         model = zoo.build(
             self.model,
             input_shape=data.image_shape,
@@ -128,8 +134,11 @@ class Classification(Task):
             weights=self.weights or None,
             **self._options(),
         )
-        finetune.freeze(model, plan, self.batch_norm)
         losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def compile(self, learner, data, optimizer):
+        spec = zoo.spec(self.model)
         loss = losses.classification(
             self.loss,
             multi_label=data.source.multi_label,
@@ -137,38 +146,39 @@ class Classification(Task):
             gamma=self.focal_gamma,
             class_weights=self._class_weights(data),
         )
-        several = isinstance(model.output, dict)
+        several = isinstance(learner.output, dict)
         accuracy = (
             keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
             if data.source.multi_label
             else keras.metrics.CategoricalAccuracy("accuracy")
         )
-        rate = finetune.rate(self.learning_rate, plan, self.optimizer, spec.weights)
-        model.compile(
-            optimizer=self.make_optimizer(rate, steps),
-            loss=dict.fromkeys(model.output, loss) if several else loss,
+        learner.compile(
+            optimizer=optimizer,
+            loss=dict.fromkeys(learner.output, loss) if several else loss,
             loss_weights={HEAD: 1.0, **spec.auxiliary} if several else None,
             jit_compile=hardware.jit(),
             metrics={HEAD: [accuracy]} if several else [accuracy],
         )
-        return model
 
-    def training(self, data):
+    def show(self, data, events):
+        if data.image_shape[-1] in (1, 3):
+            images, _ = next(iter(self.training(data).epoch(0)))
+            events.images("training images", images[:SHOWN_EXAMPLES], 0)
+
+    def versions(self, data):
+        return labelled.versions(data.train, self.seed, self.feature_views, self._changes())
+
+    def training(self, data, *, changed=True):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
             seed=self.seed,
             num_classes=len(data.source.classes),
-            augment=self.augment,
-            mix=self.mix,
-            erase=self.erase,
             heads=(HEAD, *zoo.spec(self.model).auxiliary) if self._auxiliary() else (),
+            **(self._changes() if changed else {}),
         )
 
     def validate(self, model, data, events, step):
-        if step == 1 and data.image_shape[-1] in (1, 3):
-            images, _ = next(iter(self.training(data).epoch(0)))
-            events.images("training images", images[:SHOWN_EXAMPLES], step)
         if not data.validation:
             return {}
         logits = self._logits(model, data.source, data.validation, "one")
@@ -228,12 +238,18 @@ class Classification(Task):
 
     def evaluate(self, model, about, split):
         source = sources.load(self.dataset, self.data_dir or None)
-        own = splits.plan(source, self.train_split, self.validation_split, self.test_split)[-1]
+        own = splits.plan(source, *self._splits())[-1]
         part = splits.select(source, split) if split else own
         part = relabelled(part, source.classes, about["classes"])
-        examples = batches.decode(part, model.input_shape[1:], self.resize)
+        examples = decoding.decode(part, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.views)
         return metrics.judged(logits, examples.labels, seed=self.seed), part.name
+
+    def _splits(self):
+        return self.train_split, self.validation_split, self.test_split
+
+    def _changes(self):
+        return {"augment": self.augment, "mix": self.mix, "erase": self.erase}
 
     def _options(self):
         """Returns the options of the model's builder."""
@@ -248,14 +264,14 @@ class Classification(Task):
         own = {"dropout": self.dropout} if self.dropout else {}
         return {**options, **own, **({"auxiliary": True} if self._auxiliary() else {})}
 
-    def _plan(self):
-        """Returns the plan that learns."""
-        pretrained = self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
-        return finetune.plan(self.plan, pretrained)
+    def _pretrained(self):
+        """Tells whether the model starts from weights that know something."""
+        return self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
 
     def _auxiliary(self):
         """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""
-        return bool(zoo.spec(self.model).auxiliary) and self._plan() == "scratch"
+        scratch = self.plan == "scratch" or (self.plan == "auto" and not self._pretrained())
+        return bool(zoo.spec(self.model).auxiliary) and scratch
 
     def _class_weights(self, data):
         if self.class_weight == "none":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.data import augment, batches, randaugment
+from tasks.data import augment, batches, decoding, randaugment
 from zoo.errors import UsageError
 
 COUNT, SHAPE, CLASSES = 24, (16, 20, 3), 4
@@ -24,7 +24,7 @@ def noise(*shape, seed=0):
 
 
 def examples(pixels):
-    return batches.Examples("train", pixels, np.arange(len(pixels)) % CLASSES)
+    return decoding.Examples("train", pixels, np.arange(len(pixels)) % CLASSES)
 
 
 def stream(pixels, **options):
@@ -166,7 +166,7 @@ def test_both_is_the_one_or_the_other_by_batch():
 
 def test_several_labels_are_mixed_too():
     several = noise(COUNT, CLASSES) % 2
-    data = batches.Examples("train", np.zeros((COUNT, *SHAPE), "uint8"), several)
+    data = decoding.Examples("train", np.zeros((COUNT, *SHAPE), "uint8"), several)
     options = {"batch_size": 8, "seed": 0, "num_classes": CLASSES}
     plain = list(batches.training(data, **options).epoch(0).as_numpy_iterator())
     mixed = list(batches.training(data, mix="mixup", **options).epoch(0).as_numpy_iterator())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, sources
+from tasks.data import batches, decoding, sources
 from zoo.errors import UsageError
 
 COUNT, SHAPE = 23, (4, 4, 1)
@@ -14,7 +14,7 @@ COUNT, SHAPE = 23, (4, 4, 1)
 def examples():
     """Images whose every pixel is the number of the example."""
     pixels = np.full((COUNT, *SHAPE), np.arange(COUNT)[:, None, None, None], "uint8")
-    return batches.Examples("train", pixels, np.arange(COUNT) % 3)
+    return decoding.Examples("train", pixels, np.arange(COUNT) % 3)
 
 
 def batched(examples, **options):
@@ -71,7 +71,7 @@ def test_several_heads_learn_the_same_labels(examples):
 
 def test_images_that_are_read_when_asked_for_come_in_the_same_order(examples, monkeypatch):
     inside = epochs(examples, 2)
-    monkeypatch.setattr(batches, "SMALL", 0)
+    monkeypatch.setattr(decoding, "SMALL", 0)
     assert epochs(examples, 2) == inside
 
 
@@ -110,8 +110,8 @@ LIMITS = {
 
 @pytest.mark.parametrize("where", LIMITS)
 def test_images_are_the_same_wherever_they_are_kept(split, where):
-    found = batches.decode(split, (8, 8, 3), "stretch", **LIMITS[where])
-    assert isinstance(found.pixels, batches.Decoder) == (where == "neither")
+    found = decoding.decode(split, (8, 8, 3), "stretch", **LIMITS[where])
+    assert isinstance(found.pixels, decoding.Decoder) == (where == "neither")
     assert isinstance(found.pixels, np.memmap) == (where == "disk")
     assert found.labels.tolist() == [0, 1, 2, 3, *range(5, 12)]
     expected = [
@@ -122,7 +122,7 @@ def test_images_are_the_same_wherever_they_are_kept(split, where):
 
 
 def test_an_unreadable_image_is_named_with_its_reason(split):
-    found = batches.decode(split, (8, 8, 3), "stretch")
+    found = decoding.decode(split, (8, 8, 3), "stretch")
     ((path, reason),) = found.dropped
     assert path.endswith("04.png")
     assert "truncated" in reason
@@ -130,4 +130,4 @@ def test_an_unreadable_image_is_named_with_its_reason(split):
 
 def test_no_readable_image_is_an_error(split):
     with pytest.raises(UsageError, match=r"no image of train can be read; the first: .*04\.png"):
-        batches.decode(split.take([4]), (8, 8, 3), "stretch")
+        decoding.decode(split.take([4]), (8, 8, 3), "stretch")

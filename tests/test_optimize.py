@@ -124,7 +124,7 @@ def test_the_average_is_lent_and_given_back(accumulate):
     for step, value in enumerate(seen):
         shares = 0.8 ** (1 / accumulate) if step >= accumulate else 0.0
         average = shares * average + (1 - shares) * value
-    with optimize.averaged(model):
+    with optimize.averaged(model.optimizer):
         assert float(model.layers[-1].kernel.numpy()[0, 0]) == pytest.approx(average, rel=1e-5)
     assert float(model.layers[-1].kernel.numpy()[0, 0]) == seen[-1]
 

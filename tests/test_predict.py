@@ -15,8 +15,9 @@ from PIL import Image
 import zoo
 from scripts.__main__ import main
 from tasks.data import readers
-from tasks.deploy import answers, predict, runtimes, workers
+from tasks.deploy import answers, predict
 from tasks.deploy.classifier import Classifier, open_classifier
+from tasks.engine import runtimes, workers
 from zoo import files
 from zoo.errors import UsageError
 

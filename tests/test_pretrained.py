@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 import zoo
-from tasks.data import batches, sources
+from tasks.data import batches, decoding, sources
 from tasks.deploy import predict
 from tasks.report import metrics
 from zoo import weights
@@ -23,7 +23,7 @@ def test_shipped_weights_have_the_accuracy_of_the_spec(zoo_data):
     spec = zoo.spec("resnet20.cifar10")
     source = sources.load("tfds:cifar10", zoo_data / "tfds")
     assert len(source.classes) == len(zoo.class_names("cifar10"))
-    examples = batches.decode(source.splits["test"], spec.input_shape, "stretch")
+    examples = decoding.decode(source.splits["test"], spec.input_shape, "stretch")
     logits = batches.predict(zoo.build(spec.name), examples, batch_size=100)
     found = metrics.classification(logits, examples.labels)
     # One image of 10,000 may fall the other way on another processor.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tasks.deploy import converters, runtimes, workers
+from tasks.engine import converters, runtimes, workers
 from zoo.errors import UsageError
 
 FAST = [name for name in runtimes.RUNTIMES if name != "keras"]
@@ -172,7 +172,7 @@ def test_threads_do_not_disturb_each_other(name, model):
 JAX = """
 import numpy as np
 import zoo
-from tasks.deploy import runtimes
+from tasks.engine import runtimes
 images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype="uint8")
 model = zoo.build("lenet5", num_classes=4)
 assert runtimes.choose("auto", "float32", 10**6) == "keras"
@@ -192,7 +192,7 @@ SILENCE = """
 import sys
 import numpy as np
 import zoo
-from tasks.deploy import runtimes
+from tasks.engine import runtimes
 model = zoo.build("lenet5", num_classes=4)
 runtimes.start("openvino", model, np.zeros((1, 32, 32, 1), "uint8"))
 assert "openvino" in sys.modules

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, readers, sources, splits, tfds_source
+from tasks.data import batches, decoding, readers, sources, splits, tfds_source
 from tasks.data.classes import relabelled
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
@@ -437,7 +437,7 @@ def test_a_class_of_several_without_an_image_to_train_on_is_refused():
 def test_several_labels_reach_the_batches(tmp_path):
     source = several(tmp_path, ["a|b", "c", "", "a|c", "b", "a"])
     (tmp_path / "x" / "00003.png").write_bytes(b"\x89PNG\r\n\x1a\n")  # damaged
-    examples = batches.decode(source.splits["all"], (4, 4, 3), "stretch")
+    examples = decoding.decode(source.splits["all"], (4, 4, 3), "stretch")
     assert len(examples.dropped) == 1
     assert examples.labels.tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]]
     found = batches.training(examples, batch_size=5, seed=0, num_classes=3)

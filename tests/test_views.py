@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tasks.data import batches, views
+from tasks.data import batches, decoding, views
 from zoo.errors import UsageError
 
 SHAPE = (32, 32, 3)
@@ -13,7 +13,7 @@ SHAPE = (32, 32, 3)
 @pytest.fixture(scope="module")
 def examples():
     pixels = np.random.default_rng(0).integers(0, 256, (9, *SHAPE), "uint8")
-    return batches.Examples("test", pixels, np.arange(9) % 3)
+    return decoding.Examples("test", pixels, np.arange(9) % 3)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def predict(model, examples, *, batch_size, views="one", multi_label=False):
 
     Args:
         model: a `keras.Model` from images to logits.
-        examples: a `batches.Examples`.
+        examples: a `decoding.Examples`.
         batch_size: images at a time.
         views: `one`, the image as it is; `flip`, it and its mirror image; `ten`, these two in
             the middle and moved towards each corner.

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from tasks.data import folders, readers
-from tasks.deploy import runtimes, workers
 from tasks.deploy.classifier import Classifier, open_classifier
+from tasks.engine import runtimes, workers
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 

@@ -1,58 +1,113 @@
-"""Which weights of a model learn, and what its batch normalisation does meanwhile."""
+"""What a plan does to a model: which weights learn, at which rate, and batch normalisation."""
 
 from __future__ import annotations
 
-from tasks.engine import optimize
-from zoo.catalog import HEAD
+import functools
+
+from zoo import stages
 from zoo.errors import UsageError
-from zoo.lazy import keras
+from zoo.lazy import LazyModule, keras
 from zoo.weights import leaves
 
-PLANS = ("auto", "scratch", "probe", "full")
-POLICIES = ("auto", "frozen", "update")
-RATES = {"scratch": 1e-3, "probe": 1e-3, "full": 1e-4}  # peak rates of the Adam family
-ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
+groups = LazyModule("tasks.engine.groups")
+
+CALIBRATED = 1024  # images from which statistics are estimated anew, or all if there are fewer
 
 
-def plan(name, pretrained):
-    """Returns the plan that `name` means: `auto` is `full` from pretrained weights."""
-    return name if name != "auto" else ("full" if pretrained else "scratch")
-
-
-def rate(value, plan, optimizer, facts=None):
-    """Returns the peak learning rate.
-
-    Args:
-        value: the caller's; 0 for the plan's own.
-        plan: what learns.
-        optimizer: name of the optimiser; plans know a rate for Adam's family alone.
-        facts: the `zoo.Weights` that a `full` plan starts from, which know their own.
-    """
-    optimize.find(optimizer)
-    if value:
-        return value
-    if optimizer.lower() not in ADAM_FAMILY:
-        raise UsageError(
-            f"--optimizer {optimizer} needs a --learning-rate; plans know one for "
-            f"{', '.join(ADAM_FAMILY)} only"
-        )
-    return facts.learning_rate if facts and plan == "full" else RATES[plan]
-
-
-def freeze(model, plan, policy="auto"):
-    """Lets the weights learn that the plan names.
+def prepare(model, stage):
+    """Lets those weights of a model learn that a stage of a plan names.
 
     Args:
         model: a built `keras.Model`, changed in place before it is compiled.
-        plan: `scratch` and `full` teach every layer, `probe` the logits alone.
-        policy: what batch normalisation does in a `full` or `scratch` plan. `frozen` keeps
-            its statistics, scale and shift; `update` goes on estimating them; `auto` freezes
-            them where the weights are pretrained, because a few small batches of other
-            images would ruin them.
+        stage: a `plans.Stage`.
     """
-    frozen = policy == "frozen" or (policy == "auto" and plan != "scratch")
+    layers = leaves(model) if stage.learn == "all" else stages.learnable(model, stage.learn)
+    chosen = {id(layer) for layer in layers}
     for layer in leaves(model):
-        if plan == "probe":
-            layer.trainable = layer.name == HEAD
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = not frozen
+        normalises = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = id(layer) in chosen and not (normalises and stage.batch_norm != "update")
+
+
+def optimizers(task, model, plan, steps):
+    """Returns for each stage of a plan its optimiser.
+
+    Weights that learn in the same stages at the same rate are a group, with an optimiser of its
+    own: its moments survive from stage to stage, and those of weights that join later are new,
+    bias correction included.
+
+    Args:
+        task: a `tasks.engine.task.Task`.
+        model: the whole model.
+        plan: the stages, `plans.Stage`.
+        steps: optimiser steps in an epoch.
+    """
+    members = _groups(model, plan)
+    together = len(members) == 1 and len(plan) == 1
+    if task.clip_norm and task.accumulate > 1 and not together:
+        raise UsageError(
+            "--clip-norm and --accumulate together do not work with a plan of several groups of "
+            "weights; leave one of them out"
+        )
+    made = {row: _optimizer(task, row, plan, steps, clip=together) for row in members}
+    if together:
+        for row, group in members.items():
+            made[row].build(group)
+        return list(made.values())
+    return [
+        groups.Groups(
+            [(made[row], group) for row, group in members.items() if row[number] is not None],
+            task.clip_norm,
+        )
+        for number in range(len(plan))
+    ]
+
+
+def recalibrate(model, stream):
+    """Estimates the statistics of all batch normalisation anew.
+
+    Each layer is given the mean and variance of what reaches it while those below it normalise
+    by the statistics of their batch, as in training, over all images together.
+
+    Args:
+        model: a `keras.Model`, changed in place.
+        stream: as `tasks.engine.task.Task.training` gives it; its first `CALIBRATED` examples
+            are seen, as they are in training.
+    """
+    layers = [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+    before = [(layer.trainable, layer.momentum) for layer in layers]
+    try:
+        batches = stream.epoch(0).take(-(-CALIBRATED // stream.size))
+        for number, (images, _) in enumerate(batches):
+            for layer in layers:  # a running mean of equal weights
+                layer.trainable, layer.momentum = True, number / (number + 1)
+            model(images, training=True)
+    finally:
+        for layer, (trainable, momentum) in zip(layers, before, strict=True):
+            layer.trainable, layer.momentum = trainable, momentum
+
+
+def _groups(model, plan):
+    """Returns variables by the factors of their rate in each stage, `None` where they rest."""
+    factors = {}
+    for number, stage in enumerate(plan):
+        prepare(model, stage)
+        depths = stages.depths(model) if stage.decay < 1 else {}
+        for layer in leaves(model):
+            for variable in layer.trainable_weights:
+                row = factors.setdefault(id(variable), [None] * len(plan))
+                row[number] = stage.decay ** depths.get(layer.name, 0)
+    members = {}
+    for variable in model.variables:
+        if id(variable) in factors:
+            members.setdefault(tuple(factors[id(variable)]), []).append(variable)
+    return members
+
+
+def _optimizer(task, row, plan, steps, *, clip):
+    """Returns the optimiser of weights whose rate has a factor in each stage, or `None`."""
+    parts = [
+        task.learning_rates(stage.rate * factor, steps * stage.epochs)
+        for stage, factor in zip(plan, row, strict=True)
+        if factor is not None
+    ]
+    return task.make_optimizer(functools.reduce(lambda a, b: a.then(b), parts), clip=clip)

@@ -78,27 +78,40 @@ def find(name):
 
 
 @contextmanager
-def averaged(model):
-    """Lends a model the running averages of its weights, if its optimiser takes them."""
-    own = [weight.numpy() for weight in model.trainable_variables] if _averages(model) else []
-    take_averages(model)
+def averaged(optimizer):
+    """Lends weights their running averages, if the optimiser that updates them takes such."""
+    own = [(weight, keras.ops.convert_to_numpy(weight)) for weight, _ in _averages(optimizer)]
+    take_averages(optimizer)
     try:
         yield
     finally:
-        for weight, value in zip(model.trainable_variables, own, strict=False):
+        for weight, value in own:
             weight.assign(value)
 
 
-def take_averages(model):
-    """Replaces a model's weights by their running averages, if its optimiser takes them."""
-    for weight, average in zip(model.trainable_variables, _averages(model), strict=False):
-        if average is not None:
-            weight.assign(average)
+def take_averages(optimizer):
+    """Replaces the weights that an optimiser updates by their running averages, if it has them."""
+    for weight, average in _averages(optimizer):
+        weight.assign(average)
 
 
-def _averages(model):
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return optimizer._model_variables_moving_average if optimizer.use_ema else []
+def parts(optimizer):
+    """Returns the optimisers that one consists of: itself, or those of its groups of weights."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 scales the loss
+    return list(getattr(optimizer, "parts", [optimizer]))
+
+
+def _averages(optimizer):
+    """Returns `(weight, running average)` of the weights that an optimiser updates."""
+    return [
+        (weight, average)
+        for part in parts(optimizer)
+        if part.use_ema
+        for weight, average in zip(
+            part._trainable_variables, part._model_variables_moving_average, strict=True
+        )
+        if average is not None
+    ]
 
 
 def schedule(name, peak, *, steps, warmup_steps=0, **options):
@@ -110,7 +123,7 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
         steps: optimiser steps of the whole run.
         warmup_steps: steps in which the rate rises in a straight line to the peak; where 0,
             the schedule's own share of the run.
-        **options: `decay`, `milestones` and `power` of `schedules.Schedule`.
+        **options: the numbers `decay`, `milestones` and `power` of `rates.shares`.
 
     Raises:
         UsageError: the warm-up leaves nothing of the run.
@@ -119,7 +132,8 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
         raise UsageError(
             f"a warm-up of {warmup_steps} steps leaves nothing of a run of {steps}; shorten it"
         )
-    return schedules.Schedule(name, peak, steps, warmup_steps=warmup_steps, **options)
+    own = {"decay": 0.1, "milestones": (0.5, 0.75), "power": 1.0, **options}
+    return schedules.Schedule(peak * rates.shares(name, steps, warmup_steps, own))
 
 
 def milestones(text):

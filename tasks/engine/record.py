@@ -21,17 +21,16 @@ class Recorder:
 
     Args:
         task: the `tasks.Task` being trained.
-        model: the compiled `keras.Model` that `fit` is called on.
-        data: what the task loaded.
+        course: its `course.Course`.
         out: the run's folder.
         state: its `resume.State`.
-        stream: what `task.training` returned.
     """
 
-    def __init__(self, task, model, data, out, state, stream):
-        self.task, self.model, self.data, self.out, self.state = task, model, data, out, state
-        self.stream = stream
-        self.bar = self.started = None
+    def __init__(self, task, course, out, state):
+        self.task, self.course, self.out, self.state = task, course, out, state
+        self.lesson = self.bar = self.started = self.saved = None
+        self.metrics = {}  # of the part of an epoch that an earlier process did
+        self.stopping = False  # set from outside: save as soon as that can be, and stop
         self.events = events.Events(out / LOGS, state.history)
 
     def finished(self):
@@ -42,24 +41,49 @@ class Recorder:
 
     def callback(self):
         """Returns the Keras callback that calls this recorder."""
-        hooks = {"on_epoch_begin": self.begin, "on_epoch_end": self.end}
-        if sys.stderr.isatty():  # a bar costs a wait for the device after each step
-            hooks["on_train_batch_end"] = self.step
-        return keras.callbacks.LambdaCallback(**hooks)
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=self.begin, on_train_batch_end=self.step, on_epoch_end=self.end
+        )
+
+    def take_up(self, lesson, seconds):
+        """Turns to a lesson that took some seconds to prepare, perhaps amid an epoch."""
+        self.lesson = lesson
+        self.state.seconds += seconds
+        if self.metrics:  # Keras makes their variables when it meets a batch
+            images, labels = next(iter(lesson.stream.epoch(self.state.epoch, self.state.step)))
+            lesson.learner.test_on_batch(images, labels)
 
     def begin(self, epoch, logs):
-        """Starts the epoch's clock and bar."""
-        self.started = time.perf_counter()
-        label = f"epoch {epoch + 1}/{self.task.epochs}"
-        self.bar = tqdm.tqdm(desc=label, total=self.stream.steps, leave=False, disable=None)
+        """Starts or takes up the epoch's clock, bar and metrics."""
+        self.started = self.saved = time.perf_counter()
+        if self.metrics:
+            resume.assign(self.lesson.learner.metrics_variables, self.metrics, "metrics")
+            self.metrics = {}
+        self.start, self.before = self.state.step, self.state.seconds
+        self.bar = tqdm.tqdm(
+            desc=f"epoch {epoch + 1}/{self.task.epochs}",
+            total=self.lesson.stream.steps,
+            initial=self.start,
+            leave=False,
+            disable=None,
+        )
 
     def step(self, number, logs):
-        """Moves the bar to a step, counted from 0, of which some may have passed unseen."""
-        self.bar.update(number + 1 - self.bar.n)
+        """Follows a step, counted from 0, before which some may have passed unseen."""
+        done = self.start + number + 1
+        self.bar.update(done - self.bar.n)
+        if done == self.lesson.stream.steps:
+            return  # the epoch's end is near, and saves more
+        if self.stopping or self._due(done):
+            self._save_inside(done)
+        if self.stopping:
+            raise KeyboardInterrupt
 
     def end(self, epoch, logs):
         """Validates and records a completed epoch."""
-        rate = self.stream.steps * self.stream.size / (time.perf_counter() - self.started)
+        lesson = self.lesson
+        done = lesson.stream.steps - self.start
+        rate = done * lesson.stream.size / (time.perf_counter() - self.started)
         self.bar.close()
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         if not math.isfinite(row["loss"]):
@@ -67,26 +91,48 @@ class Recorder:
                 f"the loss is {row['loss']} in epoch {epoch + 1}: nothing was saved of it; start "
                 "again with a lower --learning-rate and another --out"
             )
-        with optimize.averaged(self.model):
-            figures = self.task.validate(self.model, self.data, self.events, epoch + 1)
+        with optimize.averaged(lesson.learner.optimizer):
+            figures = self.task.validate(lesson.learner, lesson.data, self.events, epoch + 1)
         row |= {f"val_{key}": value for key, value in figures.items()}
-        seconds = time.perf_counter() - self.started
+        seconds = self._seconds()
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
         self.events.scalars(row)
         say(_line(row, self.task.epochs))
+        if self.stopping:
+            raise KeyboardInterrupt
+
+    def _due(self, done):
+        task, steps = self.task, self.task.checkpoint_steps
+        if steps:
+            return done - self.state.step >= steps
+        waited = time.perf_counter() - self.saved
+        return bool(task.checkpoint_minutes) and waited >= 60 * task.checkpoint_minutes
+
+    def _save_inside(self, done):
+        """Writes a checkpoint after some steps of an epoch."""
+        learner = self.lesson.learner
+        if keras.backend.backend() == "jax":
+            learner.jax_state_sync()
+        self.state.step, self.state.seconds = done, self._seconds()
+        metrics = resume.values(learner.metrics_variables, "metrics")
+        self.state.save({**self.course.arrays(), **metrics}, keep=self.task.keep)
+        self.saved = time.perf_counter()
 
     def _keep(self, row):
         state = self.state
         best = state.history[state.best - 1] if state.best else None
         better = best is None or self.task.better(row, best)
         state.history.append(row)
-        state.epoch = row["epoch"]
-        state.save(self.model, better=better)
+        state.epoch, state.step, state.seconds = row["epoch"], 0, 0.0
+        state.save(self.course.arrays(), better=better, keep=self.task.keep)
         resume.write_history(self.out, state.history)
 
+    def _seconds(self):
+        return self.before + time.perf_counter() - self.started
+
     def _rate(self):
-        return float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        return float(keras.ops.convert_to_numpy(self.lesson.learner.optimizer.learning_rate))
 
 
 def say(line):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.engine.task import tasks
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
-from zoo.lazy import LazyModule, np
+from zoo.lazy import LazyModule, keras, np
 
 yaml = LazyModule("yaml")
 
@@ -50,7 +50,7 @@ def claim(out, task):
 
 def recipe(task):
     """Returns the dict that repeats a task's run."""
-    return {"task": task.name, **dataclasses.asdict(task)}
+    return {"task": task.name, **task.recorded()}
 
 
 def read_recipe(path):
@@ -86,40 +86,55 @@ def write_text(path, text):
 
 
 class State:
-    """How far a run came: what of it is not in the model's own variables.
+    """How far a run came, and the files that hold what its variables were then.
 
     Attributes:
         epoch: epochs completed.
+        step: steps done of the epoch under way.
+        seconds: time that these steps took.
         history: one dict of floats per completed epoch.
         best: the epoch, from 1, whose weights are kept as the best, or 0.
-        seeds: states of the model's random number generators; Keras saves not all of them.
         weights, best_weights: names of the checkpoints' files.
+        older: names of further checkpoints that are still there, the oldest first.
     """
 
     def __init__(self, out):
         self.path = Path(out) / STATE
-        self.epoch, self.history, self.best, self.seeds = 0, [], 0, []
+        self.epoch, self.step, self.seconds, self.history, self.best = 0, 0, 0.0, [], 0
         self.weights = self.best_weights = ""
+        self.older = []
         if self.path.exists():
             vars(self).update(json.loads(self.path.read_text()))
 
-    def file(self, name):
-        """Returns the path of a checkpoint's file."""
-        return self.path.parent / name
+    def save(self, arrays, *, better=False, keep=1):
+        """Writes a checkpoint, then drops those that are not wanted any more.
 
-    def save(self, model, *, better):
-        """Writes a checkpoint of `model` after one more epoch, then drops the one before."""
-        old = {self.weights, self.best_weights}
-        self.weights = f"epoch-{self.epoch:04}.weights.h5"
-        with replacing(self.file(self.weights)) as partial:
-            model.save_weights(partial)
+        Until the last moment, when the small file that names it is replaced, the one before
+        holds.
+
+        Args:
+            arrays: name to array, of all that changes in a run.
+            better: whether its weights are the best so far.
+            keep: how many of the latest checkpoints to keep.
+        """
+        before = {self.weights, self.best_weights, *self.older} - {""}
+        older = [*self.older, self.weights]
+        self.weights = f"epoch-{self.epoch:04}-step-{self.step:07}.npz"
+        older = [name for name in older if name not in ("", self.weights)]
+        with replacing(self.path.parent / self.weights) as partial:
+            np.savez(partial, **{name: _plain(array) for name, array in arrays.items()})
         if better:
             self.best, self.best_weights = self.epoch, self.weights
-        self.seeds = [np.asarray(seed).tolist() for seed in seeds(model)]
+        self.older = older[max(0, len(older) - keep + 1) :]
         facts = {key: value for key, value in vars(self).items() if key != "path"}
         write_text(self.path, json.dumps(facts))
-        for name in old - {self.weights, self.best_weights, ""}:
-            self.file(name).unlink(missing_ok=True)
+        for name in before - {self.weights, self.best_weights, *self.older}:
+            (self.path.parent / name).unlink(missing_ok=True)
+
+    def read(self, name):
+        """Returns the arrays of a checkpoint by name."""
+        with np.load(self.path.parent / name, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
 
 
 def write_history(out, history):
@@ -131,21 +146,31 @@ def write_history(out, history):
         writer.writerows(history)
 
 
-def restore(model, state):
-    """Puts a model, its optimiser and its random states where the checkpoint left them."""
-    if state.weights:
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(state.file(state.weights))
-        for seed, value in zip(seeds(model), state.seeds, strict=True):
-            seed.assign(np.array(value, seed.dtype))
+def assign(variables, arrays, prefix):
+    """Gives variables the values under `prefix/NUMBER` among some arrays.
+
+    Raises:
+        UsageError: they are of another model.
+    """
+    for number, variable in enumerate(variables):
+        array = arrays.get(f"{prefix}/{number}")
+        if array is None or tuple(array.shape) != tuple(variable.shape):
+            raise UsageError(
+                f"the checkpoint does not fit the model at {variable.path}: it is of another "
+                "version of this program; start again with another --out"
+            )
+        variable.assign(_typed(array, variable.dtype))
 
 
-def seeds(model):
-    """Returns the variables that the model's random numbers come from, in order."""
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+def values(variables, prefix):
+    """Returns the values of variables as arrays by `prefix/NUMBER`."""
+    return {f"{prefix}/{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(variables)}
 
 
-def restore_best(model, state):
-    """Gives a model the best weights of the run."""
-    if state.best_weights and state.best_weights != state.weights:
-        model.load_weights(state.file(state.best_weights))
+def _plain(array):
+    """Returns an array as a file of NumPy can hold it, bfloat16 as its bits."""
+    return array.view("uint16") if array.dtype.name == "bfloat16" else array
+
+
+def _typed(array, dtype):
+    return array.view(np.dtype(dtype)) if dtype == "bfloat16" else array

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
-from tasks.engine import rates
 from tasks.engine.rates import NAMES
 
 __all__ = ["NAMES", "Schedule"]
@@ -18,30 +18,22 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     time would take longer than the weight's own update.
 
     Args:
-        name: one of `NAMES`.
-        peak: the highest rate.
-        steps: optimiser steps of the whole run.
-        warmup_steps: steps in which the rate rises in a straight line to the peak; 0 for the
-            schedule's own, which is none but for `one_cycle`.
-        decay: the factor at each milestone of `step`; what is left of the peak at the end of
-            `exponential` and `polynomial`.
-        milestones: shares of the run, warm-up included, at which `step` falls.
-        power: of `polynomial`; 1 is a straight line.
+        rates: one per step, `(steps,)`.
     """
 
-    def __init__(
-        self, name, peak, steps, *, warmup_steps=0, decay=0.1, milestones=(0.5, 0.75), power=1.0
-    ):
+    def __init__(self, rates):
         super().__init__()
-        self.own = {"decay": decay, "milestones": tuple(milestones), "power": power}
-        self.config = {"name": name, "peak": peak, "steps": steps, "warmup_steps": warmup_steps}
-        shares = rates.shares(name, steps, warmup_steps, self.own)
-        self.rates = keras.ops.convert_to_tensor(peak * shares, "float32")
+        self.values = np.asarray(rates, "float32")
+        self.rates = keras.ops.convert_to_tensor(self.values)
 
     def __call__(self, step):
         """Returns the rate of a step, counted from 0; behind the last one, that of the last."""
-        return keras.ops.take(self.rates, keras.ops.minimum(step, len(self.rates) - 1))
+        return keras.ops.take(self.rates, keras.ops.minimum(step, len(self.values) - 1))
+
+    def then(self, later):
+        """Returns the schedule of this one's steps and those of another behind them."""
+        return Schedule(np.concatenate([self.values, later.values]))
 
     def get_config(self):
         """Returns the arguments that make an equal schedule."""
-        return {**self.config, **self.own}
+        return {"rates": self.values.tolist()}

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar, dataclass_transform
 
-from tasks.engine import optimize
+from tasks.engine import optimize, plans
 from zoo.errors import UsageError, unknown
 from zoo.registry import Registry
 
@@ -82,9 +82,19 @@ class Task(abc.ABC):
     average: float = flag(
         0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", low=0.0
     )
+    checkpoint_minutes: float = flag(
+        5.0, "time between checkpoints inside an epoch; one follows each epoch in any case", low=0.0
+    )
+    checkpoint_steps: int = flag(0, "steps between checkpoints; 0: by time", low=0)
+    keep: int = flag(1, "latest checkpoints to keep, besides the best", low=1)
     patience: int = flag(0, "epochs without a better validation loss before stopping; 0: never")
     precision: str = flag(
         "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
+    )
+    features: str = flag(
+        "auto",
+        "of the frozen part of a network: auto computes them once where that saves time",
+        choices=("auto", "off"),
     )
     strategy: str = flag("auto", "where replicas live", choices=("auto", "one", "mirrored"))
     seed: int = flag(0, "seed of every random choice", low=0)
@@ -97,8 +107,22 @@ class Task(abc.ABC):
         """Returns the FLOPs of the model for one example, 0 where they are not known before."""
         return 0
 
+    def recorded(self):
+        """Returns the flags that repeat this run, also where defaults have changed since."""
+        return dataclasses.asdict(self)
+
+    def stages(self):
+        """Returns the plan of the run, a tuple of `plans.Stage` that make up its epochs."""
+        return plans.resolve(
+            "scratch",
+            epochs=self.epochs,
+            pretrained=False,
+            rate=self.learning_rate,
+            optimizer=self.optimizer,
+        )
+
     def learning_rates(self, peak, steps):
-        """Returns the schedule of a run of some steps that has the flags' shape."""
+        """Returns the schedule of some steps that has the flags' shape."""
         return optimize.schedule(
             self.schedule,
             peak,
@@ -109,37 +133,60 @@ class Task(abc.ABC):
             power=self.power,
         )
 
-    def make_optimizer(self, peak, steps):
-        """Returns the optimiser that the flags describe, for a run of some steps."""
+    def make_optimizer(self, rates, *, clip=True):
+        """Returns the optimiser that the flags describe, for a schedule of rates."""
         return optimize.optimizer(
             self.optimizer,
-            self.learning_rates(peak, steps),
+            rates,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
+            clip_norm=self.clip_norm if clip else 0.0,
             accumulate=self.accumulate,
             average=self.average,
         )
 
     @abc.abstractmethod
     def load(self):
-        """Returns what `build`, `training` and the rest need to know of the data."""
+        """Returns what `build`, `training` and the rest need to know of the data.
 
-    @abc.abstractmethod
-    def build(self, data, steps):
-        """Returns a compiled `keras.Model`; called inside the strategy's scope.
-
-        Args:
-            data: what `load` returned.
-            steps: optimiser steps of the whole run.
+        It is a dataclass; its fields `train` and `validation`, where they are
+        `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
         """
 
     @abc.abstractmethod
-    def training(self, data):
-        """Returns the stream of examples.
+    def build(self, data):
+        """Returns a `keras.Model` for the data; called inside the strategy's scope."""
 
-        It has `steps` per epoch, `size` examples in each, and `epoch(number)`, which returns
-        the batches of that epoch, from 0, as a finite `tf.data.Dataset`.
+    @abc.abstractmethod
+    def compile(self, learner, data, optimizer):
+        """Compiles what learns; called inside the strategy's scope, once per stage of the plan.
+
+        Args:
+            learner: the model or, where its lower layers are frozen, the rest of it, with the
+                same outputs.
+            data: what `load` returned.
+            optimizer: of Keras.
+        """
+
+    def show(self, data, events):
+        """Writes pictures of the data to TensorBoard, before the first epoch, if the task can."""
+        return None
+
+    def versions(self, data):
+        """Returns what a network that does not learn may be computed for beforehand.
+
+        It is a list of `(examples, description)` of the training split: one, or several that the
+        epochs see in turn; empty where each epoch sees other examples.
+        """
+        return []
+
+    @abc.abstractmethod
+    def training(self, data, *, changed=True):
+        """Returns the stream of examples, changed at random where the flags say so.
+
+        It has `steps` per epoch, `size` examples in each, and `epoch(number, start)`, which
+        returns the batches of that epoch, from 0, without the first `start`, as a finite
+        `tf.data.Dataset`.
         """
 
     @abc.abstractmethod

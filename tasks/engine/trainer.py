@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import statistics
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.engine import distribute, environment, hardware, optimize, record, resume
+from tasks.engine import course, distribute, environment, hardware, optimize, plans, record, resume
 from tasks.report import page, plots
 from zoo.lazy import keras
 
 PAGE = "report.html"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def train(task, out):
@@ -74,40 +78,60 @@ def _fit(task, out):
     """Trains, or goes on training; returns what came of it: model, data and state."""
     data = task.load()
     state = resume.State(out)
-    stream = task.training(data)
-    strategy = distribute.strategy(task.strategy)
-    with strategy.scope():
-        model = task.build(data, stream.steps * task.epochs)
-    if strategy.num_replicas_in_sync == 1:  # with more, Keras 3.15 loses the iterator in its loop
-        # Small networks would spend their time on being called.
-        model.steps_per_execution = hardware.steps_at_once(task.flops() * stream.size)
-    resume.restore(model, state)
-    if state.epoch:
-        record.say(f"going on after epoch {state.epoch} of {task.epochs}")
-    recorder = record.Recorder(task, model, data, out, state, stream)
-    with _said_when_stopped(state):
+    run = course.Course(task, data, distribute.strategy(task.strategy))
+    recorder = record.Recorder(task, run, out, state)
+    if state.weights:
+        arrays = state.read(state.weights)
+        run.restore(arrays)
+        recorder.metrics = arrays if state.step else {}
+        record.say(f"going on after {_place(state)} of {task.epochs}")
+    else:
+        record.say(plans.described(run.stages))
+        task.show(data, recorder.events)
+    with _stopped_with_care(recorder):
         while not recorder.finished():
-            model.fit(
-                stream.epoch(state.epoch),
+            started = time.perf_counter()
+            lesson = run.lesson(state.epoch, begun=bool(state.step))
+            recorder.take_up(lesson, time.perf_counter() - started)
+            lesson.learner.fit(
+                lesson.stream.epoch(state.epoch, state.step),
                 initial_epoch=state.epoch,
                 epochs=state.epoch + 1,
                 callbacks=[recorder.callback()],
                 shuffle=False,  # the batches come in an order of their own
                 verbose=0,
             )
-    resume.restore_best(model, state)
-    optimize.take_averages(model)
-    return task.finish(model, data), data, state
+    if state.best_weights != state.weights:
+        run.restore(state.read(state.best_weights))
+    optimize.take_averages(run.optimizer(state.best - 1))
+    return task.finish(run.model, data), data, state
 
 
 @contextmanager
-def _said_when_stopped(state):
-    """Tells a person who presses Ctrl-C that nothing but the epoch under way is lost."""
+def _stopped_with_care(recorder):
+    """Lets the first Ctrl-C, or SIGTERM, wait for the step under way and a checkpoint after it."""
+
+    def stop(number, frame):
+        if recorder.stopping:
+            raise KeyboardInterrupt
+        recorder.stopping = True
+        record.say("saving; once more to stop at once")
+
+    here = threading.current_thread() is threading.main_thread()
+    before = {each: signal.signal(each, stop) for each in SIGNALS} if here else {}
     try:
         yield
     except KeyboardInterrupt:
-        record.say(f"stopped; the same command goes on after epoch {state.epoch}")
+        record.say(f"stopped; the same command goes on after {_place(recorder.state)}")
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _place(state):
+    """Says how far a run came: `epoch 3`, `step 120 of epoch 4`."""
+    return f"step {state.step} of epoch {state.epoch + 1}" if state.step else f"epoch {state.epoch}"
 
 
 def _speed(history):

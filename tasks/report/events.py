@@ -7,8 +7,9 @@ need not be where they are made; what they write is written here.
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from zoo.lazy import LazyModule, np, tf
 
@@ -27,20 +28,28 @@ _WHITE, _DARK, _INK = (255, 255, 255), (6, 42, 96), (27, 31, 36)
 
 
 class Events:
-    """The files in a folder, started anew from a history: no epoch is missing, none is double.
+    """The files in a folder, taken up after the last row of a history.
 
-    Pictures of earlier epochs are not in the history, and are gone.
+    What is there of later epochs is dropped, so that none is double; figures are written anew from
+    the history, so that none is missing.
 
     Args:
-        folder: Where the files are; what was there before is deleted.
+        folder: Where the files are.
         history: The rows of the epochs that are over.
     """
 
-    def __init__(self, folder, history: Iterable[Mapping[str, float]] = ()):
-        shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, folder, history: Sequence[Mapping[str, float]] = ()):
+        last = history[-1]["epoch"] if history else 0
+        old = sorted(Path(folder).glob("events*"))
+        kept = {key: parts for key, parts in _pictures(old) if key[1] <= last}
         self._writer = tf.summary.create_file_writer(str(folder))
+        for (tag, step), parts in kept.items():
+            self._write(tag, tf.constant(parts), step, "images", _BLOBS)
         for row in history:
             self.scalars(row)
+        self._writer.flush()
+        for path in old:
+            path.unlink()
 
     def scalars(self, row: Mapping[str, float]) -> None:
         """Writes the figures of a row of the history at its `epoch`."""
@@ -87,6 +96,17 @@ class Events:
         metadata = kind(plugin_data=kind.PluginData(plugin_name=plugin), data_class=data_class)
         with self._writer.as_default():
             tf.summary.write(tag, value, step=step, metadata=metadata)
+
+
+def _pictures(paths):
+    """Yields `((tag, step), parts)` of the pictures in files, each up to where it is whole."""
+    for path in paths:
+        with suppress(tf.errors.DataLossError):
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                event = tf.compat.v1.Event.FromString(record)
+                for value in event.summary.value:
+                    if value.metadata.plugin_data.plugin_name == "images":
+                        yield (value.tag, event.step), tf.make_ndarray(value.tensor)
 
 
 def _png(image):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tasks.deploy import workers
+from tasks.engine import workers
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, tf
 
@@ -31,6 +31,19 @@ def openvino(model, precision):
     Raises:
         UsageError: the processor does not have the precision.
     """
+    return openvino_of(constant(model), precision)
+
+
+def openvino_of(function, precision):
+    """Hands a concrete function of TensorFlow to OpenVINO, for the CPU.
+
+    Args:
+        function: from uint8 images to one tensor; captures no variables.
+        precision: of `OPENVINO_PRECISIONS`.
+
+    Raises:
+        UsageError: the processor does not have the precision.
+    """
     # Importing OpenVINO sends word of it to its makers, unless its package for that is missing.
     sys.modules.setdefault("openvino_telemetry", None)
     core = _openvino.Core()
@@ -39,8 +52,9 @@ def openvino(model, precision):
         raise UsageError("this processor does not compute in bfloat16; float32 is the default")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pb"
-        path.write_bytes(constant(model).graph.as_graph_def().SerializeToString())
+        path.write_bytes(function.graph.as_graph_def().SerializeToString())
         network = core.read_model(path)
+    _give_captures(network, function)
     hints = {
         "INFERENCE_PRECISION_HINT": OPENVINO_PRECISIONS[precision],
         "NUM_STREAMS": workers.count(),
@@ -54,6 +68,17 @@ def openvino(model, precision):
         return lambda images: request.infer({0: images})[0]
 
     return workers.for_each_thread(make)
+
+
+def _give_captures(network, function):
+    """Puts what a function captures into its network, in place of the inputs that stand for it."""
+    entries = {entry.output(0).get_any_name(): entry for entry in network.get_parameters()}
+    inputs, values = function.graph.inputs, function.captured_inputs
+    for tensor, value in zip(inputs[len(inputs) - len(values) :], values, strict=True):
+        if entry := entries.get(tensor.name):  # what is small is a constant of the graph already
+            held = _openvino.op.Constant(value.numpy(), shared_memory=True)
+            entry.output(0).replace(held.output(0))
+            network.remove_parameter(entry)
 
 
 def litert(model, precision):

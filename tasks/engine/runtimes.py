@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tasks.deploy import converters, workers
+from tasks.engine import converters, workers
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, np, tf
 
@@ -95,30 +95,51 @@ def start(name, model, images, *, size=0, precision="float32", count=0, strict=T
         UsageError: the runtime cannot compute this model, or differs from Keras by more than
             the tolerance.
     """
-    plain = _plain(model, size or len(images))
+    asked = plain(model, size or len(images))
     if name == "keras":
         many = _on_tensorflow() and count >= RUNTIMES[name].pays_from
-        return _called(converters.constant(model)) if many else plain
-    tolerance = TOLERANCES["bfloat16" if _is_rounded(model) else precision]
+        return called(converters.constant(model)) if many else asked
+    tolerance = TOLERANCES["bfloat16" if is_rounded(model) else precision]
+    answers, said = agreed(
+        lambda: RUNTIMES[name].build(model, precision), asked, images, tolerance, "logits"
+    )
+    if answers:
+        log.info("%s answers in place of Keras; %s", name, said)
+        return answers
+    if strict:
+        raise UsageError(f"{name} cannot answer in place of Keras: {said}")
+    log.warning("%s cannot answer in place of Keras, which does so itself: %s", name, said)
+    return asked
+
+
+def agreed(build, plain, images, tolerance, noun):
+    """Returns what stands in for Keras if it says of some images what Keras says.
+
+    Args:
+        build: makes the function from images to what a model gives.
+        plain: such a function that asks Keras, which it does while the other is made.
+        images: uint8 `(batch, height, width, channels)`.
+        tolerance: the largest difference allowed, as a share of the largest value.
+        noun: what the model gives, for messages.
+
+    Returns:
+        The function, or `None` if it differs or `build` fails; and a few words on how it went.
+
+    Raises:
+        UsageError: `build` raises it.
+    """
     try:
-        with ThreadPoolExecutor(1) as pool:  # Keras answers while the model is converted
+        with ThreadPoolExecutor(1) as pool:
             wanted = pool.submit(plain, images)
-            answers = RUNTIMES[name].build(model, precision)
+            answers = build()
             gap = _gap(answers(images), wanted.result())
         if gap <= tolerance:
-            log.info(
-                "%s answers in place of Keras; logits differ by %.0e of the largest", name, gap
-            )
-            return answers
-        problem = f"logits differ by {gap:.1g} of the largest, and {tolerance:g} is allowed"
+            return answers, f"{noun} differ by {gap:.0e} of the largest"
+        return None, f"{noun} differ by {gap:.1g} of the largest, and {tolerance:g} is allowed"
     except UsageError:
         raise
     except Exception as error:  # a converter may raise anything
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if strict:
-        raise UsageError(f"{name} cannot answer in place of Keras: {problem}")
-    log.warning("%s cannot answer in place of Keras, which does so itself: %s", name, problem)
-    return plain
+        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def batch_size(shape, count):
@@ -130,10 +151,15 @@ def batch_size(shape, count):
     return max(1, min(MOST_IMAGES, pixels // (shape[0] * shape[1]), share))
 
 
-def _plain(model, size):
-    """Returns a function that asks Keras, with the variables of the model."""
+def plain(model, size):
+    """Returns a function that asks Keras, with the variables of the model.
+
+    Args:
+        model: a `keras.Model` from images to one tensor.
+        size: the most images that there will be at a time.
+    """
     if _on_tensorflow():
-        return _called(converters.traced(model, lambda images: model(images, training=False)))
+        return called(converters.traced(model, lambda images: model(images, training=False)))
 
     def answer(images):  # full batches only, as each size would be compiled for itself
         rest = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
@@ -142,7 +168,9 @@ def _plain(model, size):
     return workers.one_at_a_time(answer)
 
 
-def _called(function):
+def called(function):
+    """Returns what takes and gives arrays, of a function of TensorFlow."""
+
     def answer(images):
         return function(tf.constant(images)).numpy()
 
@@ -179,10 +207,10 @@ def _has_gpu():
     return _on_tensorflow() and bool(tf.config.list_physical_devices("GPU"))
 
 
-def _is_rounded(model):
+def is_rounded(model):
     """Tells whether a model computes with fewer bits than float32, in Keras too."""
     inner = getattr(model, "layers", None)
-    return any(map(_is_rounded, inner)) if inner else model.compute_dtype.endswith("float16")
+    return any(map(is_rounded, inner)) if inner else model.compute_dtype.endswith("float16")
 
 
 def _gap(found, wanted):

@@ -1,0 +1,99 @@
+"""Ranks pretrained models for your data: zoo rank FOLDER --models 'resnet*.imagenet,vit_tiny.*'.
+
+Each model's features of your images are computed once and judged by a linear classifier,
+cross-validated: minutes in place of the hours that fine-tuning all of them would take.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import zoo
+from scripts._table import table
+from scripts.list import brief
+from zoo.errors import UsageError
+
+COLUMNS = ("model", "accuracy", "+-", "seconds", "params", "FLOPs", "pixels")
+
+
+def arguments(parser, words):
+    """Adds this command's flags."""
+    from tasks.advice import rank
+
+    parser.add_argument("dataset", metavar="DATASET", help="as in zoo finetune")
+    parser.add_argument(
+        "--models",
+        default="",
+        metavar="PATTERNS",
+        help="names or patterns with commas between (default: those whose weights are at hand)",
+    )
+    parser.add_argument(
+        "--weights", action="append", default=[], metavar="MODEL=FILE", help="a model's weights"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data sets")
+    parser.add_argument("--split", default="", help="slice (default: the training split)")
+    most = f"to look at (default: {rank.IMAGES})"
+    parser.add_argument("--images", type=int, default=rank.IMAGES, metavar="N", help=most)
+    parser.add_argument("--image-size", type=int, default=0, metavar="N", help="0: each its own")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of choice and folds")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args):
+    """Prints a line for each model, the best first."""
+    from tasks.advice import rank
+
+    files = dict(_pair(text) for text in args.weights)
+    rows = rank.rank(
+        args.dataset,
+        _models(args.models, files),
+        weights=files,
+        data_dir=args.data_dir,
+        split=args.split,
+        images=args.images,
+        image_size=args.image_size,
+        seed=args.seed,
+    )
+    if args.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        return
+    print(table(COLUMNS, [_cells(row) for row in rows if not row.why_not], COLUMNS[1:]))
+    for row in rows:
+        if row.why_not:
+            print(f"\n{row.model} was not judged: {row.why_not}")
+
+
+def _models(text, files):
+    """Returns the names that patterns stand for; without any, those whose weights are at hand."""
+    patterns = [word.strip() for word in text.split(",") if word.strip()]
+    if not patterns:
+        at_hand = [name for name in zoo.names(weights=True) if zoo.spec(name).weights.at_hand]
+        return list(dict.fromkeys([*files, *at_hand]))
+    found = []
+    for pattern in patterns:
+        names = zoo.names(pattern, kind="classifier", weights=True)
+        if not names:
+            zoo.spec(pattern)  # says what is nearest
+            raise UsageError(f"{pattern} has no pretrained weights; see `zoo list --weights TAG`")
+        found += names
+    return list(dict.fromkeys(found))
+
+
+def _pair(text):
+    name, sign, path = text.partition("=")
+    if not sign:
+        raise UsageError(f"--weights takes MODEL=FILE, not {text!r}")
+    return zoo.spec(name).name, path
+
+
+def _cells(row):
+    return (
+        row.model,
+        f"{row.accuracy:.3f}",
+        f"{row.error:.3f}",
+        f"{row.seconds:.1f}",
+        brief(row.parameters),
+        brief(row.flops),
+        str(row.image_size),
+    )

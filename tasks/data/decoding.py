@@ -1,0 +1,193 @@
+"""Images of a split, decoded once where they fit, and read anew each epoch where they do not."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+from tasks.data import augment, readers
+from zoo.errors import UsageError
+from zoo.lazy import LazyModule, np, tf
+
+tqdm = LazyModule("tqdm")
+
+MEMORY_SHARE = 0.3  # of the free memory that decoded images may fill
+SMALL = 2**14  # bytes of an image, below which a call of Python costs more than copying it
+COPIED = 2**30  # bytes of such images that TensorFlow may hold too
+DISK_SHARE = 0.5  # of the free disk, likewise
+FALLBACK_MEMORY = 2 * 2**30  # bytes taken as free where the system does not tell
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """One split, ready to be batched.
+
+    Attributes:
+        name: of the split, such as `train`.
+        pixels: uint8 `(count, height, width, channels)`: an array in memory, one on disk, or a
+            `Decoder` that reads files when indexed.
+        labels: int64 `(count,)`, or uint8 `(count, classes)` where there may be several.
+        dropped: `(item, reason)` of each image that could not be read.
+    """
+
+    name: str
+    pixels: object
+    labels: object
+    dropped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def turn(self, epoch):
+        """Returns the examples as an epoch sees them."""
+        return self
+
+    @cached_property
+    def held(self):
+        """The pixels as TensorFlow holds them, where they are small; else `None`."""
+        pixels = self.pixels
+        if isinstance(pixels, np.ndarray) and pixels[0].nbytes < SMALL and pixels.nbytes <= COPIED:
+            with tf.init_scope(), tf.device("cpu:0"):
+                return tf.constant(pixels)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Turns(Examples):
+    """Examples of which there are several versions, one after the other for each epoch.
+
+    Attributes:
+        versions: `Examples` with the same labels; the first has the same pixels, too.
+    """
+
+    versions: tuple[Examples, ...] = ()
+
+    def turn(self, epoch):
+        """Returns the version of an epoch."""
+        return self.versions[epoch % len(self.versions)]
+
+
+class Augmented:
+    """Images changed at random, each the same way whenever it is asked for.
+
+    Args:
+        examples: `Examples`.
+        seed, view: which of all changes.
+        drawn: what `augment.draw` is asked for.
+    """
+
+    def __init__(self, examples, seed, view, drawn):
+        self.pixels, self.shape = examples.pixels, examples.pixels.shape
+        self._drawn = augment.draw(seed, view, len(examples), 1, self.shape[1:], **drawn)
+
+    def __len__(self):
+        return len(self.pixels)
+
+    def __getitem__(self, indices):
+        each = {name: values[0] for name, values in self._drawn.items()}
+        drawn = {k: v if k == "noise" else v[indices] for k, v in each.items()}
+        images, _ = augment.change(tf.constant(self.pixels[indices]), None, drawn)
+        return images.numpy()
+
+
+class Decoder:
+    """Images read from their files each time they are asked for.
+
+    Args:
+        items: what `readers.image` reads.
+        shape: `(height, width, channels)` that each becomes.
+        resize: how: `stretch`, `crop` or `pad`.
+    """
+
+    def __init__(self, items, shape, resize):
+        self.items, self.shape, self.resize = items, (len(items), *shape), resize
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, indices):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.stack(list(pool.map(self.one, np.atleast_1d(indices))))
+
+    def one(self, index):
+        """Returns one image; raises `UnreadableImage` if it cannot be read."""
+        return readers.image(self.items[int(index)], self.shape[1:], self.resize)
+
+    def try_one(self, index):
+        """Returns one image, or the reason why it cannot be read."""
+        try:
+            return self.one(index)
+        except readers.UnreadableImage as error:
+            return error
+
+
+def decode(split, shape, resize, *, memory=None, disk=None):
+    """Decodes every image of a split, once, and drops those that cannot be read.
+
+    Args:
+        split: a `sources.Split`.
+        shape: `(height, width, channels)`.
+        resize: `stretch`, `crop` or `pad`.
+        memory, disk: bytes that the images may take in each; by default a share of what is
+            free. Images that fit in neither are read anew each epoch.
+
+    Returns:
+        `Examples`.
+
+    Raises:
+        UsageError: no image is left.
+    """
+    decoder = Decoder(split.items, shape, resize)
+    pixels = _store(len(split), shape, memory, disk)
+    good, dropped = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(decoder.try_one, range(len(split)))
+        for index, image in enumerate(_progress(found, len(split), f"reading {split.name}")):
+            if isinstance(image, readers.UnreadableImage):
+                dropped.append((image.name, image.reason))
+                continue
+            if pixels is not None:
+                pixels[len(good)] = image
+            good.append(index)
+    if not good:
+        raise UsageError(
+            f"no image of {split.name} can be read; the first: {': '.join(dropped[0])}"
+        )
+    if dropped and pixels is None:
+        decoder = Decoder([split.items[index] for index in good], shape, resize)
+    labels = np.asarray(split.labels)[good]
+    kept = decoder if pixels is None else pixels[: len(good)]
+    return Examples(split.name, kept, labels, tuple(dropped))
+
+
+def _store(count, shape, memory, disk):
+    """Returns room for `count` images in memory or else on disk, or `None`."""
+    size = count * int(np.prod(shape))
+    if size <= (_free_memory() * MEMORY_SHARE if memory is None else memory):
+        return np.empty((count, *shape), np.uint8)
+    folder = tempfile.gettempdir()
+    if size <= (_free_disk(folder) * DISK_SHARE if disk is None else disk):
+        # Without a name the file goes when the process does, however it ends.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
+    return None
+
+
+def _free_memory():
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return FALLBACK_MEMORY
+
+
+def _free_disk(folder):
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _progress(items, total, label):
+    """Shows a bar on a terminal when a loop takes longer than two seconds."""
+    return tqdm.tqdm(items, label, total, leave=False, delay=2, disable=None)

@@ -1,0 +1,164 @@
+"""The course of a run: stage by stage of its plan, what learns and from what."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass
+
+from tasks.data import decoding
+from tasks.engine import features, finetune, hardware, optimize, record, resume
+from zoo import surgery
+from zoo.lazy import LazyModule, keras
+from zoo.weights import leaves
+
+groups = LazyModule("tasks.engine.groups")
+
+SEED = "seed_generator_state"  # what Keras calls the variables that its random numbers come from
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What `fit` is called on in a stage.
+
+    Attributes:
+        learner: a compiled model with weights of the whole one.
+        data: what it learns from and is validated on.
+        stream: the batches of `data`.
+    """
+
+    learner: keras.Model
+    data: object
+    stream: object
+
+
+class Course:
+    """A model and the plan by which it learns.
+
+    Args:
+        task: the `tasks.Task`.
+        data: what it loaded.
+        strategy: a `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, task, data, strategy):
+        self.task, self.data, self.strategy = task, data, strategy
+        self.stages = task.stages()
+        self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
+        steps = task.training(data).steps
+        with strategy.scope():
+            self.model = task.build(data)
+            self.optimizers = finetune.optimizers(task, self.model, self.stages, steps)
+        self.changing = _changing(self.model, self.stages)
+        self._lesson = None, None
+
+    def stage(self, epoch):
+        """Returns the number of the stage that an epoch, from 0, belongs to."""
+        return sum(epoch >= end for end in self.ends[:-1])
+
+    def optimizer(self, epoch):
+        """Returns the optimiser of an epoch's stage."""
+        return self.optimizers[self.stage(epoch)]
+
+    def lesson(self, epoch, *, begun=False):
+        """Returns the lesson of an epoch.
+
+        Args:
+            epoch: its number, from 0.
+            begun: whether the run is taken up in the middle of it.
+        """
+        number = self.stage(epoch)
+        if self._lesson[0] != number:
+            first = epoch == self.ends[number] - self.stages[number].epochs and not begun
+            with self.strategy.scope():
+                self._lesson = number, self._prepared(number, first)
+        return self._lesson[1]
+
+    def _prepared(self, number, first):
+        task, stage = self.task, self.stages[number]
+        finetune.prepare(self.model, stage)
+        stream = task.training(self.data)
+        if first and stage.batch_norm == "recalibrate":
+            finetune.recalibrate(self.model, stream)
+        alone = self.strategy.num_replicas_in_sync == 1
+        parted = alone and task.features == "auto" and self._parted(stage)
+        learner, data, flops = self.model, self.data, task.flops()
+        if parted:
+            learner, data = parted
+            stream, flops = task.training(data, changed=False), features.flops(learner)
+        if _has_frozen_norms(learner):
+            learner = surgery.absorb(learner)
+        task.compile(learner, data, _fitting(self.optimizers[number], learner))
+        if alone:
+            # With more replicas Keras 3.15 loses the iterator in its loop. Small networks would
+            # spend their time on being called.
+            learner.steps_per_execution = hardware.steps_at_once(flops * stream.size)
+        return Lesson(learner, data, stream)
+
+    def _parted(self, stage):
+        """Returns what learns in a stage behind what does not, and the features in between.
+
+        `None` where that is nothing, or saves no time.
+        """
+        versions = self.task.versions(self.data)
+        parts = surgery.split(self.model) if versions and stage.learn != "all" else None
+        if parts is None:
+            return None
+        before, after = parts
+        images = len(self.data.train) + len(self.data.validation or ())
+        if not features.pays(before, images, epochs=stage.epochs, views=len(versions)):
+            return None
+        share = features.flops(before) / max(1, features.flops(self.model))
+        times = f"{len(versions)} times" if len(versions) > 1 else "once"
+        record.say(f"{share:.1%} of the network rests: it is computed {times} for each image")
+        taught = [_featured(before, examples, words) for examples, words in versions]
+        train = decoding.Turns(**vars(taught[0]), versions=tuple(taught))
+        validation = self.data.validation and _featured(before, self.data.validation)
+        return after, dataclasses.replace(self.data, train=train, validation=validation)
+
+    def variables(self):
+        """Returns what changes in a run: weights, random states, moments; each once, in order."""
+        parts = [part for optimizer in self.optimizers for part in optimize.parts(optimizer)]
+        mine = [variable for part in parts for variable in part.variables]
+        return list({id(v): v for v in [*self.changing, *mine]}.values())
+
+    def arrays(self):
+        """Returns the values of all that changes, for a checkpoint."""
+        return resume.values(self.variables(), "run")
+
+    def restore(self, arrays):
+        """Gives all that changes the values of a checkpoint."""
+        resume.assign(self.variables(), arrays, "run")
+
+
+def _featured(before, examples, transform=""):
+    """Returns examples whose pixels are what a network gives for them."""
+    found = features.compute(before, examples, transform=transform)
+    name, labels, dropped = examples.name, examples.labels, examples.dropped
+    return decoding.Examples(name, found, labels, dropped)
+
+
+def _has_frozen_norms(model):
+    """Tells whether a model that learns has batch normalisation that does not."""
+    norms = [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+    return any(not layer.trainable for layer in norms)
+
+
+def _fitting(optimizer, learner):
+    """Returns an optimiser that knows the weights of a learner in their order, as JAX needs it."""
+    known = getattr(optimizer, "_trainable_variables", [])
+    if not known or [id(v) for v in known] == [id(v) for v in learner.trainable_variables]:
+        return optimizer
+    return groups.Groups([(optimizer, known)])
+
+
+def _changing(model, stages):
+    """Returns the variables of a model that a plan changes."""
+    found = []
+    for stage in stages:
+        finetune.prepare(model, stage)
+        for layer in leaves(model):
+            normalises = isinstance(layer, keras.layers.BatchNormalization)
+            if layer.trainable_weights or (normalises and stage.batch_norm == "recalibrate"):
+                found += layer.variables
+    return [*found, *(v for v in model.variables if v.name == SEED)]

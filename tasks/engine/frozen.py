@@ -1,0 +1,136 @@
+"""A network that nobody trains, as a bare graph of TensorFlow.
+
+Batch normalisation is folded into the kernels before it, and kernels are rounded to the precision
+of the graph beforehand. Weights are held outside the graph, by reference: as constants in it they
+would be copied, hashed and searched for what else could be folded, for seconds.
+"""
+
+from __future__ import annotations
+
+from zoo import graphs
+from zoo.lazy import keras, np, tf
+
+KERNELS = {  # class of layer: what it computes of an input and a kernel
+    "Conv2D": lambda layer, x, kernel: layer.convolution_op(x, kernel),
+    "DepthwiseConv2D": lambda layer, x, kernel: keras.ops.depthwise_conv(
+        x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate
+    ),
+    "Dense": lambda layer, x, kernel: keras.ops.matmul(x, kernel),
+}
+# Layers without weights that may compute in whatever precision they are given.
+WEIGHTLESS = {
+    *("Activation", "ReLU", "LeakyReLU", "Add", "Concatenate", "Dropout", "Flatten", "Reshape"),
+    *("MaxPooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D"),
+}
+
+
+def trace(model, precision):
+    """Returns a concrete function of TensorFlow that computes what a model does at inference.
+
+    Args:
+        model: a functional `keras.Model` from images to one tensor.
+        precision: `float32`, or `bfloat16` for kernels and what is between them. Pixels before
+            the first kernel, normalisation that could not be folded, averages, and layers of
+            kinds that are not known here are computed as the model says.
+
+    Returns:
+        A function from uint8 images `(batch, height, width, channels)` to float32. Its captured
+        inputs are the weights as they are now; later changes of the model do not reach it.
+
+    Raises:
+        UsageError: the model is no graph of layers.
+    """
+    net = graphs.flat(model)
+    dtype = tf.as_dtype(precision)
+    norms = _foldable(net)
+    folded = {id(norm) for norm in norms.values()}
+    kernels = {
+        id(node): [_held(value, dtype) for value in _folded(node, norms.get(id(node)))]
+        for node in graphs.nodes(net)
+        if _is_product(node.operation)
+    }
+    others = [n for n in graphs.nodes(net) if id(n) not in kernels and id(n) not in folded]
+    weights = [w for node in others for w in getattr(node.operation, "weights", ())]
+    held = [(weight, _held(_array(weight), weight.dtype)) for weight in weights]
+
+    def call(node, *args, **kwargs):
+        layer = node.operation
+        if id(node) in folded:
+            return args
+        if id(node) in kernels:
+            return _multiplied(layer, tf.cast(args[0], dtype), *kernels[id(node)])
+        if type(layer).__name__ in WEIGHTLESS and _is_keras(layer):
+            return layer.call(*args)
+        return layer(*args, **kwargs)
+
+    def answer(images):
+        (entry,), (end,) = net.inputs, net.outputs
+        with keras.StatelessScope(state_mapping=held):
+            made = graphs.replay(net, {id(entry): tf.cast(images, entry.dtype)}, call)
+        return tf.cast(made[id(end)], tf.float32)
+
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
+    return tf.function(answer, autograph=False).get_concrete_function(shape)
+
+
+def _foldable(net):
+    """Returns the normalisation that alone reads what a kernel gives, by the kernel's node."""
+    readers = graphs.readers(net)
+    found = {}
+    for node in graphs.nodes(net):
+        if _is_product(node.operation) and node.operation.activation is keras.activations.linear:
+            (reader, *more) = readers[id(node.output_tensors[0])]
+            if reader and not more and _is_norm(reader):
+                found[id(node)] = reader
+    return found
+
+
+def _folded(node, norm):
+    """Returns the kernel of a layer and its bias, or `None`, with those of a normalisation."""
+    layer = node.operation
+    kernel, bias = _array(layer.kernel), _array(layer.bias) if layer.use_bias else None
+    if norm is None:
+        return kernel, bias
+    norm = norm.operation
+    scale = 1 / np.sqrt(_array(norm.moving_variance).astype("float64") + norm.epsilon)
+    scale = scale * _array(norm.gamma) if norm.scale else scale
+    shift = (0.0 if bias is None else bias) - _array(norm.moving_mean)
+    bias = shift * scale + (_array(norm.beta) if norm.center else 0.0)
+    each = scale.reshape(kernel.shape[-2:]) if "Depthwise" in type(layer).__name__ else scale
+    return kernel * each.astype(kernel.dtype), bias
+
+
+def _multiplied(layer, x, kernel, bias):
+    y = KERNELS[type(layer).__name__](layer, x, kernel)
+    y = y if bias is None else tf.nn.bias_add(y, bias)
+    return layer.activation(y)
+
+
+def _is_product(layer):
+    """Tells whether all that a layer does is to multiply by its kernel, add and activate."""
+    return (
+        type(layer).__name__ in KERNELS
+        and _is_keras(layer)
+        and getattr(layer, "data_format", "channels_last") == "channels_last"
+        and layer.quantization_mode is None
+    )
+
+
+def _is_norm(node):
+    norm, x = node.operation, node.output_tensors[0]
+    last = norm.axis in (-1, len(x.shape) - 1) if hasattr(norm, "axis") else False
+    return type(norm) is keras.layers.BatchNormalization and last
+
+
+def _is_keras(layer):
+    return type(layer).__module__.startswith("keras.")
+
+
+def _held(value, dtype):
+    if value is None:
+        return None
+    return tf.constant(np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype))
+
+
+def _array(weight):
+    return keras.ops.convert_to_numpy(weight)

@@ -1,0 +1,191 @@
+"""The plan of a fine-tune: stage by stage, which layers learn, for how long and at which rate."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tasks.engine import optimize
+from zoo.errors import UsageError, unknown
+from zoo.lazy import LazyModule
+
+yaml = LazyModule("yaml")
+
+POLICIES = ("frozen", "update", "recalibrate")
+RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
+ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
+PRESETS = ("scratch", "probe", "full", "llrd", "gradual")
+LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
+HEAD_SHARE = 0.25  # of the epochs of `gradual` in which the head learns alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a run, in which the same layers learn.
+
+    Attributes:
+        learn: which layers: `all`, `head`, a stage of the network such as `stage4` with all
+            above it, a number of layers or a share of them counted from the output, or a pattern
+            of their names such as `conv5_*`.
+        epochs: how long.
+        rate: peak rate of the head.
+        decay: the factor of that rate from each stage of the network to the one below it.
+        batch_norm: what pretrained statistics do: `frozen` keeps them; `update` goes on
+            estimating them, as from scratch; `recalibrate` estimates them anew on the training
+            images before the stage and keeps those.
+    """
+
+    learn: str = "all"
+    epochs: int = 1
+    rate: float = 0.0
+    decay: float = 1.0
+    batch_norm: str = "frozen"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if field.name == "learn" and isinstance(value, int | float):
+                continue
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise UsageError(f"{field.name} of a plan's stage cannot be {value!r}")
+        if self.batch_norm not in POLICIES:
+            raise unknown("policy of batch normalisation", self.batch_norm, POLICIES)
+        if self.epochs < 1 or self.rate < 0 or not 0 < self.decay <= 1:
+            raise UsageError(
+                "a plan's stage takes epochs of 1 or more, a rate that is not negative and a "
+                f"decay over 0 and up to 1; not {self.epochs}, {self.rate} and {self.decay}"
+            )
+
+    def __str__(self):
+        text = f"{self.learn} for {self.epochs} epoch{'s' * (self.epochs > 1)} at {self.rate:g}"
+        if self.decay < 1:
+            text += f", times {self.decay:g} from stage to stage downwards"
+        return f"{text}, batch normalisation {self.batch_norm}"
+
+
+def resolve(
+    plan, *, epochs, pretrained, levels=(), rate=0.0, optimizer="adamw", own=None, batch_norm="auto"
+):
+    """Returns the stages that a plan consists of.
+
+    Args:
+        plan: one of `PRESETS`; `auto`, which is `full` from pretrained weights and else
+            `scratch`; or YAML, a list of stages with the attributes of `Stage`.
+        epochs: of the whole run.
+        pretrained: whether the model starts from weights that know something.
+        levels: names of the network's stages, the lowest first, for `gradual`.
+        rate: peak rate where all layers learn; 0 for the plan's own.
+        optimizer: its name; plans know rates for Adam's family alone.
+        own: the rate that is known to suit the pretrained weights, or `None`.
+        batch_norm: one of `POLICIES` for stages that do not say, or `auto`: `frozen` with
+            pretrained weights, which a few small batches of other images would ruin, and else
+            `update`.
+
+    Raises:
+        UsageError: no such plan, or one that does not fit the epochs, or a rate is wanted.
+    """
+    if plan == "auto":
+        plan = "full" if pretrained else "scratch"
+    fresh = plan == "scratch" or not pretrained
+    policy = batch_norm if batch_norm != "auto" else ("update" if fresh else "frozen")
+    stages = _preset(plan, epochs, levels, policy) if plan in PRESETS else _parsed(plan, policy)
+    if sum(stage.epochs for stage in stages) != epochs:
+        total = sum(stage.epochs for stage in stages)
+        raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
+    known = {"head": RATES["head"], "full": (not fresh and own) or RATES["full"]}
+    if fresh:
+        known["full"] = RATES["scratch"]
+    rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
+    return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
+
+
+def text(plan):
+    """Returns a plan as a flag holds it: what a file says in place of its name, YAML for a list.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if isinstance(plan, list):
+        return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
+    if isinstance(plan, str) and plan.endswith((".yaml", ".yml")):
+        try:
+            return Path(plan).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the plan {plan} cannot be read: {error}") from error
+    return plan
+
+
+def described(stages):
+    """Returns a plan as lines for a person."""
+    if len(stages) == 1:
+        return f"plan: {stages[0]}"
+    return "\n".join(f"plan, stage {n}: {stage}" for n, stage in enumerate(stages, start=1))
+
+
+def _preset(name, epochs, levels, policy):
+    if name == "probe":
+        return [Stage("head", epochs, batch_norm=policy)]
+    if name == "llrd":
+        return [Stage("all", epochs, decay=LLRD_DECAY, batch_norm=policy)]
+    if name != "gradual":
+        return [Stage("all", epochs, batch_norm=policy)]  # scratch or full
+    first = max(1, round(HEAD_SHARE * epochs)) if epochs > 1 else 0
+    # From the top down; the last part teaches all layers, also where the epochs are few.
+    parts = [*reversed(levels[1:]), "all"][-(epochs - first) :]
+    spans = [len(range(at, epochs - first, len(parts))) for at in range(len(parts))]
+    head = [Stage("head", first, batch_norm=policy)] if first else []
+    return head + [
+        Stage(part, span, batch_norm=policy)
+        for part, span in zip(parts, reversed(spans), strict=True)
+    ]
+
+
+def _parsed(text, policy):
+    """Returns the stages of a plan in YAML."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if isinstance(found, str):
+        raise unknown("plan", text, ["auto", *PRESETS])
+    if (
+        not isinstance(found, list)
+        or not all(isinstance(each, dict) for each in found)
+        or not found
+    ):
+        raise UsageError(
+            "a plan in YAML is a list of stages such as [{learn: head, epochs: 2}, {learn: all, "
+            f"epochs: 6, rate: 0.0001}}]; not {text!r}"
+        )
+    names = [field.name for field in dataclasses.fields(Stage)]
+    for key in (key for each in found for key in each):
+        if key not in names:
+            raise unknown("key of a plan's stage", key, names)
+    # YAML reads 1e-4, without a point, as a word.
+    numbers = {"rate": float, "decay": float}
+    return [
+        Stage(**{"batch_norm": policy, **{k: _number(k, v, numbers) for k, v in each.items()}})
+        for each in found
+    ]
+
+
+def _number(key, value, numbers):
+    try:
+        return numbers[key](value) if key in numbers else value
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{key} of a plan's stage is a number, not {value!r}") from error
+
+
+def _rate(stage, rate, known, optimizer, count):
+    """Returns the peak rate of a stage that names none."""
+    kind = "head" if stage.learn == "head" else "full"
+    if not rate and optimizer.lower() not in ADAM_FAMILY:
+        optimize.find(optimizer)
+        raise UsageError(
+            f"--optimizer {optimizer} needs a --learning-rate; plans know one for "
+            f"{', '.join(ADAM_FAMILY)} only"
+        )
+    if not rate:
+        return known[kind]
+    # Beside stages for all layers, a head that learns alone keeps its larger share.
+    return rate * known[kind] / known["full"] if count > 1 else rate

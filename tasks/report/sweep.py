@@ -1,0 +1,58 @@
+"""The picture of a range test: the loss by learning rate, and the rate to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tasks.report import axes, svg
+
+_WIDTH, _HEIGHT = 560, 340  # of the picture, in pixels, as all lengths below
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 540, 34, 280  # its axes
+_STYLE = """
+text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
+  fill: #59636e }
+.paper { fill: #fff } .title { fill: #1b1f24; font-weight: 600 } .grid { stroke: #d8dee4 }
+.line { fill: none; stroke-width: 2 } .raw { stroke: #b6c2cf; stroke-width: 1 }
+.smooth { stroke: #0b62a5 } .mark { stroke: #c8553d; stroke-dasharray: 4 3 }
+"""
+
+
+def draw(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float
+) -> str:
+    """Returns an SVG file with the loss of each step and its running mean over the rate.
+
+    The end, where the loss runs away, is cut off above twice the first loss.
+
+    Args:
+        rates: Of the steps, rising; at least two.
+        losses, smoothed: As many; what is not finite is left out.
+        suggestion: The rate to mark.
+    """
+    ceiling = 2 * smoothed[0]
+    shown = [y for y in smoothed if math.isfinite(y) and y <= ceiling]
+    up = axes.fitted([*shown, min(shown) * 0.9])
+    across = axes.fitted([rates[0], rates[-1]])
+
+    def place(x, y):
+        right = _LEFT + (_RIGHT - _LEFT) * across.at(x)
+        return right, _BOTTOM - (_BOTTOM - _TOP) * min(max(up.at(y), 0), 1)
+
+    parts = [
+        f"<style>{_STYLE}</style>",
+        svg.rectangle(0, 0, _WIDTH, _HEIGHT, kind="paper"),
+        svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 14, "learning rate"),
+    ]
+    for value, label in up.ticks:
+        _, y = place(rates[0], value)
+        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
+        parts.append(svg.text(_LEFT - 8, y + 4, label, anchor="end"))
+    parts += [svg.text(place(x, up.low)[0], _BOTTOM + 20, label) for x, label in across.ticks]
+    for kind, values in (("raw", losses), ("smooth", smoothed)):
+        finite = [(x, y) for x, y in zip(rates, values, strict=True) if math.isfinite(y)]
+        parts.append(svg.line([place(x, y) for x, y in finite], kind=kind))
+    x, _ = place(suggestion, up.low)
+    parts.append(svg.path(f"M{x:.1f} {_TOP}V{_BOTTOM}", kind="mark"))
+    parts.append(svg.text(x, _TOP - 10, f"{suggestion:.1e}", kind="title"))
+    return svg.picture(_WIDTH, _HEIGHT, parts, "loss by learning rate")

@@ -1,0 +1,276 @@
+"""Plans: which weights learn in which stage, at which rate, and what they remember."""
+
+from __future__ import annotations
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+import tasks
+import zoo
+from tasks.engine import course, distribute, finetune, plans, resume, trainer
+from zoo import files, stages
+from zoo.errors import UsageError
+
+LEVELS = ("stage1", "stage2", "stage3", "stage4", "stage5")
+FLAGS = {
+    "model": "resnet20.cifar10",
+    "train_split": "train[32:96]",
+    "validation_split": "train[:32]",
+    "test_split": "test[:32]",
+    "batch_size": 16,
+    "precision": "float32",
+}
+
+
+def task(**flags):
+    return tasks.get("classification")(**{**FLAGS, **flags})
+
+
+def resolved(plan, epochs=8, **options):
+    options = {"pretrained": True, "levels": LEVELS, **options}
+    return plans.resolve(plan, epochs=epochs, **options)
+
+
+@pytest.mark.parametrize("epochs", range(1, 15))
+@pytest.mark.parametrize("plan", ["auto", *plans.PRESETS])
+def test_every_plan_fills_every_number_of_epochs(plan, epochs):
+    found = resolved(plan, epochs)
+    assert sum(stage.epochs for stage in found) == epochs
+    assert all(stage.rate > 0 for stage in found)
+    assert plan == "probe" or found[-1].learn == "all"
+
+
+def test_gradual_goes_from_the_head_down():
+    found = resolved("gradual", 12)
+    assert [stage.learn for stage in found] == ["head", *LEVELS[:0:-1], "all"]
+    assert found[0].rate > found[1].rate
+
+
+def test_a_rate_of_the_users_is_that_of_all_layers():
+    assert [stage.rate for stage in resolved("full", rate=0.5)] == [0.5]
+    assert [stage.rate for stage in resolved("probe", rate=0.5)] == [0.5]
+    head, *_, last = resolved("gradual", rate=2e-4)
+    assert [head.rate, last.rate] == pytest.approx([2e-3, 2e-4])
+
+
+def test_the_rate_of_pretrained_weights_is_known_to_their_spec():
+    assert resolved("full", own=3e-3)[0].rate == 3e-3
+    assert resolved("scratch", own=3e-3)[0].rate == plans.RATES["scratch"]
+
+
+def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
+    text = "- {learn: head, epochs: 2, rate: 1e-3}\n- {learn: stage1, epochs: 6, decay: 0.5}\n"
+    (tmp_path / "plan.yaml").write_text(text)
+    one = task(plan=str(tmp_path / "plan.yaml"))
+    assert one.stages() == task(plan=text).stages()
+    assert [stage.rate for stage in one.stages()] == [1e-3, 1e-3]
+    again = resume.to_task(resume.recipe(one))
+    assert again.stages() == one.stages()
+    assert resume.recipe(again) == resume.recipe(one)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ("fulll", "no plan named 'fulll'; did you mean full"),
+        ("[{learn: head, epochs: 3}]", "take 3 epochs, --epochs says 8"),
+        ("[{lern: head, epochs: 8}]", "did you mean learn"),
+        ("[{learn: head, epochs: 8, rate: fast}]", "rate of a plan's stage is a number"),
+        ("[{learn: head, epochs: eight}]", "epochs of a plan's stage cannot be 'eight'"),
+        ("[{learn: all, epochs: 8, batch_norm: thaw}]", "no policy of batch normalisation"),
+        ("[{learn: all, epochs: 8, decay: 2}]", "a decay over 0 and up to 1"),
+        ("{learn: all}", "a plan in YAML is a list of stages"),
+        ("missing.yaml", "the plan missing.yaml cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_said(plan, message):
+    with pytest.raises(UsageError, match=message):
+        task(plan=plan).stages()
+
+
+def test_an_unknown_stage_of_the_network_is_an_error_before_training(tmp_path):
+    with pytest.raises(UsageError, match="stage9"):
+        trainer.train(task(plan="[{learn: stage9, epochs: 8}]"), tmp_path)
+
+
+def follow(plan, epochs, **flags):
+    """Trains epoch by epoch; returns the weights before each and at the end, and the course."""
+    asked = task(plan=plan, epochs=epochs, **flags)
+    keras.utils.set_random_seed(0)
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    seen = [{v.path: np.array(v) for v in run.model.weights}]
+    for epoch in range(epochs):
+        lesson = run.lesson(epoch)
+        lesson.learner.fit(lesson.stream.epoch(epoch), shuffle=False, verbose=0)
+        seen.append({v.path: np.array(v) for v in run.model.weights})
+    return seen, run
+
+
+def changed(before, after):
+    return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
+
+
+def test_in_each_stage_those_weights_change_that_the_plan_names():
+    plan = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 1}, {learn: all, epochs: 1}]"
+    (start, one, two, three), run = follow(plan, 3)
+    assert changed(start, one) == {"logits"}
+    last = {layer.name for layer in stages.learnable(run.model, "stage2") if "conv" in layer.name}
+    kernels = {name for name in last if name.endswith("_conv")}
+    assert changed(one, two) == {"logits", *kernels}
+    every = {layer.name for layer in run.model.layers if layer.name.endswith("_conv")}
+    assert changed(two, three) == {"logits", *every}
+
+
+def test_moments_survive_a_change_of_stage_and_those_of_new_weights_are_new():
+    plan = "[{learn: head, epochs: 1}, {learn: all, epochs: 1}]"
+    asked = task(plan=plan, epochs=2)
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    lesson = run.lesson(0)
+    lesson.learner.fit(lesson.stream.epoch(0), shuffle=False, verbose=0)
+    (head,) = run.optimizers[0].parts
+    moments = [np.array(v) for v in head.variables]
+    lesson = run.lesson(1)
+    both = run.optimizers[1].parts
+    assert head in both
+    for variable, value in zip(head.variables, moments, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    steps = lesson.stream.steps
+    assert sorted(int(part.iterations) for part in both) == [0, steps]
+    lesson.learner.fit(lesson.stream.epoch(1), shuffle=False, verbose=0)
+    assert sorted(int(part.iterations) for part in both) == [steps, 2 * steps]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lion"])
+def test_layers_learn_more_slowly_the_deeper_they_are(optimizer):
+    """With plain updates a step is the rate times the gradient, or times its sign."""
+    flags = {"optimizer": optimizer, "schedule": "constant", "learning_rate": 1e-4}
+    flags |= {"batch_size": 64, "weight_decay": 0.0}  # one step in an epoch
+    (start, full), _ = follow("full", 1, **flags)
+    (_, slow), run = follow("[{learn: all, epochs: 1, decay: 0.5, rate: 1e-4}]", 1, **flags)
+    depths = stages.depths(run.model)
+    assert sorted(set(depths.values())) == [0, 1, 2, 3]
+    for name in (name for name in start if name.endswith("kernel")):
+        whole, part = full[name] - start[name], slow[name] - start[name]
+        factor = 0.5 ** depths[name.split("/")[0]]
+        np.testing.assert_allclose(part, factor * whole, rtol=2e-2, atol=6e-8)
+
+
+def test_gradients_of_all_groups_are_clipped_together():
+    keras.utils.set_random_seed(0)
+    from tasks.engine import groups
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    start = [np.array(v) for v in model.trainable_variables]
+    gradients = [np.random.default_rng(0).normal(size=v.shape).astype("float32") for v in start]
+    together = keras.optimizers.SGD(1.0, global_clipnorm=0.1)
+    together.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
+    wanted = [np.array(v) for v in model.trainable_variables]
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    halves = model.trainable_variables[:2], model.trainable_variables[2:]
+    parted = groups.Groups([(keras.optimizers.SGD(1.0), half) for half in halves], clip_norm=0.1)
+    parted.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
+    for variable, value in zip(model.trainable_variables, wanted, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-5)
+
+
+def test_clipping_with_accumulation_in_groups_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--clip-norm and --accumulate together"):
+        trainer.train(task(plan="gradual", clip_norm=1.0, accumulate=2), tmp_path)
+
+
+def test_statistics_are_estimated_anew_on_the_target_data():
+    """The mean of the first normalisation is that of what its convolution gives, by NumPy."""
+    asked = task(model="resnet20.cifar10")
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    stream = asked.training(run.data)
+    first = next(x for x in run.model.layers if isinstance(x, keras.layers.BatchNormalization))
+    finetune.recalibrate(run.model, stream)
+    below = keras.Model(run.model.input, first.input)
+    seen = [below.predict_on_batch(images.numpy()) for images, _ in stream.epoch(0)]
+    means = np.mean([maps.mean(axis=(0, 1, 2)) for maps in seen], axis=0)
+    spreads = np.mean([maps.var(axis=(0, 1, 2)) for maps in seen], axis=0)
+    np.testing.assert_allclose(first.moving_mean, means, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first.moving_variance, spreads, rtol=1e-3)
+    assert first.momentum == 0.9
+    assert not first.trainable
+
+
+def test_with_frozen_normalisation_the_absorbed_network_learns_what_the_plain_one_would(
+    monkeypatch,
+):
+    flags = {"optimizer": "momentum", "learning_rate": 0.01}  # AdamW would magnify rounding
+    (start, absorbed), run = follow("full", 1, **flags)
+    assert any("absorbed" in type(layer).__name__.lower() for layer in run.lesson(0).learner.layers)
+    monkeypatch.setattr(course.surgery, "absorb", lambda model: model)
+    (_, plain), _ = follow("full", 1, **flags)
+    assert changed(start, absorbed) == changed(start, plain)
+    for name in start:
+        moved = np.abs(plain[name] - start[name]).max()
+        assert np.abs(absorbed[name] - plain[name]).max() <= 3e-2 * moved + 1e-7, name
+
+
+def test_weights_of_the_absorbed_network_are_regularised_as_before(tmp_path):
+    run = course.Course(task(l2=0.1), task().load(), distribute.strategy("one"))
+    plain = float(sum(run.model.losses))
+    assert float(sum(run.lesson(0).learner.losses)) == pytest.approx(plain, rel=1e-5)
+    assert plain > 1
+
+
+def test_the_zoo_finds_the_stages_that_gradual_unfreezing_names():
+    model = zoo.build("resnet20.cifar10", num_classes=3)
+    assert list(stages.stages(model)) == list(zoo.spec("resnet20").stages)
+
+
+def frozen_and_off(tmp_path, plan, epochs=3, **flags):
+    """Trains with features computed once, and without; returns both histories and models."""
+    ends = []
+    for mode in ("auto", "off"):
+        asked = task(plan=plan, epochs=epochs, features=mode, **flags)
+        trainer.train(asked, tmp_path / mode)
+        model, _ = files.load(tmp_path / mode / "model.keras")
+        with open(tmp_path / mode / "history.csv") as file:
+            ends.append((list(csv.DictReader(file)), [np.array(w) for w in model.weights]))
+    return ends
+
+
+@pytest.fixture
+def eager_features(monkeypatch, tmp_path):
+    """Lets features pay from the first image on, in a store of their own."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tasks.engine.features.INSTANT", 0)
+
+
+@pytest.mark.parametrize("plan", ["probe", "[{learn: stage2, epochs: 3}]"])
+def test_what_rests_is_computed_once_and_the_result_is_the_same(plan, tmp_path, eager_features):
+    (cached, one), (plain, other) = frozen_and_off(tmp_path, plan)
+    assert list((tmp_path / "home" / "features").iterdir())
+    for row, wanted in zip(cached, plain, strict=True):
+        for name in ("loss", "val_loss"):
+            # Maps are kept in 16 bits, which AdamW feels a little.
+            assert float(row[name]) == pytest.approx(float(wanted[name]), rel=1e-2)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
+
+
+def test_each_epoch_sees_its_version_of_the_images(tmp_path, eager_features):
+    asked = task(plan="probe", epochs=4, augment="light", feature_views=2, dropout=0.0)
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    train = run.lesson(0).data.train
+    assert [train.turn(epoch) is train.versions[epoch % 2] for epoch in range(4)] == [True] * 4
+    one, other = (np.asarray(version.pixels) for version in train.versions)
+    assert one.shape == other.shape
+    assert (one != other).any()
+    below = keras.Model(run.model.input, run.model.get_layer("pool").output)
+    (examples, _), _ = asked.versions(run.data)
+    images = examples.pixels[np.arange(len(examples))]
+    np.testing.assert_allclose(below.predict(images, verbose=0), one, rtol=1e-3, atol=1e-4)
+
+
+def test_with_augmentation_and_no_number_of_views_nothing_is_computed_beforehand(eager_features):
+    asked = task(plan="probe", augment="light")
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    assert run.lesson(0).data is run.data

@@ -1,0 +1,218 @@
+"""Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import tasks
+from tasks.engine import record, resume, trainer
+from zoo import files
+
+FLAGS = {
+    "model": "resnet20.cifar10",
+    "train_split": "train[32:128]",
+    "validation_split": "train[:32]",
+    "test_split": "test[:32]",
+    "epochs": 3,
+    "batch_size": 8,
+    "precision": "float32",
+    "checkpoint_steps": 1,
+    "augment": "light",
+    "dropout": 0.3,
+    "average": 0.9,
+}
+PLANS = {
+    "one stage": "full",
+    "stages": "[{learn: head, epochs: 1}, {learn: stage2, epochs: 1, decay: 0.5}, "
+    "{learn: all, epochs: 1, batch_norm: update}]",
+    "recalibrated": "[{learn: all, epochs: 3, batch_norm: recalibrate}]",
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody is asked."""
+
+
+def task(**flags):
+    return tasks.get("classification")(**{**FLAGS, **flags})
+
+
+def weights(out):
+    model, _ = files.load(out / "model.keras")
+    return [np.array(weight) for weight in model.weights]
+
+
+def column(out, name):
+    with open(out / "history.csv") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def assert_same_end(one, other):
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for name in ("epoch", "loss", "accuracy", "val_loss", "learning_rate"):
+        assert column(one, name) == column(other, name)
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """Lets Keras come back after each step, so that there are many moments to be killed in."""
+    monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(
+    plan, tmp_path, monkeypatch, small_steps
+):
+    asked = task(plan=PLANS[plan])
+    trainer.train(asked, tmp_path / "whole")
+    step, left = record.Recorder.step, [5, 9, 14]
+
+    def step_and_die(recorder, number, logs):
+        step(recorder, number, logs)
+        left[0] -= 1
+        if not left[0]:
+            left.pop(0)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record.Recorder, "step", step_and_die)
+        for _ in range(3):
+            with pytest.raises(Killed):
+                trainer.train(asked, tmp_path / "cut")
+    trainer.train(asked, tmp_path / "cut")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_killed_while_writing_a_checkpoint_the_one_before_holds(tmp_path, monkeypatch, small_steps):
+    trainer.train(task(), tmp_path / "whole")
+    savez, calls = np.savez, []
+
+    def write_half_and_die(path, **arrays):
+        savez(path, **arrays)
+        calls.append(path)
+        if len(calls) == 7:
+            os.truncate(path, os.path.getsize(path) // 2)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.np, "savez", write_half_and_die)
+        with pytest.raises(Killed):
+            trainer.train(task(), tmp_path / "cut")
+    state = resume.State(tmp_path / "cut")
+    assert (state.epoch, state.step) == (0, 6)
+    trainer.train(task(), tmp_path / "cut")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_killed_between_the_checkpoint_and_the_file_that_names_it(
+    tmp_path, monkeypatch, small_steps
+):
+    trainer.train(task(), tmp_path / "whole")
+    write_text = resume.write_text
+
+    def die_at_the_end_of_epoch_two(path, text):
+        if path.name == "state.json" and '"epoch": 2' in text:
+            raise Killed
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "write_text", die_at_the_end_of_epoch_two)
+        with pytest.raises(Killed):
+            trainer.train(task(), tmp_path / "cut")
+    trainer.train(task(), tmp_path / "cut")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_latest_checkpoints_are_kept(tmp_path, small_steps):
+    trainer.train(task(keep=3, epochs=1), tmp_path)
+    names = sorted(path.name for path in (tmp_path / "checkpoint").glob("*.npz"))
+    assert names == [f"epoch-{e:04}-step-{s:07}.npz" for e, s in ((0, 10), (0, 11), (1, 0))]
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    arrays = resume.values(model.variables, "run")
+    with pytest.raises(ValueError, match="another version"):
+        resume.assign(model.variables, {"run/0": arrays["run/1"]}, "run")
+
+
+def test_bfloat16_survives_a_checkpoint(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, dtype="bfloat16")])
+    state = resume.State(tmp_path)
+    state.save(resume.values(model.variables, "run"))
+    kept = [np.array(v).tobytes() for v in model.variables]
+    for variable in model.variables:
+        variable.assign(variable + 1)
+    resume.assign(model.variables, state.read(state.weights), "run")
+    assert [np.array(v).tobytes() for v in model.variables] == kept
+
+
+def command(out, **flags):
+    flags = {**FLAGS, "epochs": 2, "checkpoint_steps": 2, **flags}
+    words = [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", value)]
+    return [sys.executable, "-m", "scripts", "train", "classification", "--out", out, *words]
+
+
+def run(out, **flags):
+    return subprocess.Popen(
+        [str(word) for word in command(out, **flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+    )
+
+
+def steps_done(out):
+    state = resume.State(out)
+    return state.epoch, state.step
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    process = run(tmp_path, train_split="train[32:1600]", checkpoint_steps=0)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoint" / "state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if process.poll() is not None:
+            pytest.fail(process.communicate()[1])
+    process.send_signal(signal.SIGINT)  # in the second epoch
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command goes on after" in said
+    epoch, _ = steps_done(tmp_path)
+    assert epoch >= 1
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_a_process_ends_with_the_same_weights(tmp_path):
+    assert run(tmp_path / "whole").wait() == 0
+    draw, kills = random.Random(0), 0
+    while kills < 10:
+        process = run(tmp_path / "cut")
+        started = time.monotonic()
+        before = steps_done(tmp_path / "cut")
+        wait = draw.uniform(0, 1)
+        while steps_done(tmp_path / "cut") == before and time.monotonic() - started < 60:
+            if process.poll() is not None:
+                break
+            time.sleep(0.01)
+        time.sleep(wait * 0.3)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert kills >= 3
+    assert run(tmp_path / "cut").wait() == 0
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
