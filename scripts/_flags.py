@@ -14,6 +14,7 @@ from tasks.engine import resume
 from zoo.errors import UsageError
 
 RUNS = Path("runs")  # where runs go whose folder nobody named
+PLANNED = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
 WORDS = {int: "N", float: "X", str: "WORD"}
 
 
@@ -80,6 +81,9 @@ def to_task(name, args, given=()):
         name = recipe["task"]
     if recipe["task"] != name:
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
+    flags = vars(args)
+    if "stages" in recipe and not any(name in flags or name in dict(given) for name in PLANNED):
+        recipe = {**recipe, "plan": recipe["stages"]}  # as it was, also if presets have changed
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names}
     return resume.to_task({**recipe, **flags, **dict(given)})

@@ -1,7 +1,8 @@
 """Ranks pretrained models for your data: zoo rank FOLDER --models 'resnet*.imagenet,vit_tiny.*'.
 
 Each model's features of your images are computed once and judged by a linear classifier,
-cross-validated: minutes in place of the hours that fine-tuning all of them would take.
+cross-validated, which costs far less than to fine-tune them all. The exit status is 1 if no model
+could be judged.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ def arguments(parser, words):
         help="names or patterns with commas between (default: those whose weights are at hand)",
     )
     parser.add_argument(
-        "--weights", action="append", default=[], metavar="MODEL=FILE", help="a model's weights"
+        "--weights",
+        action="append",
+        default=[],
+        metavar="MODEL=FILE",
+        help="judge this model too, with weights from a file; may be given several times",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data sets")
     parser.add_argument("--split", default="", help="slice (default: the training split)")
@@ -41,7 +46,7 @@ def arguments(parser, words):
 
 
 def run(args):
-    """Prints a line for each model, the best first."""
+    """Prints a line for each model, the best first; returns the exit status."""
     from tasks.advice import rank
 
     files = dict(_pair(text) for text in args.weights)
@@ -55,24 +60,27 @@ def run(args):
         image_size=args.image_size,
         seed=args.seed,
     )
+    judged = [row for row in rows if not row.why_not]
     if args.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
-        return
-    print(table(COLUMNS, [_cells(row) for row in rows if not row.why_not], COLUMNS[1:]))
-    for row in rows:
-        if row.why_not:
-            print(f"\n{row.model} was not judged: {row.why_not}")
+    elif judged:
+        print(table(COLUMNS, [_cells(row) for row in judged], COLUMNS[1:]))
+    return int(not judged)
 
 
 def _models(text, files):
-    """Returns the names that patterns stand for; without any, those whose weights are at hand."""
+    """Returns the names to judge: those with a file, and those that patterns stand for.
+
+    Without patterns these are the models whose weights are at hand.
+    """
     patterns = [word.strip() for word in text.split(",") if word.strip()]
+    known = zoo.names(kind="classifier", weights=True)
     if not patterns:
-        at_hand = [name for name in zoo.names(weights=True) if zoo.spec(name).weights.at_hand]
-        return list(dict.fromkeys([*files, *at_hand]))
-    found = []
+        patterns = [name for name in known if zoo.spec(name).weights.at_hand]
+    found = list(files)
     for pattern in patterns:
-        names = zoo.names(pattern, kind="classifier", weights=True)
+        exact = [name for name in (*files, *known) if name == pattern]
+        names = exact or zoo.names(pattern, kind="classifier", weights=True)
         if not names:
             zoo.spec(pattern)  # says what is nearest
             raise UsageError(f"{pattern} has no pretrained weights; see `zoo list --weights TAG`")

@@ -12,7 +12,7 @@ from tasks.data.classes import relabelled
 from tasks.engine import hardware, losses, plans
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
-from zoo import files
+from zoo import digests, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -110,8 +110,10 @@ class Classification(Task):
         return labelled.load(source, self._splits(), shape, self.resize)
 
     def recorded(self):
+        file = self.weights not in ("", RANDOM)
+        digest = digests.sha256(self.weights) if file else ""
         stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        return {**super().recorded(), "plan": stages}
+        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
 
     def stages(self):
         spec = zoo.spec(self.model)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import hashlib
 
 import keras
 import numpy as np
 import pytest
+import yaml
 
 import tasks
 import zoo
@@ -70,6 +73,28 @@ def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
     again = resume.to_task(resume.recipe(one))
     assert again.stages() == one.stages()
     assert resume.recipe(again) == resume.recipe(one)
+    assert [stage["learn"] for stage in resume.recipe(one)["stages"]] == ["head", "stage1"]
+
+
+def test_a_recipe_repeats_the_plan_as_it_was_unless_flags_say_otherwise(tmp_path):
+    from scripts import _flags
+
+    kept = resume.recipe(task(epochs=4))
+    kept["stages"][0]["rate"] = 0.125  # as if the preset had had another rate then
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    asked = argparse.Namespace(recipe=str(tmp_path / "recipe.yaml"))
+    assert [stage.rate for stage in _flags.to_task(None, asked).stages()] == [0.125]
+    asked.epochs = 6
+    (stage,) = _flags.to_task(None, asked).stages()
+    assert (stage.epochs, stage.rate) == (6, 1e-3)
+
+
+def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
+    path = tmp_path / "mine.npz"
+    zoo.weights.save(zoo.build("resnet20"), path)
+    recipe = resume.recipe(task(weights=str(path)))
+    assert recipe["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert resume.to_task(recipe) == task(weights=str(path))
 
 
 @pytest.mark.parametrize(
@@ -274,3 +299,15 @@ def test_with_augmentation_and_no_number_of_views_nothing_is_computed_beforehand
     asked = task(plan="probe", augment="light")
     run = course.Course(asked, asked.load(), distribute.strategy("one"))
     assert run.lesson(0).data is run.data
+
+
+@pytest.mark.parametrize("plan", ["gradual", "llrd"])
+def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("replicas need TensorFlow")
+    flags = {"plan": plan, "epochs": 2, "optimizer": "momentum", "learning_rate": 1e-3}
+    trainer.train(task(strategy="mirrored", **flags), tmp_path / "two")
+    trainer.train(task(strategy="one", features="off", **flags), tmp_path / "one")
+    two, one = (files.load(tmp_path / name / "model.keras")[0] for name in ("two", "one"))
+    for a, b in zip(two.weights, one.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)

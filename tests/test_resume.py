@@ -64,6 +64,16 @@ def assert_same_end(one, other):
         assert column(one, name) == column(other, name)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nobody interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
+        trainer.train(task(), out / "run")
+    return out / "run"
+
+
 @pytest.fixture
 def small_steps(monkeypatch):
     """Lets Keras come back after each step, so that there are many moments to be killed in."""
@@ -94,8 +104,9 @@ def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_killed_while_writing_a_checkpoint_the_one_before_holds(tmp_path, monkeypatch, small_steps):
-    trainer.train(task(), tmp_path / "whole")
+def test_killed_while_writing_a_checkpoint_the_one_before_holds(
+    whole, tmp_path, monkeypatch, small_steps
+):
     savez, calls = np.savez, []
 
     def write_half_and_die(path, **arrays):
@@ -112,13 +123,12 @@ def test_killed_while_writing_a_checkpoint_the_one_before_holds(tmp_path, monkey
     state = resume.State(tmp_path / "cut")
     assert (state.epoch, state.step) == (0, 6)
     trainer.train(task(), tmp_path / "cut")
-    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+    assert_same_end(whole, tmp_path / "cut")
 
 
 def test_killed_between_the_checkpoint_and_the_file_that_names_it(
-    tmp_path, monkeypatch, small_steps
+    whole, tmp_path, monkeypatch, small_steps
 ):
-    trainer.train(task(), tmp_path / "whole")
     write_text = resume.write_text
 
     def die_at_the_end_of_epoch_two(path, text):
@@ -131,7 +141,7 @@ def test_killed_between_the_checkpoint_and_the_file_that_names_it(
         with pytest.raises(Killed):
             trainer.train(task(), tmp_path / "cut")
     trainer.train(task(), tmp_path / "cut")
-    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+    assert_same_end(whole, tmp_path / "cut")
 
 
 def test_the_latest_checkpoints_are_kept(tmp_path, small_steps):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import zoo
 from tasks.data import decoding, sources, splits
-from tasks.engine import features, finetune, plans
+from tasks.engine import features, finetune, plans, record
 from tasks.report import probe
 from zoo import surgery
 from zoo.errors import UsageError
@@ -23,10 +22,10 @@ class Rank:
 
     Attributes:
         model: its name.
-        accuracy: of a linear probe of its features, the mean over the folds; `None` where the
-            backbone is not to be had.
-        error: standard error of that mean.
-        seconds: that its features took, or the time to read them where they were kept.
+        accuracy: of a linear probe of its features, the mean over the folds, [0, 1]; `None` where
+            the backbone could not be judged.
+        error: standard error of that mean, between folds.
+        seconds: that its features took, or the time to find them where they were kept.
         parameters, flops: of the whole model, as its spec has them.
         image_size: height and width of the images that it saw.
         why_not: why it could not be judged, or empty.
@@ -42,13 +41,7 @@ class Rank:
     why_not: str = ""
 
 
-def rank(dataset, models, **options):
-    """Returns the `Rank` of each model, the most accurate first; takes what `ranks` takes."""
-    found = list(ranks(dataset, models, **options))
-    return sorted(found, key=lambda row: -1 if row.accuracy is None else row.accuracy, reverse=True)
-
-
-def ranks(
+def rank(
     dataset,
     models,
     *,
@@ -59,8 +52,8 @@ def ranks(
     image_size=0,
     folds=probe.FOLDS,
     seed=0,
-) -> Iterator[Rank]:
-    """Judges backbones on a data set, one after the other.
+):
+    """Judges backbones on a data set, one after the other, with a line for each as it comes.
 
     Args:
         dataset: what `sources.load` takes.
@@ -73,46 +66,58 @@ def ranks(
         folds, seed: of the cross-validation.
 
     Returns:
-        A generator of a `Rank` for each model.
+        A `Rank` of each model, the most accurate first.
 
     Raises:
-        UsageError: there is no such data set or model, or it has several labels an image.
+        UsageError: there is no such data set or model, it has several labels an image, or too
+            few images or classes.
     """
+    specs = [zoo.spec(name) for name in models]
+    if min(images, image_size, seed) < 0:
+        raise UsageError("numbers of images and pixels and a seed are 0 or more")
     source = sources.load(dataset, data_dir)
     if source.multi_label:
         raise UsageError(f"{dataset} has several labels an image; zoo rank needs one")
-    specs = [zoo.spec(name) for name in models]
     part = splits.select(source, split) if split else splits.plan(source, "", "", "")[0]
     part = part.take(_chosen(part.labels, images, seed))
-    return (
-        _judged(spec, part, (weights or {}).get(spec.name), image_size, folds, seed)
-        for spec in specs
-    )
+    probe.check(part.labels, folds)
+    rows = []
+    for number, spec in enumerate(specs, start=1):
+        row = _judged(spec, part, (weights or {}).get(spec.name), image_size, folds, seed)
+        record.say(f"{number}/{len(specs)} {spec.name}: {_said(row)}")
+        rows.append(row)
+    return sorted(rows, key=lambda row: -1 if row.accuracy is None else row.accuracy, reverse=True)
 
 
 def _judged(spec, part, weights, image_size, folds, seed):
-    height, width, channels = spec.input_shape
     facts = {"parameters": spec.parameters, "flops": spec.flops}
     try:
-        shape = spec.checked_shape((image_size or height, image_size or width, channels))
-        model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
+        scores, seconds, size = _scored(spec, part, weights, image_size, folds, seed)
     except UsageError as error:
         return Rank(spec.name, why_not=str(error), **facts)
+    error = scores.std(ddof=1) / len(scores) ** 0.5
+    return Rank(spec.name, float(scores.mean()), float(error), seconds, image_size=size, **facts)
+
+
+def _scored(spec, part, weights, image_size, folds, seed):
+    """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
+    height, width, channels = spec.input_shape
+    shape = spec.checked_shape((image_size or height, image_size or width, channels))
+    model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.prepare(model, plans.Stage("head"))
-    before, _ = surgery.split(model)
+    parts = surgery.split(model)
+    if parts is None:
+        raise UsageError("there is nothing before its head whose features could be judged")
     examples = decoding.decode(part, shape, "stretch")
     started = time.perf_counter()
-    found = features.compute(before, examples)
+    found = features.compute(parts[0], examples)
     seconds = time.perf_counter() - started
-    scores = probe.accuracies(found, examples.labels, folds=folds, seed=seed)
-    return Rank(
-        spec.name,
-        float(scores.mean()),
-        float(scores.std(ddof=1) / len(scores) ** 0.5),
-        seconds,
-        image_size=shape[0],
-        **facts,
-    )
+    return probe.accuracies(found, examples.labels, folds=folds, seed=seed), seconds, shape[0]
+
+
+def _said(row):
+    """Returns in a few words what came of a model."""
+    return row.why_not or f"{row.accuracy:.3f} +- {row.error:.3f}, {row.seconds:.1f} s"
 
 
 def _chosen(labels, count, seed):

@@ -110,7 +110,8 @@ class Course:
             return None
         share = features.flops(before) / max(1, features.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
-        record.say(f"{share:.1%} of the network rests: it is computed {times} for each image")
+        percent = int(1000 * share) / 10  # never 100
+        record.say(f"{percent}% of the network rests: it is computed {times} for each image")
         taught = [_featured(before, examples, words) for examples, words in versions]
         train = decoding.Turns(**vars(taught[0]), versions=tuple(taught))
         validation = self.data.validation and _featured(before, self.data.validation)

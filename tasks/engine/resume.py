@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
-from tasks.engine.task import tasks
+from tasks.engine.task import RECORDED, tasks
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
@@ -67,10 +68,12 @@ def read_recipe(path):
 def to_task(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
+    What else a recipe records is not asked.
+
     Raises:
         UsageError: it names a flag that the task does not have, or a value that it refuses.
     """
-    flags = {key: value for key, value in recipe.items() if key != "task"}
+    flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
     make = tasks.get(recipe["task"])
     known = [field.name for field in dataclasses.fields(make)]
     for key in flags:
@@ -132,9 +135,15 @@ class State:
             (self.path.parent / name).unlink(missing_ok=True)
 
     def read(self, name):
-        """Returns the arrays of a checkpoint by name."""
-        with np.load(self.path.parent / name, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        """Returns the arrays of a checkpoint by name; raises `UsageError` if it is none."""
+        path = self.path.parent / name
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UsageError(
+                f"the checkpoint {path} cannot be read ({error}); start again with another --out"
+            ) from error
 
 
 def write_history(out, history):

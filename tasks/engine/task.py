@@ -13,6 +13,9 @@ from zoo.registry import Registry
 tasks = Registry("task", package="tasks")
 
 
+RECORDED = ("stages", "weights_sha256")  # in a recipe, besides flags
+
+
 @dataclasses.dataclass(frozen=True)
 class Between:
     """A tuner's search range from `low` to `high`, on a log scale by default."""
@@ -108,7 +111,7 @@ class Task(abc.ABC):
         return 0
 
     def recorded(self):
-        """Returns the flags that repeat this run, also where defaults have changed since."""
+        """Returns what a recipe holds: the flags and, by `RECORDED`, what else they meant."""
         return dataclasses.asdict(self)
 
     def stages(self):

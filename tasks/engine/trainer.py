@@ -16,6 +16,7 @@ from tasks.report import page, plots
 from zoo.lazy import keras
 
 PAGE = "report.html"
+PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,6 +57,7 @@ def train(task, out):
 def _report(task, out, verdict, history, around):
     """Writes what a person and a program read of a run; returns the latter."""
     figures = {**verdict.figures, **_speed(history)}
+    planned = [[*map(str, dataclasses.astuple(stage))] for stage in task.stages()]
     curves = "".join(plots.curves(history, [name], title) for name, title in task.curves.items())
     page.write(
         out / PAGE,
@@ -63,12 +65,12 @@ def _report(task, out, verdict, history, around):
         lead=verdict.lead,
         command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
         figures=figures,
-        sections=[*verdict.sections, ("Curves", curves)],
+        sections=[*verdict.sections, ("Curves", curves), ("Plan", page.table(planned, PLAN))],
         environment=around,
         warnings=verdict.warnings,
     )
     # This file comes last: where it is, the run is finished.
-    flags = dataclasses.asdict(task)
+    flags = task.recorded()
     written = {"task": task.name, "flags": flags, "figures": figures, "environment": around}
     resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written

@@ -1,8 +1,8 @@
 """How well a linear classifier tells classes by given features: ridge regression, cross-validated.
 
 The classes are one-hot targets, and the class with the highest value is the answer (Rifkin et al.,
-2003). It has a closed form, so that a thousand images take a second, and the penalty is chosen
-inside each training part by its leave-one-out error, which has one too (Allen's PRESS, 1974).
+2003). It has a closed form, and so has what it says of each example when that one is left out
+(Allen's PRESS, 1974), by which the penalty is chosen inside each training part.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from zoo.lazy import np
 
 PENALTIES = tuple(10.0**power for power in range(-3, 5))  # times the number of examples
 FOLDS = 5
+CONSTANT = 1e-9  # spread of a feature, as a share of its mean, up to which it is left out
 
 
 def accuracies(features, labels, *, folds: int = FOLDS, seed: int = 0):
     """Returns the accuracy on each fold `(folds,)` of a probe that learns from the others.
 
     Args:
-        features: `(examples, features)`; maps `(examples, height, width, channels)` are averaged.
+        features: `(examples, ..., features)`; all that is in between, as in maps, is averaged.
         labels: Class numbers `(examples,)`.
         folds: Parts that the examples are cut into, each with its share of every class.
         seed: Of the cut.
 
     Raises:
-        UsageError: If there are fewer examples than folds, or of one class only.
+        UsageError: If there are fewer than two examples a fold, or of one class only, or a
+            feature is not finite.
     """
     labels = np.asarray(labels)
+    check(labels, folds)
     features = np.asarray(features, np.float64)
-    if features.ndim > 2:
-        features = features.mean(axis=tuple(range(1, features.ndim - 1)))
-    if len(labels) < 2 * folds or len(np.unique(labels)) < 2:
-        raise UsageError(
-            f"{len(labels)} images of {len(np.unique(labels))} classes are too few for {folds} "
-            "folds"
-        )
+    features = features.mean(axis=tuple(range(1, features.ndim - 1)))
+    if not np.isfinite(features).all():
+        raise UsageError("some of its features are not finite: the weights are damaged")
     parts = _parts(labels, folds, seed)
     return np.array(
         [
@@ -43,6 +42,16 @@ def accuracies(features, labels, *, folds: int = FOLDS, seed: int = 0):
             for held in [parts == part]
         ]
     )
+
+
+def check(labels, folds: int = FOLDS):
+    """Raises `UsageError` if labels are too few to be judged in so many folds."""
+    classes = len(np.unique(labels))
+    if folds < 2 or len(labels) < 2 * folds or classes < 2:
+        raise UsageError(
+            f"a probe needs 2 images for each of 2 folds or more, and 2 classes; not {len(labels)} "
+            f"images of {classes} for {folds}"
+        )
 
 
 def _parts(labels, folds, seed):
@@ -56,7 +65,7 @@ def _parts(labels, folds, seed):
 
 def _accuracy(x, labels, held, truth):
     mean, spread = x.mean(axis=0), x.std(axis=0)
-    used = spread > 1e-9 * (1 + np.abs(mean))
+    used = spread > CONSTANT * (1 + np.abs(mean))
     x, held = ((each[:, used] - mean[used]) / spread[used] for each in (x, held))
     targets = np.eye(labels.max() + 1)[labels]
     centre = targets.mean(axis=0)
@@ -65,16 +74,40 @@ def _accuracy(x, labels, held, truth):
 
 
 def _ridge(x, targets, labels, centre):
-    """Returns the weights `(features, classes)` of the penalty with the best leave-one-out."""
-    left, values, right = np.linalg.svd(x, full_matrices=False)
-    inside = left.T @ targets
-    best, chosen = -1.0, None
-    for penalty in PENALTIES:
-        shrink = values**2 / (values**2 + penalty * len(x))
-        fitted = left @ (shrink[:, None] * inside)
-        leverage = np.minimum((left**2) @ shrink + 1 / len(x), 1 - 1e-9)  # and that of the mean
-        left_out = targets - (targets - fitted) / (1 - leverage)[:, None]
-        accuracy = np.mean(np.argmax(left_out + centre, axis=1) == labels)
-        if accuracy > best:
-            best, chosen = accuracy, penalty
-    return right.T @ ((values / (values**2 + chosen * len(x)))[:, None] * inside)
+    """Returns the weights `(features, classes)` of the penalty that is best when one is left out.
+
+    Args:
+        x: `(examples, features)`, of mean 0.
+        targets: `(examples, classes)`, of mean 0.
+        labels: `(examples,)`, the class of each.
+        centre: `(classes,)`, what was taken from the targets.
+    """
+    wide = x.shape[1] > len(x)
+    squares, axes = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    turned = axes * np.sqrt(np.maximum(squares, 0)) if wide else x @ axes
+    inside = turned.T @ targets
+
+    def right(penalty):
+        left_out = _left_out(turned, squares, inside, targets, penalty * len(x))
+        return np.mean(np.argmax(left_out + centre, axis=1) == labels)
+
+    penalty = max(PENALTIES, key=right) * len(x)  # the smallest of equals
+    if wide:
+        return x.T @ (axes @ ((axes.T @ targets) / (squares + penalty)[:, None]))
+    return axes @ (inside / (squares + penalty)[:, None])
+
+
+def _left_out(turned, squares, inside, targets, penalty):
+    """Returns what is said of each example by weights and a mean that were made without it.
+
+    Args:
+        turned: examples in the axes in which features do not correlate.
+        squares: the sum of squares along each.
+        inside: `turned.T @ targets`.
+        targets: `(examples, classes)`, of mean 0.
+        penalty: added to the squares; the same without the example.
+    """
+    shrunk = 1 / (squares + penalty)
+    leverage = turned**2 @ shrunk + 1 / len(turned)  # the second is that of the mean
+    fitted = turned @ (shrunk[:, None] * inside)
+    return targets - (targets - fitted) / (1 - leverage)[:, None]

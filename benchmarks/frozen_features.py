@@ -1,0 +1,165 @@
+"""A frozen backbone: python benchmarks/frozen_features.py --weights resnet50.imagenet=FILE
+
+The stock recipe of tutorials (a frozen network of keras.applications with `include_top=False`, its
+`preprocess_input`, a dense layer, `fit`) against `zoo finetune MODEL --plan probe`: the same
+images, weights, batch size, epochs and optimiser, end to end after the imports. The stock recipe
+gets its images decoded, resized and cached in memory; the zoo's time includes reading, checking,
+resizing, the features, training, validation, saving the model and writing the report. Nothing is
+in the zoo's cache beforehand.
+
+Images are the first of CIFAR-10's training split (`tfds:cifar10`) at 160 pixels, and 500 others
+of it for validation. Weights are those of Keras, `--weights MODEL=FILE` or fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tasks
+import zoo
+from tasks.data import decoding, sources, splits
+from tasks.engine import trainer
+
+with contextlib.suppress(ImportError):
+    import openvino  # noqa: F401  an import as the others: the zoo takes it where it is there
+
+STOCK = {  # model: keras.applications' constructor and its preprocessing
+    "resnet50.imagenet": (keras.applications.ResNet50, keras.applications.resnet.preprocess_input),
+    "mobilenet_025.imagenet": (
+        lambda **options: keras.applications.MobileNet(alpha=0.25, **options),
+        keras.applications.mobilenet.preprocess_input,
+    ),
+}
+VALIDATION = 500
+EPOCHS = (1, 3, 10)
+RATE = 1e-3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="*", choices=list(STOCK), default=list(STOCK))
+    parser.add_argument("--weights", action="append", default=[], metavar="MODEL=FILE")
+    parser.add_argument("--data-dir", default="", help="where TFDS keeps cifar10")
+    parser.add_argument("--images", nargs="*", type=int, default=[4000, 1000])
+    parser.add_argument("--image-size", type=int, default=160)
+    parser.add_argument("--epochs", nargs="*", type=int, default=list(EPOCHS))
+    args = parser.parse_args()
+    files = dict(text.split("=", 1) for text in args.weights)
+    print("model                   images epochs  stock s  zoo s  times   stock acc.  zoo acc.")
+    for name in args.models:
+        for images in args.images:
+            told = {epochs: ours(name, images, epochs, files, args) for epochs in args.epochs}
+            stock = plain(name, images, max(args.epochs), files, args)
+            for epochs in args.epochs:
+                (theirs, theirs_right), (mine, right) = stock[epochs - 1], told[epochs]
+                print(
+                    f"{name:<23} {images:>6} {epochs:>6} {theirs:>8.1f} {mine:>6.1f} "
+                    f"{theirs / mine:>6.1f} {theirs_right:>12.3f} {right:>9.3f}",
+                    flush=True,
+                )
+
+
+def task(name, images, epochs, files, args):
+    """Returns the zoo's task."""
+    return tasks.get("classification")(
+        model=name,
+        weights=files.get(name, ""),
+        dataset="tfds:cifar10",
+        data_dir=args.data_dir,
+        train_split=f"train[:{images}]",
+        validation_split=f"train[{images}:{images + VALIDATION}]",
+        test_split="test[:100]",
+        image_size=args.image_size,
+        plan="probe",
+        epochs=epochs,
+        learning_rate=RATE,
+        schedule="constant",
+        optimizer="adam",
+        weight_decay=0.0,
+    )
+
+
+def ours(name, images, epochs, files, args):
+    """Returns the seconds of a run of the zoo, all in all, and its last validation accuracy."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ZOO_HOME"] = str(Path(folder) / "home")
+        started = time.perf_counter()
+        trainer.train(task(name, images, epochs, files, args), Path(folder) / "run")
+        seconds = time.perf_counter() - started
+        with open(Path(folder) / "run" / "history.csv") as file:
+            *_, last = csv.DictReader(file)
+    return seconds, float(last["val_accuracy"])
+
+
+def plain(name, images, epochs, files, args):
+    """Returns the seconds until the end of each epoch of the stock recipe, and its accuracy."""
+    train, validation = arrays(name, images, files, args)
+    size = (args.image_size, args.image_size, 3)
+    make, preprocess = STOCK[name]
+    weights = headless(make, files[name], size) if name in files else "imagenet"
+    started = time.perf_counter()
+    base = make(weights=weights, include_top=False, input_shape=size)
+    base.trainable = False
+    inputs = keras.Input(size)
+    x = base(preprocess(keras.ops.cast(inputs, "float32")), training=False)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(10)(x))
+    model.compile(
+        keras.optimizers.Adam(RATE),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    seconds = []
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seconds.append(time.perf_counter() - started)
+    )
+    batched = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train[1])).batch(32)
+    found = model.fit(
+        batched.prefetch(tf.data.AUTOTUNE),
+        validation_data=tf.data.Dataset.from_tensor_slices(validation).batch(32),
+        epochs=epochs,
+        callbacks=[clock],
+        verbose=0,
+    )
+    return list(zip(seconds, found.history["val_accuracy"], strict=True))
+
+
+def headless(make, path, size):
+    """Returns a file with the weights of a whole network but for its head."""
+    whole = make(weights=None, input_shape=(224, 224, 3))
+    whole.load_weights(path)
+    base = make(weights=None, include_top=False, input_shape=size)
+    for layer in base.layers:
+        if layer.weights:
+            layer.set_weights(whole.get_layer(layer.name).get_weights())
+    found = Path(tempfile.mkdtemp()) / "notop.weights.h5"
+    base.save_weights(found)
+    return found
+
+
+def arrays(name, images, files, args):
+    """Returns images and labels to learn from and to validate on, resized, in memory."""
+    wanted = task(name, images, 1, files, args)
+    source = sources.load(wanted.dataset, wanted.data_dir or None)
+    names = (wanted.train_split, wanted.validation_split, wanted.test_split)
+    train, validation, _ = splits.plan(source, *names)
+    shape = (args.image_size, args.image_size, 3)
+    found = [decoding.decode(part, shape, "stretch") for part in (train, validation)]
+    return [(np.asarray(each.pixels), np.asarray(each.labels)) for each in found]
+
+
+if __name__ == "__main__":
+    assert zoo.names()
+    main()
