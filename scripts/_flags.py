@@ -81,12 +81,13 @@ def to_task(name, args, given=()):
         name = recipe["task"]
     if recipe["task"] != name:
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
-    flags = vars(args)
-    if "stages" in recipe and not any(name in flags or name in dict(given) for name in PLANNED):
-        recipe = {**recipe, "plan": recipe["stages"]}  # as it was, also if presets have changed
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
-    flags = {key: value for key, value in vars(args).items() if key in names}
-    return resume.to_task({**recipe, **flags, **dict(given)})
+    flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
+    task = resume.to_task({**recipe, **flags})
+    plan = recipe.get("stages")
+    if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:
+        return dataclasses.replace(task, plan=plan)  # as it was, although presets have changed
+    return task
 
 
 def folder(args, task):

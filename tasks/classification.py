@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import ClassVar
 
 import zoo
@@ -110,8 +111,7 @@ class Classification(Task):
         return labelled.load(source, self._splits(), shape, self.resize)
 
     def recorded(self):
-        file = self.weights not in ("", RANDOM)
-        digest = digests.sha256(self.weights) if file else ""
+        digest = digests.sha256(self.weights) if os.path.isfile(self.weights) else ""
         stages = [dataclasses.asdict(stage) for stage in self.stages()]
         return {**super().recorded(), "weights_sha256": digest, "stages": stages}
 

@@ -301,7 +301,7 @@ def test_with_augmentation_and_no_number_of_views_nothing_is_computed_beforehand
     assert run.lesson(0).data is run.data
 
 
-@pytest.mark.parametrize("plan", ["gradual", "llrd"])
+@pytest.mark.parametrize("plan", [pytest.param("gradual", marks=pytest.mark.slow), "llrd"])
 def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("replicas need TensorFlow")

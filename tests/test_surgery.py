@@ -186,6 +186,7 @@ def test_an_absorbed_network_learns_as_the_frozen_one_does(name, optimizer):
     check_trajectory(name, optimizer)
 
 
+@pytest.mark.slow
 def test_an_absorbed_network_learns_as_the_frozen_one_does_on_jax():
     pytest.importorskip("jax")
     code = "import sys; sys.path.insert(0, 'tests'); import test_surgery as t; "

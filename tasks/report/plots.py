@@ -253,7 +253,7 @@ def _picture(image, caption):
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))  # leaves a smaller one as it is
     png = io.BytesIO()
-    picture.save(png, "PNG", optimize=True)
+    picture.save(png, "PNG")
     source = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
     return (
         f'<figure><img class="{kind}" src="{source}" alt="{escape(caption)}"/>'

@@ -41,7 +41,7 @@ class AbsorbedConv2D(keras.layers.Layer):
         scale, shift = self._affine()
         x = keras.ops.cast(x, self.conv.compute_dtype)
         x = _convolve(self.conv, x, scale)
-        return x + keras.ops.cast(shift, x.dtype)
+        return keras.ops.add(x, keras.ops.cast(shift, x.dtype))  # TensorFlow fuses it, unlike `+`
 
     def get_config(self):
         own = {"conv": self.conv, "norm": self.norm}
