@@ -46,6 +46,12 @@ def test_every_plan_fills_every_number_of_epochs(plan, epochs):
     assert plan == "probe" or found[-1].learn == "all"
 
 
+def test_by_default_a_head_learns_before_it_can_undo_what_is_below_it():
+    assert [(stage.learn, stage.epochs) for stage in resolved("auto")] == [("head", 2), ("all", 6)]
+    assert resolved("auto", 1)[0].learn == "all"
+    assert [stage.learn for stage in resolved("auto", pretrained=False)] == ["all"]
+
+
 def test_gradual_goes_from_the_head_down():
     found = resolved("gradual", 12)
     assert [stage.learn for stage in found] == ["head", *LEVELS[:0:-1], "all"]
@@ -79,7 +85,7 @@ def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
 def test_a_recipe_repeats_the_plan_as_it_was_unless_flags_say_otherwise(tmp_path):
     from scripts import _flags
 
-    kept = resume.recipe(task(epochs=4))
+    kept = resume.recipe(task(epochs=4, plan="full"))
     kept["stages"][0]["rate"] = 0.125  # as if the preset had had another rate then
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
     asked = argparse.Namespace(recipe=str(tmp_path / "recipe.yaml"))
@@ -239,7 +245,7 @@ def test_with_frozen_normalisation_the_absorbed_network_learns_what_the_plain_on
 
 
 def test_weights_of_the_absorbed_network_are_regularised_as_before(tmp_path):
-    run = course.Course(task(l2=0.1), task().load(), distribute.strategy("one"))
+    run = course.Course(task(plan="full", l2=0.1), task().load(), distribute.strategy("one"))
     plain = float(sum(run.model.losses))
     assert float(sum(run.lesson(0).learner.losses)) == pytest.approx(plain, rel=1e-5)
     assert plain > 1

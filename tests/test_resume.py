@@ -24,6 +24,7 @@ FLAGS = {
     "validation_split": "train[:32]",
     "test_split": "test[:32]",
     "epochs": 3,
+    "plan": "full",
     "batch_size": 8,
     "precision": "float32",
     "checkpoint_steps": 1,

@@ -14,9 +14,9 @@ yaml = LazyModule("yaml")
 POLICIES = ("frozen", "update", "recalibrate")
 RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
-PRESETS = ("scratch", "probe", "full", "llrd", "gradual")
+PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
-HEAD_SHARE = 0.25  # of the epochs of `gradual` in which the head learns alone
+HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def resolve(
     """Returns the stages that a plan consists of.
 
     Args:
-        plan: one of `PRESETS`; `auto`, which is `full` from pretrained weights and else
+        plan: one of `PRESETS`; `auto`, which is `lpft` from pretrained weights and else
             `scratch`; or YAML, a list of stages with the attributes of `Stage`.
         epochs: of the whole run.
         pretrained: whether the model starts from weights that know something.
@@ -85,7 +85,7 @@ def resolve(
         UsageError: no such plan, or one that does not fit the epochs, or a rate is wanted.
     """
     if plan == "auto":
-        plan = "full" if pretrained else "scratch"
+        plan = "lpft" if pretrained else "scratch"
     fresh = plan == "scratch" or not pretrained
     policy = batch_norm if batch_norm != "auto" else ("update" if fresh else "frozen")
     stages = _preset(plan, epochs, levels, policy) if plan in PRESETS else _parsed(plan, policy)
@@ -127,11 +127,14 @@ def _preset(name, epochs, levels, policy):
         return [Stage("head", epochs, batch_norm=policy)]
     if name == "llrd":
         return [Stage("all", epochs, decay=LLRD_DECAY, batch_norm=policy)]
-    if name != "gradual":
-        return [Stage("all", epochs, batch_norm=policy)]  # scratch or full
+    if name in ("scratch", "full"):
+        return [Stage("all", epochs, batch_norm=policy)]
+    # A head that knows nothing would first of all undo what the layers below it know: linear
+    # probing, then fine-tuning (Kumar et al., 2022).
     first = max(1, round(HEAD_SHARE * epochs)) if epochs > 1 else 0
     # From the top down; the last part teaches all layers, also where the epochs are few.
-    parts = [*reversed(levels[1:]), "all"][-(epochs - first) :]
+    downwards = reversed(levels[1:]) if name == "gradual" else ()
+    parts = [*downwards, "all"][-(epochs - first) :]
     spans = [len(range(at, epochs - first, len(parts))) for at in range(len(parts))]
     head = [Stage("head", first, batch_norm=policy)] if first else []
     return head + [
