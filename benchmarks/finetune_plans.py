@@ -13,6 +13,8 @@ work (which the seconds say nothing of):
     llrd                    0.787  0.783 0.791
     gradual                 0.807  0.812 0.802
     lpft (default)          0.833  0.837 0.829
+    lpft, update            0.757  0.757            (one seed)
+    lpft, recalibrate       0.793  0.793            (one seed)
     head, then llrd         0.828  0.829 0.827      (a plan in YAML)
 
 The default was chosen by this table, that is by these test images.
