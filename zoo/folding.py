@@ -48,8 +48,8 @@ def fold(model, dtype=None):
         >>> fast = zoo.surgery.fold(zoo.build("resnet50.imagenet"), "bfloat16")
     """
     net = graphs.flat(model)
-    chains = _chains(net, FOLDABLE)
-    parts = {id(node): chain for chain in chains for node in _nodes(chain)}
+    found = chains(net, FOLDABLE)
+    parts = {id(node): chain for chain in found for node in _nodes(chain)}
     inner = _between_kernels(net) if dtype else set()
     copies, names = {}, collections.Counter()
 
@@ -71,7 +71,7 @@ def fold(model, dtype=None):
         layer = copy(node, chain)
         outputs = layer(*args, **kwargs)
         if layer is not node.operation and not graphs.graph(layer):
-            layer.set_weights(_folded(chain) if chain else node.operation.get_weights())
+            layer.set_weights(folded(chain) if chain else node.operation.get_weights())
             if hasattr(layer, "finalize_state"):  # `Normalization` computes with copies
                 layer.finalize_state()
         return outputs
@@ -100,9 +100,9 @@ def absorb(model):
         >>> model.save("model.keras")
     """
     net = graphs.flat(model)
-    chains = [chain for chain in _chains(net, ABSORBABLE) if _absorbable(chain)]
-    convs = {id(chain.conv) for chain in chains}
-    norms = {id(chain.norm): chain for chain in chains}
+    absorbed = [chain for chain in chains(net, ABSORBABLE) if _absorbable(chain)]
+    convs = {id(chain.conv) for chain in absorbed}
+    norms = {id(chain.norm): chain for chain in absorbed}
     made = {}
 
     def inside(model):
@@ -127,7 +127,7 @@ def absorb(model):
     return graphs.rebuilt(net, call, name=model.name)
 
 
-def _chains(net, kinds):
+def chains(net, kinds):
     """Returns the chains of a graph whose first layer is just one of some kinds of Keras's."""
     kinds = tuple(getattr(keras.layers, kind) for kind in kinds)
     readers = graphs.readers(net)
@@ -144,6 +144,27 @@ def _chains(net, kinds):
                 after = only_reader(norm)
                 found.append(Chain(node, norm, after if after and _is_relu(after) else None))
     return found
+
+
+def folded(chain):
+    """Returns the weights of a chain's first layer that do the work of its normalisation too."""
+    conv, norm = chain.conv.operation, chain.norm.operation
+
+    def array(weight):
+        return np.asarray(keras.ops.convert_to_numpy(weight), "float64")
+
+    scale = 1 / np.sqrt(array(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale = scale * array(norm.gamma)
+    shift = array(norm.beta) if norm.center else 0.0
+    bias = array(conv.bias) if conv.use_bias else 0.0
+    bias = shift + (bias - array(norm.moving_mean)) * scale
+    *first, kernel = [array(w) for w in conv.weights if w is not getattr(conv, "bias", None)]
+    if "Depthwise" in type(conv).__name__:
+        scale = scale.reshape(kernel.shape[-2:])
+    elif "Transpose" in type(conv).__name__:
+        scale = scale[:, None]
+    return [*first, kernel * scale, bias]
 
 
 def _nodes(chain):
@@ -223,24 +244,3 @@ def _copied(operation, name, policy, chain):
             f"{operation.name} ({type(operation).__name__}) cannot be copied: {error}; "
             "give its class get_config() with every argument of its constructor"
         ) from error
-
-
-def _folded(chain):
-    """Returns the weights of a chain's first layer that do the work of its normalisation too."""
-    conv, norm = chain.conv.operation, chain.norm.operation
-
-    def array(weight):
-        return np.asarray(keras.ops.convert_to_numpy(weight), "float64")
-
-    scale = 1 / np.sqrt(array(norm.moving_variance) + norm.epsilon)
-    if norm.scale:
-        scale = scale * array(norm.gamma)
-    shift = array(norm.beta) if norm.center else 0.0
-    bias = array(conv.bias) if conv.use_bias else 0.0
-    bias = shift + (bias - array(norm.moving_mean)) * scale
-    *first, kernel = [array(w) for w in conv.weights if w is not getattr(conv, "bias", None)]
-    if "Depthwise" in type(conv).__name__:
-        scale = scale.reshape(kernel.shape[-2:])
-    elif "Transpose" in type(conv).__name__:
-        scale = scale[:, None]
-    return [*first, kernel * scale, bias]

@@ -152,11 +152,9 @@ def opened(target, weights=""):
     """
     path = Path(target)
     if path.is_dir():
-        if not (path / resume.MODEL).exists():
-            raise UsageError(f"{path} holds no finished run: it has no {resume.MODEL}")
-        recipe = path / resume.RECIPE
+        model, recipe = resume.model_in(path), path / resume.RECIPE
         recipe = resume.read_recipe(recipe) if recipe.exists() else {}
-        return Patient(*files.load(path / resume.MODEL), path / resume.MODEL, recipe)
+        return Patient(*files.load(model), model, recipe)
     if path.is_file() or path.suffix == ".keras" or len(path.parts) > 1:
         return Patient(*files.load(path), path, {})
     spec = zoo.spec(str(target))

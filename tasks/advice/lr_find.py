@@ -64,13 +64,9 @@ def lr_find(task, *, low=LOWEST, high=HIGHEST, steps=STEPS):
             f"not from {low:g} to {high:g} in {steps}"
         )
     keras.utils.set_random_seed(task.seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(hardware.policy(task.precision, task.flops()))
-    try:
+    with hardware.computing(task.precision, task.flops()):
         rates = np.geomspace(low, high, steps)
         return summary(rates, list(_losses(task, rates)))
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def summary(rates, losses):
@@ -108,13 +104,9 @@ def _losses(task, rates):
         lesson.learner.reset_metrics()
         seen.append(float(logs["loss"]))
         yield seen[-1]
-        *_, last = _smooth(seen)
-        if not math.isfinite(last) or (len(seen) > LEAST_STEPS and last > RUNAWAY * _least(seen)):
+        *_, last = smoothed = list(_smooth(seen))
+        if not math.isfinite(last) or (len(seen) > LEAST_STEPS and last > RUNAWAY * min(smoothed)):
             return
-
-
-def _least(losses):
-    return min(_smooth(losses))
 
 
 def _smooth(losses):

@@ -100,9 +100,7 @@ def find(target):
     """
     path = Path(target)
     if path.is_dir():
-        if not (path / resume.MODEL).exists():
-            raise UsageError(f"{path} holds no finished run: it has no {resume.MODEL}")
-        return path / resume.MODEL
+        return resume.model_in(path)
     if path.is_file():
         return path
     if path.suffix == ".keras" or len(path.parts) > 1:

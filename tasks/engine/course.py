@@ -86,7 +86,7 @@ class Course:
         if parted:
             learner, data = parted
             stream, flops = task.training(data, changed=False), features.flops(learner)
-        if _has_frozen_norms(learner):
+        if not all(layer.trainable for layer in finetune.norms(learner)):
             learner = surgery.absorb(learner)
         task.compile(learner, data, _fitting(self.optimizers[number], learner))
         if alone:
@@ -139,12 +139,6 @@ def _featured(before, examples, transform=""):
     return decoding.Examples(name, found, labels, dropped)
 
 
-def _has_frozen_norms(model):
-    """Tells whether a model that learns has batch normalisation that does not."""
-    norms = [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
-    return any(not layer.trainable for layer in norms)
-
-
 def _fitting(optimizer, learner):
     """Returns an optimiser that knows the weights of a learner in their order, as JAX needs it."""
     known = getattr(optimizer, "_trainable_variables", [])
@@ -158,8 +152,7 @@ def _changing(model, stages):
     found = []
     for stage in stages:
         finetune.prepare(model, stage)
-        for layer in leaves(model):
-            normalises = isinstance(layer, keras.layers.BatchNormalization)
-            if layer.trainable_weights or (normalises and stage.batch_norm == "recalibrate"):
-                found += layer.variables
+        learning = [layer for layer in leaves(model) if layer.trainable_weights]
+        estimated = finetune.norms(model) if stage.batch_norm == "recalibrate" else []
+        found += [v for layer in (*learning, *estimated) for v in layer.variables]
     return [*found, *(v for v in model.variables if v.name == SEED)]

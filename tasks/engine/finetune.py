@@ -28,6 +28,11 @@ def prepare(model, stage):
         layer.trainable = id(layer) in chosen and not (normalises and stage.batch_norm != "update")
 
 
+def norms(model):
+    """Returns the layers of a model that are batch normalisation."""
+    return [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+
+
 def optimizers(task, model, plan, steps):
     """Returns for each stage of a plan its optimiser.
 
@@ -73,7 +78,7 @@ def recalibrate(model, stream):
         stream: as `tasks.engine.task.Task.training` gives it; its first `CALIBRATED` examples
             are seen, as they are in training.
     """
-    layers = [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+    layers = norms(model)
     before = [(layer.trainable, layer.momentum) for layer in layers]
     try:
         batches = stream.epoch(0).take(-(-CALIBRATED // stream.size))

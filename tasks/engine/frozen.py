@@ -7,7 +7,7 @@ would be copied, hashed and searched for what else could be folded, for seconds.
 
 from __future__ import annotations
 
-from zoo import graphs
+from zoo import folding, graphs
 from zoo.lazy import keras, np, tf
 
 KERNELS = {  # class of layer: what it computes of an input and a kernel
@@ -42,10 +42,10 @@ def trace(model, precision):
     """
     net = graphs.flat(model)
     dtype = tf.as_dtype(precision)
-    norms = _foldable(net)
-    folded = {id(norm) for norm in norms.values()}
+    chains = {id(chain.conv): chain for chain in folding.chains(net, tuple(KERNELS))}
+    folded = {id(chain.norm) for chain in chains.values()}
     kernels = {
-        id(node): [_held(value, dtype) for value in _folded(node, norms.get(id(node)))]
+        id(node): [_held(value, dtype) for value in _values(node, chains.get(id(node)))]
         for node in graphs.nodes(net)
         if _is_product(node.operation)
     }
@@ -73,31 +73,12 @@ def trace(model, precision):
     return tf.function(answer, autograph=False).get_concrete_function(shape)
 
 
-def _foldable(net):
-    """Returns the normalisation that alone reads what a kernel gives, by the kernel's node."""
-    readers = graphs.readers(net)
-    found = {}
-    for node in graphs.nodes(net):
-        if _is_product(node.operation) and node.operation.activation is keras.activations.linear:
-            (reader, *more) = readers[id(node.output_tensors[0])]
-            if reader and not more and _is_norm(reader):
-                found[id(node)] = reader
-    return found
-
-
-def _folded(node, norm):
-    """Returns the kernel of a layer and its bias, or `None`, with those of a normalisation."""
+def _values(node, chain):
+    """Returns the kernel of a layer and its bias, or `None`, with its normalisation in them."""
+    if chain:
+        return folding.folded(chain)
     layer = node.operation
-    kernel, bias = _array(layer.kernel), _array(layer.bias) if layer.use_bias else None
-    if norm is None:
-        return kernel, bias
-    norm = norm.operation
-    scale = 1 / np.sqrt(_array(norm.moving_variance).astype("float64") + norm.epsilon)
-    scale = scale * _array(norm.gamma) if norm.scale else scale
-    shift = (0.0 if bias is None else bias) - _array(norm.moving_mean)
-    bias = shift * scale + (_array(norm.beta) if norm.center else 0.0)
-    each = scale.reshape(kernel.shape[-2:]) if "Depthwise" in type(layer).__name__ else scale
-    return kernel * each.astype(kernel.dtype), bias
+    return _array(layer.kernel), _array(layer.bias) if layer.use_bias else None
 
 
 def _multiplied(layer, x, kernel, bias):
@@ -114,12 +95,6 @@ def _is_product(layer):
         and getattr(layer, "data_format", "channels_last") == "channels_last"
         and layer.quantization_mode is None
     )
-
-
-def _is_norm(node):
-    norm, x = node.operation, node.output_tensors[0]
-    last = norm.axis in (-1, len(x.shape) - 1) if hasattr(norm, "axis") else False
-    return type(norm) is keras.layers.BatchNormalization and last
 
 
 def _is_keras(layer):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import unknown
-from zoo.lazy import tf
+from zoo.lazy import keras, tf
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 SMALL = 1e9  # FLOPs for one example under which casting costs what bfloat16 saves, or more
@@ -28,6 +29,17 @@ def policy(name, flops=0):
     if name not in POLICIES:
         raise unknown("precision", name, ["auto", *POLICIES])
     return name
+
+
+@contextmanager
+def computing(name, flops=0):
+    """Lets models be built, for a while, that compute as `policy` says of its arguments."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy(name, flops))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def steps_at_once(flops):

@@ -54,6 +54,13 @@ def recipe(task):
     return {"task": task.name, **task.recorded()}
 
 
+def model_in(out):
+    """Returns the path of the model in a run's folder; raises `UsageError` if it has none yet."""
+    if not (out / MODEL).exists():
+        raise UsageError(f"{out} holds no finished run: it has no {MODEL}")
+    return out / MODEL
+
+
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
     try:

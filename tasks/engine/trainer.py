@@ -42,15 +42,11 @@ def train(task, out):
         return json.loads((out / resume.REPORT).read_text())
 
     keras.utils.set_random_seed(task.seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(hardware.policy(task.precision, task.flops()))
-    try:
+    with hardware.computing(task.precision, task.flops()):
         model, data, state = _fit(task, out)
         task.save(model, data, out / resume.MODEL)
         verdict = task.judge(model, data)
         around = environment.describe()
-    finally:
-        keras.config.set_dtype_policy(before)
     return _report(task, out, verdict, state.history, around)
 
 

@@ -23,9 +23,7 @@ _MOST_BOXES = 40  # of a block that is drawn and not told
 # From the largest pictures to the smallest; the last one is for what is no picture any more.
 _COLOURS = ("#0b84a5", "#1a6bb0", "#5b5bc2", "#8e4bb5", "#b8408f", "#c8553d", "#b07d12", "#5f6b76")
 _STYLE = """
-text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
-  fill: #59636e }
-.paper { fill: #fff } .title, .name, .times { fill: #1b1f24; font-weight: 600 }
+.name, .times { fill: #1b1f24; font-weight: 600 }
 .inside { fill: #1b1f24 } .line { fill: none; stroke: #8c959f; stroke-width: 1.3 }
 .box { stroke: #8c959f }
 """
@@ -56,18 +54,11 @@ def draw(title: str, calls: Sequence[graph.Call]) -> str:
     work = sum(call.multiply_adds for call in calls)
     head = f"{parameters:,} parameters, {work:,} multiply-adds, {len(calls)} layers"
     width = max(width, 2 * _MARGIN + _LETTER * len(head))
-    return svg.picture(
-        width,
-        height,
-        [
-            f"<style>{_STYLE}</style>",
-            svg.rectangle(0, 0, width, height, kind="paper"),
-            svg.text(_MARGIN, 28, title, anchor="start", kind="title", size=17),
-            svg.text(_MARGIN, 46, head, anchor="start"),
-            *parts,
-        ],
-        f"the blocks of {title}",
-    )
+    heading = [
+        svg.text(_MARGIN, 28, title, anchor="start", kind="title", size=17),
+        svg.text(_MARGIN, 46, head, anchor="start"),
+    ]
+    return svg.sheet(width, height, [*heading, *parts], f"the blocks of {title}", _STYLE)
 
 
 def _colours(blocks):

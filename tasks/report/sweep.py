@@ -10,9 +10,7 @@ from tasks.report import axes, svg
 _WIDTH, _HEIGHT = 560, 340  # of the picture, in pixels, as all lengths below
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 540, 34, 280  # its axes
 _STYLE = """
-text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
-  fill: #59636e }
-.paper { fill: #fff } .title { fill: #1b1f24; font-weight: 600 } .grid { stroke: #d8dee4 }
+.grid { stroke: #d8dee4 }
 .line { fill: none; stroke-width: 2 } .raw { stroke: #b6c2cf; stroke-width: 1 }
 .smooth { stroke: #0b62a5 } .mark { stroke: #c8553d; stroke-dasharray: 4 3 }
 """
@@ -39,11 +37,7 @@ def draw(
         right = _LEFT + (_RIGHT - _LEFT) * across.at(x)
         return right, _BOTTOM - (_BOTTOM - _TOP) * min(max(up.at(y), 0), 1)
 
-    parts = [
-        f"<style>{_STYLE}</style>",
-        svg.rectangle(0, 0, _WIDTH, _HEIGHT, kind="paper"),
-        svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 14, "learning rate"),
-    ]
+    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 14, "learning rate")]
     for value, label in up.ticks:
         _, y = place(rates[0], value)
         parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
@@ -55,4 +49,4 @@ def draw(
     x, _ = place(suggestion, up.low)
     parts.append(svg.path(f"M{x:.1f} {_TOP}V{_BOTTOM}", kind="mark"))
     parts.append(svg.text(x, _TOP - 10, f"{suggestion:.1e}", kind="title"))
-    return svg.picture(_WIDTH, _HEIGHT, parts, "loss by learning rate")
+    return svg.sheet(_WIDTH, _HEIGHT, parts, "loss by learning rate", _STYLE)
