@@ -13,7 +13,7 @@ from tasks.data.classes import relabelled
 from tasks.engine import hardware, losses, plans
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
-from zoo import digests, files
+from zoo import builder, digests, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -126,6 +126,7 @@ class Classification(Task):
             optimizer=self.optimizer,
             own=spec.weights and spec.weights.learning_rate,
             batch_norm=self.batch_norm,
+            width=builder.head_width(self.model) if self._pretrained() else 0,
         )
 
     def build(self, data):

@@ -70,12 +70,20 @@ def test_the_rate_of_pretrained_weights_is_known_to_their_spec():
     assert resolved("scratch", own=3e-3)[0].rate == plans.RATES["scratch"]
 
 
+def test_a_wide_head_learns_at_a_lower_rate():
+    rates = [resolved("probe", width=width)[0].rate for width in (64, 500, 2000, 0)]
+    assert rates == pytest.approx([1e-2, 5e-3, 1.25e-3, 1e-3])
+    assert zoo.builder.head_width("resnet50.imagenet") == 2048
+    assert zoo.builder.head_width("vgg16.imagenet") == 512  # a fresh head has no hidden layers
+    assert [stage.rate for stage in task(plan="probe").stages()] == [1e-2]  # of 64 features
+
+
 def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
     text = "- {learn: head, epochs: 2, rate: 1e-3}\n- {learn: stage1, epochs: 6, decay: 0.5}\n"
     (tmp_path / "plan.yaml").write_text(text)
     one = task(plan=str(tmp_path / "plan.yaml"))
     assert one.stages() == task(plan=text).stages()
-    assert [stage.rate for stage in one.stages()] == [1e-3, 1e-3]
+    assert [stage.rate for stage in one.stages()] == [1e-3, 1e-3]  # the second is of the weights
     again = resume.to_task(resume.recipe(one))
     assert again.stages() == one.stages()
     assert resume.recipe(again) == resume.recipe(one)

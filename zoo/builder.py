@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
 
@@ -57,6 +58,24 @@ def backbone(name, *, input_shape=None, weights=None, **options):
     if not entry.stages:
         raise UsageError(f"{name} has no feature pyramid; see `zoo list` for models with stages")
     return _build(entry, input_shape, None, weights, options, head=False)
+
+
+@functools.cache
+def head_width(name):
+    """Returns how many features the logits of the model called `name` are made of; 0: no one layer.
+
+    It is that of a fresh head. The network is outlined for it, without values for its weights.
+
+    Raises:
+        UsageError: no model has that name.
+    """
+    entry = models.get(name)
+    if entry.kind != "classifier":
+        return 0
+    with keras.StatelessScope(initialize_variables=False):
+        model = build(name, num_classes=entry.num_classes, weights=RANDOM)
+    found = [layer for layer in model.layers if layer.name == HEAD]
+    return found[0].kernel.shape[-2] if found else 0
 
 
 def _build(entry, input_shape, num_classes, source, options, *, head):

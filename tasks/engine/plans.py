@@ -13,6 +13,10 @@ yaml = LazyModule("yaml")
 
 POLICIES = ("frozen", "update", "recalibrate")
 RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
+# A step of Adam's moves each weight by about the rate, so logits made of more features go further:
+# the rate of a head falls with its width (Yang & Hu, 2021, arXiv:2011.14522). 2,048 features and
+# 256 were tried with rates from 1e-3 to 3e-2.
+HEAD_REACH, HEAD_MOST = 2.5, 1e-2  # features times rate, and the largest rate
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
@@ -64,7 +68,16 @@ class Stage:
 
 
 def resolve(
-    plan, *, epochs, pretrained, levels=(), rate=0.0, optimizer="adamw", own=None, batch_norm="auto"
+    plan,
+    *,
+    epochs,
+    pretrained,
+    levels=(),
+    rate=0.0,
+    optimizer="adamw",
+    own=None,
+    batch_norm="auto",
+    width=0,
 ):
     """Returns the stages that a plan consists of.
 
@@ -80,6 +93,7 @@ def resolve(
         batch_norm: one of `POLICIES` for stages that do not say, or `auto`: `frozen` with
             pretrained weights, which a few small batches of other images would ruin, and else
             `update`.
+        width: how many features the head is made of, 0 if that is not known.
 
     Raises:
         UsageError: no such plan, or one that does not fit the epochs, or a rate is wanted.
@@ -92,7 +106,8 @@ def resolve(
     if sum(stage.epochs for stage in stages) != epochs:
         total = sum(stage.epochs for stage in stages)
         raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
-    known = {"head": RATES["head"], "full": (not fresh and own) or RATES["full"]}
+    head = min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"]
+    known = {"head": head, "full": (not fresh and own) or RATES["full"]}
     if fresh:
         known["full"] = RATES["scratch"]
     rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
@@ -191,4 +206,4 @@ def _rate(stage, rate, known, optimizer, count):
     if not rate:
         return known[kind]
     # Beside stages for all layers, a head that learns alone keeps its larger share.
-    return rate * known[kind] / known["full"] if count > 1 else rate
+    return rate * RATES["head"] / known["full"] if count > 1 and kind == "head" else rate
