@@ -105,7 +105,7 @@ def test_counts_are_those_of_the_built_model(name):
     spec = zoo.spec(name)
     model = outline(name)
     assert count(model) == (spec.parameters, spec.flops)
-    assert model.input_shape == (None, *spec.input_shape)
+    assert model.inputs[0].shape == (None, *spec.input_shape)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -4,6 +4,7 @@ import zoo
 
 zoo.names("resnet*")                              # what there is
 zoo.build("vgg16", num_classes=10)                # image -> logits
+zoo.build("unet", num_classes=7)                  # image -> logits of each pixel
 zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
 zoo.surgery.head(model, num_classes=5)            # and other changes to any functional model
 """

@@ -24,13 +24,16 @@ def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
             out keeps the pretrained one.
         weights: a weights file to use, in place of the tag's source if there is a tag;
             `"random"` for a tag's preprocessing without its weights. A PyTorch state dict
-            brings the preprocessing of PyTorch.
+            brings the preprocessing of PyTorch. Weights that the option `backbone` names are
+            then not fetched: those given are for all of the network.
         **options: builder options, such as `dropout`, that override the variant's.
 
     Returns:
         A functional `keras.Model` from images, RGB in [0, 255] with shape
         `(batch, *input_shape)`, to float32 logits of shape `(batch, num_classes)`; with
-        `auxiliary=True`, where a model has such heads, to a dict of the logits of each.
+        `auxiliary=True`, where a model has such heads, to a dict of the logits of each. The
+        logits of a segmenter, `(batch, height, width, num_classes)`, are of the image's size,
+        whatever that is; `input_shape` may leave height and width open, as `None`.
 
     Raises:
         UsageError: no model has that name, an option is unknown, the input is too small, or the
@@ -93,9 +96,13 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
     elif not head:
         options["num_classes"] = None
 
-    inputs = keras.Input(shape, name="input")
+    if source is not None and "backbone_weights" in _known_options(entry):
+        options.setdefault("backbone_weights", RANDOM)  # the file is for all of the network
+    inputs = keras.Input(shape, name="image" if entry.inputs else "input")
     pixels = torch_weights.pixels(source, entry)
     endpoints = entry.builder(blocks.preprocess(inputs, pixels), **options)
+    if entry.inputs:
+        inputs = {"image": inputs, **{name: endpoints[name] for name in entry.inputs}}
     if head:
         heads = [*(entry.auxiliary if options.get("auxiliary") else ()), list(endpoints)[-1]]
         outputs = {name: endpoints[name] for name in heads}
@@ -134,11 +141,15 @@ def _model_name(entry, head):
 
 
 def _checked_options(entry, options):
-    known = list(inspect.signature(entry.builder).parameters)[1:]
+    known = _known_options(entry)
     for option in options:
         if option not in known:
             raise unknown(f"option of {entry.name}", option, known)
     return {**entry.options, **options}
+
+
+def _known_options(entry):
+    return list(inspect.signature(entry.builder).parameters)[1:]
 
 
 def _check_classes(entry, num_classes):

@@ -25,7 +25,8 @@ class Spec:
     Attributes:
         name: `architecture`, or `architecture.tag` where pretrained weights belong to it.
         family: the file's builder, such as `resnet`.
-        kind: what it does, such as `classifier`; every kind has a contract of its own.
+        kind: what it does, such as `classifier` (image to logits) or `segmenter` (image to the
+            logits of each pixel); every kind has a contract of its own.
         paper: link to the publication that the numbers were taken from.
         builder: function from a symbolic input to endpoints.
         options: the builder's options that make this variant.
@@ -39,6 +40,7 @@ class Spec:
         weights: facts about the pretrained weights, or `None` for random ones.
         auxiliary: endpoints that train with the logits and are gone at inference, such as
             GoogLeNet's: their names and the factors of their losses.
+        inputs: endpoints that are inputs besides the image, such as an R-CNN's proposals.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Spec:
     flops: int | None = None
     weights: Weights | None = None
     auxiliary: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
 
     @property
     def architecture(self):
@@ -130,6 +133,7 @@ def register(
     counts=None,
     weights=None,
     auxiliary=None,
+    inputs=(),
 ):
     """Enters a family of models in the catalogue.
 
@@ -147,6 +151,8 @@ def register(
         weights: model name to its tags, each a `Weights`; adds the names `model.tag`.
         auxiliary: names of endpoints that the builder adds before the last one when it is called
             with `auxiliary=True`, and the factors of their losses in training.
+        inputs: names of endpoints that the builder makes with `keras.Input`: the model takes a
+            dict of `image` and these.
 
     Returns:
         A decorator for a builder. A builder takes the preprocessed symbolic input and returns
@@ -175,6 +181,7 @@ def register(
                 stages=tuple(f"stage{level}" for level in stages),
                 preprocessing=preprocessing,
                 auxiliary=dict(auxiliary or {}),
+                inputs=tuple(inputs),
                 **dict(zip(("parameters", "flops"), (counts or {}).get(name, ()), strict=False)),
             )
             models.add(name, plain)

@@ -12,6 +12,7 @@ from zoo.errors import UsageError, unknown
 from zoo.lazy import keras
 
 MARGINS = ("ZeroPadding2D", "Cropping2D")  # belong to what comes after them
+STRETCHING = ("Transpose", "UpSampling", "Unpooling", "ResizeLike")
 CLASSIFIERS = ("Dense", "Conv2D")
 
 
@@ -22,7 +23,9 @@ def stages(model):
     the next stride, as in the networks of keras.applications that `zoo.backbone` builds; what
     normalises it for a strided convolution counts to the stage. Strides are those of the layers,
     so that the size of the image need not be known. The classifier and what comes after it belong
-    to no stage.
+    to no stage, nor does what is made of maps that were stretched, as a decoder does. Networks of
+    the zoo that have another one in them say where its stages end, and all after the last of
+    them is head.
 
     Args:
         model: a functional model, or a Sequential one that is built.
@@ -131,10 +134,24 @@ def classifier(net):
 
 
 def _stages(net):
+    return _marked(net) or _inferred(net)
+
+
+def _marked(net):
+    """Returns the stages of a graph that has marks where they end; see `zoo.encoder.mark`."""
+    marks = [node for node in graphs.nodes(net) if type(node.operation) is keras.layers.Identity]
+    found = {node.operation.name: node.output_tensors[0] for node in marks}
+    return {name: found[name] for name in sorted(found) if re.fullmatch(r"stage\d", name)}
+
+
+def _inferred(net):
     strides, closing, widths = {}, collections.defaultdict(list), collections.defaultdict(int)
     left = {}  # stride: channels of the last map that something else than a map was made of
     ends = classifier(net) if all(len(x.shape) < 4 for x in net.outputs) else None
+    stretched = _stretched(net)
     for node in graphs.nodes(net):
+        if id(node) in stretched:
+            continue
         maps = [x for x in node.input_tensors if id(x) in strides]
         [out, *_] = node.output_tensors
         if node.is_input and len(out.shape) == 4:
@@ -166,6 +183,17 @@ def _stages(net):
     }
 
 
+def _stretched(net):
+    """Returns the ids of the nodes that a map comes to after one that stretches maps."""
+    found, tensors = set(), set()
+    for node in graphs.nodes(net):
+        if any(id(x) in tensors for x in node.input_tensors):
+            found.add(id(node))
+        if id(node) in found or (not node.is_input and _stride(node) == 0):
+            tensors.update(id(x) for x in node.output_tensors)
+    return found
+
+
 def _is_map(node):
     """Tells whether a node makes maps or tokens of maps or tokens, and not their averages."""
     x, y = node.input_tensors[0], node.output_tensors[0]
@@ -179,7 +207,7 @@ def _is_map(node):
 def _stride(node):
     """Returns by how much a node shrinks height and width; 0 where it stretches them."""
     layer = node.operation
-    if "Transpose" in type(layer).__name__ or "UpSampling" in type(layer).__name__:
+    if any(word in type(layer).__name__ for word in STRETCHING):
         return 0
     strides = getattr(layer, "strides", 1)
     if not isinstance(layer, keras.Layer):  # such as `x[:, ::2, ::2]`

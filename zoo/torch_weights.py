@@ -8,6 +8,7 @@ difference up.
 
 from __future__ import annotations
 
+import math
 import re
 
 from zoo import formats, torch_names
@@ -144,6 +145,9 @@ def _kernel(weight, layer):
         return weight.reshape(-1, weight.shape[-1]) if len(layer.weights[0].shape) == 2 else weight
     if weight.ndim != 2:
         return weight
+    ours = tuple(layer.weights[0].shape)
+    if len(ours) == 4 and weight.shape[1] == math.prod(ours[:3]):  # a dense layer as convolution
+        return weight.reshape(-1, ours[2], *ours[:2]).transpose(2, 3, 1, 0)
     maps = _maps(layer)
     if maps and weight.shape[1] == maps[0] * maps[1] * maps[2]:
         height, width, channels = maps

@@ -7,6 +7,7 @@ into a model layer by layer, so that a head or another width may differ; what di
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,11 +248,16 @@ def fitting(pairs):
 def fits(layer, entry):
     """Tells whether an entry has just the arrays that a layer holds.
 
-    A 1 x 1 convolution after global pooling is a dense layer, and fits one.
+    A 1 x 1 convolution after global pooling is a dense layer, and fits one; a dense layer over
+    all pixels is a convolution as large as the maps, and fits one.
     """
     mine = [tuple(weight.shape) for weight in layer.weights]
     theirs = [tuple(array.shape) for array in entry.arrays]
-    return theirs in (mine, [(1, 1, *shape) if len(shape) == 2 else shape for shape in mine])
+    return theirs in (
+        mine,
+        [(1, 1, *shape) if len(shape) == 2 else shape for shape in mine],
+        [(math.prod(shape[:3]), shape[3]) if len(shape) == 4 else shape for shape in mine],
+    )
 
 
 def shapes(arrays):

@@ -1,0 +1,108 @@
+"""What a pyramid says of a region, at a size of one's choice, by interpolation."""
+
+from __future__ import annotations
+
+import keras
+
+LEVEL = 4  # where a region of CANONICAL pixels is looked up (Lin et al., 2016, equation 1)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class RoIAlign(keras.layers.Layer):
+    """Averages what is bilinearly interpolated in each cell of a grid laid over each region.
+
+    A cell has `samples x samples` points. A pixel's value stands for its centre: a region's
+    coordinates are divided by the stride and reduced by 1/2, as with `aligned=True` in
+    torchvision. Points more than a pixel outside the map count as 0, others outside as the border.
+
+    Of several maps each region is looked up in one, `floor(4 + log2(size / canonical))`, where its
+    size is the root of its area, or the nearest level that there is.
+
+    Interpolation and average are weights of rows times weights of columns, so all is two matrix
+    products. On a processor that beats gathering points by far in small maps, where its cost,
+    which grows with the map, is the lesser one; in maps of 160 x 160 it is twice as slow.
+
+    Args:
+        size: cells along each side of the grid.
+        strides: pixels of the image a cell of each map, powers of two, in the order of the maps.
+        samples: points along each side of a cell.
+        canonical: size in pixels of the regions that belong to stride 16.
+        margin: by which share of its sides a region is widened on each of them.
+
+    Call arguments:
+        maps: a list of one or more `(batch, height, width, channels)`, each of a fixed size.
+        regions: `(batch, n, 4)`, in pixels of the image. No gradient goes to them.
+
+    Returns:
+        `(batch, n, size, size, channels)`, of the dtype of the maps.
+
+    Reference:
+        He et al., 2017, section 3; Lin et al., 2016, section 4.2.
+    """
+
+    def __init__(self, size, strides, samples=2, canonical=224, margin=0.0, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
+        self.size, self.strides = size, tuple(strides)
+        self.samples, self.canonical, self.margin = samples, canonical, margin
+
+    def call(self, maps, regions):
+        regions = keras.ops.stop_gradient(keras.ops.cast(regions, "float32"))
+        levels = self._levels(regions)
+        more = (regions[..., 2:] - regions[..., :2]) * self.margin
+        regions = keras.ops.concatenate([regions[..., :2] - more, regions[..., 2:] + more], -1)
+        found = 0
+        for level, (x, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            rows = self._weights(regions[..., 1] / stride, regions[..., 3] / stride, x.shape[1])
+            columns = self._weights(regions[..., 0] / stride, regions[..., 2] / stride, x.shape[2])
+            if len(self.strides) > 1:
+                rows = rows * keras.ops.cast(levels == level, "float32")[..., None, None]
+            found = found + _resample(x, rows, columns)
+        return found
+
+    def compute_output_spec(self, maps, regions):
+        shape = (*regions.shape[:2], self.size, self.size, maps[0].shape[-1])
+        return keras.KerasTensor(shape, maps[0].dtype)
+
+    def get_config(self):
+        own = {"size": self.size, "strides": self.strides}
+        own |= {"samples": self.samples, "canonical": self.canonical, "margin": self.margin}
+        return {**super().get_config(), **own}
+
+    def _levels(self, regions):
+        """Returns the position in the list of the map that each region is looked up in."""
+        sides = keras.ops.maximum(regions[..., 2:] - regions[..., :2], 1e-3)
+        size = keras.ops.sqrt(sides[..., 0] * sides[..., 1])
+        wanted = keras.ops.floor(LEVEL + keras.ops.log2(size / self.canonical))
+        levels = [stride.bit_length() - 1 for stride in self.strides]
+        nearest = keras.ops.abs(wanted[..., None] - keras.ops.convert_to_tensor(levels, "float32"))
+        return keras.ops.argmin(nearest, axis=-1)
+
+    def _weights(self, low, high, side):
+        """Returns what each of `side` pixels counts in each cell: `(batch, n, size, side)`.
+
+        A pixel's weight for a point falls from 1 at the pixel to 0 at its neighbours.
+        """
+        ops, count = keras.ops, self.size * self.samples
+        shares = (ops.arange(count, dtype="float32") + 0.5) / count
+        points = low[..., None] - 0.5 + (high - low)[..., None] * shares
+        inside = ops.cast(ops.logical_and(points >= -1, points <= side), "float32")
+        points = ops.clip(points, 0, side - 1)
+        pixels = ops.arange(side, dtype="float32")
+        weights = ops.relu(1 - ops.abs(points[..., None] - pixels)) * inside[..., None]
+        shape = (-1, ops.shape(low)[1], self.size, self.samples, side)
+        return ops.mean(ops.reshape(weights, shape), axis=-2)
+
+
+def _resample(x, rows, columns):
+    """Multiplies maps from both sides: (b, h, w, c), (b, n, i, h), (b, n, j, w) -> (b, n, i, j, c)
+
+    All regions take part in one product for the rows, which are most of the work.
+    """
+    ops = keras.ops
+    height, width, channels = x.shape[1:]
+    count, size = ops.shape(rows)[1], rows.shape[2]
+    rows, columns = ops.cast(rows, x.dtype), ops.cast(columns, x.dtype)
+    flat = ops.reshape(x, (-1, height, width * channels))
+    x = ops.matmul(ops.reshape(rows, (-1, count * size, height)), flat)
+    x = ops.reshape(x, (-1, count, size, width, channels))
+    return ops.matmul(columns[:, :, None], x)

@@ -1,0 +1,90 @@
+"""Pooling that remembers where the maxima were, and what puts values back there."""
+
+from __future__ import annotations
+
+import keras
+
+SIDE = 2  # of the windows, in pixels
+
+
+@keras.saving.register_keras_serializable("zoo")
+class ArgmaxPooling2D(keras.layers.Layer):
+    """The maximum of every 2 x 2 pixels, and its place among them.
+
+    Maps of an odd size are continued by their last row or column. Of equal values the first
+    counts, by rows. It has no weights.
+
+    Call arguments:
+        x: `(batch, height, width, channels)`.
+
+    Returns:
+        The maxima, `(batch, ceil(height / 2), ceil(width / 2), channels)`, and their places, a
+        tensor of that shape of whole numbers, `2 * row + column` inside the window.
+
+    Reference:
+        Badrinarayanan et al., 2015, section 3.
+    """
+
+    def call(self, x):
+        for axis in (1, 2):
+            x = _even(x, axis)
+        # JAX's needs the strides said, and a pair of them.
+        maxima = keras.ops.max_pool(x, (SIDE, SIDE), (SIDE, SIDE), data_format="channels_last")
+        # From the last to the first, so that the first of equals stays.
+        places = keras.ops.full_like(maxima, SIDE * SIDE - 1, dtype="int8")
+        for place in reversed(range(SIDE * SIDE - 1)):
+            row, column = divmod(place, SIDE)
+            there = keras.ops.equal(x[:, row::SIDE, column::SIDE, :], maxima)
+            places = keras.ops.where(there, keras.ops.cast(place, "int8"), places)
+        return maxima, places
+
+    def compute_output_spec(self, x):
+        batch, *sides, channels = x.shape
+        shape = (batch, *(None if side is None else -(-side // SIDE) for side in sides), channels)
+        return keras.KerasTensor(shape, self.compute_dtype), keras.KerasTensor(shape, "int8")
+
+
+@keras.saving.register_keras_serializable("zoo")
+class MaxUnpooling2D(keras.layers.Layer):
+    """Puts each value where in its window the maximum was, and zeros beside it.
+
+    Call arguments:
+        inputs: values, `(batch, height, width, channels)`, and the places that `ArgmaxPooling2D`
+            gave, of that shape.
+
+    Returns:
+        `(batch, 2 * height, 2 * width, channels)`.
+
+    Reference:
+        Badrinarayanan et al., 2015, figure 3.
+    """
+
+    def call(self, inputs):
+        x, places = inputs
+        _, *sides, channels = x.shape
+        rows, columns = (
+            keras.ops.shape(x)[i] if side is None else side for i, side in enumerate(sides, 1)
+        )
+        parts = [
+            keras.ops.where(keras.ops.equal(places, place), x, keras.ops.zeros_like(x))
+            for place in range(SIDE * SIDE)
+        ]
+        lines = [
+            keras.ops.stack(parts[SIDE * row : SIDE * row + SIDE], axis=3) for row in range(SIDE)
+        ]
+        lines = keras.ops.stack(lines, axis=2)  # batch, rows, 2, columns, 2, channels
+        return keras.ops.reshape(lines, (-1, SIDE * rows, SIDE * columns, channels))
+
+    def compute_output_shape(self, input_shape):
+        (batch, *sides, channels), _ = input_shape
+        return batch, *(None if side is None else SIDE * side for side in sides), channels
+
+
+def _even(x, axis):
+    """Repeats the last row or column of maps that have an odd number of them."""
+    side = x.shape[axis]
+    if side is not None and side % SIDE == 0:
+        return x
+    side = keras.ops.shape(x)[axis] if side is None else side
+    places = keras.ops.arange(0, side + side % SIDE, dtype="int32")
+    return keras.ops.take(x, keras.ops.minimum(places, side - 1), axis=axis)

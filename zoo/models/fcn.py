@@ -1,0 +1,150 @@
+"""FCN: a classifier that answers for every pixel."""
+
+from __future__ import annotations
+
+import inspect
+
+from zoo import encoder, sizes
+from zoo.catalog import register, spec
+from zoo.errors import UsageError
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/1411.4038"
+
+VARIANTS = {  # figure 3: how many stages, from the last, are scored
+    "fcn32s": {"scored": 1},
+    "fcn16s": {"scored": 2},
+    "fcn8s": {"scored": 3},
+}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "fcn32s": (134_346_581, 42_416_381_952),
+    "fcn16s": (134_364_410, 42_421_288_224),
+    "fcn8s": (134_376_863, 42_432_483_744),
+}
+
+
+@register(
+    VARIANTS,
+    kind="segmenter",
+    input_shape=(224, 224, 3),
+    preprocessing="none",
+    paper=PAPER,
+    counts=COUNTS,
+)
+def fcn(
+    image,
+    num_classes=21,
+    *,
+    scored,
+    backbone="vgg16",
+    backbone_weights=None,
+    hidden=None,
+    kernel_size=7,
+    dropout=0.5,
+):
+    """Builds a fully convolutional network (Long et al., 2014, section 4).
+
+    The dense layers of VGG16 become convolutions (`fc1`, 7 x 7, and `fc2`), and know what VGG16
+    knows if its weights file does. A 1 x 1 convolution scores each pixel of the last stage, and in
+    `16s` and `8s` those of the stages before it, in which strides get half as large; scores are
+    stretched by transposed convolutions, which start as bilinear interpolation and learn, and
+    summed. Score layers start at zero, so a fresh network gives zeros.
+
+    On VGG16, the stages scored are `pool3`, `pool4` and `fc2`. On 21 classes `fcn8s` has
+    134,376,863 parameters, the paper's "134M": 14,714,688 in VGG16's convolutions, 119,545,856 in
+    `fc1` and `fc2`, 102,207 in the scores, 14,112 in two transposed convolutions.
+
+    Departures: the paper pads the image by 100 pixels and cuts the scores; here `fc1` pads, and
+    an image is continued to a multiple of the stride. The last stretching, by 8, 16 or 32, which
+    the paper fixes to be bilinear, has no weights (the authors' file holds 112,896 for it in
+    `fcn8s`). All streams learn at once, without the factors on `pool3` and `pool4` that the
+    authors use then. With other backbones, the scored stages are the last one, two or three
+    that there are, so that strides are the name's only where the last is 32.
+
+    Args:
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        num_classes: width of the logits.
+        scored: how many stages are scored: 1, 2 or more.
+        backbone: a name of the zoo that has stages.
+        backbone_weights: a weights file in place of the tag's source, or `"random"`.
+        hidden: channels of each convolution before the last scores; by default those of the dense
+            layers that the backbone has before its own logits, such as VGG's 4096 and 4096.
+        kernel_size: height and width of the first of those.
+        dropout: rate after each of those, in [0, 1).
+
+    Returns:
+        Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
+    """
+    hidden = _hidden(backbone) if hidden is None else hidden
+    known = encoder.whole(backbone, backbone_weights) if hidden else backbone_weights
+    padded = sizes.padded(image, encoder.stride(backbone))
+    ends = encoder.pyramid(padded, backbone, known)
+    last, *others = list(ends)[::-1][:scored]
+    if len(others) + 1 < scored:
+        raise UsageError(f"{backbone} has {len(ends)} stages, not the {scored} that are scored")
+    x = _dense_as_convolutions(ends[last], hidden, kernel_size, dropout)
+    if hidden:
+        encoder.pour(image, x, known)
+    x = _score(x, num_classes, last)
+    for stage in others:
+        skip = _score(_entered(ends, stage), num_classes, stage)
+        factor = 2 ** (encoder.number(last) - encoder.number(stage))
+        x = sizes.matched(_stretched(x, factor, stage), skip, name=f"resized_{stage}")
+        x = keras.layers.Add(dtype="float32", name=f"sum_{stage}")([x, skip])
+        last = stage
+    return {**ends, "logits": sizes.answer(x, padded, image)}
+
+
+def _hidden(backbone):
+    """Returns the widths of the dense layers before the logits of a network, as in VGG."""
+    entry = spec(backbone)
+    option = inspect.signature(entry.builder).parameters.get("hidden")
+    return entry.options.get("hidden", option.default if option else ())
+
+
+def _dense_as_convolutions(x, hidden, kernel_size, dropout):
+    for index, width in enumerate(hidden, start=1):
+        x = keras.layers.Conv2D(
+            width,
+            kernel_size if index == 1 else 1,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"fc{index}",
+        )(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"fc{index}_dropout")(x)
+    return x
+
+
+def _score(x, num_classes, stage):
+    name = f"score_{stage}"
+    return keras.layers.Conv2D(
+        num_classes, 1, kernel_initializer="zeros", dtype="float32", name=name
+    )(x)
+
+
+def _stretched(x, factor, stage):
+    """Scores at a smaller stride, by a kernel that starts as bilinear interpolation."""
+    return keras.layers.Conv2DTranspose(
+        x.shape[-1],
+        2 * factor - factor % 2,
+        strides=factor,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=layers.Bilinear(),
+        dtype="float32",
+        name=f"stretch_{stage}",
+    )(x)
+
+
+def _entered(ends, stage):
+    """Returns the maps of a stage as pooling makes them, where it makes them; else its last ones.
+
+    So VGG's `pool3` is scored, and not what its fourth block makes of it.
+    """
+    before = ends.get(f"stage{encoder.number(stage) - 1}")
+    readers = before._keras_history.operation._outbound_nodes if before is not None else ()
+    pools = [node for node in readers if type(node.operation) is keras.layers.MaxPooling2D]
+    return pools[0].output_tensors[0] if pools else ends[stage]

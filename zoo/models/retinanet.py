@@ -1,0 +1,125 @@
+"""RetinaNet: one look, at every place, with a loss that does not drown in ground."""
+
+from __future__ import annotations
+
+import math
+
+from zoo import boxes, pyramids
+from zoo.catalog import register
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/1708.02002"
+
+COUNTS = {  # trainable parameters, FLOPs
+    "retinanet": (1_207_044, 3_024_603_136),
+}
+
+
+@register(
+    {"retinanet": {}},
+    input_shape=(128, 128, 3),
+    min_size=32,
+    kind="detector",
+    preprocessing="none",
+    paper=PAPER,
+    counts=COUNTS,
+)
+def retinanet(
+    image,
+    num_classes=80,
+    *,
+    backbone="resnet20.cifar10",
+    backbone_weights=None,
+    levels=(2, 6),
+    channels=64,
+    depth=2,
+    batch_norm=True,
+    anchor_scale=4,
+    octave=3,
+    ratios=(0.5, 1, 2),
+    prior=0.01,
+    candidates=400,
+    detections=100,
+    least=0.05,
+    threshold=0.5,
+):
+    """Builds a RetinaNet (Lin et al., 2017, section 4).
+
+    The paper has `levels=(3, 7), channels=256, depth=4, candidates=1000, batch_norm=False` and
+    `backbone="resnet50.imagenet"`, for images of 600 pixels or more. Departures: defaults are for
+    images of 128 pixels on a processor; the pyramid's convolutions are normalised; levels that
+    the backbone lacks take part in the way down; the best anchors are those of all levels together.
+
+    Args:
+        image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
+        num_classes: classes; there is none for the ground.
+        backbone: a name of `zoo.names()` with stages.
+        backbone_weights: a weights file for it, or `"random"`.
+        levels: first and last level of the pyramid, N for a stride of `2**N`.
+        channels: of the pyramid's maps and of the heads.
+        depth: convolutions of each head before its answer.
+        batch_norm: whether the pyramid is normalised.
+        anchor_scale: size of a level's smallest anchors in strides.
+        octave: sizes of anchors from one level to the next.
+        ratios: heights over widths of anchors.
+        prior: score of each class at each anchor before training.
+        candidates: pairs of anchor and class that are decoded to find the objects.
+        detections: objects an image at most.
+        least: score below which there is no object.
+        threshold: intersection over union above which two objects of a class are one.
+
+    Returns:
+        Endpoints `anchors`, `anchor_logits`, `anchor_deltas` and `detections`: a dict of `boxes`,
+        `scores` and `classes`.
+    """
+    pyramid = pyramids.feature_pyramid(
+        image, backbone, backbone_weights, levels=levels, channels=channels, batch_norm=batch_norm
+    )
+    strides, maps = list(pyramid), list(pyramid.values())
+    steps = [2 ** (step / octave) for step in range(octave)]
+    sizes = [[anchor_scale * stride * step for step in steps] for stride in strides]
+    each = octave * len(ratios)
+    bias = -math.log((1 - prior) / prior)
+    logits = _answer(maps, channels, depth, each * num_classes, bias, name="class")
+    deltas = _answer(maps, channels, depth, each * 4, 0.0, name="box")
+    ends = {
+        "anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps),
+        "anchor_logits": pyramids.joined(logits, num_classes, name="anchor_logits"),
+        "anchor_deltas": pyramids.joined(deltas, 4, name="anchor_deltas"),
+    }
+    detect = layers.Detections(
+        detections,
+        candidates,
+        least,
+        threshold,
+        ground=False,
+        deviations=boxes.ANCHOR_DEVIATIONS,
+        name="detections",
+    )
+    return ends | {"detections": detect(*ends.values(), image)}
+
+
+def _answer(maps, channels, depth, filters, bias, *, name):
+    """A head (figure 3, c and d), the same on every map; its answer in float32."""
+    options = {"padding": "same"}
+    chain = [
+        keras.layers.Conv2D(
+            channels,
+            3,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"{name}_conv{index + 1}",
+            **options,
+        )
+        for index in range(depth)
+    ]
+    answer = keras.layers.Conv2D(
+        filters,
+        3,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(bias),
+        dtype="float32",
+        name=f"{name}_answer",
+        **options,
+    )
+    return pyramids.shared(maps, [*chain, answer])

@@ -1,0 +1,115 @@
+"""SegNet: a decoder that remembers where each maximum came from."""
+
+from __future__ import annotations
+
+from zoo import blocks, encoder, sizes
+from zoo.catalog import register
+from zoo.errors import UsageError
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/1511.00561"
+
+DEPTHS = (2, 2, 3, 3, 3)  # convolutions in each block, as in VGG16
+
+COUNTS = {  # trainable parameters, FLOPs
+    "segnet": (1_844_587, 1_311_768_576),
+    "segnet_vgg16": (29_449_355, 227_200_204_800),
+}
+
+OWN = {"kind": "segmenter", "preprocessing": "none", "paper": PAPER, "counts": COUNTS}
+
+
+@register({"segnet_vgg16": {"backbone": "vgg16_bn"}}, input_shape=(360, 480, 3), **OWN)
+@register({"segnet": {}}, input_shape=(128, 128, 3), **OWN)
+def segnet(
+    image,
+    num_classes=11,
+    *,
+    backbone=None,
+    backbone_weights=None,
+    depths=DEPTHS,
+    widths=(16, 32, 64, 128, 128),
+):
+    """Builds a SegNet (Badrinarayanan et al., 2015, section 3).
+
+    Each block of the encoder ends in a pooling that remembers the places of its maxima; the
+    decoder mirrors the encoder, and begins each of its blocks by putting values back in those
+    places. `segnet_vgg16` is the paper's, 29,449,355 parameters on 11 classes and 29,455,125 on
+    21, the "29.5M" that others count: each convolution has a bias and is normalised, but for the
+    last one, which gives the logits. `segnet` is a quarter as wide, for small images.
+
+    Departures: an image is continued to a multiple of the stride, and the logits are cut;
+    `segnet` has no biases before normalisation, and scales pixels to [-1, 1]. Without batch
+    normalisation in the encoder (`backbone="vgg16"`, whose weights exist) the decoder still has
+    it. With other backbones, the places are those of the maxima of each stage, whatever the
+    backbone makes of it; where the first stage is smaller than the image, the logits are
+    stretched.
+
+    Args:
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        num_classes: width of the logits.
+        backbone: a name of the zoo that has stages, in place of an encoder of its own.
+        backbone_weights: a weights file in place of the tag's source, or `"random"`.
+        depths: convolutions in each block, first to last; of the decoder, where there is a
+            backbone, and so many of them as it has stages to decode.
+        widths: channels of each block of its own encoder.
+
+    Returns:
+        Endpoints: the stages of the encoder, and `logits`, of the image's height and width.
+    """
+    if backbone:
+        padded = sizes.padded(image, encoder.stride(backbone))
+        ends = encoder.pyramid(padded, backbone, backbone_weights)
+        *pooled, last = ends
+        places = {name: _pool(ends[name], f"places_{name}")[1] for name in pooled}
+    else:
+        _check(depths, widths)
+        padded = sizes.padded(image, 2 ** len(depths))
+        ends, places = _encode(blocks.preprocess(padded, "tf"), depths, widths)
+        *pooled, last = ends
+    if not 0 < len(pooled) <= len(depths):
+        raise UsageError(f"segnet needs depths for {len(pooled)} stages; got {tuple(depths)}")
+    x = ends[last]
+    for index in reversed(range(len(pooled))):
+        name = pooled[index]
+        width, after = (ends[pooled[i]].shape[-1] for i in (index, max(0, index - 1)))
+        x = _unpool(x, places[name], width, bool(backbone), name=name)
+        outputs = [*[width] * (depths[index] - 1), *([after] if index else [])]
+        for number, filters in enumerate(outputs, start=1):
+            label = f"decoder{index + 1}_{number}"
+            x = blocks.conv_bn(x, filters, 3, bias=bool(backbone), name=label)
+    x = keras.layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name="logits")(x)
+    return {**ends, "logits": sizes.answer(x, padded, image)}
+
+
+def _encode(x, depths, widths):
+    """Returns the stages of an encoder, and the places of the maxima of all but the last."""
+    ends, places = {}, {}
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+        name = f"stage{stage}"
+        for index in range(1, depth + 1):
+            x = blocks.conv_bn(x, width, 3, name=f"block{stage + 1}_{index}")
+        x = ends[name] = encoder.mark(x, name)
+        x, places[name] = _pool(x, f"block{stage + 1}_pool")
+    name = f"stage{len(depths)}"
+    return {**ends, name: encoder.mark(x, name)}, places
+
+
+def _pool(x, name):
+    return layers.ArgmaxPooling2D(name=name)(x)
+
+
+def _unpool(x, places, width, bias, *, name):
+    """Puts maps back in the places that a stage's maxima had; they get as many channels first."""
+    if x.shape[-1] != width:
+        x = blocks.conv_bn(x, width, 3, bias=bias, name=f"narrowed_{name}")
+    x = sizes.matched(x, places, name=f"resized_{name}")
+    return layers.MaxUnpooling2D(name=f"unpooled_{name}")([x, places])
+
+
+def _check(depths, widths):
+    if len(depths) != len(widths) or min(depths, default=0) < 1:
+        raise UsageError(
+            f"segnet needs a width and a depth from 1 for each block; got depths={tuple(depths)}, "
+            f"widths={tuple(widths)}"
+        )

@@ -1,0 +1,171 @@
+"""U-Net: a decoder that is shown, at each size, what the encoder saw there."""
+
+from __future__ import annotations
+
+from zoo import blocks, encoder, sizes
+from zoo.catalog import register
+from zoo.errors import UsageError
+from zoo.lazy import keras
+
+PAPER = "https://arxiv.org/abs/1505.04597"
+
+PAPERS = {  # figure 1
+    "widths": (64, 128, 256, 512, 1024),
+    "padding": "valid",
+    "batch_norm": False,
+    "dropout": 0.5,
+    "num_classes": 2,
+}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "unet": (1_942_917, 1_526_726_656),
+    "unet_paper": (31_030_658, 300_856_848_896),
+    "unet_backbone": (314_469, 1_795_162_112),
+}
+
+OWN = {"kind": "segmenter", "paper": PAPER, "counts": COUNTS}
+
+
+@register({"unet_paper": PAPERS}, input_shape=(388, 388, 1), preprocessing="tf", **OWN)
+@register({"unet": {}}, input_shape=(128, 128, 3), preprocessing="tf", **OWN)
+def unet(
+    image,
+    num_classes=21,
+    *,
+    widths=(16, 32, 64, 128, 256),
+    padding="same",
+    batch_norm=True,
+    dropout=0.0,
+):
+    """Builds a U-Net (Ronneberger et al., 2015, figure 1).
+
+    Two convolutions and a pooling at each size, down and, with transposed convolutions, up again,
+    where what the encoder made is put beside. `unet_paper` is the paper's to the weight,
+    31,030,658 parameters for one channel and two classes, with unpadded convolutions: the image
+    is continued by mirroring it, as in the paper, so that an image of 388 pixels enters as 572
+    and comes out as 388. `unet` is a quarter as wide, padded and normalised, for small images.
+
+    Departures: `unet_paper` takes any size, continued to the next one that fits; where the
+    paper has dropout, at the end of the contracting path, its rate is not said. `unet` is
+    normalised after each convolution, without biases (Ioffe & Szegedy, 2015).
+
+    Args:
+        image: `(batch, height, width, channels)`, normalised pixels; sides of any length.
+        num_classes: width of the logits.
+        widths: channels at each size, from the image's.
+        padding: of the convolutions: `same`, or `valid` for none, as in the paper.
+        batch_norm: whether each convolution is normalised.
+        dropout: rate at the smallest size, in [0, 1).
+
+    Returns:
+        Endpoints `stage0` to, of five widths, `stage4`, and `logits`, of the image's height and
+        width.
+    """
+    _check(widths, padding)
+    steps = len(widths) - 1
+    stride = 2**steps
+    if padding == "valid":  # each size takes four pixels off on the way down, and on the way up
+        padded = sizes.padded(image, stride, 4 % stride, margin=6 * stride - 4)
+    else:
+        padded = sizes.padded(image, stride)
+    style = {"padding": padding, "batch_norm": batch_norm}
+    ends, x = {}, padded
+    for stage, width in enumerate(widths):
+        if stage:
+            x = keras.layers.MaxPooling2D(2, name=f"down{stage}")(x)
+        x = _two(x, width, name=f"encoder{stage}", **style)
+        x = ends[f"stage{stage}"] = encoder.mark(x, f"stage{stage}")
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    off = 4
+    for stage in reversed(range(steps)):
+        x = _stretched(x, widths[stage], name=f"up{stage}")
+        skip = ends[f"stage{stage}"]
+        if padding == "valid":
+            skip = keras.layers.Cropping2D(off, name=f"cut{stage}")(skip)
+            off = 2 * off + 8
+        x = keras.layers.Concatenate(name=f"joined{stage}")([skip, x])
+        x = _two(x, widths[stage], name=f"decoder{stage}", **style)
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    return {**ends, "logits": sizes.cut(x, image, name="logits_cut")}
+
+
+@register({"unet_backbone": {}}, input_shape=(128, 128, 3), preprocessing="none", **OWN)
+def unet_backbone(
+    image,
+    num_classes=21,
+    *,
+    backbone="resnet20.cifar10",
+    backbone_weights=None,
+    widths=(256, 128, 64, 32, 16),
+    dropout=0.0,
+):
+    """Builds a U-Net whose contracting path is another network of the zoo.
+
+    As in Ronneberger et al., 2015, from the last stage of the backbone up to the image's size.
+    Departures: the encoder; convolutions are padded and normalised; the decoder's widths are
+    given, and not the encoder's; where the backbone has no stage of a size, nothing is put
+    beside what comes from below.
+
+    Args:
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        num_classes: width of the logits.
+        backbone: a name of the zoo that has stages.
+        backbone_weights: a weights file in place of the tag's source, or `"random"`.
+        widths: channels of the decoder at each size, up to the image's; of a backbone that
+            begins further up, the last ones.
+        dropout: rate after the backbone, in [0, 1).
+
+    Returns:
+        Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
+    """
+    padded = sizes.padded(image, encoder.stride(backbone))
+    ends = encoder.pyramid(padded, backbone, backbone_weights)
+    [*_, last] = ends
+    steps = encoder.number(last)
+    if steps > len(widths):
+        raise UsageError(f"unet_backbone on {backbone} needs {steps} widths; got {tuple(widths)}")
+    x = keras.layers.Dropout(dropout, name="dropout")(ends[last]) if dropout else ends[last]
+    for level in reversed(range(steps)):
+        width = widths[len(widths) - 1 - level]
+        x = _stretched(x, width, name=f"up{level}")
+        if f"stage{level}" in ends:
+            skip = ends[f"stage{level}"]
+            x = sizes.matched(x, skip, name=f"resized{level}")
+            x = keras.layers.Concatenate(name=f"joined{level}")([skip, x])
+        x = _two(x, width, name=f"decoder{level}")
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    return {**ends, "logits": sizes.answer(x, padded, image)}
+
+
+def _two(x, width, *, padding="same", batch_norm=True, name):
+    """Two 3 x 3 convolutions, normalised or not, each with `relu`."""
+    for index in (1, 2):
+        label = f"{name}_{index}"
+        if not batch_norm:
+            x = blocks.conv_relu(x, width, 3, padding=padding, name=f"{label}_conv")
+            continue
+        x = keras.layers.Conv2D(
+            width,
+            3,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"{label}_conv",
+        )(x)
+        x = blocks.norm(x, name=label)
+    return x
+
+
+def _stretched(x, width, *, name):
+    """The paper's up-convolution: every pixel becomes 2 x 2."""
+    init = "he_normal"
+    return keras.layers.Conv2DTranspose(width, 2, 2, kernel_initializer=init, name=name)(x)
+
+
+def _check(widths, padding):
+    if len(widths) < 2 or padding not in ("same", "valid"):
+        raise UsageError(
+            f"unet needs two widths or more, and padding same or valid; got "
+            f"widths={tuple(widths)}, padding={padding!r}"
+        )
