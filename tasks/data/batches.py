@@ -86,8 +86,8 @@ class Batches:
             drawn = changes.draw(self.seed, number, self.size, self.steps, shape, **self.changes)
         rest = {name: values[start:] for name, values in drawn.items()}
         data = tf.data.Dataset.from_tensor_slices((indices[start:], rest))
-        batch = partial(self._batch, _gatherer(examples, self.size))
-        return _prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+        batch = partial(self._batch, gatherer(examples.pixels, self.size, examples.held))
+        return prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
 
     def _batch(self, gather, indices, drawn):
         labels = self._labels(indices)
@@ -113,9 +113,9 @@ def predict(model, examples, *, batch_size):
     count = len(examples)
     padded = -(-count // batch_size) * batch_size
     indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
-    gather = _gatherer(examples, batch_size)
+    gather = gatherer(examples.pixels, batch_size, examples.held)
     data = tf.data.Dataset.from_tensor_slices(indices)
-    images = _prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
+    images = prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
     answers = without_xla(model).predict(images, verbose=0)
     return (answers[HEAD] if isinstance(answers, dict) else answers)[:count]
 
@@ -127,9 +127,14 @@ def without_xla(model):
     return model
 
 
-def _gatherer(examples, size):
-    """Returns what takes `size` indices to images, inside a graph."""
-    pixels, held = examples.pixels, examples.held
+def gatherer(pixels, size, held=None):
+    """Returns what takes `size` indices to images, or to what else `pixels` holds, inside a graph.
+
+    Args:
+        pixels: `(count, ...)`, an array or what gives one when it is indexed by an array.
+        size: of a batch.
+        held: the same as a tensor, where there is one.
+    """
     if held is not None:
         return lambda indices: tf.gather(held, indices)
 
@@ -141,7 +146,8 @@ def _gatherer(examples, size):
     return gather
 
 
-def _prefetched(batches):
+def prefetched(batches):
+    """Returns batches, a `tf.data.Dataset`, that are made while others are used."""
     options = tf.data.Options()
     # The images are in this process, so there are no files to share out among workers.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA

@@ -16,7 +16,8 @@ class Split:
         name: such as `train`, or an expression such as `train[:80%]`.
         items: what `readers.image` reads: paths, encoded bytes, or uint8 arrays.
         labels: int64 `(examples,)`, positions in the classes of the source; where an example may
-            have several, uint8 `(examples, classes)`, 1 for each that it has.
+            have several, uint8 `(examples, classes)`, 1 for each that it has. Of a task that asks
+            where things are, an array of objects `(examples,)`, each of which tells that.
     """
 
     name: str
@@ -51,6 +52,14 @@ class View(Sequence):
             return View(self._places[index])
         items, at = self._places[index]
         return items[at]
+
+
+def objects(items):
+    """Returns items, whatever they are, as an array of objects `(items,)`."""
+    array = np.empty(len(items), object)
+    for index, item in enumerate(items):
+        array[index] = item
+    return array
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,13 +116,6 @@ class Decoder:
         """Returns one image; raises `UnreadableImage` if it cannot be read."""
         return readers.image(self.items[int(index)], self.shape[1:], self.resize)
 
-    def try_one(self, index):
-        """Returns one image, or the reason why it cannot be read."""
-        try:
-            return self.one(index)
-        except readers.UnreadableImage as error:
-            return error
-
 
 def decode(split, shape, resize, *, memory=None, disk=None):
     """Decodes every image of a split, once, and drops those that cannot be read.
@@ -141,30 +134,60 @@ def decode(split, shape, resize, *, memory=None, disk=None):
         UsageError: no image is left.
     """
     decoder = Decoder(split.items, shape, resize)
-    pixels = _store(len(split), shape, memory, disk)
-    good, dropped = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(decoder.try_one, range(len(split)))
-        for index, image in enumerate(_progress(found, len(split), f"reading {split.name}")):
-            if isinstance(image, readers.UnreadableImage):
-                dropped.append((image.name, image.reason))
-                continue
-            if pixels is not None:
-                pixels[len(good)] = image
-            good.append(index)
-    if not good:
-        raise UsageError(
-            f"no image of {split.name} can be read; the first: {': '.join(dropped[0])}"
-        )
+    pixels = room(len(split), shape, memory, disk)
+    good, dropped = fill(split.name, len(split), lambda index: [decoder.one(index)], [pixels])
     if dropped and pixels is None:
         decoder = Decoder([split.items[index] for index in good], shape, resize)
     labels = np.asarray(split.labels)[good]
     kept = decoder if pixels is None else pixels[: len(good)]
-    return Examples(split.name, kept, labels, tuple(dropped))
+    return Examples(split.name, kept, labels, dropped)
 
 
-def _store(count, shape, memory, disk):
-    """Returns room for `count` images in memory or else on disk, or `None`."""
+def fill(name, count, one, rooms):
+    """Reads examples in threads, one after the other into rooms, but for those it cannot read.
+
+    Args:
+        name: of the split.
+        count: of its examples.
+        one: takes an index and returns one array for each room, or raises `UnreadableImage`.
+        rooms: of `count` such arrays, or `None` for what is read but not kept.
+
+    Returns:
+        The indices of what was read, and a tuple of `(item, reason)` of what was not.
+
+    Raises:
+        UsageError: nothing can be read.
+    """
+
+    def tried(index):
+        try:
+            return one(index)
+        except readers.UnreadableImage as error:
+            return error
+
+    good, dropped = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(tried, range(count))
+        for index, parts in enumerate(progress(found, count, f"reading {name}")):
+            if isinstance(parts, readers.UnreadableImage):
+                dropped.append((parts.name, parts.reason))
+                continue
+            for place, part in zip(rooms, parts, strict=True):
+                if place is not None:
+                    place[len(good)] = part
+            good.append(index)
+    if not good:
+        raise UsageError(f"no image of {name} can be read; the first: {': '.join(dropped[0])}")
+    return good, tuple(dropped)
+
+
+def room(count, shape, memory=None, disk=None):
+    """Returns room for `count` images, uint8, in memory or else on disk, or `None`.
+
+    Args:
+        count, shape: `(count, *shape)` is that of the room.
+        memory, disk: bytes that it may take in each; by default a share of what is free.
+    """
     size = count * int(np.prod(shape))
     if size <= (_free_memory() * MEMORY_SHARE if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
@@ -188,6 +211,6 @@ def _free_disk(folder):
     return stat.f_bavail * stat.f_frsize
 
 
-def _progress(items, total, label):
+def progress(items, total, label):
     """Shows a bar on a terminal when a loop takes longer than two seconds."""
     return tqdm.tqdm(items, label, total, leave=False, delay=2, disable=None)

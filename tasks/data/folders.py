@@ -53,7 +53,7 @@ def folder(root):
         skipped += [(str(path), reason) for path, reason in reasons.items()]
         rows = [(path, name) for name in classes for path in paths[name] if path not in reasons]
         check_classes(top, classes, [name for _, name in rows], skipped)
-        rows.sort(key=lambda row: _name_hash(row[0].relative_to(top)))
+        rows.sort(key=lambda row: name_hash(row[0].relative_to(top)))
         found[split] = ([str(path) for path, _ in rows], [name for _, name in rows])
     return Listing(classes, found, tuple(skipped))
 
@@ -160,5 +160,6 @@ def _is_hidden(name):
     return name.startswith(".") or name.lower() in HIDDEN
 
 
-def _name_hash(path):
+def name_hash(path):
+    """Returns what to sort paths by so that any slice of them is a fair one."""
     return hashlib.blake2b(path.as_posix().encode(errors="surrogateescape")).digest()

@@ -41,9 +41,39 @@ def fitted(picture, size, mode, resize):
         picture = picture.resize(inner, Image.Resampling.BILINEAR, box)
     if orientation in TURNS:
         picture = picture.transpose(Image.Transpose[TURNS[orientation]])
+    return _centred(picture, size, 0)
+
+
+def fitted_labels(labels, size, resize, outside):
+    """Brings a mask to a size as `fitted` does an upright picture; labels are never mixed.
+
+    Args:
+        labels: uint8 `(height, width)`.
+        size: `(width, height)`; a side that is `None` stays as long as it is.
+        resize: a key of `FITS`.
+        outside: the label of what is padded.
+
+    Returns:
+        uint8 `(height, width)`; each pixel has the label of the nearest one.
+    """
+    picture = Image.fromarray(labels)
+    size = tuple(wanted or own for wanted, own in zip(size, picture.size, strict=True))
+    inner, box = FITS[resize](picture.size, size)
+    if (inner, box) != (picture.size, (0, 0, *picture.size)):
+        picture = picture.resize(inner, Image.Resampling.NEAREST, box)
+    return np.asarray(_centred(picture, size, outside))
+
+
+def upright_size(picture):
+    """Returns the `(width, height)` of a picture of Pillow when it is turned upright."""
+    return picture.size[:: -1 if _orientation(picture) in SIDEWAYS else 1]
+
+
+def _centred(picture, size, outside):
+    """Lays a picture into the middle of a canvas, if it does not fill it."""
     if picture.size == size:
         return picture
-    canvas = Image.new(picture.mode, size)
+    canvas = Image.new(picture.mode, size, outside)
     canvas.paste(picture, tuple((a - b) // 2 for a, b in zip(size, picture.size, strict=True)))
     return canvas
 

@@ -96,6 +96,67 @@ def image(item, shape=(None, None, 3), resize="stretch"):
     return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
 
 
+def stored(item, *, colours=False):
+    """Reads the numbers of an image as they are stored, such as the labels of a mask.
+
+    Args:
+        item: what `image` reads.
+        colours: whether to look up the colours that an indexed picture stands for.
+
+    Returns:
+        Whole numbers `(height, width)`: the indices of an indexed picture, the values of a grey
+        one, also of one that is grey in spite of its three channels. Of any other picture, and
+        of all if `colours`, uint8 `(height, width, 3)`; transparency is left out.
+
+    Raises:
+        UnreadableImage: the item is no image, a damaged one, or one of other channels.
+    """
+    _silence_pillow()
+    try:
+        [(picture, _)] = _open(item, 3)
+        if colours:
+            picture = picture.convert("RGB")
+        numbers = np.asarray(picture)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # a decoder that is given garbage may raise anything
+        raise UnreadableImage(name(item), _reason(error)) from error
+    if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
+        raise UnreadableImage(name(item), "its pixels are not whole numbers")
+    if numbers.ndim == 3:
+        numbers = numbers[..., : 1 if numbers.shape[-1] < 3 else 3]
+        if not colours and (numbers == numbers[..., :1]).all():
+            numbers = numbers[..., 0]
+    return numbers.astype("uint8") if numbers.dtype == bool else numbers
+
+
+def size(item):
+    """Returns the `(height, width)` of an image as it is seen, turned as its EXIF says.
+
+    Of a picture no more than the beginning is read where that tells.
+
+    Raises:
+        UnreadableImage: the item is no image, or a damaged one.
+    """
+    if isinstance(item, np.ndarray):
+        return item.shape[:2]
+    _silence_pillow()
+    try:
+        with io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb") as file:
+            start = file.read(SIGNATURE_BYTES)
+            if reason := _foreign(start):
+                raise UnreadableImage(name(item), reason)
+            file.seek(0)
+            if _format(start) == "NPY":
+                return _npy(file.read()).shape[:2]
+            with Image.open(file, formats=[_format(start)]) as picture:
+                return pictures.upright_size(picture)[::-1]
+    except UnreadableImage:
+        raise
+    except Exception as error:  # a decoder that is given garbage may raise anything
+        raise UnreadableImage(name(item), _reason(error)) from error
+
+
 def content(item):
     """Returns the bytes of an item: of its file, as encoded, or of its pixels.
 

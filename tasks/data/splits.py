@@ -252,7 +252,12 @@ def _carved(source, base, missing):
 
 
 def _strata(labels):
-    """Returns the class of each example; of several the rarest, and -1 of none."""
+    """Returns the class of each example; of several the rarest, and -1 of none.
+
+    What is more than a class counts as one and the same.
+    """
+    if labels.dtype == object:
+        return [0] * len(labels)
     if labels.ndim == 1:
         return labels.tolist()
     rarity = np.where(labels > 0, labels.sum(0, dtype="int64"), len(labels) + 1)
@@ -282,6 +287,8 @@ def _spread(role_of, keys, roles):
 
 def _check_classes(source, split):
     labels = split.labels
+    if labels.dtype == object:  # what is in an image is known when it is read
+        return
     present = set(np.flatnonzero(labels.any(0)) if labels.ndim == 2 else labels.tolist())
     if absent := [name for label, name in enumerate(source.classes) if label not in present]:
         raise UsageError(

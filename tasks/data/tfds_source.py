@@ -37,27 +37,43 @@ def load(name, data_dir):
         UsageError: there is no such data set, it has no images with a label, or it is not here
             and cannot be fetched.
     """
-    builder = _builder(name, data_dir)
-    info, features = builder.info, dict(builder.info.features)
+    builder = found(name, data_dir)
+    features = dict(builder.info.features)
     for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
         if not isinstance(features.get(key), kind):
-            found = folders.listed(features) or "none"
-            raise UsageError(f"{name} has no {kind.__name__} {key!r}; its features: {found}")
+            known = folders.listed(features) or "none"
+            raise UsageError(f"{name} has no {kind.__name__} {key!r}; its features: {known}")
+    return source(builder, name, tuple(features["label"].names), _labelled)
+
+
+def source(builder, name, classes, read):
+    """Returns the `Source` of a data set of TFDS, downloading it if need be.
+
+    Args:
+        builder: what `found` returned.
+        name: as it was asked for.
+        classes: their names.
+        read: takes a `LazySplit` and returns its items and its labels, an array.
+
+    Raises:
+        UsageError: it is not here and cannot be fetched.
+    """
     if not builder.is_prepared():
         _prepare(builder, name)
+    info = builder.info
     splits = {
-        split: LazySplit(builder, split, range(about.num_examples), split)
-        for split, about in builder.info.splits.items()
+        split: LazySplit(builder, split, range(about.num_examples), split, read)
+        for split, about in info.splits.items()
     }
     licence = getattr(info.redistribution_info, "license", None) or ""
-    return Source(name, tuple(features["label"].names), splits, (), licence, info.citation or "")
+    return Source(name, classes, splits, (), licence, info.citation or "")
 
 
 class LazySplit(Split):
     """Consecutive examples of a split of TFDS, read as encoded bytes when first used."""
 
-    def __init__(self, builder, split, span, name):
-        self.__dict__.update(name=name, builder=builder, split=split, span=span)
+    def __init__(self, builder, split, span, name, read):
+        self.__dict__.update(name=name, builder=builder, split=split, span=span, read=read)
 
     def __len__(self):
         return len(self.span)
@@ -66,7 +82,7 @@ class LazySplit(Split):
         """Returns the split of some examples; those of a `range` can be read without the rest."""
         if isinstance(indices, range) and indices.step == 1 and "_read" not in self.__dict__:
             span = self.span[indices.start : indices.stop]
-            return LazySplit(self.builder, self.split, span, name or self.name)
+            return LazySplit(self.builder, self.split, span, name or self.name, self.read)
         return super().take(indices, name)
 
     items = property(lambda self: self._read[0])
@@ -75,22 +91,21 @@ class LazySplit(Split):
     @cached_property
     def _read(self):
         self._check_memory()
-        decoders = tfds.decode.PartialDecoding(
-            {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
-        )
-        batches = self.builder.as_dataset(
+        return self.read(self)
+
+    def examples(self, features, encoded):
+        """Returns the examples as a `tf.data.Dataset` of dicts, in the order on disk.
+
+        Args:
+            features: what to read, as `tfds.decode.PartialDecoding` takes it.
+            encoded: names of those that stay encoded bytes.
+        """
+        decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
+        return self.builder.as_dataset(
             split=f"{self.split}[{self.span.start}:{self.span.stop}]",
-            decoders=decoders,
+            decoders=tfds.decode.PartialDecoding(features, decoders=decoders),
             read_config=tfds.ReadConfig(interleave_cycle_length=1),  # keeps the order on disk
-        ).batch(READ_BATCH)
-        items, labels = [], [np.zeros(0, "int64")]
-        for batch in batches.as_numpy_iterator():
-            items.extend(batch["image"].tolist())
-            labels.append(batch["label"].astype("int64"))
-        labels = np.concatenate(labels)
-        if missing := int((labels < 0).sum()):
-            raise UsageError(f"{missing} examples of {self.name} in TFDS have no label")
-        return items, labels
+        )
 
     def _check_memory(self):
         info = self.builder.info.splits[self.split]
@@ -104,7 +119,25 @@ class LazySplit(Split):
             )
 
 
-def _builder(name, data_dir):
+def _labelled(split):
+    """Reads images and the one label of each."""
+    items, labels = [], [np.zeros(0, "int64")]
+    examples = split.examples({"image": True, "label": True}, ("image",))
+    for batch in examples.batch(READ_BATCH).as_numpy_iterator():
+        items.extend(batch["image"].tolist())
+        labels.append(batch["label"].astype("int64"))
+    labels = np.concatenate(labels)
+    if missing := int((labels < 0).sum()):
+        raise UsageError(f"{missing} examples of {split.name} in TFDS have no label")
+    return items, labels
+
+
+def found(name, data_dir):
+    """Returns the builder of a data set of TFDS, prepared or not.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     short = name.removeprefix(PREFIX)
     try:
         return tfds.builder(short, data_dir=data_dir)

@@ -9,8 +9,14 @@ import re
 
 _WORDS = {
     "top5_accuracy": "top-5 accuracy",
+    "iou": "IoU",
     "miou": "mean IoU",
+    "fwiou": "frequency-weighted IoU",
     "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ar": "average recall",
+    "voc_map": "mean AP of VOC",
     "map": "mean AP",
     "f1": "F1",
     "micro_f1": "micro F1",
@@ -92,7 +98,8 @@ def _plain(value):
 
 
 _SHARES = (
-    *("accuracy", "match", "ece", "precision", "recall", "f1", "ap", "map", "iou", "miou"),
+    *("accuracy", "match", "ece", "precision", "recall", "f1", "ap", "map"),
+    *("iou", "miou", "fwiou", "ap50", "ap75", "ar"),
     *("probability", "share"),
 )
 

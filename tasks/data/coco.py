@@ -1,0 +1,209 @@
+"""Annotations as COCO writes them: a JSON file of images, categories, and what is where."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.data.folders import SPLIT_FOLDERS, listed
+from zoo.errors import UsageError
+
+SUFFIX = ".json"
+
+
+class Thing(NamedTuple):
+    """One annotation.
+
+    Attributes:
+        number: its id in the file.
+        label: position of its category in the classes.
+        box: `(x0, y0, x1, y1)` in pixels of the image as the file has it, unclipped; or `None`.
+        segmentation: polygons, or run lengths, for `segments.mask`; `None` without any.
+        crowd: whether it stands for several objects that are not told apart.
+        area: in pixels as the file says; of the box, if it does not.
+    """
+
+    number: int
+    label: int
+    box: tuple[float, float, float, float] | None
+    segmentation: object
+    crowd: bool
+    area: float
+
+
+class Picture(NamedTuple):
+    """An image of the file: its `path`, its size as the file says, and the `things` in it."""
+
+    number: int
+    path: str
+    height: int
+    width: int
+    things: tuple[Thing, ...]
+
+
+class Annotations(NamedTuple):
+    """What a file says.
+
+    Attributes:
+        path: of the file.
+        classes: names of the categories, in the order of their ids.
+        pictures: in the order of the file.
+        skipped: `(what, why)` of what was passed over.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def files(root):
+    """Returns the annotation files of a data set by split, in the usual order of splits.
+
+    Args:
+        root: a file, which is the split `all`; or a folder in which JSON files are called after
+            splits, such as `train.json`, `annotations/instances_train2017.json` or
+            `train/_annotations.coco.json`. It is empty if there is none.
+
+    Raises:
+        UsageError: a split has two files.
+    """
+    root = Path(root)
+    if root.is_file():
+        return {"all": root}
+    found = defaultdict(list)
+    for path in sorted([*root.glob(f"*{SUFFIX}"), *root.glob(f"*/*{SUFFIX}")]):
+        if split := _split(path.relative_to(root)):
+            found[split].append(path)
+    for split, paths in found.items():
+        if len(paths) > 1:
+            raise UsageError(
+                f"{root} has {len(paths)} annotation files for {split}: "
+                f"{listed(path.name for path in paths)}; name one of them as the data set"
+            )
+    return {split: found[split][0] for split in SPLIT_FOLDERS if split in found}
+
+
+def read(path):
+    """Reads an annotation file.
+
+    Images are looked for beside the file, in `images/`, in the folder above it, in `images/`
+    there, and in a folder of either place that is called after the split (`train2017` for
+    `instances_train2017.json`). Those that are not there are passed over and named, and so are
+    annotations of images that the file does not list.
+
+    Returns:
+        `Annotations`. Categories stand in the order of their ids, also those that nothing has.
+
+    Raises:
+        UsageError: the file is none of COCO's, names a category that it does not list, or no
+            image is there.
+    """
+    path = Path(path)
+    content = _content(path)
+    known = {_field(path, "category", row, "id"): row for row in content["categories"]}
+    order = sorted(known)
+    classes = tuple(str(_field(path, "category", known[number], "name")) for number in order)
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        raise UsageError(f"{path} has several categories called {listed(twice)}")
+    labels = {number: label for label, number in enumerate(order)}
+    things = defaultdict(list)
+    for row in content.get("annotations") or ():
+        things[_field(path, "annotation", row, "image_id")].append(_thing(path, row, labels))
+    pictures, skipped = _pictures(path, content["images"], things)
+    listed_images = {row["id"] for row in content["images"]}
+    if lost := sum(len(rows) for number, rows in things.items() if number not in listed_images):
+        skipped.append((str(path), f"{lost} annotations of images that it does not list"))
+    return Annotations(str(path), classes, tuple(pictures), tuple(skipped))
+
+
+def _split(path):
+    """Returns the split that an annotation file is called after, or `None`."""
+    parts = re.split(r"[^a-z]+", path.with_suffix("").as_posix().lower())
+    return next((split for split in SPLIT_FOLDERS if split in parts), None)
+
+
+def _content(path):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON file: {error}") from error
+    for name in ("images", "categories"):
+        rows = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
+            raise UsageError(
+                f"{path} has no list of {name}; a COCO file has images, annotations, categories"
+            )
+    return content
+
+
+def _field(path, what, row, name):
+    """Returns a field that a row must have."""
+    if not isinstance(row, dict) or row.get(name) is None:
+        raise UsageError(f"{path}: {what} {row!r:.60} has no {name}")
+    if name.endswith("id") and not isinstance(row[name], int | str):
+        raise UsageError(f"{path}: {what} {row!r:.60} has the {name} {row[name]!r:.20}")
+    return row[name]
+
+
+def _thing(path, row, labels):
+    number = row.get("id")
+    category = _field(path, "annotation", row, "category_id")
+    if category not in labels:
+        raise UsageError(
+            f"{path}: annotation {number} has the category {category}, which the file does not "
+            f"list; it lists {listed(labels)}"
+        )
+    box = row.get("bbox")
+    if box is not None:
+        good = isinstance(box, list) and len(box) == 4
+        if not good or not all(isinstance(n, int | float) and math.isfinite(n) for n in box):
+            raise UsageError(
+                f"{path}: annotation {number} has the box {box!r:.60}; needed: x, y, width, height"
+            )
+        x, y, width, height = map(float, box)
+        box = (x, y, x + width, y + height)
+    area = row.get("area")
+    if not isinstance(area, int | float):
+        area = max(0.0, width) * max(0.0, height) if box else 0.0
+    crowd = bool(row.get("iscrowd"))
+    return Thing(number, labels[category], box, row.get("segmentation") or None, crowd, area)
+
+
+def _pictures(path, rows, things):
+    """Returns the images that are there, and `(path, reason)` of those that are not."""
+    names = [str(_field(path, "image", row, "file_name")) for row in rows]
+    numbers = [_field(path, "image", row, "id") for row in rows]
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise UsageError(f"{path} has several images of the id {listed(twice)}")
+    folder = _image_folder(path, names)
+    pictures, skipped = [], []
+    for row, name, number in zip(rows, names, numbers, strict=True):
+        file = folder / name
+        if not file.is_file():
+            skipped.append((str(file), "no such file"))
+            continue
+        size = (int(_field(path, "image", row, side)) for side in ("height", "width"))
+        pictures.append(Picture(number, str(file), *size, tuple(things.get(number, ()))))
+    return pictures, skipped
+
+
+def _image_folder(path, names):
+    """Returns the folder that images are in: the first in which one of them is."""
+    called = [path.stem, path.stem.rpartition("_")[2]]
+    tops = (path.parent, path.parent.parent)
+    folders = [top / sub for top in tops for sub in ("", "images", *called)]
+    folders += [top / "images" / name for top in tops for name in called]
+    for folder in folders:
+        if any((folder / name).is_file() for name in names):
+            return folder
+    raise UsageError(
+        f"none of the {len(names)} images of {path} is there, such as {names[0]}; "
+        f"looked in {listed(dict.fromkeys(map(str, folders[:5])))}"
+    )

@@ -1,0 +1,221 @@
+"""Data sets of images and masks: what their names mean, and how they are decoded.
+
+A mask has the label of each pixel: a position in the classes, or `IGNORED`, 255, for what belongs
+to none and is neither learned from nor judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.data import coco, labelled, mask_folders, mask_sources, pictures, readers, splits
+from tasks.data.dataset import Split, objects
+from tasks.data.decoding import Decoder, Examples, fill, room
+from tasks.data.folders import listed
+from tasks.data.geometry import IGNORED
+from tasks.data.tfds_source import PREFIX
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+LAYOUTS = (
+    "needed: folders images/ and masks/, also below train/, val/ and test/; or a COCO JSON file, "
+    "or a folder of such called after splits"
+)
+
+
+def load(name, data_dir=None, colours=""):
+    """Finds a data set of images with masks by name.
+
+    Args:
+        name: `shapes`; a folder that `mask_folders.folder` lists; a COCO JSON file, or a folder of
+            such, as `coco.files` finds them; or `tfds:NAME`, a data set of TFDS with an image and
+            an image of labels.
+        data_dir: where TFDS keeps its data sets; the default is its own.
+        colours: path of a list of classes, with their colours where masks have such, for a folder.
+
+    Returns:
+        A `Source`. The labels of its splits are arrays of objects, the masks: each has a
+        `name`, and `read()`, which returns uint8 `(height, width)`.
+
+    Raises:
+        UsageError: there is nothing of that name, or it is not laid out as it should be.
+    """
+    name = str(name)
+    if name == "shapes":
+        return mask_sources.shapes_masks()
+    if name.startswith(PREFIX):
+        return mask_sources.tfds_masks(name, data_dir, colours)
+    path = Path(name).expanduser()
+    try:
+        if name and path.is_dir() and mask_folders.found(path):
+            return mask_sources.folder_masks(name, mask_folders.folder(path, colours))
+        if name and path.exists():
+            if files := coco.files(path) if path.is_dir() or path.suffix == coco.SUFFIX else {}:
+                return mask_sources.coco_masks(name, files)
+            raise UsageError(f"{name} holds no images with masks; {LAYOUTS}")
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
+    raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")
+
+
+def data(source, names, shape, resize):
+    """Returns the `labelled.Data` of a source, decoded: its parts are `MaskedExamples`.
+
+    Args:
+        source: what `load` returned.
+        names: slices to learn from, to choose by and to judge on, as `splits.plan` takes them.
+        shape: `(height, width, channels)` that every image becomes.
+        resize: how: `stretch`, `crop` or `pad`.
+
+    Raises:
+        UsageError: a slice is wrong, a mask is not of its image's size or has a label that no
+            class has, or no image is left.
+    """
+    count = len(source.classes)
+    parts = [part and decode(part, count, shape, resize) for part in splits.plan(source, *names)]
+    return labelled.Data(source, *parts, shape)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedExamples(Examples):
+    """One split of images and masks, ready to be batched.
+
+    Attributes:
+        labels: uint8 `(count, height, width)`: an array in memory, one on disk, or `Masks`.
+        counts: int64 `(classes,)`, pixels of each class, in the masks as they came.
+    """
+
+    counts: object = None
+
+
+def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
+    """Decodes the images and masks of a split, once, and checks every mask as it came.
+
+    An image or a mask that cannot be read is dropped with its other half, and named. Masks are
+    brought to the shape as images are, but each pixel takes the label of the nearest one; what
+    `pad` adds is `IGNORED`.
+
+    Args:
+        split: of a source that `load` returned.
+        num_classes: of the source.
+        shape: `(height, width, channels)`.
+        resize: `stretch`, `crop` or `pad`.
+        memory, disk: bytes that images, and again masks, may take in each, as `decoding.room`
+            takes them. What fits in neither is read anew each epoch.
+
+    Returns:
+        `MaskedExamples`.
+
+    Raises:
+        UsageError: a mask is not of its image's size or has a label that no class has, or
+            nothing is left.
+    """
+    images, masks = Decoder(split.items, shape, resize), Masks(split.labels, shape[:2], resize)
+    rooms = [room(len(split), size, memory, disk) for size in (shape, shape[:2])]
+    if any(place is None for place in rooms):
+        rooms = [None, None]
+    counts = np.zeros((len(split), num_classes), "int64")
+
+    def one(index):
+        item, mask = split.items[index], split.labels[index]
+        image, labels = images.one(index), mask.read()
+        _check_size(item, mask, labels)
+        found = np.bincount(labels.reshape(-1), minlength=IGNORED + 1)[:IGNORED]
+        if found[num_classes:].any():
+            raise UsageError(
+                f"{mask.name} has the label {found.nonzero()[0][-1]}; there are {num_classes} "
+                f"classes, labels 0 to {num_classes - 1} and {IGNORED} for what is ignored"
+            )
+        counts[index] = found[:num_classes]
+        return image, masks.fitted(labels)
+
+    good, dropped = fill(split.name, len(split), one, rooms)
+    if not counts.any():
+        raise UsageError(f"every pixel of the masks of {split.name} is ignored; nothing to learn")
+    if rooms[0] is None:
+        items, labels = [split.items[index] for index in good], split.labels[good]
+        pixels, labels = Decoder(items, shape, resize), Masks(labels, shape[:2], resize)
+    else:
+        pixels, labels = (place[: len(good)] for place in rooms)
+    return MaskedExamples(split.name, pixels, labels, dropped, counts.sum(0))
+
+
+class Masks:
+    """Masks read each time they are asked for.
+
+    Args:
+        masks: objects with `read()`.
+        shape: `(height, width)` that each becomes.
+        resize: how: `stretch`, `crop` or `pad`.
+    """
+
+    dtype = property(lambda self: np.dtype("uint8"))
+
+    def __init__(self, masks, shape, resize):
+        self.masks, self.shape, self.resize = masks, (len(masks), *shape), resize
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, indices):
+        return np.stack([self.fitted(self.masks[int(i)].read()) for i in np.atleast_1d(indices)])
+
+    def fitted(self, labels):
+        """Returns a mask, uint8 `(height, width)`, in the shape that all become."""
+        return pictures.fitted_labels(labels, self.shape[:0:-1], self.resize, IGNORED)
+
+
+def absent(examples, classes):
+    """Returns the names of classes that no pixel of `MaskedExamples` has."""
+    return [name for name, count in zip(classes, examples.counts, strict=True) if not count]
+
+
+def relabelled(split, classes, known):
+    """Returns a split whose labels are positions in `known`, found by the names of classes.
+
+    Args:
+        split: of a source that `load` returned.
+        classes: the names that its labels stand for.
+        known: the names that a model was taught, in the order of its logits.
+
+    Raises:
+        UsageError: later, when a mask is read that has a class which is not known.
+    """
+    if tuple(classes) == tuple(known):
+        return split
+    places = tuple(known.index(name) if name in known else None for name in classes)
+    masks = [_Relabelled(mask, tuple(classes), places) for mask in split.labels]
+    return Split(split.name, split.items, objects(masks))
+
+
+def _check_size(item, mask, labels):
+    size = readers.size(item)
+    if labels.shape != size:
+        (height, width), (tall, wide) = size, labels.shape
+        raise UsageError(
+            f"{mask.name} is {wide} x {tall} pixels; its image, {readers.name(item)}, is "
+            f"{width} x {height} as it is seen; a mask has the size of its image"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Relabelled:
+    mask: object
+    classes: tuple[str, ...]
+    places: tuple[int | None, ...]
+
+    name = property(lambda self: self.mask.name)
+
+    def read(self):
+        labels = self.mask.read()
+        present = [label for label in np.unique(labels) if label != IGNORED]
+        if strange := [self.classes[label] for label in present if self.places[label] is None]:
+            raise UsageError(
+                f"{self.name} has classes that the model was not taught: {listed(strange)}"
+            )
+        table = np.full(IGNORED + 1, IGNORED, "uint8")
+        for label in present:
+            table[label] = self.places[label]
+        return table[labels]

@@ -1,0 +1,274 @@
+"""What is measured of a detector: average precision as COCO and as Pascal VOC define it.
+
+Boxes are `x0, y0, x1, y1` in pixels of the image that the model saw; x1 and y1 are exclusive.
+Both sides are held to the same image, so that how it was resized makes no difference, except for
+what `crop` cuts away. What is to be ignored (a crowd, a difficult object) is neither found nor
+missed: an answer that fits it counts for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+
+from tasks.report import ap_interval
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+THRESHOLDS = tuple(n / 100 for n in range(50, 100, 5))  # of overlap, which COCO averages over
+MOST = 100  # answers to an image that count, those with the highest scores, as in COCO
+ALL_POINTS, ELEVEN = None, 11  # how Pascal VOC adds up since 2010, and until 2009
+VOC_OVERLAP = 0.5
+_SLACK = 1e-9  # by which a recall may miss a level that it reaches but for rounding
+
+
+def figures(examples, answers, num_classes: int) -> dict[str, float]:
+    """Measures a detector.
+
+    Args:
+        examples: what has `boxes` `(count, most, 4)`, `labels` `(count, most)`, -1 where there is
+            no object, and `ignored` `(count, most)`.
+        answers: `boxes` `(count, some, 4)`, `scores` `(count, some)` and `classes`
+            `(count, some)`, -1 where there is no more.
+        num_classes: how many there are. One of which there is no object counts for nothing.
+
+    Returns:
+        `ap`, COCO's average precision over overlaps of .5 to .95 and all classes; `ap50` and
+        `ap75`, at one overlap; `ar`, its average recall with 100 answers to an image; `voc_map`,
+        the mean average precision of Pascal VOC since 2010. All are in [0, 1], and NaN where
+        there is no object at all.
+
+    Raises:
+        UsageError: pycocotools is not installed.
+    """
+    return _figures(evaluation(examples, answers, num_classes), examples, answers, num_classes)
+
+
+def judged(examples, answers, num_classes: int, *, seed: int) -> dict[str, float]:
+    """Measures a detector for its report: `figures`, and how far to trust the first of them.
+
+    Returns:
+        The figures, and with them `ap_low` and `ap_high`: the ends of a bootstrap interval over
+        the images, at 95%.
+    """
+    whole = evaluation(examples, answers, num_classes)
+    found = _figures(whole, examples, answers, num_classes)
+    low, high = ap_interval.of(whole.evalImgs, len(examples.labels), num_classes, seed=seed)
+    return {"ap": found.pop("ap"), "ap_low": low, "ap_high": high, **found}
+
+
+def per_class(examples, answers, num_classes: int, *, least: float) -> list[dict]:
+    """Measures each class.
+
+    Args:
+        examples, answers, num_classes: as `figures` has them.
+        least: score of an answer that `precision` and `recall` count, at an overlap of .5.
+
+    Returns:
+        A dict for each: `ap`, `ap50` and `ar` as in `figures`, `precision` and `recall`, `None`
+        where there is no object of the class; and `objects`, how many there are.
+    """
+    precision, recall = _curves(evaluation(examples, answers, num_classes))
+    rows = []
+    for label in range(num_classes):
+        scores, right, wrong, count = _judged(examples, answers, label, VOC_OVERLAP)
+        hits = int(right[scores >= least].sum())
+        said = hits + int(wrong[scores >= least].sum())
+        values = {
+            "ap": _mean(precision[..., label]),
+            "ap50": _mean(precision[0, ..., label]),
+            "ar": _mean(recall[..., label]),
+            "precision": hits / max(said, 1),
+            "recall": hits / max(count, 1),
+        }
+        values = values if count else dict.fromkeys(values)
+        rows.append({**values, "objects": count})
+    return rows
+
+
+def best_threshold(examples, answers, num_classes: int) -> float:
+    """Returns the least score of the answers which, all classes together, have the best F1 at an
+    overlap of .5; 1 where nothing is right."""
+    parts = [_judged(examples, answers, n, VOC_OVERLAP) for n in range(num_classes)]
+    scores, right, wrong = (np.concatenate([part[n] for part in parts]) for n in range(3))
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(right[order])
+    if not len(hits) or not hits[-1]:
+        return 1.0
+    f1 = 2 * hits / (hits + np.cumsum(wrong[order]) + sum(part[3] for part in parts))
+    last = np.append(scores[1:] < scores[:-1], True)  # of equal scores all count or none
+    return float(scores[np.where(last, f1, -1).argmax()])
+
+
+def voc_map(
+    examples, answers, num_classes: int, *, points=ALL_POINTS, overlap: float = VOC_OVERLAP
+) -> float:
+    """Returns the mean average precision of Pascal VOC over the classes that have an object.
+
+    An answer belongs to the object that it overlaps most; of several answers to one object
+    the first is right and the others are wrong.
+
+    Args:
+        examples, answers, num_classes: as `figures` has them.
+        points: `ALL_POINTS`, the area below the curve; or `ELEVEN`, its mean at 0, .1, ... 1.
+        overlap: least intersection over union of an answer that is right.
+    """
+    values = []
+    for label in range(num_classes):
+        _, right, wrong, count = _judged(examples, answers, label, overlap)
+        if count:
+            hits, misses = np.cumsum(right), np.cumsum(wrong)
+            values.append(average_precision(hits / count, hits / (hits + misses).clip(1), points))
+    return float(np.mean(values)) if values else float("nan")
+
+
+def average_precision(recall, precision, points=ALL_POINTS) -> float:
+    """Returns the average of a curve, whose precision counts as the best at that recall or more.
+
+    Args:
+        recall: of the first answers, one more each time.
+        precision: likewise.
+        points: as `voc_map` has it.
+    """
+    recall, precision = np.asarray(recall, "float64"), np.asarray(precision, "float64")
+    if points is not ALL_POINTS:
+        levels = np.linspace(0, 1, points)
+        best = [precision[recall >= level - _SLACK].max(initial=0) for level in levels]
+        return float(np.mean(best))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0) * best))
+
+
+def evaluation(examples, answers, num_classes):
+    """Returns the evaluation of pycocotools, a `COCOeval` that has been accumulated.
+
+    Args:
+        examples, answers, num_classes: as `figures` has them.
+    """
+    truths, said = [], []
+    for image in range(len(examples.labels)):
+        for place in np.flatnonzero(examples.labels[image] >= 0):
+            thing = (image, examples.labels[image, place], examples.boxes[image, place])
+            truths.append(_row(*thing) | {"iscrowd": int(examples.ignored[image, place])})
+        for box, score, label in zip(*answered(answers, image), strict=True):
+            said.append(_row(image, label, box) | {"score": float(score), "iscrowd": 0})
+    sizes = (len(examples.labels), num_classes)
+    tool = _tool("cocoeval")
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of every step
+        whole = tool.COCOeval(_index(truths, *sizes), _index(said, *sizes), "bbox")
+        whole.params.areaRng, whole.params.areaRngLbl = [[0, float("inf")]], ["all"]
+        whole.params.maxDets = [MOST]
+        whole.params.iouThrs = np.array(THRESHOLDS)
+        whole.evaluate()
+        whole.accumulate()
+    return whole
+
+
+def overlaps(boxes, others, crowd=False):
+    """Returns the intersection over union of boxes, float64 `(boxes, others)`, by pycocotools.
+
+    Args:
+        boxes, others: `(boxes, 4)` and `(others, 4)`.
+        crowd: whether to divide by the area of the first box alone.
+    """
+    if not len(boxes) or not len(others):
+        return np.zeros((len(boxes), len(others)))
+    sides = [_with_sides(np.asarray(part, "float64")) for part in (boxes, others)]
+    return _tool("mask").iou(*sides, [int(crowd)] * len(others))
+
+
+def answered(answers, index):
+    """Returns the boxes, scores and classes of the answers to one image, the best first.
+
+    What is no answer is left out, and so is one with a number that is none.
+    """
+    boxes, scores, classes = (
+        np.asarray(answers[name][index]) for name in ("boxes", "scores", "classes")
+    )
+    some = (classes >= 0) & np.isfinite(scores) & np.isfinite(boxes).all(-1)
+    order = np.flatnonzero(some)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    return boxes[order].astype("float64"), scores[order].astype("float64"), classes[order]
+
+
+def _figures(whole, examples, answers, num_classes):
+    precision, recall = _curves(whole)
+    at = THRESHOLDS.index
+    return {
+        "ap": _mean(precision),
+        "ap50": _mean(precision[at(0.5)]),
+        "ap75": _mean(precision[at(0.75)]),
+        "ar": _mean(recall),
+        "voc_map": voc_map(examples, answers, num_classes),
+    }
+
+
+def _judged(examples, answers, label, overlap):
+    """Returns the scores of a class, falling, which are right, which wrong; and its objects."""
+    rows, count = [], 0
+    for index in range(len(examples.labels)):
+        there = examples.labels[index] == label
+        truth, ignored = examples.boxes[index][there], examples.ignored[index][there]
+        count += int((~ignored).sum())
+        boxes, scores, classes = answered(answers, index)
+        mine = classes == label
+        shared, taken = overlaps(boxes[mine], truth), set()
+        for score, row in zip(scores[mine], shared, strict=True):
+            best = int(row.argmax()) if len(row) else -1
+            fits = best >= 0 and row[best] >= overlap
+            right = fits and not ignored[best] and best not in taken
+            wrong = not right and not (fits and ignored[best])
+            taken.update([best] if fits else [])
+            rows.append((score, right, wrong))
+    rows.sort(key=lambda row: -row[0])
+    scores, right, wrong = zip(*rows, strict=True) if rows else ((), (), ())
+    return np.array(scores), np.array(right, bool), np.array(wrong, bool), count
+
+
+def _curves(whole):
+    """Returns precision `(thresholds, recalls, classes)` and recall `(thresholds, classes)`."""
+    found = whole.eval
+    return found["precision"][..., 0, 0], found["recall"][..., 0, 0]
+
+
+def _row(image, label, box):
+    box = np.asarray(box, "float64")
+    sides = (box[2:] - box[:2]).clip(0)
+    return {
+        "image_id": image,
+        "category_id": int(label),
+        "bbox": [*box[:2].tolist(), *sides.tolist()],
+        "area": float(sides.prod()),
+    }
+
+
+def _index(rows, images, classes):
+    """Returns rows as what pycocotools reads; it takes the number 0 for no row."""
+    data = _tool("coco").COCO()
+    data.dataset = {
+        "images": [{"id": image} for image in range(images)],
+        "categories": [{"id": label} for label in range(classes)],
+        "annotations": [row | {"id": number} for number, row in enumerate(rows, 1)],
+    }
+    data.createIndex()
+    return data
+
+
+def _mean(values):
+    """Returns the mean of what pycocotools found; it writes -1 where there is nothing."""
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _with_sides(boxes):
+    return np.concatenate([boxes[:, :2], (boxes[:, 2:] - boxes[:, :2]).clip(0)], -1)
+
+
+def _tool(name):
+    try:
+        return importlib.import_module(f"pycocotools.{name}")
+    except ImportError as error:
+        raise UsageError(
+            "average precision needs pycocotools, by: pip install 'keras-zoo[detection]'"
+        ) from error
