@@ -126,7 +126,7 @@ def loop(size):
     def way(classifier, paths, table):
         with open(table, "w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(answers.COLUMNS)
+            rows.writerow(classifier.columns)
             for start in range(0, len(paths), size):
                 some = paths[start : start + size]
                 images = [
@@ -158,7 +158,7 @@ def data_set(classifier, paths, table):
     logits = classifier.model.predict(images, verbose=0)
     with open(table, "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(answers.COLUMNS)
+        rows.writerow(classifier.columns)
         put(rows, classifier, paths, logits)
 
 

@@ -1,18 +1,25 @@
-"""Names what is in pictures: zoo predict runs/NAME photo.jpg.
+"""Says what is in pictures: zoo predict runs/NAME photo.jpg.
 
 The model is a run's folder, a .keras file, or a pretrained model of the zoo such as
 resnet50.imagenet. Pictures are files, folders of them, or patterns:
 
     zoo predict runs/NAME photos --output answers.csv
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
+
+What the model was taught decides what is answered: the classes of a picture, or for each of its
+pixels one. A mask and the picture with it laid over are then drawn into a folder: answers-pictures
+beside answers.csv, or predictions.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, unknown
+
+SCALES = ("auto", "fit", "own")
 
 
 def arguments(parser, words):
@@ -50,37 +57,84 @@ def arguments(parser, words):
         metavar="NAME",
         help="float32, or bfloat16: faster with openvino, answers differ a little (float32)",
     )
+    _add_drawing(parser)
 
 
 def run(args):
-    """Prints or writes the most likely classes of each image."""
-    from tasks.deploy import answers, classifier, predict
+    """Prints or writes what is in each image."""
+    from tasks.deploy import answerers, answers, predict
     from tasks.engine import runtimes
 
-    if args.top < 1:
-        raise UsageError(f"--top must be 1 or more, not {args.top}")
-    if args.json and args.format not in (None, "json"):
-        raise UsageError(f"--json and --format {args.format} are two formats; give one")
+    _check(args)
     kind = answers.format_for("json" if args.json else args.format, args.output)
     here = args.output in (None, "", answers.STDOUT)
     # What cannot be is said before a model is loaded for seconds.
-    classifier.find(args.model)
+    answerers.find(args.model)
     paths = predict.find(args.images)
     runtimes.choose(args.runtime, args.precision, len(paths))
     with answers.opened(args.output) as file:
-        model = classifier.open_classifier(args.model, args.weights)
+        model = answerers.open_model(args.model, args.weights)
+        pictures = _pictures(args.pictures, None if here else args.output) if model.draws else None
         start = time.monotonic()
         found = predict.answer(
             model,
             paths,
-            top=args.top,
             runtime=args.runtime,
             precision=args.precision,
             progress=not (here and sys.stdout.isatty()),
+            top=args.top,
+            pictures=pictures,
+            scale=args.scale,
+            tile=args.tile,
         )
         tally = answers.write(found, file, kind, model)
     seconds = time.monotonic() - start
     _conclude(tally, seconds, None if here else args.output)
+    if pictures:
+        print(f"zoo: {pictures} has the pictures", file=sys.stderr)
+
+
+def _add_drawing(parser):
+    """Adds the flags of models that draw their answers."""
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="where drawn answers go; none for nowhere"
+    )
+    parser.add_argument(
+        "--scale",
+        default="auto",
+        metavar="NAME",
+        help="of pictures that get masks: fit to the size of the training images, own, or auto: "
+        "as the training images were (auto)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pixels; a larger picture gets its mask in parts (0: what suits)",
+    )
+
+
+def _check(args):
+    if args.top < 1:
+        raise UsageError(f"--top must be 1 or more, not {args.top}")
+    if args.json and args.format not in (None, "json"):
+        raise UsageError(f"--json and --format {args.format} are two formats; give one")
+    if args.scale not in SCALES:
+        raise unknown("scale", args.scale, SCALES)
+    if args.tile < 0:
+        raise UsageError(f"--tile must be 0 or more, not {args.tile}")
+
+
+def _pictures(folder, output):
+    """Returns the folder for drawn answers, or `None`."""
+    if folder == "none":
+        return None
+    if folder:
+        return Path(folder)
+    if output:
+        return Path(output).with_name(f"{Path(output).stem}-pictures")
+    return Path("predictions")
 
 
 def _conclude(tally, seconds, output):

@@ -10,15 +10,13 @@ import zoo
 from tasks.data import batches, decoding, labelled, sources, splits, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
-from tasks.engine import hardware, losses, plans
+from tasks.engine import hardware, losses, options, plans
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
 from zoo import builder, digests, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras
-
-yaml = LazyModule("yaml")
+from zoo.lazy import keras
 
 SHOWN_EXAMPLES = 16
 
@@ -256,16 +254,9 @@ class Classification(Task):
 
     def _options(self):
         """Returns the options of the model's builder."""
-        try:
-            options = yaml.safe_load(self.model_options) or {}
-        except yaml.YAMLError:
-            options = None
-        if not isinstance(options, dict):
-            raise UsageError(
-                f"--model-options takes YAML such as '{{depth: 2}}', not {self.model_options!r}"
-            )
         own = {"dropout": self.dropout} if self.dropout else {}
-        return {**options, **own, **({"auxiliary": True} if self._auxiliary() else {})}
+        auxiliary = {"auxiliary": True} if self._auxiliary() else {}
+        return {**options.parsed(self.model_options), **own, **auxiliary}
 
     def _pretrained(self):
         """Tells whether the model starts from weights that know something."""

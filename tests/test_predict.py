@@ -16,7 +16,8 @@ import zoo
 from scripts.__main__ import main
 from tasks.data import readers
 from tasks.deploy import answers, predict
-from tasks.deploy.classifier import Classifier, open_classifier
+from tasks.deploy.answerers import open_model
+from tasks.deploy.classifier import Classifier
 from tasks.engine import runtimes, workers
 from zoo import files
 from zoo.errors import UsageError
@@ -133,7 +134,7 @@ def test_a_model_for_any_size_takes_images_as_they_are(tmp_path):
 def test_a_model_that_says_nothing_of_labels_has_one(saved):
     with zipfile.ZipFile(saved) as archive:
         assert "multi_label" not in json.loads(archive.read(files.ABOUT))
-    assert not open_classifier(saved).multi_label
+    assert not open_model(saved).multi_label
 
 
 # Which images there are.
@@ -405,4 +406,4 @@ def test_many_images_go_through_the_fastest_runtime(classifier, photos, monkeypa
 def test_a_zoo_name_without_weights_is_refused():
     assert zoo.spec("resnet20").weights is None
     with pytest.raises(UsageError, match=r"has random weights.*resnet20\.cifar10"):
-        open_classifier("resnet20")
+        open_model("resnet20")

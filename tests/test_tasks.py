@@ -25,6 +25,29 @@ TINY = {
         "augment": "light",
         "precision": "float32",
     },
+    "segmentation": {
+        "model": "unet",
+        "model_options": "{widths: [4, 8]}",
+        "dataset": "shapes",
+        "train_split": "train[:64]",
+        "validation_split": "validation[:16]",
+        "test_split": "test[:16]",
+        "image_size": 64,
+        "augment": "light",
+        "precision": "float32",
+    },
+    "detection": {
+        "model": "faster_rcnn",
+        "backbone": "lenet5",
+        "model_options": "{levels: [2, 3], channels: 8, proposals: 12, hidden: [8], least: 0.0}",
+        "dataset": "shapes",
+        "train_split": "train[:64]",
+        "validation_split": "validation[:16]",
+        "test_split": "test[:16]",
+        "image_size": 64,
+        "augment": "light",
+        "precision": "float32",
+    },
 }
 TIMES = {"seconds", "images_per_second"}
 
@@ -110,8 +133,9 @@ def test_two_replicas_give_figures_of_the_whole_split(name, tmp_path, two_device
         return
     record = trainer.train(tiny(name, strategy="mirrored", test_split="test[:33]"), tmp_path / "r")
     assert all(math.isfinite(value) for value in record["figures"].values())
-    # Every one of the 33 images counts once: accuracy is a multiple of 1 / 33.
-    assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
+    if name == "classification":
+        # Every one of the 33 images counts once: accuracy is a multiple of 1 / 33.
+        assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
 
 
 def test_classification_learns(tmp_path):

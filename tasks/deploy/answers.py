@@ -18,7 +18,6 @@ from zoo.errors import UsageError, unknown
 NAMED = 20  # unreadable images that are named one by one; a file of answers holds them all
 STDOUT = "-"
 PARTIAL = ".partial"
-COLUMNS = ("path", "rank", "class", "probability", "error")
 
 log = logging.getLogger("zoo")
 
@@ -28,14 +27,14 @@ class Format:
     """How answers are written.
 
     Attributes:
-        row: turns one answer into text.
-        head: turns the classifier into the text before the first.
+        row: turns the answerer and one answer into text.
+        head: turns the answerer into the text before the first.
         between: stands between two answers.
         tail: stands after the last.
     """
 
-    row: Callable[[dict], str]
-    head: Callable[[object], str] = lambda classifier: ""
+    row: Callable[[object, dict], str]
+    head: Callable[[object], str] = lambda answerer: ""
     between: str = ""
     tail: str = ""
 
@@ -106,14 +105,14 @@ def opened(path):
         raise
 
 
-def write(answers, file, name, classifier):
+def write(answers, file, name, answerer):
     """Writes answers as they come.
 
     Args:
         answers: what `predict.stream` gives.
         file: what `opened` gives.
         name: one of `FORMATS`.
-        classifier: who answers.
+        answerer: who answers.
 
     Returns:
         A `Tally`.
@@ -123,8 +122,8 @@ def write(answers, file, name, classifier):
     """
     kind, tally = FORMATS[name], Tally()
     for answer in answers:
-        before = kind.between if tally.images else kind.head(classifier)
-        _put(file, before + kind.row(answer))
+        before = kind.between if tally.images else kind.head(answerer)
+        _put(file, before + kind.row(answerer, answer))
         tally.images += 1
         if "error" in answer:
             tally.unreadable += 1
@@ -134,24 +133,21 @@ def write(answers, file, name, classifier):
     return tally
 
 
-def _text_row(answer):
-    lines = [answer["path"]]
-    lines += [f"  {guess['probability']:6.1%}  {guess['name']}" for guess in _classes(answer)]
+def _text_row(answerer, answer):
+    failed = "error" in answer
+    lines = [f"unreadable: {answer['error']}"] if failed else answerer.lines(answer)
+    return "\n".join([answer["path"], *(f"  {line}" for line in lines)]) + "\n"
+
+
+def _text_head(answerer):
+    return f"{answerer.name} ({answerer.protocol})\n"
+
+
+def _csv_row(answerer, answer):
+    path, between = answer["path"], len(answerer.columns) - 2
     if "error" in answer:
-        lines.append(f"  unreadable: {answer['error']}")
-    return "\n".join(lines) + "\n"
-
-
-def _text_head(classifier):
-    return f"{classifier.name} ({classifier.protocol})\n"
-
-
-def _csv_row(answer):
-    rows = [
-        (answer["path"], rank, guess["name"], f"{guess['probability']:.6g}", "")
-        for rank, guess in enumerate(_classes(answer), 1)
-    ]
-    return _csv(rows or [(answer["path"], "", "", "", answer["error"])])
+        return _csv([(path, *[""] * between, answer["error"])])
+    return _csv([(path, *cells, "") for cells in answerer.cells(answer)])
 
 
 def _csv(rows):
@@ -160,21 +156,17 @@ def _csv(rows):
     return text.getvalue()
 
 
-def _json_head(classifier):
-    about = json.dumps({"model": classifier.name, "protocol": classifier.protocol})
+def _json_head(answerer):
+    about = json.dumps({"model": answerer.name, "protocol": answerer.protocol})
     return f'{about[:-1]}, "images": [\n'
 
 
 FORMATS = {
     "text": Format(_text_row, _text_head),
-    "csv": Format(_csv_row, lambda classifier: _csv([COLUMNS])),
-    "jsonl": Format(lambda answer: json.dumps(answer) + "\n"),
-    "json": Format(json.dumps, _json_head, ",\n", "\n]}\n"),
+    "csv": Format(_csv_row, lambda answerer: _csv([answerer.columns])),
+    "jsonl": Format(lambda answerer, answer: json.dumps(answer) + "\n"),
+    "json": Format(lambda answerer, answer: json.dumps(answer), _json_head, ",\n", "\n]}\n"),
 }
-
-
-def _classes(answer):
-    return answer.get("classes", ())
 
 
 def _put(file, text):

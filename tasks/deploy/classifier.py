@@ -1,24 +1,22 @@
-"""A classifier with all that is needed to use it: found by name, by folder or by file."""
+"""A classifier with all that is needed to use it: it names what is in an image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import ClassVar
 
 import zoo
-from tasks.engine import resume
+from tasks.deploy.answerer import Answerer, colour
 from tasks.report import metrics
-from zoo import files
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-COLOURS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 TRUE_FROM = 0.5  # probability from which a class of several that may be true is named
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A model with all that is needed to use it.
+class Classifier(Answerer):
+    """A model that names what is in an image.
 
     Attributes:
         model: a `keras.Model` from images to logits.
@@ -34,6 +32,8 @@ class Classifier:
     name: str
     multi_label: bool = False
 
+    columns: ClassVar = ("path", "rank", "class", "probability", "error")
+
     @property
     def image_shape(self):
         """`(height, width, channels)` of the images that the model takes."""
@@ -43,8 +43,24 @@ class Classifier:
     def protocol(self):
         """How an image is prepared, in words."""
         height, width, channels = self.image_shape
-        colour = COLOURS.get(channels, f"{channels} channels")
-        return f"{self.resize} to {height} x {width}, bilinear with antialiasing, {colour}"
+        how = f"{self.resize} to {height} x {width}, bilinear with antialiasing"
+        return f"{how}, {colour(channels)}"
+
+    def answers(self, photos, run, wanted):
+        """Returns for each image `classes`, as `named` has them."""
+        rows = self.named(run(np.stack([photo.pixels for photo in photos])), wanted.top)
+        return [{"classes": guesses} for guesses in rows]
+
+    def lines(self, answer):
+        """Returns a line for each class that is named."""
+        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in answer["classes"]]
+
+    def cells(self, answer):
+        """Returns rank, name and probability of each class that is named."""
+        return [
+            (rank, guess["name"], f"{guess['probability']:.6g}")
+            for rank, guess in enumerate(answer["classes"], 1)
+        ]
 
     def named(self, logits, top):
         """Returns the classes of each image, the most likely first.
@@ -67,56 +83,18 @@ class Classifier:
         return [{"name": self.classes[i], "probability": float(row[i])} for i in best]
 
 
-def open_classifier(target, weights=None):
-    """Opens the classifier that `target` means.
-
-    Args:
-        target: what `find` takes.
-        weights: a weights file in place of the source of a zoo name.
-
-    Returns:
-        A `Classifier`.
-
-    Raises:
-        UsageError: there is no such thing, or it is no classifier of images.
-    """
-    found = find(target)
-    if isinstance(found, Path):
-        return _from_file(found, weights)
-    model = zoo.build(found.name, weights=weights)
-    names = zoo.class_names(found.weights.classes)
-    return Classifier(model, names, found.weights.resize, found.name)
+def of_spec(spec, weights=None):
+    """Returns the classifier that a zoo name with a tag means."""
+    model = zoo.build(spec.name, weights=weights)
+    return Classifier(model, zoo.class_names(spec.weights.classes), spec.weights.resize, spec.name)
 
 
-def find(target):
-    """Returns the path of a model file or the `Spec` of a zoo name, without loading anything.
-
-    Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
-            `resnet50.imagenet`.
+def of_file(path, model, about):
+    """Returns the classifier of a file: its model and what it tells about itself.
 
     Raises:
-        UsageError: there is no such thing, or it has not learned anything.
+        UsageError: it is no classifier of images.
     """
-    path = Path(target)
-    if path.is_dir():
-        return resume.model_in(path)
-    if path.is_file():
-        return path
-    if path.suffix == ".keras" or len(path.parts) > 1:
-        raise UsageError(f"no model file and no run's folder at {target}")
-    spec = zoo.spec(str(target))
-    if spec.weights is None:
-        tags = zoo.names(f"{spec.architecture}.*")
-        hint = f"; {' and '.join(tags)} have learned" if tags else ""
-        raise UsageError(f"{target} has random weights and knows nothing yet{hint}")
-    return spec
-
-
-def _from_file(path, weights):
-    if weights:
-        raise UsageError(f"{path} has its own weights; --weights goes with a zoo name")
-    model, about = files.load(path)
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and len(model.output_shape) == 2):
         raise UsageError(

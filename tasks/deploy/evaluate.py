@@ -39,7 +39,10 @@ def evaluate(run, *, dataset="", split="", data_dir="", views=""):
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
     task = resume.to_task(resume.read_recipe(recipe))
     given = {"dataset": dataset, "data_dir": data_dir, "views": views}
-    task = dataclasses.replace(task, **{key: value for key, value in given.items() if value})
+    given = {key: value for key, value in given.items() if value}
+    if "views" in given and not hasattr(task, "views"):
+        raise UsageError(f"{task.name} has no --views; leave them out")
+    task = dataclasses.replace(task, **given)
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
     figures, split = task.evaluate(model, about, split)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections import deque
+import os
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from tasks.data import folders, readers
-from tasks.deploy.classifier import Classifier, open_classifier
+from tasks.deploy import answerers
+from tasks.deploy.answerer import Answerer, Photo, Wanted
 from tasks.engine import runtimes, workers
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, np
+from zoo.lazy import LazyModule
 
 tqdm = LazyModule("tqdm")
 
@@ -20,15 +22,15 @@ PARTS_AHEAD = 2  # for each worker, one that it works on and one that waits
 
 
 def predict(target, images, **options):
-    """Names what is in some images: the answers of `stream`, all together in a list."""
+    """Says what is in some images: the answers of `stream`, all together in a list."""
     return list(stream(target, images, **options))
 
 
 def stream(target, images, *, weights=None, **options):
-    """Names what is in images, however many, one after the other.
+    """Says what is in images, however many, one after the other.
 
     Args:
-        target: what `open_classifier` takes, or a `Classifier`.
+        target: what `answerers.open_model` takes, or an `Answerer`.
         images: what `find` takes.
         weights: a weights file in place of a tag's source.
         **options: what `answer` takes.
@@ -40,30 +42,29 @@ def stream(target, images, *, weights=None, **options):
         UsageError: no such model, image or runtime.
     """
     paths = find(images)
-    if not isinstance(target, Classifier):
-        target = open_classifier(target, weights)
+    if not isinstance(target, Answerer):
+        target = answerers.open_model(target, weights)
     return answer(target, paths, **options)
 
 
-def answer(classifier, paths, *, top=5, runtime="auto", precision="float32", progress=False):
-    """Names what is in the images of some files, which may vanish meanwhile.
+def answer(answerer, paths, *, runtime="auto", precision="float32", progress=False, **wanted):
+    """Says what is in the images of some files, which may vanish meanwhile.
 
     Several threads each read a batch of files and answer it, and only a few batches are in memory
     at a time.
 
     Args:
-        classifier: a `Classifier`.
+        answerer: an `Answerer`.
         paths: a list of paths of files.
-        top: how many classes to give for each; a multi-label model gives those that it holds
-            to be true.
         runtime: what computes: `auto`, or one of `runtimes.RUNTIMES`.
         precision: `float32`, or `bfloat16` for OpenVINO on processors that have it.
         progress: whether to show a bar, if standard error is a terminal.
+        **wanted: of each image: the attributes of `Wanted`, such as `top`.
 
     Returns:
-        A generator of one dict per image, in order: `path`, and either `classes`, a list of
-        `{"name", "probability"}` with the most likely first, or `error`, why it could not be
-        read.
+        A generator of one dict per image, in order: `path`, and either what the answerer says,
+        such as `classes`, a list of `{"name", "probability"}` with the most likely first, or
+        `error`, why it could not be read.
 
     Raises:
         UsageError: no such runtime; at once, not when the first answer is due.
@@ -71,7 +72,7 @@ def answer(classifier, paths, *, top=5, runtime="auto", precision="float32", pro
     choice = runtimes.choose(runtime, precision, len(paths))
     strict = runtime != "auto" or precision != "float32"
     options = {"precision": precision, "count": len(paths), "strict": strict}
-    return _answers(classifier, paths, top, progress, choice, options)
+    return _answers(answerer, paths, Wanted(**wanted), progress, choice, options)
 
 
 def find(images):
@@ -118,40 +119,55 @@ def _matches(pattern):
     return found
 
 
-def _answers(classifier, paths, top, progress, choice, options):
-    size = runtimes.batch_size(classifier.image_shape, len(paths))
-    parts = iter([paths[start : start + size] for start in range(0, len(paths), size)])
+def _answers(answerer, paths, wanted, progress, choice, options):
+    size = runtimes.batch_size(answerer.image_shape, len(paths))
+    files = list(zip(paths, _stems(paths, answerer.draws and wanted.pictures), strict=True))
+    parts = iter([files[start : start + size] for start in range(0, len(files), size)])
     hide = None if progress else True  # None: on a terminal only
     with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide) as bar:
-        for answers in _batches(classifier, parts, top, partial(_start, choice, size, options)):
+        for answers in _batches(answerer, parts, wanted, partial(_start, choice, size, options)):
             for found in answers:
                 bar.update()
                 yield found
+
+
+def _stems(paths, drawn):
+    """Returns for each path what drawn answers are called: the path from where all paths part, less
+    its suffix where no other path differs by that alone; nothing where none are drawn."""
+    if not drawn:
+        return [""] * len(paths)
+    whole = [Path(os.path.abspath(path)) for path in paths]
+    top = os.path.commonpath([path.parent for path in whole])
+    counts = Counter(path.with_suffix("") for path in set(whole))
+    return [
+        str((path if counts[path.with_suffix("")] > 1 else path.with_suffix("")).relative_to(top))
+        for path in whole
+    ]
 
 
 def _start(choice, size, options, model, images):
     return runtimes.start(choice, model, images, size=size, **options)
 
 
-def _batches(classifier, parts, top, start):
-    """Yields the answers to each part of the paths, in order; works ahead on a few parts."""
+def _batches(answerer, parts, wanted, start):
+    """Yields the answers to each part of the files, in order; works ahead on a few parts."""
     run = None
-    for paths in parts:  # until there is an image to start with
-        answers, images = _read(classifier, paths)
-        if images:
-            run = start(classifier.model, np.stack(images))
-        yield _named(classifier, answers, images, top, run)
+    for files in parts:  # until there is an image to start with
+        answers, photos = _read(answerer, files)
+        if photos:
+            run = answerer.prepared(photos, start)
+        yield _said(answerer, answers, photos, wanted, run)
         if run:
             break
     pool = ThreadPoolExecutor(workers.count())
 
-    def work(paths):
-        return _named(classifier, *_read(classifier, paths), top, run)
+    def work(files):
+        return _said(answerer, *_read(answerer, files), wanted, run)
 
     try:
         working = deque()
-        for paths in parts:
-            working.append(pool.submit(work, paths))
+        for files in parts:
+            working.append(pool.submit(work, files))
             if len(working) > PARTS_AHEAD * workers.count():
                 yield working.popleft().result()
         while working:
@@ -160,19 +176,21 @@ def _batches(classifier, parts, top, start):
         pool.shutdown(cancel_futures=True)
 
 
-def _read(classifier, paths):
+def _read(answerer, files):
     """Returns an answer to each path, as far as it is known, and the images that can be read."""
-    answers, images = [], []
-    for path in paths:
+    answers, photos = [], []
+    for path, stem in files:
         answers.append({"path": str(path)})
         try:
-            images.append(readers.image(path, classifier.image_shape, classifier.resize))
+            pixels = readers.image(path, answerer.image_shape, answerer.resize)
         except readers.UnreadableImage as error:
             answers[-1]["error"] = error.reason
-    return answers, images
+        else:
+            photos.append(Photo(path, pixels, stem))
+    return answers, photos
 
 
-def _named(classifier, answers, images, top, run):
-    """Returns answers with the classes of those images that could be read."""
-    rows = iter(classifier.named(run(np.stack(images)), top) if images else ())
-    return [found if "error" in found else {**found, "classes": next(rows)} for found in answers]
+def _said(answerer, answers, photos, wanted, run):
+    """Returns answers with what is said of those images that could be read."""
+    rows = iter(answerer.answers(photos, run, wanted) if photos else ())
+    return [found if "error" in found else {**found, **next(rows)} for found in answers]

@@ -23,11 +23,13 @@ class Lesson:
 
     Attributes:
         learner: a compiled model with weights of the whole one.
+        model: what answers as the whole one does: the learner, unless the task makes it of that.
         data: what it learns from and is validated on.
         stream: the batches of `data`.
     """
 
     learner: keras.Model
+    model: keras.Model
     data: object
     stream: object
 
@@ -79,21 +81,22 @@ class Course:
         finetune.prepare(self.model, stage)
         stream = task.training(self.data)
         if first and stage.batch_norm == "recalibrate":
-            finetune.recalibrate(self.model, stream)
+            finetune.recalibrate(task.learner(self.model, self.data), stream)
         alone = self.strategy.num_replicas_in_sync == 1
         parted = alone and task.features == "auto" and self._parted(stage)
-        learner, data, flops = self.model, self.data, task.flops()
+        model, data, flops = self.model, self.data, task.flops()
         if parted:
-            learner, data = parted
-            stream, flops = task.training(data, changed=False), features.flops(learner)
-        if not all(layer.trainable for layer in finetune.norms(learner)):
-            learner = surgery.absorb(learner)
+            model, data = parted
+            stream, flops = task.training(data, changed=False), features.flops(model)
+        if not all(layer.trainable for layer in finetune.norms(model)):
+            model = surgery.absorb(model)
+        learner = task.learner(model, data)
         task.compile(learner, data, _fitting(self.optimizers[number], learner))
         if alone:
             # With more replicas Keras 3.15 loses the iterator in its loop. Small networks would
             # spend their time on being called.
             learner.steps_per_execution = hardware.steps_at_once(flops * stream.size)
-        return Lesson(learner, data, stream)
+        return Lesson(learner, model, data, stream)
 
     def _parted(self, stage):
         """Returns what learns in a stage behind what does not, and the features in between.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from zoo.errors import UsageError
 from zoo.lazy import keras, tf
 
@@ -35,6 +37,23 @@ def mirrored():
         [device.name for device in devices],
         cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
     )
+
+
+def scope(model):
+    """Returns the scope of the strategy that a model was made in."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
+
+
+def summed(value):
+    """Returns the sum of a tensor over all replicas that compute a step: itself, where one does."""
+    if keras.backend.backend() != "tensorflow" or tf.distribute.in_cross_replica_context():
+        return value
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 STRATEGIES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from zoo import stages
+from zoo import graphs, stages
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
 from zoo.weights import leaves
@@ -17,15 +17,19 @@ CALIBRATED = 1024  # images from which statistics are estimated anew, or all if 
 def prepare(model, stage):
     """Lets those weights of a model learn that a stage of a plan names.
 
+    What a model adds to an encoder that it begins with is fresh: its normalisation goes on
+    estimating, whatever is done with that of the encoder.
+
     Args:
         model: a built `keras.Model`, changed in place before it is compiled.
         stage: a `plans.Stage`.
     """
     layers = leaves(model) if stage.learn == "all" else stages.learnable(model, stage.learn)
-    chosen = {id(layer) for layer in layers}
+    learning = {id(layer) for layer in layers}
+    if stage.batch_norm != "update":
+        learning -= {id(layer) for layer in norms(model)} - _fresh(model)
     for layer in leaves(model):
-        normalises = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = id(layer) in chosen and not (normalises and stage.batch_norm != "update")
+        layer.trainable = id(layer) in learning
 
 
 def norms(model):
@@ -89,6 +93,17 @@ def recalibrate(model, stream):
     finally:
         for layer, (trainable, momentum) in zip(layers, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
+
+
+def _fresh(model):
+    """Returns the ids of the layers that come after an encoder, where a model begins with one."""
+    net = graphs.graph(model)
+    marks = [
+        layer
+        for layer in (net.layers if net else ())
+        if type(layer) is keras.layers.Identity and layer.name.startswith("stage")
+    ]
+    return {id(layer) for layer in stages.learnable(model, "head")} if marks else set()
 
 
 def _groups(model, plan):

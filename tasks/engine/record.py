@@ -92,13 +92,13 @@ class Recorder:
                 "again with a lower --learning-rate and another --out"
             )
         with optimize.averaged(lesson.learner.optimizer):
-            figures = self.task.validate(lesson.learner, lesson.data, self.events, epoch + 1)
+            figures = self.task.validate(lesson.model, lesson.data, self.events, epoch + 1)
         row |= {f"val_{key}": value for key, value in figures.items()}
         seconds = self._seconds()
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
         self.events.scalars(row)
-        say(_line(row, self.task.epochs))
+        say(_line(row, self.task))
         if self.stopping:
             raise KeyboardInterrupt
 
@@ -140,8 +140,15 @@ def say(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def _line(row, epochs):
-    """Writes one epoch as a line: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`."""
-    shown = [key for key in row if key.endswith(("loss", "accuracy"))]
+def _line(row, task):
+    """Writes one epoch as a line: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
+
+    It tells losses, accuracies, and what else the task draws.
+    """
+    shown = [
+        key
+        for key in row
+        if key.endswith(("loss", "accuracy")) or key.removeprefix("val_") in task.curves
+    ]
     figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
-    return f"epoch {row['epoch']}/{epochs}  {figures}  {row['seconds']:.1f} s"
+    return f"epoch {row['epoch']}/{task.epochs}  {figures}  {row['seconds']:.1f} s"

@@ -160,13 +160,27 @@ class Task(abc.ABC):
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
 
+    def learner(self, model, data):
+        """Returns the model that `compile` and `fit` are called on; by default `model` itself.
+
+        A model whose answers are not what it learns by is rebuilt here, of the same layers, into
+        one that has more inputs, such as the truth, or other outputs, such as losses. `training`
+        gives what that one takes. It is called inside the strategy's scope, once per stage of the
+        plan.
+
+        Args:
+            model: the whole model or, where its lower layers are frozen, the rest of it, with the
+                same outputs; frozen batch normalisation may have been absorbed.
+            data: what `load` returned.
+        """
+        return model
+
     @abc.abstractmethod
     def compile(self, learner, data, optimizer):
         """Compiles what learns; called inside the strategy's scope, once per stage of the plan.
 
         Args:
-            learner: the model or, where its lower layers are frozen, the rest of it, with the
-                same outputs.
+            learner: what `learner` returned.
             data: what `load` returned.
             optimizer: of Keras.
         """

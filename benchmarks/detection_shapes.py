@@ -1,0 +1,105 @@
+"""Detectors on `shapes` at 128 pixels: python benchmarks/detection_shapes.py [--models ...]
+
+Each model is trained with the defaults of `zoo train detection --model NAME`, which nobody chose
+on the test split: 2,048 images, version 1 of `shapes`, 6 classes, seed 0. A row tells its average
+precision (AP as COCO has it, and at an overlap of .5) on the 256 test images, the 95% interval of
+the first, the seconds of training (validation included, the search for proposals not), and
+trainable parameters.
+
+With `--speed`, the seconds that R-CNN and Faster R-CNN take for one image, at 128 and at 640
+pixels, alone on all cores: `search`, by OpenCV, for the regions that R-CNN looks at; `network`,
+the rest. Weights are random there, which changes the time of neither but for a few boxes to sort.
+Both look at as many regions of the larger image as of the smaller, unless `--proposals` says
+otherwise; the paper's R-CNN looks at 2,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import tasks
+import zoo
+from tasks.data import batches, proposals, shapes
+from tasks.engine import trainer
+from zoo import files
+
+MODELS = ("faster_rcnn", "retinanet", "fast_rcnn", "rcnn")
+COMPARED = ("rcnn", "faster_rcnn")
+SIZES = (128, 640)
+TIMED = 5  # images whose median is told
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train-split", default="", help="such as train[:256], to try it out")
+    parser.add_argument("--speed", action="store_true", help="seconds for an image, too")
+    parser.add_argument("--proposals", type=int, default=proposals.MOST, help="with --speed")
+    args = parser.parse_args()
+    if args.models:
+        print(f"shapes version {shapes.VERSION}, seed {args.seed}")
+        print(f"{'model':<12} {'AP':>6} {'95%':>13} {'AP50':>6} {'seconds':>8} {'parameters':>11}")
+    for name in args.models:
+        print(trained(name, args.seed, args.train_split), flush=True)
+    if args.speed:
+        print(f"\n{'seconds an image':<16} {'pixels':>7} {'search':>8} {'network':>8} {'all':>8}")
+        for size in SIZES:
+            for name in COMPARED:
+                search, network = seconds(name, size, args.proposals)
+                both = search + network
+                print(
+                    f"{name:<16} {size:>7} {search:>8.3f} {network:>8.3f} {both:>8.3f}", flush=True
+                )
+
+
+def trained(name, seed, train_split):
+    """Trains a model with the task's defaults; returns its row."""
+    task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
+    with tempfile.TemporaryDirectory() as folder:
+        found = trainer.train(task, Path(folder) / "run")["figures"]
+        model, _ = files.load(Path(folder) / "run" / "model.keras")
+        parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    interval = f"{found['ap_low']:.3f}-{found['ap_high']:.3f}"
+    return (
+        f"{name:<12} {found['ap']:>6.3f} {interval:>13} {found['ap50']:>6.3f} "
+        f"{found['seconds']:>8.0f} {parameters:>11,}"
+    )
+
+
+def seconds(name, size, most):
+    """Returns the median seconds that proposals and the network take for an image of `shapes`."""
+    external = "proposals" in zoo.spec(name).inputs
+    options = {"proposals": most} if external else {}
+    shape = (size, size, 3)
+    model = batches.without_xla(zoo.build(name, num_classes=6, input_shape=shape, **options))
+    spent = [[], []]
+    for index in range(-1, TIMED):  # the first compiles
+        image = shapes.draw("test", index + 1, image_size=size).image
+        started = time.perf_counter()
+        given = image[None]
+        if external:
+            asked = np.zeros((1, most, 4), "float32")
+            some = proposals.find(image)[:most]
+            asked[0, : len(some)] = some
+            given = {"image": given, "proposals": asked}
+        between = time.perf_counter()
+        model.predict_on_batch(given)
+        if index >= 0:
+            spent[0].append(between - started if external else 0.0)
+            spent[1].append(time.perf_counter() - between)
+    keras.utils.clear_session()
+    return [float(np.median(part)) for part in spent]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""How well each segmenter does on `shapes`: python benchmarks/segmentation_shapes.py
+
+Trains each model by the task's defaults for it on the 2,048 training scenes of version 1 at 128
+pixels, seed 0, and measures mIoU over ground and six shapes on the 256 test scenes, with its
+bootstrap interval at 95%. Seconds are those of all epochs, validation included; the run's folder
+stays under `--out`, so that a run that was stopped goes on. A row alone is
+
+    python benchmarks/segmentation_shapes.py --models unet
+
+and the same as `zoo train segmentation` with the flags that are printed. The encoder of the FCNs is
+the packaged `resnet20.cifar10`, which has strides of 1, 2 and 4 alone; `--backbone` names another,
+such as `vgg16.imagenet`, and `--weights` a file of its weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tasks
+import zoo
+from tasks.engine import trainer
+from zoo import count
+
+ROWS = {  # name of a row: its flags
+    "unet": {"model": "unet"},
+    "segnet": {"model": "segnet"},
+    "fcn8s": {"model": "fcn8s"},
+    "fcn16s": {"model": "fcn16s"},
+    "fcn32s": {"model": "fcn32s"},
+    "unet_backbone": {"model": "unet_backbone"},
+    "unet_backbone, random": {"model": "unet_backbone", "weights": "random"},
+    "deeplabv3plus": {"model": "deeplabv3plus", "backbone": "resnet20.cifar10"},
+}
+SMALL = "resnet20.cifar10"
+
+
+def main():
+    """Prints a row for each model, as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--backbone", default=SMALL, help="encoder of the FCNs")
+    parser.add_argument("--weights", default="", help="file of its weights")
+    parser.add_argument("--out", default="runs/segmentation_shapes", help="folder of all runs")
+    parser.add_argument("--epochs", type=int, default=0, help="other than the task's default")
+    args = parser.parse_args()
+    print(f"{'model':<24}{'mIoU':>7}{'interval':>18}{'pixels':>8}{'seconds':>9}{'parameters':>12}")
+    for name in args.models:
+        flags = dict(ROWS[name])
+        if name.startswith("fcn"):
+            flags |= {"backbone": args.backbone, "backbone_weights": args.weights}
+        if args.epochs:
+            flags["epochs"] = args.epochs
+        folder = Path(args.out) / name.replace(", ", "-")
+        print(row(name, flags, folder), flush=True)
+
+
+def row(name, flags, folder):
+    """Trains a model, or finds that it is; returns its line of the table."""
+    task = tasks.get("segmentation")(**flags)
+    found = trainer.train(task, folder)["figures"]
+    said = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if value)
+    return (
+        f"{name:<24}{found['miou']:>7.4f}{found['miou_low']:>10.4f} -{found['miou_high']:.4f}"
+        f"{found['pixel_accuracy']:>8.4f}{found['seconds']:>9.0f}{parameters(flags):>12,}  {said}"
+    )
+
+
+def parameters(flags):
+    """Returns the trainable parameters of a model for seven classes."""
+    options = {"backbone": flags["backbone"]} if "backbone" in flags else {}
+    model = zoo.build(
+        flags["model"], input_shape=(128, 128, 3), num_classes=7, weights="random", **options
+    )
+    return count.count(model)[0]
+
+
+if __name__ == "__main__":
+    main()

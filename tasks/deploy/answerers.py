@@ -1,0 +1,72 @@
+"""Who answers: found by name, by folder or by file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import zoo
+from tasks.engine import resume
+from zoo import files
+from zoo.errors import UsageError
+from zoo.lazy import LazyModule
+
+# What a saved model was taught, as it tells itself: the module whose `of_file` makes the answerer.
+# A file that does not tell, such as one of another maker, is taken for a classifier.
+MODULES = {
+    "classification": LazyModule("tasks.deploy.classifier"),
+    "segmentation": LazyModule("tasks.deploy.segmenter"),
+    "detection": LazyModule("tasks.deploy.detector"),
+}
+PRETRAINED = {"classifier": "classification"}  # kind of a zoo name: which of these answers for it
+
+
+def open_model(target, weights=None):
+    """Opens the model that `target` means, with all that is needed to use it.
+
+    Args:
+        target: what `find` takes.
+        weights: a weights file in place of the source of a zoo name.
+
+    Returns:
+        An `answerer.Answerer`.
+
+    Raises:
+        UsageError: there is no such thing, or nobody who could answer with it.
+    """
+    found = find(target)
+    if not isinstance(found, Path):
+        return MODULES[PRETRAINED[found.kind]].of_spec(found, weights)
+    if weights:
+        raise UsageError(f"{found} has its own weights; --weights goes with a zoo name")
+    model, about = files.load(found)
+    task = about.get("task", "classification")
+    if task not in MODULES:
+        raise UsageError(f"{found} was taught {task}; answers are for {', '.join(MODULES)}")
+    return MODULES[task].of_file(found, model, about)
+
+
+def find(target):
+    """Returns the path of a model file or the `Spec` of a zoo name, without loading anything.
+
+    Args:
+        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
+            `resnet50.imagenet`.
+
+    Raises:
+        UsageError: there is no such thing, or it has not learned anything.
+    """
+    path = Path(target)
+    if path.is_dir():
+        return resume.model_in(path)
+    if path.is_file():
+        return path
+    if path.suffix == ".keras" or len(path.parts) > 1:
+        raise UsageError(f"no model file and no run's folder at {target}")
+    spec = zoo.spec(str(target))
+    if spec.weights is None:
+        tags = zoo.names(f"{spec.architecture}.*")
+        hint = f"; {' and '.join(tags)} have learned" if tags else ""
+        raise UsageError(f"{target} has random weights and knows nothing yet{hint}")
+    if spec.kind not in PRETRAINED:
+        raise UsageError(f"{target} is a {spec.kind}; train it, and name the run's folder")
+    return spec

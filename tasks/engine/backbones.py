@@ -1,0 +1,62 @@
+"""What a model begins with, and whether that has learned something: read from a task's flags.
+
+The task has the flags `model`, `weights`, `backbone`, `backbone_weights` and `model_options`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import zoo
+from tasks.engine import options, plans
+from zoo import digests
+from zoo.catalog import RANDOM
+
+
+def spec(task):
+    """Returns the `Spec` of the network that a task's model begins with, or `None` without any."""
+    model = zoo.spec(task.model)
+    parameter = inspect.signature(model.builder).parameters.get("backbone")
+    known = {"backbone": parameter and parameter.default, **model.options}
+    name = task.backbone or {**known, **options.parsed(task.model_options)}["backbone"]
+    return zoo.spec(name) if name else None
+
+
+def given(task):
+    """Returns the options for the model's builder that a task's flags name."""
+    found = {"backbone": task.backbone, "backbone_weights": task.backbone_weights}
+    if task.weights == RANDOM and spec(task):
+        found["backbone_weights"] = RANDOM
+    return {**options.parsed(task.model_options), **{k: v for k, v in found.items() if v}}
+
+
+def pretrained(task):
+    """Tells whether a task's model starts from weights that know something."""
+    if task.weights:
+        return task.weights != RANDOM
+    backbone, own = spec(task), zoo.spec(task.model).weights
+    if own or not backbone:
+        return bool(own)
+    return task.backbone_weights != RANDOM and bool(task.backbone_weights or backbone.weights)
+
+
+def digest(task):
+    """Returns the digests of the weights files that a task names, for its recipe."""
+    files = [path for path in (task.weights, task.backbone_weights) if os.path.isfile(path)]
+    return " ".join(map(digests.sha256, files))
+
+
+def stages(task):
+    """Returns the plan that a task's flags mean, a tuple of `plans.Stage`."""
+    backbone = spec(task)
+    return plans.resolve(
+        task.plan,
+        epochs=task.epochs,
+        pretrained=pretrained(task),
+        levels=backbone.stages if backbone else (),
+        rate=task.learning_rate,
+        optimizer=task.optimizer,
+        own=backbone and backbone.weights and backbone.weights.learning_rate,
+        batch_norm=task.batch_norm,
+    )
