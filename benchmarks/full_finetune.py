@@ -13,6 +13,7 @@ of the zoo's way and of the ordinary network with batch normalisation frozen in 
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, PyTorch 2.13,
 timm 1.0.31, images per second: zoo 22.0; `fit` 4.9, without XLA 4.8 (4.5 times); timm 18.8 (1.17).
+Accuracy, seeds 0 and 1: the ordinary network 0.834, 0.818; the zoo's way 0.834, 0.822.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ resnet50.imagenet. Pictures are files, folders of them, or patterns:
     zoo predict runs/NAME photos --output answers.csv
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 
-What the model was taught decides what is answered: the classes of a picture, or for each of its
-pixels one. A mask and the picture with it laid over are then drawn into a folder: answers-pictures
-beside answers.csv, or predictions.
+What the model was taught decides what is answered: the classes of a picture, for each of its
+pixels one, or boxes round its objects. Masks, overlays and boxes are drawn into a folder:
+answers-pictures beside answers.csv, or predictions.
 """
 
 from __future__ import annotations

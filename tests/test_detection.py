@@ -429,3 +429,14 @@ def test_a_picture_in_which_nothing_is_found_is_told_too(saved, tmp_path):
         with answers.opened(tmp_path / f"answers.{kind}") as file:
             answers.write(iter([answer]), file, kind, model)
         assert "a.png" in (tmp_path / f"answers.{kind}").read_text()
+
+
+def test_another_runtime_is_refused_for_a_detector(saved, tmp_path):
+    from PIL import Image
+
+    from tasks.deploy import answerers, predict
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
+    model = answerers.open_model(saved)
+    with pytest.raises(UsageError, match="computed by Keras alone; leave out --runtime onnx"):
+        predict.answer(model, [tmp_path / "grey.png"], runtime="onnx")

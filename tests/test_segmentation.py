@@ -214,6 +214,7 @@ def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(features, "pays", lambda *args, **options: True)
     flags = {"model": "fcn32s", "backbone": "resnet20.cifar10", "model_options": "", "epochs": 2}
+    flags["augment"] = "none"
     fast = trainer.train(task(plan="probe", **flags), tmp_path / "fast")["figures"]
     assert "of the network rests" in capsys.readouterr().err
     slow = trainer.train(task(plan="probe", features="off", **flags), tmp_path / "slow")["figures"]

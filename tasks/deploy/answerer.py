@@ -67,6 +67,7 @@ class Answerer(abc.ABC):
     protocol: str
     columns: tuple[str, ...]
     draws = False
+    keras_only = False  # whether no other runtime can compute the model
 
     def prepared(self, photos: Sequence[Photo], start):
         """Returns what `answers` takes as `run`, after a look at the first images.

@@ -23,7 +23,7 @@ LEAST = 0.5  # score of an object that is told, where nobody has found a better 
 class Detector(Answerer):
     """A model that finds objects.
 
-    Keras itself computes, whatever runtime is asked for: others cannot drop what is found twice.
+    Keras itself computes: other runtimes cannot drop what is found twice.
 
     Attributes:
         model: a `keras.Model` from images, and perhaps proposals, to boxes, scores and classes.
@@ -45,6 +45,7 @@ class Detector(Answerer):
         *("path", "rank", "class", "score", "x0", "y0", "x1", "y1", "picture", "error"),
     )
     draws: ClassVar = True
+    keras_only: ClassVar = True
     resize: ClassVar = "stretch"
 
     @property

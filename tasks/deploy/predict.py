@@ -67,8 +67,12 @@ def answer(answerer, paths, *, runtime="auto", precision="float32", progress=Fal
         `error`, why it could not be read.
 
     Raises:
-        UsageError: no such runtime; at once, not when the first answer is due.
+        UsageError: no such runtime, or one that cannot compute the model; at once, not when the
+            first answer is due.
     """
+    if answerer.keras_only and (runtime not in ("auto", "keras") or precision != "float32"):
+        asked = f"--runtime {runtime} --precision {precision}"
+        raise UsageError(f"{answerer.name} is computed by Keras alone; leave out {asked}")
     choice = runtimes.choose(runtime, precision, len(paths))
     strict = runtime != "auto" or precision != "float32"
     options = {"precision": precision, "count": len(paths), "strict": strict}

@@ -47,8 +47,13 @@ def digest(task):
     return " ".join(map(digests.sha256, files))
 
 
-def stages(task):
-    """Returns the plan that a task's flags mean, a tuple of `plans.Stage`."""
+def stages(task, scratch=plans.RATES["scratch"]):
+    """Returns the plan that a task's flags mean, a tuple of `plans.Stage`.
+
+    Args:
+        task: the task.
+        scratch: the rate that suits random weights.
+    """
     backbone = spec(task)
     return plans.resolve(
         task.plan,
@@ -58,5 +63,6 @@ def stages(task):
         rate=task.learning_rate,
         optimizer=task.optimizer,
         own=backbone and backbone.weights and backbone.weights.learning_rate,
+        scratch=scratch,
         batch_norm=task.batch_norm,
     )

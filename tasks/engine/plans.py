@@ -76,6 +76,7 @@ def resolve(
     rate=0.0,
     optimizer="adamw",
     own=None,
+    scratch=RATES["scratch"],
     batch_norm="auto",
     width=0,
 ):
@@ -90,6 +91,7 @@ def resolve(
         rate: peak rate where all layers learn; 0 for the plan's own.
         optimizer: its name; plans know rates for Adam's family alone.
         own: the rate that is known to suit the pretrained weights, or `None`.
+        scratch: the rate that suits random weights.
         batch_norm: one of `POLICIES` for stages that do not say, or `auto`: `frozen` with
             pretrained weights, which a few small batches of other images would ruin, and else
             `update`.
@@ -109,7 +111,7 @@ def resolve(
     head = min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"]
     known = {"head": head, "full": (not fresh and own) or RATES["full"]}
     if fresh:
-        known["full"] = RATES["scratch"]
+        known["full"] = scratch
     rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
 

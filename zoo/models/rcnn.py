@@ -10,7 +10,7 @@ from zoo.lazy import keras, layers
 RCNN = "https://arxiv.org/abs/1311.2524"
 FAST = "https://arxiv.org/abs/1504.08083"
 
-COUNTS = {  # trainable parameters, FLOPs: those of `rcnn`, with a single region
+COUNTS = {  # trainable parameters, FLOPs; the backbone of `rcnn` counts for one region alone
     "rcnn": (1_343_861, 631_209_984),
     "fast_rcnn": (1_163_893, 1_755_447_296),
 }
