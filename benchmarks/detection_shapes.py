@@ -11,6 +11,11 @@ pixels, alone on all cores: `search`, by OpenCV, for the regions that R-CNN look
 the rest. Weights are random there, which changes the time of neither but for a few boxes to sort.
 Both look at as many regions of the larger image as of the smaller, unless `--proposals` says
 otherwise; the paper's R-CNN looks at 2,000.
+
+Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, one seed:
+
+    model         AP                       AP50    seconds  parameters
+    faster_rcnn   0.837 (0.827 to 0.849)   0.994   249      1,536,478
 """
 
 from __future__ import annotations

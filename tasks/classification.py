@@ -10,7 +10,7 @@ import zoo
 from tasks.data import batches, decoding, labelled, sources, splits, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
-from tasks.engine import hardware, losses, options, plans
+from tasks.engine import hardware, losses, options, plans, specs
 from tasks.engine.task import Between, Task, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
 from zoo import builder, digests, files
@@ -93,17 +93,10 @@ class Classification(Task):
         super().__post_init__()
 
     def flops(self):
-        spec = zoo.spec(self.model)
-        height, width, _ = spec.input_shape
-        return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
+        return specs.flops(self)
 
     def load(self):
-        spec = zoo.spec(self.model)
-        if spec.kind != "classifier":
-            raise UsageError(f"{self.model} is a {spec.kind}; classification needs a classifier")
-        height, width, channels = spec.input_shape
-        size = (self.image_size or height, self.image_size or width)
-        shape = spec.checked_shape((*size, self.channels or channels))
+        shape = specs.shape(self, "classifier")
         source = sources.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
         return labelled.load(source, self._splits(), shape, self.resize)

@@ -8,12 +8,11 @@ from typing import ClassVar
 import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
-from tasks.engine import backbones, detectors, hardware, losses, plans
+from tasks.engine import backbones, detectors, hardware, losses, plans, specs
 from tasks.engine.task import Task, Verdict, flag, register
 from tasks.report import boxes as measures
 from tasks.report import detections
 from zoo import files
-from zoo.errors import UsageError
 from zoo.lazy import np
 
 SHOWN_EXAMPLES = 16
@@ -83,18 +82,11 @@ class Detection(Task):
         super().__post_init__()
 
     def flops(self):
-        spec = zoo.spec(self.model)
-        height, width, _ = spec.input_shape
-        return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
+        return specs.flops(self)
 
     def load(self):
-        spec = zoo.spec(self.model)
-        if spec.kind != "detector":
-            raise UsageError(f"{self.model} is a {spec.kind}; detection needs a detector")
+        shape = specs.shape(self, "detector")
         measures.overlaps(np.ones((1, 4)), np.ones((1, 4)))  # what is missing is said at once
-        height, width, channels = spec.input_shape
-        size = (self.image_size or height, self.image_size or width)
-        shape = spec.checked_shape((*size, self.channels or channels))
         source = boxed.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
         data = boxed.plan(source, self._splits(), shape, self.resize)

@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import geometry, labelled, mask_stream, masked, readers, splits
-from tasks.engine import backbones, hardware, losses, mask_losses, mask_measures, plans
+from tasks.engine import backbones, hardware, losses, mask_losses, mask_measures, plans, specs
 from tasks.engine.task import Task, Verdict, flag, register
 from tasks.report import masks, overlays
 from zoo import files
-from zoo.errors import UsageError
 from zoo.lazy import np
 
 RATE = 2e-3  # from random weights: `unet` learns `shapes` faster than at 1e-3, and not at 6e-3
@@ -87,17 +86,10 @@ class Segmentation(Task):
         mask_losses.parts(self.loss)
 
     def flops(self):
-        spec = zoo.spec(self.model)
-        height, width, _ = spec.input_shape
-        return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
+        return specs.flops(self)
 
     def load(self):
-        spec = zoo.spec(self.model)
-        if spec.kind != "segmenter":
-            raise UsageError(f"{self.model} is a {spec.kind}; segmentation needs a segmenter")
-        height, width, channels = spec.input_shape
-        size = (self.image_size or height, self.image_size or width)
-        shape = spec.checked_shape((*size, self.channels or channels))
+        shape = specs.shape(self, "segmenter")
         source = masked.load(self.dataset, self.data_dir or None, self.colours)
         labelled.check_classes(source, self.num_classes)
         return masked.data(source, self._splits(), shape, self.resize)

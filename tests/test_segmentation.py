@@ -180,11 +180,12 @@ def two_colours(folder, count, names="ground,red,blue"):
 @pytest.mark.parametrize(
     "flags",
     [
-        {"loss": "focal"},
-        {"loss": "dice", "class_weight": "balanced"},
-        {"loss": "cross_entropy+dice", "class_weight": "median"},
+        pytest.param({"loss": "focal"}, id="focal", marks=pytest.mark.slow),
+        pytest.param(
+            {"loss": "dice", "class_weight": "balanced"}, id="dice", marks=pytest.mark.slow
+        ),
+        pytest.param({"loss": "cross_entropy+dice", "class_weight": "median"}, id="sum"),
     ],
-    ids=lambda flags: flags["loss"],
 )
 def test_every_loss_teaches(flags, tmp_path):
     trainer.train(task(epochs=4, learning_rate=3e-3, **flags), tmp_path)
@@ -192,6 +193,7 @@ def test_every_loss_teaches(flags, tmp_path):
     assert last < first
 
 
+@pytest.mark.slow
 def test_class_weights_change_what_is_learnt_and_not_what_is_measured(tmp_path):
     for weight in ("none", "balanced"):
         trainer.train(task(class_weight=weight, epochs=2), tmp_path / weight)
