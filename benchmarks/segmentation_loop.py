@@ -11,19 +11,15 @@ two others. Validation is no part of it.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import tempfile
-import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import loops
 
 import tasks
 import zoo
-from tasks.engine import trainer
 
 CASES = {  # model: images in an epoch, epochs in a round, rounds
     "unet": (256, 4, 2),
@@ -37,13 +33,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="*", choices=list(CASES), default=["unet", "segnet"])
     args = parser.parse_args()
-    print(f"{'images/s':<10} {'fit':>10} {'fit, no XLA':>12} {'zoo':>10}   zoo / better fit")
+    print(loops.HEAD)
     for name in args.models:
-        plain, without, ours = measure(name)
-        ratio = ours / max(plain, without)
-        print(
-            f"{name:<10} {plain:>10,.1f} {without:>12,.1f} {ours:>10,.1f}   {ratio:.2f}", flush=True
-        )
+        loops.show(name, measure(name), digits=1)
 
 
 def measure(name):
@@ -57,16 +49,12 @@ def measure(name):
         plan="scratch",
         weights="random",
         loss="cross_entropy",
+        augment="none",
         epochs=epochs,
         precision="float32",
     )
     data = task.load()
-    rates = [[], [], []]
-    for _ in range(rounds):
-        rates[0] += plain(task, data, jit="auto")
-        rates[1] += plain(task, data, jit=False)
-        rates[2] += ours(task)
-    return [max(found) for found in rates]
+    return loops.compared(task, lambda jit: plain(task, data, jit), rounds)
 
 
 def plain(task, data, jit):
@@ -88,41 +76,7 @@ def plain(task, data, jit):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=jit,
     )
-    clock = Clock()
-    model.fit(
-        images,
-        masks,
-        batch_size=task.batch_size,
-        epochs=task.epochs,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=clock.go, on_epoch_end=clock.stop)
-        ],
-        verbose=0,
-    )
-    return [len(images) / seconds for seconds in clock.seconds[1:]]
-
-
-def ours(task):
-    """Trains as the zoo does; returns the images per second of all epochs but the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.train(task, Path(folder) / "run")
-        with open(Path(folder) / "run" / "history.csv") as file:
-            return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
-
-
-class Clock:
-    """Measures epochs."""
-
-    def __init__(self):
-        self.seconds = []
-
-    def go(self, epoch, logs):
-        """Starts the clock."""
-        self.started = time.perf_counter()
-
-    def stop(self, epoch, logs):
-        """Writes down what has passed."""
-        self.seconds.append(time.perf_counter() - self.started)
+    return loops.fit(model, images, masks, task)
 
 
 if __name__ == "__main__":

@@ -21,19 +21,15 @@ in three runs, for the speed of that machine varied:
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import tempfile
-import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import loops
 
 import tasks
 import zoo
-from tasks.engine import trainer
 
 CASES = {  # model: batch size, most images in an epoch, epochs in a round, rounds
     "lenet5": (32, 60_000, 4, 3),
@@ -47,13 +43,9 @@ def main():
     parser.add_argument("--models", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--data-dir", default="", help="where TFDS keeps fashion_mnist")
     args = parser.parse_args()
-    print(f"{'images/s':<10} {'fit':>10} {'fit, no XLA':>12} {'zoo':>10}   zoo / better fit")
+    print(loops.HEAD)
     for name in args.models:
-        plain, without, ours = measure(name, args.data_dir)
-        ratio = ours / max(plain, without)
-        print(
-            f"{name:<10} {plain:>10,.0f} {without:>12,.0f} {ours:>10,.0f}   {ratio:.2f}", flush=True
-        )
+        loops.show(name, measure(name, args.data_dir))
 
 
 def measure(name, data_dir):
@@ -71,12 +63,7 @@ def measure(name, data_dir):
         precision="float32",
     )
     data = task.load()
-    rates = [[], [], []]
-    for _ in range(rounds):
-        rates[0] += plain(task, data, jit="auto")
-        rates[1] += plain(task, data, jit=False)
-        rates[2] += ours(task)
-    return [max(found) for found in rates]
+    return loops.compared(task, lambda jit: plain(task, data, jit), rounds)
 
 
 def plain(task, data, jit):
@@ -92,41 +79,7 @@ def plain(task, data, jit):
         metrics=["accuracy"],
         jit_compile=jit,
     )
-    clock = Clock()
-    model.fit(
-        images,
-        labels,
-        batch_size=task.batch_size,
-        epochs=task.epochs,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=clock.go, on_epoch_end=clock.stop)
-        ],
-        verbose=0,
-    )
-    return [len(labels) / seconds for seconds in clock.seconds[1:]]
-
-
-def ours(task):
-    """Trains as the zoo does; returns the images per second of all epochs but the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer.train(task, Path(folder) / "run")
-        with open(Path(folder) / "run" / "history.csv") as file:
-            return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
-
-
-class Clock:
-    """Measures epochs."""
-
-    def __init__(self):
-        self.seconds = []
-
-    def go(self, epoch, logs):
-        """Starts the clock."""
-        self.started = time.perf_counter()
-
-    def stop(self, epoch, logs):
-        """Writes down what has passed."""
-        self.seconds.append(time.perf_counter() - self.started)
+    return loops.fit(model, images, labels, task)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import batches, decoding, labelled, sources, splits, views
+from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
-from tasks.engine import hardware, losses, options, plans, specs
-from tasks.engine.task import Between, Task, Verdict, flag, register
+from tasks.engine import hardware, losses, plans
+from tasks.engine.image_task import ImageTask
+from tasks.engine.task import Between, Verdict, flag, register
 from tasks.report import calibration, evidence, metrics
-from zoo import builder, digests, files
+from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import keras
@@ -22,9 +21,10 @@ SHOWN_EXAMPLES = 16
 
 
 @register
-class Classification(Task):
+class Classification(ImageTask):
     """Teaches a model of the zoo to tell the classes of a data set apart."""
 
+    kind: ClassVar = "classifier"
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",
@@ -32,31 +32,8 @@ class Classification(Task):
     }
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
-    weights: str = flag("", "file to start from, in place of the model's own weights; or random")
-    model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
-    )
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
-    test_split: str = flag("", "slice that the report is about")
-    image_size: int = flag(0, "height and width of the images; 0 for the model's own", low=0)
-    resize: str = flag(
-        "stretch",
-        "how images get there",
-        choices=("stretch", "crop", "pad"),
-        search=("stretch", "crop"),
-    )
-    channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
-    num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
-    plan: str = flag(
-        "auto", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
-    )
-    batch_norm: str = flag(
-        "auto",
-        "statistics of pretrained BatchNorm: auto freezes them",
-        choices=("auto", *plans.POLICIES),
     )
     augment: str = flag(
         "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
@@ -88,23 +65,11 @@ class Classification(Task):
         choices=("none", "temperature"),
     )
 
-    def __post_init__(self):
-        object.__setattr__(self, "plan", plans.text(self.plan))
-        super().__post_init__()
-
-    def flops(self):
-        return specs.flops(self)
-
     def load(self):
-        shape = specs.shape(self, "classifier")
+        shape = self.shape()
         source = sources.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        return labelled.load(source, self._splits(), shape, self.resize)
-
-    def recorded(self):
-        digest = digests.sha256(self.weights) if os.path.isfile(self.weights) else ""
-        stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
+        return labelled.load(source, self.slices(), shape, self.resize)
 
     def stages(self):
         spec = zoo.spec(self.model)
@@ -120,16 +85,10 @@ class Classification(Task):
             width=builder.head_width(self.model) if self._pretrained() else 0,
         )
 
-    def build(self, data):
-        model = zoo.build(
-            self.model,
-            input_shape=data.image_shape,
-            num_classes=len(data.source.classes),
-            weights=self.weights or None,
-            **self._options(),
-        )
-        losses.penalise(model, self.l1, self.l2)
-        return model
+    def options(self):
+        own = {"dropout": self.dropout} if self.dropout else {}
+        auxiliary = {"auxiliary": True} if self._auxiliary() else {}
+        return {**super().options(), **own, **auxiliary}
 
     def compile(self, learner, data, optimizer):
         spec = zoo.spec(self.model)
@@ -212,8 +171,6 @@ class Classification(Task):
     def judge(self, model, data):
         logits = self._logits(model, data.source, data.test, self.views)
         figures = metrics.judged(logits, data.test.labels, seed=self.seed)
-        parts = [part for part in (data.train, data.validation, data.test) if part]
-        bad = [*data.source.skipped, *(pair for part in parts for pair in part.dropped)]
         show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
@@ -227,29 +184,19 @@ class Classification(Task):
                 classes=len(data.source.classes),
             ),
             sections=show(data.test, data.source.classes, logits),
-            warnings=[f"skipped {path}: {reason}" for path, reason in bad],
+            warnings=data.skipped(),
         )
 
     def evaluate(self, model, about, split):
         source = sources.load(self.dataset, self.data_dir or None)
-        own = splits.plan(source, *self._splits())[-1]
-        part = splits.select(source, split) if split else own
+        part = self.judged(source, split)
         part = relabelled(part, source.classes, about["classes"])
         examples = decoding.decode(part, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.views)
         return metrics.judged(logits, examples.labels, seed=self.seed), part.name
 
-    def _splits(self):
-        return self.train_split, self.validation_split, self.test_split
-
     def _changes(self):
         return {"augment": self.augment, "mix": self.mix, "erase": self.erase}
-
-    def _options(self):
-        """Returns the options of the model's builder."""
-        own = {"dropout": self.dropout} if self.dropout else {}
-        auxiliary = {"auxiliary": True} if self._auxiliary() else {}
-        return {**options.parsed(self.model_options), **own, **auxiliary}
 
     def _pretrained(self):
         """Tells whether the model starts from weights that know something."""

@@ -8,8 +8,9 @@ from typing import ClassVar
 import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
-from tasks.engine import backbones, detectors, hardware, losses, plans, specs
-from tasks.engine.task import Task, Verdict, flag, register
+from tasks.engine import detectors, hardware, plans
+from tasks.engine.image_task import BackboneTask
+from tasks.engine.task import Verdict, flag, register
 from tasks.report import boxes as measures
 from tasks.report import detections
 from zoo import files
@@ -20,43 +21,23 @@ SHOWN = ("image", "boxes", "labels")
 
 
 @register
-class Detection(Task):
+class Detection(BackboneTask):
     """Teaches a model of the zoo where the objects of an image are, and what."""
 
+    kind: ClassVar = "detector"
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at overlap .5"}
 
     epochs: int = flag(6, "passes over the training split", low=1)
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
     clip_norm: float = flag(10.0, "longest gradient, all weights together; 0 for any", low=0.0)
     model: str = flag("faster_rcnn", "name of a zoo model; see `zoo list --kind detector`")
-    weights: str = flag("", "file to start from; or random, for the backbone too")
-    backbone: str = flag("", "a zoo name for the backbone; the model's own")
-    backbone_weights: str = flag("", "file for the backbone, in place of its tag's; or random")
-    model_options: str = flag("", "builder options as YAML, such as '{channels: 128}'")
     dataset: str = flag(
         "shapes", "shapes, a COCO JSON file, a folder of Pascal VOC's or YOLO's, or tfds:NAME"
     )
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
-    test_split: str = flag("", "slice that the report is about")
     image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
-    resize: str = flag(
-        "stretch",
-        "how images and boxes get there",
-        choices=("stretch", "crop", "pad"),
-        search=("stretch", "crop"),
-    )
-    channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
-    num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
     # Most of a detector is fresh beside its backbone: its head alone would learn little by itself.
     plan: str = flag(
         "full", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
-    )
-    batch_norm: str = flag(
-        "auto",
-        "statistics of pretrained BatchNorm: auto freezes them",
-        choices=("auto", *plans.POLICIES),
     )
     augment: str = flag(
         "none",
@@ -77,42 +58,19 @@ class Detection(Task):
         detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", low=0.0
     )
 
-    def __post_init__(self):
-        object.__setattr__(self, "plan", plans.text(self.plan))
-        super().__post_init__()
-
-    def flops(self):
-        return specs.flops(self)
-
     def load(self):
-        shape = specs.shape(self, "detector")
+        shape = self.shape()
         measures.overlaps(np.ones((1, 4)), np.ones((1, 4)))  # what is missing is said at once
         source = boxed.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        data = boxed.plan(source, self._splits(), shape, self.resize)
+        data = boxed.plan(source, self.slices(), shape, self.resize)
         parts = {name: getattr(data, name) for name in splits.ROLES}
         found = {name: part and self._proposed(part) for name, part in parts.items()}
         return dataclasses.replace(data, **found)
 
-    def recorded(self):
-        stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        digest = backbones.digest(self)
-        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
-
-    def stages(self):
-        return backbones.stages(self)
-
-    def build(self, data):
+    def options(self):
         own = {"proposals": self.proposals} if self._takes_proposals() else {}
-        model = zoo.build(
-            self.model,
-            input_shape=data.image_shape,
-            num_classes=len(data.source.classes),
-            weights=self.weights or None,
-            **{**own, **backbones.given(self)},
-        )
-        losses.penalise(model, self.l1, self.l2)
-        return model
+        return {**own, **super().options()}
 
     def learner(self, model, data):
         return detectors.learner(
@@ -169,8 +127,6 @@ class Detection(Task):
         classes = data.source.classes
         answers = box_stream.predict(model, data.test, batch_size=self.batch_size)
         figures = measures.judged(data.test, answers, len(classes), seed=self.seed)
-        parts = [part for part in (data.train, data.validation, data.test) if part]
-        bad = [*data.source.skipped, *(pair for part in parts for pair in part.dropped)]
         if self._takes_proposals():
             figures["proposal_recall"] = selective_search.recall(data.test)
         return Verdict(
@@ -180,21 +136,17 @@ class Detection(Task):
                 self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=detections.sections(data.test, classes, answers),
-            warnings=[*boxed.notes(data), *(f"skipped {path}: {reason}" for path, reason in bad)],
+            warnings=[*boxed.notes(data), *data.skipped()],
         )
 
     def evaluate(self, model, about, split):
         source = boxed.load(self.dataset, self.data_dir or None)
-        own = splits.plan(source, *self._splits())[-1]
-        part = splits.select(source, split) if split else own
+        part = self.judged(source, split)
         image = model.input["image"] if isinstance(model.input, dict) else model.input
         examples = boxed.decode(part, tuple(image.shape[1:]), self.resize)
         examples = boxed.relabelled(examples, source.classes, about["classes"])
         answers = box_stream.predict(model, self._proposed(examples), batch_size=self.batch_size)
         return measures.judged(examples, answers, len(about["classes"]), seed=self.seed), part.name
-
-    def _splits(self):
-        return self.train_split, self.validation_split, self.test_split
 
     def _takes_proposals(self):
         return "proposals" in zoo.spec(self.model).inputs

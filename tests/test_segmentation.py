@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tasks
-import zoo
+import zoo.layers
 from scripts.__main__ import main
 from tasks.data import decoding, masked
 from tasks.data.geometry import IGNORED

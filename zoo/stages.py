@@ -134,11 +134,11 @@ def classifier(net):
 
 
 def _stages(net):
-    return _marked(net) or _inferred(net)
+    return marked(net) or _inferred(net)
 
 
-def _marked(net):
-    """Returns the stages of a graph that has marks where they end; see `zoo.encoder.mark`."""
+def marked(net):
+    """Returns the tensors by stage of a graph with marks where they end, as `encoder.mark` sets."""
     marks = [node for node in graphs.nodes(net) if type(node.operation) is keras.layers.Identity]
     found = {node.operation.name: node.output_tensors[0] for node in marks}
     return {name: found[name] for name in sorted(found) if re.fullmatch(r"stage\d", name)}

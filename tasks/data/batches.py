@@ -79,15 +79,12 @@ class Batches:
             `(size, num_classes)`, or a dict of such by head.
         """
         examples = self.examples.turn(number)
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.examples))
-        indices = order[: self.steps * self.size].reshape(self.steps, self.size)
+        indices = shuffled(len(self.examples), self.size, self.seed, number)
         shape, drawn = examples.pixels.shape[1:], {}
         if self.changes:
             drawn = changes.draw(self.seed, number, self.size, self.steps, shape, **self.changes)
-        rest = {name: values[start:] for name, values in drawn.items()}
-        data = tf.data.Dataset.from_tensor_slices((indices[start:], rest))
         batch = partial(self._batch, gatherer(examples.pixels, self.size, examples.held))
-        return prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+        return made((indices, drawn), batch, start)
 
     def _batch(self, gather, indices, drawn):
         labels = self._labels(indices)
@@ -110,14 +107,52 @@ def predict(model, examples, *, batch_size):
     Every batch is full, the last one padded with copies that are cut off again: a replica
     without any example would fail, and a short batch would be compiled for itself.
     """
-    count = len(examples)
-    padded = -(-count // batch_size) * batch_size
-    indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
     gather = gatherer(examples.pixels, batch_size, examples.held)
-    data = tf.data.Dataset.from_tensor_slices(indices)
-    images = prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
+    images = made(in_order(len(examples), batch_size), gather)
     answers = without_xla(model).predict(images, verbose=0)
-    return (answers[HEAD] if isinstance(answers, dict) else answers)[:count]
+    return (answers[HEAD] if isinstance(answers, dict) else answers)[: len(examples)]
+
+
+def shuffled(count, size, seed, epoch):
+    """Returns the indices of an epoch's batches, int64 `(batches, size)`, in random order.
+
+    What is left over is dropped, other examples each time.
+
+    Args:
+        count: of the examples.
+        size: of a batch.
+        seed, epoch: what the order follows from.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order[: count // size * size].reshape(-1, size)
+
+
+def in_order(count, size):
+    """Returns the indices of full batches of all examples, int64 `(batches, size)`.
+
+    The last batch is padded with the last example, to be cut off of the answers: a replica without
+    any example would fail, and a short batch would be compiled for itself.
+    """
+    padded = -(-count // size) * size
+    return np.minimum(np.arange(padded), count - 1).reshape(-1, size)
+
+
+def made(rows, batch, start=0):
+    """Returns batches that are made while others are used, a `tf.data.Dataset`.
+
+    Args:
+        rows: what each is made of: arrays, or a structure of them, the first axis of which is
+            batches.
+        batch: makes a batch, in a graph; it takes the parts of a row.
+        start: batches at the beginning that are left out.
+    """
+    rest = tf.nest.map_structure(lambda values: values[start:], rows)
+    data = tf.data.Dataset.from_tensor_slices(rest)
+    options = tf.data.Options()
+    # The images are in this process, so there are no files to share out among workers.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    data = data.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def without_xla(model):
@@ -144,11 +179,3 @@ def gatherer(pixels, size, held=None):
         return tf.ensure_shape(images, (size, *pixels.shape[1:]))
 
     return gather
-
-
-def prefetched(batches):
-    """Returns batches, a `tf.data.Dataset`, that are made while others are used."""
-    options = tf.data.Options()
-    # The images are in this process, so there are no files to share out among workers.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -75,16 +75,12 @@ class BoxBatches:
             zeros `(size,)`, or a dict of them by head.
         """
         shape = self.examples.pixels.shape[1:]
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.examples))
-        indices = order[: self.steps * self.size].reshape(self.steps, self.size)
+        indices = batches.shuffled(len(self.examples), self.size, self.seed, number)
         drawn = geometry.draw(self.seed, number, self.size, self.steps, shape, self.augment)
         random = np.random.default_rng([self.seed, number, NOISE_STREAM])
         seeds = random.integers(0, 2**31, (self.steps, len(self.noise), 2), "int32")
-        rows = (indices, drawn, seeds)
-        rest = tf.nest.map_structure(lambda values: values[start:], rows)
-        data = tf.data.Dataset.from_tensor_slices(rest)
         batch = partial(self._batch, self._gatherers())
-        return batches.prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+        return batches.made((indices, drawn, seeds), batch, start)
 
     def _gatherers(self):
         """Returns what takes indices to rows of each table, by name."""
@@ -139,7 +135,7 @@ def cut(boxes, shape):
 def predict(model, examples, *, batch_size):
     """Returns a detector's answers to every example, once and in order, as a dict of arrays.
 
-    Every batch is full, the last one padded with copies that are cut off again.
+    Every batch is full, as `batches.in_order` says.
 
     Args:
         model: a detector of the zoo, which takes images, or a dict of `image` and `proposals`.
@@ -150,9 +146,6 @@ def predict(model, examples, *, batch_size):
         `boxes`, float32 `(count, most, 4)`; `scores`, float32 `(count, most)`, falling; `classes`,
         int32 `(count, most)`, -1 where there is no more.
     """
-    count = len(examples)
-    padded = -(-count // batch_size) * batch_size
-    indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
     gather = batches.gatherer(examples.pixels, batch_size, examples.held)
     regions = None
     if isinstance(model.input, dict):
@@ -163,7 +156,6 @@ def predict(model, examples, *, batch_size):
             return gather(rows)
         return {"image": gather(rows), "proposals": regions(rows)}
 
-    data = tf.data.Dataset.from_tensor_slices(indices)
-    data = batches.prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+    data = batches.made(batches.in_order(len(examples), batch_size), batch)
     answers = batches.without_xla(model).predict(data, verbose=0)
-    return {name: values[:count] for name, values in answers.items()}
+    return {name: values[: len(examples)] for name, values in answers.items()}

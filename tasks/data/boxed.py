@@ -69,11 +69,8 @@ def load(name, data_dir=None):
     path = Path(name).expanduser()
     if not name or not path.exists():
         raise _nothing(name)
-    try:
+    with folders.reading(name):
         return _listed(name, _listing(name, path))
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,10 +182,9 @@ def seen(examples):
 
 def notes(data):
     """Returns what is strange about the boxes of `labelled.Data`, a line each."""
-    parts = [part for part in (data.train, data.validation, data.test) if part is not None]
-    lines = [line for part in parts for line in part.notes]
+    lines = [line for part in data.parts for line in part.notes]
     classes = data.source.classes
-    for part in parts:
+    for part in data.parts:
         present = set(part.labels[seen(part)].tolist())
         absent = [name for label, name in enumerate(classes) if label not in present]
         if absent:
@@ -232,7 +228,7 @@ class _Measured(Sequence):
 def _listing(name, path):
     """Returns the `folders.Listing` of a file or folder, whatever its layout."""
     if path.suffix.lower() == coco.SUFFIX or (path.is_dir() and coco.files(path)):
-        return _coco(name, coco.files(path))
+        return _coco(coco.together(coco.files(path)))
     if path.suffix.lower() in (".yaml", ".yml") or (path.is_dir() and yolo.is_one(path)):
         return yolo.folder(path)
     if path.is_dir() and voc.is_one(path):
@@ -240,11 +236,7 @@ def _listing(name, path):
     raise UsageError(f"{name!r} has no boxes that can be read; needed: {LAYOUTS}")
 
 
-def _coco(name, files):
-    read = {split: coco.read(path) for split, path in files.items()}
-    classes, *others = (annotations.classes for annotations in read.values())
-    if any(other != classes for other in others):
-        raise UsageError(f"the annotation files of {name} list different categories")
+def _coco(read):
     parts = {
         split: (
             [picture.path for picture in annotations.pictures],
@@ -253,6 +245,7 @@ def _coco(name, files):
         for split, annotations in read.items()
     }
     skipped = [line for annotations in read.values() for line in annotations.skipped]
+    classes = next(iter(read.values())).classes
     return folders.Listing(classes, parts, tuple(skipped))
 
 

@@ -121,6 +121,27 @@ def read(path):
     return Annotations(str(path), classes, tuple(pictures), tuple(skipped))
 
 
+def together(files):
+    """Returns the `Annotations` of several files by split, all with the same categories.
+
+    Args:
+        files: as `files` returns them.
+
+    Raises:
+        UsageError: a file is none of COCO's, or they list different categories.
+    """
+    found = {split: read(path) for split, path in files.items()}
+    first, *others = found.values()
+    for other in others:
+        if other.classes != first.classes:
+            raise UsageError(
+                f"the files list different categories: {other.path} has the categories "
+                f"{listed(other.classes)}, {first.path} has {listed(first.classes)}; every split "
+                "needs the same"
+            )
+    return found
+
+
 def _split(path):
     """Returns the split that an annotation file is called after, or `None`."""
     parts = re.split(r"[^a-z]+", path.with_suffix("").as_posix().lower())

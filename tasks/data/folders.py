@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +80,16 @@ def files(top):
     for parent, folders, files in os.walk(top):
         folders[:] = [name for name in folders if not _is_hidden(name)]
         yield from (Path(parent, name) for name in files if not _is_hidden(name))
+
+
+@contextmanager
+def reading(name):
+    """Turns what the system says while the data set `name` is read into a `UsageError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
 
 
 def foreign(paths):

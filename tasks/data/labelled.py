@@ -26,6 +26,16 @@ class Data:
     test: Examples
     image_shape: tuple[int, int, int]
 
+    @property
+    def parts(self):
+        """The splits that there are."""
+        return [part for part in (self.train, self.validation, self.test) if part]
+
+    def skipped(self):
+        """Returns a line for each file or image that was passed over."""
+        bad = [*self.source.skipped, *(pair for part in self.parts for pair in part.dropped)]
+        return [f"skipped {path}: {reason}" for path, reason in bad]
+
 
 def load(source, names, shape, resize):
     """Returns the `Data` of a source.

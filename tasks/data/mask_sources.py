@@ -56,14 +56,8 @@ def coco_masks(name, files):
     Raises:
         UsageError: a file is none of COCO's, splits have other categories, or nothing has a mask.
     """
-    read = {split: coco.read(path) for split, path in files.items()}
-    first, *others = read.values()
-    for other in others:
-        if other.classes != first.classes:
-            raise UsageError(
-                f"{other.path} has the categories {listed(other.classes)}, {first.path} has "
-                f"{listed(first.classes)}; every split needs the same"
-            )
+    read = coco.together(files)
+    first = next(iter(read.values()))
     things = [thing for one in read.values() for p in one.pictures for thing in p.things]
     if not any(thing.segmentation for thing in things):
         raise UsageError(f"{name} has no masks but {len(things)} boxes: it is for detection")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.data import geometry
-from tasks.data.batches import gatherer, prefetched
+from tasks.data import batches, geometry
 from tasks.data.masked import MaskedExamples
-from zoo.lazy import np, tf
 
 
 def training(examples, *, batch_size, seed, augment="none"):
@@ -33,19 +31,14 @@ def training(examples, *, batch_size, seed, augment="none"):
 def whole(examples, *, batch_size):
     """Returns every example once and in order, in batches that are all full.
 
-    The last one is padded with copies of the last example, to be cut off again: a replica without
-    any example would fail.
+    The last one is padded, as `batches.in_order` says.
 
     Returns:
         A `tf.data.Dataset` of uint8 images `(batch_size, height, width, channels)` and uint8 masks
         `(batch_size, height, width)`.
     """
-    count = len(examples)
-    padded = -(-count // batch_size) * batch_size
-    indices = np.minimum(np.arange(padded), count - 1).reshape(-1, batch_size)
-    gather = _gatherers(examples, batch_size)
-    data = tf.data.Dataset.from_tensor_slices(indices)
-    return prefetched(data.map(gather, num_parallel_calls=tf.data.AUTOTUNE))
+    indices = batches.in_order(len(examples), batch_size)
+    return batches.made(indices, _gatherers(examples, batch_size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,20 +76,17 @@ class MaskBatches:
             `(size, height, width)`, 255 where there is nothing to learn.
         """
         examples = self.examples.turn(number)
-        order = np.random.default_rng([self.seed, number]).permutation(len(self.examples))
-        indices = order[: self.steps * self.size].reshape(self.steps, self.size)
+        indices = batches.shuffled(len(self.examples), self.size, self.seed, number)
         shape = examples.pixels.shape[1:]
         drawn = geometry.draw(self.seed, number, self.size, self.steps, shape, self.augment)
-        rest = {name: values[start:] for name, values in drawn.items()}
-        data = tf.data.Dataset.from_tensor_slices((indices[start:], rest))
         batch = partial(_moved, _gatherers(examples, self.size))
-        return prefetched(data.map(batch, num_parallel_calls=tf.data.AUTOTUNE))
+        return batches.made((indices, drawn), batch, start)
 
 
 def _gatherers(examples, size):
     """Returns what takes `size` indices to images and masks, inside a graph."""
-    images = gatherer(examples.pixels, size, examples.held)
-    masks = gatherer(examples.labels, size)
+    images = batches.gatherer(examples.pixels, size, examples.held)
+    masks = batches.gatherer(examples.labels, size)
     return lambda indices: (images(indices), masks(indices))
 
 

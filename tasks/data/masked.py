@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.data import coco, labelled, mask_folders, mask_sources, pictures, readers, splits
 from tasks.data.dataset import Split, objects
 from tasks.data.decoding import Decoder, Examples, fill, room
-from tasks.data.folders import listed
+from tasks.data.folders import listed, reading
 from tasks.data.geometry import IGNORED
 from tasks.data.tfds_source import PREFIX
 from zoo.errors import UsageError
@@ -47,16 +47,13 @@ def load(name, data_dir=None, colours=""):
     if name.startswith(PREFIX):
         return mask_sources.tfds_masks(name, data_dir, colours)
     path = Path(name).expanduser()
-    try:
+    with reading(name):
         if name and path.is_dir() and mask_folders.found(path):
             return mask_sources.folder_masks(name, mask_folders.folder(path, colours))
         if name and path.exists():
             if files := coco.files(path) if path.is_dir() or path.suffix == coco.SUFFIX else {}:
                 return mask_sources.coco_masks(name, files)
             raise UsageError(f"{name} holds no images with masks; {LAYOUTS}")
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
     raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")
 
 

@@ -38,14 +38,11 @@ def load(name, data_dir=None):
     if name.startswith(tfds_source.PREFIX):
         return tfds_source.load(name, data_dir)
     path = Path(name).expanduser()
-    try:
+    with folders.reading(name):
         if name and path.is_dir():
             return _listed(name, folders.folder(path))
         if path.suffix.lower() == ".csv" and path.is_file():
             return _listed(name, tables.table(path))
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
     raise _nothing(name, path)
 
 

@@ -6,11 +6,9 @@ The task has the flags `model`, `weights`, `backbone`, `backbone_weights` and `m
 from __future__ import annotations
 
 import inspect
-import os
 
 import zoo
 from tasks.engine import options, plans
-from zoo import digests
 from zoo.catalog import RANDOM
 
 
@@ -39,12 +37,6 @@ def pretrained(task):
     if own or not backbone:
         return bool(own)
     return task.backbone_weights != RANDOM and bool(task.backbone_weights or backbone.weights)
-
-
-def digest(task):
-    """Returns the digests of the weights files that a task names, for its recipe."""
-    files = [path for path in (task.weights, task.backbone_weights) if os.path.isfile(path)]
-    return " ".join(map(digests.sha256, files))
 
 
 def stages(task, scratch=plans.RATES["scratch"]):

@@ -98,12 +98,9 @@ def recalibrate(model, stream):
 def _fresh(model):
     """Returns the ids of the layers that come after an encoder, where a model begins with one."""
     net = graphs.graph(model)
-    marks = [
-        layer
-        for layer in (net.layers if net else ())
-        if type(layer) is keras.layers.Identity and layer.name.startswith("stage")
-    ]
-    return {id(layer) for layer in stages.learnable(model, "head")} if marks else set()
+    if not (net and stages.marked(net)):
+        return set()
+    return {id(layer) for layer in stages.learnable(model, "head")}
 
 
 def _groups(model, plan):

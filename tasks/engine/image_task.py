@@ -1,0 +1,133 @@
+"""What tasks on images share: the flags of model and data, and what follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import ClassVar
+
+import zoo
+from tasks.data import splits
+from tasks.engine import backbones, losses, options, plans
+from tasks.engine.task import Task, flag
+from zoo import digests
+from zoo.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTask(Task):
+    """Teaches a model of the zoo something about images.
+
+    Attributes:
+        kind: of the models that can be taught it.
+    """
+
+    kind: ClassVar[str]
+
+    model: str = flag("", "name of a zoo model; see `zoo list`")
+    weights: str = flag("", "file to start from, in place of the model's own weights; or random")
+    model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
+    dataset: str = flag("shapes", "the data set")
+    data_dir: str = flag("", "where TFDS keeps its data sets")
+    train_split: str = flag("", "slice to learn from, such as train[:4000]")
+    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
+    test_split: str = flag("", "slice that the report is about")
+    image_size: int = flag(0, "height and width of the images; 0 for the model's own", low=0)
+    resize: str = flag(
+        "stretch",
+        "how images, and what is known of their places, get there",
+        choices=("stretch", "crop", "pad"),
+        search=("stretch", "crop"),
+    )
+    channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
+    num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
+    plan: str = flag(
+        "auto", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
+    )
+    batch_norm: str = flag(
+        "auto",
+        "statistics of pretrained BatchNorm: auto freezes them",
+        choices=("auto", *plans.POLICIES),
+    )
+
+    def __post_init__(self):
+        object.__setattr__(self, "plan", plans.text(self.plan))
+        super().__post_init__()
+
+    def flops(self):
+        spec = zoo.spec(self.model)
+        height, width, _ = spec.input_shape
+        return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
+
+    def recorded(self):
+        digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
+        stages = [dataclasses.asdict(stage) for stage in self.stages()]
+        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
+
+    def build(self, data):
+        model = zoo.build(
+            self.model,
+            input_shape=data.image_shape,
+            num_classes=len(data.source.classes),
+            weights=self.weights or None,
+            **self.options(),
+        )
+        losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def files(self):
+        """Returns what the flags name that may be files of weights."""
+        return (self.weights,)
+
+    def options(self):
+        """Returns the options of the model's builder."""
+        return options.parsed(self.model_options)
+
+    def shape(self):
+        """Returns `(height, width, channels)` of the images that the model takes.
+
+        Raises:
+            UsageError: the model is of another kind, or its images must be larger.
+        """
+        spec = zoo.spec(self.model)
+        if spec.kind != self.kind:
+            raise UsageError(
+                f"{self.model} is a {spec.kind}; {self.name} needs a {self.kind}: "
+                f"see zoo list --kind {self.kind}"
+            )
+        height, width, channels = spec.input_shape
+        size = (self.image_size or height, self.image_size or width)
+        return spec.checked_shape((*size, self.channels or channels))
+
+    def slices(self):
+        """Returns what to learn from, to choose by and to judge on, as `splits.plan` takes it."""
+        return self.train_split, self.validation_split, self.test_split
+
+    def judged(self, source, split):
+        """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
+        own = splits.plan(source, *self.slices())[-1]
+        return splits.select(source, split) if split else own
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneTask(ImageTask):
+    """Teaches a model that begins with another network of the zoo.
+
+    Attributes:
+        scratch_rate: peak rate that suits random weights.
+    """
+
+    scratch_rate: ClassVar[float] = plans.RATES["scratch"]
+
+    weights: str = flag("", "file to start from; or random, for the backbone too")
+    backbone: str = flag("", "a zoo name for the encoder, of models that take any; their own")
+    backbone_weights: str = flag("", "file for the encoder, in place of its tag's; or random")
+
+    def stages(self):
+        return backbones.stages(self, scratch=self.scratch_rate)
+
+    def files(self):
+        return (*super().files(), self.backbone_weights)
+
+    def options(self):
+        return backbones.given(self)
