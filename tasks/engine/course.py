@@ -14,6 +14,7 @@ from zoo.weights import leaves
 
 groups = LazyModule("tasks.engine.groups")
 
+MEMORY = "memory/"  # what the names in a checkpoint begin with of what a task remembers
 SEED = "seed_generator_state"  # what Keras calls the variables that its random numbers come from
 
 
@@ -50,8 +51,9 @@ class Course:
         steps = task.training(data).steps
         with strategy.scope():
             self.model = task.build(data)
-            self.optimizers = finetune.optimizers(task, self.model, self.stages, steps)
-        self.changing = _changing(self.model, self.stages)
+            self.optimizers = task.optimizers(self.model, steps)
+        self.changing = _changing(self.model, self.stages, task.whole)
+        self.memory = task.memory(data)
         self._lesson = None, None
 
     def stage(self, epoch):
@@ -128,11 +130,16 @@ class Course:
 
     def arrays(self):
         """Returns the values of all that changes, for a checkpoint."""
-        return resume.values(self.variables(), "run")
+        remembered = self.memory.arrays() if self.memory else {}
+        named = {MEMORY + name: array for name, array in remembered.items()}
+        return {**resume.values(self.variables(), "run"), **named}
 
     def restore(self, arrays):
         """Gives all that changes the values of a checkpoint."""
         resume.assign(self.variables(), arrays, "run")
+        if self.memory:
+            known = [key for key in arrays if key.startswith(MEMORY)]
+            self.memory.restore({key.removeprefix(MEMORY): arrays[key] for key in known})
 
 
 def _featured(before, examples, transform=""):
@@ -150,8 +157,10 @@ def _fitting(optimizer, learner):
     return groups.Groups([(optimizer, known)])
 
 
-def _changing(model, stages):
-    """Returns the variables of a model that a plan changes."""
+def _changing(model, stages, whole):
+    """Returns the variables of a model that a plan changes, or all of them."""
+    if whole:
+        return list(model.variables)
     found = []
     for stage in stages:
         finetune.prepare(model, stage)

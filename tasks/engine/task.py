@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import ClassVar, dataclass_transform
 
-from tasks.engine import optimize, plans
+from tasks.engine import finetune, optimize, plans
 from zoo.errors import UsageError, unknown
 from zoo.registry import Registry
 
@@ -58,6 +58,7 @@ class Task(abc.ABC):
     """
 
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
+    whole: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
@@ -147,6 +148,22 @@ class Task(abc.ABC):
             accumulate=self.accumulate,
             average=self.average,
         )
+
+    def optimizers(self, model, steps):
+        """Returns the Keras optimiser of each stage of the plan; called inside the scope.
+
+        Args:
+            model: the whole model.
+            steps: of an epoch.
+        """
+        return finetune.optimizers(self, model, self.stages(), steps)
+
+    def memory(self, data):
+        """Returns what a run knows besides variables, such as what an agent saw, or `None`.
+
+        It has `arrays()`, a dict of arrays by name that a checkpoint holds, and `restore(arrays)`.
+        """
+        return None
 
     @abc.abstractmethod
     def load(self):
