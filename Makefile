@@ -13,7 +13,7 @@ demo: $(VENV)/.core
 	$(BIN)/zoo finetune
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/test_models.py tests/test_layers.py
 
 slow: $(VENV)/.test

@@ -19,12 +19,14 @@ from tasks.engine import record, resume, trainer
 from zoo import files
 
 FLAGS = {
-    "model": "resnet20.cifar10",
+    "model": "resnet20",
+    "model_options": "{depths: [1, 1, 1]}",
     "train_split": "train[32:128]",
     "validation_split": "train[:32]",
     "test_split": "test[:32]",
     "epochs": 3,
     "plan": "full",
+    "batch_norm": "frozen",
     "batch_size": 8,
     "precision": "float32",
     "checkpoint_steps": 1,

@@ -62,6 +62,24 @@ def figures(record):
     return {key: value for key, value in record["figures"].items() if key not in TIMES}
 
 
+# The tests of one task share a run, so they stay in one process.
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in tasks.names()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns what trains a task once, for all tests; it returns the record and the folder."""
+    runs = {}
+
+    def run(name):
+        if name not in runs:
+            out = tmp_path_factory.mktemp(name) / "run"
+            runs[name] = trainer.train(tiny(name), out), out
+        return runs[name]
+
+    return run
+
+
 def test_every_task_has_a_tiny_version():
     assert sorted(TINY) == sorted(tasks.names())
 
@@ -75,10 +93,9 @@ def test_every_flag_has_help_and_a_plain_default(name):
         assert not choices or field.default in choices
 
 
-@pytest.mark.parametrize("name", tasks.names())
-def test_a_run_leaves_what_the_contract_says(name, tmp_path):
-    out = tmp_path / "run"
-    record = trainer.train(tiny(name), out)
+@pytest.mark.parametrize("name", EACH)
+def test_a_run_leaves_what_the_contract_says(name, whole):
+    record, out = whole(name)
     assert json.loads((out / "report.json").read_text()) == record
     assert set(record) == {"task", "flags", "figures", "environment"}
     assert all(math.isfinite(value) for value in record["figures"].values())
@@ -92,31 +109,30 @@ def test_a_run_leaves_what_the_contract_says(name, tmp_path):
     assert resume.recipe(again) == resume.recipe(tiny(name))
 
 
-@pytest.mark.parametrize("name", tasks.names())
-def test_a_finished_run_is_not_trained_again(name, tmp_path):
-    first = trainer.train(tiny(name), tmp_path / "run")
-    before = (tmp_path / "run/model.keras").stat().st_mtime_ns
-    assert trainer.train(tiny(name), tmp_path / "run") == first
-    assert (tmp_path / "run/model.keras").stat().st_mtime_ns == before
+@pytest.mark.parametrize("name", EACH)
+def test_a_finished_run_is_not_trained_again(name, whole):
+    first, out = whole(name)
+    before = (out / "model.keras").stat().st_mtime_ns
+    assert trainer.train(tiny(name), out) == first
+    assert (out / "model.keras").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", tasks.names())
-def test_same_seed_same_figures_and_another_seed_others(name, tmp_path):
-    first = figures(trainer.train(tiny(name), tmp_path / "first"))
+@pytest.mark.parametrize("name", EACH)
+def test_same_seed_same_figures_and_another_seed_others(name, tmp_path, whole):
+    first = figures(whole(name)[0])
     assert figures(trainer.train(tiny(name), tmp_path / "again")) == first
     assert figures(trainer.train(tiny(name, seed=1), tmp_path / "other")) != first
 
 
-@pytest.mark.parametrize("name", tasks.names())
-def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, cut_short):
-    whole = trainer.train(tiny(name, epochs=3), tmp_path / "whole")
-    assert cut_short(tiny(name, epochs=3), tmp_path / "cut") == [1]
+@pytest.mark.parametrize("name", EACH)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, whole, cut_short):
+    record, out = whole(name)
+    assert cut_short(tiny(name), tmp_path / "cut") == [1]
     assert not (tmp_path / "cut/report.json").exists()
 
-    again = trainer.train(tiny(name, epochs=3), tmp_path / "cut")
-    assert figures(again) == figures(whole)
-    histories = [losses(tmp_path / run / "history.csv") for run in ("whole", "cut")]
-    assert histories[0] == histories[1]
+    again = trainer.train(tiny(name), tmp_path / "cut")
+    assert figures(again) == figures(record)
+    assert losses(tmp_path / "cut/history.csv") == losses(out / "history.csv")
 
 
 def losses(path):
@@ -125,7 +141,7 @@ def losses(path):
     return [row[header.index("loss")] for row in rows]
 
 
-@pytest.mark.parametrize("name", tasks.names())
+@pytest.mark.parametrize("name", EACH)
 def test_two_replicas_give_figures_of_the_whole_split(name, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":
         with pytest.raises(UsageError, match="needs KERAS_BACKEND=tensorflow; this is"):

@@ -10,9 +10,12 @@ from zoo.lazy import keras, layers
 PAPER = "https://arxiv.org/abs/1511.00561"
 
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions in each block, as in VGG16
+# Three blocks: after a fourth pooling an image of 128 pixels is little more than places, and what
+# learns from it says ground everywhere for epochs.
+WIDTHS = (16, 48, 96)
 
 COUNTS = {  # trainable parameters, FLOPs
-    "segnet": (1_844_587, 1_311_768_576),
+    "segnet": (478_123, 1_519_386_624),
     "segnet_vgg16": (29_449_355, 227_200_204_800),
 }
 
@@ -28,7 +31,7 @@ def segnet(
     backbone=None,
     backbone_weights=None,
     depths=DEPTHS,
-    widths=(16, 32, 64, 128, 128),
+    widths=WIDTHS,
 ):
     """Builds a SegNet (Badrinarayanan et al., 2015, section 3).
 
@@ -36,7 +39,7 @@ def segnet(
     decoder mirrors the encoder, and begins each of its blocks by putting values back in those
     places. `segnet_vgg16` is the paper's, 29,449,355 parameters on 11 classes and 29,455,125 on
     21, the "29.5M" that others count: each convolution has a bias and is normalised, but for the
-    last one, which gives the logits. `segnet` is a quarter as wide, for small images.
+    last one, which gives the logits. `segnet` is narrower and has three blocks, for small images.
 
     Departures: an image is continued to a multiple of the stride, and the logits are cut;
     `segnet` has no biases before normalisation, and scales pixels to [-1, 1]. Without batch
@@ -50,8 +53,8 @@ def segnet(
         num_classes: width of the logits.
         backbone: a name of the zoo that has stages, in place of an encoder of its own.
         backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        depths: convolutions in each block, first to last; of the decoder, where there is a
-            backbone, and so many of them as it has stages to decode.
+        depths: convolutions in each block, first to last, of so many blocks as there are; of
+            the decoder alone, where there is a backbone.
         widths: channels of each block of its own encoder.
 
     Returns:
@@ -63,7 +66,7 @@ def segnet(
         *pooled, last = ends
         places = {name: _pool(ends[name], f"places_{name}")[1] for name in pooled}
     else:
-        _check(depths, widths)
+        depths = _checked(depths, widths)
         padded = sizes.padded(image, 2 ** len(depths))
         ends, places = _encode(blocks.preprocess(padded, "tf"), depths, widths)
         *pooled, last = ends
@@ -107,9 +110,11 @@ def _unpool(x, places, width, bias, *, name):
     return layers.MaxUnpooling2D(name=f"unpooled_{name}")([x, places])
 
 
-def _check(depths, widths):
-    if len(depths) != len(widths) or min(depths, default=0) < 1:
+def _checked(depths, widths):
+    """Returns the depths of as many blocks as there are widths."""
+    if len(depths) < len(widths) or min(depths, default=0) < 1:
         raise UsageError(
             f"segnet needs a width and a depth from 1 for each block; got depths={tuple(depths)}, "
             f"widths={tuple(widths)}"
         )
+    return depths[: len(widths)]
