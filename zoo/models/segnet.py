@@ -12,10 +12,10 @@ PAPER = "https://arxiv.org/abs/1511.00561"
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions in each block, as in VGG16
 # Three blocks: after a fourth pooling an image of 128 pixels is little more than places, and what
 # learns from it says ground everywhere for epochs.
-WIDTHS = (16, 48, 96)
+WIDTHS = (16, 40, 80)
 
 COUNTS = {  # trainable parameters, FLOPs
-    "segnet": (478_123, 1_519_386_624),
+    "segnet": (336_203, 1_137_180_672),
     "segnet_vgg16": (29_449_355, 227_200_204_800),
 }
 

@@ -1,0 +1,70 @@
+"""What a pretrained backbone is worth where images are few: python benchmarks/few_images.py
+
+Trains segmenters and a detector on the first images of `shapes` at 128 pixels, once with their
+backbones' weights and once from random ones: same network, same images, same epochs, the plan
+and rate that the task takes for each. The figure is that of the 256 test images, mIoU or AP, one
+for each seed. Weights of ImageNet come from Keras's server, or from the files that `--resnet50` and
+`--vgg16` name; `resnet20.cifar10` ships with the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tasks
+from tasks.engine import trainer
+
+ROWS = {  # task, model, backbone, figure
+    "resnet20": ("segmentation", "unet_backbone", "resnet20.cifar10", "miou"),
+    "resnet50": ("segmentation", "fcn8s", "resnet50.imagenet", "miou"),
+    "vgg16": ("segmentation", "fcn8s", "vgg16.torch_imagenet", "miou"),
+    "boxes": ("detection", "faster_rcnn", "resnet20.cifar10", "ap"),
+}
+OPTIONS = {"vgg16": "{hidden: []}"}  # without the two widest layers, which would be random
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--resnet50", default="", help="file of its ImageNet weights")
+    parser.add_argument("--vgg16", default="", help="file of its ImageNet weights")
+    parser.add_argument("--images", type=int, default=128, help="to learn from")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=2)
+    args = parser.parse_args()
+    print(f"{'model':<14} {'backbone':<22} {'figure':<7} {'pretrained':>18} {'random':>18}")
+    for row in args.rows:
+        _, model, backbone, figure = ROWS[row]
+        found = {}
+        for start in ("pretrained", "random"):
+            flags = {"weights": "random"} if start == "random" else {}
+            if start == "pretrained" and row in vars(args):
+                flags["backbone_weights"] = vars(args)[row]
+            found[start] = [trained(row, args, seed, flags) for seed in range(args.seeds)]
+        shown = [" ".join(f"{value:.3f}" for value in values) for values in found.values()]
+        print(f"{model:<14} {backbone:<22} {figure:<7} {shown[0]:>18} {shown[1]:>18}", flush=True)
+
+
+def trained(row, args, seed, flags):
+    """Returns the figure of one training."""
+    name, model, backbone, figure = ROWS[row]
+    task = tasks.get(name)(
+        model=model,
+        backbone=backbone,
+        model_options=OPTIONS.get(row, ""),
+        train_split=f"train[:{args.images}]",
+        validation_split="validation[:32]",
+        epochs=args.epochs,
+        seed=seed,
+        **flags,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        return trainer.train(task, f"{folder}/run")["figures"][figure]
+
+
+if __name__ == "__main__":
+    main()
