@@ -7,8 +7,9 @@ resnet50.imagenet. Pictures are files, folders of them, or patterns:
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 
 What the model was taught decides what is answered: the classes of a picture, for each of its
-pixels one, or boxes round its objects. Masks, overlays and boxes are drawn into a folder:
-answers-pictures beside answers.csv, or predictions.
+pixels one, boxes round its objects, or a sentence. Masks, overlays, boxes and, with --explain, the
+attention of a captioner are drawn into a folder: answers-pictures beside answers.csv, or
+predictions.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def run(args):
     runtimes.choose(args.runtime, args.precision, len(paths))
     with answers.opened(args.output) as file:
         model = answerers.open_model(args.model, args.weights)
-        pictures = _pictures(args.pictures, None if here else args.output) if model.draws else None
+        draws = model.draws or _explained(args.explain, model)
+        pictures = _pictures(args.pictures, None if here else args.output) if draws else None
         start = time.monotonic()
         found = predict.answer(
             model,
@@ -86,6 +88,7 @@ def run(args):
             pictures=pictures,
             scale=args.scale,
             tile=args.tile,
+            explain=args.explain,
         )
         tally = answers.write(found, file, kind, model)
     seconds = time.monotonic() - start
@@ -98,6 +101,9 @@ def _add_drawing(parser):
     """Adds the flags of models that draw their answers."""
     parser.add_argument(
         "--pictures", metavar="DIR", help="where drawn answers go; none for nowhere"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="draw where a captioner looked at each word"
     )
     parser.add_argument(
         "--scale",
@@ -124,6 +130,13 @@ def _check(args):
         raise unknown("scale", args.scale, SCALES)
     if args.tile < 0:
         raise UsageError(f"--tile must be 0 or more, not {args.tile}")
+
+
+def _explained(wanted, model):
+    """Tells whether the reasons for answers are drawn; refuses who has none to show."""
+    if wanted and not model.explains:
+        raise UsageError(f"{model.name} cannot show why it answers so; leave out --explain")
+    return wanted
 
 
 def _pictures(folder, output):

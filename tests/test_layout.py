@@ -32,7 +32,8 @@ FILES = sorted(
 FRAMEWORKS = {"keras", "tensorflow", "tensorflow_datasets", "keras_tuner", "jax", "torch"}
 SLOW_TO_IMPORT = FRAMEWORKS | {"numpy", "PIL", "h5py", "matplotlib"}
 # Besides zoo/layers: files of classes that derive from those of Keras, which cannot wait for it.
-DERIVED = {Path(f"tasks/engine/{name}.py") for name in ("computed", "groups", "loop", "schedules")}
+CLASSES = ("beam", "computed", "groups", "lbfgs", "loop", "schedules")
+DERIVED = {Path(f"tasks/engine/{name}.py") for name in CLASSES}
 FORBIDDEN = {"utils", "util", "misc", "helpers", "helper", "common", "base"}
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40

@@ -98,11 +98,11 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
 
     if source is not None and "backbone_weights" in _known_options(entry):
         options.setdefault("backbone_weights", RANDOM)  # the file is for all of the network
-    inputs = keras.Input(shape, name="image" if entry.inputs else "input")
+    inputs = keras.Input(shape, name=entry.first if entry.inputs else "input")
     pixels = torch_weights.pixels(source, entry)
     endpoints = entry.builder(blocks.preprocess(inputs, pixels), **options)
-    if entry.inputs:
-        inputs = {"image": inputs, **{name: endpoints[name] for name in entry.inputs}}
+    if more := [name for name in entry.inputs if name in endpoints]:
+        inputs = {entry.first: inputs, **{name: endpoints[name] for name in more}}
     if head:
         heads = [*(entry.auxiliary if options.get("auxiliary") else ()), list(endpoints)[-1]]
         outputs = {name: endpoints[name] for name in heads}

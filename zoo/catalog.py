@@ -40,7 +40,7 @@ class Spec:
         weights: facts about the pretrained weights, or `None` for random ones.
         auxiliary: endpoints that train with the logits and are gone at inference, such as
             GoogLeNet's: their names and the factors of their losses.
-        inputs: endpoints that are inputs besides the image, such as an R-CNN's proposals.
+        inputs: endpoints that are inputs besides the first, such as an R-CNN's proposals.
     """
 
     name: str
@@ -63,6 +63,11 @@ class Spec:
     def architecture(self):
         """The name without its weights tag."""
         return self.name.partition(".")[0]
+
+    @property
+    def first(self):
+        """What the first input is called beside others, such as `image`: as the builder has it."""
+        return next(iter(inspect.signature(self.builder).parameters))
 
     @property
     def num_classes(self):
@@ -151,8 +156,8 @@ def register(
         weights: model name to its tags, each a `Weights`; adds the names `model.tag`.
         auxiliary: names of endpoints that the builder adds before the last one when it is called
             with `auxiliary=True`, and the factors of their losses in training.
-        inputs: names of endpoints that the builder makes with `keras.Input`: the model takes a
-            dict of `image` and these.
+        inputs: names of endpoints that the builder may make with `keras.Input`: the model then
+            takes a dict of these and of the builder's first argument, by its name.
 
     Returns:
         A decorator for a builder. A builder takes the preprocessed symbolic input and returns

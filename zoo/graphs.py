@@ -132,13 +132,17 @@ def again(node, *args, **kwargs):
     return node.operation(*args, **kwargs)
 
 
-def cuts(net):
+def cuts(net, order=None):
     """Yields the places where a graph is a single tensor: number of its node, and the tensor.
 
-    Nodes count as in `nodes`. All that come before or at a cut are needed for its tensor; all that
-    come after it need nothing else.
+    All that come before or at a cut are needed for its tensor; all that come after it need
+    nothing else, but for inputs that come after it.
+
+    Args:
+        net: a graph.
+        order: its nodes, each after those that it needs; by default as `nodes` has them.
     """
-    order = nodes(net)
+    order = order or nodes(net)
     last = {id(x): i for i, node in enumerate(order) for x in node.input_tensors}
     last |= {id(x): len(order) for x in net.outputs}
     reach = 0  # the last use of what was made before

@@ -36,7 +36,9 @@ def split(model, learning=None):
     The cut is at the last tensor that all of the rest is made of, such that every layer that
     learns or does something else in training comes after it: what is random (dropout,
     augmentation, stochastic depth) and batch normalisation that is not frozen. Where layers
-    without weights could stand on either side, such as pooling, the smallest tensor is taken.
+    without weights could stand on either side, such as pooling, the smallest tensor is taken. Of a
+    model of several inputs by name, of which one is `image`, the first part takes that one, and
+    the second its features in place of it.
 
     Args:
         model: a functional model, or a Sequential one that is built.
@@ -51,21 +53,36 @@ def split(model, learning=None):
         UsageError: the model is no graph of layers.
     """
     net = graphs.flat(model)
-    order = graphs.nodes(net)
+    image = net.input.get("image") if isinstance(net.input, dict) else None
+    order = graphs.nodes(net) if image is None else _image_first(net, image)
     learns = _predicate(learning)
     first = next((i for i, node in enumerate(order) if _changes(node.operation, learns)), None)
     if first is None:
         return None
-    places = [(index, x) for index, x in graphs.cuts(net) if index < first]
+    places = [(index, x) for index, x in graphs.cuts(net, order) if index < first]
     kernels = [i for i, node in enumerate(order) if graphs.has_kernel(node.operation)]
     if not places or not kernels or places[-1][0] < kernels[0]:
         return None
     x = _smallest(places, order)
-    before = keras.Model(net.input, x, name=f"{model.name}_frozen")
-    features = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=f"{model.name}_features")
-    made = graphs.replay(net, {id(x): features}, graphs.again)
+    name = f"{model.name}_features" if image is None else "image"
+    features = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+    before = keras.Model(net.input if image is None else image, x, name=f"{model.name}_frozen")
+    inputs = features if image is None else {**net.input, "image": features}
+    others = [] if image is None else [y for y in net.inputs if y is not image]
+    made = graphs.replay(net, {id(x): features, **{id(y): y for y in others}}, graphs.again)
     outputs = keras.tree.map_structure(lambda y: made[id(y)], net.output)
-    return before, keras.Model(features, outputs, name=f"{model.name}_learning")
+    return before, keras.Model(inputs, outputs, name=f"{model.name}_learning")
+
+
+def _image_first(net, image):
+    """Returns the nodes of a graph of several inputs, first those that need the image alone."""
+    alone, first, rest = {id(image)}, [], []
+    for node in graphs.nodes(net):
+        needed = node.output_tensors if node.is_input else node.input_tensors
+        mine = all(id(x) in alone for x in needed)
+        (first if mine else rest).append(node)
+        alone.update(id(x) for x in node.output_tensors if mine)
+    return [*first, *rest]
 
 
 def _predicate(learning):

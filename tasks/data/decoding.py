@@ -189,7 +189,7 @@ def room(count, shape, memory=None, disk=None):
         memory, disk: bytes that it may take in each; by default a share of what is free.
     """
     size = count * int(np.prod(shape))
-    if size <= (_free_memory() * MEMORY_SHARE if memory is None else memory):
+    if size <= (free_memory() * MEMORY_SHARE if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
     if size <= (_free_disk(folder) * DISK_SHARE if disk is None else disk):
@@ -199,7 +199,8 @@ def room(count, shape, memory=None, disk=None):
     return None
 
 
-def _free_memory():
+def free_memory():
+    """Returns the bytes of memory that nobody uses."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

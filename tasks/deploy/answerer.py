@@ -22,12 +22,14 @@ class Wanted:
         scale: of masks: `fit`, the image is brought to the size of the training images, and the
             answer back; `own`, it stays as it is; `auto`, as the training images were.
         tile: pixels along a side of an image from which it is answered in parts; 0 for what suits.
+        explain: whether to draw why the answer is what it is.
     """
 
     top: int = 5
     pictures: Path | None = None
     scale: str = "auto"
     tile: int = 0
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Answerer(abc.ABC):
         protocol: how an image is prepared, in words.
         columns: of a CSV file, from `path` to `error`.
         draws: whether it draws its answers, into the folder that is wanted for them.
+        explains: whether it can draw why it answers so.
     """
 
     model: keras.Model
@@ -67,6 +70,7 @@ class Answerer(abc.ABC):
     protocol: str
     columns: tuple[str, ...]
     draws = False
+    explains = False
     keras_only = False  # whether no other runtime can compute the model
 
     def prepared(self, photos: Sequence[Photo], start):

@@ -16,6 +16,8 @@ MODULES = {
     "classification": LazyModule("tasks.deploy.classifier"),
     "segmentation": LazyModule("tasks.deploy.segmenter"),
     "detection": LazyModule("tasks.deploy.detector"),
+    "captioning": LazyModule("tasks.deploy.captioner"),
+    "style_transfer": LazyModule("tasks.deploy.painter"),
 }
 PRETRAINED = {"classifier": "classification"}  # kind of a zoo name: which of these answers for it
 

@@ -125,7 +125,7 @@ def _matches(pattern):
 
 def _answers(answerer, paths, wanted, progress, choice, options):
     size = runtimes.batch_size(answerer.image_shape, len(paths))
-    files = list(zip(paths, _stems(paths, answerer.draws and wanted.pictures), strict=True))
+    files = list(zip(paths, _stems(paths, wanted.pictures), strict=True))
     parts = iter([files[start : start + size] for start in range(0, len(files), size)])
     hide = None if progress else True  # None: on a terminal only
     with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide) as bar:

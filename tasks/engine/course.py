@@ -118,7 +118,8 @@ class Course:
         percent = int(1000 * share) / 10  # never 100
         record.say(f"{percent}% of the network rests: it is computed {times} for each image")
         taught = [_featured(before, examples, words) for examples, words in versions]
-        train = decoding.Turns(**vars(taught[0]), versions=tuple(taught))
+        first = (taught[0].name, taught[0].pixels, taught[0].labels, taught[0].dropped)
+        train = decoding.Turns(*first, versions=tuple(taught))
         validation = self.data.validation and _featured(before, self.data.validation)
         return after, dataclasses.replace(self.data, train=train, validation=validation)
 
@@ -145,8 +146,7 @@ class Course:
 def _featured(before, examples, transform=""):
     """Returns examples whose pixels are what a network gives for them."""
     found = features.compute(before, examples, transform=transform)
-    name, labels, dropped = examples.name, examples.labels, examples.dropped
-    return decoding.Examples(name, found, labels, dropped)
+    return dataclasses.replace(examples, pixels=found)
 
 
 def _fitting(optimizer, learner):

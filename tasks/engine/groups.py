@@ -27,6 +27,9 @@ class Groups(keras.optimizers.MultiOptimizer):
         rates = [optimizer.learning_rate for optimizer in self.parts]
         return keras.ops.max(keras.ops.stack(rates))
 
+    def finalize_variable_values(self, var_list):
+        """Does nothing at the end of `fit`, as the members, and asks nobody who was not built."""
+
     def apply(self, grads, trainable_variables=None):
         """Updates the weights; gradients are clipped by the norm of all of them."""
         if self.clip_norm:

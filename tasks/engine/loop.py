@@ -37,17 +37,19 @@ class Loop(keras.Model):
         self.means = {name: keras.metrics.Mean(name) for name in names}
         self.built = True
 
-    def minimize(self, optimizer, loss):
+    def minimize(self, optimizer, loss, tape=None):
         """Takes one step on the weights of an optimiser.
 
         Args:
             optimizer: one of `optimize.parts` of that with which the loop is compiled.
             loss: a function of nothing that returns the mean over this replica's examples.
+            tape: a `tf.GradientTape` that has recorded how something came about that the loss is
+                made of, so that it need not be made again.
 
         Returns:
             That mean.
         """
-        with tf.GradientTape() as tape:
+        with tape or tf.GradientTape() as tape:
             value = loss()
             share = value / tf.distribute.get_strategy().num_replicas_in_sync
         variables = optimizer._trainable_variables

@@ -22,6 +22,11 @@ _WORDS = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "ece": "calibration error",
+    **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr-D",
+    "fid": "FID",
+    "kid": "KID",
     "seconds": "time",
 }
 

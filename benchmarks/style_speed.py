@@ -1,0 +1,96 @@
+"""How long a painted picture takes, both ways: python benchmarks/style_speed.py
+
+Paints one picture of 256 pixels with `gatys`, by the task's defaults (300 looks of L-BFGS), trains
+`fast_style` on patches for the same style, by its defaults (2,000 steps of 4 patches of 128
+pixels), and then times one pass of it over a 256 x 256 picture, as `zoo predict` runs it: the
+median of some, after one that is not counted. All in one process, one after the other. For the
+figures that are worth publishing:
+
+    python benchmarks/style_speed.py --content china.jpg --style 436535.jpg --photos FOLDER \\
+        --backbone vgg16.imagenet
+
+where `china.jpg` is of scikit-learn, 436535 the number of van Gogh's "Wheat Field with Cypresses"
+in the Metropolitan Museum's collection (public domain), and `--weights FILE` stands in for a tag's
+source. Without flags it runs offline, with drawn pictures and the packaged network. The folders of
+both runs stay under `--out`, so that what was stopped goes on; `picture.png` in each is for people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tasks
+from tasks.data import readers, style_pictures
+from tasks.deploy import answerers
+from tasks.deploy.answerer import Photo
+from tasks.engine import runtimes, trainer
+
+PASSES = 11
+SIDE = 256
+LOSSES = ("style_loss", "content_loss", "variation")
+
+
+def main():
+    """Prints what both ways take, and how their losses fall."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--content", default="hills", help="picture to paint")
+    parser.add_argument("--style", default="mosaic", help="picture to paint like")
+    parser.add_argument("--photos", default="shapes", help="folder that the painter learns from")
+    parser.add_argument("--backbone", default="resnet20.cifar10", help="what looks at pictures")
+    parser.add_argument("--weights", default="", help="file of its weights")
+    parser.add_argument("--out", default="runs/style_speed", help="folder of both runs")
+    parser.add_argument("--epochs", type=int, default=0, help="other than the task's default")
+    args = parser.parse_args()
+    flags = {"content": args.content, "style": args.style}
+    flags |= {"backbone": args.backbone, "backbone_weights": args.weights}
+    if args.epochs:
+        flags["epochs"] = args.epochs
+    slow = learned("gatys", flags, Path(args.out))
+    learned("fast_style", {**flags, "dataset": args.photos}, Path(args.out))
+    once = passed(Path(args.out) / "fast_style", args.content)
+    print(f"fast_style, one pass over {SIDE} x {SIDE} pixels: {once:.3f} s")
+    print(f"gatys takes {slow / once:,.0f} times as long")
+
+
+def learned(model, flags, out):
+    """Runs a method, or finds that it was run; prints what came of it and returns its seconds."""
+    start = time.perf_counter()
+    task = tasks.get("style_transfer")(model=model, image_size=SIDE, **flags)
+    figures = trainer.train(task, out / model)["figures"]
+    whole = time.perf_counter() - start
+    print(f"{model}: {figures['seconds']:.0f} s of training, {whole:.0f} s from start to report")
+    with open(out / model / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    for name in LOSSES:
+        values = "  ".join(f"{float(row[f'val_{name}']):.4f}" for row in rows)
+        print(f"  {name:<13} after each epoch  {values}", flush=True)
+    print(f"  style_loss    of the picture unpainted  {figures['style_loss_before']:.4f}")
+    return figures["seconds"]
+
+
+def passed(run, content):
+    """Returns the seconds of one pass of a run's painter over a square picture."""
+    painter = answerers.open_model(run)
+    pixels = readers.image(style_pictures.read(content), (SIDE, SIDE, 3), "crop")
+
+    def start(model, images):
+        return runtimes.start("keras", model, images, count=PASSES)
+
+    paint = painter.prepared([Photo(Path("content"), pixels, "content")], start)
+    seconds = []
+    for _ in range(PASSES + 1):
+        begun = time.perf_counter()
+        painter.painted(pixels, paint)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Captioning: say in a sentence what an image shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import zoo
+from tasks.data import caption_stream, captioned, geometry
+from tasks.engine import (
+    backbones,
+    caption_answers,
+    caption_learner,
+    hardware,
+    losses,
+    plans,
+    vocabularies,
+)
+from tasks.engine.image_task import BackboneTask
+from tasks.engine.task import Verdict, flag, register
+from tasks.report import attention
+from zoo import files
+from zoo.errors import UsageError
+
+SHOWN_EXAMPLES = 8
+# The rate of plans is for classifiers. Words were learned sooner at twice that, and no worse.
+FASTER = 2
+
+
+@register
+class Captioning(BackboneTask):
+    """Teaches a model of the zoo to say what an image shows."""
+
+    kind: ClassVar = "captioner"
+    curves: ClassVar = {
+        "loss": "Loss",
+        "accuracy": "Accuracy of words",
+        "bleu4": "BLEU-4",
+        "cider": "CIDEr-D",
+    }
+
+    epochs: int = flag(24, "passes over the training split", low=1)
+    batch_size: int = flag(32, "images per step, over all replicas", low=1)
+    clip_norm: float = flag(1.0, "longest gradient, all weights together; 0 for any", low=0.0)
+    model: str = flag("show_attend_tell", "name of a zoo model; see `zoo list --kind captioner`")
+    dataset: str = flag(
+        "shapes", "shapes, or a file or folder of captions: Flickr's text, CSV, or COCO's JSON"
+    )
+    image_size: int = flag(64, "height and width of the images; 0 for the model's own", low=0)
+    augment: str = flag(
+        "none",
+        "random changes of training images; all but none make left and right untrue",
+        choices=tuple(geometry.LEVELS),
+        search=tuple(geometry.LEVELS),
+    )
+    captions: int = flag(5, "sentences of each image that are learned at a time", low=1)
+    least_count: int = flag(5, "how often a word must be there to be known", low=1)
+    longest: int = flag(50, "words of a sentence; what is longer is cut", low=1)
+    vocabulary: str = flag("", "a run's folder or model file, whose words are taken")
+    scheduled_sampling: float = flag(
+        0.0, "share of words in place of which the model's own are given, in the end", low=0.0
+    )
+    beam: int = flag(3, "sentences that are followed while one is searched for", low=1)
+    # Chosen on the validation split of `shapes`: with 0.7 sentences are longer, and oftener wrong.
+    length_penalty: float = flag(
+        0.2, "0: short sentences are preferred; 1: the mean of a word decides", low=0.0
+    )
+
+    def load(self):
+        if self.num_classes:
+            raise UsageError("captions have words, not classes; leave --num-classes out")
+        if self.scheduled_sampling > 1:
+            raise UsageError(
+                f"--scheduled-sampling is a share up to 1, not {self.scheduled_sampling}"
+            )
+        shape = self.shape()
+        source = captioned.load(self.dataset)
+        data = captioned.data(
+            source,
+            self.slices(),
+            shape,
+            self.resize,
+            words=vocabularies.given(self.vocabulary),
+            least=self.least_count,
+            longest=self.longest,
+        )
+        vocabularies.check(self.weights, data.words)
+        return data
+
+    def stages(self):
+        found = super().stages()
+        if self.learning_rate or self.plan not in ("auto", *plans.PRESETS):
+            return found
+        return tuple(dataclasses.replace(stage, rate=FASTER * stage.rate) for stage in found)
+
+    def build(self, data):
+        model = zoo.build(
+            self.model,
+            input_shape=data.image_shape,
+            num_classes=len(data.words),
+            weights=self.weights or None,
+            length=data.length,
+            **self.options(),
+        )
+        losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def learner(self, model, data):
+        sentences = min(self.captions, data.train.labels.shape[1])
+        return caption_learner.learner(model, sentences, sampled=bool(self.scheduled_sampling))
+
+    def compile(self, learner, data, optimizer):
+        caption_learner.compile_loss(learner, optimizer, jit_compile=hardware.jit())
+
+    def show(self, data, events):
+        if data.image_shape[-1] in (1, 3):
+            part = data.train
+            shown = attention.told(part.pixels[:SHOWN_EXAMPLES], part.sentences[:SHOWN_EXAMPLES])
+            events.images("training images and captions", shown, 0)
+
+    def versions(self, data):
+        return [(data.train, "")] if self.augment == "none" else []
+
+    def training(self, data, *, changed=True):
+        end = max(1, self.epochs - 1)
+        shares = [self.scheduled_sampling * epoch / end for epoch in range(self.epochs)]
+        return caption_stream.training(
+            data.train,
+            batch_size=self.batch_size,
+            sentences=self.captions,
+            seed=self.seed,
+            augment=self.augment if changed else "none",
+            sampling=shares if self.scheduled_sampling else (),
+        )
+
+    def validate(self, model, data, events, step):
+        if not data.validation:
+            return {}
+        known = caption_answers.loss(model, data.validation, batch_size=self.batch_size)
+        said, _ = self._said(model, data.validation, data)
+        return {**known, **caption_answers.figures(data.validation, said)}
+
+    def better(self, row, best):
+        def rank(row):
+            return row["val_cider"], -row["val_loss"]
+
+        # With nothing to choose by, the last epoch is the one to keep.
+        return "val_loss" not in row or rank(row) > rank(best)
+
+    def save(self, model, data, path):
+        about = {
+            "task": self.name,
+            "model": self.model,
+            "options": {k: v for k, v in backbones.given(self).items() if k != "backbone_weights"},
+            "vocabulary": list(data.words.words),
+            "length": data.length,
+            "resize": self.resize,
+            "beam": self.beam,
+            "length_penalty": self.length_penalty,
+        }
+        files.save(model, path, about)
+
+    def judge(self, model, data):
+        figures, said, chances = self._figures(model, data.test, data)
+        if data.unseen:
+            found, _, _ = self._figures(model, data.unseen, data)
+            figures |= {f"unseen_{name}": value for name, value in found.items()}
+        chosen = attention.chosen(data.test, said)
+        shown = (data.test.pixels[chosen], [said[index] for index in chosen])
+        looked = caption_answers.looks(model, *shown, data.words)
+        return Verdict(
+            figures=figures,
+            title=f"{self.model} on {self.dataset}",
+            lead=attention.lead(
+                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+            ),
+            sections=attention.sections(data.test, said, chances, chosen, looked),
+            warnings=[*vocabularies.notes(data), *data.skipped()],
+        )
+
+    def evaluate(self, model, about, split):
+        words = vocabularies.told(about, "the run")
+        part = self.judged(captioned.load(self.dataset), split)
+        shape = tuple(model.input["image"].shape[1:])
+        examples = captioned.examples(part, words, about["length"], shape, self.resize)
+        data = captioned.Data(None, None, None, examples, shape, words, about["length"])
+        return self._figures(model, examples, data)[0], part.name
+
+    def _said(self, model, examples, data, *, beam=0):
+        return caption_answers.say(
+            model,
+            examples,
+            data.words,
+            length=data.length,
+            batch_size=self.batch_size,
+            width=beam or self.beam,
+            penalty=self.length_penalty,
+        )
+
+    def _figures(self, model, examples, data):
+        """Returns the figures of a model on some examples, what it says of them, and how surely."""
+        options = {"length": data.length, "batch_size": self.batch_size, "seed": self.seed}
+        said, chances = self._said(model, examples, data)
+        greedy, _ = self._said(model, examples, data, beam=1)
+        plain = caption_answers.figures(examples, greedy)
+        figures = {
+            **caption_answers.figures(examples, said, seed=self.seed),
+            **{f"greedy_{name}": plain[name] for name in ("bleu4", "cider")},
+            **caption_answers.loss(model, examples, batch_size=self.batch_size),
+            **caption_answers.truths(model, examples, data.words, **options),
+        }
+        return figures, said, chances

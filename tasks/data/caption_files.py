@@ -1,0 +1,240 @@
+"""Captions in files: Flickr8k's and Flickr30k's text, tables, and the JSON of COCO.
+
+Every reader lists `Told` by split: an image, and what is said of it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.data import readers, vocabulary
+from tasks.data.folders import SPLIT_FOLDERS, listed
+from zoo.errors import UsageError
+
+IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_name")
+TEXT_COLUMNS = ("caption", "comment", "sentence", "text")
+SUFFIXES = (".txt", ".token", ".csv", ".tsv", ".json")
+NAMED = re.compile(r"caption|\.token|^results.*\.csv$", re.IGNORECASE)  # in a folder: of captions
+LISTS = {  # how the files are called that say which images of Flickr8k are in a split
+    "train": "*trainImages.txt",
+    "val": "*devImages.txt",
+    "test": "*testImages.txt",
+}
+
+_NUMBERED = re.compile(r"(.+?)#\d+\t(.*)")  # image.jpg#0<tab>caption
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of an image.
+
+    Attributes:
+        name: of the image, as its file has it.
+        path: of the image.
+        sentences: one or more.
+    """
+
+    name: str
+    path: str
+    sentences: tuple[str, ...]
+    facts: None = None  # by which a sentence could be known to be true
+
+
+def found(root) -> dict[str, Path]:
+    """Returns the files of captions of a data set by split, in the usual order of splits.
+
+    Args:
+        root: a file, which is the split `all`, unless it says of splits itself; or a folder with
+            one such file, or with one for each split, such as `captions_train2017.json`, in it or
+            in a folder of it.
+
+    Raises:
+        UsageError: there are several that no split tells apart.
+    """
+    root = Path(root)
+    if root.is_file():
+        return {"all": root}
+    paths = sorted(
+        path
+        for pattern in ("*", "*/*")
+        for path in root.glob(pattern)
+        if path.suffix.lower() in SUFFIXES and NAMED.search(path.name)
+    )
+    splits = {}
+    for path in paths:
+        words = re.split(r"[^a-z]+", path.relative_to(root).as_posix().lower())
+        split = next((each for each in SPLIT_FOLDERS if each in words), "all")
+        if split in splits:
+            raise UsageError(
+                f"{root} has several files of captions for {split}: {splits[split].name} and "
+                f"{path.name}; name one of them as the data set"
+            )
+        splits[split] = path
+    if len(splits) > 1:
+        splits.pop("all", None)
+    return {split: splits[split] for split in (*SPLIT_FOLDERS, "all") if split in splits}
+
+
+def read(path):
+    """Reads a file of captions.
+
+    Images are looked for beside the file, in the folder above it, and in folders of either. Those
+    that are not there, and images beside them of which nothing is said, are passed over and named.
+
+    Returns:
+        Tuples of `Told` by split, and of `(path, reason)` of what was passed over.
+
+    Raises:
+        UsageError: the file is none of captions, an image in it has none, or no image is there.
+    """
+    path = Path(path)
+    rows = _coco(path) if path.suffix.lower() == ".json" else _text(path)
+    sentences, splits = {}, {}
+    for name, text, split in rows:
+        own = sentences.setdefault(name, [])
+        splits.setdefault(name, split)
+        if text is not None and vocabulary.tokens(text):
+            own.append(text)
+    if mute := [name for name, own in sentences.items() if not own]:
+        raise UsageError(
+            f"{path} has no caption for {listed(mute)}; write one, or take "
+            f"{'it' if len(mute) == 1 else 'them'} out of the file"
+        )
+    return _placed(path, sentences, splits)
+
+
+def _placed(path, sentences, splits):
+    """Looks for the images; returns what `read` does."""
+    folder = _folder(path, list(sentences))
+    told, skipped = {}, []
+    for name, own in sentences.items():
+        file = folder / name
+        if not file.is_file():
+            skipped.append((str(file), "no such file"))
+        elif reason := readers.foreign(file):
+            skipped.append((str(file), reason))
+        else:
+            told.setdefault(splits[name], []).append(Told(name, str(file), tuple(own)))
+    if not told:
+        raise UsageError(f"none of the images of {path} can be read; the first: {skipped[0]}")
+    known = {(folder / name).resolve() for name in sentences}
+    others = [
+        file for file in sorted(folder.iterdir()) if readers.is_image(file) and file.is_file()
+    ]
+    skipped += [(str(f), "it has no caption") for f in others if f.resolve() not in known]
+    return {split: tuple(rows) for split, rows in told.items()}, tuple(skipped)
+
+
+def _text(path):
+    """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text in UTF-8: {error}") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UsageError(f"{path} is empty")
+    if _NUMBERED.fullmatch(lines[0]):
+        return _numbered(path, lines)
+    return _table(path, text, lines[0])
+
+
+def _numbered(path, lines):
+    split_of = _lists(path.parent)
+    for number, line in enumerate(lines, start=1):
+        match = _NUMBERED.fullmatch(line)
+        if not match:
+            raise UsageError(
+                f"{path}, line {number}: {line[:60]!r} is not image.jpg#0, a tab and a caption"
+            )
+        name = match[1]
+        if split_of:
+            if name in split_of:
+                yield name, match[2], split_of[name]
+        else:
+            yield name, match[2], "all"
+
+
+def _lists(folder):
+    """Returns the split of each image that the lists of Flickr8k name; empty without such lists."""
+    found = {}
+    for split, pattern in LISTS.items():
+        for path in sorted(folder.glob(pattern)):
+            names = path.read_text(encoding="utf-8").split()
+            found |= dict.fromkeys(names, split)
+    return found
+
+
+def _table(path, text, head):
+    """Yields the rows of a table whose first line names its columns; cells may lack quotes."""
+    delimiter = next((sign for sign in ("\t", "|") if sign in head), ",")
+    columns = [name.strip().strip('"').lower() for name in head.split(delimiter)]
+    image = next((name for name in IMAGE_COLUMNS if name in columns), None)
+    caption = next((name for name in TEXT_COLUMNS if name in columns), None)
+    if image is None or caption is None:
+        raise UsageError(
+            f"{path} begins with {head[:60]!r}; needed: lines such as image.jpg#0, a tab and a "
+            "caption; or a first line with the columns image,caption, perhaps split"
+        )
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    next(rows)
+    for cells in rows:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) > len(columns) and caption == columns[-1]:  # commas of the caption itself
+            cells = [*cells[: len(columns) - 1], delimiter.join(cells[len(columns) - 1 :])]
+        row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+        if not row.get(image):
+            raise UsageError(f"{path}, line {rows.line_num}: no {image}")
+        yield row[image], row.get(caption), row.get("split") or "all"
+
+
+def _coco(path):
+    """Yields the images and captions of a JSON file of COCO's."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no JSON file: {error}") from error
+    content = content if isinstance(content, Mapping) else {}
+    parts = [content.get(name) for name in ("images", "annotations")]
+    good = all(isinstance(p, list) and p and isinstance(p[0], dict) for p in parts)
+    if not good or "caption" not in parts[1][0]:
+        raise UsageError(
+            f"{path} has no captions; COCO's captions_NAME.json has images with id and file_name, "
+            "and annotations with image_id and caption"
+        )
+    images, annotations = parts
+    try:
+        names = {row["id"]: str(row["file_name"]) for row in images}
+        for name in names.values():
+            yield name, None, "all"
+        for row in annotations:
+            if row["image_id"] in names:
+                yield names[row["image_id"]], str(row["caption"]), "all"
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: an image or annotation has no {error}") from error
+
+
+def _folder(path, names):
+    """Returns the folder that images are in: the first in which one of them is."""
+    tops = [path.parent, path.parent.parent]
+    folders = [top for above in tops for top in (above, *_inside(above))]
+    for folder in folders:
+        if any((folder / name).is_file() for name in names):
+            return folder
+    raise UsageError(
+        f"none of the {len(names)} images of {path} is there, such as {names[0]}; looked in "
+        f"{listed(folders)}"
+    )
+
+
+def _inside(folder):
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )

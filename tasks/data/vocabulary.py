@@ -1,0 +1,106 @@
+"""Sentences as words, and words as numbers.
+
+A sentence is read as the evaluation of COCO's captions reads one, in effect: in lower case, without
+punctuation, with `'s` and `n't` as words of their own. Different is what the Penn Treebank's
+tokeniser knows by heart, such as that the point of `u.s.` belongs to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+MARKS = ("<pad>", "<start>", "<end>", "<unknown>")
+PAD, START, END, UNKNOWN = range(len(MARKS))
+
+_WORD = re.compile(r"[^\W_]+(?:[-'./&][^\W_]+)*")
+_CLITIC = re.compile(r"(.+?)(n't|'(?:s|re|ve|ll|d|m))")
+_QUOTES = str.maketrans("\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}", "''")
+
+
+def tokens(sentence: str) -> list[str]:
+    """Returns the words of a sentence."""
+    found = []
+    for word in _WORD.findall(sentence.lower().translate(_QUOTES)):
+        clitic = _CLITIC.fullmatch(word)
+        found += clitic.groups() if clitic else [word]
+    return found
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words, each of which has its place as a number.
+
+    Attributes:
+        words: `MARKS` first.
+
+    Raises:
+        UsageError: the first words are others, or one is there twice.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self):
+        if tuple(self.words[: len(MARKS)]) != MARKS or len(set(self.words)) < len(self.words):
+            raise UsageError(f"a vocabulary begins with {' '.join(MARKS)} and has no word twice")
+
+    def __len__(self):
+        return len(self.words)
+
+    @cached_property
+    def _numbers(self):
+        return {word: number for number, word in enumerate(self.words)}
+
+    def numbers(self, sentence: str) -> list[int]:
+        """Returns the numbers of a sentence's words, `UNKNOWN` for those that are not here."""
+        return [self._numbers.get(word, UNKNOWN) for word in tokens(sentence)]
+
+    def rows(self, sentences: Sequence[str], most: int, length: int):
+        """Returns sentences as int32 `(most, length + 1)`, `START` first, padded with `PAD`.
+
+        Args:
+            sentences: the first `most` of them are taken.
+            most: rows; those that are too many are all `PAD`.
+            length: words of a sentence, `END` among them; what is longer loses its end, and `END`.
+        """
+        found = np.full((most, length + 1), PAD, "int32")
+        for row, sentence in zip(found, sentences, strict=False):
+            numbers = [START, *self.numbers(sentence), END][: length + 1]
+            row[: len(numbers)] = numbers
+        return found
+
+    def sentence(self, numbers: Iterable[int]) -> str:
+        """Returns the words that numbers stand for, up to the first `END`, without other marks."""
+        found = []
+        for number in numbers:
+            if number == END:
+                break
+            if number >= len(MARKS) or number == UNKNOWN:
+                found.append(self.words[number])
+        return " ".join(found)
+
+
+def build(sentences: Iterable[str], least: int = 1) -> Vocabulary:
+    """Returns the vocabulary of some sentences: the frequent words first, equals by the alphabet.
+
+    Args:
+        sentences: to learn from.
+        least: how often a word must be there; what is rarer is unknown.
+
+    Raises:
+        UsageError: no word is so frequent.
+    """
+    counts = Counter(word for sentence in sentences for word in tokens(sentence))
+    kept = sorted((word for word in counts if counts[word] >= least), key=lambda w: (-counts[w], w))
+    if not kept:
+        raise UsageError(
+            f"none of the {len(counts)} words of the captions is there {least} times; lower "
+            "--least-count"
+        )
+    return Vocabulary((*MARKS, *kept))

@@ -1,0 +1,299 @@
+"""GAN: paint images that a critic cannot tell from those of a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+from tasks.data import painted, splits
+from tasks.data.decoding import decode
+from tasks.engine import (
+    adversarial,
+    gan_data,
+    gan_judges,
+    gan_painting,
+    gan_players,
+    gan_report,
+    hardware,
+    optimize,
+    plans,
+)
+from tasks.engine.task import Between, Task, Verdict, flag, register
+from tasks.report import samples
+from zoo import count, files
+from zoo.errors import UsageError
+from zoo.lazy import LazyModule, keras, np
+
+loops = LazyModule("tasks.engine.loop")
+
+SETTLED = 2048  # painted images that the statistics of normalisation are estimated from
+
+
+@register
+class Gan(Task):
+    """Teaches a generator to paint, and a critic to tell what it paints from real images."""
+
+    whole: ClassVar = True
+
+    epochs: int = flag(20, "passes over the training split", low=1)
+    batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
+    model: str = flag("dcgan", "what the players are", choices=tuple(gan_players.KINDS))
+    width: int = flag(32, "channels of the networks' largest maps", search=(32, 64, 128), low=1)
+    latent_size: int = flag(100, "random numbers that an image is painted from", low=1)
+    condition: str = flag(
+        "none",
+        "how both players are told the class: projection, concatenation, or none",
+        choices=("none", "projection", "concatenation"),
+    )
+    loss: str = flag(
+        "auto",
+        "what the players want; auto: the model's own",
+        choices=("auto", *adversarial.LOSSES),
+    )
+    critic_norm: str = flag(
+        "auto",
+        "of the critic's layers, such as spectral; auto: the model's own",
+        choices=("auto", *gan_players.NORMALIZATIONS),
+        search=("batch", "spectral"),
+    )
+    gradient_penalty: float = flag(
+        -1.0, "factor of WGAN-GP's penalty, 0 for none; -1: the model's own", low=-1.0
+    )
+    critic_steps: int = flag(
+        0, "of the critic for each of the generator; 0: the model's own", low=0
+    )
+    optimizer: str = flag("adam", "of both players, by its name among Keras's")
+    learning_rate: float = flag(
+        0.0, "of the generator; 0: the model's own", search=Between(5e-5, 1e-3), low=0.0
+    )
+    critic_rate: float = flag(0.0, "of the critic; 0: the generator's", low=0.0)
+    beta_1: float = flag(-1.0, "decay of Adam's first moment; -1: the model's own", low=-1.0)
+    beta_2: float = flag(-1.0, "decay of Adam's second moment; -1: the model's own", low=-1.0)
+    schedule: str = flag("constant", "how the rates change", choices=optimize.SCHEDULES)
+    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", low=0.0)
+    average: float = flag(
+        0.999, "decay of the running average of the generator's weights; 0: none", low=0.0
+    )
+    dataset: str = flag(
+        "fashion_sample", "fashion_sample, shapes, a folder (of class folders or images), tfds:NAME"
+    )
+    data_dir: str = flag("", "where TFDS keeps its data sets")
+    train_split: str = flag("", "slice to learn from, such as train[:4000]")
+    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
+    test_split: str = flag("", "slice that painted images are compared with in the report")
+    image_size: int = flag(0, "height and width; 0: the data's own, 64 at most", low=0)
+    resize: str = flag(
+        "crop", "how images of another size get there", choices=("stretch", "crop", "pad")
+    )
+    channels: int = flag(0, "1 for grey, 3 for RGB; 0: the data's own", low=0)
+    network: str = flag(
+        "resnet20.cifar10", "the zoo name whose features are compared; inception_v3.imagenet: FID"
+    )
+    network_weights: str = flag("", "file in place of that network's own weights")
+    samples: int = flag(10_000, "painted images that a finished run is judged by", low=16)
+    validation_samples: int = flag(2_000, "painted images after each epoch", low=16)
+    shown: int = flag(64, "painted images in a grid", low=8)
+    classifier: str = flag("", "a run's folder or a .keras file that names painted images")
+
+    def __post_init__(self):
+        super().__post_init__()
+        gan_players.checked(self.kind())
+        if self.l1 or self.l2:
+            raise UsageError("--l1 and --l2 are not for players; take --weight-decay")
+
+    @property
+    def curves(self):
+        """The columns of the history to draw, and their titles."""
+        return {gan_judges.distance_name(self.network): "Frechet distance", **gan_report.CURVES}
+
+    def kind(self):
+        """Returns what the players are, a `gan_players.Kind`, with what the flags say of it."""
+        own = gan_players.KINDS[self.model]
+        betas = zip((self.beta_1, self.beta_2), own.betas, strict=True)
+        return dataclasses.replace(
+            own,
+            normalization=own.normalization if self.critic_norm == "auto" else self.critic_norm,
+            loss=own.loss if self.loss == "auto" else self.loss,
+            penalty=own.penalty if self.gradient_penalty < 0 else self.gradient_penalty,
+            critic_steps=self.critic_steps or own.critic_steps,
+            rate=self.learning_rate or own.rate,
+            betas=tuple(known if asked < 0 else asked for asked, known in betas),
+        )
+
+    def flops(self):
+        with keras.StatelessScope(initialize_variables=False):
+            model = self._players(self._shape, len(self._source.classes))
+        return sum(count.count(player)[1] for player in gan_players.players(model).values())
+
+    def stages(self):
+        rate = self.kind().rate
+        return plans.resolve(
+            "scratch", epochs=self.epochs, pretrained=False, rate=rate, optimizer=self.optimizer
+        )
+
+    def load(self):
+        gan_judges.check(self.network, self.network_weights)
+        source = self._source
+        if self.condition != "none" and (source.multi_label or len(source.classes) < 2):
+            raise UsageError(
+                f"--condition {self.condition} needs images of one class each, and two classes or "
+                f"more; {source.name} has others"
+            )
+        if self.classifier:
+            gan_judges.classifier(self.classifier, source.classes)
+        names = self.train_split, self.validation_split, self.test_split
+        return gan_data.load(
+            source,
+            names,
+            self._shape,
+            self.resize,
+            network=self.network,
+            weights=self.network_weights,
+            batch_size=self.batch_size,
+        )
+
+    def build(self, data):
+        return self._players(data.image_shape, len(data.source.classes))
+
+    def memory(self, data):
+        return data.diary
+
+    def optimizers(self, model, steps):
+        kind, total = self.kind(), steps * self.epochs
+        critic_total = total * kind.critic_steps
+        rates = {
+            "generator": self.learning_rates(kind.rate, total),
+            "critic": self.learning_rates(self.critic_rate or kind.rate, critic_total),
+        }
+        return [gan_players.optimizer(model, self, rates, kind.betas)]
+
+    def learner(self, model, data):
+        kind = self.kind()
+        step = adversarial.step(kind.loss, kind.penalty, kind.critic_steps)
+        learner = loops.Loop(gan_players.players(model), adversarial.NAMES, step)
+        data.diary.follow(learner.means)
+        return learner
+
+    def compile(self, learner, data, optimizer):
+        learner.compile(optimizer=optimizer, jit_compile=hardware.jit())
+
+    def show(self, data, events):
+        if data.image_shape[-1] in (1, 3):
+            batch = next(iter(self.training(data).epoch(0)))
+            images = np.asarray(batch["image"])[: self.shown]
+            events.images("real images", samples.grid(images, gan_report.COLUMNS)[None], 0)
+
+    def training(self, data, *, changed=True):
+        steps = self.kind().critic_steps
+        # Each of a step's batches is whole; so is one of a split that holds no more.
+        size = min(self.batch_size, len(data.train) // steps)
+        if not size:
+            raise UsageError(
+                f"{len(data.train)} images are too few for {steps} steps of the critic"
+            )
+        labelled = self.condition != "none"
+        return painted.Painted(data.train, size * steps, self.seed, self.latent_size, labelled)
+
+    def validate(self, model, data, events, step):
+        generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
+        options = {"seed": self.seed, "batch_size": self.batch_size}
+        figures = {}
+        with gan_painting.settled(generator, SETTLED, classes, **options):
+            latent, labels = gan_report.fixed(generator, self.shown, classes, self.seed)
+            pixels = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
+            grid = samples.grid(pixels, gan_report.COLUMNS)
+            if data.validation:
+                pixels, _ = self._painted(generator, data.validation, self.validation_samples)
+                seen = data.features(pixels)
+                figures = gan_judges.quick(self.network, data.validated, seen)
+        events.images("painted images", grid[None], step)
+        data.diary.write(figures, grid)
+        return figures
+
+    def better(self, row, best):
+        name = f"val_{gan_judges.distance_name(self.network)}"
+        # With nothing to choose by, the last epoch is the one to keep.
+        return name not in row or row[name] < best[name]
+
+    def finish(self, model, data):
+        generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
+        gan_painting.settle(generator, SETTLED, classes, seed=self.seed, batch_size=self.batch_size)
+        return model
+
+    def save(self, model, data, path):
+        about = {
+            "task": self.name,
+            "model": self.model,
+            "dataset": self.dataset,
+            "classes": list(data.source.classes) if self.condition != "none" else [],
+            "latent_size": self.latent_size,
+            "resize": self.resize,
+        }
+        files.save(gan_players.players(model)["generator"], path, about)
+
+    def judge(self, model, data):
+        generator = gan_players.players(model)["generator"]
+        pixels, labels = self._painted(generator, data.test, self.samples)
+        figures = self._figures(pixels, labels, data.test, data)
+        keras.utils.set_random_seed(self.seed)
+        untrained = gan_players.players(self.build(data))["generator"]
+        figures |= gan_report.references(data, self, untrained)
+        distance = gan_judges.distance_name(self.network)
+        return Verdict(
+            figures=figures,
+            title=f"{self.model} on {self.dataset}",
+            lead=gan_report.lead(self, data, figures),
+            sections=[*gan_report.sections(self, data, model), gan_report.protocol(self, data)],
+            warnings=[*data.diary.warnings(distance, self.kind().loss), *data.skipped()],
+        )
+
+    def evaluate(self, model, about, split):
+        source = self._source
+        own = splits.plan(source, self.train_split, self.validation_split, self.test_split)[-1]
+        part = splits.select(source, split) if split else own
+        shape = tuple(model.output_shape[1:])
+        test = decode(part, shape, self.resize)
+        data = gan_data.Painting(
+            source, test, None, test, shape, self.network, self.network_weights, self.batch_size
+        )
+        pixels, labels = self._painted(model, test, self.samples)
+        return self._figures(pixels, labels, test, data), part.name
+
+    @functools.cached_property
+    def _source(self):
+        return painted.load(self.dataset, self.data_dir or None)
+
+    @functools.cached_property
+    def _shape(self):
+        return gan_data.shape(self._source, self.image_size, self.channels, gan_players.sides)
+
+    def _players(self, shape, num_classes):
+        return gan_players.build(
+            self.kind(),
+            shape,
+            latent_size=self.latent_size,
+            num_classes=num_classes if self.condition != "none" else None,
+            width=self.width,
+            condition=self.condition,
+        )
+
+    def _painted(self, generator, examples, count):
+        """Returns painted images, and their classes: as frequent as those of some examples."""
+        latent = gan_painting.latents(count, gan_painting.latent_size(generator), self.seed)
+        labels = None
+        if gan_painting.told(generator):
+            random = np.random.default_rng([self.seed, gan_painting.STREAM, count])
+            labels = examples.labels[random.integers(0, len(examples), count)].astype("int32")
+        painted = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
+        return painted, labels
+
+    def _figures(self, pixels, labels, test, data):
+        """Returns the figures of painted images and their classes, against a test split."""
+        seen = data.features(pixels)
+        figures = gan_judges.judged(self.network, data.tested, seen, seed=self.seed)
+        if self.classifier:
+            judge = gan_judges.classifier(self.classifier, data.source.classes)
+            said = [judge.probabilities(x, self.batch_size) for x in (pixels, test.pixels)]
+            figures |= gan_judges.recognised(*said, test.labels, labels, seed=self.seed)
+        return {**figures, "painted_images": len(pixels), "real_images": len(test)}

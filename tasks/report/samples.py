@@ -1,0 +1,91 @@
+"""Pictures of many small images: a grid of them, how it changed as a GIF, and both in a report."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+from tasks.report.words import escape
+from zoo.lazy import LazyModule, np
+
+Image = LazyModule("PIL.Image")
+
+GAP = 2  # pixels between images
+SEEN = 56  # images are enlarged by a whole factor to this side or more, so that one sees them
+WHITE = 255
+MILLISECONDS = 250  # that a frame of a GIF is seen
+LAST = 2500  # and the last one
+
+
+def grid(images, columns: int):
+    """Returns images, uint8 `(count, height, width, channels)`, side by side as one.
+
+    Args:
+        images: row after row; what is missing of the last row is white.
+        columns: images in a row.
+    """
+    images = np.asarray(images)
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    whole = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), WHITE)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        top, left = row * (height + GAP), column * (width + GAP)
+        whole[top : top + height, left : left + width] = image
+    return whole.astype("uint8")
+
+
+def png(image) -> bytes:
+    """Returns a uint8 image `(height, width, 1 or 3)` as the bytes of a PNG file."""
+    return _saved([_picture(image)], "PNG")
+
+
+def gif(frames: Sequence, side: int) -> bytes:
+    """Returns uint8 images of one size as the bytes of a GIF that goes round.
+
+    Args:
+        frames: `(height, width, 1 or 3)` each.
+        side: of the images that a frame is a grid of; smaller ones are enlarged.
+    """
+    times = [MILLISECONDS] * (len(frames) - 1) + [LAST]
+    pictures = [_enlarged(_picture(frame), side) for frame in frames]
+    return _saved(pictures, "GIF", save_all=True, duration=times, loop=0)
+
+
+def figure(image, caption: str, side: int) -> str:
+    """Returns a grid of images as a figure for a section of `page.write`.
+
+    Args:
+        image: uint8 `(height, width, 1 or 3)`, or the bytes of a GIF.
+        caption: below it.
+        side: of the images that it is a grid of; smaller ones are enlarged.
+    """
+    if isinstance(image, bytes):
+        kind, content = "gif", image
+    else:
+        kind, content = "png", _saved([_enlarged(_picture(image), side)], "PNG")
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return (
+        f'<figure><img style="max-width:100%" src="{source}" alt="{escape(caption)}"/>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _picture(image):
+    image = np.asarray(image)
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def _enlarged(picture, side):
+    times = -(-SEEN // side)
+    return picture.resize((picture.width * times, picture.height * times), Image.NEAREST)
+
+
+def _saved(pictures, kind, **options):
+    file = io.BytesIO()
+    first, *others = pictures
+    if others:
+        options["append_images"] = others
+    first.save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,394 @@
+"""DQN: targets against slow NumPy, steps against what they should change, runs that are killed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import tasks
+import zoo
+from tasks.engine import dqn_learning, dqn_setting, resume, trainer
+from tasks.report import episodes, returns
+from zoo import UsageError, files
+
+TINY = {
+    "epochs": 2,
+    "epoch_steps": 96,
+    "learning_starts": 60,
+    "replay": 400,
+    "batch_size": 16,
+    "train_every": 4,
+    "environments": 2,
+    "target_every": 40,
+    "loss": "huber",
+    "n_step": 1,
+    "validation_episodes": 3,
+    "test_episodes": 5,
+    "model_options": "{widths: [8]}",
+    "precision": "float32",
+}
+PIXELS = {
+    **TINY,
+    "dataset": "catch",
+    "environment_options": "{cell: 1, border: 0}",
+    "model_options": "{hidden: 8}",
+}
+CASES = {
+    "vector": TINY,
+    "pixels": {**PIXELS, "environments": 1, "train_every": 2, "priority": 0.6, "n_step": 3},
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody is asked."""
+
+
+def made(**flags):
+    return tasks.get("dqn")(**{**TINY, **flags})
+
+
+def parts(task):
+    """What the trainer makes of a task: data, the model of both networks, and what learns."""
+    keras.utils.set_random_seed(0)
+    data = task.load()
+    model = task.build(data)
+    stream = task.training(data)
+    [optimizer] = task.optimizers(model, stream.steps)
+    learner = task.learner(model, data)
+    task.compile(learner, data, optimizer)
+    return data, model, learner, stream
+
+
+def values(network):
+    return [np.array(weight) for weight in network.variables]
+
+
+def weights(out):
+    return values(files.load(out / "model.keras")[0])
+
+
+# The targets
+
+
+def slow(network, x):
+    """A vector network by NumPy, in float64."""
+    x = np.asarray(x, np.float64)
+    *hidden, last = [layer for layer in network.layers if layer.weights]
+    for layer in hidden:
+        x = np.maximum(x @ np.array(layer.kernel) + np.array(layer.bias), 0)
+    return x @ np.array(last.kernel) + np.array(last.bias)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_targets_are_those_of_a_slow_formula(double):
+    random = np.random.default_rng(0)
+    keras.utils.set_random_seed(0)
+    online, target = (zoo.build("vector_dqn", num_classes=3, widths=(16, 8)) for _ in range(2))
+    batch = {
+        "nexts": random.normal(size=(50, 1, 4)).astype("float32"),
+        "returns": random.normal(size=50).astype("float32"),
+        "discounts": random.choice([0, 0.99, 0.99**3], 50).astype("float32"),
+    }
+    got = dqn_learning.targets(
+        online, target, {k: tf.constant(v) for k, v in batch.items()}, double
+    )
+    there, wanted = slow(target, batch["nexts"][:, 0]), []
+    judged = slow(online, batch["nexts"][:, 0]) if double else there
+    for row in range(50):
+        best = max(range(3), key=lambda action: judged[row, action])
+        value = batch["returns"][row] + batch["discounts"][row] * there[row, best]
+        wanted.append(batch["returns"][row] if batch["discounts"][row] == 0 else value)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_double_and_plain_targets_differ():
+    keras.utils.set_random_seed(0)
+    online, target = (zoo.build("vector_dqn", num_classes=3, widths=(16, 8)) for _ in range(2))
+    nexts = tf.random.stateless_normal((50, 1, 4), (0, 1))
+    batch = {"nexts": nexts, "returns": tf.zeros(50), "discounts": tf.ones(50)}
+    plain, double = (dqn_learning.targets(online, target, batch, each) for each in (False, True))
+    assert (plain >= double).numpy().all()
+    assert (plain > double).numpy().any()
+
+
+def test_the_losses_are_huber_and_half_squares():
+    errors = np.array([-3.0, -1.0, -0.2, 0.0, 0.5, 2.0], "float32")
+    huber = keras.losses.Huber(reduction="none")(errors[:, None], np.zeros((6, 1)))
+    np.testing.assert_allclose(dqn_learning.LOSSES["huber"](errors), huber, rtol=1e-6)
+    np.testing.assert_allclose(dqn_learning.LOSSES["mse"](errors), errors**2 / 2, rtol=1e-6)
+
+
+def test_frames_stand_behind_each_other():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype("uint8")
+    joined = dqn_learning.joined(tf.constant(frames)).numpy()
+    np.testing.assert_array_equal(joined, np.concatenate(np.moveaxis(frames, 1, 0), axis=-1))
+    vectors = frames[:, :, 0, 0].astype("float32")
+    joined = dqn_learning.joined(tf.constant(vectors)).numpy()
+    np.testing.assert_array_equal(joined, vectors.reshape(2, -1))
+
+
+# A step
+
+
+def test_a_step_acts_learns_and_remembers():
+    """Gradient descent by hand gives what the step gave."""
+    task = made(optimizer="sgd", learning_rate=0.01, schedule="constant", clip_norm=0.0)
+    data, model, learner, stream = parts(task)
+    online, target = (model.get_layer(name) for name in ("online", "target"))
+    [player] = data.players
+    player.look()
+    assert player.steps == 60
+    before, batches, draw = values(online), [], player.batch
+
+    def batch():
+        batches.append(draw())
+        return batches[-1]
+
+    player.batch = batch
+    learner.steps_per_execution = 1
+    learner.fit(stream.epoch(0).take(1), verbose=0, shuffle=False)
+    assert player.steps == 64
+    [(_, drawn, renew)] = batches
+    assert not renew
+    after = values(online)
+    for variable, value in zip(online.variables, before, strict=True):
+        variable.assign(value)
+    wanted = dqn_learning.targets(online, target, drawn, True)
+    with tf.GradientTape() as tape:
+        chosen = tf.gather(online(drawn["observations"][:, 0]), drawn["actions"], batch_dims=1)
+        loss = tf.reduce_mean(keras.losses.huber(wanted[:, None], chosen[:, None]))
+    for gradient, old, new in zip(
+        tape.gradient(loss, online.trainable_variables), before, after, strict=True
+    ):
+        np.testing.assert_allclose(new, old - 0.01 * gradient.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.25])
+def test_the_target_network_follows_when_it_is_due(tau):
+    data, model, learner, stream = parts(made(tau=tau, target_every=8))
+    online, target = (model.get_layer(name) for name in ("online", "target"))
+    data.players[0].look()
+    data.players[0].steps = 64  # the next step ends at 68, the one after it at 72
+    data.players[0].copied = 8
+    before = values(target)
+    learner.steps_per_execution = 1
+    for due in (False, True):
+        learner.fit(stream.epoch(0).take(1), verbose=0, shuffle=False)
+        for old, new, follows in zip(before, values(online), values(target), strict=True):
+            wanted = old + tau * (new - old) if due else old
+            np.testing.assert_allclose(follows, wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_as_many_actions_are_random_as_the_schedule_says():
+    task = made(environments=1, train_every=1, epochs=10, epoch_steps=100, exploration=0.5)
+    [player] = task.load().players
+    player.look()
+    explored = []
+    for step in range(1_000):
+        player.steps = 60 + step
+        player._draw()
+        explored.append(player.explores[0])
+    shares = np.array(explored).reshape(10, 100).mean(1)
+    wanted = np.maximum(0.05, 1 - 0.95 * (np.arange(10) + 0.5) / 5)
+    assert (np.abs(shares - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / 100)).all()
+
+
+def test_an_episode_that_a_limit_ends_is_bootstrapped_and_one_that_fails_is_not():
+    task = made(environment_options="{max_episode_steps: 12}", learning_starts=300)
+    [player] = task.load().players
+    player.look()
+    _, batch, _ = player.batch()
+    ends = player.replay.ends[: player.replay.counts[0]]
+    assert {1, 2} <= set(ends.tolist())  # terminated, truncated
+    drawn = player.replay.sample(5_000, np.random.default_rng(0))
+    failed = player.replay.ends[drawn[0]] == 1
+    assert (drawn[1]["discounts"][failed] == 0).all()
+    np.testing.assert_allclose(drawn[1]["discounts"][~failed], 0.99, rtol=1e-6)
+    assert batch["observations"].shape == (16, 1, 4)
+
+
+def test_rewards_may_be_clipped_for_learning_alone():
+    task = made(**{**PIXELS, "clip_rewards": "on", "learning_starts": 100})
+    [player] = task.load().players
+    player.environments.step = lambda *args, step=player.environments.step: (
+        lambda o, r, *ends: (o, 7 * r, *ends)
+    )(*step(*args))
+    player.look()
+    assert set(np.unique(player.replay.rewards)) <= {-1.0, 0.0, 1.0}
+    assert set(player.recent) <= {-7.0, 7.0}
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run on a vector, and its record."""
+    out = tmp_path_factory.mktemp("dqn") / "run"
+    return out, trainer.train(made(), out)
+
+
+def test_the_report_has_returns_and_a_film(run):
+    out, record = run
+    figures = record["figures"]
+    assert figures["min_return"] <= figures["mean_return_low"] <= figures["mean_return"]
+    assert figures["mean_return"] <= figures["mean_return_high"] <= figures["max_return"]
+    page = (out / "report.html").read_text()
+    [film] = re.findall(r"data:image/gif;base64,([^\"]+)", page)
+    picture = Image.open(io.BytesIO(base64.b64decode(film)))
+    assert picture.n_frames > 3
+    assert "Episodes by their return, 5 in all." in page
+    assert "other episodes" in page
+    assert f"{60 + 96 * resume.State(out).best} steps were taken to learn it" in page
+
+
+def test_a_saved_agent_acts_by_itself(run):
+    model, about = files.load(run[0] / "model.keras")
+    assert about["environment"] == "CartPole-v1"
+    assert about["task"] == "dqn"
+    figures, name = made().evaluate(model, about, "")
+    recorded = run[1]["figures"]
+    assert name == "test[:5]"
+    assert figures == {key: recorded[key] for key in figures}
+    figures, name = made().evaluate(model, about, "validation[:2]")
+    assert name == "validation[:2]"
+    for split in ("train", "test[2:]", "test[:0]"):
+        with pytest.raises(UsageError, match="names no episodes; there is validation and test"):
+            made().evaluate(model, about, split)
+    with pytest.raises(UsageError, match=r"sees \(4,\) and has 2 actions; Acrobot-v1 shows \(6,\)"):
+        made(dataset="Acrobot-v1").evaluate(model, about, "")
+
+
+def test_episodes_of_training_choosing_and_judging_have_seeds_of_their_own():
+    found = [dqn_setting.seeds(0, split, 50) for split in ("validation", "test")]
+    found.append(dqn_setting.seeds(1, "test", 50))
+    assert len({seed for part in found for seed in part}) == 150
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_in_the_middle_a_run_ends_as_if_it_had_not_been(case, tmp_path, monkeypatch):
+    from tasks.engine import record
+
+    monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
+    task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})
+    trainer.train(task, tmp_path / "whole")
+    step, left = record.Recorder.step, [13]
+
+    def step_and_die(recorder, number, logs):
+        step(recorder, number, logs)
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record.Recorder, "step", step_and_die)
+        with pytest.raises(Killed):
+            trainer.train(task, tmp_path / "cut")
+    assert resume.State(tmp_path / "cut").step == 10
+    trainer.train(task, tmp_path / "cut")
+    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "cut"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    rows = [
+        [line.split(",")[:12] for line in (tmp_path / name / "history.csv").read_text().split()]
+        for name in ("whole", "cut")
+    ]
+    header = rows[0][0]
+    timed = {header.index(name) for name in ("seconds", "images_per_second") if name in header}
+    for a, b in zip(*rows, strict=True):
+        assert [x for n, x in enumerate(a) if n not in timed] == [
+            x for n, x in enumerate(b) if n not in timed
+        ]
+
+
+def test_an_environment_that_cannot_be_kept_begins_new_episodes(capsys):
+    [player] = made().load().players
+    player.look()
+    arrays = {key: np.copy(array) for key, array in player.arrays().items()}
+    setting = made().load()
+    [other] = setting.players
+    other.environments.resumable = False
+    setting.restore({f"0/{key}": array for key, array in arrays.items()})
+    assert "begin anew" in capsys.readouterr().err
+    assert other.episodes == [count + 1 for count in player.episodes]
+    latest = [other.replay._place(ring, other.replay.counts[ring] - 1) for ring in range(2)]
+    assert (other.replay.ages[latest] == 0).all()
+    _, batch = other.replay.sample(500, np.random.default_rng(0))
+    assert np.isfinite(batch["nexts"]).all()
+
+
+def test_two_replicas_act_and_learn_in_step(tmp_path, two_devices):
+    flags = {"strategy": "mirrored", "environments": 4, "learning_rate": 0.01}
+    record = trainer.train(made(**flags), tmp_path / "r")
+    again = trainer.train(made(**flags), tmp_path / "again")
+    assert record["figures"]["mean_return"] == again["figures"]["mean_return"]
+    for a, b in zip(weights(tmp_path / "r"), weights(tmp_path / "again"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(UsageError, match="must be multiples of the 2 replicas"):
+        trainer.train(made(**{**flags, "environments": 1}), tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"environments": 3, "train_every": 4}, "one must be a multiple of the other"),
+        ({"model": "lenet5"}, "lenet5 is a classifier; dqn needs an agent"),
+        ({"model": "nature_dqn"}, "CartPole-v1 shows vectors, which nature_dqn does not see; try"),
+        ({"dataset": "catch", "model": "vector_dqn"}, "catch shows images, .*; try nature_dqn"),
+        ({"dataset": "Pendulum-v1"}, "takes actions of Box"),
+        ({"replay": 5}, "enlarge --replay"),
+        ({"learning_starts": 1, "n_step": 5}, "--learning-starts 1 leaves nothing to learn from"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(flags, words):
+    with pytest.raises(UsageError, match=words):
+        parts(made(**flags))
+
+
+# Pictures
+
+
+def test_a_film_is_no_longer_than_it_must_be():
+    pictures = [np.full((8, 12, 3), shade % 256, np.uint8) for shade in range(500)]
+    film = Image.open(io.BytesIO(episodes.gif(pictures)))
+    assert film.size == (12, 8)
+    assert 100 < film.n_frames <= 200
+    assert episodes.strip(pictures, 4).shape == (4, 8, 12, 3)
+    assert episodes.strip(pictures, 4)[:, 0, 0, 0].tolist() == [0, 166, 77, 243]
+    assert episodes.strip(pictures[:2], 4).shape == (2, 8, 12, 3)
+
+
+def test_bands_lie_between_the_least_and_the_largest():
+    histories = [
+        [{"r": str(v)} for v in run] for run in ([0, 10, 20], [10, 20, 30], [5, 30, 10, 9])
+    ]
+    figure = returns.bands(histories, "r", "Return", steps_per_epoch=100)
+    assert "the mean of 3 runs" in figure
+    [band] = re.findall(r'class="band" d="M([^"]+)Z"', figure)
+    heights = [float(point.split()[1]) for point in band.split("L")]
+    assert len(heights) == 6
+    high, low = heights[:3], heights[:2:-1]
+    assert all(a < b for a, b in zip(high, low, strict=True))  # downwards is more
+    one = returns.bands(histories[:1], "r", "Return")
+    assert "epoch" in one
+
+
+def test_a_spread_counts_every_episode():
+    figure = returns.spread([500.0] * 90 + [100.0] * 10)
+    counted = [int(found) for found in re.findall(r">(\d+) of 100 episodes", figure)]
+    assert sorted(counted) == [10, 90]
+    assert "episodes" in returns.spread([3.0] * 5)
+
+
+@pytest.mark.slow
+def test_catch_is_learned_from_pixels(tmp_path):
+    task = tasks.get("dqn")(
+        dataset="catch", environment_options="{cell: 1, border: 0}", epochs=5, epoch_steps=3_000
+    )
+    assert trainer.train(task, tmp_path / "run")["figures"]["mean_return"] > 0.9

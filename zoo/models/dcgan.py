@@ -1,0 +1,196 @@
+"""DCGAN: a generator of transposed convolutions, and the critic that it has to fool."""
+
+from __future__ import annotations
+
+from zoo.blocks import BATCH_NORM
+from zoo.catalog import register
+from zoo.errors import UsageError, unknown
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/1511.06434"
+
+SLOPE = 0.2  # of the critic's leaky ReLU
+SMALLEST, LARGEST = 4, 7  # sides of the maps that a generator begins with and a critic ends with
+NORMALIZATIONS = ("batch", "spectral", "layer", "none")
+GENERATOR_CONDITIONS = ("batch_norm", "concatenation")
+CRITIC_CONDITIONS = ("projection", "concatenation")
+EMBEDDED = 32  # length of the vector that a class becomes where it is concatenated
+
+COUNTS = {
+    "dcgan_generator": (18_855_043, 1_281_228_800),
+    "dcgan_critic": (17_232_897, 1_277_984_768),
+}
+
+
+@register(
+    {"dcgan_generator": {}},
+    input_shape=(100,),
+    paper=PAPER,
+    kind="generator",
+    family="dcgan",
+    preprocessing="none",
+    counts=COUNTS,
+    inputs=("label",),
+)
+def dcgan_generator(
+    latent, num_classes=None, *, image_size=64, channels=3, width=128, condition="batch_norm"
+):
+    """Builds the generator of DCGAN (Radford et al., 2015, figure 1).
+
+    Each transposed 5 x 5 convolution doubles the side of the maps and halves their channels, with
+    batch normalisation and `relu`; the last one ends in `tanh`, which becomes pixels. Departure:
+    the side is 4 to 7 times any power of two from 2, not 64 alone.
+
+    Args:
+        latent: `(batch, size)`, standard normal.
+        num_classes: of which `label` names the one to paint, or `None` for no such input.
+        image_size: height and width of the image.
+        channels: 3 for RGB, 1 for grey.
+        width: channels of the last hidden maps.
+        condition: how the class is told: `batch_norm` scales and shifts the normalised maps by
+            class (Dumoulin et al., 2017), `concatenation` embeds it beside the latent vector
+            (Mirza and Osindero, 2014).
+
+    Returns:
+        Endpoints `label`, an input `(batch,)` of whole numbers, with classes; and `image`,
+        float32 `(batch, image_size, image_size, channels)` in [0, 255].
+    """
+    _check("condition", condition, GENERATOR_CONDITIONS)
+    start, doublings = halved(image_size)
+    filters = width * 2 ** (doublings - 1)
+    x, ends = latent, {}
+    if num_classes:
+        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        if condition == "concatenation":
+            known = keras.layers.Embedding(num_classes, EMBEDDED, name="label_vector")(label)
+            x = keras.layers.Concatenate(name="told")([x, known])
+    by_class = (label, num_classes) if num_classes and condition == "batch_norm" else None
+    x = keras.layers.Dense(start * start * filters, use_bias=False, **_init(), name="project")(x)
+    x = keras.layers.Reshape((start, start, filters), name="maps")(x)
+    x = _normed(x, by_class, name="maps")
+    for index in range(1, doublings):
+        options = {"use_bias": False, "padding": "same", **_init()}
+        x = keras.layers.Conv2DTranspose(filters // 2**index, 5, 2, **options, name=f"up{index}")(x)
+        x = _normed(x, by_class, name=f"up{index}")
+    options = {"activation": "tanh", "padding": "same", **_init()}
+    x = keras.layers.Conv2DTranspose(channels, 5, 2, **options, name=f"up{doublings}")(x)
+    ends["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
+    return ends
+
+
+@register(
+    {"dcgan_critic": {}},
+    input_shape=(64, 64, 3),
+    min_size=8,
+    paper=PAPER,
+    kind="critic",
+    family="dcgan",
+    counts=COUNTS,
+    inputs=("label",),
+)
+def dcgan_critic(
+    image, num_classes=None, *, width=128, normalization="batch", condition="projection"
+):
+    """Builds the discriminator of DCGAN (Radford et al., 2015, section 3), here called critic.
+
+    The generator's mirror image: each 5 x 5 convolution of stride 2 halves the side of the maps
+    and doubles their channels, with leaky `relu`; all pixels of the last maps make the score.
+
+    Args:
+        image: `(batch, side, side, channels)`, in [-1, 1].
+        num_classes: of which `label` names that of the image, or `None` for no such input.
+        width: channels of the first maps.
+        normalization: `batch` after every convolution but the first, as in the paper; `spectral`
+            of all weights (Miyato et al., 2018); `layer`; or `none`, as the penalty of WGAN-GP
+            needs it.
+        condition: how the class is told: `projection` adds the product of its embedding and the
+            last maps to the score (Miyato and Koyama, 2018), `concatenation` gives the image
+            a further channel, an embedding of the class (Mirza and Osindero, 2014).
+
+    Returns:
+        Endpoints `label`, an input `(batch,)` of whole numbers, with classes; and `score`,
+        float32 `(batch, 1)`: the higher, the more real.
+    """
+    _check("condition", condition, CRITIC_CONDITIONS)
+    _check("normalization", normalization, NORMALIZATIONS)
+    height, side, _ = image.shape[1:]
+    if height != side:
+        raise UsageError(f"dcgan_critic judges square images, not {height} x {side}")
+    _, halvings = halved(side)
+    spectral = normalization == "spectral"
+    conv = layers.SpectralConv2D if spectral else keras.layers.Conv2D
+    dense = layers.SpectralDense if spectral else keras.layers.Dense
+    embedding = layers.SpectralEmbedding if spectral else keras.layers.Embedding
+    x, ends = image, {}
+    if num_classes:
+        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        if condition == "concatenation":
+            known = keras.layers.Embedding(num_classes, side * side, name="label_map")(label)
+            known = keras.layers.Reshape((side, side, 1), name="label_channel")(known)
+            x = keras.layers.Concatenate(name="told")([x, known])
+    for index in range(1, halvings + 1):
+        name, filters = f"down{index}", width * 2 ** (index - 1)
+        normed = index > 1 and normalization in ("batch", "layer")
+        options = {"use_bias": not normed, "padding": "same", **_init()}
+        x = conv(filters, 5, 2, **options, name=name)(x)
+        if normed and normalization == "batch":
+            x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
+        elif normed:
+            x = keras.layers.LayerNormalization(axis=(1, 2, 3), name=f"{name}_ln")(x)
+        x = keras.layers.LeakyReLU(SLOPE, name=f"{name}_relu")(x)
+    x = keras.layers.Flatten(name="flatten", dtype="float32")(x)
+    score = dense(1, **_init(), dtype="float32", name="score")(x)
+    if num_classes and condition == "projection":
+        options = {"embeddings_initializer": _init()["kernel_initializer"], "dtype": "float32"}
+        known = embedding(num_classes, x.shape[-1], **options, name="label_vector")(label)
+        told = keras.layers.Dot(1, dtype="float32", name="projection")([x, known])
+        score = keras.layers.Add(dtype="float32", name="told")([score, told])
+    ends["score"] = score
+    return ends
+
+
+def halved(side):
+    """Returns the side of the smallest maps of an image, and how often it is halved on the way.
+
+    Raises:
+        UsageError: it is not 4, 5, 6 or 7 times a power of two from 2.
+    """
+    start, times = side, 0
+    while start % 2 == 0 and start >= 2 * SMALLEST:
+        start, times = start // 2, times + 1
+    if not times or start > LARGEST:
+        raise UsageError(
+            f"dcgan's images have sides of 4, 5, 6 or 7 times a power of two, such as 28, 32, 48, "
+            f"64 or 128; not {side}"
+        )
+    return start, times
+
+
+def _normed(x, by_class, *, name):
+    """Batch normalisation, with gains and shifts of each class where these are told, and `relu`."""
+    if by_class is None:
+        x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
+        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+    label, num_classes = by_class
+    options = {**BATCH_NORM, "center": False, "scale": False}
+    x = keras.layers.BatchNormalization(**options, name=f"{name}_bn")(x)
+    width = x.shape[-1]
+    parts = []
+    for part, start in (("gain", "ones"), ("shift", "zeros")):
+        table = keras.layers.Embedding(
+            num_classes, width, embeddings_initializer=start, name=f"{name}_{part}"
+        )
+        parts.append(keras.layers.Reshape((1, 1, width), name=f"{name}_{part}s")(table(label)))
+    x = keras.layers.Multiply(name=f"{name}_scaled")([x, parts[0]])
+    x = keras.layers.Add(name=f"{name}_shifted")([x, parts[1]])
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _init():
+    """The paper's weights: normal, of deviation 0.02. A new object, as it has a seed of its own."""
+    return {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.02)}
+
+
+def _check(option, value, known):
+    if value not in known:
+        raise unknown(f"{option} of dcgan", value, list(known))

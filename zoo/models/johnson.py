@@ -1,0 +1,176 @@
+"""Fast style transfer: a network that repaints an image in one pass."""
+
+from __future__ import annotations
+
+from zoo import blocks, sizes
+from zoo.catalog import register
+from zoo.errors import unknown
+from zoo.lazy import keras, layers
+
+PAPER = "https://arxiv.org/abs/1603.08155"
+
+PAPERS = {"norm": "batch", "enlarging": "transposed", "padding": "valid", "output": "tanh"}
+
+COUNTS = {  # trainable parameters, FLOPs
+    "fast_style": (1_677_635, 20_157_825_024),
+    "fast_style_paper": (1_677_635, 21_877_014_528),
+}
+
+INSTANCE_EPSILON = 1e-5  # PyTorch's, and so that of most programs since
+MARGIN = 4  # of pixels, that each side of an image loses in a convolution of 9 x 9
+STRIDE = 4
+FAINT = 5e-3  # deviation of the last kernel at first
+
+
+@register(
+    {"fast_style": {}, "fast_style_paper": PAPERS},
+    kind="painter",
+    input_shape=(256, 256, 3),
+    preprocessing="tf",
+    paper=PAPER,
+    counts=COUNTS,
+)
+def fast_style(
+    image,
+    *,
+    width=32,
+    depth=5,
+    norm="instance",
+    enlarging="nearest",
+    padding="reflect",
+    output="change",
+):
+    """Builds an image transformation network (Johnson et al., 2016, supplement, table 1).
+
+    Two convolutions of stride 2, residual blocks at a quarter of the size, and back up; nine by
+    nine pixels wide at either end. `fast_style_paper` is the paper's: batch normalisation,
+    transposed convolutions, residual blocks without padding, for which the image is continued by
+    40 pixels of its mirror image on every side. `fast_style` is as it is built since: instance
+    normalisation (Ulyanov et al., 2016, arXiv:1607.08022), pixels doubled before a convolution,
+    which leaves no checkerboard (Odena et al., 2016), and maps continued by their mirror image
+    before each convolution. It says how pixels change, where the paper's says what they become:
+    it begins with the image, and need not first learn to copy it.
+
+    Departures: sides that are not a multiple of 4 (`fast_style`: 8) are continued by mirroring
+    and cut again. Pixels are in [-1, 1] inside, and cut off at their bounds, but not in training.
+    The last kernel is small at first: `tanh` would learn slowly of black and white.
+
+    Args:
+        image: `(batch, height, width, channels)`, pixels in [-1, 1]; sides of any length.
+        width: channels at the image's size; twice and four times as many below.
+        depth: residual blocks.
+        norm: after each convolution: `instance`, each image by itself, or `batch`.
+        enlarging: `nearest`, or `transposed` convolutions.
+        padding: `reflect`, or `valid` for residual blocks that are not padded.
+        output: `change`, which is added to the image, or `tanh`, for pixels themselves.
+
+    Returns:
+        Endpoint `picture`, of the image's shape, float32 in [0, 255].
+    """
+    _check(norm=norm, enlarging=enlarging, padding=padding, output=output)
+    style = {"norm": norm, "padding": padding}
+    reflect = padding == "reflect"
+    if reflect:  # maps at a quarter of the size need two pixels to be reflected in
+        x = sizes.padded(image, 2 * STRIDE, margin=MARGIN)
+    else:  # every residual block takes two pixels off each side
+        x = sizes.padded(image, STRIDE, margin=2 * STRIDE * depth)
+    x = _convolve(x, width, 9, name="conv1", **style, padded=reflect)
+    x = _convolve(x, 2 * width, 3, 2, name="down1", **style)
+    x = _convolve(x, 4 * width, 3, 2, name="down2", **style)
+    for number in range(1, depth + 1):
+        x = _residual(x, 4 * width, name=f"block{number}", **style)
+    for number, channels in enumerate((2 * width, width), start=1):
+        x = _enlarge(x, channels, enlarging, name=f"up{number}", **style)
+    if reflect:
+        x = layers.ReflectionPadding2D(MARGIN, name="picture_pad")(x)
+    return {"picture": _pixels(x, image, output, "valid" if reflect else "same")}
+
+
+def _convolve(x, filters, side, strides=1, *, norm, padding, name, padded=False, relu=True):
+    """Convolution, padded unless it is already, normalisation and `relu`."""
+    reflect = padding == "reflect"
+    if reflect and not padded:
+        x = layers.ReflectionPadding2D(side // 2, name=f"{name}_pad")(x)
+    x = keras.layers.Conv2D(
+        filters,
+        side,
+        strides,
+        padding="valid" if reflect else "same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return _normalise(x, norm, relu=relu, name=name)
+
+
+def _residual(x, filters, *, norm, padding, name):
+    """Two convolutions, and what came in added to it, without `relu` afterwards."""
+    style = {"norm": norm, "padding": padding}
+    if padding == "reflect":
+        inner = _convolve(x, filters, 3, name=f"{name}_1", **style)
+        inner = _convolve(inner, filters, 3, name=f"{name}_2", relu=False, **style)
+    else:
+        inner = _unpadded(x, filters, norm, relu=True, name=f"{name}_1")
+        inner = _unpadded(inner, filters, norm, relu=False, name=f"{name}_2")
+        x = keras.layers.Cropping2D(2, name=f"{name}_cut")(x)
+    return keras.layers.Add(name=f"{name}_add")([x, inner])
+
+
+def _unpadded(x, filters, norm, *, relu, name):
+    init = "he_normal"
+    x = keras.layers.Conv2D(
+        filters, 3, use_bias=False, kernel_initializer=init, name=f"{name}_conv"
+    )(x)
+    return _normalise(x, norm, relu=relu, name=name)
+
+
+def _enlarge(x, filters, enlarging, *, norm, padding, name):
+    """Maps of twice the size."""
+    if enlarging == "nearest":
+        x = keras.layers.UpSampling2D(2, name=f"{name}_double")(x)
+        return _convolve(x, filters, 3, norm=norm, padding=padding, name=name)
+    x = keras.layers.Conv2DTranspose(
+        filters,
+        3,
+        2,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return _normalise(x, norm, name=name)
+
+
+def _pixels(x, image, output, padding):
+    """The last convolution, and its values as pixels, or as changes of those that the image has."""
+    init = keras.initializers.RandomNormal(stddev=FAINT)
+    x = keras.layers.Conv2D(
+        image.shape[-1], 9, padding=padding, kernel_initializer=init, name="picture_conv"
+    )(x)
+    x = sizes.cut(x, image, name="picture_cut")
+    if output == "change":
+        x = keras.layers.Add(dtype="float32", name="picture_add")([image, x])
+    else:
+        x = keras.layers.Activation("tanh", dtype="float32", name="picture_tanh")(x)
+    x = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="picture_pixels")(x)
+    return layers.Bounded(0.0, 255.0, dtype="float32", name="picture")(x)
+
+
+def _normalise(x, norm, *, relu=True, name):
+    """Normalisation of each image by itself, or of the batch; then `relu` or nothing."""
+    if norm == "batch":
+        return blocks.norm(x, "relu" if relu else None, name=name)
+    x = keras.layers.GroupNormalization(-1, epsilon=INSTANCE_EPSILON, name=f"{name}_norm")(x)
+    return keras.layers.Activation("relu", name=f"{name}_relu")(x) if relu else x
+
+
+def _check(**asked):
+    known = {
+        "norm": ("instance", "batch"),
+        "enlarging": ("nearest", "transposed"),
+        "padding": ("reflect", "valid"),
+        "output": ("change", "tanh"),
+    }
+    for option, value in asked.items():
+        if value not in known[option]:
+            raise unknown(f"{option} of a painter", value, known[option])
