@@ -21,6 +21,7 @@ from tasks.engine.task import Verdict, flag, register
 from tasks.report import attention
 from zoo import files
 from zoo.errors import UsageError
+from zoo.lazy import np
 
 SHOWN_EXAMPLES = 8
 # The rate of plans is for classifiers. Words were learned sooner at twice that, and no worse.
@@ -83,6 +84,7 @@ class Captioning(BackboneTask):
             words=vocabularies.given(self.vocabulary),
             least=self.least_count,
             longest=self.longest,
+            further=not self.test_split,  # who names what to judge on gets that alone
         )
         vocabularies.check(self.weights, data.words)
         return data
@@ -113,10 +115,7 @@ class Captioning(BackboneTask):
         caption_learner.compile_loss(learner, optimizer, jit_compile=hardware.jit())
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            part = data.train
-            shown = attention.told(part.pixels[:SHOWN_EXAMPLES], part.sentences[:SHOWN_EXAMPLES])
-            events.images("training images and captions", shown, 0)
+        self._show(data.train.pixels, data.train.sentences, events, "training", 0)
 
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
@@ -138,6 +137,7 @@ class Captioning(BackboneTask):
             return {}
         known = caption_answers.loss(model, data.validation, batch_size=self.batch_size)
         said, _ = self._said(model, data.validation, data)
+        self._show(data.validation.pixels, [[each] for each in said], events, "validation", step)
         return {**known, **caption_answers.figures(data.validation, said)}
 
     def better(self, row, best):
@@ -185,6 +185,13 @@ class Captioning(BackboneTask):
         examples = captioned.examples(part, words, about["length"], shape, self.resize)
         data = captioned.Data(None, None, None, examples, shape, words, about["length"])
         return self._figures(model, examples, data)[0], part.name
+
+    def _show(self, pixels, sentences, events, what, step):
+        """Writes images, where they are such, with sentences to TensorBoard."""
+        if pixels.shape[-1] in (1, 3):
+            some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
+            shown = attention.told(pixels[some], sentences[: len(some)])
+            events.images(f"{what} images and captions", shown, step)
 
     def _said(self, model, examples, data, *, beam=0):
         return caption_answers.say(

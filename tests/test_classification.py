@@ -36,6 +36,7 @@ def column(out, name):
     return [float(row[name]) for row in history(out)]
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
     options = {"model": "googlenet", "image_size": 32, "train_split": "train[:32]", "epochs": 1}
     trainer.train(task(**options), tmp_path)

@@ -249,6 +249,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nobody is asked."""
 
 
+@pytest.mark.slow
 def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     asked = task(checkpoint_steps=1)

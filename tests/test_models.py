@@ -73,7 +73,7 @@ def test_spec_says_what_is_known_before_building(name):
     assert spec.paper.startswith("https://")
     assert spec.builder.__doc__
     assert spec.preprocessing in blocks.PREPROCESSING
-    assert 1 <= spec.min_size <= min(spec.input_shape[:-1])
+    assert 1 <= spec.min_size <= min(spec.input_shape[:-1], default=1)  # of a vector: 1
     assert all(re.fullmatch(r"stage\d", stage) for stage in spec.stages)
     assert list(spec.stages) == sorted(spec.stages)
     assert spec.parameters > 0

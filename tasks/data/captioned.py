@@ -85,7 +85,7 @@ class Data(labelled.Data):
     unseen: Captioned | None = None
 
 
-def data(source, names, shape, resize, *, words=None, least=1, longest=50):
+def data(source, names, shape, resize, *, words=None, least=1, longest=50, further=False):
     """Returns the `Data` of a source, decoded.
 
     Args:
@@ -96,6 +96,7 @@ def data(source, names, shape, resize, *, words=None, least=1, longest=50):
         words: a vocabulary; by default that of the sentences to learn from.
         least: how often a word must be there to be in it.
         longest: the most words of a sentence; what is longer is cut.
+        further: whether the split `UNSEEN` is judged too, where there is one.
 
     Raises:
         UsageError: a slice is wrong, no image is left, or no word is so frequent.
@@ -106,7 +107,7 @@ def data(source, names, shape, resize, *, words=None, least=1, longest=50):
     length = min(longest, max(map(len, told))) + 1
     parts = [part and examples(part, words, length, shape, resize) for part in (train, *others)]
     unseen = None
-    if UNSEEN in source.splits and parts[-1].name != UNSEEN:
+    if further and UNSEEN in source.splits:
         unseen = examples(source.splits[UNSEEN], words, length, shape, resize)
     return Data(source, *parts, shape, words, length, unseen)
 

@@ -47,7 +47,7 @@ def learner(model, sentences, *, sampled=False):
     net, (_, features) = graphs.checked(model), parts(model)
     length = model.input["words"].shape[1]
     words = keras.Input((sentences, length), dtype="int32", name="words")
-    flat = _computed(lambda x: _flat(x, 1), "each_sentence")(words)
+    flat = keras.ops.reshape(words, (-1, length))
     seen = _computed(lambda x: keras.ops.repeat(x, sentences, axis=0), "each_image")(features)
     inputs = {"image": model.input["image"], "words": words}
 
@@ -59,8 +59,9 @@ def learner(model, sentences, *, sampled=False):
         draws = inputs[DRAWS] = keras.Input((sentences, length), dtype="float32", name=DRAWS)
         own = _computed(_drawn, "own_words", "float32")([logits(flat), flat, draws])
         flat = own
-    answer = _computed(lambda x: keras.ops.reshape(x, (-1, sentences, *x.shape[1:])), "sentences")
-    return keras.Model(inputs, answer(logits(flat)), name=f"{model.name}_learner")
+    # By an operation of Keras's, as JAX cannot divide a batch of an unknown size.
+    answer = keras.ops.reshape(logits(flat), (-1, sentences, length, model.output.shape[-1]))
+    return keras.Model(inputs, answer, name=f"{model.name}_learner")
 
 
 def compile_loss(learner, optimizer, *, jit_compile):
@@ -111,14 +112,10 @@ def _computed(function, name, dtype=None):
     return computed.Computed(function, name=name, dtype=dtype)
 
 
-def _flat(x, axis):
-    return keras.ops.reshape(x, (-1, *x.shape[axis + 1 :]))
-
-
 def _drawn(given):
     """Returns words, of which some are replaced by what a model said of those before them."""
     ops, (logits, words, draws) = keras.ops, given
-    draws = _flat(draws, 1)
+    draws = ops.reshape(draws, (-1, words.shape[1]))
     chances = ops.softmax(ops.stop_gradient(ops.cast(logits[:, :-1], "float32")))
     said = ops.cumsum(chances, axis=-1) < draws[:, 1:, None]
     said = ops.minimum(ops.sum(ops.cast(said, "int32"), axis=-1), logits.shape[-1] - 1)

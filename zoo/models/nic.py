@@ -73,7 +73,7 @@ def show_attend_tell(
     backbone_weights=None,
     level=None,
     widths=(128, 128),
-    places=True,
+    coordinates=True,
     embedding=128,
     units=256,
     attention=64,
@@ -85,11 +85,13 @@ def show_attend_tell(
     Before each word an LSTM looks at the places of an encoder's maps, as much at each as a small
     network says that knows what was said so far. The paper has an encoder of ImageNet whose maps
     have 14 x 14 places, as `backbone="vgg19.imagenet", level=4` has for images of 224 pixels,
-    with `widths=(), places=False`.
+    with `widths=(), coordinates=False`.
 
     Departures: the encoder is any of the zoo; by default a small one, behind which a
-    convolution looks further. Each place has a learned vector of its own, without which nothing
-    tells left from right. The loss does not ask that all places be looked at alike (equation 14).
+    convolutions look further. What says where to look knows the last word, too, without which "the
+    red" could not be followed by the shape of what is red. Features say where they are (Liu et
+    al., 2018), without which nothing tells left from right. The loss does not ask that all places
+    be looked at alike (equation 14).
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
@@ -98,7 +100,7 @@ def show_attend_tell(
         backbone_weights: a weights file in place of the tag's source, or `"random"`.
         level: N of the `stageN` that is looked at; by default the last.
         widths: channels of convolutions of stride 2 behind it.
-        places: whether a place has a vector that is added to its features.
+        coordinates: whether two more features of a place say where it is.
         embedding: width of a word.
         units: of the LSTM.
         attention: width of the network that says where to look.
@@ -112,9 +114,9 @@ def show_attend_tell(
     if None in image.shape[1:]:
         raise UsageError("show_attend_tell is built for images of one size; give input_shape")
     ends, x = _seen(image, backbone, backbone_weights, level, widths)
+    if coordinates:
+        x = layers.Coordinates(name="coordinates")(x)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
-    if places:
-        x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
     return {**ends, **_told(decoder, x, num_classes, embedding, dropout, length)}
 
