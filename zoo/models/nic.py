@@ -12,7 +12,7 @@ ATTEND = "https://arxiv.org/abs/1502.03044"
 
 COUNTS = {  # trainable parameters, FLOPs
     "nic": (1_256_773, 372_262_912),
-    "show_attend_tell": (1_186_374, 352_986_112),
+    "show_attend_tell": (1_189_958, 352_986_112),
 }
 
 OWN = {"kind": "captioner", "preprocessing": "none", "inputs": ("words",), "counts": COUNTS}
@@ -87,11 +87,11 @@ def show_attend_tell(
     have 14 x 14 places, as `backbone="vgg19.imagenet", level=4` has for images of 224 pixels,
     with `widths=(), coordinates=False`.
 
-    Departures: the encoder is any of the zoo; by default a small one, behind which a
+    Departures: the encoder is any of the zoo; by default a small one, behind which
     convolutions look further. What says where to look knows the last word, too, without which "the
-    red" could not be followed by the shape of what is red. Features say where they are (Liu et
-    al., 2018), without which nothing tells left from right. The loss does not ask that all places
-    be looked at alike (equation 14).
+    red" could not be followed by the shape of what is red. Two features of a place (Liu et al.,
+    2018) and a vector that is learned say where it is, or nothing would tell left from right. The
+    loss does not ask that all places be looked at alike (equation 14).
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
@@ -100,7 +100,7 @@ def show_attend_tell(
         backbone_weights: a weights file in place of the tag's source, or `"random"`.
         level: N of the `stageN` that is looked at; by default the last.
         widths: channels of convolutions of stride 2 behind it.
-        coordinates: whether two more features of a place say where it is.
+        coordinates: whether two more features of a place and a learned vector say where it is.
         embedding: width of a word.
         units: of the LSTM.
         attention: width of the network that says where to look.
@@ -117,6 +117,8 @@ def show_attend_tell(
     if coordinates:
         x = layers.Coordinates(name="coordinates")(x)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
+    if coordinates:
+        x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
     return {**ends, **_told(decoder, x, num_classes, embedding, dropout, length)}
 
