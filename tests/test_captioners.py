@@ -271,13 +271,3 @@ def test_steps_say_what_the_whole_says(kind):
 def test_an_image_of_another_width_than_a_word_is_refused():
     with pytest.raises(UsageError, match="takes an image as a word of 4 numbers, not 7"):
         layers.TellingLSTM(5)(random_sentence(), random_sentence(7)[:, 0])
-
-
-@pytest.mark.parametrize("size", [(2, 4), (1, 1)])
-def test_coordinates_are_the_centres_of_places(size):
-    maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
-    found = keras.ops.convert_to_numpy(layers.Coordinates()(maps))
-    np.testing.assert_array_equal(found[..., :3], maps)
-    for row, column in np.ndindex(*size):
-        across, down = ((2 * n + 1) / side - 1 for n, side in ((column, size[1]), (row, size[0])))
-        np.testing.assert_allclose(found[:, row, column, 3:], [[across, down]] * 2, atol=1e-6)

@@ -6,7 +6,6 @@ from zoo.layers.bilinear import Bilinear
 from zoo.layers.borders import CutLike, MirrorPadding2D, ResizeLike
 from zoo.layers.bounds import Bounded
 from zoo.layers.canvas import Canvas
-from zoo.layers.coordinates import Coordinates
 from zoo.layers.detections import Detections
 from zoo.layers.dueling import Dueling
 from zoo.layers.fold import FoldRegions, UnfoldRegions
@@ -32,7 +31,6 @@ __all__ = [
     "Bounded",
     "Canvas",
     "ClassToken",
-    "Coordinates",
     "CutLike",
     "Detections",
     "Dueling",

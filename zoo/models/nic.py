@@ -12,7 +12,7 @@ ATTEND = "https://arxiv.org/abs/1502.03044"
 
 COUNTS = {  # trainable parameters, FLOPs
     "nic": (1_256_773, 372_262_912),
-    "show_attend_tell": (1_189_958, 352_986_112),
+    "show_attend_tell": (1_186_374, 352_986_112),
 }
 
 OWN = {"kind": "captioner", "preprocessing": "none", "inputs": ("words",), "counts": COUNTS}
@@ -73,7 +73,7 @@ def show_attend_tell(
     backbone_weights=None,
     level=None,
     widths=(128, 128),
-    coordinates=True,
+    positions=True,
     embedding=128,
     units=256,
     attention=64,
@@ -85,13 +85,13 @@ def show_attend_tell(
     Before each word an LSTM looks at the places of an encoder's maps, as much at each as a small
     network says that knows what was said so far. The paper has an encoder of ImageNet whose maps
     have 14 x 14 places, as `backbone="vgg19.imagenet", level=4` has for images of 224 pixels,
-    with `widths=(), coordinates=False`.
+    with `widths=(), positions=False`.
 
     Departures: the encoder is any of the zoo; by default a small one, behind which
     convolutions look further. What says where to look knows the last word, too, without which "the
-    red" could not be followed by the shape of what is red. Two features of a place (Liu et al.,
-    2018) and a vector that is learned say where it is, or nothing would tell left from right. The
-    loss does not ask that all places be looked at alike (equation 14).
+    red" could not be followed by the shape of what is red. Each place has a learned vector of its
+    own, or nothing would tell left from right. The loss does not ask that all places be
+    looked at alike (equation 14).
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
@@ -100,7 +100,7 @@ def show_attend_tell(
         backbone_weights: a weights file in place of the tag's source, or `"random"`.
         level: N of the `stageN` that is looked at; by default the last.
         widths: channels of convolutions of stride 2 behind it.
-        coordinates: whether two more features of a place and a learned vector say where it is.
+        positions: whether a learned vector is added to the features of each place.
         embedding: width of a word.
         units: of the LSTM.
         attention: width of the network that says where to look.
@@ -114,10 +114,8 @@ def show_attend_tell(
     if None in image.shape[1:]:
         raise UsageError("show_attend_tell is built for images of one size; give input_shape")
     ends, x = _seen(image, backbone, backbone_weights, level, widths)
-    if coordinates:
-        x = layers.Coordinates(name="coordinates")(x)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
-    if coordinates:
+    if positions:
         x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
     return {**ends, **_told(decoder, x, num_classes, embedding, dropout, length)}
