@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tasks.engine import course, distribute, hardware, optimize
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras, np
+from zoo.lazy import LazyModule, np
 
 tqdm = LazyModule("tqdm")
 
@@ -63,7 +63,6 @@ def lr_find(task, *, low=LOWEST, high=HIGHEST, steps=STEPS):
             f"a range test goes from a low rate to a higher one in {LEAST_STEPS} steps or more; "
             f"not from {low:g} to {high:g} in {steps}"
         )
-    keras.utils.set_random_seed(task.seed)
     with hardware.computing(task.precision, task.flops()):
         rates = np.geomspace(low, high, steps)
         return summary(rates, list(_losses(task, rates)))

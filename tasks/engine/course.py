@@ -49,6 +49,8 @@ class Course:
         self.stages = task.stages()
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         steps = task.training(data).steps
+        # Here and no sooner: what was outlined before, and how often, must not change the weights.
+        keras.utils.set_random_seed(task.seed)
         with strategy.scope():
             self.model = task.build(data)
             self.optimizers = task.optimizers(self.model, steps)

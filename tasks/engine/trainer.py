@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tasks.engine import course, distribute, environment, hardware, optimize, plans, record, resume
 from tasks.report import page, plots
-from zoo.lazy import keras
 
 PAGE = "report.html"
 PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation")
@@ -41,7 +40,6 @@ def train(task, out):
     if (out / resume.REPORT).exists():
         return json.loads((out / resume.REPORT).read_text())
 
-    keras.utils.set_random_seed(task.seed)
     with hardware.computing(task.precision, task.flops()):
         model, data, state = _fit(task, out)
         task.save(model, data, out / resume.MODEL)
