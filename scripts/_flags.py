@@ -84,7 +84,7 @@ def to_task(name, args, given=()):
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
     task = resume.to_task({**recipe, **flags})
-    plan = recipe.get("stages")
+    plan = recipe.get("stages") if "plan" in names else None
     if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:
         return dataclasses.replace(task, plan=plan)  # as it was, although presets have changed
     return task

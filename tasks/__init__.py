@@ -1,6 +1,7 @@
 """Things to teach a model. One file per task; what tasks share is in `tasks.engine`."""
 
-from tasks.engine.task import Between, Task, flag, register, tasks
+from tasks.engine.flags import Between, flag
+from tasks.engine.task import Task, register, tasks
 
 __all__ = ["Between", "Task", "flag", "get", "names", "register"]
 

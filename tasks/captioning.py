@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import zoo
 from tasks.data import caption_stream, captioned, geometry
 from tasks.engine import (
     backbones,
     caption_answers,
     caption_learner,
     hardware,
-    losses,
     plans,
     vocabularies,
 )
+from tasks.engine.flags import flag
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, flag, register
+from tasks.engine.task import Verdict, register
 from tasks.report import attention
 from zoo import files
 from zoo.errors import UsageError
@@ -39,6 +38,7 @@ class Captioning(BackboneTask):
         "bleu4": "BLEU-4",
         "cider": "CIDEr-D",
     }
+    goals: ClassVar = ("val_cider", "-val_loss")
 
     epochs: int = flag(24, "passes over the training split", low=1)
     batch_size: int = flag(32, "images per step, over all replicas", low=1)
@@ -96,16 +96,7 @@ class Captioning(BackboneTask):
         return tuple(dataclasses.replace(stage, rate=FASTER * stage.rate) for stage in found)
 
     def build(self, data):
-        model = zoo.build(
-            self.model,
-            input_shape=data.image_shape,
-            num_classes=len(data.words),
-            weights=self.weights or None,
-            length=data.length,
-            **self.options(),
-        )
-        losses.penalise(model, self.l1, self.l2)
-        return model
+        return self.network(data.image_shape, len(data.words), length=data.length)
 
     def learner(self, model, data):
         sentences = min(self.captions, data.train.labels.shape[1])
@@ -140,18 +131,11 @@ class Captioning(BackboneTask):
         self._show(data.validation.pixels, [[each] for each in said], events, "validation", step)
         return {**known, **caption_answers.figures(data.validation, said)}
 
-    def better(self, row, best):
-        def rank(row):
-            return row["val_cider"], -row["val_loss"]
-
-        # With nothing to choose by, the last epoch is the one to keep.
-        return "val_loss" not in row or rank(row) > rank(best)
-
     def save(self, model, data, path):
         about = {
             "task": self.name,
             "model": self.model,
-            "options": {k: v for k, v in backbones.given(self).items() if k != "backbone_weights"},
+            "options": backbones.architecture(self),
             "vocabulary": list(data.words.words),
             "length": data.length,
             "resize": self.resize,

@@ -9,8 +9,9 @@ from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
 from tasks.engine import hardware, losses, plans
+from tasks.engine.flags import Between, flag
 from tasks.engine.image_task import ImageTask
-from tasks.engine.task import Between, Verdict, flag, register
+from tasks.engine.task import Verdict, register
 from tasks.report import calibration, evidence, metrics
 from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM
@@ -30,6 +31,7 @@ class Classification(ImageTask):
         "accuracy": "Accuracy",
         "map": "Mean average precision",
     }
+    goals: ClassVar = ("val_accuracy", "val_map", "-val_loss")
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
     dataset: str = flag(
@@ -140,13 +142,6 @@ class Classification(ImageTask):
             matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
             events.confusion(matrix, data.source.classes, step)
         return metrics.summary(logits, labels)
-
-    def better(self, row, best):
-        def rank(row):
-            return row.get("val_accuracy", row.get("val_map")), -row["val_loss"]
-
-        # With nothing to choose by, the last epoch is the one to keep.
-        return "val_loss" not in row or rank(row) > rank(best)
 
     def finish(self, model, data):
         output = model.output[HEAD] if isinstance(model.output, dict) else model.output

@@ -9,8 +9,9 @@ import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
 from tasks.engine import detectors, hardware, plans
+from tasks.engine.flags import flag
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, flag, register
+from tasks.engine.task import Verdict, register
 from tasks.report import boxes as measures
 from tasks.report import detections
 from zoo import files
@@ -26,6 +27,7 @@ class Detection(BackboneTask):
 
     kind: ClassVar = "detector"
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at overlap .5"}
+    goals: ClassVar = ("val_ap",)
 
     epochs: int = flag(6, "passes over the training split", low=1)
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
@@ -104,10 +106,6 @@ class Detection(BackboneTask):
             return {}
         answers = box_stream.predict(model, data.validation, batch_size=self.batch_size)
         return measures.figures(data.validation, answers, len(data.source.classes))
-
-    def better(self, row, best):
-        # With nothing to choose by, the last epoch is the one to keep.
-        return "val_ap" not in row or row["val_ap"] > best["val_ap"]
 
     def save(self, model, data, path):
         about = {

@@ -9,7 +9,8 @@ import zoo
 from tasks.data import environments
 from tasks.engine import distribute, dqn_episodes, losses, options, plans
 from tasks.engine.dqn_setting import Setting, Turns, seeds
-from tasks.engine.task import Task, Verdict, flag, register
+from tasks.engine.flags import flag
+from tasks.engine.task import Task, Verdict, register
 from tasks.report import episodes, returns
 from zoo import files
 from zoo.errors import UsageError
@@ -35,6 +36,7 @@ class Dqn(Task):
         "loss": "Loss",
         "mean_value": "Value of the actions taken",
     }
+    goals: ClassVar = ("val_mean_return", "val_min_return", "epoch")  # the later has seen more
 
     dataset: str = flag("CartPole-v1", "environment: catch, breakout or a name of Gymnasium's")
     environment_options: str = flag("", "of its maker as YAML, such as '{cell: 1, border: 0}'")
@@ -136,12 +138,6 @@ class Dqn(Task):
         if played.pictures:
             events.images("an episode", episodes.strip(played.pictures, STRIP), step)
         return returns.figures(played.returns, played.lengths, seed=self.seed)
-
-    def better(self, row, best):
-        def rank(row):
-            return row["val_mean_return"], row["val_min_return"]
-
-        return rank(row) >= rank(best)  # of equal ones the later has seen more
 
     def finish(self, model, data):
         return model.get_layer("online")

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import ClassVar
 
-from tasks.data import painted, splits
+from tasks.data import painted
 from tasks.data.decoding import decode
 from tasks.engine import (
     adversarial,
@@ -19,7 +19,9 @@ from tasks.engine import (
     optimize,
     plans,
 )
-from tasks.engine.task import Between, Task, Verdict, flag, register
+from tasks.engine.flags import Between, flag
+from tasks.engine.image_task import SplitTask
+from tasks.engine.task import Verdict, register
 from tasks.report import samples
 from zoo import count, files
 from zoo.errors import UsageError
@@ -31,7 +33,7 @@ SETTLED = 2048  # painted images that the statistics of normalisation are estima
 
 
 @register
-class Gan(Task):
+class Gan(SplitTask):
     """Teaches a generator to paint, and a critic to tell what it paints from real images."""
 
     whole: ClassVar = True
@@ -78,9 +80,6 @@ class Gan(Task):
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder (of class folders or images), tfds:NAME"
     )
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
     test_split: str = flag("", "slice that painted images are compared with in the report")
     image_size: int = flag(0, "height and width; 0: the data's own, 64 at most", low=0)
     resize: str = flag(
@@ -107,6 +106,11 @@ class Gan(Task):
         """The columns of the history to draw, and their titles."""
         return {gan_judges.distance_name(self.network): "Frechet distance", **gan_report.CURVES}
 
+    @property
+    def goals(self):
+        """The column that the best epoch is chosen by."""
+        return (f"-val_{gan_judges.distance_name(self.network)}",)
+
     def kind(self):
         """Returns what the players are, a `gan_players.Kind`, with what the flags say of it."""
         own = gan_players.KINDS[self.model]
@@ -126,6 +130,9 @@ class Gan(Task):
             model = self._players(self._shape, len(self._source.classes))
         return sum(count.count(player)[1] for player in gan_players.players(model).values())
 
+    def files(self):
+        return (self.network_weights,)
+
     def stages(self):
         rate = self.kind().rate
         return plans.resolve(
@@ -142,10 +149,9 @@ class Gan(Task):
             )
         if self.classifier:
             gan_judges.classifier(self.classifier, source.classes)
-        names = self.train_split, self.validation_split, self.test_split
         return gan_data.load(
             source,
-            names,
+            self.slices(),
             self._shape,
             self.resize,
             network=self.network,
@@ -211,11 +217,6 @@ class Gan(Task):
         data.diary.write(figures, grid)
         return figures
 
-    def better(self, row, best):
-        name = f"val_{gan_judges.distance_name(self.network)}"
-        # With nothing to choose by, the last epoch is the one to keep.
-        return name not in row or row[name] < best[name]
-
     def finish(self, model, data):
         generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
         gan_painting.settle(generator, SETTLED, classes, seed=self.seed, batch_size=self.batch_size)
@@ -250,8 +251,7 @@ class Gan(Task):
 
     def evaluate(self, model, about, split):
         source = self._source
-        own = splits.plan(source, self.train_split, self.validation_split, self.test_split)[-1]
-        part = splits.select(source, split) if split else own
+        part = self.judged(source, split)
         shape = tuple(model.output_shape[1:])
         test = decode(part, shape, self.resize)
         data = gan_data.Painting(

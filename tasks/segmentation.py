@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
 from tasks.engine import backbones, hardware, mask_losses, mask_measures
+from tasks.engine.flags import flag
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, flag, register
+from tasks.engine.task import Verdict, register
 from tasks.report import masks, overlays
 from zoo import files
 from zoo.lazy import np
@@ -29,6 +30,7 @@ class Segmentation(BackboneTask):
         "miou": "Mean intersection over union",
         "pixel_accuracy": "Pixel accuracy",
     }
+    goals: ClassVar = ("val_miou", "-val_loss")
 
     epochs: int = flag(18, "passes over the training split", low=1)
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
@@ -106,18 +108,11 @@ class Segmentation(BackboneTask):
         events.confusion(count.matrix, data.source.classes, step)
         return {**masks.figures(count.matrix), "loss": loss}
 
-    def better(self, row, best):
-        def rank(row):
-            return row["val_miou"], -row["val_loss"]
-
-        # With nothing to choose by, the last epoch is the one to keep.
-        return "val_loss" not in row or rank(row) > rank(best)
-
     def save(self, model, data, path):
         about = {
             "task": self.name,
             "model": self.model,
-            "options": {k: v for k, v in backbones.given(self).items() if k != "backbone_weights"},
+            "options": backbones.architecture(self),
             "classes": list(data.source.classes),
             "resize": self.resize,
             "size": list(data.image_shape[:2]),

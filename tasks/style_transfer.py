@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import decoding, labelled, splits, style_patches, style_pictures
+from tasks.data import decoding, labelled, style_patches, style_pictures
 from tasks.engine import gatys, losses, options, plans, style_learner, style_losses, style_network
-from tasks.engine.task import Task, Verdict, flag, register
+from tasks.engine.flags import flag
+from tasks.engine.image_task import SplitTask
+from tasks.engine.task import Task, Verdict, register
 from tasks.report import styles
-from zoo import digests, files
+from zoo import files
 from zoo.errors import UsageError, unknown
 from zoo.lazy import np
 
@@ -25,7 +26,7 @@ SHOWN_PICTURES = 4  # of these, in the report
 
 
 @register
-class StyleTransfer(Task):
+class StyleTransfer(SplitTask):
     """Paints a picture in a style: by changing it step by step, or by a network that learns to."""
 
     curves: ClassVar = {
@@ -69,10 +70,6 @@ class StyleTransfer(Task):
     )
     patch_size: int = flag(128, "side of the patches that a painter learns from", low=1)
     dataset: str = flag("shapes", "pictures for a painter to learn from: a folder, or a data set")
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
-    test_split: str = flag("", "slice that the report is about")
     optimizer: str = flag("auto", "lbfgs (gatys alone), adam or another; auto is these two")
     weight_decay: float = flag(0.0, "decoupled decay of kernels", low=0.0)
 
@@ -107,11 +104,8 @@ class StyleTransfer(Task):
         seen = (looking.flops or 0) * (side or 256) ** 2 / (height * width)
         return seen + (own or 0) * (side / 256) ** 2
 
-    def recorded(self):
-        named = (self.weights, self.backbone_weights)
-        digest = " ".join(digests.sha256(path) for path in named if os.path.isfile(path))
-        stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
+    def files(self):
+        return self.weights, self.backbone_weights
 
     def stages(self):
         first = self.method == gatys.LBFGS
@@ -136,7 +130,7 @@ class StyleTransfer(Task):
         if self.alone:
             return style_learner.Pictures(content, aims)
         source = style_patches.load(self.dataset, self.data_dir or None)
-        data = labelled.load(source, self._slices(), self._square(), "crop")
+        data = labelled.load(source, self.slices(), self._square(), "crop")
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
     def build(self, data):
@@ -178,10 +172,6 @@ class StyleTransfer(Task):
         images = data.content[None] if self.alone else _some(data.validation)
         return self._figures(model, data.aims, images) if len(images) else {}
 
-    def better(self, row, best):
-        # With nothing to choose by, the last epoch is the one to keep.
-        return "val_loss" not in row or row["val_loss"] < best["val_loss"]
-
     def save(self, model, data, path):
         about = {
             "task": self.name,
@@ -212,7 +202,7 @@ class StyleTransfer(Task):
         if self.alone:
             raise UsageError("a run of gatys is one picture, which its own report judges")
         source = style_patches.load(self.dataset, self.data_dir or None)
-        part = splits.select(source, split) if split else splits.plan(source, *self._slices())[-1]
+        part = self.judged(source, split)
         images = _some(decoding.decode(part, self._square(), "crop"))
         return self._figures(model, self._aims(None), images), part.name
 
@@ -256,9 +246,6 @@ class StyleTransfer(Task):
     def _square(self):
         side = self.image_size or 2 * self.patch_size
         return side, side, 3
-
-    def _slices(self):
-        return self.train_split, self.validation_split, self.test_split
 
     def _check(self):
         """Refuses flags that do not go together."""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import runs
 import zoo
 from zoo import UsageError, layers
 from zoo.count import count
@@ -79,14 +80,8 @@ def test_values_are_float32_one_for_each_action(name, dueling):
 @pytest.mark.parametrize("dueling", STREAMS)
 def test_a_gradient_reaches_every_weight(name, dueling):
     model, seen = small(name, dueling=dueling)
-    optimizer = keras.optimizers.SGD(1.0, momentum=0.9)  # whose first momentum is the gradient
-    model.compile(optimizer, "mse", run_eagerly=EAGERLY)
     wanted = np.random.default_rng(1).normal(size=(3, ACTIONS))
-    model.fit(seen, wanted, verbose=0)
-    momenta = [v for v in optimizer.variables if "momentum" in v.path]
-    assert len(momenta) == len(model.trainable_weights)
-    still = [v.path for v in momenta if not keras.ops.convert_to_numpy(v).any()]
-    assert not still, f"no gradient reached {still}"
+    runs.assert_all_learn(model, seen, wanted, "mse", run_eagerly=EAGERLY)
 
 
 @pytest.mark.parametrize("name", NAMES)

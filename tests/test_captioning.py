@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 import tasks
 import zoo
 from scripts.__main__ import main
@@ -21,9 +22,7 @@ from tasks.engine import (
     beam,
     caption_answers,
     caption_learner,
-    course,
     distribute,
-    record,
     resume,
     trainer,
     vocabularies,
@@ -311,9 +310,8 @@ def test_it_learns(finished):
         *("cider", "cider_low", "cider_high", "greedy_bleu4", "greedy_cider", "loss", "accuracy"),
         *("seconds", "images_per_second"),
     }
-    with open(out / "history.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert {"loss", "accuracy", "val_loss", "val_bleu4", "val_cider"} <= set(rows[0])
+    columns = {"loss", "accuracy", "val_loss", "val_bleu4", "val_cider"}
+    assert columns <= set(runs.history(out)[0])
     page = (out / "report.html").read_text()
     for heading in ("What is said most", "Best captions", "Where it looked", "Curves", "Plan"):
         assert f"<h2>{heading}</h2>" in page
@@ -409,34 +407,15 @@ def test_a_mistake_is_said_before_training(flags, wanted, tmp_path):
         trainer.train(task(**flags), tmp_path)
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
-
-
 @pytest.mark.slow
 def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     asked = task(checkpoint_steps=1, scheduled_sampling=0.5, captions=2)
     trainer.train(asked, tmp_path / "whole")
-    step, left = record.Recorder.step, [8]
-
-    def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "step", step_and_die)
-        with pytest.raises(Killed):
-            trainer.train(asked, tmp_path / "cut")
+    runs.kill(asked, tmp_path / "cut", 8)
     assert resume.State(tmp_path / "cut").step == 3
     trainer.train(asked, tmp_path / "cut")
-    whole, cut = (resume.State(tmp_path / name) for name in ("whole", "cut"))
-    whole, cut = whole.read(whole.weights), cut.read(cut.weights)
-    assert list(whole) == list(cut)
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], cut[name])
+    runs.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
@@ -454,17 +433,10 @@ def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
 def test_one_step_on_two_replicas_is_a_step_on_one(two_devices):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("one replica alone")
-    found = []
     flags = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "clip_norm": 0.0}
     # Batch normalisation looks at the rest of a replica's batch: here is none. Nor is dropout.
     flags["model_options"] = "{widths: [], embedding: 8, units: 12, attention: 8, dropout: 0.0}"
-    for strategy in ("one", "mirrored"):
-        keras.utils.set_random_seed(0)
-        asked = task(**flags)
-        run = course.Course(asked, asked.load(), distribute.strategy(strategy))
-        lesson = run.lesson(0)
-        lesson.learner.fit(lesson.stream.epoch(0).take(1), shuffle=False, verbose=0)
-        found.append([np.array(v) for v in run.model.trainable_variables])
+    found = [runs.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
 

@@ -1,12 +1,11 @@
 """Classification, flag by flag: each changes what it says, and nothing else."""
 
-import csv
-
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 import tasks
 import zoo
 from tasks.deploy import evaluate
@@ -27,20 +26,11 @@ def task(**flags):
     return tasks.get("classification")(**{**TINY, **flags})
 
 
-def history(out):
-    with open(out / "history.csv") as file:
-        return list(csv.DictReader(file))
-
-
-def column(out, name):
-    return [float(row[name]) for row in history(out)]
-
-
 @pytest.mark.slow
 def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
     options = {"model": "googlenet", "image_size": 32, "train_split": "train[:32]", "epochs": 1}
     trainer.train(task(**options), tmp_path)
-    row = history(tmp_path)[0]
+    row = runs.history(tmp_path)[0]
     assert {"auxiliary1_loss", "auxiliary2_loss", "logits_loss", "accuracy"} <= {
         key.replace("logits_accuracy", "accuracy") for key in row
     }
@@ -78,7 +68,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(flags, tmp_path, cut_shor
     whole = trainer.train(task(epochs=3, **flags), tmp_path / "whole")
     assert cut_short(task(epochs=3, **flags), tmp_path / "cut") == [1]
     cut = trainer.train(task(epochs=3, **flags), tmp_path / "cut")
-    assert column(tmp_path / "cut", "loss") == column(tmp_path / "whole", "loss")
+    assert runs.column(tmp_path / "cut", "loss") == runs.column(tmp_path / "whole", "loss")
     assert cut["figures"]["loss"] == whole["figures"]["loss"]
 
 
@@ -88,13 +78,15 @@ def test_what_is_judged_and_saved_is_the_average(tmp_path):
     assert one["loss"] != other["loss"]
     model, about = files.load(tmp_path / "average" / "model.keras")
     judged, _ = task().evaluate(model, about, "train[192:256]")
-    assert judged["loss"] == pytest.approx(column(tmp_path / "average", "val_loss")[0], rel=1e-4)
+    assert judged["loss"] == pytest.approx(
+        runs.column(tmp_path / "average", "val_loss")[0], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("loss", ["focal", "squared_error"])
 def test_every_loss_teaches(loss, tmp_path):
     trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
-    first, *_, last = column(tmp_path, "loss")
+    first, *_, last = runs.column(tmp_path, "loss")
     assert last < first
 
 

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+import runs
 import tasks
 import zoo
 from tasks.data import box_stream, boxed
-from tasks.engine import course, detectors, distribute, record, resume, trainer
+from tasks.engine import detectors, distribute, resume, trainer
 from tasks.report import boxes as measures
 from zoo import boxes, graphs
 from zoo.errors import UsageError
@@ -240,38 +241,15 @@ def task(**flags):
     return tasks.get("detection")(**{**TINY, **flags})
 
 
-def weights(out):
-    state = resume.State(out)
-    return state.read(state.weights)
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
-
-
 @pytest.mark.slow
 def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     asked = task(checkpoint_steps=1)
     trainer.train(asked, tmp_path / "whole")
-    step, left = record.Recorder.step, [6]
-
-    def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "step", step_and_die)
-        with pytest.raises(Killed):
-            trainer.train(asked, tmp_path / "cut")
+    runs.kill(asked, tmp_path / "cut", 6)
     assert resume.State(tmp_path / "cut").step == 2
     trainer.train(asked, tmp_path / "cut")
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert list(whole) == list(cut)
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], cut[name])
+    runs.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_two_replicas_judge_as_one_does_on_an_uneven_last_batch(two_devices):
@@ -295,17 +273,10 @@ def test_two_replicas_judge_as_one_does_on_an_uneven_last_batch(two_devices):
 def test_one_step_on_two_replicas_is_a_step_on_one(two_devices):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("one replica alone")
-    found = []
     flags = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant"}
     # Batch normalisation looks at the rest of a replica's batch: here is none.
     flags["model_options"] = TINY["model_options"].replace("[2, 3]", "[1, 2], batch_norm: false")
-    for strategy in ("one", "mirrored"):
-        keras.utils.set_random_seed(0)
-        asked = task(**flags)
-        run = course.Course(asked, asked.load(), distribute.strategy(strategy))
-        lesson = run.lesson(0)
-        lesson.learner.fit(lesson.stream.epoch(0).take(1), shuffle=False, verbose=0)
-        found.append([np.array(v) for v in run.model.trainable_variables])
+    found = [runs.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import runs
 import tasks
 import zoo
 from tasks.engine import dqn_learning, dqn_setting, resume, trainer
@@ -46,10 +47,6 @@ CASES = {
 }
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
-
-
 def made(**flags):
     return tasks.get("dqn")(**{**TINY, **flags})
 
@@ -68,10 +65,6 @@ def parts(task):
 
 def values(network):
     return [np.array(weight) for weight in network.variables]
-
-
-def weights(out):
-    return values(files.load(out / "model.keras")[0])
 
 
 # The targets
@@ -274,27 +267,13 @@ def test_episodes_of_training_choosing_and_judging_have_seeds_of_their_own():
 
 @pytest.mark.parametrize("case", CASES)
 def test_killed_in_the_middle_a_run_ends_as_if_it_had_not_been(case, tmp_path, monkeypatch):
-    from tasks.engine import record
-
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})
     trainer.train(task, tmp_path / "whole")
-    step, left = record.Recorder.step, [13]
-
-    def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "step", step_and_die)
-        with pytest.raises(Killed):
-            trainer.train(task, tmp_path / "cut")
+    runs.kill(task, tmp_path / "cut", 13)
     assert resume.State(tmp_path / "cut").step == 10
     trainer.train(task, tmp_path / "cut")
-    for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "cut"), strict=True):
-        np.testing.assert_array_equal(a, b)
+    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("whole", "cut")))
     rows = [
         [line.split(",")[:12] for line in (tmp_path / name / "history.csv").read_text().split()]
         for name in ("whole", "cut")
@@ -328,8 +307,7 @@ def test_two_replicas_act_and_learn_in_step(tmp_path, two_devices):
     record = trainer.train(made(**flags), tmp_path / "r")
     again = trainer.train(made(**flags), tmp_path / "again")
     assert record["figures"]["mean_return"] == again["figures"]["mean_return"]
-    for a, b in zip(weights(tmp_path / "r"), weights(tmp_path / "again"), strict=True):
-        np.testing.assert_array_equal(a, b)
+    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("r", "again")))
     with pytest.raises(UsageError, match="must be multiples of the 2 replicas"):
         trainer.train(made(**{**flags, "environments": 1}), tmp_path / "odd")
 

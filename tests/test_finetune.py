@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+import runs
 import tasks
 import zoo
 from tasks.engine import course, distribute, finetune, plans, resume, trainer
@@ -276,9 +276,7 @@ def frozen_and_off(tmp_path, plan, epochs=3, **flags):
     for mode in ("auto", "off"):
         asked = task(plan=plan, epochs=epochs, features=mode, **flags)
         trainer.train(asked, tmp_path / mode)
-        model, _ = files.load(tmp_path / mode / "model.keras")
-        with open(tmp_path / mode / "history.csv") as file:
-            ends.append((list(csv.DictReader(file)), [np.array(w) for w in model.weights]))
+        ends.append((runs.history(tmp_path / mode), runs.weights(tmp_path / mode)))
     return ends
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 import tasks
 from scripts.__main__ import main
 from tasks.data import painted, sources
@@ -59,16 +59,10 @@ def task(**flags):
     return tasks.get("gan")(**{**TINY, **flags})
 
 
-def weights(out):
-    model, _ = files.load(out / "model.keras")
-    return [np.array(weight) for weight in model.weights]
-
-
 def history(out):
-    with open(out / "history.csv") as file:
-        rows = list(csv.DictReader(file))
+    """Returns the rows of a run's history but for what was timed."""
     timed = ("seconds", "images_per_second")
-    return [{key: value for key, value in row.items() if key not in timed} for row in rows]
+    return [{k: v for k, v in row.items() if k not in timed} for row in runs.history(out)]
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +237,7 @@ def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(run, tmp_path, mo
             trainer.train(asked, tmp_path)
     trainer.train(asked, tmp_path)
     assert history(tmp_path) == history(run)
-    for a, b in zip(weights(tmp_path), weights(run), strict=True):
-        np.testing.assert_array_equal(a, b)
+    runs.assert_same(runs.weights(tmp_path), runs.weights(run))
     both = [json.loads((out / "report.json").read_text())["figures"] for out in (tmp_path, run)]
     for name in both[0].keys() - {"seconds", "images_per_second"}:
         assert both[0][name] == both[1][name]

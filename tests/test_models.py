@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import pytest
 
+import runs
 import zoo
 from zoo import blocks, weights
 from zoo.count import count
@@ -196,13 +197,9 @@ def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reade
 
 def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
-    optimizer = keras.optimizers.SGD(1.0, momentum=0.9)  # whose first momentum is the gradient
-    model.compile(optimizer, "mse", run_eagerly=EAGERLY)
-    model.fit(images, np.ones((len(images), CLASSES)), verbose=0)
-    momenta = {v.path.partition("/")[2]: v for v in optimizer.variables if "momentum" in v.path}
-    assert len(momenta) == len(model.trainable_weights)
-    still = [path for path, v in momenta.items() if not keras.ops.convert_to_numpy(v).any()]
-    assert not still, f"no gradient reached {still}"
+    runs.assert_all_learn(
+        model, images, np.ones((len(images), CLASSES)), "mse", run_eagerly=EAGERLY
+    )
 
 
 READER = f"""

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import runs
 import zoo
 from zoo import UsageError, layers
 
@@ -100,13 +101,7 @@ def test_any_size_gives_what_the_one_size_gives(sample):
 
 def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
-    optimizer = keras.optimizers.SGD(1.0, momentum=0.9)  # whose first momentum is the gradient
-    model.compile(optimizer, "mean_squared_error", run_eagerly=EAGERLY)
-    model.fit(images, 255 - images, verbose=0)
-    momenta = {v.path.partition("/")[2]: v for v in optimizer.variables if "momentum" in v.path}
-    assert len(momenta) == len(model.trainable_weights)
-    still = [path for path, v in momenta.items() if not keras.ops.convert_to_numpy(v).any()]
-    assert not still, f"no gradient reached {still}"
+    runs.assert_all_learn(model, images, 255 - images, "mean_squared_error", run_eagerly=EAGERLY)
 
 
 def test_saved_models_are_read_by_a_process_without_the_zoo(tmp_path):

@@ -1,8 +1,7 @@
-"""Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
+"""runs.Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
@@ -14,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 
+import runs
 import tasks
-from tasks.engine import record, resume, trainer
-from zoo import files
+from tasks.engine import resume, trainer
 
 FLAGS = {
     "model": "resnet20",
@@ -42,29 +41,14 @@ PLANS = {
 }
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
-
-
 def task(**flags):
     return tasks.get("classification")(**{**FLAGS, **flags})
 
 
-def weights(out):
-    model, _ = files.load(out / "model.keras")
-    return [np.array(weight) for weight in model.weights]
-
-
-def column(out, name):
-    with open(out / "history.csv") as file:
-        return [row[name] for row in csv.DictReader(file)]
-
-
 def assert_same_end(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
-        np.testing.assert_array_equal(a, b)
+    runs.assert_same(runs.weights(one), runs.weights(other))
     for name in ("epoch", "loss", "accuracy", "val_loss", "learning_rate"):
-        assert column(one, name) == column(other, name)
+        assert runs.column(one, name) == runs.column(other, name)
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +75,7 @@ def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(
 ):
     asked = task(plan=PLANS[plan])
     trainer.train(asked, tmp_path / "whole")
-    step, left = record.Recorder.step, [7, 9]
-
-    def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
-        left[0] -= 1
-        if not left[0]:
-            left.pop(0)
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "step", step_and_die)
-        for _ in range(2):
-            with pytest.raises(Killed):
-                trainer.train(asked, tmp_path / "cut")
+    runs.kill(asked, tmp_path / "cut", 7, 9)
     trainer.train(asked, tmp_path / "cut")
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
@@ -119,11 +90,11 @@ def test_killed_while_writing_a_checkpoint_the_one_before_holds(
         calls.append(path)
         if len(calls) == 7:
             os.truncate(path, os.path.getsize(path) // 2)
-            raise Killed
+            raise runs.Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(resume.np, "savez", write_half_and_die)
-        with pytest.raises(Killed):
+        with pytest.raises(runs.Killed):
             trainer.train(task(), tmp_path / "cut")
     state = resume.State(tmp_path / "cut")
     assert (state.epoch, state.step) == (0, 6)
@@ -138,12 +109,12 @@ def test_killed_between_the_checkpoint_and_the_file_that_names_it(
 
     def die_at_the_end_of_epoch_two(path, text):
         if path.name == "state.json" and '"epoch": 2' in text:
-            raise Killed
+            raise runs.Killed
         write_text(path, text)
 
     with monkeypatch.context() as patch:
         patch.setattr(resume, "write_text", die_at_the_end_of_epoch_two)
-        with pytest.raises(Killed):
+        with pytest.raises(runs.Killed):
             trainer.train(task(), tmp_path / "cut")
     trainer.train(task(), tmp_path / "cut")
     assert_same_end(whole, tmp_path / "cut")

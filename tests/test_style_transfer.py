@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 import tasks
 import zoo
 from scripts.__main__ import main
 from tasks.data import decoding, style_patches, style_pictures
 from tasks.deploy import evaluate, painter
 from tasks.deploy.answerers import open_model
-from tasks.engine import gatys, record, resume, style_learner, style_losses, style_network, trainer
+from tasks.engine import gatys, resume, style_learner, style_losses, style_network, trainer
 from zoo import files
 from zoo.errors import UsageError
 
@@ -46,10 +47,6 @@ METHODS = [
 ]
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
-
-
 def task(**flags):
     return tasks.get("style_transfer")(**flags)
 
@@ -76,11 +73,6 @@ def eye(backbone="lenet5", content=(), style=(), pooling="max", paper=style_netw
 
 def run(*words, status=0):
     assert main([str(word) for word in words]) == status
-
-
-def column(out, name):
-    with open(out / "history.csv") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -423,7 +415,7 @@ def test_a_picture_learns(method, tmp_path):
     """Both losses fall in sum, and what is left is the picture in the run's folder."""
     asked = task(**{**ONE, "epochs": 4, "steps": 8}, optimizer=method)
     found = trainer.train(asked, tmp_path / "run")["figures"]
-    losses = column(tmp_path / "run", "val_loss")
+    losses = runs.column(tmp_path / "run", "val_loss")
     assert losses[-1] < losses[0]
     assert found["loss"] == pytest.approx(min(losses), rel=1e-5)
     assert found["style_loss"] < 0.5 * found["style_loss_before"]
@@ -446,7 +438,7 @@ def test_a_picture_learns(method, tmp_path):
 def test_a_painter_learns(tmp_path):
     flags = {**MANY, "epochs": 3, "steps": 12, "learning_rate": 1e-2, "style_weight": 1.0}
     found = trainer.train(task(**flags), tmp_path / "run")["figures"]
-    losses = column(tmp_path / "run", "loss")
+    losses = runs.column(tmp_path / "run", "loss")
     assert losses[-1] < 0.8 * losses[0]
     assert found["style_loss"] < found["style_loss_before"]
 
@@ -457,26 +449,11 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(case, tmp_path, mo
     flags |= MANY if case == "painter" else {**ONE, "optimizer": case, "start": "noise"}
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     trainer.train(task(**flags), tmp_path / "whole")
-    step, left = record.Recorder.step, [2, 3]
-
-    def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
-        left[0] -= 1
-        if not left[0]:
-            left.pop(0)
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(record.Recorder, "step", step_and_die)
-        for _ in range(2):
-            with pytest.raises(Killed):
-                trainer.train(task(**flags), tmp_path / "cut")
+    runs.kill(task(**flags), tmp_path / "cut", 2, 3)
     trainer.train(task(**flags), tmp_path / "cut")
-    models = [files.load(tmp_path / name / "model.keras")[0] for name in ("whole", "cut")]
-    for one, other in zip(*(model.weights for model in models), strict=True):
-        np.testing.assert_array_equal(numpy(one), numpy(other))
+    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("whole", "cut")))
     for name in ("loss", "style_loss", "val_loss"):
-        assert column(tmp_path / "whole", name) == column(tmp_path / "cut", name)
+        assert runs.column(tmp_path / "whole", name) == runs.column(tmp_path / "cut", name)
 
 
 def test_two_replicas_learn_what_one_does(two_devices, tmp_path):
@@ -485,9 +462,9 @@ def test_two_replicas_learn_what_one_does(two_devices, tmp_path):
     for strategy in ("one", "mirrored"):
         flags = {**MANY, "strategy": strategy, "optimizer": "sgd", "learning_rate": 1e-3}
         trainer.train(task(**flags), tmp_path / strategy)
-    one, two = (column(tmp_path / name, "loss") for name in ("one", "mirrored"))
+    one, two = (runs.column(tmp_path / name, "loss") for name in ("one", "mirrored"))
     assert two == pytest.approx(one, rel=1e-4)
-    one, two = (column(tmp_path / name, "val_loss") for name in ("one", "mirrored"))
+    one, two = (runs.column(tmp_path / name, "val_loss") for name in ("one", "mirrored"))
     assert two == pytest.approx(one, rel=1e-3)
 
 

@@ -114,16 +114,8 @@ class Painter(Answerer):
     def _tiled(self, pixels, run, tile):
         """Paints parts that overlap, and keeps the middle of each."""
         found = np.empty_like(pixels)
-        side = tiles.side(tile)
-        rows, columns = (tiles.spans(length, side, GRID) for length in pixels.shape[:2])
-        for row in rows:
-            for column in columns:
-                part = pixels[row.start : row.end, column.start : column.end]
-                inner = self._whole(part, run)[
-                    row.first - row.start : row.last - row.start,
-                    column.first - column.start : column.last - column.start,
-                ]
-                found[row.first : row.last, column.first : column.last] = inner
+        for read, kept, place in tiles.parts(pixels.shape[:2], [tiles.side(tile)] * 2, GRID):
+            found[place] = self._whole(pixels[read], run)[kept]
         return found
 
     def _answer(self, photo, run, wanted):

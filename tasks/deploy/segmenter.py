@@ -141,16 +141,9 @@ class Segmenter(Answerer):
         fixed = None not in self.model.input_shape[1:3]
         wanted = [tiles.side(tile or max(TILE, side)) for side in self.size]
         sides, grid = (self.model.input_shape[1:3], 1) if fixed else (wanted, tiles.GRID)
-        rows, columns = map(tiles.spans, pixels.shape[:2], sides, (grid, grid))
-        for row in rows:
-            for column in columns:
-                part = pixels[row.start : row.end, column.start : column.end]
-                logits = np.asarray(run(_continued(part, sides if fixed else (1, 1))[None]))[0]
-                inner = logits[
-                    row.first - row.start : row.last - row.start,
-                    column.first - column.start : column.last - column.start,
-                ]
-                yield (slice(row.first, row.last), slice(column.first, column.last)), inner
+        for read, kept, place in tiles.parts(pixels.shape[:2], sides, grid):
+            part = _continued(pixels[read], sides if fixed else (1, 1))
+            yield place, np.asarray(run(part[None]))[0][kept]
 
 
 def of_file(path, model, about):

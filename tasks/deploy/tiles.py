@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -39,6 +40,23 @@ def spans(length, tile, grid=GRID):
     ends = [min(start + tile, length) for start in starts]
     cuts = [(start + end) // 2 for start, end in zip(starts[1:], ends, strict=False)]
     return [Span(*span) for span in zip(starts, ends, [0, *cuts], [*cuts, length], strict=True)]
+
+
+def parts(shape, sides, grid=GRID):
+    """Yields how an image is cut: what is read, what of that is kept, and where that belongs.
+
+    Each is a pair of slices, of rows and columns; those kept are counted from the start of what is
+    read.
+
+    Args:
+        shape: `(height, width)` of the image.
+        sides: those of a tile, as `spans` takes them.
+        grid: what every tile starts at a multiple of.
+    """
+    for pair in itertools.product(*(spans(*each, grid) for each in zip(shape, sides, strict=True))):
+        read = tuple(slice(span.start, span.end) for span in pair)
+        kept = tuple(slice(span.first - span.start, span.last - span.start) for span in pair)
+        yield read, kept, tuple(slice(span.first, span.last) for span in pair)
 
 
 def side(tile, grid=GRID):

@@ -29,6 +29,11 @@ def given(task):
     return {**options.parsed(task.model_options), **{k: v for k, v in found.items() if v}}
 
 
+def architecture(task):
+    """Returns those of `given` that say what the model is, and not what its weights come from."""
+    return {name: value for name, value in given(task).items() if name != "backbone_weights"}
+
+
 def pretrained(task):
     """Tells whether a task's model starts from weights that know something."""
     if task.weights:

@@ -9,13 +9,44 @@ from typing import ClassVar
 import zoo
 from tasks.data import splits
 from tasks.engine import backbones, losses, options, plans
-from tasks.engine.task import Task, flag
+from tasks.engine.flags import flag
+from tasks.engine.task import Task
 from zoo import digests
 from zoo.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageTask(Task):
+class SplitTask(Task):
+    """Learns from slices of a data set."""
+
+    dataset: str = flag("shapes", "the data set")
+    data_dir: str = flag("", "where TFDS keeps its data sets")
+    train_split: str = flag("", "slice to learn from, such as train[:4000]")
+    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
+    test_split: str = flag("", "slice that the report is about")
+
+    def recorded(self):
+        digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
+        stages = [dataclasses.asdict(stage) for stage in self.stages()]
+        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
+
+    def files(self):
+        """Returns what the flags name that may be files of weights."""
+        return ()
+
+    def slices(self):
+        """Returns what to learn from, to choose by and to judge on, as `splits.plan` takes it."""
+        return self.train_split, self.validation_split, self.test_split
+
+    def judged(self, source, split):
+        """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
+        if split:
+            return splits.select(source, split)
+        return splits.plan(source, *self.slices())[-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTask(SplitTask):
     """Teaches a model of the zoo something about images.
 
     Attributes:
@@ -27,11 +58,6 @@ class ImageTask(Task):
     model: str = flag("", "name of a zoo model; see `zoo list`")
     weights: str = flag("", "file to start from, in place of the model's own weights; or random")
     model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
-    dataset: str = flag("shapes", "the data set")
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
-    test_split: str = flag("", "slice that the report is about")
     image_size: int = flag(0, "height and width of the images; 0 for the model's own", low=0)
     resize: str = flag(
         "stretch",
@@ -59,24 +85,23 @@ class ImageTask(Task):
         height, width, _ = spec.input_shape
         return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
 
-    def recorded(self):
-        digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
-        stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
-
     def build(self, data):
+        return self.network(data.image_shape, len(data.source.classes))
+
+    def network(self, image_shape, num_classes, **options):
+        """Returns the model that the flags name, with further options of its builder."""
         model = zoo.build(
             self.model,
-            input_shape=data.image_shape,
-            num_classes=len(data.source.classes),
+            input_shape=image_shape,
+            num_classes=num_classes,
             weights=self.weights or None,
+            **options,
             **self.options(),
         )
         losses.penalise(model, self.l1, self.l2)
         return model
 
     def files(self):
-        """Returns what the flags name that may be files of weights."""
         return (self.weights,)
 
     def options(self):
@@ -98,15 +123,6 @@ class ImageTask(Task):
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
         return spec.checked_shape((*size, self.channels or channels))
-
-    def slices(self):
-        """Returns what to learn from, to choose by and to judge on, as `splits.plan` takes it."""
-        return self.train_split, self.validation_split, self.test_split
-
-    def judged(self, source, split):
-        """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
-        own = splits.plan(source, *self.slices())[-1]
-        return splits.select(source, split) if split else own
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

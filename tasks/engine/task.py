@@ -6,37 +6,14 @@ import abc
 import dataclasses
 from typing import ClassVar, dataclass_transform
 
-from tasks.engine import finetune, optimize, plans
-from zoo.errors import UsageError, unknown
+from tasks.engine import finetune, flags, optimize, plans
+from tasks.engine.flags import Between, flag
 from zoo.registry import Registry
 
 tasks = Registry("task", package="tasks")
 
 
 RECORDED = ("stages", "weights_sha256")  # in a recipe, besides flags
-
-
-@dataclasses.dataclass(frozen=True)
-class Between:
-    """A tuner's search range from `low` to `high`, on a log scale by default."""
-
-    low: float
-    high: float
-    log: bool = True
-
-
-def flag(default, help, *, choices=None, search=None, low=None):
-    """Declares one field of a task.
-
-    Args:
-        default: its value, and so its type, when nobody says otherwise.
-        help: what it means, in one line.
-        choices: the values allowed, or `None` for any of the type.
-        search: where `zoo tune` looks: a tuple of choices, a `Between`, or `None`.
-        low: the least value allowed, or `None`.
-    """
-    metadata = {"help": help, "choices": choices, "search": search, "low": low}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(flag,))
@@ -58,6 +35,8 @@ class Task(abc.ABC):
     """
 
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
+    # Columns that an epoch is chosen by, the next where one is equal; `-`: the less the better.
+    goals: ClassVar[tuple[str, ...]] = ("-val_loss",)
     whole: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
 
     epochs: int = flag(8, "passes over the training split", low=1)
@@ -105,7 +84,7 @@ class Task(abc.ABC):
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            flags.check(field, getattr(self, field.name))
 
     def flops(self):
         """Returns the FLOPs of the model for one example, 0 where they are not known before."""
@@ -231,9 +210,16 @@ class Task(abc.ABC):
         `tasks.report.events.Events`, at `step`, the epoch counted from 1.
         """
 
-    @abc.abstractmethod
+    def merit(self, row):
+        """Returns what `goals` come to in a row of the history, a tuple: the more the better."""
+        signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.goals}
+        return tuple(sign * row[name] for name, sign in signs.items() if name in row)
+
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
+        found = self.merit(row)
+        # With nothing to choose by, the last epoch is the one to keep.
+        return not found or found > self.merit(best)
 
     def finish(self, model, data):
         """Returns the model to save and to judge, made of the trained one with its best weights."""
@@ -275,21 +261,3 @@ class Verdict:
     lead: str
     sections: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
-
-
-def _check(field, value):
-    """Raises `UsageError` if a flag's value is of another type or out of its range."""
-    flag_name = f"--{field.name.replace('_', '-')}"
-    kind = type(field.default)
-    good = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not good or (kind is not bool and isinstance(value, bool)):
-        raise UsageError(f"{flag_name} takes {_article(kind)}, not {value!r}")
-    choices, low = field.metadata["choices"], field.metadata["low"]
-    if choices and value not in choices:
-        raise unknown(f"choice of {flag_name}", value, list(choices))
-    if low is not None and not value >= low:  # also refuses nan
-        raise UsageError(f"{flag_name} must be {low} or more, not {value}")
-
-
-def _article(kind):
-    return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]

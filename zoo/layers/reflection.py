@@ -9,6 +9,10 @@ import keras
 class ReflectionPadding2D(keras.layers.Layer):
     """Continues maps beyond their borders by their mirror image; the border itself stands once.
 
+    It is for maps inside a network: in their own precision, and by one operation whose gradient
+    costs as little. Whole images, which may be smaller than what is added, go through
+    `MirrorPadding2D`.
+
     Args:
         padding: pixels on each of the four sides; maps must be larger than that.
 

@@ -55,32 +55,27 @@ class Spectral:
         return _unit(self.direction[:, None])
 
 
+class SpectralKernel(Spectral):
+    """Spectral normalisation of a layer whose weights are a kernel."""
+
+    @property
+    def _divided(self):
+        return self._kernel
+
+    @property
+    def kernel(self):
+        """The kernel that the layer computes with."""
+        return self._normalised()
+
+
 @keras.saving.register_keras_serializable("zoo")
-class SpectralConv2D(Spectral, keras.layers.Conv2D):
+class SpectralConv2D(SpectralKernel, keras.layers.Conv2D):
     """`Conv2D`, with `kernel` divided by its largest singular value."""
 
-    @property
-    def _divided(self):
-        return self._kernel
-
-    @property
-    def kernel(self):
-        """The kernel that the layer convolves with."""
-        return self._normalised()
-
 
 @keras.saving.register_keras_serializable("zoo")
-class SpectralDense(Spectral, keras.layers.Dense):
+class SpectralDense(SpectralKernel, keras.layers.Dense):
     """`Dense`, with `kernel` divided by its largest singular value."""
-
-    @property
-    def _divided(self):
-        return self._kernel
-
-    @property
-    def kernel(self):
-        """The kernel that the layer multiplies by."""
-        return self._normalised()
 
 
 @keras.saving.register_keras_serializable("zoo")

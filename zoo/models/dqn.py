@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
@@ -12,12 +14,9 @@ MINATAR = "https://arxiv.org/abs/1903.03176"
 CLEANRL = "https://jmlr.org/papers/v23/21-1342.html"
 
 # Convolutions as (channels, kernel size, stride), then the units of the dense layer.
-PIXELS_NATURE = {
-    "nature_dqn": {"convolutions": ((32, 8, 4), (64, 4, 2), (64, 3, 1)), "hidden": 512}
-}
-PIXELS_NIPS = {"nips_dqn": {"convolutions": ((16, 8, 4), (32, 4, 2)), "hidden": 256}}
-PIXELS_MINATAR = {"minatar_dqn": {"convolutions": ((16, 3, 1),), "hidden": 128}}
-VECTORS = {"vector_dqn": {}}
+NATURE_LAYERS = {"convolutions": ((32, 8, 4), (64, 4, 2), (64, 3, 1)), "hidden": 512}
+NIPS_LAYERS = {"convolutions": ((16, 8, 4), (32, 4, 2)), "hidden": 256}
+MINATAR_LAYERS = {"convolutions": ((16, 3, 1),), "hidden": 128}
 
 COUNTS = {  # trainable parameters, FLOPs
     "nature_dqn": (1_687_206, 18_692_096),
@@ -25,35 +24,12 @@ COUNTS = {  # trainable parameters, FLOPs
     "minatar_dqn": (132_566, 337_408),
     "vector_dqn": (10_934, 21_456),
 }
+agent = functools.partial(register, kind="agent", preprocessing="none", counts=COUNTS)
 
 
-@register(
-    PIXELS_NATURE,
-    input_shape=(84, 84, 4),
-    min_size=36,
-    paper=NATURE,
-    kind="agent",
-    preprocessing="none",
-    counts=COUNTS,
-)
-@register(
-    PIXELS_NIPS,
-    input_shape=(84, 84, 4),
-    min_size=20,
-    paper=NIPS,
-    kind="agent",
-    preprocessing="none",
-    counts=COUNTS,
-)
-@register(
-    PIXELS_MINATAR,
-    input_shape=(10, 10, 4),
-    min_size=3,
-    paper=MINATAR,
-    kind="agent",
-    preprocessing="none",
-    counts=COUNTS,
-)
+@agent({"nature_dqn": NATURE_LAYERS}, input_shape=(84, 84, 4), min_size=36, paper=NATURE)
+@agent({"nips_dqn": NIPS_LAYERS}, input_shape=(84, 84, 4), min_size=20, paper=NIPS)
+@agent({"minatar_dqn": MINATAR_LAYERS}, input_shape=(10, 10, 4), min_size=3, paper=MINATAR)
 def dqn(image, num_classes=6, *, convolutions, hidden, dueling=False):
     """Builds a deep Q-network that sees pixels.
 
@@ -89,15 +65,7 @@ def dqn(image, num_classes=6, *, convolutions, hidden, dueling=False):
     return _values(keras.layers.Flatten(name="flatten")(x), (hidden,), num_classes, dueling)
 
 
-@register(
-    VECTORS,
-    input_shape=(4,),
-    paper=CLEANRL,
-    kind="agent",
-    family="dqn",
-    preprocessing="none",
-    counts=COUNTS,
-)
+@agent({"vector_dqn": {}}, input_shape=(4,), paper=CLEANRL, family="dqn")
 def vector_dqn(vector, num_classes=2, *, widths=(120, 84), dueling=False):
     """Builds a deep Q-network that sees a vector.
 

@@ -1,0 +1,48 @@
+"""What declares a flag of a task, with its meaning, range and choices, and what checks one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from zoo.errors import UsageError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """A tuner's search range from `low` to `high`, on a log scale by default."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+def flag(default, help, *, choices=None, search=None, low=None):
+    """Declares one field of a task.
+
+    Args:
+        default: its value, and so its type, when nobody says otherwise.
+        help: what it means, in one line.
+        choices: the values allowed, or `None` for any of the type.
+        search: where `zoo tune` looks: a tuple of choices, a `Between`, or `None`.
+        low: the least value allowed, or `None`.
+    """
+    metadata = {"help": help, "choices": choices, "search": search, "low": low}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(field, value):
+    """Raises `UsageError` if a flag's value is of another type or out of its range."""
+    flag_name = f"--{field.name.replace('_', '-')}"
+    kind = type(field.default)
+    good = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if not good or (kind is not bool and isinstance(value, bool)):
+        raise UsageError(f"{flag_name} takes {_article(kind)}, not {value!r}")
+    choices, low = field.metadata["choices"], field.metadata["low"]
+    if choices and value not in choices:
+        raise unknown(f"choice of {flag_name}", value, list(choices))
+    if low is not None and not value >= low:  # also refuses nan
+        raise UsageError(f"{flag_name} must be {low} or more, not {value}")
+
+
+def _article(kind):
+    return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]

@@ -1,0 +1,95 @@
+"""What tests of several modules do with runs and networks."""
+
+from __future__ import annotations
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from tasks.engine import course, distribute, record, resume, trainer
+from zoo import files
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody is asked."""
+
+
+def kill(task, out, *steps):
+    """Trains a task in a folder and kills it after some steps: as often as numbers are given.
+
+    Keras comes back after each step only where `hardware.MOST_STEPS` is 1.
+    """
+    step, left = record.Recorder.step, [*steps]
+
+    def step_and_die(recorder, number, logs):
+        step(recorder, number, logs)
+        left[0] -= 1
+        if not left[0]:
+            left.pop(0)
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record.Recorder, "step", step_and_die)
+        for _ in steps:
+            with pytest.raises(Killed):
+                trainer.train(task, out)
+
+
+def history(out):
+    """Returns the rows of a run's history, dicts of text by column."""
+    with open(out / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def column(out, name):
+    """Returns the numbers of a column of a run's history."""
+    return [float(row[name]) for row in history(out)]
+
+
+def weights(out):
+    """Returns the values of all weights of a run's model."""
+    return values(files.load(out / "model.keras")[0])
+
+
+def values(model):
+    """Returns the values of all weights of a model."""
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def assert_same(ones, others):
+    """Asserts that arrays are the same, bit for bit."""
+    for one, other in zip(ones, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def assert_same_checkpoint(one, other):
+    """Asserts that the latest checkpoints of two runs hold the same arrays."""
+    first, second = (state.read(state.weights) for state in map(resume.State, (one, other)))
+    assert list(first) == list(second)
+    assert_same(first.values(), second.values())
+
+
+def after_a_step(task, strategy):
+    """Returns the values of what learns in a task's model after one step of a strategy."""
+    run = course.Course(task, task.load(), distribute.strategy(strategy))
+    lesson = run.lesson(0)
+    lesson.learner.fit(lesson.stream.epoch(0).take(1), shuffle=False, verbose=0)
+    return [np.array(weight) for weight in run.model.trainable_variables]
+
+
+def assert_all_learn(model, x, y, loss="mse", **options):
+    """Asserts that a step gives a gradient to every weight of a model, which it changes."""
+    optimizer = keras.optimizers.SGD(1.0, momentum=0.9)
+    model.compile(optimizer, loss, **options)
+    model.fit(x, y, verbose=0)
+    assert_reached(optimizer, model)
+
+
+def assert_reached(optimizer, model):
+    """Asserts that the first step of SGD with momentum had a gradient for every weight."""
+    momenta = [v for v in optimizer.variables if "momentum" in v.path]  # the gradient at first
+    assert len(momenta) == len(model.trainable_weights)
+    still = [v.path for v in momenta if not keras.ops.convert_to_numpy(v).any()]
+    assert not still, f"no gradient reached {still}"
