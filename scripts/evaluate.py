@@ -12,6 +12,8 @@ def arguments(parser, words):
     parser.add_argument("--split", default="", help="slice (default: all, or the run's test split)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
     parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
+    parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
+    parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -25,6 +27,8 @@ def run(args):
         split=args.split,
         data_dir=args.data_dir,
         views=args.views,
+        network=args.network,
+        network_weights=args.network_weights,
     )
     if args.json:
         print(json.dumps(found))

@@ -56,11 +56,13 @@ def outline(spec):
 
 def described(spec):
     """Returns what is known of a model before it is built, as lines of a name and a value."""
+    image = len(spec.input_shape) > 1
+    least = f", at least {spec.min_size} x {spec.min_size}" if image else ""
     known = {
         "kind": spec.kind,
         "family": spec.family,
         "paper": spec.paper,
-        "input": f"{size(spec.input_shape)}, at least {spec.min_size} x {spec.min_size}",
+        "input": size(spec.input_shape) + least,
         "preprocessing": spec.preprocessing,
         "classes": spec.num_classes,
         "parameters": f"{spec.parameters:,}" if spec.parameters is not None else None,

@@ -17,9 +17,10 @@ import tasks
 from scripts.__main__ import main
 from tasks.data import painted, sources
 from tasks.data.decoding import Examples
-from tasks.deploy import evaluate
+from tasks.deploy import answerers, evaluate
 from tasks.engine import gan_data, gan_judges, gan_painting, gan_players, record, trainer
 from tasks.engine.gan_diary import Diary
+from tasks.gan import Gan
 from zoo import files
 from zoo.errors import UsageError
 
@@ -269,6 +270,16 @@ def test_evaluation_gives_the_figures_of_the_report(run, monkeypatch):
     report = json.loads((run / "report.json").read_text())["figures"]
     for name in ("fd_resnet20_cifar10", "kid", "precision", "recall"):
         assert found[name] == pytest.approx(report[name], rel=1e-3, abs=1e-6)
+    monkeypatch.setattr(Gan, "evaluate", lambda task, *given: ({"network": task.network}, "test"))
+    asked = evaluate.evaluate(run, network="resnet50.imagenet")
+    assert asked["figures"] == {"network": "resnet50.imagenet"}
+    with pytest.raises(UsageError, match="gan has no --views; leave that out"):
+        evaluate.evaluate(run, views="ten")
+
+
+def test_who_asks_it_about_an_image_is_told_what_it_does(run):
+    with pytest.raises(UsageError, match="was taught gan and answers no image; zoo paint uses it"):
+        answerers.open_model(run)
 
 
 @pytest.mark.slow

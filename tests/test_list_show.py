@@ -145,6 +145,10 @@ def test_show_tells_a_small_network_layer_by_layer(capsys):
     assert " ".join(row.split()) == "c1 Conv2D 28 x 28 x 6 156 117,600"
 
 
+def test_show_tells_of_a_network_that_sees_a_vector(capsys):
+    assert "input          4\n" in shown(capsys, "show", "vector_dqn")
+
+
 def test_show_tells_a_large_network_block_by_block(capsys):
     out = shown(capsys, "show", "resnet50.imagenet")
     for known in ("25,583,592", "7.72G", "74.9%", "MIT", "caffe", "keras.io/api/applications"):

@@ -19,6 +19,7 @@ MODULES = {
     "captioning": LazyModule("tasks.deploy.captioner"),
     "style_transfer": LazyModule("tasks.deploy.painter"),
 }
+OTHERS = {"gan": "zoo paint", "dqn": "zoo evaluate"}  # commands for what answers no image
 PRETRAINED = {"classifier": "classification"}  # kind of a zoo name: which of these answers for it
 
 
@@ -42,6 +43,8 @@ def open_model(target, weights=None):
         raise UsageError(f"{found} has its own weights; --weights goes with a zoo name")
     model, about = files.load(found)
     task = about.get("task", "classification")
+    if task in OTHERS:
+        raise UsageError(f"{found} was taught {task} and answers no image; {OTHERS[task]} uses it")
     if task not in MODULES:
         raise UsageError(f"{found} was taught {task}; answers are for {', '.join(MODULES)}")
     return MODULES[task].of_file(found, model, about)

@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 FOLDER = "evaluations"
 
 
-def evaluate(run, *, dataset="", split="", data_dir="", views=""):
+def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     """Judges a finished run on any data with its classes.
 
     Args:
@@ -23,30 +23,32 @@ def evaluate(run, *, dataset="", split="", data_dir="", views=""):
         split: the slice to judge on; by default all of another data set, or the run's own
             test split.
         data_dir: where TFDS keeps its data sets; the run's own by default.
-        views: how many views of each image are judged together, as in training; the run's own
-            by default.
+        **flags: of the task that say how it is judged, such as `views` or `network`; the run's
+            own where they are empty.
 
     Returns:
         A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the file that
         now holds the same; the run's own report is left alone.
 
     Raises:
-        UsageError: no finished run is there, or the data have classes it was not taught.
+        UsageError: no finished run is there, its task has no such flag, or the data have classes
+            that it was not taught.
     """
     run = Path(run)
     recipe = run / resume.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
     task = resume.to_task(resume.read_recipe(recipe))
-    given = {"dataset": dataset, "data_dir": data_dir, "views": views}
+    given = {"dataset": dataset, "data_dir": data_dir, **flags}
     given = {key: value for key, value in given.items() if value}
-    if "views" in given and not hasattr(task, "views"):
-        raise UsageError(f"{task.name} has no --views; leave them out")
+    known = {field.name for field in dataclasses.fields(task)}
+    if wrong := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
+        raise UsageError(f"{task.name} has no {' and no '.join(wrong)}; leave that out")
     task = dataclasses.replace(task, **given)
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
     figures, split = task.evaluate(model, about, split)
-    name = "-".join(word for word in (task.dataset, split, views) if word)
+    name = "-".join(word for word in (task.dataset, split, *flags.values()) if word)
     name = re.sub(r"[^\w.-]+", "-", name).strip("-")
     path = run / FOLDER / f"{name}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
