@@ -6,11 +6,12 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
 import tasks
-from tasks.engine import resume
+from tasks.engine import clusters, distribute, resume
 from zoo.errors import UsageError
 
 RUNS = Path("runs")  # where runs go whose folder nobody named
@@ -66,6 +67,19 @@ def add_run(parser):
     parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to repeat; flags change it")
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--workers", metavar="HOST:PORT,...", help="who trains together; see docs/clusters.md"
+    )
+    parser.add_argument("--worker", metavar="N", help="which of them this process is, from 0")
+    parser.add_argument(
+        "--wait", metavar="SECONDS", help=f"for the other workers (default: {clusters.PATIENCE:g})"
+    )
+
+
+def enlist(args):
+    """Puts the flags that name workers where runs look for them: into the environment."""
+    given = {clusters.WORKERS: args.workers, clusters.WORKER: args.worker, clusters.WAIT: args.wait}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
 
 
 def to_task(name, args, given=()):
@@ -102,7 +116,9 @@ def folder(args, task):
 
 
 def show(record, out, as_json):
-    """Prints what came out of a run."""
+    """Prints what came out of a run; of several workers the chief alone does."""
+    if not distribute.leads():
+        return
     if as_json:
         print(json.dumps({**record, "out": str(out)}))
         return

@@ -24,4 +24,5 @@ def run(args):
 
     task = _flags.to_task(TASK, args, _flags.positions(args))
     out = _flags.folder(args, task)
+    _flags.enlist(args)
     _flags.show(trainer.train(task, out), out, args.json)

@@ -32,6 +32,7 @@ def run(args):
         raise UsageError(f"name a task ({', '.join(tasks.names())}) or give a --recipe")
     task = _flags.to_task(args.task, args)
     out = _flags.folder(args, task)
+    _flags.enlist(args)
     _flags.show(trainer.train(task, out), out, args.json)
 
 

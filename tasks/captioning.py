@@ -32,6 +32,7 @@ class Captioning(BackboneTask):
     """Teaches a model of the zoo to say what an image shows."""
 
     kind: ClassVar = "captioner"
+    compilable: ClassVar = False  # its decoder's loop has no end that XLA knows
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy of words",
@@ -103,7 +104,7 @@ class Captioning(BackboneTask):
         return caption_learner.learner(model, sentences, sampled=bool(self.scheduled_sampling))
 
     def compile(self, learner, data, optimizer):
-        caption_learner.compile_loss(learner, optimizer, jit_compile=hardware.jit())
+        caption_learner.compile_loss(learner, optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
         self._show(data.train.pixels, data.train.sentences, events, "training", 0)

@@ -111,8 +111,8 @@ class Classification(ImageTask):
             optimizer=optimizer,
             loss=dict.fromkeys(learner.output, loss) if several else loss,
             loss_weights={HEAD: 1.0, **spec.auxiliary} if several else None,
-            jit_compile=hardware.jit(),
             metrics={HEAD: [accuracy]} if several else [accuracy],
+            **hardware.compiling(self, learner),
         )
 
     def show(self, data, events):

@@ -83,7 +83,7 @@ class Detection(BackboneTask):
         )
 
     def compile(self, learner, data, optimizer):
-        detectors.compile_losses(learner, optimizer, jit_compile=hardware.jit())
+        detectors.compile_losses(learner, optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
         if data.image_shape[-1] in (1, 3):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import environments
-from tasks.engine import distribute, dqn_episodes, losses, options, plans
+from tasks.engine import distribute, dqn_episodes, hardware, losses, options, plans
 from tasks.engine.dqn_setting import Setting, Turns, seeds
 from tasks.engine.flags import flag
 from tasks.engine.task import Task, Verdict, register
@@ -30,6 +30,7 @@ class Dqn(Task):
     """Teaches a network of the zoo which action is best, by acting (Mnih et al., 2015)."""
 
     kind: ClassVar = "agent"
+    compilable: ClassVar = False  # XLA cannot call what is outside of it, as an agent's world is
     whole: ClassVar = True  # the target network learns nothing, and changes
     curves: ClassVar = {
         "mean_return": "Return of an episode",
@@ -125,8 +126,7 @@ class Dqn(Task):
         return loops.Loop(networks, learning.NAMES, learning.step(data.players, method))
 
     def compile(self, learner, data, optimizer):
-        # XLA cannot call what is outside of it, and an agent's world is.
-        learner.compile(optimizer=optimizer, jit_compile=False)
+        learner.compile(optimizer=optimizer, **hardware.compiling(self, learner))
 
     def training(self, data, *, changed=True):
         turns, _ = self._turns(data.replicas)

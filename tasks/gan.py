@@ -182,7 +182,7 @@ class Gan(SplitTask):
         return learner
 
     def compile(self, learner, data, optimizer):
-        learner.compile(optimizer=optimizer, jit_compile=hardware.jit())
+        learner.compile(optimizer=optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
         if data.image_shape[-1] in (1, 3):

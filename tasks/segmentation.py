@@ -79,7 +79,7 @@ class Segmentation(BackboneTask):
             loss=mask_losses.masks(
                 self.loss, num_classes=count, gamma=self.focal_gamma, class_weights=weights
             ),
-            jit_compile=hardware.jit(),
+            **hardware.compiling(self, learner),
         )
 
     def show(self, data, events):

@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import decoding, labelled, style_patches, style_pictures
-from tasks.engine import gatys, losses, options, plans, style_learner, style_losses, style_network
+from tasks.engine import (
+    gatys,
+    hardware,
+    losses,
+    options,
+    plans,
+    style_learner,
+    style_losses,
+    style_network,
+)
 from tasks.engine.flags import flag
 from tasks.engine.image_task import SplitTask
 from tasks.engine.task import Task, Verdict, register
@@ -152,7 +161,7 @@ class StyleTransfer(SplitTask):
     def compile(self, learner, data, optimizer):
         first = self.method == gatys.LBFGS
         compiled = gatys.compile_loop if first else style_learner.compile_learner
-        compiled(learner, optimizer, self.factors)
+        compiled(learner, optimizer, self.factors, **hardware.compiling(self, learner))
 
     def training(self, data, *, changed=True):
         steps = self.steps or STEPS[self.alone]

@@ -32,7 +32,7 @@ def test_commands_and_their_flags_exist(page, capsys):
             continue
         assert words[1] in command_line.command_names(), line
         with pytest.raises(SystemExit):
-            command_line.main([*words[1 : 3 if words[1] == "train" else 2], "--help"])
+            command_line.main([*words[1 : 3 if words[1] in ("train", "tune") else 2], "--help"])
         shown = capsys.readouterr().out
         for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
             assert flag in shown, f"{line}: zoo {words[1]} has no {flag}"

@@ -32,7 +32,7 @@ FILES = sorted(
 FRAMEWORKS = {"keras", "tensorflow", "tensorflow_datasets", "keras_tuner", "jax", "torch"}
 SLOW_TO_IMPORT = FRAMEWORKS | {"numpy", "PIL", "h5py", "matplotlib"}
 # Besides zoo/layers: files of classes that derive from those of Keras, which cannot wait for it.
-CLASSES = ("beam", "computed", "groups", "lbfgs", "loop", "schedules")
+CLASSES = ("beam", "computed", "groups", "lbfgs", "loop", "schedules", "search/oracles")
 DERIVED = {Path(f"tasks/engine/{name}.py") for name in CLASSES}
 FORBIDDEN = {"utils", "util", "misc", "helpers", "helper", "common", "base"}
 LONGEST_FILE = 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, layers
 
@@ -20,6 +22,8 @@ PREPROCESSING = {  # name: what `PixelNormalization` is told
     },
 }
 
+NORMS = ("batch", "layer", "group", "none")
+GROUPS = 8  # of a group normalisation, or fewer where the channels do not divide by it
 BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum
 
 
@@ -105,6 +109,18 @@ def padded_pool(x, *, name):
     """
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x)
+
+
+def normalise(x, kind, *, name):
+    """Normalises by `batch`, `layer` or `group`; `none` gives `x` as it is."""
+    if kind == "batch":
+        return keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
+    if kind == "layer":
+        return keras.layers.LayerNormalization(name=f"{name}_ln")(x)
+    if kind == "group":
+        groups = math.gcd(GROUPS, x.shape[-1])
+        return keras.layers.GroupNormalization(groups, name=f"{name}_gn")(x)
+    return x
 
 
 def activate(x, activation, *, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -162,6 +163,36 @@ def without_xla(model):
     return model
 
 
+@contextlib.contextmanager
+def dealt(part, parts):
+    """Lets the batches that are made meanwhile read the examples of some of their parts alone.
+
+    What is not read is zeros, and the shape of a batch is what it is without. One example before
+    each part is read, too, as it may be mixed with the first.
+
+    Args:
+        part: a range of numbers of parts, from 0.
+        parts: how many equal parts a batch has.
+    """
+    before = list(_dealt)
+    _dealt[:] = [part, parts]
+    try:
+        yield
+    finally:
+        _dealt[:] = before
+
+
+_dealt = []  # what `dealt` was given, while it lasts
+
+
+def _read(size):
+    """Returns the places in a batch of some size whose examples are read."""
+    if not _dealt:
+        return np.arange(size)
+    part, parts = _dealt
+    return np.arange(part.start * size // parts - 1, part.stop * size // parts) % size
+
+
 def gatherer(pixels, size, held=None):
     """Returns what takes `size` indices to images, or to what else `pixels` holds, inside a graph.
 
@@ -173,9 +204,16 @@ def gatherer(pixels, size, held=None):
     if held is not None:
         return lambda indices: tf.gather(held, indices)
 
+    dtype, shape, places = getattr(pixels, "dtype", np.uint8), pixels.shape[1:], _read(size)
+
+    def read(indices):
+        found = np.zeros((size, *shape), dtype)
+        found[places] = pixels[indices[places]]
+        return found
+
     def gather(indices):
-        dtype = getattr(pixels, "dtype", np.uint8)
-        images = tf.numpy_function(pixels.__getitem__, [indices], dtype)
-        return tf.ensure_shape(images, (size, *pixels.shape[1:]))
+        whole = len(set(places.tolist())) == size
+        images = tf.numpy_function(pixels.__getitem__ if whole else read, [indices], dtype)
+        return tf.ensure_shape(images, (size, *shape))
 
     return gather

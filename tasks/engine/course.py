@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass
 
 from tasks.data import decoding
-from tasks.engine import features, finetune, hardware, optimize, record, resume
+from tasks.engine import distribute, features, finetune, hardware, optimize, record, resume
 from zoo import surgery
 from zoo.lazy import LazyModule, keras
 from zoo.weights import leaves
@@ -48,14 +48,15 @@ class Course:
         self.task, self.data, self.strategy = task, data, strategy
         self.stages = task.stages()
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
-        steps = task.training(data).steps
+        stream = task.training(data)
+        distribute.check(strategy, stream.size)
         # Here and no sooner: what was outlined before, and how often, must not change the weights.
         keras.utils.set_random_seed(task.seed)
         with strategy.scope():
             self.model = task.build(data)
-            self.optimizers = task.optimizers(self.model, steps)
+            self.optimizers = task.optimizers(self.model, stream.steps)
         self.changing = _changing(self.model, self.stages, task.whole)
-        self.memory = task.memory(data)
+        self.memory, self._others = task.memory(data), {}
         self._lesson = None, None
 
     def stage(self, epoch):
@@ -127,15 +128,30 @@ class Course:
 
     def variables(self):
         """Returns what changes in a run: weights, random states, moments; each once, in order."""
-        parts = [part for optimizer in self.optimizers for part in optimize.parts(optimizer)]
-        mine = [variable for part in parts for variable in part.variables]
+        mine = [v for optimizer in self.optimizers for v in optimize.variables(optimizer)]
         return list({id(v): v for v in [*self.changing, *mine]}.values())
 
     def arrays(self):
         """Returns the values of all that changes, for a checkpoint."""
-        remembered = self.memory.arrays() if self.memory else {}
+        remembered = {**self._others, **self.memory.arrays()} if self.memory else {}
         named = {MEMORY + name: array for name, array in remembered.items()}
         return {**resume.values(self.variables(), "run"), **named}
+
+    def alone(self, lesson=None):
+        """Lets this process answer, and know all that changes, without the other workers.
+
+        All of them enter together.
+
+        Args:
+            lesson: the one that is being learned, if any.
+        """
+        if self.memory:
+            self._others = distribute.gathered(self.memory.arrays())
+        models, metrics = [self.model], []
+        if lesson:
+            models += [lesson.learner, lesson.model]
+            metrics = lesson.learner.metrics_variables
+        return distribute.alone(models, [*self.variables(), *metrics])
 
     def restore(self, arrays):
         """Gives all that changes the values of a checkpoint."""

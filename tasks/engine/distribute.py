@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 
+from tasks.data import batches
+from tasks.engine import clusters, crew, keras_faults
 from zoo.errors import UsageError
-from zoo.lazy import keras, tf
+from zoo.lazy import keras, np, tf
+
+NAMES = ("auto", "one", "mirrored", "multiworker")
+ALONE = crew.Alone()
+_joined = {}  # the crew of this process and its strategy, once it has any
 
 
 def strategy(name):
@@ -13,30 +20,212 @@ def strategy(name):
 
     Args:
         name: `mirrored` uses every GPU or, without any, every logical CPU; `one` no strategy
-            at all; `auto` means `mirrored` when there are two GPUs or more, and `one` otherwise
-            or where Keras does not run on TensorFlow.
+            at all; `multiworker` every GPU, or the CPU, of all workers that `joined` found; `auto`
+            means that if there are such, `mirrored` when there are two GPUs or more, and `one`
+            otherwise or where Keras does not run on TensorFlow.
 
     Raises:
-        UsageError: replicas are asked of another backend, which would train one and say nothing.
+        UsageError: replicas are asked of another backend, which would train one and say nothing;
+            or of several workers in a command that trains on one.
     """
     backend = keras.backend.backend()
-    if name == "mirrored" and backend != "tensorflow":
-        raise UsageError(f"--strategy mirrored needs KERAS_BACKEND=tensorflow; this is {backend}")
+    if name in ("mirrored", "multiworker") and backend != "tensorflow":
+        raise UsageError(f"--strategy {name} needs KERAS_BACKEND=tensorflow; this is {backend}")
+    if _joined and name in ("auto", "multiworker"):
+        return _joined["strategy"]
+    if name == "multiworker":
+        raise UsageError("--strategy multiworker is for commands that train; take one or mirrored")
     if name == "auto":
         several = backend == "tensorflow" and len(tf.config.list_logical_devices("GPU")) > 1
         name = "mirrored" if several else "one"
     return STRATEGIES[name]()
 
 
-def mirrored():
-    """Returns a strategy with one replica per GPU or, without any, per logical CPU."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    # The default reduction hands two optimisers' sums to each other when one step runs
-    # both (tensorflow#62790), as every GAN does; copying through the hierarchy does not.
-    return tf.distribute.MirroredStrategy(
-        [device.name for device in devices],
-        cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
+@contextlib.contextmanager
+def joined(name, run):
+    """Gives the crew of a run, which is one process alone unless the environment names workers.
+
+    It has to come before all else that TensorFlow does. What goes wrong in here with one process
+    ends the others.
+
+    Args:
+        name: of the strategy.
+        run: what all workers must have in common, a dict as JSON has it.
+
+    Raises:
+        UsageError: the workers are not named as they should be, or do not all come.
+    """
+    place = _place(name)
+    if place is None:
+        yield ALONE
+        return
+    if not _joined:
+        team = crew.Crew(place, run, clusters.patience())
+        _joined.update(crew=team, strategy=_multiworker(place, team.addresses))
+    team = _joined["crew"]
+    try:
+        yield team
+    except KeyboardInterrupt:
+        team.fail(crew.STOPPED, "stopped")
+        raise
+    except UsageError as error:
+        team.fail(crew.WRONG, str(error))
+        raise
+    except _unreachable() as error:
+        team.abandon(str(error).partition("\n")[0])
+    except Exception as error:
+        team.fail(crew.WRONG, f"{type(error).__name__}: {error}")
+        raise
+
+
+def leads():
+    """Tells whether this process is one alone, or the chief of several."""
+    return not _joined or _joined["crew"].chief
+
+
+def _place(name):
+    """Returns the `Place` of this process in the cluster of a strategy, `None` for none."""
+    place = clusters.found(scheduled=name == "multiworker")
+    if name == "multiworker" and place is None:
+        raise UsageError(
+            "--strategy multiworker needs to know the workers: name two or more with --workers "
+            "HOST:PORT,... and --worker N, by TF_CONFIG, or run under zoo launch, Slurm or "
+            "Kubernetes (docs/clusters.md)"
+        )
+    if place and name not in ("auto", "multiworker"):
+        raise UsageError(
+            f"--strategy {name} is for one process, and there are {len(place.workers)} workers"
+        )
+    return place
+
+
+def _multiworker(place, addresses):
+    """Returns the strategy of all workers, once they know where each is."""
+    keras_faults.mend()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    options = tf.distribute.experimental.CommunicationOptions(
+        # On processors, TensorFlow's own choice warns that there is no NCCL.
+        implementation=getattr(
+            tf.distribute.experimental.CommunicationImplementation, "AUTO" if gpus else "RING"
+        )
     )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=place.number,
+        num_accelerators={"GPU": gpus},
+        rpc_layer="grpc",
+    )
+    made = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    # All have the same number of batches, and need not ask each other whether there is one more.
+    made.extended.experimental_enable_get_next_as_optional = False
+    return made
+
+
+def _unreachable():
+    """Returns the errors by which TensorFlow says that it does not reach the other workers."""
+    names = ("Unavailable", "Aborted", "Cancelled", "DeadlineExceeded", "FailedPrecondition")
+    return tuple(getattr(tf.errors, f"{name}Error") for name in names)
+
+
+def shared(replicas, stream, epoch, start):
+    """Returns the batches of an epoch as a strategy's `fit` takes them: every replica has its part.
+
+    Each process knows the order of all examples, from the same seed, and reads those of its own
+    replicas, in the order of the replicas: none comes twice.
+
+    Args:
+        replicas: a `tf.distribute.Strategy`.
+        stream: as `tasks.engine.task.Task.training` gives it.
+        epoch, start: as its `epoch` takes them.
+    """
+    if not _several(replicas):
+        return stream.epoch(epoch, start)
+    count = replicas.num_replicas_in_sync
+    mine = own(count)
+    with batches.dealt(mine, count):
+        data = stream.epoch(epoch, start)
+
+    def part(batch):
+        size = batch.shape[0] // count
+        some = batch[mine.start * size : mine.stop * size]
+        return tf.reshape(some, (len(mine), size, *batch.shape[1:]))
+
+    def parts(*batch):
+        rows = tf.nest.map_structure(part, batch if len(batch) > 1 else batch[0])
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    steps = tf.data.experimental.assert_cardinality(len(data) * len(mine))
+    dealt = data.flat_map(parts).apply(steps).prefetch(tf.data.AUTOTUNE)
+    return replicas.distribute_datasets_from_function(lambda context: dealt)
+
+
+def own(count):
+    """Returns the numbers of the replicas in this process, a range, of as many as there are."""
+    team = _joined.get("crew", ALONE)
+    each = count // team.count
+    return range(team.number * each, (team.number + 1) * each)
+
+
+def gathered(arrays):
+    """Returns to the chief the arrays that other workers have, by name; to the others nothing.
+
+    All of them call it together.
+    """
+    if not _joined:
+        return {}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    found = _joined["crew"].gathered(file.getvalue()) or []
+    archives = [np.load(io.BytesIO(content), allow_pickle=False) for content in found[1:]]
+    return {name: archive[name] for archive in archives for name in archive.files}
+
+
+def check(replicas, size):
+    """Raises `UsageError` where a batch cannot be shared out evenly among workers."""
+    count = replicas.num_replicas_in_sync
+    if _several(replicas) and size % count:
+        raise UsageError(
+            f"batches of {size} examples cannot be shared out among {count} replicas; let "
+            f"--batch-size be a multiple of {count}, such as {-(-size // count) * count}"
+        )
+
+
+@contextlib.contextmanager
+def alone(models, variables):
+    """Lets each process use what several workers teach without the others.
+
+    All enter together: what each replica has counted for itself, such as for a metric, is a sum
+    over all of them when it is read, which it is here.
+
+    Args:
+        models: `keras.Model`s, which may have others inside.
+        variables: that are read.
+    """
+    inner = [each for model in models for each in model._flatten_layers()]
+    shared = {id(x): x for x in inner if isinstance(x, keras.Model) and _several(_own(x))}
+    swapped = [(model, "_distribute_strategy", None) for model in shared.values()]
+    if _joined:
+        for variable in {id(v): v for v in variables}.values():
+            if variable.synchronization == "on_read":
+                value = tf.Variable(keras.ops.convert_to_numpy(variable))
+                swapped.append((variable, "_value", value))
+    before = [getattr(owner, name) for owner, name, _ in swapped]
+    for owner, name, value in swapped:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for (owner, name, _), own in zip(swapped, before, strict=True):
+            setattr(owner, name, own)
+    for variable, _, value in swapped:
+        if value is not None:  # as a checkpoint would give it back: shared out evenly
+            variable.assign(value)
+
+
+def _own(model):
+    """Returns the strategy in whose scope a model was made, `None` for none."""
+    return getattr(model, "_distribute_strategy", None)
 
 
 def scope(model):
@@ -54,6 +243,22 @@ def summed(value):
     if context.num_replicas_in_sync == 1:
         return value
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def mirrored():
+    """Returns a strategy with one replica per GPU or, without any, per logical CPU."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    # The default reduction hands two optimisers' sums to each other when one step runs
+    # both (tensorflow#62790), as every GAN does; copying through the hierarchy does not.
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in devices],
+        cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
+    )
+
+
+def _several(replicas):
+    """Tells whether a strategy is that of several workers."""
+    return bool(_joined) and replicas is _joined["strategy"]
 
 
 STRATEGIES = {

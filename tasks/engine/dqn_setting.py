@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import zoo
 from tasks.data.environments import Environments, Facts
-from tasks.engine import dqn_episodes, record
+from tasks.engine import distribute, dqn_episodes, record
 from tasks.engine.dqn_player import Player, Rules
 from tasks.engine.replay import Replay
 from zoo.errors import UsageError
@@ -27,7 +27,7 @@ class Setting:
         model: name of the network.
         frames: observations that it sees together.
         rules: of each player.
-        players: one for each replica.
+        players: one for each replica, of which those of this process act.
     """
 
     facts: Facts
@@ -92,8 +92,8 @@ class Setting:
         return self.policies[id(network)][1]
 
     def experience(self):
-        """Returns the steps taken so far, of all players."""
-        return sum(player.steps for player in self.players)
+        """Returns the steps taken so far, of all players: each has taken as many."""
+        return self.replicas * self.players[distribute.own(self.replicas)[0]].steps
 
     def warnings(self, played):
         """Returns what a reader should know before believing the figures of some episodes."""
@@ -105,11 +105,11 @@ class Setting:
         ]
 
     def arrays(self):
-        """Returns what all players know, as arrays by name."""
+        """Returns what the players of this process know, as arrays by name."""
         return {
             f"{number}/{key}": array
-            for number, player in enumerate(self.players)
-            for key, array in player.arrays().items()
+            for number in distribute.own(self.replicas)
+            for key, array in self.players[number].arrays().items()
         }
 
     def restore(self, arrays):

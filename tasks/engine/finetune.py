@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from tasks.engine import optimize
 from zoo import graphs, stages
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -61,14 +62,15 @@ def optimizers(task, model, plan, steps):
     if together:
         for row, group in members.items():
             made[row].build(group)
-        return list(made.values())
-    return [
+        return [optimize.scaled(each) for each in made.values()]
+    staged = [
         groups.Groups(
             [(made[row], group) for row, group in members.items() if row[number] is not None],
             task.clip_norm,
         )
         for number in range(len(plan))
     ]
+    return [optimize.scaled(each) for each in staged]
 
 
 def recalibrate(model, stream):

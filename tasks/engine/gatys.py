@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.engine import hardware, style_learner, style_losses
+from tasks.engine import style_learner, style_losses
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, layers, np, tf
 
@@ -60,16 +60,25 @@ def optimizer(model, rate):
     return made
 
 
-def compile_loop(learner, optimizer, weights):
+def compile_loop(learner, optimizer, weights, *, jit_compile=False):
     """Compiles what takes a step of L-BFGS at each batch, which is always the same one.
 
     Args:
         learner: what `looped` returned.
         optimizer: L-BFGS.
         weights: of the losses.
+        jit_compile: as `keras.Model.compile` takes it.
+
+    Raises:
+        UsageError: losses would have to be scaled, to which L-BFGS is blind.
     """
+    if keras.config.dtype_policy().name == "mixed_float16":
+        raise UsageError(
+            f"--optimizer {LBFGS} looks at losses as they are, which --precision mixed_float16 "
+            "would scale; take --precision float32, or --optimizer adam"
+        )
     learner.weights_of_losses = weights
-    learner.compile(optimizer=optimizer, jit_compile=hardware.jit())
+    learner.compile(optimizer=optimizer, jit_compile=jit_compile)
 
 
 def looped(learner):

@@ -1,8 +1,11 @@
-"""Several optimisers as one: groups of weights with rates and moments of their own."""
+"""Optimisers of optimisers: groups of weights with rates of their own, and scaled losses."""
 
 from __future__ import annotations
 
 import keras
+
+from tasks.engine import replicas
+from zoo.lazy import tf
 
 
 class Groups(keras.optimizers.MultiOptimizer):
@@ -20,6 +23,9 @@ class Groups(keras.optimizers.MultiOptimizer):
         owners = {id(v): optimizer for optimizer, variables in members for v in variables}
         super().__init__(lambda variable: owners[id(variable)])
         self.parts, self.clip_norm = [optimizer for optimizer, _ in members], clip_norm
+        if clip_norm and replicas.several():
+            for optimizer in self.parts:
+                optimizer._sums = list  # what they are given is summed over replicas already
 
     @property
     def learning_rate(self):
@@ -33,8 +39,60 @@ class Groups(keras.optimizers.MultiOptimizer):
     def apply(self, grads, trainable_variables=None):
         """Updates the weights; gradients are clipped by the norm of all of them."""
         if self.clip_norm:
+            if replicas.several():
+                grads = replicas.summed(grads, self.parts[0].compressed)
             limit = self.clip_norm * (self.loss_scale_factor or 1)
             norm = keras.ops.sqrt(sum(keras.ops.sum(keras.ops.square(g)) for g in grads))
             factor = limit / keras.ops.maximum(norm, limit)
             grads = [keras.ops.cast(factor, g.dtype) * g for g in grads]
         super().apply(grads, trainable_variables)
+
+
+class LossScale(keras.optimizers.LossScaleOptimizer):
+    """Scales the loss so that float16 holds its gradients, and skips a step where it does not.
+
+    Keras's own asks one replica for all whether its gradients are finite, before they are summed,
+    and knows nothing of a `Loop`. TensorFlow alone.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates the weights, or halves the scale where a gradient is not finite."""
+        self.update(self.inner_optimizer, grads, trainable_variables)
+
+    def update(self, part, grads, variables):
+        """Updates the weights of one of several optimisers that the scale is common to.
+
+        Args:
+            part: one of `optimize.parts` of this one.
+            grads: of the scaled loss, one for each of the variables.
+            variables: those of the part.
+        """
+        there = [i for i, g in enumerate(grads) if g is not None]
+
+        def go(found):
+            unscaled = [None] * len(grads)
+            for i, g in zip(there, found, strict=True):
+                unscaled[i] = g / tf.cast(self.dynamic_scale, g.dtype)
+            part.apply(unscaled, variables)
+            steps = tf.convert_to_tensor(self.step_counter) + 1
+            grown = steps >= self.dynamic_growth_steps
+            self.dynamic_scale.assign(self.dynamic_scale * tf.where(grown, 2.0, 1.0))
+            self.step_counter.assign(tf.where(grown, tf.zeros_like(steps), steps))
+
+        def skip(found):
+            self.dynamic_scale.assign(self.dynamic_scale / 2)
+            self.step_counter.assign(0)
+
+        found = [tf.convert_to_tensor(grads[i]) for i in there]
+        replicas.either(self._finite(found), go, skip, found)
+
+    def build(self, var_list):
+        """Makes the scale, and lets the optimiser inside be built."""
+        if not self.built:
+            super().build(var_list)
+            self._trainable_variables = []  # the parts know them, and in which order
+
+    def _finite(self, grads):
+        """Tells whether the gradients of all replicas are finite."""
+        wrong = tf.reduce_sum([tf.cast(~self.check_finite([g]), "float32") for g in grads])
+        return (replicas.summed([wrong])[0] if replicas.several() else wrong) == 0

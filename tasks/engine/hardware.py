@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.errors import unknown
+from tasks.engine import replicas
+from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, tf
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
@@ -51,13 +52,44 @@ def steps_at_once(flops):
     return max(1, min(MOST_STEPS, int(INSTANT // (3 * flops)))) if flops else 1
 
 
-def jit():
-    """Returns Keras's `jit_compile` for training here: XLA for GPUs alone.
+def compiling(task, learner):
+    """Returns what `compile` is told besides optimiser, loss and metrics, as keyword arguments.
 
-    On a CPU, where Keras would use it too, XLA compiles for long and its convolutions are slower
-    than TensorFlow's own.
+    Called inside the strategy's scope. Batch normalisation is synchronised here, or not.
+
+    Args:
+        task: a `tasks.engine.task.Task`.
+        learner: a `keras.Model` that is not compiled yet.
+
+    Raises:
+        UsageError: the replicas of the scope cannot do what the flags say, or XLA cannot.
     """
-    return "auto" if tf.config.list_physical_devices("GPU") else False
+    replicas.settled(task)
+    replicas.synchronise(learner, task.sync_batch_norm == "on" and replicas.several())
+    return {"jit_compile": jit(task.jit if task.compilable else "off", learner)}
+
+
+def jit(asked, learner):
+    """Returns Keras's `jit_compile` for training here.
+
+    Args:
+        asked: `on`, `off`, or `auto`: XLA for a GPU that is alone. On a CPU, where Keras would use
+            it too, XLA compiles for long and its convolutions are slower than TensorFlow's own;
+            and it compiles for one device, where Keras hands it the step of all replicas.
+        learner: a `keras.Model`.
+
+    Raises:
+        UsageError: `on` is asked for a model with layers that XLA does not know.
+    """
+    if asked == "auto":
+        alone = not replicas.several()
+        return "auto" if alone and tf.config.list_physical_devices("GPU") else False
+    unknown_layers = [x.name for x in learner._flatten_layers() if not x.supports_jit]
+    if asked == "on" and unknown_layers:
+        raise UsageError(
+            f"--jit on: XLA cannot compile the layer {unknown_layers[0]}; take --jit auto"
+        )
+    return asked == "on"
 
 
 def has_bfloat16():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tasks.engine import groups, optimize
 from zoo.errors import UsageError
 
 
@@ -52,9 +53,18 @@ class Loop(keras.Model):
         with tape or tf.GradientTape() as tape:
             value = loss()
             share = value / tf.distribute.get_strategy().num_replicas_in_sync
+            share = self.optimizer.scale_loss(share)
         variables = optimizer._trainable_variables
-        optimizer.apply(tape.gradient(share, variables), variables)
+        gradients = tape.gradient(share, variables)
+        if isinstance(self.optimizer, groups.LossScale):
+            self.optimizer.update(optimizer, gradients, variables)
+        else:
+            optimizer.apply(gradients, variables)
         return value
+
+    def compile(self, optimizer, **options):
+        """Compiles the loop; computing in float16, it scales its losses."""
+        super().compile(optimizer=optimize.scaled(optimizer), **options)
 
     def train_step(self, data):
         """Takes a step, and returns the means so far."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 
-from tasks.engine import rates
+from tasks.engine import rates, replicas
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, keras
 
+groups = LazyModule("tasks.engine.groups")
 schedules = LazyModule("tasks.engine.schedules")
 
 SCHEDULES = rates.NAMES
@@ -23,9 +24,17 @@ UNDECAYED = ["bias", "gamma", "beta"]  # parts of variable names that decay woul
 
 
 def optimizer(
-    name, rate, *, momentum=0.9, weight_decay=0.0, clip_norm=0.0, accumulate=1, average=0.0
+    name,
+    rate,
+    *,
+    momentum=0.9,
+    weight_decay=0.0,
+    clip_norm=0.0,
+    accumulate=1,
+    average=0.0,
+    compressed="none",
 ):
-    """Returns the optimiser called `name`.
+    """Returns the optimiser called `name`; made for replicas if it is in the scope of several.
 
     Args:
         name: `sgd`, `momentum` (Polyak, 1964), `nesterov` (Sutskever et al., 2013), or the name
@@ -39,6 +48,7 @@ def optimizer(
         accumulate: steps whose gradients are averaged into one update.
         average: decay, per update, of a running average of the weights (Polyak & Juditsky,
             1992), which `averaged` lends to the model; 0 for none.
+        compressed: one of `replicas.COMPRESSED`: how gradients travel between replicas.
     """
     make = find(name)
     known = inspect.signature(make).parameters
@@ -55,7 +65,8 @@ def optimizer(
         options["gradient_accumulation_steps"] = accumulate
     if average:  # Keras takes the average at each step, also at those that only accumulate
         options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
-    made = make(rate, **options)
+    made = (replicas.shared(make) if replicas.several() else make)(rate, **options)
+    made.compressed = compressed
     made.exclude_from_weight_decay(var_names=UNDECAYED)
     # `fit` would end in putting the averages in the place of the weights that go on learning.
     made.finalize_variable_values = lambda variables: None
@@ -93,6 +104,27 @@ def take_averages(optimizer):
     """Replaces the weights that an optimiser updates by their running averages, if it has them."""
     for weight, average in _averages(optimizer):
         weight.assign(average)
+
+
+def scaled(optimizer):
+    """Returns an optimiser that scales losses, if float16 is computed in, or it as it is.
+
+    It is for models that are made now, in this scope, by the dtype policy of now.
+    """
+    narrow = keras.config.dtype_policy().name == "mixed_float16"
+    known = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    if not narrow or known or keras.backend.backend() != "tensorflow":
+        return optimizer
+    made = groups.LossScale(optimizer)
+    made.build([v for part in parts(optimizer) for v in part._trainable_variables])
+    return made
+
+
+def variables(optimizer):
+    """Returns the variables of an optimiser that change in a run: moments, counters, scales."""
+    found = [variable for part in parts(optimizer) for variable in part.variables]
+    whole = getattr(optimizer, "inner_optimizer", None)
+    return [*found, *(optimizer._variables if whole else ())]
 
 
 def parts(optimizer):

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 
-from tasks.engine import optimize, resume
+from tasks.engine import distribute, optimize, resume
 from tasks.report import events
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -14,6 +14,12 @@ from zoo.lazy import LazyModule, keras
 tqdm = LazyModule("tqdm")
 
 LOGS = "logs"
+
+watchers = []  # called with the history after each epoch is saved; what one raises ends the run
+
+
+class Diverged(UsageError):
+    """The loss is no number any more."""
 
 
 class Recorder:
@@ -24,14 +30,15 @@ class Recorder:
         course: its `course.Course`.
         out: the run's folder.
         state: its `resume.State`.
+        team: the processes that train it, a `crew.Alone`; the chief alone writes files.
     """
 
-    def __init__(self, task, course, out, state):
-        self.task, self.course, self.out, self.state = task, course, out, state
+    def __init__(self, task, course, out, state, team=distribute.ALONE):
+        self.task, self.course, self.out, self.state, self.team = task, course, out, state, team
         self.lesson = self.bar = self.started = self.saved = None
         self.metrics = {}  # of the part of an epoch that an earlier process did
         self.stopping = False  # set from outside: save as soon as that can be, and stop
-        self.events = events.Events(out / LOGS, state.history)
+        self.events = events.Events(out / LOGS, state.history) if team.chief else None
 
     def finished(self):
         """Tells whether there is nothing left to train."""
@@ -74,9 +81,11 @@ class Recorder:
         self.bar.update(done - self.bar.n)
         if done == self.lesson.stream.steps:
             return  # the epoch's end is near, and saves more
-        if self.stopping or self._due(done):
+        asked = done % self.team.talks == 0  # what clocks and signals say is not the same to all
+        stopping = asked and self.team.any(self.stopping)
+        if stopping or self._enough(done) or (asked and self.team.any(self._late())):
             self._save_inside(done)
-        if self.stopping:
+        if stopping:
             raise KeyboardInterrupt
 
     def end(self, epoch, logs):
@@ -87,27 +96,45 @@ class Recorder:
         self.bar.close()
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         if not math.isfinite(row["loss"]):
-            raise UsageError(
+            raise Diverged(
                 f"the loss is {row['loss']} in epoch {epoch + 1}: nothing was saved of it; start "
                 "again with a lower --learning-rate and another --out"
             )
+        with self.course.alone(lesson):
+            self.state.take(self.team.told(lambda: self._judged(row, rate)))
+        for watch in watchers:
+            watch(self.state.history)
+        if self.team.any(self.stopping):
+            raise KeyboardInterrupt
+
+    def say(self, line):
+        """Tells a person how a run goes, once for all processes."""
+        if self.team.chief:
+            say(line)
+
+    def _judged(self, row, rate):
+        """Validates an epoch whose row of the history begins so; returns the state after it."""
+        lesson = self.lesson
         with optimize.averaged(lesson.learner.optimizer):
-            figures = self.task.validate(lesson.model, lesson.data, self.events, epoch + 1)
+            figures = self.task.validate(lesson.model, lesson.data, self.events, row["epoch"])
         row |= {f"val_{key}": value for key, value in figures.items()}
         seconds = self._seconds()
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
         self.events.scalars(row)
         say(_line(row, self.task))
-        if self.stopping:
-            raise KeyboardInterrupt
+        return self.state.facts()
 
-    def _due(self, done):
-        task, steps = self.task, self.task.checkpoint_steps
-        if steps:
-            return done - self.state.step >= steps
-        waited = time.perf_counter() - self.saved
-        return bool(task.checkpoint_minutes) and waited >= 60 * task.checkpoint_minutes
+    def _enough(self, done):
+        """Tells whether so many steps were done that a checkpoint is due."""
+        steps = self.task.checkpoint_steps
+        return bool(steps) and done - self.state.step >= steps
+
+    def _late(self):
+        """Tells whether so much time has passed that a checkpoint is due."""
+        if self.task.checkpoint_steps or not self.task.checkpoint_minutes:
+            return False
+        return time.perf_counter() - self.saved >= 60 * self.task.checkpoint_minutes
 
     def _save_inside(self, done):
         """Writes a checkpoint after some steps of an epoch."""
@@ -115,8 +142,15 @@ class Recorder:
         if keras.backend.backend() == "jax":
             learner.jax_state_sync()
         self.state.step, self.state.seconds = done, self._seconds()
-        metrics = resume.values(learner.metrics_variables, "metrics")
-        self.state.save({**self.course.arrays(), **metrics}, keep=self.task.keep)
+
+        def save():
+            metrics = resume.values(learner.metrics_variables, "metrics")
+            with self.team.busy():
+                self.state.save({**self.course.arrays(), **metrics}, keep=self.task.keep)
+            return self.state.facts()
+
+        with self.course.alone(self.lesson):
+            self.state.take(self.team.told(save))
         self.saved = time.perf_counter()
 
     def _keep(self, row):
@@ -125,8 +159,9 @@ class Recorder:
         better = best is None or self.task.better(row, best)
         state.history.append(row)
         state.epoch, state.step, state.seconds = row["epoch"], 0, 0.0
-        state.save(self.course.arrays(), better=better, keep=self.task.keep)
-        resume.write_history(self.out, state.history)
+        with self.team.busy():
+            state.save(self.course.arrays(), better=better, keep=self.task.keep)
+            resume.write_history(self.out, state.history)
 
     def _seconds(self):
         return self.before + time.perf_counter() - self.started

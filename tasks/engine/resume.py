@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -108,13 +109,21 @@ class State:
         older: names of further checkpoints that are still there, the oldest first.
     """
 
-    def __init__(self, out):
+    def __init__(self, out, *, begun=True):
         self.path = Path(out) / STATE
         self.epoch, self.step, self.seconds, self.history, self.best = 0, 0, 0.0, [], 0
         self.weights = self.best_weights = ""
         self.older = []
-        if self.path.exists():
-            vars(self).update(json.loads(self.path.read_text()))
+        if begun and self.path.exists():
+            self.take(json.loads(self.path.read_text()))
+
+    def facts(self):
+        """Returns all that the state is, but for its place, as JSON has it."""
+        return {key: value for key, value in vars(self).items() if key != "path"}
+
+    def take(self, facts):
+        """Becomes the state whose `facts` are given."""
+        vars(self).update(facts)
 
     def save(self, arrays, *, better=False, keep=1):
         """Writes a checkpoint, then drops those that are not wanted any more.
@@ -136,16 +145,21 @@ class State:
         if better:
             self.best, self.best_weights = self.epoch, self.weights
         self.older = older[max(0, len(older) - keep + 1) :]
-        facts = {key: value for key, value in vars(self).items() if key != "path"}
-        write_text(self.path, json.dumps(facts))
+        write_text(self.path, json.dumps(self.facts()))
         for name in before - {self.weights, self.best_weights, *self.older}:
             (self.path.parent / name).unlink(missing_ok=True)
 
-    def read(self, name):
-        """Returns the arrays of a checkpoint by name; raises `UsageError` if it is none."""
+    def read(self, name, team=None):
+        """Returns the arrays of a checkpoint by name; raises `UsageError` if it is none.
+
+        Args:
+            name: of its file.
+            team: the `crew.Alone` whose chief has the file; `None` where each process has it.
+        """
         path = self.path.parent / name
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            file = io.BytesIO(team.handed(path.read_bytes)) if team and team.count > 1 else path
+            with np.load(file, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UsageError(

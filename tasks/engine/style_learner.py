@@ -7,7 +7,7 @@ import weakref
 from dataclasses import dataclass
 
 from tasks.data import batches, labelled
-from tasks.engine import distribute, hardware, style_losses
+from tasks.engine import distribute, style_losses
 from zoo.lazy import LazyModule, keras, layers, np
 
 computed = LazyModule("tasks.engine.computed")
@@ -32,13 +32,14 @@ def learner(model, aims):
     return _learners[model]
 
 
-def compile_learner(learner, optimizer, weights):
+def compile_learner(learner, optimizer, weights, *, jit_compile=False):
     """Compiles a learner to make the weighted sum of its losses small, each of them a metric.
 
     Args:
         learner: what `learner` returned.
         optimizer: of Keras.
         weights: of the losses, in their order.
+        jit_compile: as `keras.Model.compile` takes it.
     """
 
     def part(index):
@@ -52,7 +53,7 @@ def compile_learner(learner, optimizer, weights):
         optimizer=optimizer,
         loss=lambda _, found: weighted(found, weights),
         metrics=metrics,
-        jit_compile=hardware.jit(),
+        jit_compile=jit_compile,
     )
 
 

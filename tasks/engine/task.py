@@ -6,8 +6,9 @@ import abc
 import dataclasses
 from typing import ClassVar, dataclass_transform
 
-from tasks.engine import finetune, flags, optimize, plans
+from tasks.engine import finetune, flags, optimize, plans, replicas
 from tasks.engine.flags import Between, flag
+from zoo.errors import UsageError
 from zoo.registry import Registry
 
 tasks = Registry("task", package="tasks")
@@ -37,6 +38,7 @@ class Task(abc.ABC):
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
     # Columns that an epoch is chosen by, the next where one is equal; `-`: the less the better.
     goals: ClassVar[tuple[str, ...]] = ("-val_loss",)
+    compilable: ClassVar[bool] = True  # by XLA
     whole: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
 
     epochs: int = flag(8, "passes over the training split", low=1)
@@ -79,12 +81,34 @@ class Task(abc.ABC):
         "of the frozen part of a network: auto computes them once where that saves time",
         choices=("auto", "off"),
     )
-    strategy: str = flag("auto", "where replicas live", choices=("auto", "one", "mirrored"))
+    jit: str = flag(
+        "auto", "whether XLA compiles the step; auto: on one GPU", choices=("auto", "on", "off")
+    )
+    scale_rate: str = flag(
+        "none", "of rates with the examples an update sees", choices=tuple(replicas.RULES)
+    )
+    reference_batch: int = flag(
+        0, "examples an update that rates are meant for; 0: the task's own batch size", low=0
+    )
+    sync_batch_norm: str = flag(
+        "on", "statistics of BatchNorm are those of all replicas together", choices=("on", "off")
+    )
+    compress_gradients: str = flag(
+        "none", "how gradients travel between replicas", choices=replicas.COMPRESSED
+    )
+    strategy: str = flag(
+        "auto",
+        "where replicas live: one, mirrored over devices, or multiworker, over processes; auto: "
+        "wherever there are such",
+        choices=("auto", "one", "mirrored", "multiworker"),
+    )
     seed: int = flag(0, "seed of every random choice", low=0)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             flags.check(field, getattr(self, field.name))
+        if self.jit == "on" and not self.compilable:
+            raise UsageError(f"--jit on: XLA cannot compile a step of {self.name}; take --jit auto")
 
     def flops(self):
         """Returns the FLOPs of the model for one example, 0 where they are not known before."""
@@ -108,13 +132,18 @@ class Task(abc.ABC):
         """Returns the schedule of some steps that has the flags' shape."""
         return optimize.schedule(
             self.schedule,
-            peak,
+            peak * self.rate_factor(),
             steps=steps,
             warmup_steps=round(self.warmup_epochs * steps / self.epochs),
             decay=self.decay,
             milestones=optimize.milestones(self.milestones),
             power=self.power,
         )
+
+    def rate_factor(self):
+        """Returns what the rates of the plan are multiplied by, as `--scale-rate` says."""
+        reference = self.reference_batch or type(self).batch_size
+        return replicas.rate_factor(self.scale_rate, self.batch_size * self.accumulate, reference)
 
     def make_optimizer(self, rates, *, clip=True):
         """Returns the optimiser that the flags describe, for a schedule of rates."""
@@ -126,6 +155,7 @@ class Task(abc.ABC):
             clip_norm=self.clip_norm if clip else 0.0,
             accumulate=self.accumulate,
             average=self.average,
+            compressed=self.compress_gradients,
         )
 
     def optimizers(self, model, steps):

@@ -11,7 +11,18 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.engine import course, distribute, environment, hardware, optimize, plans, record, resume
+from tasks.engine import (
+    course,
+    distribute,
+    environment,
+    finetune,
+    hardware,
+    optimize,
+    plans,
+    record,
+    replicas,
+    resume,
+)
 from tasks.report import page, plots
 
 PAGE = "report.html"
@@ -36,15 +47,33 @@ def train(task, out):
         UsageError: the folder holds another run, or a flag or the data are wrong.
     """
     out = Path(out)
-    resume.claim(out, task)
-    if (out / resume.REPORT).exists():
-        return json.loads((out / resume.REPORT).read_text())
+    with distribute.joined(task.strategy, resume.recipe(task)) as team:
+        found = team.told(lambda: _finished(task, out))
+        if found:
+            return found
+        with hardware.computing(task.precision, task.flops()):
+            run, state = _fit(task, out, team)
+            with run.alone():
+                return team.told(lambda: _judged(task, out, run, state))
 
-    with hardware.computing(task.precision, task.flops()):
-        model, data, state = _fit(task, out)
-        task.save(model, data, out / resume.MODEL)
-        verdict = task.judge(model, data)
-        around = environment.describe()
+
+def _finished(task, out):
+    """Claims a folder; returns the record of the run in it, `None` if that is not finished."""
+    resume.claim(out, task)
+    return json.loads((out / resume.REPORT).read_text()) if (out / resume.REPORT).exists() else None
+
+
+def _judged(task, out, run, state):
+    """Saves and judges what a run has taught, with its best weights; returns the record."""
+    if state.best_weights != state.weights:
+        run.restore(state.read(state.best_weights))
+    optimize.take_averages(run.optimizer(state.best - 1))
+    for layer in finetune.norms(run.model):
+        layer.synchronized = False  # files are for any number of devices, and for any backend
+    model = task.finish(run.model, run.data)
+    task.save(model, run.data, out / resume.MODEL)
+    verdict = task.judge(model, run.data)
+    around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
     return _report(task, out, verdict, state.history, around)
 
 
@@ -70,37 +99,42 @@ def _report(task, out, verdict, history, around):
     return written
 
 
-def _fit(task, out):
-    """Trains, or goes on training; returns what came of it: model, data and state."""
+def _fit(task, out, team):
+    """Trains; returns what came of it, a `course.Course` and its state."""
+    strategy = distribute.strategy(task.strategy)
+    with strategy.scope():
+        lines = replicas.settled(task)
     data = task.load()
-    state = resume.State(out)
-    run = course.Course(task, data, distribute.strategy(task.strategy))
-    recorder = record.Recorder(task, run, out, state)
+    state = resume.State(out, begun=team.chief)
+    state.take(team.told(state.facts))
+    run = course.Course(task, data, strategy)
+    recorder = record.Recorder(task, run, out, state, team)
+    for line in lines:
+        recorder.say(line)
     if state.weights:
-        arrays = state.read(state.weights)
+        arrays = state.read(state.weights, team)
         run.restore(arrays)
         recorder.metrics = arrays if state.step else {}
-        record.say(f"going on after {_place(state)} of {task.epochs}")
+        recorder.say(f"going on after {_place(state)} of {task.epochs}")
     else:
-        record.say(plans.described(run.stages))
-        task.show(data, recorder.events)
+        recorder.say(plans.described(run.stages))
+        if team.chief:
+            task.show(data, recorder.events)
     with _stopped_with_care(recorder):
         while not recorder.finished():
             started = time.perf_counter()
             lesson = run.lesson(state.epoch, begun=bool(state.step))
             recorder.take_up(lesson, time.perf_counter() - started)
             lesson.learner.fit(
-                lesson.stream.epoch(state.epoch, state.step),
+                distribute.shared(run.strategy, lesson.stream, state.epoch, state.step),
+                steps_per_epoch=lesson.stream.steps - state.step if team.count > 1 else None,
                 initial_epoch=state.epoch,
                 epochs=state.epoch + 1,
                 callbacks=[recorder.callback()],
                 shuffle=False,  # the batches come in an order of their own
                 verbose=0,
             )
-    if state.best_weights != state.weights:
-        run.restore(state.read(state.best_weights))
-    optimize.take_averages(run.optimizer(state.best - 1))
-    return task.finish(run.model, data), data, state
+    return run, state
 
 
 @contextmanager
@@ -111,14 +145,14 @@ def _stopped_with_care(recorder):
         if recorder.stopping:
             raise KeyboardInterrupt
         recorder.stopping = True
-        record.say("saving; once more to stop at once")
+        recorder.say("saving; once more to stop at once")
 
     here = threading.current_thread() is threading.main_thread()
     before = {each: signal.signal(each, stop) for each in SIGNALS} if here else {}
     try:
         yield
     except KeyboardInterrupt:
-        record.say(f"stopped; the same command goes on after {_place(recorder.state)}")
+        recorder.say(f"stopped; the same command goes on after {_place(recorder.state)}")
         raise
     finally:
         for number, handler in before.items():

@@ -34,6 +34,8 @@ def convnet(
     kernel_size=3,
     activation="relu",
     batch_norm=True,
+    norm="batch",
+    skip=False,
     pooling="max",
     pool_size=2,
     conv_dropout=0.2,
@@ -55,10 +57,14 @@ def convnet(
         num_classes: width of the logits, or `None` for the stages only.
         depths: convolutions in each block, any number of blocks.
         widths: channels of each block.
-        kernel_size: height and width of the convolutions.
+        kernel_size: height and width of the convolutions, of all or of each block's.
         activation: Keras's name of the activation after each convolution and hidden layer.
         batch_norm: whether each convolution and hidden layer is normalised before it.
-        pooling: how each block ends: `max` or `average`.
+        norm: by what: `batch`, `layer` (Ba et al., 2016; of each pixel's channels), `group` (Wu &
+            He, 2018; of `blocks.GROUPS` groups of channels), or `none`.
+        skip: whether what enters a block is added before its last activation (He et al., 2016),
+            through a convolution of 1 x 1 where the channels differ; of all or of each block.
+        pooling: how a block ends: `max` or `average`; all or each.
         pool_size: height and width that become one pixel.
         conv_dropout: rate after each pooling, in [0, 1).
         head: what makes a vector of the last maps: `flatten`, or `pool` for their averages.
@@ -70,20 +76,27 @@ def convnet(
     Returns:
         Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
     """
-    _check(depths, widths, pooling, head)
+    dials = _dials(depths, widths=widths, kernel_size=kernel_size, skip=skip, pooling=pooling)
+    norm = norm if batch_norm else "none"
+    _check(dials["pooling"], head, norm)
     kernels = {
         "kernel_initializer": initializer,
         "kernel_regularizer": keras.regularizers.L2(weight_decay) if weight_decay else None,
-        "use_bias": not batch_norm,
+        "use_bias": norm == "none",
     }
     ends, x = {}, image
-    for block, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+    rows = zip(depths, *dials.values(), strict=True)
+    for block, (depth, width, size, skips, pool) in enumerate(rows, start=1):
+        entry = x
         for index in range(1, depth + 1):
             name = f"block{block}_conv{index}"
-            x = keras.layers.Conv2D(width, kernel_size, padding="same", **kernels, name=name)(x)
-            x = _finish(x, batch_norm, activation, name=name)
+            x = keras.layers.Conv2D(width, size, padding="same", **kernels, name=name)(x)
+            x = blocks.normalise(x, norm, name=name)
+            if skips and index == depth:
+                x = _joined(x, entry, kernels, name=f"block{block}_skip")
+            x = blocks.activate(x, activation, name=f"{name}_activation")
         ends |= _stage(x, pool_size ** (block - 1))
-        pool = getattr(keras.layers, POOLING[pooling])
+        pool = getattr(keras.layers, POOLING[pool])
         x = pool(pool_size, padding="same", name=f"block{block}_pool")(x)
         x = keras.layers.Dropout(conv_dropout, name=f"block{block}_dropout")(x)
     ends |= _stage(x, pool_size ** len(depths))
@@ -92,17 +105,19 @@ def convnet(
         for index, width in enumerate(hidden, start=1):
             name = f"hidden{index}"
             x = keras.layers.Dense(width, **kernels, name=name)(x)
-            x = _finish(x, batch_norm, activation, name=name)
+            x = blocks.normalise(x, norm, name=name)
+            x = blocks.activate(x, activation, name=f"{name}_activation")
             x = keras.layers.Dropout(hidden_dropout, name=f"{name}_dropout")(x)
         ends["logits"] = blocks.logits(x, num_classes)
     return ends
 
 
-def _finish(x, batch_norm, activation, *, name):
-    """What follows a convolution or a hidden layer: normalisation or not, activation."""
-    if batch_norm:
-        x = keras.layers.BatchNormalization(**blocks.BATCH_NORM, name=f"{name}_bn")(x)
-    return blocks.activate(x, activation, name=f"{name}_activation")
+def _joined(x, entry, kernels, *, name):
+    """Adds what entered a block to what its convolutions made of it."""
+    if entry.shape[-1] != x.shape[-1]:
+        plain = {**kernels, "use_bias": False}
+        entry = keras.layers.Conv2D(x.shape[-1], 1, **plain, name=name)(entry)
+    return keras.layers.Add(name=f"{name}_add")([x, entry])
 
 
 def _stage(x, strides):
@@ -111,13 +126,25 @@ def _stage(x, strides):
     return {f"stage{int(level)}": x} if level.is_integer() else {}
 
 
-def _check(depths, widths, pooling, head):
-    if len(depths) != len(widths):
-        raise UsageError(
-            f"convnet needs a width for each depth; got depths={tuple(depths)}, "
-            f"widths={tuple(widths)}"
-        )
-    if pooling not in POOLING:
-        raise unknown("pooling", pooling, list(POOLING))
+def _dials(depths, **dials):
+    """Returns for each option its value in each block; a single value is that of all blocks."""
+    found = {}
+    for name, value in dials.items():
+        each = value if isinstance(value, list | tuple) else [value] * len(depths)
+        if len(each) != len(depths):
+            raise UsageError(
+                f"convnet needs a {name.removesuffix('s')} for each depth; "
+                f"got depths={tuple(depths)}, {name}={tuple(each)}"
+            )
+        found[name] = each
+    return found
+
+
+def _check(pooling, head, norm):
+    for kind in pooling:
+        if kind not in POOLING:
+            raise unknown("pooling", kind, list(POOLING))
     if head not in HEADS:
         raise unknown("head of convnet", head, list(HEADS))
+    if norm not in blocks.NORMS:
+        raise unknown("normalisation", norm, blocks.NORMS)

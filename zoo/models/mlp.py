@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo import blocks
 from zoo.catalog import register
+from zoo.errors import unknown
 from zoo.lazy import keras
 
 PAPER = "https://doi.org/10.1038/323533a0"
@@ -23,6 +24,8 @@ def mlp(
     widths=(300, 100),
     activation="relu",
     batch_norm=False,
+    norm="none",
+    skip=False,
     dropout=0.0,
     weight_decay=0.0,
 ):
@@ -38,7 +41,11 @@ def mlp(
         num_classes: width of the logits, or `None` for the stages, of which there are none.
         widths: units of each hidden layer, any number of them; none leaves a linear classifier.
         activation: Keras's name of the hidden layers' activation.
-        batch_norm: whether each hidden layer is normalised before its activation.
+        batch_norm: whether each hidden layer is normalised before its activation by `batch`.
+        norm: or by what else: `layer` (Ba et al., 2016), `group` (Wu & He, 2018; of `GROUPS`
+            groups of units), or `none`.
+        skip: whether a hidden layer is added to the next one, before that one's activation,
+            where both have as many units (He et al., 2016).
         dropout: rate after each hidden layer, in [0, 1).
         weight_decay: factor of the squared weights that is added to the loss.
 
@@ -47,17 +54,22 @@ def mlp(
     """
     if not num_classes:
         return {}
+    norm = "batch" if batch_norm else norm
+    if norm not in blocks.NORMS:
+        raise unknown("normalisation", norm, blocks.NORMS)
     x = blocks.flatten(image)
     for index, width in enumerate(widths, start=1):
+        entry = x
         x = keras.layers.Dense(
             width,
-            use_bias=not batch_norm,
+            use_bias=norm == "none",
             kernel_initializer="he_normal",
             kernel_regularizer=keras.regularizers.L2(weight_decay) if weight_decay else None,
             name=f"hidden{index}",
         )(x)
-        if batch_norm:
-            x = keras.layers.BatchNormalization(**blocks.BATCH_NORM, name=f"hidden{index}_bn")(x)
+        x = blocks.normalise(x, norm, name=f"hidden{index}")
+        if skip and index > 1 and entry.shape[-1] == width:
+            x = keras.layers.Add(name=f"hidden{index}_skip_add")([x, entry])
         x = blocks.activate(x, activation, name=f"hidden{index}_activation")
         if dropout:
             x = keras.layers.Dropout(dropout, name=f"hidden{index}_dropout")(x)

@@ -1,0 +1,277 @@
+"""What a step costs on several workers, how much of that is the all-reduce, and what n would cost.
+
+    python benchmarks/scaling.py [--models lenet5 resnet20 convnet] [--workers 1 2 3] [--batch 16]
+    python benchmarks/scaling.py --arithmetic [--models resnet50 vgg16] [--speed 2e13]
+
+Starts that many processes of this machine, which find each other by `TF_CONFIG` on the loopback and
+take the same steps as `zoo train --strategy multiworker` does: `--batch` examples on each worker,
+forwards, backwards, the sum of all gradients, and the update by momentum; once as it is, once with
+`--compress-gradients bfloat16`, and once without the sum. The table has the median time of a step,
+and what the sum adds.
+
+All workers share the processors here, so a step without the sum takes longer the more there are;
+on hosts of their own it would not. The sum is described by
+
+    sum(n) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
+
+as in a ring, in which each of 2 (n - 1) times every worker hands on an n-th of the bytes. Both
+constants are fitted to what was measured, by least squares of relative errors; then it is said how
+far the fit is from each measurement, and what more workers, each on processors of its own, would
+take by it.
+
+With `--arithmetic` nothing is run: it prints bytes per step and memory of models of the zoo, by
+their shapes, and how much of a step remains for computing on networks of 10 and 100 Gb/s, on
+devices that sustain `--speed` FLOP/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+MODELS = ("lenet5", "resnet20", "convnet")
+LARGE = ("mobilenet_025", "mobilenet_v2", "resnet50", "vgg16")
+KINDS = ("none", "bfloat16", "no sum")
+WARM = 3  # steps before the clock starts
+PREDICTED = (2, 4, 8, 16, 32, 64)
+NETWORKS = {"10 Gb/s": (1.25e9, 5e-5), "100 Gb/s": (1.25e10, 1e-5)}  # bytes/s, s a hop: assumed
+STATE = 4 * 4  # bytes of a weight, its gradient, and the two moments of AdamW
+
+
+def main():
+    """Measures, fits and predicts; or calculates."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--batch", type=int, default=16, help="examples on each worker")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--arithmetic", action="store_true")
+    parser.add_argument("--speed", type=float, default=2e13, help="FLOP/s that a device sustains")
+    parser.add_argument("--results", help=argparse.SUPPRESS)  # where a worker puts its times
+    args = parser.parse_args()
+    if args.results:
+        work(args)
+    elif args.arithmetic:
+        arithmetic(args)
+    else:
+        measure(args)
+
+
+def measure(args):
+    """Runs the workers, and prints what they took, the fit, and what follows."""
+    args.models = args.models or list(MODELS)
+    rows = [row for count in args.workers for row in started(args, count)]
+    print(f"{'model':<12}{'workers':>8}{'gradients':>12}{'MB/step':>9}{'ms/step':>9}{'sum':>7}")
+    for row in rows:
+        if row["kind"] != "no sum":
+            share = max(0.0, row["seconds"] - row["alone"]) / row["seconds"]
+            print(
+                f"{row['model']:<12}{row['count']:>8}{row['kind']:>12}{row['bytes'] / 1e6:>9.3f}"
+                f"{1e3 * row['seconds']:>9.1f}" + (f"{share:>7.0%}" if row["count"] > 1 else "")
+            )
+    points = [row for row in rows if row["count"] > 1 and row["kind"] != "no sum"]
+    if len(points) > 1:
+        latency, bandwidth = fitted(points)
+        told(points, latency, bandwidth)
+        alone = {row["model"]: row for row in rows if row["count"] == min(args.workers)}
+        predicted(alone.values(), latency, bandwidth)
+
+
+def summing(count, size, latency, bandwidth):
+    """Returns the seconds that the sum of `size` bytes takes `count` workers in a ring."""
+    return 2 * (count - 1) * latency + 2 * (count - 1) / count * size / bandwidth
+
+
+def fitted(points):
+    """Returns latency and bandwidth that describe the sums of some measurements best."""
+    taken = np.maximum([row["seconds"] - row["alone"] for row in points], 1e-5)
+    hops = np.array([2 * (row["count"] - 1) for row in points])
+    sent = np.array([2 * (row["count"] - 1) / row["count"] * row["bytes"] for row in points])
+    found, *_ = np.linalg.lstsq(np.stack([hops, sent], 1) / taken[:, None], np.ones(len(points)))
+    if min(found) <= 0:  # one of both is too small to be seen beside the other
+        hop, byte = (np.sum(x / taken) / np.sum((x / taken) ** 2) for x in (hops, sent))
+        far = [np.sum((fit * x / taken - 1) ** 2) for fit, x in ((hop, hops), (byte, sent))]
+        found = (hop, 1e-15) if far[0] < far[1] else (1e-9, byte)
+    return float(found[0]), float(1 / found[1])
+
+
+def told(points, latency, bandwidth):
+    """Prints the constants of the fit, and how far it is from what was measured."""
+    ratios = []
+    for row in points:
+        made = row["alone"] + summing(row["count"], row["bytes"], latency, bandwidth)
+        ratios.append(made / row["seconds"])
+    print(
+        f"\nfitted: {1e6 * latency:.0f} us a hop, {bandwidth / 1e6:.0f} MB/s; steps by the fit are "
+        f"{min(ratios):.2f} to {max(ratios):.2f} of those measured"
+    )
+
+
+def predicted(alone, latency, bandwidth):
+    """Prints steps of more workers, each on its own processors, by the fit."""
+    print("\nms a step by the fit, with processors of their own (share that computes)")
+    print(f"{'model':<12}" + "".join(f"{count:>14}" for count in PREDICTED))
+    for row in alone:
+        cells = []
+        for count in PREDICTED:
+            whole = row["alone"] + summing(count, row["bytes"], latency, bandwidth)
+            cells.append(f"{1e3 * whole:.1f} ({row['alone'] / whole:.0%})")
+        print(f"{row['model']:<12}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def started(args, count):
+    """Runs some workers on this machine; returns the rows of the first one."""
+    addresses = [f"localhost:{port}" for port in ports(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "rows.json"
+        command = [sys.executable, __file__, "--results", str(found), "--batch", str(args.batch)]
+        command += ["--steps", str(args.steps), "--models", *args.models]
+        crew = []
+        for index in range(count):
+            task = {"type": "worker", "index": index}
+            named = json.dumps({"cluster": {"worker": addresses}, "task": task})
+            around = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+            around |= {"TF_CONFIG": named} if count > 1 else {}
+            around["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
+            crew.append(subprocess.Popen(command, env=around, stderr=subprocess.DEVNULL))
+        try:
+            if [worker.wait(timeout=1200) for worker in crew] != [0] * count:
+                sys.exit(f"a worker of {count} failed")
+        finally:
+            for worker in crew:
+                worker.kill()
+        return json.loads(found.read_text())
+
+
+def ports(count):
+    """Returns ports of this machine that nobody listens at."""
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("localhost", 0))
+    found = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return found
+
+
+def work(args):
+    """Takes the steps of one worker; the first one writes what they took."""
+    import tensorflow as tf
+
+    place = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    strategy = tf.distribute.get_strategy()
+    if place:
+        ring = tf.distribute.experimental.CommunicationImplementation.RING
+        options = tf.distribute.experimental.CommunicationOptions(implementation=ring)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    rows = []
+    for name in args.models:
+        times, size = {}, 0
+        for kind in KINDS:
+            step, size = prepared(strategy, name, kind, args.batch)
+            times[kind] = timed(step, args.steps)
+        for kind in KINDS:
+            sent = size // 2 if kind == "bfloat16" else size
+            facts = {"model": name, "count": strategy.num_replicas_in_sync, "kind": kind}
+            facts |= {"bytes": sent, "seconds": times[kind], "alone": times["no sum"]}
+            rows.append(facts)
+    if not place or place["task"]["index"] == 0:
+        Path(args.results).write_text(json.dumps(rows))
+
+
+def prepared(strategy, name, kind, batch):
+    """Returns what takes a step of a model, and the bytes of its gradients."""
+    import keras
+    import tensorflow as tf
+
+    import zoo
+    from tasks.engine import optimize
+
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = zoo.build(name)
+        rounded = kind if kind == "bfloat16" else "none"
+        made = optimize.optimizer("momentum", 1e-3, compressed=rounded)
+        made.build(model.trainable_variables)
+    if kind == "no sum":
+        made._sums = list  # each worker goes its own way
+    random = np.random.default_rng(0)
+    images = tf.constant(random.integers(0, 256, (batch, *model.input_shape[1:])), tf.float32)
+    labels = tf.constant(random.integers(0, model.output_shape[-1], batch))
+
+    def each():
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            loss = tf.reduce_mean(loss) / strategy.num_replicas_in_sync
+        made.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    step = tf.function(lambda: strategy.run(each))
+    return step, 4 * sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def timed(step, steps):
+    """Returns the median seconds of a step."""
+    seconds = []
+    for number in range(WARM + steps):
+        start = time.perf_counter()
+        float(np.asarray(step()))
+        if number >= WARM:
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def arithmetic(args):
+    """Prints bytes, memory, and the share of a step that computes, by shapes alone."""
+    import zoo
+
+    head = f"{'model':<16}{'weights':>9}{'MB/step':>9}{'bf16':>8}{'state MB':>10}{'MB/image':>10}"
+    ways = [f"{network}, {n}" for network in NETWORKS for n in (8, 64)]
+    print(head + "".join(f"{way:>14}" for way in ways))
+    for name in args.models or LARGE:
+        spec = zoo.spec(name)
+        count, maps = spec.parameters, activations(zoo.build(name))
+        computing = 3 * spec.flops * args.batch / args.speed  # backwards costs twice forwards
+        shares = []
+        for bandwidth, latency in NETWORKS.values():
+            for n in (8, 64):
+                added = [summing(n, size * count, latency, bandwidth) for size in (4, 2)]
+                shares.append("/".join(f"{computing / (computing + x):.0%}" for x in added))
+        print(
+            f"{name:<16}{count / 1e6:>8.2f}M{4 * count / 1e6:>9.1f}{2 * count / 1e6:>8.1f}"
+            f"{STATE * count / 1e6:>10.0f}{4 * maps / 1e6:>10.1f}"
+            + "".join(f"{share:>14}" for share in shares)
+        )
+    print(
+        f"\nstate: weights, gradients and AdamW's moments in float32. MB/image: the outputs of all "
+        f"layers in float32.\nThe rest: share of a step that computes, with gradients of 32/16 "
+        f"bits, {args.batch} examples a worker,\n{args.speed:.0e} FLOP/s each, and 50 us a hop at "
+        "10 Gb/s or 10 us at 100 Gb/s (assumed)."
+    )
+
+
+def activations(model):
+    """Returns how many numbers the layers of a model give for one image."""
+    found = {}
+    for layer in model._flatten_layers(include_self=False):
+        for node in getattr(layer, "_inbound_nodes", []):
+            for x in node.output_tensors:
+                found[id(x)] = int(np.prod(x.shape[1:]))
+    return sum(found.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Starts workers on this machine that train together: zoo launch -n 2 -- train classification.
+
+What comes after `--` is the command of every worker, whose lines begin with its number. A worker
+that is killed is started again; the others then end and are started again too, and all go on from
+the last checkpoint. On several machines it is Slurm or Kubernetes that does so; see
+docs/clusters.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tasks.engine import clusters, crew, meeting
+from zoo.errors import UsageError
+
+LOOK = 0.1  # seconds from one look at the workers to the next
+GRACE = 20.0  # seconds that they have to end when one has failed
+FINAL = (0, crew.WRONG, 2, crew.STOPPED)  # exit statuses after which there is no second attempt
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HERE = Path(__file__).parent.parent
+GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def arguments(parser, words):
+    """Adds this command's flags."""
+    parser.add_argument("-n", "--count", type=int, default=2, metavar="N", help="workers (2)")
+    parser.add_argument(
+        "--restarts", type=int, default=3, metavar="N", help="of each worker, at most (3)"
+    )
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="of zoo, such as train ..."
+    )
+
+
+def run(args):
+    """Starts the workers and looks after them; returns the exit status of the run."""
+    words = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if args.count < 1 or args.restarts < 0:
+        raise UsageError("-n takes 1 or more workers, --restarts 0 or more")
+    if not words:
+        raise UsageError("launch needs a command: zoo launch -n 2 -- train classification")
+    team = _Team(words, args.count, args.restarts)
+    before = {each: signal.signal(each, team.forward) for each in SIGNALS}
+    try:
+        return team.watched()
+    finally:
+        team.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Team:
+    """The workers of a command, each a process."""
+
+    def __init__(self, words, count, restarts):
+        self.words, self.restarts, self.stopping, self.signals = words, restarts, False, 0
+        self.workers = ",".join(f"localhost:{meeting.free_port()}" for _ in range(count))
+        self.devices = _devices(count)
+        self.starts = [0] * count
+        self.processes, self.readers = [None] * count, []
+        for number in range(count):
+            self.start(number)
+
+    def start(self, number):
+        """Starts a worker, for the first time or again."""
+        self.starts[number] += 1
+        place = {clusters.WORKERS: self.workers, clusters.WORKER: str(number)}
+        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+        place["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scripts", *self.words],
+            stdout=None if number == 0 else subprocess.PIPE,  # results are one worker's to tell
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,  # a signal from the keyboard comes through this process alone
+            env={**os.environ, **place, **self.devices[number]},
+        )
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                reader = threading.Thread(target=_prefixed, args=(number, stream), daemon=True)
+                reader.start()
+                self.readers.append(reader)
+        self.processes[number] = process
+
+    def watched(self):
+        """Starts workers again that were killed, until the run is over; returns its status."""
+        while True:
+            statuses = [process.poll() for process in self.processes]
+            if None not in statuses and all(status in FINAL for status in statuses):
+                return max(statuses)
+            for number, status in enumerate(statuses):
+                if status is None or status == 0:
+                    continue
+                if 0 in statuses:  # all was done before this one ended
+                    return self.ended()
+                if status in FINAL or self.stopping:
+                    self.ended()
+                    return status if status in FINAL else crew.STOPPED
+                if self.starts[number] > self.restarts:
+                    _say(number, f"ended with status {status}, once too often: --restarts")
+                    return crew.WRONG
+                _say(number, f"ended with status {status}; it is started again")
+                self.start(number)
+            time.sleep(LOOK)
+
+    def ended(self):
+        """Waits for the others to end by themselves; returns the status of the chief."""
+        deadline = time.monotonic() + GRACE
+        while any(p.poll() is None for p in self.processes) and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        return self.processes[0].poll() or 0
+
+    def forward(self, number, frame):
+        """Hands a signal on to all workers: they save and stop, or at once, or are killed."""
+        self.signals += 1
+        self.stopping = True
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number if self.signals < 3 else signal.SIGKILL)
+
+    def end(self):
+        """Ends what is still there, and waits for its last words."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for reader in self.readers:
+            reader.join(timeout=1)
+
+
+def _devices(count):
+    """Returns for each worker the variables that give it its share of this machine's GPUs."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = sorted(GPUS.iterdir()) if named is None and GPUS.is_dir() else []
+    gpus = [str(n) for n in range(len(found))] if named is None else named.split(",")
+    gpus = [gpu for gpu in gpus if gpu.strip()]
+    if named is None and not gpus:
+        return [{}] * count
+    each = len(gpus) // count  # none: a GPU is not shared, and all are on the processor
+    return [
+        {"CUDA_VISIBLE_DEVICES": ",".join(gpus[n * each : (n + 1) * each])} for n in range(count)
+    ]
+
+
+def _prefixed(number, stream):
+    for line in stream:
+        print(f"[{number}] {line.rstrip()}", file=sys.stderr, flush=True)
+
+
+def _say(number, words):
+    print(f"zoo: worker {number} {words}", file=sys.stderr, flush=True)

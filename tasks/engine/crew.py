@@ -1,0 +1,201 @@
+"""The processes of one run: how they find each other, agree, and notice that one is gone.
+
+TensorFlow exchanges tensors among workers. What is left goes through plain connections between
+the chief, which is worker 0, and each of the others: who is there and at which port, what the
+chief decided, and, by the end of a connection, that somebody was killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+
+from tasks.engine import meeting
+from zoo.errors import UsageError
+
+AGAIN = 75  # exit status of a worker that another one left alone: start all of them again
+WRONG, STOPPED = 1, 130  # what the command line says after a user's mistake, and after Ctrl-C
+GRACE = 10.0  # seconds that a process has to end by itself after it heard that another failed
+TALK_EVERY = 8  # steps after which workers ask each other whether to stop, or to save
+
+
+class Alone:
+    """A process that is its own chief: the crew of every run that has one process.
+
+    Attributes:
+        number, count: which worker this is, from 0, and how many there are.
+        talks: steps from one question to all to the next.
+    """
+
+    number, count, talks = 0, 1, 1
+
+    @property
+    def chief(self):
+        """Whether this process decides, and writes files."""
+        return self.number == 0
+
+    def told(self, function):
+        """Returns to all what a function without arguments returns to the chief, as JSON has it.
+
+        What it raises is raised at the chief, and ends the others.
+        """
+        return function()
+
+    def handed(self, function):
+        """Returns to all the bytes that a function returns to the chief."""
+        return function()
+
+    def gathered(self, content):
+        """Returns to the chief the bytes of each worker, in order; to the others nothing."""
+        return [content]
+
+    def any(self, flag):
+        """Tells all whether somebody says so."""
+        return flag
+
+    @contextlib.contextmanager
+    def busy(self):
+        """Keeps this process from ending, for the loss of another, in the middle of a file."""
+        yield
+
+
+class Crew(Alone):
+    """Several processes, each of which makes its own; they wait for each other.
+
+    Args:
+        place: a `clusters.Place`.
+        run: what all must have in common, a string.
+        wait: seconds to wait for the others.
+
+    Attributes:
+        addresses: `host:port` of each worker's TensorFlow.
+
+    Raises:
+        UsageError: somebody did not come in time, or came with another run.
+    """
+
+    talks = TALK_EVERY
+
+    def __init__(self, place, run, wait):
+        self.place, self.number, self.count = place, place.number, len(place.workers)
+        self._inbox = {n: queue.Queue() for n in range(self.count)}
+        self._writing, self._leaving = threading.RLock(), False
+        hello = {
+            "number": self.number,
+            "count": self.count,
+            "run": run,
+            "port": meeting.free_port(),
+        }
+        meet = meeting.welcome if self.chief else meeting.join
+        self._peers, self.addresses = meet(place, hello, wait)
+        for number, peer in self._peers.items():
+            threading.Thread(target=self._listen, args=(number, peer), daemon=True).start()
+        atexit.register(self.leave)
+
+    def told(self, function):
+        return json.loads(self.handed(lambda: json.dumps(function()).encode()))
+
+    def handed(self, function):
+        if not self.chief:
+            return self._next(0)
+        content = function()
+        for peer in self._peers.values():
+            meeting.send(peer, meeting.DATA, content)
+        return content
+
+    def gathered(self, content):
+        if not self.chief:
+            meeting.send(self._peers[0], meeting.DATA, content)
+            return None
+        return [content, *(self._next(number) for number in sorted(self._peers))]
+
+    def any(self, flag):
+        flags = self.gathered(b"1" if flag else b"")
+        return self.handed(lambda: b"1" if any(flags) else b"") == b"1"
+
+    @contextlib.contextmanager
+    def busy(self):
+        with self._writing:
+            yield
+
+    def fail(self, status, words):
+        """Ends the other workers, which say why."""
+        if not self._leaving:
+            self._leaving = True
+            for peer in self._peers.values():
+                meeting.send(peer, meeting.FAILED, json.dumps([status, words]).encode())
+
+    def abandon(self, words):
+        """Ends this process, which does not reach the others; they may know why."""
+        time.sleep(1)  # who was killed is noticed by the end of its connection, which says more
+        self.fail(AGAIN, words)
+        _end(AGAIN, f"{words}; this worker ends with status {AGAIN}, so that all can start again")
+
+    def leave(self):
+        """Tells the others that the end of this process is no loss."""
+        if not self._leaving:
+            self._leaving = True
+            for peer in self._peers.values():
+                meeting.send(peer, meeting.BYE)
+
+    def _next(self, number):
+        """Returns the next message of a worker."""
+        found = self._inbox[number].get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _listen(self, number, peer):
+        """Follows what a worker says until it says farewell or falls silent."""
+        kind, content = meeting.DATA, None
+        with peer:
+            while kind == meeting.DATA:
+                if content is not None:
+                    self._inbox[number].put(content)
+                try:
+                    kind, content = meeting.receive(peer)
+                except OSError:
+                    self._lost(number)
+                    return
+        if kind == meeting.FAILED:
+            self._failed(number, *json.loads(content))
+
+    def _lost(self, number):
+        """Ends this process at once: what it computes with the others will never be complete."""
+        if self._leaving:
+            return
+        with self._writing:
+            name = f"worker {number} ({self.place.workers[number]})"
+            self.fail(AGAIN, f"{name} is gone")
+            _end(
+                AGAIN,
+                f"{name} is gone; this one ends with status {AGAIN}, so that all can start "
+                "again and go on",
+            )
+
+    def _failed(self, number, status, words):
+        """Ends this process, which may be waiting for the one that failed in vain."""
+        if self._leaving:
+            return
+        self.fail(status, words)  # the chief passes it on
+        stopped = status == STOPPED
+        error = KeyboardInterrupt() if stopped else UsageError(f"worker {number}: {words}")
+        if status != AGAIN:
+            for inbox in self._inbox.values():
+                inbox.put(error)
+            time.sleep(GRACE)
+        with self._writing:
+            _end(status, words if status == AGAIN else f"worker {number}: {words}")
+
+
+def _end(status, words):
+    print(f"zoo: {words}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(status)
