@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import UsageError, layers
 from zoo.count import count
@@ -81,7 +81,7 @@ def test_values_are_float32_one_for_each_action(name, dueling):
 def test_a_gradient_reaches_every_weight(name, dueling):
     model, seen = small(name, dueling=dueling)
     wanted = np.random.default_rng(1).normal(size=(3, ACTIONS))
-    runs.assert_all_learn(model, seen, wanted, "mse", run_eagerly=EAGERLY)
+    checks.assert_all_learn(model, seen, wanted, "mse", run_eagerly=EAGERLY)
 
 
 @pytest.mark.parametrize("name", NAMES)

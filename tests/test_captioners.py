@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import UsageError, layers, surgery
 from zoo.count import count
@@ -145,7 +145,7 @@ def test_saved_model_answers_the_same(sample, tmp_path):
 def test_a_gradient_reaches_every_weight(sample):
     model, x = sample
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    runs.assert_all_learn(model, x, np.roll(x["words"], -1, axis=1), loss, run_eagerly=EAGERLY)
+    checks.assert_all_learn(model, x, np.roll(x["words"], -1, axis=1), loss, run_eagerly=EAGERLY)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 
+import checks
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import runs
 import tasks
 import zoo
 from scripts.__main__ import main
@@ -311,7 +311,7 @@ def test_it_learns(finished):
         *("seconds", "images_per_second"),
     }
     columns = {"loss", "accuracy", "val_loss", "val_bleu4", "val_cider"}
-    assert columns <= set(runs.history(out)[0])
+    assert columns <= set(checks.history(out)[0])
     page = (out / "report.html").read_text()
     for heading in ("What is said most", "Best captions", "Where it looked", "Curves", "Plan"):
         assert f"<h2>{heading}</h2>" in page
@@ -412,10 +412,10 @@ def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeyp
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     asked = task(checkpoint_steps=1, scheduled_sampling=0.5, captions=2)
     trainer.train(asked, tmp_path / "whole")
-    runs.kill(asked, tmp_path / "cut", 8)
+    checks.kill(asked, tmp_path / "cut", 8)
     assert resume.State(tmp_path / "cut").step == 3
     trainer.train(asked, tmp_path / "cut")
-    runs.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    checks.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
@@ -436,7 +436,7 @@ def test_one_step_on_two_replicas_is_a_step_on_one(two_devices):
     flags = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "clip_norm": 0.0}
     # Batch normalisation looks at the rest of a replica's batch: here is none. Nor is dropout.
     flags["model_options"] = "{widths: [], embedding: 8, units: 12, attention: 8, dropout: 0.0}"
-    found = [runs.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
+    found = [checks.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
 

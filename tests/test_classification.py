@@ -1,11 +1,11 @@
 """Classification, flag by flag: each changes what it says, and nothing else."""
 
+import checks
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import runs
 import tasks
 import zoo
 from tasks.deploy import evaluate
@@ -30,7 +30,7 @@ def task(**flags):
 def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
     options = {"model": "googlenet", "image_size": 32, "train_split": "train[:32]", "epochs": 1}
     trainer.train(task(**options), tmp_path)
-    row = runs.history(tmp_path)[0]
+    row = checks.history(tmp_path)[0]
     assert {"auxiliary1_loss", "auxiliary2_loss", "logits_loss", "accuracy"} <= {
         key.replace("logits_accuracy", "accuracy") for key in row
     }
@@ -68,7 +68,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(flags, tmp_path, cut_shor
     whole = trainer.train(task(epochs=3, **flags), tmp_path / "whole")
     assert cut_short(task(epochs=3, **flags), tmp_path / "cut") == [1]
     cut = trainer.train(task(epochs=3, **flags), tmp_path / "cut")
-    assert runs.column(tmp_path / "cut", "loss") == runs.column(tmp_path / "whole", "loss")
+    assert checks.column(tmp_path / "cut", "loss") == checks.column(tmp_path / "whole", "loss")
     assert cut["figures"]["loss"] == whole["figures"]["loss"]
 
 
@@ -79,14 +79,14 @@ def test_what_is_judged_and_saved_is_the_average(tmp_path):
     model, about = files.load(tmp_path / "average" / "model.keras")
     judged, _ = task().evaluate(model, about, "train[192:256]")
     assert judged["loss"] == pytest.approx(
-        runs.column(tmp_path / "average", "val_loss")[0], rel=1e-4
+        checks.column(tmp_path / "average", "val_loss")[0], rel=1e-4
     )
 
 
 @pytest.mark.parametrize("loss", ["focal", "squared_error"])
 def test_every_loss_teaches(loss, tmp_path):
     trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
-    first, *_, last = runs.column(tmp_path, "loss")
+    first, *_, last = checks.column(tmp_path, "loss")
     assert last < first
 
 

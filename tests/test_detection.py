@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import tasks
 import zoo
 from tasks.data import box_stream, boxed
@@ -246,10 +246,10 @@ def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeyp
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     asked = task(checkpoint_steps=1)
     trainer.train(asked, tmp_path / "whole")
-    runs.kill(asked, tmp_path / "cut", 6)
+    checks.kill(asked, tmp_path / "cut", 6)
     assert resume.State(tmp_path / "cut").step == 2
     trainer.train(asked, tmp_path / "cut")
-    runs.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    checks.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_two_replicas_judge_as_one_does_on_an_uneven_last_batch(two_devices):
@@ -276,7 +276,7 @@ def test_one_step_on_two_replicas_is_a_step_on_one(two_devices):
     flags = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant"}
     # Batch normalisation looks at the rest of a replica's batch: here is none.
     flags["model_options"] = TINY["model_options"].replace("[2, 3]", "[1, 2], batch_norm: false")
-    found = [runs.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
+    found = [checks.after_a_step(task(**flags), strategy) for strategy in ("one", "mirrored")]
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-6)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import boxes, graphs
 from zoo.count import count
@@ -185,7 +185,7 @@ def test_a_gradient_reaches_every_weight(sample):
     losses = net.fit(inputs, targets, batch_size=2, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert len(model.trainable_weights) == len(net.trainable_weights)
-    runs.assert_reached(optimizer, model)
+    checks.assert_reached(optimizer, model)
     model.set_weights(before)
 
 

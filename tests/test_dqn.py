@@ -6,13 +6,13 @@ import base64
 import io
 import re
 
+import checks
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-import runs
 import tasks
 import zoo
 from tasks.engine import dqn_learning, dqn_setting, resume, trainer
@@ -270,10 +270,10 @@ def test_killed_in_the_middle_a_run_ends_as_if_it_had_not_been(case, tmp_path, m
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})
     trainer.train(task, tmp_path / "whole")
-    runs.kill(task, tmp_path / "cut", 13)
+    checks.kill(task, tmp_path / "cut", 13)
     assert resume.State(tmp_path / "cut").step == 10
     trainer.train(task, tmp_path / "cut")
-    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("whole", "cut")))
+    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("whole", "cut")))
     rows = [
         [line.split(",")[:12] for line in (tmp_path / name / "history.csv").read_text().split()]
         for name in ("whole", "cut")
@@ -307,7 +307,7 @@ def test_two_replicas_act_and_learn_in_step(tmp_path, two_devices):
     record = trainer.train(made(**flags), tmp_path / "r")
     again = trainer.train(made(**flags), tmp_path / "again")
     assert record["figures"]["mean_return"] == again["figures"]["mean_return"]
-    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("r", "again")))
+    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("r", "again")))
     with pytest.raises(UsageError, match="must be multiples of the 2 replicas"):
         trainer.train(made(**{**flags, "environments": 1}), tmp_path / "odd")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import tasks
 import zoo
 from tasks.engine import options, record, trainer
@@ -379,11 +379,11 @@ def test_layers_that_mean_something_else_are_not_inherited():
         np.testing.assert_array_equal(before, child.get_layer("hidden1").kernel)
     child = convnet(2, norm="layer")
     scales = [layer for layer in child.layers if layer.name.endswith("_ln")]
-    before = [runs.values(layer) for layer in scales]
+    before = [checks.values(layer) for layer in scales]
     inheritance.inherit(parent, child)
     assert len(before) == 4
     for values, layer in zip(before, scales, strict=True):
-        runs.assert_same(values, runs.values(layer))
+        checks.assert_same(values, checks.values(layer))
 
 
 @pytest.fixture
@@ -441,6 +441,6 @@ def test_a_child_goes_on_where_its_parent_ended(tmp_path):
     path = inheritance.prepared(tmp_path / "00", child, tmp_path / "01.weights.h5")
     trainer.train(dataclasses.replace(child, weights=path), tmp_path / "01")
     trainer.train(child, tmp_path / "02")
-    losses = [runs.column(tmp_path / name, "val_loss") for name in ("00", "01", "02")]
+    losses = [checks.column(tmp_path / name, "val_loss") for name in ("00", "01", "02")]
     assert losses[1][0] < losses[2][0] - 0.3
     assert losses[1][0] < losses[0][0]

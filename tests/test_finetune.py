@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 
+import checks
 import keras
 import numpy as np
 import pytest
 import yaml
 
-import runs
 import tasks
 import zoo
 from tasks.engine import course, distribute, finetune, plans, resume, trainer
@@ -276,7 +276,7 @@ def frozen_and_off(tmp_path, plan, epochs=3, **flags):
     for mode in ("auto", "off"):
         asked = task(plan=plan, epochs=epochs, features=mode, **flags)
         trainer.train(asked, tmp_path / mode)
-        ends.append((runs.history(tmp_path / mode), runs.weights(tmp_path / mode)))
+        ends.append((checks.history(tmp_path / mode), checks.weights(tmp_path / mode)))
     return ends
 
 

@@ -7,12 +7,12 @@ import json
 import re
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import runs
 import tasks
 from scripts.__main__ import main
 from tasks.data import painted, sources
@@ -63,7 +63,7 @@ def task(**flags):
 def history(out):
     """Returns the rows of a run's history but for what was timed."""
     timed = ("seconds", "images_per_second")
-    return [{k: v for k, v in row.items() if k not in timed} for row in runs.history(out)]
+    return [{k: v for k, v in row.items() if k not in timed} for row in checks.history(out)]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(run, tmp_path, mo
             trainer.train(asked, tmp_path)
     trainer.train(asked, tmp_path)
     assert history(tmp_path) == history(run)
-    runs.assert_same(runs.weights(tmp_path), runs.weights(run))
+    checks.assert_same(checks.weights(tmp_path), checks.weights(run))
     both = [json.loads((out / "report.json").read_text())["figures"] for out in (tmp_path, run)]
     for name in both[0].keys() - {"seconds", "images_per_second"}:
         assert both[0][name] == both[1][name]

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import UsageError, layers
 from zoo.count import count
@@ -124,7 +124,7 @@ def test_a_gradient_reaches_every_weight(name, options):
     model = zoo.build(name, **options, **SMALL)
     inputs = given(model)
     target = np.random.default_rng(1).normal(size=(4, *model.output.shape[1:]))
-    runs.assert_all_learn(model, inputs, target, "mse", run_eagerly=EAGERLY)
+    checks.assert_all_learn(model, inputs, target, "mse", run_eagerly=EAGERLY)
 
 
 @pytest.mark.parametrize(("name", "options"), list(networks()))

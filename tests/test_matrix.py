@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import tasks
 from tasks.engine import course, distribute, hardware, optimize
 from zoo.errors import UsageError
@@ -154,7 +154,7 @@ def test_a_step_that_overflows_anywhere_is_skipped_everywhere(strategy, two_devi
     scale = float(model.optimizer.dynamic_scale.numpy())
     wrong = np.array([[1.0], [1.0], [1.0], [6e4]], "float32"), np.zeros((4, 1), "float32")
     model.fit(*wrong, batch_size=4, verbose=0, shuffle=False)
-    runs.assert_same(before, [np.array(v) for v in model.weights])
+    checks.assert_same(before, [np.array(v) for v in model.weights])
     assert float(model.optimizer.dynamic_scale.numpy()) == scale / 2
     model.optimizer.dynamic_scale.assign(1.0)
     right = np.ones((4, 1), "float32"), np.zeros((4, 1), "float32")

@@ -15,11 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import blocks, weights
 from zoo.count import count
@@ -197,7 +197,7 @@ def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reade
 
 def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
-    runs.assert_all_learn(
+    checks.assert_all_learn(
         model, images, np.ones((len(images), CLASSES)), "mse", run_eagerly=EAGERLY
     )
 

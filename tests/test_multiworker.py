@@ -20,12 +20,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 from test_tasks import TINY
 
-import runs
 import tasks
 from scripts import __main__ as command
 from tasks.engine import clusters, crew, keras_faults, meeting, resume, trainer
@@ -89,10 +89,10 @@ def done(process, status=0, timeout=280):
 
 
 def assert_same_losses(one, other, tolerance=TOLERANCE):
-    losses = [name for name in runs.history(one)[0] if name.endswith("loss")]
+    losses = [name for name in checks.history(one)[0] if name.endswith("loss")]
     assert losses
     for name in losses:
-        ones, others = (runs.column(out, name) for out in (one, other))
+        ones, others = (checks.column(out, name) for out in (one, other))
         np.testing.assert_allclose(others, ones, rtol=tolerance, err_msg=name)
 
 
@@ -113,7 +113,7 @@ def test_two_workers_train_as_one_device_and_as_two_replicas(tmp_path, two_devic
     }
     figures = json.loads((tmp_path / "crew/report.json").read_text())["figures"]
     assert (figures["accuracy"] * 50) % 1 == pytest.approx(0, abs=1e-9)
-    for one, crew_s in zip(*(runs.weights(tmp_path / n) for n in ("one", "crew")), strict=True):
+    for one, crew_s in zip(*(checks.weights(tmp_path / n) for n in ("one", "crew")), strict=True):
         np.testing.assert_allclose(crew_s, one, rtol=1e-3, atol=1e-5)
 
 
@@ -261,7 +261,7 @@ def test_players_of_workers_are_those_of_replicas(tmp_path, two_devices):
     done(launch(2, tmp_path / "crew", "dqn", **flags))
     assert_same_losses(tmp_path / "two", tmp_path / "crew")
     for name in ("mean_return", "val_mean_return"):
-        assert runs.column(tmp_path / "two", name) == runs.column(tmp_path / "crew", name)
+        assert checks.column(tmp_path / "two", name) == checks.column(tmp_path / "crew", name)
 
 
 def worker(launcher, number):
@@ -317,10 +317,10 @@ def test_each_worker_killed_in_turn_a_run_ends_as_if_nobody_was(count, kills, tm
     done(launch(count, tmp_path / "whole", **flags))
     places = train_and_kill(count, kills, tmp_path / "cut", **flags)
     assert len(set(places)) >= kills - 1  # there was progress between them
-    runs.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
-    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("whole", "cut")))
+    checks.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
+    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("whole", "cut")))
     for name in ("epoch", "loss", "accuracy", "val_loss", "learning_rate"):
-        assert runs.column(tmp_path / "whole", name) == runs.column(tmp_path / "cut", name)
+        assert checks.column(tmp_path / "whole", name) == checks.column(tmp_path / "cut", name)
 
 
 @pytest.mark.slow

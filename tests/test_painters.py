@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import UsageError, layers
 
@@ -101,7 +101,7 @@ def test_any_size_gives_what_the_one_size_gives(sample):
 
 def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
-    runs.assert_all_learn(model, images, 255 - images, "mean_squared_error", run_eagerly=EAGERLY)
+    checks.assert_all_learn(model, images, 255 - images, "mean_squared_error", run_eagerly=EAGERLY)
 
 
 def test_saved_models_are_read_by_a_process_without_the_zoo(tmp_path):

@@ -1,4 +1,4 @@
-"""runs.Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
+"""checks.Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import tasks
 from tasks.engine import resume, trainer
 
@@ -46,9 +46,9 @@ def task(**flags):
 
 
 def assert_same_end(one, other):
-    runs.assert_same(runs.weights(one), runs.weights(other))
+    checks.assert_same(checks.weights(one), checks.weights(other))
     for name in ("epoch", "loss", "accuracy", "val_loss", "learning_rate"):
-        assert runs.column(one, name) == runs.column(other, name)
+        assert checks.column(one, name) == checks.column(other, name)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(
 ):
     asked = task(plan=PLANS[plan])
     trainer.train(asked, tmp_path / "whole")
-    runs.kill(asked, tmp_path / "cut", 7, 9)
+    checks.kill(asked, tmp_path / "cut", 7, 9)
     trainer.train(asked, tmp_path / "cut")
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
@@ -90,11 +90,11 @@ def test_killed_while_writing_a_checkpoint_the_one_before_holds(
         calls.append(path)
         if len(calls) == 7:
             os.truncate(path, os.path.getsize(path) // 2)
-            raise runs.Killed
+            raise checks.Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(resume.np, "savez", write_half_and_die)
-        with pytest.raises(runs.Killed):
+        with pytest.raises(checks.Killed):
             trainer.train(task(), tmp_path / "cut")
     state = resume.State(tmp_path / "cut")
     assert (state.epoch, state.step) == (0, 6)
@@ -109,12 +109,12 @@ def test_killed_between_the_checkpoint_and_the_file_that_names_it(
 
     def die_at_the_end_of_epoch_two(path, text):
         if path.name == "state.json" and '"epoch": 2' in text:
-            raise runs.Killed
+            raise checks.Killed
         write_text(path, text)
 
     with monkeypatch.context() as patch:
         patch.setattr(resume, "write_text", die_at_the_end_of_epoch_two)
-        with pytest.raises(runs.Killed):
+        with pytest.raises(checks.Killed):
             trainer.train(task(), tmp_path / "cut")
     trainer.train(task(), tmp_path / "cut")
     assert_same_end(whole, tmp_path / "cut")

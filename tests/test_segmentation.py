@@ -4,12 +4,12 @@ import csv
 import dataclasses
 import json
 
+import checks
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import runs
 import tasks
 import zoo.layers
 from scripts.__main__ import main
@@ -185,7 +185,7 @@ def two_colours(folder, count, names="ground,red,blue"):
 )
 def test_every_loss_teaches(flags, tmp_path):
     trainer.train(task(epochs=4, learning_rate=3e-3, **flags), tmp_path)
-    first, *_, last = runs.column(tmp_path, "loss")
+    first, *_, last = checks.column(tmp_path, "loss")
     assert last < first
 
 
@@ -193,7 +193,7 @@ def test_every_loss_teaches(flags, tmp_path):
 def test_class_weights_change_what_is_learnt_and_not_what_is_measured(tmp_path):
     for weight in ("none", "balanced"):
         trainer.train(task(class_weight=weight, epochs=2), tmp_path / weight)
-    one, other = (runs.column(tmp_path / weight, "loss")[0] for weight in ("none", "balanced"))
+    one, other = (checks.column(tmp_path / weight, "loss")[0] for weight in ("none", "balanced"))
     assert abs(one - other) > 1e-3
     shares = [predicted_ground(tmp_path / weight) for weight in ("none", "balanced")]
     assert shares[1] < shares[0]  # which is nine pixels in ten

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import zoo
 from zoo import UsageError, dilation, encoder, layers, surgery
 from zoo.count import count
@@ -176,7 +176,7 @@ def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     labels = np.random.default_rng(0).integers(0, CLASSES, images.shape[:-1])
-    runs.assert_all_learn(model, images, labels, loss, run_eagerly=EAGERLY)
+    checks.assert_all_learn(model, images, labels, loss, run_eagerly=EAGERLY)
 
 
 def test_saved_models_are_read_by_a_process_without_the_zoo(tmp_path):

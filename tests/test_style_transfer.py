@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 
+import checks
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-import runs
 import tasks
 import zoo
 from scripts.__main__ import main
@@ -415,7 +415,7 @@ def test_a_picture_learns(method, tmp_path):
     """Both losses fall in sum, and what is left is the picture in the run's folder."""
     asked = task(**{**ONE, "epochs": 4, "steps": 8}, optimizer=method)
     found = trainer.train(asked, tmp_path / "run")["figures"]
-    losses = runs.column(tmp_path / "run", "val_loss")
+    losses = checks.column(tmp_path / "run", "val_loss")
     assert losses[-1] < losses[0]
     assert found["loss"] == pytest.approx(min(losses), rel=1e-5)
     assert found["style_loss"] < 0.5 * found["style_loss_before"]
@@ -438,7 +438,7 @@ def test_a_picture_learns(method, tmp_path):
 def test_a_painter_learns(tmp_path):
     flags = {**MANY, "epochs": 3, "steps": 12, "learning_rate": 1e-2, "style_weight": 1.0}
     found = trainer.train(task(**flags), tmp_path / "run")["figures"]
-    losses = runs.column(tmp_path / "run", "loss")
+    losses = checks.column(tmp_path / "run", "loss")
     assert losses[-1] < 0.8 * losses[0]
     assert found["style_loss"] < found["style_loss_before"]
 
@@ -449,11 +449,11 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(case, tmp_path, mo
     flags |= MANY if case == "painter" else {**ONE, "optimizer": case, "start": "noise"}
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     trainer.train(task(**flags), tmp_path / "whole")
-    runs.kill(task(**flags), tmp_path / "cut", 2, 3)
+    checks.kill(task(**flags), tmp_path / "cut", 2, 3)
     trainer.train(task(**flags), tmp_path / "cut")
-    runs.assert_same(*(runs.weights(tmp_path / name) for name in ("whole", "cut")))
+    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("whole", "cut")))
     for name in ("loss", "style_loss", "val_loss"):
-        assert runs.column(tmp_path / "whole", name) == runs.column(tmp_path / "cut", name)
+        assert checks.column(tmp_path / "whole", name) == checks.column(tmp_path / "cut", name)
 
 
 def test_two_replicas_learn_what_one_does(two_devices, tmp_path):
@@ -462,9 +462,9 @@ def test_two_replicas_learn_what_one_does(two_devices, tmp_path):
     for strategy in ("one", "mirrored"):
         flags = {**MANY, "strategy": strategy, "optimizer": "sgd", "learning_rate": 1e-3}
         trainer.train(task(**flags), tmp_path / strategy)
-    one, two = (runs.column(tmp_path / name, "loss") for name in ("one", "mirrored"))
+    one, two = (checks.column(tmp_path / name, "loss") for name in ("one", "mirrored"))
     assert two == pytest.approx(one, rel=1e-4)
-    one, two = (runs.column(tmp_path / name, "val_loss") for name in ("one", "mirrored"))
+    one, two = (checks.column(tmp_path / name, "val_loss") for name in ("one", "mirrored"))
     assert two == pytest.approx(one, rel=1e-3)
 
 

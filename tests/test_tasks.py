@@ -7,11 +7,11 @@ import dataclasses
 import json
 import math
 
+import checks
 import keras
 import numpy as np
 import pytest
 
-import runs
 import tasks
 from tasks.engine import resume, trainer
 from zoo.errors import UsageError
@@ -156,7 +156,7 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
         *("logs", "checkpoint"),
         *MORE.get(name, ()),
     }
-    assert len(runs.history(out)) == 2
+    assert len(checks.history(out)) == 2
     again = resume.to_task(resume.read_recipe(out / "recipe.yaml"))
     assert resume.recipe(again) == resume.recipe(tiny(name))
 
@@ -173,7 +173,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
 def test_another_seed_gives_other_losses(name, tmp_path, whole, cut_short):
     _, out = whole(name)
     cut_short(tiny(name, seed=1), tmp_path)
-    assert resume.State(tmp_path).history[0]["loss"] != runs.column(out, "loss")[0]
+    assert resume.State(tmp_path).history[0]["loss"] != checks.column(out, "loss")[0]
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -185,7 +185,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, whole, cu
 
     again = trainer.train(tiny(name), tmp_path / "cut")
     assert figures(again) == figures(record)
-    assert runs.column(tmp_path / "cut", "loss") == runs.column(out, "loss")
+    assert checks.column(tmp_path / "cut", "loss") == checks.column(out, "loss")
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -237,7 +237,7 @@ def test_patience_stops_early(tmp_path, monkeypatch):
     make = tasks.get("classification")
     monkeypatch.setattr(make, "better", lambda task, row, best: False)
     trainer.train(tiny("classification", epochs=9, patience=2), tmp_path / "run")
-    assert len(runs.history(tmp_path / "run")) == 3
+    assert len(checks.history(tmp_path / "run")) == 3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

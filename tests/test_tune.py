@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import checks
 import pytest
 
-import runs
 import tasks
 from scripts import __main__ as command
 from tasks.engine import record, resume, store, trainer, tune
@@ -55,7 +55,7 @@ def test_a_search_leaves_runs_and_the_best_recipe_repeats(tmp_path, capsys):
         out = tmp_path / "search" / "trials" / row["trial"]
         recipe = resume.read_recipe(out / "recipe.yaml")
         assert {key: recipe[key] for key in row["flags"]} == row["flags"]
-        assert row["score"] == max(runs.column(out, "val_accuracy"))
+        assert row["score"] == max(checks.column(out, "val_accuracy"))
         assert {"report.json", "report.html", "model.keras"} <= set(os.listdir(out))
     best = max(rows, key=lambda row: row["score"])
     assert found["best"]["score"] == best["score"]
@@ -87,11 +87,11 @@ def test_killed_in_a_trial_a_search_goes_on_in_its_middle(tmp_path, monkeypatch)
         step(recorder, epoch, logs)
         left[0] -= 1
         if not left[0]:
-            raise runs.Killed
+            raise checks.Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(record.Recorder, "end", end_and_die)
-        with pytest.raises(runs.Killed):
+        with pytest.raises(checks.Killed):
             search(tmp_path / "killed", trials=2)
     fitted = []
     say = record.say
@@ -240,9 +240,9 @@ def test_a_trial_of_its_own_process_is_killed_without_harm(tmp_path):
         assert stopped.status == trial.STOPPED
     finally:
         how.close()
-    apart_weights = runs.weights(tmp_path / "0000")
+    apart_weights = checks.weights(tmp_path / "0000")
     trainer.train(small(), tmp_path / "here")
-    runs.assert_same(apart_weights, runs.weights(tmp_path / "here"))
+    checks.assert_same(apart_weights, checks.weights(tmp_path / "here"))
 
 
 @pytest.mark.parametrize("name", tasks.names())
