@@ -15,7 +15,7 @@ import pytest
 
 import tasks
 from tasks.engine.flags import Between
-from tasks.engine.search import chief, engines, hparams, lag, ledger, runner, space, trial
+from tasks.engine.search import chief, engines, hparams, lag, ledger, outcome, runner, space, trial
 from tasks.report import searches
 from zoo.errors import UsageError
 
@@ -456,6 +456,16 @@ def test_importance_is_omega_squared():
     assert searches.explained(rows, SPANS[1]) == pytest.approx(wanted)
     assert wanted > 0.9 > 0.3 > searches.explained(rows, SPANS[0])
     assert searches.explained(rows, {"name": "augment", "values": ["none"]}) == 0.0
+
+
+def test_a_structure_is_drawn_by_its_options_the_largest_of_its_blocks():
+    texts = "{widths: [8, 32], hidden: []}", "{widths: [16], hidden: [64]}"
+    rows = [{"flags": {"model": "convnet", "model_options": text}} for text in texts]
+    found, spans = outcome.unfolded(space.Space({}, {}), rows)
+    assert spans == [{"name": "widths", "values": [16, 32]}, {"name": "hidden", "values": [0, 64]}]
+    assert [row["flags"]["widths"] for row in found] == [32, 16]
+    plain = [{"flags": {"dropout": 0.5}}]
+    assert outcome.unfolded(space.of(TASK, "dropout=0.1|0.5"), plain)[0] is plain
 
 
 def test_pages_draw_each_trial_once_and_say_what_failed():

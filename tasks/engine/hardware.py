@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.engine import replicas
@@ -90,6 +90,15 @@ def jit(asked, learner):
             f"--jit on: XLA cannot compile the layer {unknown_layers[0]}; take --jit auto"
         )
     return asked == "on"
+
+
+def share_gpus():
+    """Lets this process take of the GPUs' memory what it uses, where TensorFlow would take all."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    with suppress(RuntimeError):  # they are in use
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def has_bfloat16():

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
-from tasks.engine import resume
+from tasks.engine import hardware, resume
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
 from zoo import locks
@@ -133,6 +133,8 @@ def _search(oracle, plan, asked):
 
 
 def _run(oracle, plan, asked, after):
+    if asked.isolate:
+        hardware.share_gpus()  # structures are outlined here, and trained elsewhere
     if asked.isolate and asked.workers:
         runner.at_once(oracle, plan, asked.workers, after, asked.worker or LOCAL)
     elif asked.workers:

@@ -67,7 +67,7 @@ def parallel(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
     """
     scored = sorted(filter(_counts, rows), key=lambda row: row["score"])
     if not scored or not spans:
-        return "<p>Nothing to draw: no trial has a score, or no range was searched.</p>"
+        return "<p>Nothing to draw: no trial has a score, or there is no range.</p>"
     up = axes.fitted([row["score"] for row in scored])
     step = (_RIGHT - _LEFT) / len(spans)
     parts = []

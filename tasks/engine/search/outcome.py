@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from tasks.engine import environment, resume
+from tasks.engine import environment, options, resume
 from tasks.engine.search import hparams, ledger, trial
 from tasks.engine.search.space import Choices
 from tasks.report import page, searches
@@ -14,6 +14,7 @@ from zoo.lazy import LazyModule
 yaml = LazyModule("yaml")
 
 PAGE, BEST = "search.html", "best.yaml"
+OPTIONS = "model_options"  # the flag that says what a structure is
 
 
 def known(plan, engine, rows):
@@ -72,11 +73,12 @@ def _figures(plan, best):
 
 def _page(plan, engine, rows, found):
     goal = plan.task.goals[0]
+    drawn, spans = unfolded(plan.space, rows)
     sections = [
         ("Trials", searches.trials(rows)),
         ("Best so far", searches.best_so_far(rows)),
-        ("Parallel coordinates", searches.parallel(rows, _axes(plan.space))),
-        ("Importance", searches.importance(rows, _axes(plan.space))),
+        ("Parallel coordinates", searches.parallel(drawn, spans)),
+        ("Importance", searches.importance(drawn, spans)),
     ]
     best = found["best"]
     failed, stopped = ledger.failures(rows), sum(r["status"] == trial.STOPPED for r in rows)
@@ -93,6 +95,25 @@ def _page(plan, engine, rows, found):
         environment=environment.describe(),
         warnings=[f"trial {r['trial']} {r['status']}: {r['reason']}" for r in failed],
     )
+
+
+def unfolded(space, rows):
+    """Returns rows and ranges for pictures, in which a structure that was made up is its options.
+
+    Of what is said for each block or layer, such as widths, the largest stands for all.
+    """
+    spans = _axes(space)
+    if OPTIONS in space.ranges or not any(OPTIONS in row["flags"] for row in rows):
+        return rows, spans
+    found, values = [], {}
+    for row in rows:
+        known = options.parsed(row["flags"].get(OPTIONS, ""))
+        known = {k: max(v, default=0) if isinstance(v, list) else v for k, v in known.items()}
+        found.append({**row, "flags": {**row["flags"], **known}})
+        for name, value in known.items():
+            values.setdefault(name, set()).add(value)
+    genes = [{"name": k, "values": sorted(v)} for k, v in values.items() if len(v) > 1]
+    return found, [*spans, *genes]
 
 
 def _axes(space):
