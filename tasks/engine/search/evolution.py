@@ -12,6 +12,7 @@ from zoo.errors import UsageError
 from zoo.lazy import np
 
 TRIES = 200  # children, and random structures, that may be of no use before there is none
+HOPELESS = 20  # random structures, made as small as they can be, that do not fit either
 PARENT = "parent"  # the hyperparameter that names the trial to inherit weights from
 
 
@@ -108,17 +109,23 @@ class Evolution(oracles.Searching):
         if living and len(self.start_order) >= self.first:
             draws.insert(0, lambda: self._child(living, rng))
         for draw in draws:
+            poor = 0
             for _ in range(TRIES):
                 genome, flags, parent = draw()
-                if _key(genome, flags) not in tried and self.affordable(genome):
+                fits = self.affordable(genome)
+                poor += parent is None and not fits
+                if poor == HOPELESS:
+                    break
+                if fits and _key(genome, flags) not in tried:
                     return {
                         "status": oracles.RUNNING,
                         "values": self._values(genome, flags, parent),
                     }
         if not self.trials:
+            parameters, flops = self.budget
             raise UsageError(
-                f"none of {TRIES} random structures of {' or '.join(self.models)} has at most "
-                f"{self.budget[0]:,.0f} parameters and {self.budget[1]:,.0f} FLOPs; allow more"
+                f"none of {HOPELESS} structures of {' or '.join(self.models)}, each as small as it "
+                f"can be, has at most {parameters:,.0f} parameters and {flops:,.0f} FLOPs; allow more"
             )
         return {"status": oracles.STOPPED, "values": None}
 
