@@ -125,7 +125,8 @@ class Evolution(oracles.Searching):
             parameters, flops = self.budget
             raise UsageError(
                 f"none of {HOPELESS} structures of {' or '.join(self.models)}, each as small as it "
-                f"can be, has at most {parameters:,.0f} parameters and {flops:,.0f} FLOPs; allow more"
+                f"can be, has at most {parameters:,.0f} parameters and {flops:,.0f} FLOPs; "
+                "allow more"
             )
         return {"status": oracles.STOPPED, "values": None}
 
