@@ -76,6 +76,15 @@ def add_run(parser):
     )
 
 
+def train(args, task):
+    """Trains a task as flags say, and prints what came out."""
+    from tasks.engine import trainer
+
+    out = folder(args, task)
+    enlist(args)
+    show(trainer.train(task, out), out, args.json)
+
+
 def enlist(args):
     """Puts the flags that name workers where runs look for them: into the environment."""
     given = {clusters.WORKERS: args.workers, clusters.WORKER: args.worker, clusters.WAIT: args.wait}

@@ -20,9 +20,5 @@ def arguments(parser, words):
 
 def run(args):
     """Trains, then prints the figures and where the report is."""
-    from tasks.engine import trainer
-
     task = _flags.to_task(TASK, args, _flags.positions(args))
-    out = _flags.folder(args, task)
-    _flags.enlist(args)
-    _flags.show(trainer.train(task, out), out, args.json)
+    _flags.train(args, task)

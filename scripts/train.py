@@ -26,14 +26,10 @@ def arguments(parser, words):
 
 def run(args):
     """Trains, then prints the figures and where the report is."""
-    from tasks.engine import trainer
-
     if not args.task and not args.recipe:
         raise UsageError(f"name a task ({', '.join(tasks.names())}) or give a --recipe")
     task = _flags.to_task(args.task, args)
-    out = _flags.folder(args, task)
-    _flags.enlist(args)
-    _flags.show(trainer.train(task, out), out, args.json)
+    _flags.train(args, task)
 
 
 def _recipe_task(words):

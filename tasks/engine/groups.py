@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tasks.engine import replicas
+from tasks.engine import distribute, replicas
 from zoo.lazy import tf
 
 
@@ -95,4 +95,4 @@ class LossScale(keras.optimizers.LossScaleOptimizer):
     def _finite(self, grads):
         """Tells whether the gradients of all replicas are finite."""
         wrong = tf.reduce_sum([tf.cast(~self.check_finite([g]), "float32") for g in grads])
-        return (replicas.summed([wrong])[0] if replicas.several() else wrong) == 0
+        return distribute.summed(wrong) == 0

@@ -82,9 +82,6 @@ class Here:
         finally:
             keras.utils.clear_session()
 
-    def close(self):
-        """Does nothing: there is no other process."""
-
 
 def _start():
     """Starts a process that knows the same modules, and is no target of the terminal's Ctrl-C."""

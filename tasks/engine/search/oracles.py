@@ -52,10 +52,9 @@ class Kept:
         path: of the file; nothing is kept where it is `None`.
         warm_up: epochs after which trials that lag are stopped, or 0 for never.
         lagging: the trials that were told to stop, by id.
-        folder: where the trials are, a `Path`: each in a folder that its id names.
     """
 
-    path = folder = None
+    path = None
     warm_up = 0
     may_lag = True  # whether trials of this oracle may be compared epoch by epoch
 
@@ -66,7 +65,7 @@ class Kept:
 
     def keep(self, out):
         """Keeps the state in a folder, and takes up what is there."""
-        self.path, self.folder = Path(out) / "oracle.json", Path(out) / "trials"
+        self.path = Path(out) / "oracle.json"
         if self.path.exists():
             self.reload()
 
