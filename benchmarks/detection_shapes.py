@@ -1,8 +1,7 @@
 """Detectors on `shapes` at 128 pixels: python benchmarks/detection_shapes.py [--models ...]
 
 Each model is trained with the defaults of `zoo train detection --model NAME`, which nobody chose
-on the test split: 2,048 images, version 1 of `shapes`, 6 classes, seed 0. `rcnn`, for which each
-region is a pass through the backbone, learns from half as many of them. A row tells its average
+on the test split: 2,048 images, version 1 of `shapes`, 6 classes, seed 0. A row tells its average
 precision (AP as COCO has it, and at an overlap of .5) on the 256 test images, the 95% interval of
 the first, the seconds of training (validation included, the search for proposals not), and
 trainable parameters.
@@ -42,12 +41,7 @@ from tasks.data import batches, proposals, shapes
 from tasks.engine import trainer
 from zoo import files
 
-MODELS = {  # name: flags besides
-    "faster_rcnn": {},
-    "retinanet": {},
-    "fast_rcnn": {},
-    "rcnn": {"regions": 32},
-}
+MODELS = ("faster_rcnn", "retinanet", "fast_rcnn", "rcnn")
 COMPARED = ("rcnn", "faster_rcnn")
 SIZES = (128, 640)
 TIMED = 5  # images whose median is told
@@ -79,7 +73,7 @@ def main():
 
 def trained(name, seed, train_split):
     """Trains a model with the task's defaults and `MODELS`; returns its row."""
-    task = tasks.get("detection")(model=name, seed=seed, train_split=train_split, **MODELS[name])
+    task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
     with tempfile.TemporaryDirectory() as folder:
         found = trainer.train(task, Path(folder) / "run")["figures"]
         model, _ = files.load(Path(folder) / "run" / "model.keras")

@@ -6,6 +6,11 @@ default (which is with XLA, also on a CPU), the same with `jit_compile=False`, a
 trainer, whose cross-entropy leaves out what is labelled 255. A figure is images per second
 of the best epoch but the first, which compiles; the last column is ours over the better of the
 two others. Validation is no part of it.
+
+Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1:
+
+    unet             26.5         46.3       47.5   1.03
+    segnet           54.8         52.5       52.5   0.96
 """
 
 from __future__ import annotations

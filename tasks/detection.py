@@ -19,6 +19,7 @@ from zoo.lazy import np
 
 SHOWN_EXAMPLES = 16
 SHOWN = ("image", "boxes", "labels")
+REGIONS = {"rcnn": 32}  # of models for which each is a pass through the backbone
 
 
 @register
@@ -54,7 +55,7 @@ class Detection(BackboneTask):
         "fast", "how thoroughly selective search searches", choices=tuple(selective_search.MODES)
     )
     regions: int = flag(
-        detectors.CLASSIFYING.count, "boxes of an image that learn what they hold, a step", low=1
+        0, "boxes of an image that learn what they hold, a step; 0 for 64, of rcnn 32", low=0
     )
     focal_gamma: float = flag(
         detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", low=0.0
@@ -79,7 +80,7 @@ class Detection(BackboneTask):
             model,
             data.train.boxes.shape[1],
             dense=dataclasses.replace(detectors.DENSE, gamma=self.focal_gamma),
-            classifying=dataclasses.replace(detectors.CLASSIFYING, count=self.regions),
+            classifying=dataclasses.replace(detectors.CLASSIFYING, count=self._regions()),
         )
 
     def compile(self, learner, data, optimizer):
@@ -145,6 +146,9 @@ class Detection(BackboneTask):
         examples = boxed.relabelled(examples, source.classes, about["classes"])
         answers = box_stream.predict(model, self._proposed(examples), batch_size=self.batch_size)
         return measures.judged(examples, answers, len(about["classes"]), seed=self.seed), part.name
+
+    def _regions(self):
+        return self.regions or REGIONS.get(self.model, detectors.CLASSIFYING.count)
 
     def _takes_proposals(self):
         return "proposals" in zoo.spec(self.model).inputs

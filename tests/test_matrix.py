@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.engine import course, distribute, hardware, optimize
+from tasks.engine import course, distribute, hardware, optimize, resume
 from zoo.errors import UsageError
 
 if keras.config.backend() != "tensorflow":
@@ -164,6 +164,21 @@ def test_a_step_that_overflows_anywhere_is_skipped_everywhere(strategy, two_devi
     np.testing.assert_allclose(kernel, before[0] * (1 - 0.1 * 2), rtol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["classification", "gan", "dqn"])
+def test_the_scale_is_kept_in_a_checkpoint(name):
+    def begun():
+        task = tasks.get(name)(**{"classification": TINY, **SMALL}[name])
+        with hardware.computing("mixed_float16", task.flops()):
+            run = course.Course(task, task.load(), distribute.strategy("one"))
+            return run, run.lesson(0).learner.optimizer
+
+    run, scaled = begun()
+    scaled.dynamic_scale.assign(64.0)
+    again, other = begun()
+    resume.assign(again.variables(), resume.values(run.variables(), "run"), "run")
+    assert float(other.dynamic_scale.numpy()) == 64
+
+
 def test_the_scale_grows_after_steps_that_went_well():
     keras.config.set_dtype_policy("mixed_float16")
     weight = keras.Variable(1.0)
@@ -211,6 +226,15 @@ SMALL = {  # a few cells of the other tasks
         "test_split": "test[:4]",
         "image_size": 32,
         "batch_size": 8,
+    },
+    "dqn": {
+        "model_options": "{widths: [8]}",
+        "epochs": 2,
+        "epoch_steps": 96,
+        "learning_starts": 60,
+        "replay": 400,
+        "validation_episodes": 3,
+        "test_episodes": 5,
     },
 }
 OTHERS = [

@@ -54,7 +54,8 @@ class Course:
         keras.utils.set_random_seed(task.seed)
         with strategy.scope():
             self.model = task.build(data)
-            self.optimizers = task.optimizers(self.model, stream.steps)
+            made = task.optimizers(self.model, stream.steps)
+            self.optimizers = [optimize.scaled(each) for each in made]
         self.changing = _changing(self.model, self.stages, task.whole)
         self.memory, self._others = task.memory(data), {}
         self._lesson = None, None

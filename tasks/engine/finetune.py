@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from tasks.engine import optimize
 from zoo import graphs, stages
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -62,15 +61,14 @@ def optimizers(task, model, plan, steps):
     if together:
         for row, group in members.items():
             made[row].build(group)
-        return [optimize.scaled(each) for each in made.values()]
-    staged = [
+        return list(made.values())
+    return [
         groups.Groups(
             [(made[row], group) for row, group in members.items() if row[number] is not None],
             task.clip_norm,
         )
         for number in range(len(plan))
     ]
-    return [optimize.scaled(each) for each in staged]
 
 
 def recalibrate(model, stream):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tasks.engine import groups, optimize
+from tasks.engine import groups
 from zoo.errors import UsageError
 
 
@@ -61,10 +61,6 @@ class Loop(keras.Model):
         else:
             optimizer.apply(gradients, variables)
         return value
-
-    def compile(self, optimizer, **options):
-        """Compiles the loop; computing in float16, it scales its losses."""
-        super().compile(optimizer=optimize.scaled(optimizer), **options)
 
     def train_step(self, data):
         """Takes a step, and returns the means so far."""
