@@ -15,7 +15,7 @@ from PIL import Image
 
 import tasks
 import zoo
-from tasks.engine import dqn_learning, dqn_setting, resume, trainer
+from tasks.engine import dqn_learning, dqn_plain, dqn_setting, resume, trainer
 from tasks.report import episodes, returns
 from zoo import UsageError, files
 
@@ -125,6 +125,46 @@ def test_frames_stand_behind_each_other():
     vectors = frames[:, :, 0, 0].astype("float32")
     joined = dqn_learning.joined(tf.constant(vectors)).numpy()
     np.testing.assert_array_equal(joined, vectors.reshape(2, -1))
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("widths", [(16,), (16, 8)])
+def test_numpy_chooses_what_the_network_does(widths, dueling):
+    keras.utils.set_random_seed(0)
+    network = zoo.build(
+        "vector_dqn", input_shape=(8,), num_classes=12, widths=widths, dueling=dueling
+    )
+    frames = np.random.default_rng(0).normal(size=(500, 2, 4)).astype("float32")
+    wanted = dqn_learning.best_actions(network, tf.constant(frames)).numpy()
+    assert len(set(wanted.tolist())) > 4
+    chosen = dqn_plain.policy(network)(frames, *values(network))
+    np.testing.assert_array_equal(chosen, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("minatar_dqn", {}),
+        ("vector_dqn", {"widths": (512, 512)}),
+        ("vector_dqn", {"dtype": "mixed_bfloat16"}),
+    ],
+)
+def test_numpy_is_not_asked_for_other_networks(name, options):
+    keras.config.set_dtype_policy(options.pop("dtype", "float32"))
+    assert dqn_plain.policy(zoo.build(name, **options)) is None
+
+
+def test_numpy_acts_as_the_graph_does(monkeypatch):
+    def done():
+        data, _, learner, stream = parts(made(learning_starts=20, exploration=0.1))
+        learner.fit(stream.epoch(0), verbose=0, shuffle=False)
+        return data.players[0].arrays()
+
+    quick = done()
+    monkeypatch.setattr(dqn_plain, "policy", lambda network: None)
+    slow = done()
+    assert list(quick) == list(slow)
+    checks.assert_same(quick.values(), slow.values())
 
 
 # A step

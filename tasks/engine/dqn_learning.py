@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.engine import optimize
+from tasks.engine import dqn_plain, optimize
 from zoo.lazy import keras, np, tf
 
 NAMES = ("loss", "mean_value", "mean_return")  # of what a step returns
@@ -110,6 +110,10 @@ def targets(online, target, batch, double):
 
 def _act(online, world, turns):
     """Takes some steps in each environment."""
+    choose = dqn_plain.policy(online)
+    if choose:
+        world.play(turns, choose, online.variables)
+        return
 
     def turn(count, frames, asked):
         best = tf.cond(
@@ -195,6 +199,15 @@ class _World:
         """Is called inside a loop, whose turns wait for each other by what they see."""
         self.last = []
         return self._seen(self._call(lambda player, a: player.act(a), [best], (self.kind, "bool")))
+
+    def play(self, turns, choose, variables):
+        """Takes some steps in each environment, all in one call."""
+
+        def played(player, *values):
+            player.play(turns, lambda frames: choose(frames, *values))
+            return np.int32(0)
+
+        self._call(played, [tf.convert_to_tensor(v) for v in variables], ["int32"])
 
     def batch(self):
         def drawn(player):

@@ -76,6 +76,17 @@ class Player:
         self._draw()
         return self.replay.latest(), not all(self.explores)
 
+    def play(self, turns, choose):
+        """Takes some steps in each environment.
+
+        Args:
+            turns: how many.
+            choose: a function from what is seen to the best actions, an array.
+        """
+        frames, asked = self.look()
+        for _ in range(turns):
+            frames, asked = self.act(choose(frames) if asked else np.array(self.drawn))
+
     def batch(self):
         """Returns places and transitions of a batch, as `Replay.sample` does, and whether the
         target network should be renewed after it."""
