@@ -12,7 +12,8 @@ import zoo
 from scripts.__main__ import main
 from tasks.advice import rank
 from tasks.data import sources
-from tasks.engine import features, store
+from tasks.engine import features, finetune, plans, store
+from zoo import surgery
 from zoo.errors import UsageError
 
 SHIPPED, ABSENT = "resnet20.cifar10", "mobilenet_025.imagenet"
@@ -197,3 +198,22 @@ def test_mistakes_are_one_line_each(tmp_path, capsys):
 def test_unknown_models_are_refused_before_anything_is_loaded():
     with pytest.raises(UsageError, match="no model named 'resnet20"):
         rank.rank("no_such_data", ["resnet20.cifar"])
+
+
+def test_features_are_means_and_spreads_of_every_stage():
+    model = zoo.build("resnet20", num_classes=2, weights="random")
+    pyramid = zoo.backbone("resnet20", weights="random")
+    pyramid.set_weights(model.get_weights()[: len(pyramid.weights)])
+    image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    maps = [np.asarray(x) for x in pyramid(image).values()]
+    wanted = [part for x in maps for part in (x.mean((1, 2)), x.std((1, 2)))]
+    finetune.prepare(model, plans.Stage("head"))
+    found = rank._told(surgery.split(model)[0])(image)
+    np.testing.assert_allclose(found, np.concatenate(wanted, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_stages_is_judged_by_what_its_head_sees():
+    model = zoo.build("mlp", num_classes=2, weights="random")
+    finetune.prepare(model, plans.Stage("head"))
+    bottom = surgery.split(model)[0]
+    assert rank._told(bottom) is bottom

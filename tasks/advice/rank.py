@@ -1,4 +1,4 @@
-"""Which backbone suits these data: each one's features, judged by a linear probe."""
+"""Which backbone suits these data: the features of its stages, judged by a linear probe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import zoo
 from tasks.data import decoding, sources, splits
 from tasks.engine import features, finetune, plans, record
 from tasks.report import probe
-from zoo import surgery
+from zoo import graphs, surgery
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import keras, np
 
 IMAGES = 2000  # that are looked at, if there are more
 
@@ -110,9 +110,24 @@ def _scored(spec, part, weights, image_size, folds, seed):
         raise UsageError("there is nothing before its head whose features could be judged")
     examples = decoding.decode(part, shape, "stretch")
     started = time.perf_counter()
-    found = features.compute(parts[0], examples)
+    found = features.compute(_told(parts[0]), examples)
     seconds = time.perf_counter() - started
     return probe.accuracies(found, examples.labels, folds=folds, seed=seed), seconds, shape[0]
+
+
+def _told(bottom):
+    """Returns a network that gives mean and spread of the maps of each stage of another.
+
+    What the last stage says alone is made for the classes that it learned; a fine-tune builds on
+    what lies below, too (Evci et al., 2022, arXiv:2201.03529). Where there are no stages it is
+    the other itself.
+    """
+    ends = surgery.stages(bottom).values()
+    if not ends:
+        return bottom
+    moments = (keras.ops.mean, keras.ops.std)
+    told = [moment(x, axis=tuple(range(1, x.ndim - 1))) for x in ends for moment in moments]
+    return keras.Model(graphs.flat(bottom).inputs[0], keras.ops.concatenate(told, axis=-1))
 
 
 def _said(row):
