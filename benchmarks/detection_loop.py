@@ -9,6 +9,11 @@ batch size, precision (float32) and images in memory; the loops take turns, in o
   random numbers in the pipeline. Checkpoints are not counted; there is no validation.
 
 A figure is images per second of the best epoch but the first, which compiles.
+
+Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1:
+
+    faster_rcnn      40.9     42.2   1.03
+    retinanet        37.9     37.7   0.99
 """
 
 from __future__ import annotations

@@ -16,10 +16,15 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
 
     model         AP                       AP50    seconds  parameters
     faster_rcnn   0.837 (0.827 to 0.849)   0.994   249      1,536,478
-    rcnn          0.843 (0.830 to 0.857)   0.979   1,320    1,324,495
+    rcnn          0.843 (0.830 to 0.857)   0.979   576      1,324,495
 
-The seconds of `rcnn` were taken beside other work, at first much of it; its last four epochs took
-120 each.
+With the search for proposals, loading and judging, `rcnn` takes 761 seconds. An image:
+
+    seconds           pixels   search  network      all
+    rcnn                 128    0.055    0.087    0.142
+    faster_rcnn          128    0.000    0.020    0.020
+    rcnn                 640    1.174    0.109    1.283
+    faster_rcnn          640    0.000    0.187    0.187
 """
 
 from __future__ import annotations
