@@ -185,6 +185,16 @@ def test_wrong_searches_are_said_before_anything_is_written(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_search_inside_a_cluster_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="--chief HOST:PORT and --worker NAME"):
+        search(tmp_path / "none", small(strategy="multiworker"))
+    monkeypatch.setenv("ZOO_WORKERS", "a:1,b:1")
+    monkeypatch.setenv("ZOO_WORKER", "0")
+    with pytest.raises(UsageError, match="--chief HOST:PORT and --worker NAME"):
+        search(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_two_processes_do_not_search_in_one_folder(tmp_path, monkeypatch):
     work = runner.work
 

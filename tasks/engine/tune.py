@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
-from tasks.engine import hardware, resume
+from tasks.engine import clusters, hardware, resume
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
 from zoo import locks
@@ -87,6 +87,12 @@ def tune(task, out, *, given=(), **how):
         UsageError: a flag is wrong, the folder holds another search, or all trials failed.
     """
     asked, out = Search(**how), Path(out)
+    if task.strategy == "multiworker" or clusters.found():
+        raise UsageError(
+            "each trial of a search trains in one process: spread trials over machines by --chief "
+            "HOST:PORT and --worker NAME, with neither --strategy multiworker nor TF_CONFIG or "
+            "ZOO_WORKERS"
+        )
     space = searched(task, asked.engine, asked.search, given)
     oracle = engines.oracle(
         asked.engine, space, trials=asked.trials, seed=task.seed, task=task, **asked.options
