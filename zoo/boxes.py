@@ -68,6 +68,7 @@ def decode(deltas, references, deviations=ANCHOR_DEVIATIONS):
 
     No side grows by more than 62.5 times, whatever a network says.
     """
+    deltas = keras.ops.convert_to_tensor(deltas)
     deltas = deltas * keras.ops.convert_to_tensor(deviations, deltas.dtype)
     origins, units = _centred(references)
     centres = origins + deltas[..., :2] * units
@@ -182,5 +183,6 @@ def anchors(sizes, strides, ratios, grids):
 
 def _centred(boxes):
     """Returns centres and sides of boxes, each `(..., 2)`."""
+    boxes = keras.ops.convert_to_tensor(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low
