@@ -10,6 +10,17 @@ the run's folder stays under `--out`, so that a run that was stopped goes on. A 
     python benchmarks/captions_shapes.py --models show_attend_tell
 
 and the same as `zoo train captioning` with the flags that are printed.
+
+Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, one seed:
+
+    show_attend_tell: 461 s  --model show_attend_tell --seed 0
+      test    bleu4 0.942  greedy_bleu4 0.904  cider 3.150  greedy_cider 3.074
+              colour 0.937  shape 0.890  size 0.923  relation 0.624  number 0.790  rank 0.892
+      unseen  bleu4 0.763  greedy_bleu4 0.695  cider 2.239  greedy_cider 2.206
+              colour 0.856  shape 0.670  size 0.878  relation 0.486  number 0.720  rank 0.782
+
+With the drawing of the scenes, the features and both judgements it took 565 seconds. A run of an
+earlier version, which drew other weights at first, reached 0.962 and 0.797: seeds differ by so much.
 """
 
 from __future__ import annotations
