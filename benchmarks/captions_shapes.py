@@ -20,7 +20,7 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
               colour 0.856  shape 0.670  size 0.878  relation 0.486  number 0.720  rank 0.782
 
 With the drawing of the scenes, the features and both judgements it took 565 seconds. A run of an
-earlier version, which drew other weights at first, reached 0.962 and 0.797: seeds differ by so much.
+earlier version, which drew other weights at first, reached 0.962 and 0.797: so much is chance.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
 was going on. `fcn8s` is that of `--backbone resnet50.imagenet --weights FILE`; an epoch took 33
 seconds while the backbone rested, and 67 with all layers when least was going on.
 
-At equal epochs, by `--epochs 4 --backbone resnet50.imagenet --weights FILE`, in the order of the paper
-(Long et al., 2015, table 2):
+At equal epochs, by `--epochs 4 --backbone resnet50.imagenet --weights FILE`, in the order of the
+paper (Long et al., 2015, table 2):
 
     fcn32s   0.591 (0.579 to 0.602)   0.932    259   23,548,935
     fcn16s   0.783 (0.774 to 0.792)   0.970    272   23,556,894

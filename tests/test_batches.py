@@ -55,6 +55,21 @@ def test_the_order_depends_on_seed_and_epoch_alone(examples):
     assert epochs(examples, 4, seed=8) != whole
 
 
+def test_an_epoch_may_have_several_passes(examples):
+    def numbers(batched):
+        return np.concatenate([images[:, 0, 0, 0] for images, _ in batched.as_numpy_iterator()])
+
+    once = batched(examples)
+    thrice = batches.passes(once, 3)
+    assert (thrice.steps, thrice.size) == (12, 5)
+    wanted = np.concatenate([numbers(once.epoch(number)) for number in (3, 4, 5)])
+    for start in (0, 3, 4, 5, 11):
+        found = thrice.epoch(1, start)
+        assert found.cardinality() == 12 - start
+        assert (numbers(found) == wanted[5 * start :]).all()
+    assert batches.passes(once, 1) is once
+
+
 def test_fewer_examples_than_a_batch_are_one_batch(examples):
     (order,) = epochs(examples, 1, batch_size=64)
     assert sorted(order) == list(range(COUNT))

@@ -52,6 +52,17 @@ def test_by_default_a_head_learns_before_it_can_undo_what_is_below_it():
     assert [stage.learn for stage in resolved("auto", pretrained=False)] == ["all"]
 
 
+@pytest.mark.parametrize(("steps", "passes"), [(1, 16), (31, 5), (100, 2), (125, 1), (10**6, 1)])
+@pytest.mark.parametrize("plan", ["lpft", "gradual"])
+def test_a_head_that_is_one_layer_has_updates_enough(plan, steps, passes):
+    head, *rest = plans.filled(resolved(plan, width=64), steps)
+    assert (head.learn, head.epochs, head.passes) == ("head", 2, passes)
+    assert {stage.passes for stage in rest} == {1}
+    assert f"{head}".startswith("head for 2 epochs" + f" of {passes} passes" * (passes > 1))
+    others = resolved(plan), resolved("probe", width=64), resolved("[{learn: head, epochs: 8}]")
+    assert {stage.passes for found in others for stage in found} == {1}
+
+
 def test_gradual_goes_from_the_head_down():
     found = resolved("gradual", 12)
     assert [stage.learn for stage in found] == ["head", *LEVELS[:0:-1], "all"]

@@ -35,7 +35,7 @@ FLAGS = {
 }
 PLANS = {
     "one stage": "full",
-    "stages": "[{learn: head, epochs: 1}, {learn: stage2, epochs: 1, decay: 0.5}, "
+    "stages": "[{learn: head, epochs: 1, passes: 2}, {learn: stage2, epochs: 1, decay: 0.5}, "
     "{learn: all, epochs: 1, batch_norm: update}]",
     "recalibrated": "[{learn: all, epochs: 3, batch_norm: recalibrate}]",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 
 from tasks.data import augment as changes
 from tasks.data.decoding import Examples
@@ -99,6 +99,42 @@ class Batches:
         if labels.shape.rank == 2:
             return lambda indices: tf.cast(tf.gather(labels, indices), tf.float32)
         return lambda indices: tf.one_hot(tf.gather(labels, indices), self.num_classes)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Batches whose epoch goes through the examples more than once, each time in another order.
+
+    Attributes:
+        stream: the batches, such as `Batches`.
+        count: how often.
+    """
+
+    stream: object
+    count: int
+
+    @property
+    def steps(self):
+        """Batches in an epoch."""
+        return self.count * self.stream.steps
+
+    @property
+    def size(self):
+        """Examples in a batch."""
+        return self.stream.size
+
+    def epoch(self, number, start=0):
+        """Returns one epoch, of which some batches at the beginning may be left out."""
+        passed, inside = divmod(start, self.stream.steps)
+        first = number * self.count
+        parts = [self.stream.epoch(first + n) for n in range(passed + 1, self.count)]
+        begun = self.stream.epoch(first + passed, inside)
+        return reduce(lambda one, other: one.concatenate(other), parts, begun)
+
+
+def passes(stream, count):
+    """Returns batches that go through their examples some times in an epoch."""
+    return Passes(stream, count) if count > 1 else stream
 
 
 def predict(model, examples, *, batch_size):

@@ -6,8 +6,17 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 
-from tasks.data import decoding
-from tasks.engine import distribute, features, finetune, hardware, optimize, record, resume
+from tasks.data import batches, decoding
+from tasks.engine import (
+    distribute,
+    features,
+    finetune,
+    hardware,
+    optimize,
+    plans,
+    record,
+    resume,
+)
 from zoo import surgery
 from zoo.lazy import LazyModule, keras
 from zoo.weights import leaves
@@ -46,9 +55,9 @@ class Course:
 
     def __init__(self, task, data, strategy):
         self.task, self.data, self.strategy = task, data, strategy
-        self.stages = task.stages()
-        self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         stream = task.training(data)
+        self.stages = plans.filled(task.stages(), stream.steps)
+        self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         distribute.check(strategy, stream.size)
         # Here and no sooner: what was outlined before, and how often, must not change the weights.
         keras.utils.set_random_seed(task.seed)
@@ -102,7 +111,7 @@ class Course:
             # With more replicas Keras 3.15 loses the iterator in its loop. Small networks would
             # spend their time on being called.
             learner.steps_per_execution = hardware.steps_at_once(flops * stream.size)
-        return Lesson(learner, model, data, stream)
+        return Lesson(learner, model, data, batches.passes(stream, stage.passes))
 
     def _parted(self, stage):
         """Returns what learns in a stage behind what does not, and the features in between.
@@ -115,7 +124,8 @@ class Course:
             return None
         before, after = parts
         images = len(self.data.train) + len(self.data.validation or ())
-        if not features.pays(before, images, epochs=stage.epochs, views=len(versions)):
+        often = stage.epochs * stage.passes
+        if not features.pays(before, images, epochs=often, views=len(versions)):
             return None
         share = features.flops(before) / max(1, features.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"

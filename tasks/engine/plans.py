@@ -21,6 +21,9 @@ ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
 HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
+# A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
+# docs/fine-tuning.md.
+HEAD_UPDATES, MOST_PASSES = 250, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Stage:
         batch_norm: what pretrained statistics do: `frozen` keeps them; `update` goes on
             estimating them, as from scratch; `recalibrate` estimates them anew on the training
             images before the stage and keeps those.
+        passes: how often an epoch goes through the training images; 0 for as often as it takes
+            `HEAD_UPDATES`, at most `MOST_PASSES`.
     """
 
     learn: str = "all"
@@ -44,6 +49,7 @@ class Stage:
     rate: float = 0.0
     decay: float = 1.0
     batch_norm: str = "frozen"
+    passes: int = 1
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -54,14 +60,17 @@ class Stage:
                 raise UsageError(f"{field.name} of a plan's stage cannot be {value!r}")
         if self.batch_norm not in POLICIES:
             raise unknown("policy of batch normalisation", self.batch_norm, POLICIES)
-        if self.epochs < 1 or self.rate < 0 or not 0 < self.decay <= 1:
+        if self.epochs < 1 or min(self.rate, self.passes) < 0 or not 0 < self.decay <= 1:
             raise UsageError(
-                "a plan's stage takes epochs of 1 or more, a rate that is not negative and a "
-                f"decay over 0 and up to 1; not {self.epochs}, {self.rate} and {self.decay}"
+                "a plan's stage takes epochs of 1 or more, a rate and passes of 0 or more and a "
+                f"decay over 0 and up to 1; not {self.epochs}, {self.rate}, {self.passes} and "
+                f"{self.decay}"
             )
 
     def __str__(self):
-        text = f"{self.learn} for {self.epochs} epoch{'s' * (self.epochs > 1)} at {self.rate:g}"
+        often = f" of {self.passes} passes" if self.passes > 1 else ""
+        span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{often}"
+        text = f"{self.learn} for {span} at {self.rate:g}"
         if self.decay < 1:
             text += f", times {self.decay:g} from stage to stage downwards"
         return f"{text}, batch normalisation {self.batch_norm}"
@@ -104,16 +113,26 @@ def resolve(
         plan = "lpft" if pretrained else "scratch"
     fresh = plan == "scratch" or not pretrained
     policy = batch_norm if batch_norm != "auto" else ("update" if fresh else "frozen")
-    stages = _preset(plan, epochs, levels, policy) if plan in PRESETS else _parsed(plan, policy)
+    head = Stage("head", batch_norm=policy, passes=0 if width else 1)
+    stages = _preset(plan, epochs, levels, head) if plan in PRESETS else _parsed(plan, policy)
     if sum(stage.epochs for stage in stages) != epochs:
         total = sum(stage.epochs for stage in stages)
         raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
-    head = min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"]
-    known = {"head": head, "full": (not fresh and own) or RATES["full"]}
+    known = {"head": min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"]}
+    known |= {"full": (not fresh and own) or RATES["full"]}
     if fresh:
         known["full"] = scratch
     rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
+
+
+def filled(stages, steps):
+    """Returns stages whose `passes` are known, where a pass through the images takes some steps."""
+    wanted = [-(-HEAD_UPDATES // (steps * stage.epochs)) for stage in stages]
+    return tuple(
+        dataclasses.replace(stage, passes=stage.passes or min(MOST_PASSES, passes))
+        for stage, passes in zip(stages, wanted, strict=True)
+    )
 
 
 def text(plan):
@@ -139,7 +158,9 @@ def described(stages):
     return "\n".join(f"plan, stage {n}: {stage}" for n, stage in enumerate(stages, start=1))
 
 
-def _preset(name, epochs, levels, policy):
+def _preset(name, epochs, levels, head):
+    """Returns the stages of a preset, in some of which such a head learns first."""
+    policy = head.batch_norm
     if name == "probe":
         return [Stage("head", epochs, batch_norm=policy)]
     if name == "llrd":
@@ -153,8 +174,8 @@ def _preset(name, epochs, levels, policy):
     downwards = reversed(levels[1:]) if name == "gradual" else ()
     parts = [*downwards, "all"][-(epochs - first) :]
     spans = [len(range(at, epochs - first, len(parts))) for at in range(len(parts))]
-    head = [Stage("head", first, batch_norm=policy)] if first else []
-    return head + [
+    alone = [dataclasses.replace(head, epochs=first)] if first else []
+    return alone + [
         Stage(part, span, batch_norm=policy)
         for part, span in zip(parts, reversed(spans), strict=True)
     ]

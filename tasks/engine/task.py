@@ -163,9 +163,9 @@ class Task(abc.ABC):
 
         Args:
             model: the whole model.
-            steps: of an epoch.
+            steps: of a pass through the training images.
         """
-        return finetune.optimizers(self, model, self.stages(), steps)
+        return finetune.optimizers(self, model, plans.filled(self.stages(), steps), steps)
 
     def memory(self, data):
         """Returns what a run knows besides variables, such as what an agent saw, or `None`.

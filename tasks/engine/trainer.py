@@ -26,7 +26,7 @@ from tasks.engine import (
 from tasks.report import page, plots
 
 PAGE = "report.html"
-PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation")
+PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -74,13 +74,13 @@ def _judged(task, out, run, state):
     task.save(model, run.data, out / resume.MODEL)
     verdict = task.judge(model, run.data)
     around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
-    return _report(task, out, verdict, state.history, around)
+    return _report(task, out, verdict, state.history, around, run.stages)
 
 
-def _report(task, out, verdict, history, around):
+def _report(task, out, verdict, history, around, stages):
     """Writes what a person and a program read of a run; returns the latter."""
     figures = {**verdict.figures, **_speed(history)}
-    planned = [[*map(str, dataclasses.astuple(stage))] for stage in task.stages()]
+    planned = [[*map(str, dataclasses.astuple(stage))] for stage in stages]
     curves = "".join(plots.curves(history, [name], title) for name, title in task.curves.items())
     page.write(
         out / PAGE,
