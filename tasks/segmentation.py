@@ -15,6 +15,7 @@ from tasks.report import masks, overlays
 from zoo import files
 from zoo.lazy import np
 
+EPOCHS = {False: 18, True: 12}  # by whether a backbone is pretrained
 SHOWN_EXAMPLES = 16
 LOOKED_AT = 16  # images whose own size tells whether a data set was brought to another
 
@@ -32,7 +33,9 @@ class Segmentation(BackboneTask):
     }
     goals: ClassVar = ("val_miou", "-val_loss")
 
-    epochs: int = flag(18, "passes over the training split", low=1)
+    epochs: int = flag(
+        0, "passes over the training split; 0 for 18, or 12 on a pretrained backbone", low=0
+    )
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
     model: str = flag("unet", "name of a zoo model; see `zoo list --kind segmenter`")
     dataset: str = flag(
@@ -61,6 +64,8 @@ class Segmentation(BackboneTask):
     def __post_init__(self):
         super().__post_init__()
         mask_losses.parts(self.loss)
+        if not self.epochs:
+            object.__setattr__(self, "epochs", EPOCHS[backbones.pretrained(self)])
 
     def load(self):
         shape = self.shape()

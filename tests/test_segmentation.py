@@ -228,6 +228,8 @@ def test_a_pretrained_encoder_is_known_to_be_one():
     assert not backbones.pretrained(task(**flags, backbone_weights="random"))
     assert not backbones.pretrained(task(**flags, weights="random"))
     assert backbones.pretrained(task(**flags, backbone="resnet20", backbone_weights="x.h5"))
+    default = {**flags, "epochs": 0}
+    assert task(**default).epochs < task(**default, weights="random").epochs
 
 
 def test_statistics_of_a_pretrained_encoder_rest_and_those_of_its_decoder_do_not():
