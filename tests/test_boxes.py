@@ -225,6 +225,20 @@ def test_align_is_the_published_formula(samples, margin):
         np.testing.assert_allclose(got[i, j], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_align_is_torchvisions(samples):
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    ops = pytest.importorskip("torchvision.ops", exc_type=ImportError)
+    x = np.random.default_rng(3).standard_normal((2, 12, 8, 3)).astype("float32")
+    inside = np.clip(REGIONS, 0, [32, 48, 32, 48]).astype("float32")
+    got = number(layers.RoIAlign(3, [4], samples=samples)([x], inside))
+    maps, given = torch.tensor(x.transpose(0, 3, 1, 2)), [torch.tensor(each) for each in inside]
+    wanted = ops.roi_align(maps, given, 3, 0.25, samples, aligned=True).numpy()
+    wanted = wanted.transpose(0, 2, 3, 1).reshape(got.shape)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_align_of_a_slope_is_the_slope():
     """Bilinear interpolation is exact on a plane, so a cell gives the value at its centre."""
     rows, columns = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
