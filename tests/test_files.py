@@ -36,6 +36,20 @@ def test_a_model_comes_back_with_what_was_said_about_it(model, tmp_path):
     np.testing.assert_array_equal(plain.predict(images, verbose=0), expected)
 
 
+def test_an_optimiser_is_no_part_of_a_model(model, tmp_path):
+    import keras
+
+    files.save(model, tmp_path / "plain.keras", {})
+    model.compile("adam", "mse")
+    model.train_on_batch(np.zeros((4, *model.input_shape[1:])), np.zeros((4, 2)))
+    files.save(model, tmp_path / "taught.keras", {})
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("plain", "taught")]
+    assert sizes[1] <= sizes[0] * 1.01
+    again = keras.saving.load_model(tmp_path / "taught.keras")
+    assert not again.compiled
+    assert [w.path for w in again.weights] == [w.path for w in model.weights]
+
+
 def test_a_file_of_another_maker_has_nothing_said_about_it(model, tmp_path):
     model.save(tmp_path / "plain.keras")
     assert files.load(tmp_path / "plain.keras")[1] == {}

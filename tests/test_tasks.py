@@ -6,6 +6,7 @@ Each task is run on a few real images, small enough for a laptop.
 import dataclasses
 import json
 import math
+import zipfile
 
 import checks
 import keras
@@ -156,6 +157,8 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
         *("logs", "checkpoint"),
         *MORE.get(name, ()),
     }
+    with zipfile.ZipFile(out / "model.keras") as archive:
+        assert not json.loads(archive.read("config.json")).get("compile_config")
     assert len(checks.history(out)) == 2
     again = resume.to_task(resume.read_recipe(out / "recipe.yaml"))
     assert resume.recipe(again) == resume.recipe(tiny(name))

@@ -12,6 +12,7 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zoo import graphs
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
 
@@ -21,6 +22,8 @@ ABOUT = "zoo.json"
 def save(model, path, about):
     """Writes a model and the facts about it, in one step.
 
+    An optimiser and losses are the run's, not the model's: they are left out.
+
     Args:
         model: a built `keras.Model`.
         path: where to, ending in `.keras`; what is there stays until the new file is whole.
@@ -29,6 +32,8 @@ def save(model, path, about):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
+    if model.compiled and graphs.graph(model) is model:
+        model = keras.Model(model.input, model.output, name=model.name)
     with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
