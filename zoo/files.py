@@ -32,8 +32,9 @@ def save(model, path, about):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
-    if model.compiled and graphs.graph(model) is model:
-        model = keras.Model(model.input, model.output, name=model.name)
+    net = graphs.graph(model)
+    if model.compiled and net is not None:
+        model = keras.Model(net.input, net.output, name=model.name)
     with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:

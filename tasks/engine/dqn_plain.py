@@ -42,7 +42,7 @@ def _step(node, numbers):
 
 
 def _rule(layer):
-    if type(layer) is keras.layers.Dense:
+    if type(layer) is keras.layers.Dense and layer.use_bias:
         return DENSE.get(layer.activation.__name__)
     return _dueling if type(layer) is layers.Dueling else None
 

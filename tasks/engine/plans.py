@@ -118,10 +118,10 @@ def resolve(
     if sum(stage.epochs for stage in stages) != epochs:
         total = sum(stage.epochs for stage in stages)
         raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
-    known = {"head": min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"]}
-    known |= {"full": (not fresh and own) or RATES["full"]}
-    if fresh:
-        known["full"] = scratch
+    known = {
+        "head": min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"],
+        "full": scratch if fresh else own or RATES["full"],
+    }
     rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
 
