@@ -418,6 +418,7 @@ def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(tmp_path, monkeyp
     checks.assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
     from tasks.engine import features
 

@@ -219,6 +219,7 @@ def test_the_stream_depends_on_seed_epoch_and_step_alone():
 # Runs
 
 
+@pytest.mark.slow
 def test_killed_amid_an_epoch_a_run_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MOST_STEPS", 1)
     monkeypatch.setattr("tasks.report.frechet.SUBSETS", 5)

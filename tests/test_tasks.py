@@ -114,8 +114,19 @@ def figures(record):
     return {key: value for key, value in record["figures"].items() if key not in TIMES}
 
 
-# The tests of one task share a run, so they stay in one process.
-EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in tasks.names()]
+# Tasks that take long, of which what others show by default is shown by `--slow`.
+LONG = ("captioning", "detection", "segmentation", "style_transfer")
+
+
+def each(*, slow=()):
+    """Returns all tasks; the tests of one share a run, so they stay in one process."""
+    marks = {name: [pytest.mark.xdist_group(name)] for name in tasks.names()}
+    for name in slow:
+        marks[name].append(pytest.mark.slow)
+    return [pytest.param(name, marks=marks[name]) for name in marks]
+
+
+EACH, SHORT = each(), each(slow=LONG)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +183,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
     assert (out / "model.keras").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", SHORT)
 def test_another_seed_gives_other_losses(name, tmp_path, whole, cut_short):
     _, out = whole(name)
     cut_short(tiny(name, seed=1), tmp_path)
@@ -191,7 +202,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, whole, cu
     assert checks.column(tmp_path / "cut", "loss") == checks.column(out, "loss")
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", SHORT)  # the others have such a test of their own
 def test_two_replicas_give_figures_of_the_whole_split(name, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":
         with pytest.raises(UsageError, match="needs KERAS_BACKEND=tensorflow; this is"):

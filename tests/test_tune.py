@@ -72,6 +72,7 @@ def test_a_search_leaves_runs_and_the_best_recipe_repeats(tmp_path, capsys):
     assert "epoch" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_that_is_over_goes_on_if_it_is_given_more_trials(tmp_path):
     search(tmp_path / "both", small(epochs=1), trials=1)
     more = search(tmp_path / "both", small(epochs=1), trials=2)
@@ -147,6 +148,7 @@ def test_a_trial_that_lags_is_stopped_and_never_the_best(tmp_path):
     assert found["best"]["trial"] != last["trial"]
 
 
+@pytest.mark.slow
 def test_trials_share_the_features_of_a_frozen_network(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     task = small(model="resnet20.cifar10", plan="probe", epochs=12)
