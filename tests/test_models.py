@@ -27,6 +27,7 @@ from zoo.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 7
+DEEP = ("densenet121", "inception_v3", "nasnet_mobile")  # of very many layers
 EAGERLY = keras.config.backend() == "tensorflow"  # where tracing a graph costs more than running
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
@@ -195,8 +196,10 @@ def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reade
     np.testing.assert_array_equal(reader(tmp_path), model.predict(images, verbose=0))
 
 
-def test_a_gradient_reaches_every_weight(sample):
+def test_a_gradient_reaches_every_weight(sample, request):
     model, images = sample
+    if request.node.callspec.id in DEEP and not (EAGERLY or request.config.getoption("--slow")):
+        pytest.skip("the backend compiles it for most of a minute: run with --slow")
     checks.assert_all_learn(
         model, images, np.ones((len(images), CLASSES)), "mse", run_eagerly=EAGERLY
     )
