@@ -77,7 +77,7 @@ def main():
 
 
 def trained(name, seed, train_split):
-    """Trains a model with the task's defaults and `MODELS`; returns its row."""
+    """Trains a model with the task's defaults; returns its row."""
     task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
     with tempfile.TemporaryDirectory() as folder:
         found = trainer.train(task, Path(folder) / "run")["figures"]

@@ -55,7 +55,10 @@ class Detection(BackboneTask):
         "fast", "how thoroughly selective search searches", choices=tuple(selective_search.MODES)
     )
     regions: int = flag(
-        0, "boxes of an image that learn what they hold, a step; 0 for 64, of rcnn 32", low=0
+        0,
+        f"boxes of an image that learn what they hold, a step; 0 for {detectors.CLASSIFYING.count}"
+        + "".join(f", of {model} {count}" for model, count in REGIONS.items()),
+        low=0,
     )
     focal_gamma: float = flag(
         detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", low=0.0

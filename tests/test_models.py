@@ -27,8 +27,9 @@ from zoo.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 CLASSES = 7
-DEEP = ("densenet121", "inception_v3", "nasnet_mobile")  # of very many layers
 EAGERLY = keras.config.backend() == "tensorflow"  # where tracing a graph costs more than running
+# Of so many layers that a backend which compiles their gradients takes most of a minute.
+DEEP = () if EAGERLY else ("densenet121", "inception_v3", "nasnet_mobile")
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
 NO_DIGEST = ("mobilenet", "mobilenet_075", "mobilenet_050", "mobilenet_025", "mobilenet_v2")
@@ -49,12 +50,13 @@ def distinct():
     return list(found.values())
 
 
-def samples():
-    """Every architecture; all but the smallest of each family are marked slow."""
+def samples(others=()):
+    """Every architecture; slow: all but the smallest of each family, and the others named."""
     smallest = {}
     for name in sorted(CLASSIFIERS, key=lambda name: zoo.spec(name).parameters or 0):
         smallest.setdefault(zoo.spec(name).family, name)
-    slow = {name: pytest.mark.slow for name in CLASSIFIERS if name not in smallest.values()}
+    fast = set(smallest.values()) - set(others)
+    slow = {name: pytest.mark.slow for name in CLASSIFIERS if name not in fast}
     return [pytest.param(name, marks=slow.get(name, ())) for name in CLASSIFIERS]
 
 
@@ -196,10 +198,9 @@ def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reade
     np.testing.assert_array_equal(reader(tmp_path), model.predict(images, verbose=0))
 
 
-def test_a_gradient_reaches_every_weight(sample, request):
+@pytest.mark.parametrize("sample", samples(DEEP), indirect=True)
+def test_a_gradient_reaches_every_weight(sample):
     model, images = sample
-    if request.node.callspec.id in DEEP and not (EAGERLY or request.config.getoption("--slow")):
-        pytest.skip("the backend compiles it for most of a minute: run with --slow")
     checks.assert_all_learn(
         model, images, np.ones((len(images), CLASSES)), "mse", run_eagerly=EAGERLY
     )

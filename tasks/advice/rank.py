@@ -122,12 +122,13 @@ def _told(bottom):
     what lies below, too (Evci et al., 2022, arXiv:2201.03529). Where there are no stages it is
     the other itself.
     """
-    ends = surgery.stages(bottom).values()
+    net = graphs.flat(bottom)
+    ends = surgery.stages(net).values()
     if not ends:
         return bottom
     moments = (keras.ops.mean, keras.ops.std)
     told = [moment(x, axis=tuple(range(1, x.ndim - 1))) for x in ends for moment in moments]
-    return keras.Model(graphs.flat(bottom).inputs[0], keras.ops.concatenate(told, axis=-1))
+    return keras.Model(net.inputs[0], keras.ops.concatenate(told, axis=-1))
 
 
 def _said(row):

@@ -1,4 +1,6 @@
-"""How a deep Q-network learns: acting and learning as one compiled step."""
+"""How a deep Q-network learns: acting and learning as one compiled step.
+
+A small network acts by NumPy inside of it, which is `dqn_plain`."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Kept:
 
 
 class Searching(Kept, keras_tuner.Oracle):
-    """What oracles of ours derive from: they say what to try, in `populate_space`.
+    """What oracles of ours derive from: they say what to try, in keras-tuner's `populate_space`.
 
     Args:
         space: a `space.Space`.
@@ -139,10 +139,6 @@ class Searching(Kept, keras_tuner.Oracle):
     def __init__(self, space, *, trials, seed, task):
         super().__init__(max_trials=trials, **common(space, trials, seed))
         self.space, self.task = space, task
-
-    def populate_space(self, trial_id):
-        """Returns `{"status", "values"}` of what to try next."""
-        raise NotImplementedError
 
 
 class Random(Kept, keras_tuner.oracles.RandomSearchOracle):
