@@ -1,9 +1,9 @@
 """Our trainer against a plain `model.fit`: python benchmarks/training_loop.py [--data-dir DIR]
 
 The same network, optimiser, schedule, batch size, precision (float32) and images in memory, each
-loop in turn, in one process: a plain `compile` and `fit(images, labels)` as Keras
-does them by default (which is with XLA, also on a CPU), the same with `jit_compile=False`, and
-the zoo's trainer with its defaults. A figure is images per second of the best epoch but the
+loop in turn: a plain `compile` and `fit(images, labels)` as Keras does them by default (which is
+with XLA, also on a CPU), the same with `jit_compile=False`, and `zoo train` with its defaults, a
+process of its own. A figure is images per second of the best epoch but the
 first, which compiles; the last column is ours over the better of the two others.
 
 Images are Fashion-MNIST's, of `tfds:fashion_mnist` where `--data-dir` says where it is, else of

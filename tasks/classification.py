@@ -8,7 +8,7 @@ import zoo
 from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
-from tasks.engine import hardware, losses, plans
+from tasks.engine import halves, hardware, losses, plans
 from tasks.engine.flags import Between, flag
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import Verdict, register
@@ -91,6 +91,9 @@ class Classification(ImageTask):
         own = {"dropout": self.dropout} if self.dropout else {}
         auxiliary = {"auxiliary": True} if self._auxiliary() else {}
         return {**super().options(), **own, **auxiliary}
+
+    def learner(self, model, data):
+        return halves.side_by_side(model, self.training(data).size, self.flops())
 
     def compile(self, learner, data, optimizer):
         spec = zoo.spec(self.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from zoo.lazy import keras, tf
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 SMALL = 1e9  # FLOPs for one example under which casting costs what bfloat16 saves, or more
+TINY = 5e7  # FLOPs of a step, forwards, under which threads wait for each other for nothing
 INSTANT = 1e10  # FLOPs that are over in a fraction of a second on any machine
 MOST_STEPS = 32
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as /proc/cpuinfo names them
@@ -41,6 +43,29 @@ def computing(name, flops=0):
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def tiny(flops):
+    """Tells whether a step of so many FLOPs, forwards, is too short for cores to share it out."""
+    return 0 < flops < TINY
+
+
+def one_thread():
+    """Lets each operation of this process keep to one core.
+
+    It is for a process that trains a tiny network and does nothing else: TensorFlow takes it up
+    when it starts, and for good. Where it has started, or `TF_NUM_INTRAOP_THREADS` is set, nothing
+    happens.
+    """
+    if keras.backend.backend() == "tensorflow" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        with suppress(RuntimeError):  # it has started
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def alternates():
+    """Tells whether operations that do not need each other run at the same time here."""
+    tensorflow = keras.backend.backend() == "tensorflow"
+    return tensorflow and not tf.config.list_physical_devices("GPU")
 
 
 def steps_at_once(flops):
