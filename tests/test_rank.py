@@ -200,16 +200,28 @@ def test_unknown_models_are_refused_before_anything_is_loaded():
         rank.rank("no_such_data", ["resnet20.cifar"])
 
 
-def test_features_are_means_and_spreads_of_every_stage():
+def quarters(maps):
+    cut = [half for rows in np.split(maps, 2, axis=1) for half in np.split(rows, 2, axis=2)]
+    return [quarter.mean((1, 2)) for quarter in cut]
+
+
+def test_features_are_the_spread_and_the_quarters_of_every_stage():
     model = zoo.build("resnet20", num_classes=2, weights="random")
     pyramid = zoo.backbone("resnet20", weights="random")
     pyramid.set_weights(model.get_weights()[: len(pyramid.weights)])
     image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     maps = [np.asarray(x) for x in pyramid(image).values()]
-    wanted = [part for x in maps for part in (x.mean((1, 2)), x.std((1, 2)))]
+    wanted = [part for x in maps for part in (x.std((1, 2)), *quarters(x))]
     finetune.prepare(model, plans.Stage("head"))
     found = rank._told(surgery.split(model)[0])(image)
     np.testing.assert_allclose(found, np.concatenate(wanted, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_a_single_row_have_two_halves():
+    maps = np.arange(24.0, dtype="float32").reshape(2, 1, 3, 4)
+    left, right = rank._quarters(maps)
+    np.testing.assert_allclose(left, maps[:, 0, 0])
+    np.testing.assert_allclose(right, maps[:, 0, 1:].mean(1))
 
 
 def test_a_network_without_stages_is_judged_by_what_its_head_sees():

@@ -116,19 +116,25 @@ def _scored(spec, part, weights, image_size, folds, seed):
 
 
 def _told(bottom):
-    """Returns a network that gives mean and spread of the maps of each stage of another.
+    """Returns a network that gives of each stage of another the spread and the means of its maps.
 
     What the last stage says alone is made for the classes that it learned; a fine-tune builds on
-    what lies below, too (Evci et al., 2022, arXiv:2201.03529). Where there are no stages it is
-    the other itself.
+    what lies below, too (Evci et al., 2022, arXiv:2201.03529), and on where in the image it is.
+    Where there are no stages it is the other itself.
     """
     net = graphs.flat(bottom)
     ends = surgery.stages(net).values()
     if not ends:
         return bottom
-    moments = (keras.ops.mean, keras.ops.std)
-    told = [moment(x, axis=tuple(range(1, x.ndim - 1))) for x in ends for moment in moments]
+    told = [part for x in ends for part in (keras.ops.std(x, axis=(1, 2)), *_quarters(x))]
     return keras.Model(net.inputs[0], keras.ops.concatenate(told, axis=-1))
+
+
+def _quarters(x):
+    """Returns the mean of each quarter of maps `(batch, height, width, channels)`, or of what is
+    left of them where they are a single pixel high or wide."""
+    rows, columns = ([slice(0, n // 2), slice(n // 2, n)][n == 1 :] for n in x.shape[1:3])
+    return [keras.ops.mean(x[:, row, column], axis=(1, 2)) for row in rows for column in columns]
 
 
 def _said(row):
