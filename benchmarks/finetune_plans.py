@@ -8,24 +8,13 @@ test images, nor by any: validation is off, and the last epoch is the one judged
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, beside other
 work (which the seconds say nothing of):
 
+    probe                   0.762  0.764 0.760
+    full                    0.763  0.774 0.752
     lpft (default)          0.837  0.834 0.840
+    llrd                    0.789  0.790 0.787
     gradual                 0.811  0.825 0.798
-
-before the head went through the images more than once in its epoch:
-
-    full                    0.753  0.757 0.749
-    llrd                    0.787  0.783 0.791
-    lpft (default)          0.828  0.829 0.827
-    lpft, update            0.770  0.760 0.780
-
-and before the rate of a head depended on its width, when this one learned at 0.001 and not at
-0.00122:
-
-    probe                   0.757  0.758 0.755
-    gradual                 0.807  0.812 0.802
-    lpft                    0.833  0.837 0.829
-    lpft, recalibrate       0.793  0.793            (one seed)
-    head, then llrd         0.828  0.829 0.827      (a plan in YAML)
+    lpft, update            0.781  0.775 0.787
+    lpft, recalibrate       0.812  0.809 0.816
 
 The default was chosen by these test images.
 """

@@ -65,11 +65,12 @@ def fit(model, inputs, targets, task):
 
 def zoo(task):
     """Trains by `zoo train`; returns the images per second of all epochs but the first."""
-    command = [sys.executable, "-m", "scripts", "train", "--recipe", "recipe.yaml", "--out", "run"]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "recipe.yaml").write_text(yaml.safe_dump(resume.recipe(task)))
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        with open(Path(folder) / "run" / "history.csv") as file:
+        recipe, out = Path(folder) / "recipe.yaml", Path(folder) / "run"
+        recipe.write_text(yaml.safe_dump(resume.recipe(task)))
+        words = ["scripts", "train", "--recipe", str(recipe), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.DEVNULL)
+        with open(out / "history.csv") as file:
             return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
 
 

@@ -143,10 +143,27 @@ def test_keras_computes_what_no_graph_can(monkeypatch, caplog):
     near(found, bottom.predict(examples.pixels, verbose=0), 1e-6)
 
 
+def test_several_examples_are_prepared_for_once(monkeypatch):
+    bottom, started, start = backbone(), [], features._start
+
+    def counted(*args):
+        started.append(args)
+        return start(*args)
+
+    monkeypatch.setattr(features, "_start", counted)
+    several = [(images(), ""), (images(COUNT - 1), "mirrored")]
+    found = features.compute_each(bottom, several)
+    assert len(started) == 1
+    for given, (examples, words) in zip(found, several, strict=True):
+        np.testing.assert_array_equal(given, features.compute(bottom, examples, transform=words))
+        near(given, bottom.predict(examples.pixels, verbose=0), features.TOLERANCES["float32"])
+    assert len(started) == 1  # they are kept
+
+
 def test_features_are_computed_once(monkeypatch):
     bottom, examples = backbone(), images()
     first = features.compute(bottom, examples)
-    monkeypatch.setattr(features, "_start", None)  # would fail if it were called
+    monkeypatch.setattr(features, "_start", print)  # would fail if it were called
     again = features.compute(bottom, examples)
     np.testing.assert_array_equal(first, again)
     assert isinstance(again, np.memmap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from zoo.lazy import LazyModule, np, tf
 tqdm = LazyModule("tqdm")
 
 MEMORY_SHARE = 0.3  # of the free memory that decoded images may fill
+READ_AT_ONCE = 8  # images that a thread reads before it hands them over, which takes time, too
 SMALL = 2**14  # bytes of an image, below which a call of Python costs more than copying it
 COPIED = 2**30  # bytes of such images that TensorFlow may hold too
 DISK_SHARE = 0.5  # of the free disk, likewise
@@ -165,9 +167,13 @@ def fill(name, count, one, rooms):
         except readers.UnreadableImage as error:
             return error
 
+    def some(start):
+        return [tried(index) for index in range(start, min(start + size, count))]
+
     good, dropped = [], []
+    size = max(1, min(READ_AT_ONCE, count // os.cpu_count()))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(tried, range(count))
+        found = itertools.chain.from_iterable(pool.map(some, range(0, count, size)))
         for index, parts in enumerate(progress(found, count, f"reading {name}")):
             if isinstance(parts, readers.UnreadableImage):
                 dropped.append((parts.name, parts.reason))

@@ -131,10 +131,12 @@ class Course:
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
         percent = int(1000 * share) / 10  # never 100
         record.say(f"{percent}% of the network rests: it is computed {times} for each image")
-        taught = [_featured(before, examples, words) for examples, words in versions]
+        judged = [(self.data.validation, "")] if self.data.validation else []
+        given = features.compute_each(before, [*versions, *judged])
+        taught = [_featured(*each) for each in zip(versions, given, strict=False)]
         first = (taught[0].name, taught[0].pixels, taught[0].labels, taught[0].dropped)
         train = decoding.Turns(*first, versions=tuple(taught))
-        validation = self.data.validation and _featured(before, self.data.validation)
+        validation = _featured(judged[0], given[-1]) if judged else None
         return after, dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
@@ -172,10 +174,9 @@ class Course:
             self.memory.restore({key.removeprefix(MEMORY): arrays[key] for key in known})
 
 
-def _featured(before, examples, transform=""):
-    """Returns examples whose pixels are what a network gives for them."""
-    found = features.compute(before, examples, transform=transform)
-    return dataclasses.replace(examples, pixels=found)
+def _featured(version, given):
+    """Returns the examples of a version, whose pixels are what a network gives for them."""
+    return dataclasses.replace(version[0], pixels=given)
 
 
 def _fitting(optimizer, learner):

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 
 from tasks.engine import converters, fingerprints, frozen, hardware, runtimes, store, workers
@@ -73,12 +73,29 @@ def compute(bottom, examples, *, key=None, transform="", precision="auto", batch
         UsageError: there is no such precision, no room for the features, or no such image.
     """
     how = plan(bottom, len(examples), precision)
+    start = partial(_start, bottom, examples, how)
+    return _computed(bottom, examples, transform, how, start, key, batch_size)
+
+
+def compute_each(bottom, several):
+    """Returns what `compute` does for each of several examples, for which it is prepared once.
+
+    Args:
+        bottom: as of `compute`.
+        several: `(examples, transform)` of each.
+    """
+    how = plan(bottom, sum(len(examples) for examples, _ in several))
+    start = cache(lambda: _start(bottom, several[0][0], how))
+    return [_computed(bottom, examples, words, how, start) for examples, words in several]
+
+
+def _computed(bottom, examples, transform, how, start, key=None, batch_size=None):
     key = key or _key(bottom, examples, transform, how)
     found = store.find(key)
     if found is not None:
         log.info("the features of %d images are in %s", len(found), store.folder())
         return found
-    run, first = _start(bottom, examples, how)
+    run, first = start()
     size = batch_size or _batch_size(bottom, len(examples), how)
     shape = (len(examples), *first.shape[1:])
     if len(shape) > 2:
