@@ -43,8 +43,8 @@ are random, so classes are close) and the data set. `zoo auto` is OpenVINO: the 
 else the machine did.
 
 For MobileNetV2 in float32 not much is left: of the 8 ms of a core for an image, OpenVINO takes
-4.2 to 5 (0.6 GFLOP), reading the file 1.8, most of it in the decoder and the resizing of Pillow, and
-a second of starting and comparing comes to 0.7.
+4.2 to 5 (0.6 GFLOP), reading the file 1.8, most of it in Pillow's decoder and resizing, and a
+second of starting and comparing comes to 0.7.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ SIZES = {
     "resnet20.cifar10": 32,
 }
 DATASETS = ("tfds:cifar10", "tfds:fashion_mnist")
-IMAGES = 1000
+PROBED, TAUGHT = 3000, 1000  # images
 SURE = 2  # standard errors of a difference from which a probe is said to tell
 
 
@@ -83,7 +83,8 @@ def compared(name, dataset, files, args):
         [name],
         weights=files,
         data_dir=args.data_dir or None,
-        split=f"train[:{IMAGES}]",
+        split=f"train[:{PROBED}]",
+        images=PROBED,
         image_size=SIZES[name],
     )
     task = tasks.get("classification")(
@@ -91,7 +92,7 @@ def compared(name, dataset, files, args):
         weights=files.get(name, ""),
         dataset=dataset,
         data_dir=args.data_dir,
-        train_split=f"train[:{IMAGES}]",
+        train_split=f"train[:{TAUGHT}]",
         validation_split="none",
         test_split="test[:2000]",
         image_size=SIZES[name],
