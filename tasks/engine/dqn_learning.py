@@ -1,6 +1,7 @@
 """How a deep Q-network learns: acting and learning as one compiled step.
 
-A small network acts by NumPy inside of it, which is `dqn_plain`."""
+A small network acts by NumPy inside of it, which is `dqn_plain`.
+"""
 
 from __future__ import annotations
 
