@@ -27,8 +27,8 @@ features are bfloat16 for ResNet50); accuracy is that of the last epoch on the v
     mobilenet_025.imagenet    1000      3      6.2    4.9    1.3        0.470     0.464
     mobilenet_025.imagenet    1000     10     15.6    5.3    2.9        0.662     0.624
 
-Other runs gave 5.5, 6.2, 6.3 and 7.2 for MobileNet at 4,000 images and 10 epochs. The zoo leaves the
-images out that do not fill a batch, others each epoch: one step of 32 less at 1,000.
+Other runs gave 5.5, 6.2, 6.3 and 7.2 for MobileNet at 4,000 images and 10 epochs. The zoo leaves
+the images out that do not fill a batch, others each epoch: one step of 32 less at 1,000.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ Keras does not antialias when it makes an image smaller; we do. Most of the time
 entropy coding of JPEG, which no decoder can skip: of the 8 ms of a processor that 2 megapixels take
 us, 6 remain if the image is decoded at an eighth. So the first pass can gain little; all others do.
 
-Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15, with `--count 240`,
-ratios by the clock: in the first pass 1.11 for 2 megapixels, 1.15 for 5 and 1.38 for 12; in later
-epochs 13, 32 and 62.
+Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, ratios by the clock:
+in the first pass 1.10 for 2 megapixels, 1.02 for 5 and 1.37 for 12 (with `--count 240` 1.11, 1.15
+and 1.38); in later epochs 85, 115 and 208.
 """
 
 from __future__ import annotations
