@@ -14,6 +14,7 @@ in several runs, for the speed of that machine varied:
 
     lenet5     11,486  10,342  22,170  1.93
     convnet     1,115   1,177   1,144  0.97        1,048   1,032     963  0.92
+                  964     936   1,022  1.06
     resnet50        8       5       9  1.18
 
 Step by step in turn with a fit, `convnet` is neither slower nor faster: the medians of 12 rounds of
