@@ -1,13 +1,14 @@
 # make demo   sets up, fine-tunes the embedded default offline, shows the figures
 # make test   sets up, runs the tests, and the model contracts once more on JAX
+# make check  sets up, runs the longer tests
 # make lint   checks style and format
-# make slow   runs the long tests too
+# make slow   runs every test, for hours
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint format clean
+.PHONY: demo test check slow lint format clean
 
 demo: $(VENV)/.core
 	$(BIN)/zoo finetune
@@ -15,6 +16,9 @@ demo: $(VENV)/.core
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/test_models.py tests/test_layers.py
+
+check: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q --slow

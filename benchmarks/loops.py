@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import keras
-import yaml
 
 from tasks.engine import resume
 
@@ -66,9 +65,9 @@ def fit(model, inputs, targets, task):
 def zoo(task):
     """Trains by `zoo train`; returns the images per second of all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
-        recipe, out = Path(folder) / "recipe.yaml", Path(folder) / "run"
-        recipe.write_text(yaml.safe_dump(resume.recipe(task)))
-        words = ["scripts", "train", "--recipe", str(recipe), "--out", str(out)]
+        out = Path(folder) / "run"
+        resume.claim(out, task)
+        words = ["scripts", "train", "--recipe", str(out / resume.RECIPE), "--out", str(out)]
         subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.DEVNULL)
         with open(out / "history.csv") as file:
             return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]

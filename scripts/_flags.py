@@ -78,13 +78,11 @@ def add_run(parser):
 
 def train(args, task):
     """Trains a task as flags say, and prints what came out."""
-    from tasks.engine import hardware, trainer
+    from tasks.engine import trainer
 
     out = folder(args, task)
     enlist(args)
-    if hardware.tiny(task.flops() * task.batch_size):
-        hardware.one_thread()
-    show(trainer.train(task, out), out, args.json)
+    show(trainer.train(task, out, alone=True), out, args.json)
 
 
 def enlist(args):

@@ -15,7 +15,8 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
+    parser.addoption("--check", action="store_true", help="also run tests marked check")
+    parser.addoption("--slow", action="store_true", help="also run tests marked check or slow")
 
 
 def pytest_configure(config):
@@ -24,10 +25,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        skip = pytest.mark.skip(reason="slow: run with --slow")
+    slow = config.getoption("--slow")
+    for marker, wanted in (("slow", slow), ("check", slow or config.getoption("--check"))):
+        skip = pytest.mark.skip(reason=f"{marker}: run with --{marker}")
         for item in items:
-            if "slow" in item.keywords:
+            if marker in item.keywords and not wanted:
                 item.add_marker(skip)
     # Groups stay in one process: they come first, so that no process waits for one at the end.
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

@@ -160,10 +160,16 @@ def test_several_examples_are_prepared_for_once(monkeypatch):
     assert len(started) == 1  # they are kept
 
 
+def test_several_examples_may_be_of_any_number():
+    bottom, several = backbone(), [(images(1), ""), (images(), "more")]
+    for given, (examples, _) in zip(features.compute_each(bottom, several), several, strict=True):
+        near(given, bottom.predict(examples.pixels, verbose=0), features.TOLERANCES["float32"])
+
+
 def test_features_are_computed_once(monkeypatch):
     bottom, examples = backbone(), images()
     first = features.compute(bottom, examples)
-    monkeypatch.setattr(features, "_start", print)  # would fail if it were called
+    monkeypatch.setattr(features, "_start", pytest.fail)  # if it were called
     again = features.compute(bottom, examples)
     np.testing.assert_array_equal(first, again)
     assert isinstance(again, np.memmap)

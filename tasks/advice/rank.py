@@ -133,7 +133,9 @@ def _told(bottom):
 def _quarters(x):
     """Returns the mean of each quarter of maps `(batch, height, width, channels)`, or of what is
     left of them where they are a single pixel high or wide."""
-    rows, columns = ([slice(0, n // 2), slice(n // 2, n)][n == 1 :] for n in x.shape[1:3])
+    rows, columns = (
+        [slice(0, n // 2), slice(n // 2, n)] if n > 1 else [slice(0, n)] for n in x.shape[1:3]
+    )
     return [keras.ops.mean(x[:, row, column], axis=(1, 2)) for row in rows for column in columns]
 
 

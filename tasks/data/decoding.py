@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -111,8 +110,7 @@ class Decoder:
         return len(self.items)
 
     def __getitem__(self, indices):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.stack(list(pool.map(self.one, np.atleast_1d(indices))))
+        return np.stack(list(_in_threads(self.one, np.atleast_1d(indices))))
 
     def one(self, index):
         """Returns one image; raises `UnreadableImage` if it cannot be read."""
@@ -167,24 +165,28 @@ def fill(name, count, one, rooms):
         except readers.UnreadableImage as error:
             return error
 
-    def some(start):
-        return [tried(index) for index in range(start, min(start + size, count))]
-
     good, dropped = [], []
-    size = max(1, min(READ_AT_ONCE, count // os.cpu_count()))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = itertools.chain.from_iterable(pool.map(some, range(0, count, size)))
-        for index, parts in enumerate(progress(found, count, f"reading {name}")):
-            if isinstance(parts, readers.UnreadableImage):
-                dropped.append((parts.name, parts.reason))
-                continue
-            for place, part in zip(rooms, parts, strict=True):
-                if place is not None:
-                    place[len(good)] = part
-            good.append(index)
+    found = progress(_in_threads(tried, range(count)), count, f"reading {name}")
+    for index, parts in enumerate(found):
+        if isinstance(parts, readers.UnreadableImage):
+            dropped.append((parts.name, parts.reason))
+            continue
+        for place, part in zip(rooms, parts, strict=True):
+            if place is not None:
+                place[len(good)] = part
+        good.append(index)
     if not good:
         raise UsageError(f"no image of {name} can be read; the first: {': '.join(dropped[0])}")
     return good, tuple(dropped)
+
+
+def _in_threads(one, indices):
+    """Yields in order what a function gives for each index; threads call it for a handful each."""
+    size = max(1, min(READ_AT_ONCE, len(indices) // os.cpu_count()))
+    handfuls = [indices[start : start + size] for start in range(0, len(indices), size)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(lambda handful: [one(index) for index in handful], handfuls):
+            yield from found
 
 
 def room(count, shape, memory=None, disk=None):

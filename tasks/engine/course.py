@@ -132,11 +132,17 @@ class Course:
         percent = int(1000 * share) / 10  # never 100
         record.say(f"{percent}% of the network rests: it is computed {times} for each image")
         judged = [(self.data.validation, "")] if self.data.validation else []
-        given = features.compute_each(before, [*versions, *judged])
-        taught = [_featured(*each) for each in zip(versions, given, strict=False)]
+        several = [*versions, *judged]
+        featured = [
+            dataclasses.replace(examples, pixels=pixels)
+            for (examples, _), pixels in zip(
+                several, features.compute_each(before, several), strict=True
+            )
+        ]
+        taught = featured[: len(versions)]
         first = (taught[0].name, taught[0].pixels, taught[0].labels, taught[0].dropped)
         train = decoding.Turns(*first, versions=tuple(taught))
-        validation = _featured(judged[0], given[-1]) if judged else None
+        validation = featured[-1] if judged else None
         return after, dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
@@ -172,11 +178,6 @@ class Course:
         if self.memory:
             known = [key for key in arrays if key.startswith(MEMORY)]
             self.memory.restore({key.removeprefix(MEMORY): arrays[key] for key in known})
-
-
-def _featured(version, given):
-    """Returns the examples of a version, whose pixels are what a network gives for them."""
-    return dataclasses.replace(version[0], pixels=given)
 
 
 def _fitting(optimizer, learner):

@@ -30,7 +30,7 @@ PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "p
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def train(task, out):
+def train(task, out, *, alone=False):
     """Trains a task from its seed to its report.
 
     Interrupted at any moment and called again, it goes on from the last whole epoch; called
@@ -39,6 +39,8 @@ def train(task, out):
     Args:
         task: a `tasks.Task`.
         out: the run's folder; `docs/quickstart.md` lists what it holds in the end.
+        alone: whether this process does nothing else, so that what holds for all of it may be set
+            as suits the task.
 
     Returns:
         The record of `report.json`: task, flags, figures (a dict of floats), environment.
@@ -51,6 +53,8 @@ def train(task, out):
         found = team.told(lambda: _finished(task, out))
         if found:
             return found
+        if alone and hardware.tiny(task.flops() * task.batch_size):
+            hardware.one_thread()
         with hardware.computing(task.precision, task.flops()):
             run, state = _fit(task, out, team)
             with run.alone():
