@@ -77,7 +77,8 @@ class Recorder:
 
     def step(self, number, logs):
         """Follows a step, counted from 0, before which some may have passed unseen."""
-        done = self.start + number + 1
+        # Keras counts the last call of an epoch as whole, though fewer steps may be left for it.
+        done = min(self.start + number + 1, self.lesson.stream.steps)
         self.bar.update(done - self.bar.n)
         if done == self.lesson.stream.steps:
             return  # the epoch's end is near, and saves more
