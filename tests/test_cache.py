@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import http.server
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import pytest
 
 import zoo
@@ -344,7 +347,21 @@ def test_a_killed_process_loses_little_and_blocks_nobody(server, file):
     assert stored() == [file.stored, f"{file.stored}.json"]
 
 
-WITHOUT_LOCKS = "from zoo import locks\nlocks.fcntl = None\n" + FETCH
+WITHOUT_LOCKS = (  # as on a file system that has none
+    "import errno, filelock\n"
+    "def acquire(self): raise OSError(errno.ENOLCK, 'No locks available')\n"
+    "filelock.UnixFileLock._acquire = acquire\n" + FETCH
+)
+
+
+@pytest.fixture
+def no_system_locks(monkeypatch):
+    """Lets the file system answer that it has no locks."""
+
+    def acquire(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.UnixFileLock, "_acquire", acquire)
 
 
 @pytest.mark.parametrize("code", [FETCH, WITHOUT_LOCKS], ids=["flock", "file"])
@@ -361,9 +378,9 @@ def test_of_processes_at_once_one_fetches(code, server, file):
 
 
 @pytest.mark.parametrize("system", [True, False])
-def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch):
+def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch, request):
     if not system:
-        monkeypatch.setattr(locks, "fcntl", None)
+        request.getfixturevalue("no_system_locks")
     monkeypatch.setattr(locks, "POLL", 0.001)
     inside, most, told = [], [], []
 
@@ -385,19 +402,25 @@ def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "fcntl", None)
+def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(locks, "DEAD", 0.2)
+    monkeypatch.setattr(locks, "BEAT", 0.1)
     monkeypatch.setattr(locks, "POLL", 0.02)
-    (tmp_path / "locked").touch()
+    lease = filelock.SoftFileLease(tmp_path / "locked", lease_duration=0.2, heartbeat_interval=0.1)
+    lease.acquire()
+    marker = (tmp_path / "locked").read_bytes()
+    lease.release()
+    # Of another machine, whose processes cannot be asked whether they live.
+    elsewhere = marker.replace(socket.gethostname().encode(), b"another-machine")
+    assert elsewhere != marker
+    (tmp_path / "locked").write_bytes(elsewhere)
     start = time.monotonic()
     with locks.held(tmp_path / "lock", lambda: None):
         assert time.monotonic() - start >= 0.2
     assert not os.listdir(tmp_path)
 
 
-def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "fcntl", None)
+def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(locks, "BEAT", 0.02)
     monkeypatch.setattr(locks, "DEAD", 0.3)
     monkeypatch.setattr(locks, "POLL", 0.02)
