@@ -142,6 +142,9 @@ class StyleTransfer(SplitTask):
         data = labelled.load(source, self.slices(), self._square(), "crop")
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
+    def data_identity(self, data):
+        return style_learner.identity(self, data)
+
     def build(self, data):
         if self.alone:
             return gatys.build(data.content, self.start, self.seed)

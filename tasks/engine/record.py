@@ -6,7 +6,7 @@ import math
 import sys
 import time
 
-from tasks.engine import distribute, optimize, resume
+from tasks.engine import clock, distribute, optimize, resume
 from tasks.report import events
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
@@ -31,9 +31,11 @@ class Recorder:
         out: the run's folder.
         state: its `resume.State`.
         team: the processes that train it, a `crew.Alone`; the chief alone writes files.
+        since: when the run was asked for, by `time.perf_counter`; now by default.
     """
 
-    def __init__(self, task, course, out, state, team=distribute.ALONE):
+    def __init__(self, task, course, out, state, team=distribute.ALONE, since=None):
+        self.clock = clock.Clock(state, since)
         self.task, self.course, self.out, self.state, self.team = task, course, out, state, team
         self.lesson = self.bar = self.started = self.saved = None
         self.metrics = {}  # of the part of an epoch that an earlier process did
@@ -56,6 +58,14 @@ class Recorder:
         """Turns to a lesson that took some seconds to prepare, perhaps amid an epoch."""
         self.lesson = lesson
         self.state.seconds += seconds
+        self.clock.lap(clock.PREPARATION)
+        self.clock.move(self.course.featuring, clock.PREPARATION, clock.FEATURES)
+        self.course.featuring = 0.0
+        if self.state.step >= lesson.stream.steps:  # as earlier versions saved it
+            raise UsageError(
+                f"{self.state.path} goes on after step {self.state.step} of an epoch that has "
+                f"{lesson.stream.steps}; start again with another --out"
+            )
         if f"metrics/{len(lesson.learner.metrics_variables)}" in self.metrics:  # a batch makes more
             images, labels = next(iter(lesson.stream.epoch(self.state.epoch, self.state.step)))
             lesson.learner.test_on_batch(images, labels)
@@ -95,6 +105,7 @@ class Recorder:
         done = lesson.stream.steps - self.start
         rate = done * lesson.stream.size / (time.perf_counter() - self.started)
         self.bar.close()
+        self.clock.lap(clock.TRAINING)
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         if not math.isfinite(row["loss"]):
             raise Diverged(
@@ -103,6 +114,7 @@ class Recorder:
             )
         with self.course.alone(lesson):
             self.state.take(self.team.told(lambda: self._judged(row, rate)))
+        self.clock.lap(clock.CHECKPOINTS)
         for watch in watchers:
             watch(self.state.history)
         if self.team.any(self.stopping):
@@ -118,6 +130,7 @@ class Recorder:
         lesson = self.lesson
         with optimize.averaged(lesson.learner.optimizer):
             figures = self.task.validate(lesson.model, lesson.data, self.events, row["epoch"])
+        self.clock.lap(clock.VALIDATION)
         row |= {f"val_{key}": value for key, value in figures.items()}
         seconds = self._seconds()
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
@@ -139,6 +152,7 @@ class Recorder:
 
     def _save_inside(self, done):
         """Writes a checkpoint after some steps of an epoch."""
+        self.clock.lap(clock.TRAINING)
         learner = self.lesson.learner
         if keras.backend.backend() == "jax":
             learner.jax_state_sync()
@@ -153,6 +167,7 @@ class Recorder:
         with self.course.alone(self.lesson):
             self.state.take(self.team.told(save))
         self.saved = time.perf_counter()
+        self.clock.lap(clock.CHECKPOINTS)
 
     def _keep(self, row):
         state = self.state
