@@ -133,9 +133,9 @@ class Detection(BackboneTask):
             figures["proposal_recall"] = selective_search.recall(data.test)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=detections.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.skipped()],

@@ -133,10 +133,10 @@ class Segmentation(BackboneTask):
         )
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=overlays.lead(
                 self.model,
-                self.dataset,
+                self.data_name,
                 figures,
                 tested=len(data.test),
                 taught=len(data.train),

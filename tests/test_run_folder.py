@@ -170,6 +170,23 @@ def test_differences_name_classes_and_splits():
     ]
 
 
+def test_evaluate_says_how_to_name_data_that_moved(interrupted, copied, capsys):
+    out = interrupted
+    trainer.train(task(copied, checkpoint_steps=1), out)
+    page = (out / "report.html").read_text()
+    assert "<title>mlp on images" in page
+    assert str(copied) not in page.partition("<h2>")[0].partition("zoo train")[0]
+    moved = copied.rename(copied.parent / "moved")
+    told = refused(capsys, "evaluate", out)
+    assert told.endswith("(default: all): --dataset PLACE --split 'SLICE'")
+    assert main(["evaluate", str(out), "--dataset", str(moved), "--split", "test"]) == 0
+    capsys.readouterr()
+    [found] = (out / "evaluations").iterdir()
+    assert found.name.startswith("moved-test-")
+    told = refused(capsys, "evaluate", out, "--dataset", copied)  # which is not the run's own
+    assert "--split" not in told
+
+
 # The lock
 
 HOLD = """
@@ -334,11 +351,15 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, interrupted, images
 
 
 @pytest.mark.parametrize("out", ["x" * 300, "a\0b", "file/run"], ids=["long", "nul", "in a file"])
-def test_a_folder_that_cannot_be_is_refused_in_one_line(out, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", ["finetune", "tune classification"])
+def test_a_folder_that_cannot_be_is_refused_in_one_line(
+    command, out, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    told = refused(capsys, "finetune", "--model", "mlp", "--epochs", "1", "--out", out)
-    assert "cannot be used" in told or "could not be written" in told
+    told = refused(capsys, *command.split(), "--model", "lenet5", "--epochs", "1", "--out", out)
+    assert "cannot be used" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 class Args:

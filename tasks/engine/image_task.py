@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import splits
+from tasks.data.dataset import short
 from tasks.engine import backbones, data_identity, losses, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
@@ -24,6 +25,11 @@ class SplitTask(Task):
     train_split: str = flag("", "slice to learn from, such as train[:4000]")
     validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
     test_split: str = flag("", "slice that the report is about")
+
+    @property
+    def data_name(self):
+        """What to call the data set in a report."""
+        return short(self.dataset)
 
     def recorded(self):
         digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))

@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
-from tasks.engine import clusters, hardware, resume
+from tasks.engine import clusters, hardware, resume, run_folder
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
 from zoo import locks
@@ -168,16 +168,19 @@ def _claim(plan, asked):
         "search": {name: spaces.written(span) for name, span in plan.space.ranges.items()},
         "flags": {"task": plan.task.name, **dataclasses.asdict(plan.task)},
     }
-    if path.exists():
+    with run_folder.usable(plan.out):
+        begun, used = path.exists(), plan.out.exists() and any(plan.out.iterdir())
+    if begun:
         there = yaml.safe_load(path.read_text())
         for name, one, other in _differences(there, wanted):
             raise UsageError(
                 f"{plan.out} holds another search ({name}: {one!r} there, {other!r} asked); "
                 "choose another --out"
             )
-    elif plan.out.exists() and any(plan.out.iterdir()):
+    elif used:
         raise UsageError(f"{plan.out} is there and holds no search; choose another --out")
-    plan.out.mkdir(parents=True, exist_ok=True)
+    with run_folder.usable(plan.out):
+        plan.out.mkdir(parents=True, exist_ok=True)
     resume.write_text(path, yaml.safe_dump(wanted, sort_keys=False))
 
 
