@@ -154,7 +154,8 @@ def load(model, path, *, strict=False, fresh=()):
             one with layers that this one lacks; see `unexpected.foreign`. The model is unchanged.
     """
     layers = [layer for layer in leaves(model) if layer.weights]
-    entries = torch_weights.translated(list(unnested(formats.read(path), model)), layers, path)
+    entries = list(unnested(_read(path), model))
+    entries = torch_weights.translated(entries, layers, path)
     pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
     skipped = {layer.name: "not in the file" for layer in layers}
     taken = []
@@ -179,6 +180,13 @@ def load(model, path, *, strict=False, fresh=()):
         pour(arrays, layer)
     log.log(logging.WARNING if skipped else logging.INFO, "weights from %s", loaded)
     return loaded
+
+
+def _read(path):
+    try:
+        return formats.read(path)
+    except formats.Unreadable as error:
+        raise formats.Unreadable(f"{error}{cache.discard(path)}") from error
 
 
 def save(model, path, dtype="float16"):
