@@ -10,8 +10,8 @@ from PIL import Image
 
 import zoo
 from scripts.__main__ import main
-from tasks.advice import compiled, doctor, duplicates, networks, pictures, preprocessing, trial
-from tasks.data import sources
+from tasks.advice import compiled, doctor, networks, pictures, preprocessing, trial
+from tasks.data import duplicates, sources
 from tasks.data.dataset import Source, Split
 from zoo import blocks, files
 from zoo.errors import UsageError

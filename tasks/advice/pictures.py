@@ -9,9 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tasks.advice import duplicates
 from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked, count, some
-from tasks.data import readers
+from tasks.data import duplicates, readers
 from tasks.data.decoding import progress
 from tasks.data.parallel import ordered_map
 from zoo.lazy import LazyModule, np
@@ -87,8 +86,7 @@ def survey(source, parts):
     rows, unreadable = [], list(source.skipped)
     for place, part in enumerate(parts):
         pays = _pays(part.items[0])
-        mapped = ordered_map(_glance, part.items, os.cpu_count()) if pays else None
-        found = mapped or map(_glance, part.items)
+        found = (ordered_map if pays else map)(_glance, part.items, *[os.cpu_count()] * pays)
         bar = progress(found, len(part), f"looking at {part.name}")
         for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
             if isinstance(seen, readers.UnreadableImage):
