@@ -150,7 +150,8 @@ class Segmentation(BackboneTask):
         )
 
     def evaluate(self, model, about, split):
-        source = masked.load(self.dataset, self.data_dir or None, self.colours)
+        known = tuple(about["classes"])
+        source = masked.load(self.dataset, self.data_dir or None, self.colours, known)
         part = self.judged(source, split)
         part = masked.relabelled(part, source.classes, about["classes"])
         shape = model.input_shape[1:]

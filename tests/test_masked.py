@@ -264,18 +264,121 @@ def test_what_is_no_pair_is_refused_or_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("values", "said"), [((0, 255), "0 and 255, which is"), ((0, 0), "hold only 0;")]
-)
+@pytest.mark.parametrize(("values", "said"), [((0, 0), "0"), ((7, 255), "7 and 255, which is")])
 def test_masks_of_one_class_are_refused_with_a_way_out(tmp_path, values, said):
     fill(tmp_path, "a")
     save(tmp_path / "masks" / "a.png", np.tile(np.uint8(values), (6, 4)))
     message = refused(masked.load, tmp_path)
-    assert said in message
-    assert "'object,255,255,255' in classes.csv" in message
-    if 255 in values:
-        (tmp_path / "classes.csv").write_text("ground,0,0,0\nobject,255,255,255\n")
-        assert decoded(masked.load(tmp_path)).counts.tolist() == [24, 24]
+    assert f"hold only {said}" in message
+    assert f"'object,255,255,255' in {tmp_path}/classes.csv" in message
+
+
+# What numbers mean
+
+
+def regions(values, size=24):
+    """A mask of square regions, one for each value."""
+    side = int(np.ceil(np.sqrt(len(values))))
+    grid = np.resize(np.array(values), (side, side))
+    return np.kron(grid, np.ones((size // side,) * 2, grid.dtype)).astype(grid.dtype)
+
+
+def write_masks(root, *masks):
+    """Writes masks with an image of the same size each."""
+    for number, labels in enumerate(masks):
+        save(root / "images" / f"{number}.png", np.zeros((*labels.shape, 3), "uint8"))
+        save(root / "masks" / f"{number}.png", labels)
+    return root
+
+
+@pytest.mark.parametrize("value", [1, 200, 254, 255, 65535])
+def test_a_pair_of_numbers_is_background_and_object(tmp_path, value):
+    kind = "uint16" if value > 255 else "uint8"
+    labels = regions(np.array([0, value, value, value], kind))
+    source = masked.load(write_masks(tmp_path, labels))
+    assert source.classes == ("background", "object")
+    assert np.array_equal(source.splits["all"].labels[0].read(), labels > 0)
+    examples = masked.decode(source.splits["all"], 2, (24, 24, 3), "stretch")
+    assert examples.counts.tolist() == [144, 432]
+
+
+@pytest.mark.parametrize("mode", [None, "P", "RGB"])
+def test_numbers_with_gaps_are_refused_with_the_list_to_write(tmp_path, mode):
+    write_masks(tmp_path, regions(np.uint8([0, 3, 200, 255])))
+    save(tmp_path / "masks" / "0.png", regions(np.uint8([0, 3, 200, 255])), mode)
+    said = refused(masked.load, tmp_path)
+    assert "hold 3 numbers with gaps between them, 0, 3, 200, and no list of classes" in said
+    written = said.rpartition("printf ")[2]
+    text, path = written.split(" > ")
+    assert path == f"{tmp_path}/classes.csv"
+    (tmp_path / "classes.csv").write_text(text.strip("'").replace(r"\n", "\n"), encoding="utf-8")
+    source = masked.load(tmp_path)
+    assert source.classes == ("0", "3", "200")
+    assert np.unique(source.splits["all"].labels[0].read()).tolist() == [0, 1, 2, IGNORED]
+
+
+def test_numbers_that_do_not_begin_at_0_have_a_gap(tmp_path):
+    said = refused(masked.load, write_masks(tmp_path, regions(np.uint8([1, 2, 3, 3]))))
+    assert "gaps between them, 1, 2, 3, and" in said
+    assert r"printf '1,1\n2,2\n3,3\n' > " in said
+
+
+def test_masks_that_number_objects_are_asked_about(tmp_path):
+    """Objects 1 to 4 in one image and 1 to 9 in another are no nine classes."""
+    said = refused(
+        masked.load,
+        write_masks(
+            tmp_path, regions(np.arange(5, dtype="u1")), regions(np.arange(10, dtype="u1"))
+        ),
+    )
+    assert "seem to number objects (instances) and not classes" in said
+    assert "N differs from 4 to 9" in said
+    assert "(mask > 0)" in said
+    assert r"printf '0,0\n1,1\n2,2\n" in said
+    (tmp_path / "classes.csv").write_text(
+        "background,0\n" + "".join(f"thing,{n}\n" for n in range(1, 10)), encoding="utf-8"
+    )
+    assert masked.load(tmp_path).classes == ("background", "thing")
+
+
+def test_numbers_of_many_objects_are_no_classes(tmp_path):
+    labels = [regions(np.array([0, 26001, 26002 + n], "uint16")) for n in range(2)]
+    said = refused(masked.load, write_masks(tmp_path, *labels))
+    assert "hold numbers from 0 to 26003; classes are 0 to 253" in said
+    assert "(instances)" in said
+
+
+def test_classes_that_every_image_has_are_no_objects(tmp_path):
+    """An image without any object beside one with all classes says nothing of instances."""
+    masks = (regions(np.uint8([0])), regions(np.uint8([0, 1, 2, 3])))
+    assert masked.load(write_masks(tmp_path, *masks)).classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("by", ["resizing", "JPEG"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_blurred_masks_are_called_so(tmp_path, by, listed):
+    disc = np.hypot(*np.mgrid[-32:32, -32:32]) < 20
+    large = Image.fromarray(np.uint8(255 * disc)).resize((200, 200), Image.Resampling.NEAREST)
+    if by == "JPEG":
+        large.save(tmp_path / "mask.jpg", quality=60)
+        blurred = np.asarray(Image.open(tmp_path / "mask.jpg"))
+    else:
+        blurred = np.asarray(large.resize((128, 128), Image.Resampling.BILINEAR))
+    write_masks(tmp_path, blurred)
+    if listed:
+        (tmp_path / "classes.csv").write_text("ground,0\nobject,255\n", encoding="utf-8")
+    said = refused(lambda: masked.load(tmp_path).splits["all"].labels[0].read())
+    assert "at the edges of regions: antialiasing, smooth resizing or JPEG" in said
+    assert "the label 254" not in said
+
+
+def test_masks_are_named_as_a_trained_model_names_them(tmp_path):
+    """To evaluate on images that lack a class takes no list of classes."""
+    write_masks(tmp_path, regions(np.uint8([0, 2])))
+    assert masked.load(tmp_path).classes == ("background", "object")
+    source = masked.load(tmp_path, classes=("0", "1", "2"))
+    assert source.classes == ("0", "1", "2")
+    assert np.unique(source.splits["all"].labels[0].read()).tolist() == [0, 2]
 
 
 # Checks of masks
@@ -301,6 +404,7 @@ def test_a_photo_is_as_large_as_it_is_seen(tmp_path):
     stored.save(tmp_path / "images" / "a.jpg", quality=100, subsampling=0, exif=exif)
     assert readers.size(tmp_path / "images" / "a.jpg") == (96, 64)
     save(tmp_path / "masks" / "a.png", labels)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
     examples = decoded(masked.load(tmp_path), shape=(96, 64, 3))
     assert abs(examples.pixels[0, ..., 0].astype(int) - 10 * labels).mean() < 1
     save(tmp_path / "masks" / "a.png", np.rot90(labels))

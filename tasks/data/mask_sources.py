@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.data import coco, mask_folders, mask_keys, segments, shapes, tfds_source
+from tasks.data import coco, mask_keys, mask_numbers, segments, shapes, tfds_source
 from tasks.data.dataset import Source, Split, objects
 from tasks.data.folders import listed
 from tasks.data.geometry import IGNORED
@@ -74,7 +74,7 @@ def coco_masks(name, files):
     return Source(name, _few((ground, *first.classes), name), splits, skipped)
 
 
-def tfds_masks(name, data_dir=None, classes=""):
+def tfds_masks(name, data_dir=None, listing="", classes=()):
     """Returns the `Source` of a data set of TFDS with images and masks.
 
     The image is the feature `image`, or the first image that is no mask; the mask is the first
@@ -84,20 +84,22 @@ def tfds_masks(name, data_dir=None, classes=""):
     Args:
         name: `tfds:NAME` or `tfds:NAME/CONFIG`.
         data_dir: where TFDS keeps its data sets; `None` for its own default.
-        classes: path of a list of classes, as `mask_keys.read` takes it, or `""`.
+        listing: path of a list of classes, as `mask_keys.read` takes it, or `""`.
+        classes: names of a trained model, for masks without names.
 
     Raises:
         UsageError: there is no such data set, it has no masks, or cannot be fetched.
     """
     builder = tfds_source.found(name, data_dir)
     image, mask = _features(name, dict(builder.info.features))
-    key = mask_keys.read(classes) if classes else _key(name, builder, mask)
+    key = mask_keys.read(listing) if listing else _key(name, builder, mask)
     read = functools.partial(_read, image, mask, key)
     source = tfds_source.source(builder, name, key.classes if key else (), read)
     if key:
         return source
     split = next(iter(source.splits.values()))
-    key = mask_folders.counted([mask.item for mask in split.labels], name)
+    items = [mask.item for mask in split.labels]
+    key = mask_numbers.key(items, name, "classes.csv, which --colours names", classes)
     read = functools.partial(_read, image, mask, key)
     return tfds_source.source(builder, name, key.classes, read)
 

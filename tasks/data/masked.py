@@ -24,7 +24,7 @@ LAYOUTS = (
 )
 
 
-def load(name, data_dir=None, colours=""):
+def load(name, data_dir=None, colours="", classes=()):
     """Finds a data set of images with masks by name.
 
     Args:
@@ -33,6 +33,7 @@ def load(name, data_dir=None, colours=""):
             an image of labels.
         data_dir: where TFDS keeps its data sets; the default is its own.
         colours: path of a list of classes, with their colours where masks have such, for a folder.
+        classes: names of a trained model, which masks of numbers without a list then have.
 
     Returns:
         A `Source`. The labels of its splits are arrays of objects, the masks: each has a
@@ -45,11 +46,11 @@ def load(name, data_dir=None, colours=""):
     if name == "shapes":
         return mask_sources.shapes_masks()
     if name.startswith(PREFIX):
-        return mask_sources.tfds_masks(name, data_dir, colours)
+        return mask_sources.tfds_masks(name, data_dir, colours, classes)
     path = Path(name).expanduser()
     with reading(name):
         if name and path.is_dir() and mask_folders.found(path):
-            return mask_sources.folder_masks(name, mask_folders.folder(path, colours))
+            return mask_sources.folder_masks(name, mask_folders.folder(path, colours, classes))
         if name and path.exists():
             if files := coco.files(path) if path.is_dir() or path.suffix == coco.SUFFIX else {}:
                 return mask_sources.coco_masks(name, files)
