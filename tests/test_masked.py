@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tasks.data import geometry, mask_keys, mask_stream, masked, readers, shapes, splits
+from tasks.data import (
+    geometry,
+    mask_keys,
+    mask_stream,
+    masked,
+    readers,
+    segments,
+    shapes,
+    splits,
+)
 from tasks.data.dataset import Source, Split, objects
 from tasks.data.geometry import IGNORED
 from zoo.errors import UsageError
@@ -407,8 +416,50 @@ def test_a_photo_is_as_large_as_it_is_seen(tmp_path):
     (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
     examples = decoded(masked.load(tmp_path), shape=(96, 64, 3))
     assert abs(examples.pixels[0, ..., 0].astype(int) - 10 * labels).mean() < 1
-    save(tmp_path / "masks" / "a.png", np.rot90(labels))
+    save(tmp_path / "masks" / "a.png", labels[:, :32])
     assert "is 64 x 96 as it is seen" in refused(decoded, masked.load(tmp_path))
+
+
+def turned_photo(root, labels, orientation):
+    """Writes an image that EXIF turns so that it shows a mask, tenfold; returns both as stored."""
+    back = {6: lambda x: np.rot90(x), 8: lambda x: np.rot90(x, -1), 3: lambda x: np.rot90(x, 2)}
+    back |= {5: lambda x: np.swapaxes(x, 0, 1), 7: lambda x: np.swapaxes(np.rot90(x, 2), 0, 1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (root / "images").mkdir(exist_ok=True)
+    stored = Image.fromarray(back[orientation](image_of(labels)))
+    stored.save(root / "images" / "a.jpg", quality=100, subsampling=0, exif=exif)
+    return back[orientation](labels)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("room", [{}, {"memory": 0, "disk": 0}])
+def test_a_mask_of_the_size_of_the_stored_photo_is_turned_with_it(tmp_path, orientation, room):
+    labels = np.kron(labels_of(0, (3, 2)), np.ones((32, 32), "uint8"))
+    stored = turned_photo(tmp_path, labels, orientation)
+    save(tmp_path / "masks" / "a.png", stored)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
+    examples = decoded(masked.load(tmp_path), shape=(96, 64, 3), **room)
+    assert np.array_equal(examples.labels[np.array([0])][0], labels)
+    assert abs(examples.pixels[np.array([0])][0, ..., 0].astype(int) - 10 * labels).mean() < 1
+    assert examples.notes == ()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (3, 2)), (6, (3, 3))])
+def test_a_turned_photo_is_named_where_the_size_of_its_mask_says_nothing(
+    tmp_path, orientation, size
+):
+    labels = np.kron(labels_of(0, size), np.ones((32, 32), "uint8"))
+    turned_photo(tmp_path, labels, orientation)
+    save(tmp_path / "masks" / "a.png", labels)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
+    examples = decoded(masked.load(tmp_path), shape=(*labels.shape, 3))
+    assert np.array_equal(examples.labels[0], labels)
+    [note] = examples.notes
+    assert note == (
+        "EXIF turns 1 image of all, of which nothing tells whether the masks are for the "
+        f"image as stored or as shown; taken as shown: {tmp_path}/images/a.jpg"
+    )
 
 
 def test_sizes_are_those_of_images(tmp_path):
@@ -544,6 +595,21 @@ def test_what_is_wrong_in_coco_is_refused_by_name(tmp_path):
     path = write_coco(tmp_path)
     save(tmp_path / "2.png", np.zeros((8, 6, 3), "uint8"))
     assert "is 6 x 8 as it is seen" in refused(decoded, masked.load(path))
+
+
+def test_a_coco_file_without_annotations_is_called_so(tmp_path):
+    path = write_coco(tmp_path, annotations=[])
+    assert f"has an object: {path}: it has no annotations" in refused(masked.load, path)
+
+
+def test_no_mask_is_drawn_of_another_size_than_its_image(tmp_path, monkeypatch):
+    path = write_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"width": 11_000, "height": 11_000}
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr(segments, "mask", None)
+    said = refused(decoded, masked.load(path))
+    assert "is 11000 x 11000 pixels; its image, " in said
 
 
 def test_a_category_called_ground_gets_another_ground(tmp_path):

@@ -17,6 +17,7 @@ from zoo.lazy import LazyModule, np
 tfds = LazyModule("tensorflow_datasets")
 
 GROUNDS = ("ground", "background")  # what to call what is in no object: the first that is free
+REASONS = 3  # the most in a message
 KEPT_SCENES = 64  # so that the image and the mask of a scene are drawn once
 KNOWN = {  # data sets of TFDS whose masks have numbers without names: the class of each number
     "oxford_iiit_pet": {1: "pet", 2: "background", 3: "border"},
@@ -59,6 +60,10 @@ def coco_masks(name, files):
     read = coco.together(files)
     first = next(iter(read.values()))
     things = [thing for one in read.values() for p in one.pictures for thing in p.things]
+    skipped = tuple(row for one in read.values() for row in one.skipped)
+    if not things:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:REASONS])
+        raise UsageError(f"no image of {name} has an object: {reasons}")
     if not any(thing.segmentation for thing in things):
         raise UsageError(f"{name} has no masks but {len(things)} boxes: it is for detection")
     ground = next((ground for ground in GROUNDS if ground not in first.classes), "no object")
@@ -70,7 +75,6 @@ def coco_masks(name, files):
         )
         for split, one in read.items()
     }
-    skipped = tuple(row for one in read.values() for row in one.skipped)
     return Source(name, _few((ground, *first.classes), name), splits, skipped)
 
 
@@ -139,6 +143,7 @@ class _CocoMask:
     picture: coco.Picture
 
     name = property(lambda self: f"the mask of {self.picture.path} in {self.path}")
+    shape = property(lambda self: (self.picture.height, self.picture.width))  # before it is drawn
 
     def read(self):
         height, width = self.picture.height, self.picture.width
