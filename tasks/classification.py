@@ -9,7 +9,7 @@ from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
 from tasks.engine import halves, hardware, losses, plans
-from tasks.engine.flags import Between, flag
+from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import Verdict, register
 from tasks.report import calibration, evidence, metrics
@@ -41,7 +41,7 @@ class Classification(ImageTask):
         "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
     )
     mix: str = flag("none", "two images made one", choices=tuple(MIXES), search=tuple(MIXES))
-    erase: float = flag(0.0, "share of images that lose a random rectangle", low=0.0)
+    erase: float = flag(0.0, "share of images that lose a random rectangle", high=1.0)
     feature_views: int = flag(
         0,
         "changed versions of each image that the frozen part of a network is computed for, once; "
@@ -50,7 +50,7 @@ class Classification(ImageTask):
     )
     views: str = flag("one", "of each test image, judged together", choices=views.LEVELS)
     loss: str = flag("cross_entropy", "what is taught by", choices=losses.NAMES)
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
+    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
     class_weight: str = flag(
         "none", "balanced: rare classes count more", choices=("none", "balanced")
     )
@@ -58,9 +58,10 @@ class Classification(ImageTask):
         0.0,
         "share of a label spread over all classes",
         search=Between(0.0, 0.2, log=False),
-        low=0.0,
+        high=1.0,
     )
-    dropout: float = flag(0.0, "rate before the logits", search=(0.0, 0.2, 0.5), low=0.0)
+    patience: int = patience("val_accuracy")
+    dropout: float = flag(0.0, "rate before the logits", search=(0.0, 0.2, 0.5), high=0.99)
     calibrate: str = flag(
         "none",
         "temperature: fit one on validation and save it in the model",

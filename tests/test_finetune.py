@@ -130,6 +130,8 @@ def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
         ("[{lern: head, epochs: 8}]", "did you mean learn"),
         ("[{learn: head, epochs: 8, rate: fast}]", "rate of a plan's stage is a number"),
         ("[{learn: head, epochs: eight}]", "epochs of a plan's stage cannot be 'eight'"),
+        ("[{learn: head, epochs: 8, rate: .inf}]", "rate of a plan's stage cannot be inf"),
+        ("[{learn: head, epochs: 8, decay: .nan}]", "decay of a plan's stage cannot be nan"),
         ("[{learn: all, epochs: 8, batch_norm: thaw}]", "no policy of batch normalisation"),
         ("[{learn: all, epochs: 8, decay: 2}]", "a decay over 0 and up to 1"),
         ("{learn: all}", "a plan in YAML is a list of stages"),

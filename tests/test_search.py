@@ -101,7 +101,7 @@ def test_a_user_names_flags_and_ranges():
     [
         ("learnin_rate", "did you mean learning_rate"),
         ("erase", "declares no range to search; give one: erase=LOW..HIGH"),
-        ("batch_size=0|8", "--batch-size must be 1 or more"),
+        ("batch_size=0|8", "--batch-size must be from 1 to 1000000000"),
         ("augment=heavy", "no choice of --augment named 'heavy'"),
         ("learning_rate=1e-1..1e-3", "goes from 0.1 to 0.001"),
         ("learning_rate=0..1:log", "write learning_rate=0.0..1.0:linear"),
@@ -347,7 +347,10 @@ def test_values_that_a_task_refuses_fail_that_trial_alone(tmp_path, monkeypatch)
     found = plan(tmp_path, asked)
     runner.work(runner.Guarded(oracle("grid", asked)[0]), found, Pretended(), "t")
     first, *others = ledger.read(tmp_path)
-    assert (first["status"], first["reason"]) == ("failed", "--epochs must be 1 or more, not 0")
+    assert (first["status"], first["reason"]) == (
+        "failed",
+        "--epochs must be from 1 to 1000000000, not 0",
+    )
     assert {row["status"] for row in others} == {"completed"}
 
 

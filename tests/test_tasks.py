@@ -6,6 +6,7 @@ Each task is run on a few real images, small enough for a laptop.
 import dataclasses
 import json
 import math
+import re
 import zipfile
 
 import checks
@@ -156,6 +157,43 @@ def test_every_flag_has_help_and_a_plain_default(name):
         assert not choices or field.default in choices
 
 
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_number_has_a_finite_range_and_nothing_outside_of_it_is_taken(name):
+    make = tasks.get(name)
+    numbers = [f for f in dataclasses.fields(make) if type(f.default) in (int, float)]
+    assert len(numbers) > 10
+    for field in numbers:
+        low, high = field.metadata["low"], field.metadata["high"]
+        assert -math.inf < low <= field.default <= high < math.inf, field.name
+        wrong = {low - 1, high + 1, 10**23}
+        if type(field.default) is float:
+            wrong |= {math.nan, math.inf, -math.inf, 1e23}
+        said = f"--{field.name.replace('_', '-')} must be from {low:.15g} to {high:.15g}, not "
+        for value in wrong:
+            with pytest.raises(UsageError, match=re.escape(said)):
+                make(**{field.name: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "bounds"),
+    [
+        ({"learning_rate": math.inf}, "0 to 1000000"),
+        ({"label_smoothing": 3.0}, "0 to 1"),
+        ({"momentum": math.inf}, "0 to 1"),
+        ({"average": 5.0}, "0 to 0.999999"),
+        ({"l1": math.inf}, "0 to 1000000"),
+        ({"patience": -1}, "0 to 1000000000"),
+        ({"seed": 2**32}, "0 to 4294967295"),
+        ({"accumulate": 10**23}, "1 to 1000000000"),
+        ({"dropout": 1.0}, "0 to 0.99"),
+    ],
+    ids=str,
+)
+def test_a_number_out_of_range_is_refused_with_the_range(flags, bounds):
+    with pytest.raises(UsageError, match=rf"must be from {bounds}, not"):
+        tasks.get("classification")(**flags)
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_a_run_leaves_what_the_contract_says(name, whole):
     record, out = whole(name)
@@ -256,7 +294,9 @@ def test_patience_stops_early(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(UsageError, match="lower --learning-rate"):
-        trainer.train(tiny("classification", optimizer="sgd", learning_rate=1e30), tmp_path / "run")
+        trainer.train(
+            tiny("classification", optimizer="sgd", learning_rate=1e6, l2=40.0), tmp_path / "run"
+        )
 
 
 def test_batch_norm_is_frozen_in_a_pretrained_model_only():
