@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.engine import resume, trainer
+from tasks.engine import record, resume, trainer
 from zoo.errors import UsageError
 
 TINY = {
@@ -297,6 +297,36 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         trainer.train(
             tiny("classification", optimizer="sgd", learning_rate=1e6, l2=40.0), tmp_path / "run"
         )
+
+
+def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": math.nan})
+    with pytest.raises(record.Diverged, match=r"^val_accuracy is nan in epoch 1: .*lower"):
+        trainer.train(tiny("classification"), tmp_path / "run")
+    assert not resume.State(tmp_path / "run").history
+
+
+def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+    """The loss of the last step is that of the weights before it."""
+
+    def spoil(task, model, *args):
+        weight = model.trainable_variables[0]
+        weight.assign(keras.ops.full(weight.shape, math.inf))
+        return {}
+
+    monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
+    with pytest.raises(record.Diverged, match="the largest weight of .* is inf in epoch 1"):
+        trainer.train(tiny("classification"), tmp_path / "run")
+    assert not resume.State(tmp_path / "run").history
+
+
+def test_an_epoch_without_a_number_is_worse_than_any_other():
+    chosen = tiny("classification")
+    nothing = {"val_accuracy": math.nan, "val_loss": math.nan}
+    found = {"val_accuracy": 0.1, "val_loss": 2.3}
+    assert chosen.better(found, nothing)
+    assert not chosen.better(nothing, found)
 
 
 def test_batch_norm_is_frozen_in_a_pretrained_model_only():

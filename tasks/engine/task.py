@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import ClassVar, dataclass_transform
 
 from tasks.engine import finetune, flags, optimize, plans, replicas
@@ -247,9 +248,12 @@ class Task(abc.ABC):
 
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
-        found = self.merit(row)
+        found, before = (
+            tuple(-math.inf if math.isnan(value) else value for value in self.merit(each))
+            for each in (row, best)
+        )
         # With nothing to choose by, the last epoch is the one to keep.
-        return not found or found > self.merit(best)
+        return not found or found > before
 
     def finish(self, model, data):
         """Returns the model to save and to judge, made of the trained one with its best weights."""
