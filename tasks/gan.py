@@ -204,24 +204,21 @@ class Gan(SplitTask):
 
     def validate(self, model, data, events, step):
         generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
-        options = {"seed": self.seed, "batch_size": self.batch_size}
         figures = {}
-        with gan_painting.settled(generator, SETTLED, classes, **options):
-            latent, labels = gan_report.fixed(generator, self.shown, classes, self.seed)
-            pixels = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
-            grid = samples.grid(pixels, gan_report.COLUMNS)
-            if data.validation:
-                pixels, _ = self._painted(generator, data.validation, self.validation_samples)
-                seen = data.features(pixels)
-                figures = gan_judges.quick(self.network, data.validated, seen)
+        latent, labels = gan_report.fixed(generator, self.shown, classes, self.seed)
+        pixels = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
+        grid = samples.grid(pixels, gan_report.COLUMNS)
+        if data.validation:
+            pixels, _ = self._painted(generator, data.validation, self.validation_samples)
+            seen = data.features(pixels)
+            figures = gan_judges.quick(self.network, data.validated, seen)
         events.images("painted images", grid[None], step)
         data.diary.write(figures, grid)
         return figures
 
-    def finish(self, model, data):
+    def settle(self, model, data):
         generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
         gan_painting.settle(generator, SETTLED, classes, seed=self.seed, batch_size=self.batch_size)
-        return model
 
     def save(self, model, data, path):
         about = {

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.engine import record, resume, trainer
+from tasks.engine import course, distribute, finetune, record, resume, trainer
+from zoo import files
 from zoo.errors import UsageError
 
 TINY = {
@@ -316,7 +317,7 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
-    with pytest.raises(record.Diverged, match="the largest weight of .* is inf in epoch 1"):
+    with pytest.raises(record.Diverged, match=r"the largest weight of .* is inf in epoch 1"):
         trainer.train(tiny("classification"), tmp_path / "run")
     assert not resume.State(tmp_path / "run").history
 
@@ -327,6 +328,55 @@ def test_an_epoch_without_a_number_is_worse_than_any_other():
     found = {"val_accuracy": 0.1, "val_loss": 2.3}
     assert chosen.better(found, nothing)
     assert not chosen.better(nothing, found)
+    assert not chosen.better(found, {**found, "val_accuracy": 0.2})
+
+
+NORMALISED = {  # tasks with a network that has batch normalisation, for `--average`
+    "classification": {
+        "model": "convnet",
+        "model_options": "{depths: [1], widths: [4], head: pool, hidden: [], conv_dropout: 0.0}",
+        "augment": "none",
+    },
+    "segmentation": {"augment": "none"},
+    "detection": {"augment": "none"},
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_averaged_weights_are_validated_with_statistics_of_their_own(name):
+    """The first normalisation has the mean and variance of what the averages make of the images."""
+    flags = {"learning_rate": 0.02, "schedule": "constant", "average": 0.9, "plan": "scratch"}
+    asked = tiny(name, **{**NORMALISED[name], **flags, "train_split": "train[:32]"}, batch_size=8)
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    lesson = run.lesson(0)
+    lesson.learner.fit(lesson.stream.epoch(0), epochs=3, shuffle=False, verbose=0)
+    norm = finetune.norms(run.model)[0]
+    below = keras.Model(run.model.input, norm.input)
+    own = checks.values(run.model)
+    with run.averaged(0):
+        batches = [batch for batch, _ in lesson.stream.epoch(0)]
+        images = [batch["image"] if isinstance(batch, dict) else batch for batch in batches]
+        maps = np.concatenate([below.predict_on_batch(np.array(each)) for each in images])
+        wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+        found = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    last = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    assert np.abs(np.subtract(last, wanted)).max() > 0.01  # what they were judged with before
+    for mine, again in zip(own, checks.values(run.model), strict=True):
+        np.testing.assert_array_equal(again, mine)
+
+
+def test_a_model_of_averaged_weights_is_saved_with_the_statistics_it_was_validated_with(tmp_path):
+    flags = {**NORMALISED["classification"], "plan": "scratch", "average": 0.95, "epochs": 1}
+    asked = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
+    trainer.train(asked, tmp_path / "run")
+    model, about = files.load(tmp_path / "run/model.keras")
+    again, _ = asked.evaluate(model, about, "train[256:384]")
+    assert again["loss"] == pytest.approx(checks.column(tmp_path / "run", "val_loss")[0], rel=1e-4)
+    norm = finetune.norms(model)[0]
+    maps = keras.Model(model.input, norm.input).predict(asked.load().train.pixels[:], verbose=0)
+    wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+    np.testing.assert_allclose((norm.moving_mean, norm.moving_variance), wanted, rtol=1e-3)
 
 
 def test_batch_norm_is_frozen_in_a_pretrained_model_only():

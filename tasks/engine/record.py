@@ -6,7 +6,7 @@ import math
 import sys
 import time
 
-from tasks.engine import distribute, optimize, resume
+from tasks.engine import distribute, resume
 from tasks.report import events
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
@@ -111,7 +111,7 @@ class Recorder:
     def _judged(self, row, rate):
         """Validates an epoch whose row of the history begins so; returns the state after it."""
         lesson = self.lesson
-        with optimize.averaged(lesson.learner.optimizer):
+        with self.course.averaged(row["epoch"] - 1):
             figures = self.task.validate(lesson.model, lesson.data, self.events, row["epoch"])
         row |= {f"val_{key}": value for key, value in figures.items()}
         weights = {f"the largest weight of {v.path}": _largest(v) for v in self.course.changing}

@@ -45,7 +45,7 @@ class Task(abc.ABC):
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
     optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
+        "adamw", "sgd, momentum, nesterov, adagrad, adam, lion, or another of Keras's"
     )
     learning_rate: float = flag(
         0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2)
@@ -241,6 +241,12 @@ class Task(abc.ABC):
         `tasks.report.events.Events`, at `step`, the epoch counted from 1.
         """
 
+    def settle(self, model, data):
+        """Estimates the BatchNorm statistics of averaged weights, where layers are trainable."""
+        layers = [layer for layer in finetune.norms(model) if layer.trainable]
+        if self.average and layers:
+            finetune.recalibrate(self.learner(model, data), self.training(data), layers)
+
     def merit(self, row):
         """Returns what `goals` come to in a row of the history, a tuple: the more the better."""
         signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.goals}
@@ -248,12 +254,9 @@ class Task(abc.ABC):
 
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
-        found, before = (
-            tuple(-math.inf if math.isnan(value) else value for value in self.merit(each))
-            for each in (row, best)
-        )
+        found, before = self.merit(row), self.merit(best)
         # With nothing to choose by, the last epoch is the one to keep.
-        return not found or found > before
+        return not found or found > before or any(map(math.isnan, before))
 
     def finish(self, model, data):
         """Returns the model to save and to judge, made of the trained one with its best weights."""
