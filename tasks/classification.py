@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import ClassVar
 
 import zoo
@@ -61,12 +62,24 @@ class Classification(ImageTask):
         high=1.0,
     )
     patience: int = patience("val_accuracy")
-    dropout: float = flag(0.0, "rate before the logits", search=(0.0, 0.2, 0.5), high=0.99)
+    dropout: float = flag(
+        0.0, "rate before the logits; 0: its own", search=(0.0, 0.2, 0.5), high=0.99
+    )
     calibrate: str = flag(
         "none",
         "temperature: fit one on validation and save it in the model",
         choices=("none", "temperature"),
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = inspect.signature(zoo.spec(self.model).builder).parameters if self.dropout else ()
+        if self.dropout and "dropout" not in known:
+            own = ", ".join(f"{x}: {self.dropout:g}" for x in known if x.endswith("_dropout"))
+            raise UsageError(
+                f"{self.model} has no dropout right before its logits; leave --dropout out"
+                + (f", or take --model-options '{{{own}}}'" if own else "")
+            )
 
     def load(self):
         shape = self.shape()

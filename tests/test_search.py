@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import math
 import re
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 
 import tasks
+import zoo
+from tasks.engine import gan_players
 from tasks.engine.flags import Between
 from tasks.engine.search import chief, engines, hparams, lag, ledger, outcome, runner, space, trial
 from tasks.report import searches
@@ -75,6 +79,39 @@ def test_flags_declare_what_is_searched_in_every_task():
         assert "learning_rate" in space.declared(tasks.get(name))
     assert ranges()["augment"] == space.Choices(("none", "light", "rand"))
     assert "augment" not in ranges(given=["augment"])
+
+
+@pytest.mark.parametrize("model", [x for x in zoo.names(kind="classifier") if "." not in x])
+def test_a_default_search_holds_only_what_a_classifier_can_follow(model):
+    start = tasks.get("classification")(model=model)
+    spec = zoo.spec(model)
+    known = set(inspect.signature(spec.builder).parameters)
+    found = space.of(start).ranges
+    assert ("dropout" in found) == ("dropout" in known)
+    for name, span in found.items():
+        ends = (span.low, span.high) if isinstance(span, Between) else span.values
+        for value in ends:
+            asked = dataclasses.replace(start, **{name: value})
+            assert set(asked.options()) <= known
+            asked.shape()
+            asked.stages()
+
+
+@pytest.mark.parametrize("model", list(gan_players.KINDS))
+def test_a_default_search_holds_only_what_players_can_follow(model):
+    start = tasks.get("gan")(model=model)
+    found = space.of(start).ranges
+    assert ("critic_norm" in found) == (not start.kind().penalty)
+    for name, span in found.items():
+        for value in getattr(span, "values", ()):
+            dataclasses.replace(start, **{name: value})
+
+
+def test_dropout_that_a_model_does_not_have_is_refused_with_the_option_that_does_it():
+    with pytest.raises(UsageError, match=r"{conv_dropout: 0.3, hidden_dropout: 0.3}"):
+        tasks.get("classification")(model="convnet", dropout=0.3)
+    with pytest.raises(UsageError, match="convnet has no dropout right before its logits"):
+        space.of(tasks.get("classification")(model="convnet"), "dropout")
 
 
 def test_a_user_names_flags_and_ranges():
