@@ -9,7 +9,7 @@ import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
 from tasks.engine import detectors, hardware, plans, record
-from tasks.engine.flags import flag
+from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
 from tasks.report import boxes as measures
@@ -42,6 +42,7 @@ class Detection(BackboneTask):
     plan: str = flag(
         "full", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
     )
+    patience: int = patience("val_ap")
     augment: str = flag(
         "none",
         "random changes of training images and their boxes",
@@ -61,7 +62,7 @@ class Detection(BackboneTask):
         low=0,
     )
     focal_gamma: float = flag(
-        detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", low=0.0
+        detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", high=100.0
     )
 
     def load(self):

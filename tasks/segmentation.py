@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
 from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
-from tasks.engine.flags import flag
+from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
 from tasks.report import masks, overlays
@@ -41,6 +41,7 @@ class Segmentation(BackboneTask):
     dataset: str = flag(
         "shapes", "shapes, a folder of images/ and masks/, a COCO JSON file or tfds:NAME"
     )
+    patience: int = patience("val_miou")
     colours: str = flag("", "file of class names and, for masks in colours, their colours")
     image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
     augment: str = flag(
@@ -54,7 +55,7 @@ class Segmentation(BackboneTask):
         f"what is taught by: {', '.join(mask_losses.NAMES)}, or a sum such as cross_entropy+dice",
         search=("cross_entropy", "focal", "cross_entropy+dice"),
     )
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
+    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
     class_weight: str = flag(
         "none",
         "balanced, or median as in SegNet: rare classes count more",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -92,6 +93,20 @@ class Course:
             with self.strategy.scope():
                 self._lesson = number, self._prepared(number, first)
         return self._lesson[1]
+
+    def settle(self, epoch):
+        """Gives averaged weights of an epoch the statistics of normalisation that they need."""
+        finetune.prepare(self.model, self.stages[self.stage(epoch)])
+        self.task.settle(self.model, self.data)
+
+    @contextlib.contextmanager
+    def averaged(self, epoch):
+        """Lends the model the weights and statistics that an epoch is validated with."""
+        statistics = [v for norm in finetune.norms(self.model) for v in norm.variables]
+        seeds = [v for v in self.model.variables if v.name == SEED]
+        with finetune.kept([*statistics, *seeds]), optimize.averaged(self.optimizer(epoch)):
+            self.task.settle(self.model, self.data)
+            yield
 
     def _prepared(self, number, first):
         task, stage = self.task, self.stages[number]

@@ -6,10 +6,10 @@ import math
 import sys
 import time
 
-from tasks.engine import clock, distribute, optimize, resume
+from tasks.engine import clock, distribute, resume
 from tasks.report import events
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras
+from zoo.lazy import LazyModule, keras, np
 
 tqdm = LazyModule("tqdm")
 
@@ -19,7 +19,7 @@ watchers = []  # called with the history after each epoch is saved; what one rai
 
 
 class Diverged(UsageError):
-    """The loss is no number any more."""
+    """A figure or a weight is not a finite number any more."""
 
 
 class Recorder:
@@ -107,11 +107,7 @@ class Recorder:
         self.bar.close()
         self.clock.lap(clock.TRAINING)
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
-        if not math.isfinite(row["loss"]):
-            raise Diverged(
-                f"the loss is {row['loss']} in epoch {epoch + 1}: nothing was saved of it; start "
-                "again with a lower --learning-rate and another --out"
-            )
+        _check_finite(row, row["epoch"])
         with self.course.alone(lesson):
             self.state.take(self.team.told(lambda: self._judged(row, rate)))
         self.clock.lap(clock.CHECKPOINTS)
@@ -128,10 +124,12 @@ class Recorder:
     def _judged(self, row, rate):
         """Validates an epoch whose row of the history begins so; returns the state after it."""
         lesson = self.lesson
-        with optimize.averaged(lesson.learner.optimizer):
+        with self.course.averaged(row["epoch"] - 1):
             figures = self.task.validate(lesson.model, lesson.data, self.events, row["epoch"])
         self.clock.lap(clock.VALIDATION)
         row |= {f"val_{key}": value for key, value in figures.items()}
+        weights = {f"the largest weight of {v.path}": _largest(v) for v in self.course.changing}
+        _check_finite({**row, **weights}, row["epoch"])
         seconds = self._seconds()
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._keep(row)
@@ -184,6 +182,22 @@ class Recorder:
 
     def _rate(self):
         return float(keras.ops.convert_to_numpy(self.lesson.learner.optimizer.learning_rate))
+
+
+def _check_finite(values, epoch):
+    """Raises `Diverged` if one of the values by name, after an epoch, is not a finite number."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise Diverged(
+                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}: nothing "
+                "was saved of it; start again with a lower --learning-rate and another --out"
+            )
+
+
+def _largest(variable):
+    """Returns the largest absolute value of a variable, NaN if one of its values is."""
+    values = keras.ops.convert_to_numpy(variable)
+    return float(np.abs(values).max(initial=0)) if variable.dtype.startswith("float") else 0.0
 
 
 def say(line):

@@ -83,6 +83,7 @@ def _judged(task, out, run, recorder):
     if state.best_weights != state.weights:
         run.restore(state.read(state.best_weights))
     optimize.take_averages(run.optimizer(state.best - 1))
+    run.settle(state.best - 1)
     for layer in finetune.norms(run.model):
         layer.synchronized = False  # files are for any number of devices, and for any backend
     model = task.finish(run.model, run.data)
