@@ -17,14 +17,14 @@ import threading
 import time
 from pathlib import Path
 
-from tasks.engine import clusters, crew, meeting
+from tasks.engine import children, clusters, crew, meeting
 from zoo.errors import UsageError
 
 LOOK = 0.1  # seconds from one look at the workers to the next
 GRACE = 20.0  # seconds that they have to end when one has failed
 FINAL = (0, crew.WRONG, 2, crew.STOPPED)  # exit statuses after which there is no second attempt
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HERE = Path(__file__).parent.parent
+PROGRAM = "from scripts.__main__ import console; sys.exit(console())"
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -72,10 +72,8 @@ class _Team:
         """Starts a worker, for the first time or again."""
         self.starts[number] += 1
         place = {clusters.WORKERS: self.workers, clusters.WORKER: str(number)}
-        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-        place["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         process = subprocess.Popen(
-            [sys.executable, "-m", "scripts", *self.words],
+            children.command(PROGRAM, *self.words),
             stdout=None if number == 0 else subprocess.PIPE,  # results are one worker's to tell
             stderr=subprocess.PIPE,
             text=True,
