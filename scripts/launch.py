@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from tasks.engine import children, clusters, crew, meeting
+from tasks.engine import children, clusters, crew, meeting, tokens
 from zoo.errors import UsageError
 
 LOOK = 0.1  # seconds from one look at the workers to the next
@@ -62,6 +62,7 @@ class _Team:
     def __init__(self, words, count, restarts):
         self.words, self.restarts, self.stopping, self.signals = words, restarts, False, 0
         self.workers = ",".join(f"localhost:{meeting.free_port()}" for _ in range(count))
+        self.token = os.environ.get(tokens.TOKEN) or tokens.new()
         self.devices = _devices(count)
         self.starts = [0] * count
         self.processes, self.readers = [None] * count, []
@@ -72,6 +73,7 @@ class _Team:
         """Starts a worker, for the first time or again."""
         self.starts[number] += 1
         place = {clusters.WORKERS: self.workers, clusters.WORKER: str(number)}
+        place[tokens.TOKEN] = self.token
         process = subprocess.Popen(
             children.command(PROGRAM, *self.words),
             stdout=None if number == 0 else subprocess.PIPE,  # results are one worker's to tell

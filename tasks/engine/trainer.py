@@ -49,7 +49,7 @@ def train(task, out, *, alone=False):
         UsageError: the folder holds another run, or a flag or the data are wrong.
     """
     out = Path(out)
-    with distribute.joined(task.strategy, resume.recipe(task)) as team:
+    with distribute.joined(task.strategy, resume.recipe(task), out) as team:
         found = team.told(lambda: _finished(task, out))
         if found:
             return found
