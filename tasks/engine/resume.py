@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tasks.engine import data_identity, run_files, run_folder
 from tasks.engine.task import RECORDED, tasks
+from tasks.report.cells import safe, safe_row
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
@@ -232,9 +233,9 @@ def write_history(out, history):
     """Writes one row per epoch into `history.csv`."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     with replacing(out / "history.csv") as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, [safe(column) for column in columns])
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(map(safe_row, history))
 
 
 def assign(variables, arrays, prefix):

@@ -53,7 +53,8 @@ def train(task, out, *, alone=False):
             data are wrong, or others than those that the run began with.
     """
     out, since = Path(out), time.perf_counter()
-    with distribute.joined(task.strategy, resume.recipe(task)) as team, ExitStack() as stack:
+    joined = distribute.joined(task.strategy, resume.recipe(task), out)
+    with joined as team, ExitStack() as stack:
         found = team.told(lambda: _finished(task, out, stack))
         if found:
             return found

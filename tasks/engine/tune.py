@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
-from tasks.engine import clusters, hardware, resume, run_folder
+from tasks.engine import clusters, hardware, resume, run_folder, tokens
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
 from zoo import locks
@@ -125,7 +125,10 @@ def _search(oracle, plan, asked):
             return outcome.write(plan, asked.engine, rows)
 
     if asked.chief:
-        with chiefs.serving(guarded, asked.chief) as server:
+        with (
+            tokens.published(plan.out) as token,
+            chiefs.serving(guarded, asked.chief, token) as server,
+        ):
             _run(guarded, plan, asked, after)
             server.wait(after)
     else:
@@ -149,7 +152,7 @@ def _run(oracle, plan, asked, after):
 
 def _help(plan, asked):
     """Works for a chief until that has nothing more to try."""
-    with chiefs.called(asked.chief) as oracle:
+    with chiefs.called(asked.chief, lambda: tokens.known(plan.out)) as oracle:
         _run(oracle, plan, asked, lambda: None)
     return outcome.known(plan, asked.engine, ledger.read(plan.out))
 
