@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import pkgutil
 import sys
@@ -28,6 +29,11 @@ def main(argv=None):
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"zoo: this name is too long: {str(error.filename)[:80]}...", file=sys.stderr)
+        return WRONG
 
 
 def console():
