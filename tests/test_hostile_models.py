@@ -184,9 +184,3 @@ def test_weights_that_lead_out_of_the_file_are_refused(written, tmp_path):
     with h5py.File(content, "w") as root:
         root.create_group("layers/logits/vars")["0"] = h5py.ExternalLink("other.h5", "/x")
     refused(written({WEIGHTS: content.getvalue()}), "link to another place")
-
-
-def test_a_named_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "x.keras")
-    with pytest.raises(UsageError, match="is a named pipe, not a model file"):
-        files.load(tmp_path / "x.keras")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from pathlib import Path
+
+from zoo.errors import UsageError
 
 KINDS = {  # of what is not a regular file, by the type in its mode
     stat.S_IFIFO: "a named pipe",
@@ -30,3 +34,24 @@ def irregular(path):
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return ""
     return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "a special file")
+
+
+class Irregular(OSError, UsageError):
+    """A path that is not a regular file, so that reading it may never end."""
+
+    def __init__(self, path, kind):
+        super().__init__(errno.EINVAL, f"{kind}, not a regular file", str(path))
+
+    def __str__(self):
+        return f"{self.filename} is {self.strerror}"
+
+
+def regular(path):
+    """Returns a path as a `Path`, if it may be opened.
+
+    Raises:
+        Irregular: it is there and not a regular file; an `OSError`, too.
+    """
+    if kind := irregular(path):
+        raise Irregular(path, kind)
+    return Path(path)

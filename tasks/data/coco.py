@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
+from zoo.paths import regular
 
 SUFFIX = ".json"
 
@@ -150,7 +151,7 @@ def _split(path):
 
 def _content(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tasks.data import pictures
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, np
+from zoo.paths import regular
 
 Image = LazyModule("PIL.Image")
 
@@ -142,7 +143,7 @@ def size(item):
         return item.shape[:2]
     _silence_pillow()
     try:
-        with io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb") as file:
+        with io.BytesIO(item) if isinstance(item, bytes) else regular(item).open("rb") as file:
             start = file.read(SIGNATURE_BYTES)
             if reason := _foreign(start):
                 raise UnreadableImage(name(item), reason)
@@ -168,7 +169,7 @@ def content(item):
     if isinstance(item, np.ndarray):
         return item.tobytes()
     try:
-        return Path(item).read_bytes()
+        return regular(item).read_bytes()
     except OSError as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
@@ -192,7 +193,7 @@ def foreign(path):
     if not is_image(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
-        with open(path, "rb") as file:
+        with regular(path).open("rb") as file:
             start = file.read(SIGNATURE_BYTES)
     except OSError as error:
         return _reason(error)

@@ -17,6 +17,7 @@ from tasks.engine.task import RECORDED, tasks
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
+from zoo.paths import regular
 
 yaml = LazyModule("yaml")
 
@@ -65,7 +66,7 @@ def model_in(out):
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
     try:
-        recipe = yaml.safe_load(Path(path).read_text())
+        recipe = yaml.safe_load(regular(path).read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
     if not isinstance(recipe, dict) or "task" not in recipe:
