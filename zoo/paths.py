@@ -47,11 +47,12 @@ class Irregular(OSError, UsageError):
 
 
 def regular(path):
-    """Returns a path as a `Path`, if it may be opened.
+    """Returns a path as a `Path`, if to open it cannot take for ever.
 
     Raises:
-        Irregular: it is there and not a regular file; an `OSError`, too.
+        Irregular: it is there and neither a regular file nor a folder; an `OSError`, too.
     """
-    if kind := irregular(path):
+    kind = irregular(path)
+    if kind and not os.path.isdir(path):
         raise Irregular(path, kind)
     return Path(path)

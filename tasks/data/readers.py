@@ -6,8 +6,11 @@ import errno
 import io
 import math
 import re
+import struct
 import textwrap
+import tokenize
 import warnings
+import zlib
 from pathlib import Path
 
 from tasks.data import pictures
@@ -90,9 +93,9 @@ def image(item, shape=(None, None, 3), resize="stretch"):
             np.asarray(pictures.fitted(picture, (width, height), mode, resize))
             for picture, mode in _open(item, channels)
         ]
-    except (UnreadableImage, MemoryError):
+    except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
 
@@ -118,9 +121,9 @@ def stored(item, *, colours=False):
         if colours:
             picture = picture.convert("RGB")
         numbers = np.asarray(picture)
-    except (UnreadableImage, MemoryError):
+    except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
         raise UnreadableImage(name(item), "its pixels are not whole numbers")
@@ -154,7 +157,7 @@ def size(item):
                 return pictures.upright_size(picture)[::-1]
     except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
 
@@ -268,6 +271,13 @@ def _silence_pillow():
 
 
 _PILLOW = re.compile(r"PIL\.")
+
+
+def _faults():
+    """Returns what Pillow and NumPy raise for damaged files."""
+    found = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError)
+    found += (RuntimeError, struct.error, zlib.error, tokenize.TokenError)
+    return (*found, Image.DecompressionBombError)
 
 
 def _reason(error):
