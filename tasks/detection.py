@@ -90,11 +90,10 @@ class Detection(BackboneTask):
         detectors.compile_losses(learner, optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            batch, _ = next(iter(self.training(data).epoch(0)))
-            parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
-            shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
-            events.images("training images and boxes", np.stack(shown), 0)
+        batch, _ = next(iter(self.training(data).epoch(0)))
+        parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
+        shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
+        events.images("training images and boxes", np.stack(shown), 0)
 
     def training(self, data, *, changed=True):
         return box_stream.training(
