@@ -154,6 +154,16 @@ def size(item):
         raise UnreadableImage(name(item), _reason(error)) from error
 
 
+def channels(item):
+    """Returns how many channels an array has that is neither grey nor RGB; 3 for other images."""
+    if not isinstance(item, np.ndarray):
+        data = content(item)
+        if _format(data[:SIGNATURE_BYTES]) != "NPY":
+            return 3
+        item = _npy(data)
+    return item.shape[2] if item.ndim == 3 and item.shape[2] > 1 else 3
+
+
 def content(item):
     """Returns the bytes of an item: of its file, as encoded, or of its pixels.
 
