@@ -189,9 +189,9 @@ def register(
                 inputs=tuple(inputs),
                 **dict(zip(("parameters", "flops"), (counts or {}).get(name, ()), strict=False)),
             )
-            models.add(name, plain)
+            models.add(name, plain, builder.__module__)
             for tag, facts in (weights or {}).get(name, {}).items():
-                models.add(f"{name}.{tag}", tagged(plain, tag, facts))
+                models.add(f"{name}.{tag}", tagged(plain, tag, facts), builder.__module__)
         return builder
 
     return decorate
