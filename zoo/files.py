@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
+import stat
+import tempfile
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,7 +75,9 @@ def load(path):
 def replacing(path):
     """Gives another path to write to, and renames it to `path` when that went well.
 
-    Losing power leaves the old file or the new one, whole.
+    Losing power leaves the old file or the new one, whole. Of a symbolic link the file that it
+    leads to is replaced; permissions are kept. What is no regular file, such as a device or a
+    FIFO, is not replaced: the content is written to it.
 
     Args:
         path: the final name, whose folder is made; the other one has the same ending.
@@ -79,30 +85,52 @@ def replacing(path):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
-    path = Path(path)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        replace(partial, path)
+        target = Path(os.path.realpath(path))
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            with _writing_through(target) as partial:
+                yield partial
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"partial-{secrets.token_hex(4)}-{target.name}")
+        try:
+            yield partial
+            replace(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"{path} could not be written ({error.strerror or error}); what was there before is "
             "untouched"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing_through(target):
+    """Gives a path to write to, and writes what is there to a device or a FIFO that is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / target.name
+        yield partial
+        quick = getattr(os, "O_NONBLOCK", 0)  # an error, not a wait, where nobody reads a FIFO
+        file = os.open(target, os.O_WRONLY | quick)
+        if quick:
+            os.set_blocking(file, True)
+        with open(file, "wb") as sink, partial.open("rb") as source:
+            shutil.copyfileobj(source, sink)
 
 
 def replace(partial, path):
     """Renames a complete file to `path`, having made sure that its content is on the disk.
 
-    Without that, a power cut could leave the new name with nothing in it.
+    Without that, a power cut could leave the new name with nothing in it. The permissions of what
+    was there are kept.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
+    with suppress(FileNotFoundError):
+        os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
     _sync(partial, os.O_RDWR)
     os.replace(partial, path)
     with suppress(OSError):  # the name; not every system opens folders
