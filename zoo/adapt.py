@@ -77,8 +77,8 @@ def head(model, num_classes, dropout=None):
 def resize(model, size):
     """Returns a model for images of another height and width.
 
-    It shares every layer with the one given except `zoo.layers.PositionEmbedding`, which is
-    interpolated and has variables of its own. Layers that pad the image pad it as before.
+    It shares every layer with the one given except position embeddings, which are interpolated
+    and have variables of their own. Layers that pad the image pad it as before.
 
     Args:
         model: a functional model of one image, or a Sequential one that is built.
@@ -165,7 +165,7 @@ def _called_anew(node, args, kwargs, grids):
             grids[tuple(old.shape[1:3])] = tuple(x.shape[1:3])
         target = _retargeted(layer.target_shape, old.shape[1:], x.shape[1:], grids)
         layer = type(layer).from_config({**layer.get_config(), "target_shape": target})
-    elif isinstance(layer, layers.PositionEmbedding) and args[0].shape != layer.positions.shape:
+    elif _embeds_positions(layer) and args[0].shape[1] != layer.weights[0].shape[1]:
         return _interpolated(layer, args[0], grids)
     return layer(*args, **kwargs)
 
@@ -188,20 +188,29 @@ def _retargeted(target, old, new, grids):
     return fitting[0]
 
 
+def _embeds_positions(layer):
+    """Tells whether the one weight of a layer is a vector per token, `(1, tokens, width)`."""
+    learned = type(layer) is keras.layers.EinsumDense and layer.equation == blocks.TOKENS
+    return learned or isinstance(layer, layers.PositionEmbedding)
+
+
 def _interpolated(layer, x, grids):
-    """Returns `x` with positions for as many tokens as it has, interpolated between the old."""
-    _, count, width = layer.positions.shape
+    """Calls a layer like another, with vectors for the tokens of `x` interpolated from the old."""
+    _, count, width = layer.weights[0].shape
     for (rows, columns), grid in grids.items():
         extra = count - rows * columns  # tokens of no place, which come first
         if x.shape[1] == extra + math.prod(grid):
             break
     else:
         raise ValueError("the tokens are of no map")
-    positions = keras.ops.convert_to_tensor(layer.positions)
+    positions = keras.ops.convert_to_tensor(layer.weights[0])
     maps = keras.ops.reshape(positions[:, extra:], (1, rows, columns, width))
     maps = keras.ops.image.resize(maps, grid, interpolation="bicubic", antialias=True)
     maps = keras.ops.reshape(maps, (1, -1, width))
-    fresh = type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if "output_shape" in config:
+        config["output_shape"] = (x.shape[1], width)
+    fresh = type(layer).from_config(config)
     y = fresh(x)
-    fresh.positions.assign(keras.ops.concatenate([positions[:, :extra], maps], axis=1))
+    fresh.weights[0].assign(keras.ops.concatenate([positions[:, :extra], maps], axis=1))
     return y
