@@ -14,7 +14,7 @@ from tasks.engine import (
     plans,
     vocabularies,
 )
-from tasks.engine.flags import flag
+from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
 from tasks.report import attention
@@ -49,6 +49,7 @@ class Captioning(BackboneTask):
         "shapes", "shapes, or a file or folder of captions: Flickr's text, CSV, or COCO's JSON"
     )
     image_size: int = flag(64, "height and width of the images; 0 for the model's own", low=0)
+    patience: int = patience("val_cider")
     augment: str = flag(
         "none",
         "random changes of training images; all but none make left and right untrue",
@@ -60,21 +61,17 @@ class Captioning(BackboneTask):
     longest: int = flag(50, "words of a sentence; what is longer is cut", low=1)
     vocabulary: str = flag("", "a run's folder or model file, whose words are taken")
     scheduled_sampling: float = flag(
-        0.0, "share of words in place of which the model's own are given, in the end", low=0.0
+        0.0, "share of words in place of which the model's own are given, in the end", high=1.0
     )
     beam: int = flag(3, "sentences that are followed while one is searched for", low=1)
     # Chosen on the validation split of `shapes`: with 0.7 sentences are longer, and oftener wrong.
     length_penalty: float = flag(
-        0.2, "0: short sentences are preferred; 1: the mean of a word decides", low=0.0
+        0.2, "0: short sentences are preferred; 1: the mean of a word decides", high=100.0
     )
 
     def load(self):
         if self.num_classes:
             raise UsageError("captions have words, not classes; leave --num-classes out")
-        if self.scheduled_sampling > 1:
-            raise UsageError(
-                f"--scheduled-sampling is a share up to 1, not {self.scheduled_sampling}"
-            )
         shape = self.shape()
         source = captioned.load(self.dataset)
         data = captioned.data(
@@ -155,9 +152,9 @@ class Captioning(BackboneTask):
         looked = caption_answers.looks(model, *shown, data.words)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=attention.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=attention.sections(data.test, said, chances, chosen, looked),
             warnings=[*vocabularies.notes(data), *data.skipped()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import ClassVar
 
 import zoo
@@ -9,7 +10,7 @@ from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
 from tasks.engine import halves, hardware, losses, plans
-from tasks.engine.flags import Between, flag
+from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import Verdict, register
 from tasks.report import calibration, evidence, metrics
@@ -41,7 +42,7 @@ class Classification(ImageTask):
         "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
     )
     mix: str = flag("none", "two images made one", choices=tuple(MIXES), search=tuple(MIXES))
-    erase: float = flag(0.0, "share of images that lose a random rectangle", low=0.0)
+    erase: float = flag(0.0, "share of images that lose a random rectangle", high=1.0)
     feature_views: int = flag(
         0,
         "changed versions of each image that the frozen part of a network is computed for, once; "
@@ -50,7 +51,7 @@ class Classification(ImageTask):
     )
     views: str = flag("one", "of each test image, judged together", choices=views.LEVELS)
     loss: str = flag("cross_entropy", "what is taught by", choices=losses.NAMES)
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
+    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
     class_weight: str = flag(
         "none", "balanced: rare classes count more", choices=("none", "balanced")
     )
@@ -58,14 +59,27 @@ class Classification(ImageTask):
         0.0,
         "share of a label spread over all classes",
         search=Between(0.0, 0.2, log=False),
-        low=0.0,
+        high=1.0,
     )
-    dropout: float = flag(0.0, "rate before the logits", search=(0.0, 0.2, 0.5), low=0.0)
+    patience: int = patience("val_accuracy")
+    dropout: float = flag(
+        0.0, "rate before the logits; 0: its own", search=(0.0, 0.2, 0.5), high=0.99
+    )
     calibrate: str = flag(
         "none",
         "temperature: fit one on validation and save it in the model",
         choices=("none", "temperature"),
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        known = inspect.signature(zoo.spec(self.model).builder).parameters if self.dropout else ()
+        if self.dropout and "dropout" not in known:
+            own = ", ".join(f"{x}: {self.dropout:g}" for x in known if x.endswith("_dropout"))
+            raise UsageError(
+                f"{self.model} has no dropout right before its logits; leave --dropout out"
+                + (f", or take --model-options '{{{own}}}'" if own else "")
+            )
 
     def load(self):
         shape = self.shape()
@@ -172,10 +186,10 @@ class Classification(ImageTask):
         show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=evidence.lead(
                 self.model,
-                self.dataset,
+                self.data_name,
                 figures,
                 tested=len(data.test),
                 taught=len(data.train),

@@ -8,8 +8,8 @@ from typing import ClassVar
 import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
-from tasks.engine import detectors, hardware, plans
-from tasks.engine.flags import flag
+from tasks.engine import detectors, hardware, plans, record
+from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
 from tasks.report import boxes as measures
@@ -42,6 +42,7 @@ class Detection(BackboneTask):
     plan: str = flag(
         "full", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
     )
+    patience: int = patience("val_ap")
     augment: str = flag(
         "none",
         "random changes of training images and their boxes",
@@ -61,7 +62,7 @@ class Detection(BackboneTask):
         low=0,
     )
     focal_gamma: float = flag(
-        detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", low=0.0
+        detectors.DENSE.gamma, "of retinanet's loss: how little the known counts", high=100.0
     )
 
     def load(self):
@@ -90,6 +91,8 @@ class Detection(BackboneTask):
         detectors.compile_losses(learner, optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
+        for line in (line for part in data.parts for line in part.notes):
+            record.say(f"note: {line}")
         if data.image_shape[-1] in (1, 3):
             batch, _ = next(iter(self.training(data).epoch(0)))
             parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
@@ -133,9 +136,9 @@ class Detection(BackboneTask):
             figures["proposal_recall"] = selective_search.recall(data.test)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=detections.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.skipped()],

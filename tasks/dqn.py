@@ -9,7 +9,7 @@ import zoo
 from tasks.data import environments
 from tasks.engine import distribute, dqn_episodes, hardware, losses, options, plans
 from tasks.engine.dqn_setting import Setting, Turns, seeds
-from tasks.engine.flags import flag
+from tasks.engine.flags import flag, patience
 from tasks.engine.task import Task, Verdict, register
 from tasks.report import episodes, returns
 from zoo import files
@@ -48,30 +48,31 @@ class Dqn(Task):
     epoch_steps: int = flag(4_950, "steps in all environments in an epoch", low=1)
     batch_size: int = flag(64, "transitions in an update, over all replicas", low=1)
     optimizer: str = flag("adam", "as of other tasks: adam, rmsprop, ...")
-    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", low=0.0)
+    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
     clip_norm: float = flag(10.0, "longest gradient, all weights together; 0 for any", low=0.0)
+    patience: int = patience("val_mean_return")
     environments: int = flag(1, "how many are acted in side by side, over all replicas", low=1)
     frames: int = flag(0, "observations seen together; 0: 4 images, 1 vector", low=0)
     replay: int = flag(10_000, "observations that are remembered", low=1)
     learning_starts: int = flag(1_000, "random steps before the first epoch", low=1)
     train_every: int = flag(2, "steps in all environments from update to update", low=1)
     target_every: int = flag(200, "steps from copy to copy of the target network", low=1)
-    tau: float = flag(1.0, "share of the target network that is replaced then", low=0.0)
-    discount: float = flag(0.99, "gamma: what a reward counts a step later", low=0.0)
-    epsilon: float = flag(0.05, "chance of a random action after exploration", low=0.0)
-    exploration: float = flag(0.1, "share of the run in which that chance falls from 1", low=0.0)
+    tau: float = flag(1.0, "share of the target network that is replaced then", high=1.0)
+    discount: float = flag(0.99, "gamma: what a reward counts a step later", high=1.0)
+    epsilon: float = flag(0.05, "chance of a random action after exploration", high=1.0)
+    exploration: float = flag(0.1, "share of the run in which that chance falls from 1", high=1.0)
     loss: str = flag("mse", "of the difference to the target", choices=("huber", "mse"))
     double: str = flag("on", "double DQN (van Hasselt et al., 2015)", choices=ON_OFF)
     dueling: str = flag("off", "duelling network (Wang et al., 2015)", choices=ON_OFF)
     n_step: int = flag(3, "rewards before the value of what follows (Hessel et al., 2017)", low=1)
     priority: float = flag(
-        0.0, "alpha of prioritised replay (Schaul et al., 2015), such as 0.6; 0: none", low=0.0
+        0.0, "alpha of prioritised replay (Schaul et al., 2015), such as 0.6; 0: none", high=10.0
     )
-    correction: float = flag(0.4, "beta of prioritised replay at first; it rises to 1", low=0.0)
+    correction: float = flag(0.4, "beta of prioritised replay at first; it rises to 1", high=1.0)
     clip_rewards: str = flag("off", "learn from the sign of rewards alone", choices=ON_OFF)
     validation_episodes: int = flag(20, "played after an epoch; they choose the policy", low=1)
     test_episodes: int = flag(100, "played at the end; the report is about them", low=1)
-    test_epsilon: float = flag(0.0, "chance of a random action in both", low=0.0)
+    test_epsilon: float = flag(0.0, "chance of a random action in both", high=1.0)
 
     def flops(self):
         return zoo.spec(self.model).flops or 0 if self.model else 0

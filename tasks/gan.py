@@ -19,7 +19,7 @@ from tasks.engine import (
     optimize,
     plans,
 )
-from tasks.engine.flags import Between, flag
+from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import SplitTask
 from tasks.engine.task import Verdict, register
 from tasks.report import samples
@@ -67,16 +67,17 @@ class Gan(SplitTask):
     )
     optimizer: str = flag("adam", "of both players, by its name among Keras's")
     learning_rate: float = flag(
-        0.0, "of the generator; 0: the model's own", search=Between(5e-5, 1e-3), low=0.0
+        0.0, "of the generator; 0: the model's own", search=Between(5e-5, 1e-3)
     )
-    critic_rate: float = flag(0.0, "of the critic; 0: the generator's", low=0.0)
-    beta_1: float = flag(-1.0, "decay of Adam's first moment; -1: the model's own", low=-1.0)
-    beta_2: float = flag(-1.0, "decay of Adam's second moment; -1: the model's own", low=-1.0)
+    critic_rate: float = flag(0.0, "of the critic; 0: the generator's")
+    beta_1: float = flag(-1.0, "decay of Adam's first moment; -1: model's own", low=-1, high=0.9999)
+    beta_2: float = flag(-1.0, "decay of the second one; -1: model's own", low=-1, high=0.9999)
     schedule: str = flag("constant", "how the rates change", choices=optimize.SCHEDULES)
-    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", low=0.0)
+    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
     average: float = flag(
-        0.999, "decay of the running average of the generator's weights; 0: none", low=0.0
+        0.999, "decay of the running average of the generator's weights; 0: none", high=0.999999
     )
+    patience: int = patience("Frechet distance")
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder (of class folders or images), tfds:NAME"
     )
@@ -203,24 +204,21 @@ class Gan(SplitTask):
 
     def validate(self, model, data, events, step):
         generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
-        options = {"seed": self.seed, "batch_size": self.batch_size}
         figures = {}
-        with gan_painting.settled(generator, SETTLED, classes, **options):
-            latent, labels = gan_report.fixed(generator, self.shown, classes, self.seed)
-            pixels = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
-            grid = samples.grid(pixels, gan_report.COLUMNS)
-            if data.validation:
-                pixels, _ = self._painted(generator, data.validation, self.validation_samples)
-                seen = data.features(pixels)
-                figures = gan_judges.quick(self.network, data.validated, seen)
+        latent, labels = gan_report.fixed(generator, self.shown, classes, self.seed)
+        pixels = gan_painting.paint(generator, latent, labels, batch_size=self.batch_size)
+        grid = samples.grid(pixels, gan_report.COLUMNS)
+        if data.validation:
+            pixels, _ = self._painted(generator, data.validation, self.validation_samples)
+            seen = data.features(pixels)
+            figures = gan_judges.quick(self.network, data.validated, seen)
         events.images("painted images", grid[None], step)
         data.diary.write(figures, grid)
         return figures
 
-    def finish(self, model, data):
+    def settle(self, model, data):
         generator, classes = gan_players.players(model)["generator"], len(data.source.classes)
         gan_painting.settle(generator, SETTLED, classes, seed=self.seed, batch_size=self.batch_size)
-        return model
 
     def save(self, model, data, path):
         about = {
@@ -243,7 +241,7 @@ class Gan(SplitTask):
         distance = gan_judges.distance_name(self.network)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=gan_report.lead(self, data, figures),
             sections=[*gan_report.sections(self, data, model), gan_report.protocol(self, data)],
             warnings=[*data.diary.warnings(distance, self.kind().loss), *data.skipped()],

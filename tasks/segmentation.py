@@ -7,8 +7,8 @@ import functools
 from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
-from tasks.engine import backbones, hardware, mask_losses, mask_measures
-from tasks.engine.flags import flag
+from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
+from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
 from tasks.report import masks, overlays
@@ -41,6 +41,7 @@ class Segmentation(BackboneTask):
     dataset: str = flag(
         "shapes", "shapes, a folder of images/ and masks/, a COCO JSON file or tfds:NAME"
     )
+    patience: int = patience("val_miou")
     colours: str = flag("", "file of class names and, for masks in colours, their colours")
     image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
     augment: str = flag(
@@ -54,7 +55,7 @@ class Segmentation(BackboneTask):
         f"what is taught by: {', '.join(mask_losses.NAMES)}, or a sum such as cross_entropy+dice",
         search=("cross_entropy", "focal", "cross_entropy+dice"),
     )
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", low=0.0)
+    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
     class_weight: str = flag(
         "none",
         "balanced, or median as in SegNet: rare classes count more",
@@ -88,6 +89,8 @@ class Segmentation(BackboneTask):
         )
 
     def show(self, data, events):
+        for line in (line for part in data.parts for line in part.notes):
+            record.say(f"note: {line}")
         if data.image_shape[-1] in (1, 3):
             batch = next(iter(self.training(data).epoch(0)))
             pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
@@ -133,10 +136,10 @@ class Segmentation(BackboneTask):
         )
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=overlays.lead(
                 self.model,
-                self.dataset,
+                self.data_name,
                 figures,
                 tested=len(data.test),
                 taught=len(data.train),
@@ -145,12 +148,14 @@ class Segmentation(BackboneTask):
             sections=overlays.sections(data.test, classes, count, predict),
             warnings=[
                 *(f"no training image has the class {name}" for name in absent),
+                *masked.notes(data),
                 *data.skipped(),
             ],
         )
 
     def evaluate(self, model, about, split):
-        source = masked.load(self.dataset, self.data_dir or None, self.colours)
+        known = tuple(about["classes"])
+        source = masked.load(self.dataset, self.data_dir or None, self.colours, known)
         part = self.judged(source, split)
         part = masked.relabelled(part, source.classes, about["classes"])
         shape = model.input_shape[1:]

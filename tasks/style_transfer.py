@@ -75,12 +75,14 @@ class StyleTransfer(SplitTask):
     )
     style_size: int = flag(0, "longer side of the style; 0 for --image-size", low=0)
     style_rim: float = flag(
-        0.03, "share of each end of a style's sides that is cut off: many a scan has a rim", low=0.0
+        0.03,
+        "share of each end of a style's sides that is cut off: many a scan has a rim",
+        high=0.5,
     )
     patch_size: int = flag(128, "side of the patches that a painter learns from", low=1)
     dataset: str = flag("shapes", "pictures for a painter to learn from: a folder, or a data set")
     optimizer: str = flag("auto", "lbfgs (gatys alone), adam or another; auto is these two")
-    weight_decay: float = flag(0.0, "decoupled decay of kernels", low=0.0)
+    weight_decay: float = flag(0.0, "decoupled decay of kernels", high=100.0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -142,6 +144,9 @@ class StyleTransfer(SplitTask):
         data = labelled.load(source, self.slices(), self._square(), "crop")
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
+    def data_identity(self, data):
+        return style_learner.identity(self, data)
+
     def build(self, data):
         if self.alone:
             return gatys.build(data.content, self.start, self.seed)
@@ -201,7 +206,7 @@ class StyleTransfer(SplitTask):
         pairs = [(image, self._painted(model, image)) for image in shown]
         return Verdict(
             figures={**figures, "style_loss_before": before["style_loss"]},
-            title=f"{self.content} in the style of {self.style}",
+            title=style_pictures.title(self.content, self.style),
             lead=styles.lead(self.model, figures, before, tested=0 if self.alone else len(images)),
             sections=styles.sections(data.aims.styles, data.aims.shares, pairs, figures, before),
             warnings=[] if self.alone else data.patches.skipped(),

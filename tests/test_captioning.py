@@ -393,7 +393,7 @@ def test_a_vocabulary_of_another_run_is_refused_or_taken(finished, tmp_path):
     ("flags", "wanted"),
     [
         ({"num_classes": 4}, "leave --num-classes out"),
-        ({"scheduled_sampling": 2.0}, "is a share up to 1"),
+        ({"scheduled_sampling": 2.0}, "--scheduled-sampling must be from 0 to 1, not 2.0"),
         ({"model": "lenet5", "model_options": "", "backbone": ""}, "captioning needs a captioner"),
         ({"dataset": "shaeps"}, "needed: shapes; a file of lines"),
         ({"vocabulary": "nowhere.keras"}, "nowhere.keras cannot be read as a model file"),

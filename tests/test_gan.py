@@ -18,7 +18,15 @@ from scripts.__main__ import main
 from tasks.data import painted, sources
 from tasks.data.decoding import Examples
 from tasks.deploy import answerers, evaluate
-from tasks.engine import gan_data, gan_judges, gan_painting, gan_players, record, trainer
+from tasks.engine import (
+    finetune,
+    gan_data,
+    gan_judges,
+    gan_painting,
+    gan_players,
+    record,
+    trainer,
+)
 from tasks.engine.gan_diary import Diary
 from tasks.gan import Gan
 from zoo import files
@@ -375,7 +383,8 @@ def test_statistics_are_settled_for_a_while():
     generator = gan_players.players(asked.build(data))["generator"]
     norm = generator.get_layer("maps_bn")
     before = norm.moving_mean.numpy(), norm.moving_variance.numpy()
-    with gan_painting.settled(generator, 64, 10, seed=0, batch_size=16):
+    with finetune.kept(norm.variables):
+        gan_painting.settle(generator, 64, 10, seed=0, batch_size=16)
         inside = keras.Model(generator.input, generator.get_layer("maps").output)
         latent = gan_painting.latents(64, 8, 0)
         maps = inside(latent).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import math
 import re
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 
 import tasks
+import zoo
+from tasks.engine import gan_players
 from tasks.engine.flags import Between
 from tasks.engine.search import chief, engines, hparams, lag, ledger, outcome, runner, space, trial
 from tasks.report import searches
@@ -77,6 +81,39 @@ def test_flags_declare_what_is_searched_in_every_task():
     assert "augment" not in ranges(given=["augment"])
 
 
+@pytest.mark.parametrize("model", [x for x in zoo.names(kind="classifier") if "." not in x])
+def test_a_default_search_holds_only_what_a_classifier_can_follow(model):
+    start = tasks.get("classification")(model=model)
+    spec = zoo.spec(model)
+    known = set(inspect.signature(spec.builder).parameters)
+    found = space.of(start).ranges
+    assert ("dropout" in found) == ("dropout" in known)
+    for name, span in found.items():
+        ends = (span.low, span.high) if isinstance(span, Between) else span.values
+        for value in ends:
+            asked = dataclasses.replace(start, **{name: value})
+            assert set(asked.options()) <= known
+            asked.shape()
+            asked.stages()
+
+
+@pytest.mark.parametrize("model", list(gan_players.KINDS))
+def test_a_default_search_holds_only_what_players_can_follow(model):
+    start = tasks.get("gan")(model=model)
+    found = space.of(start).ranges
+    assert ("critic_norm" in found) == (not start.kind().penalty)
+    for name, span in found.items():
+        for value in getattr(span, "values", ()):
+            dataclasses.replace(start, **{name: value})
+
+
+def test_dropout_that_a_model_does_not_have_is_refused_with_the_option_that_does_it():
+    with pytest.raises(UsageError, match=r"{conv_dropout: 0.3, hidden_dropout: 0.3}"):
+        tasks.get("classification")(model="convnet", dropout=0.3)
+    with pytest.raises(UsageError, match="convnet has no dropout right before its logits"):
+        space.of(tasks.get("classification")(model="convnet"), "dropout")
+
+
 def test_a_user_names_flags_and_ranges():
     found = ranges(
         "learning_rate, batch-size=16|32,dropout=0..0.5,epochs=1..20:linear,erase=0.01..1,"
@@ -101,7 +138,7 @@ def test_a_user_names_flags_and_ranges():
     [
         ("learnin_rate", "did you mean learning_rate"),
         ("erase", "declares no range to search; give one: erase=LOW..HIGH"),
-        ("batch_size=0|8", "--batch-size must be 1 or more"),
+        ("batch_size=0|8", "--batch-size must be from 1 to 1000000000"),
         ("augment=heavy", "no choice of --augment named 'heavy'"),
         ("learning_rate=1e-1..1e-3", "goes from 0.1 to 0.001"),
         ("learning_rate=0..1:log", "write learning_rate=0.0..1.0:linear"),
@@ -347,7 +384,10 @@ def test_values_that_a_task_refuses_fail_that_trial_alone(tmp_path, monkeypatch)
     found = plan(tmp_path, asked)
     runner.work(runner.Guarded(oracle("grid", asked)[0]), found, Pretended(), "t")
     first, *others = ledger.read(tmp_path)
-    assert (first["status"], first["reason"]) == ("failed", "--epochs must be 1 or more, not 0")
+    assert (first["status"], first["reason"]) == (
+        "failed",
+        "--epochs must be from 1 to 1000000000, not 0",
+    )
     assert {row["status"] for row in others} == {"completed"}
 
 
@@ -358,10 +398,10 @@ def test_two_workers_of_a_chief_share_the_trials(tmp_path):
     common = runner.Plan(TASK, ranges, tmp_path)
 
     def join(how, name):
-        with chief.called(address) as client:
+        with chief.called(address, lambda: "secret") as client:
             runner.work(client, common, how, name)
 
-    with chief.serving(guarded, address) as server:
+    with chief.serving(guarded, address, "secret") as server:
         workers = [threading.Thread(target=join, args=(how, f"w{n}")) for n, how in enumerate(hows)]
         for worker in workers:
             worker.start()
@@ -394,11 +434,46 @@ def test_a_trial_that_nobody_hears_of_goes_to_another_worker(monkeypatch):
     assert found.create_trial("third").trial_id == lost.trial_id
 
 
+def test_a_chief_does_not_wait_for_workers_that_are_gone(monkeypatch):
+    found, _ = oracle("random", trials=2)
+    server = chief.Server(runner.Guarded(found))
+    for worker in ("first", "second"):
+        server.listen(found.create_trial(worker).trial_id)
+    server.asked, now = time.monotonic(), time.monotonic()
+    monkeypatch.setattr(chief.time, "monotonic", lambda: now + chief.SILENCE + chief.PATIENCE + 1)
+    monkeypatch.setattr(chief.time, "sleep", lambda seconds: None)
+    with pytest.raises(UsageError, match=r"trials are unfinished \(0000, 0001\)"):
+        server.wait()
+
+
+@pytest.mark.parametrize("token", ["", "other"])
+def test_a_chief_refuses_who_lacks_the_token(token, monkeypatch):
+    monkeypatch.setattr(chief, "PATIENCE", 0.5)
+    found, address = oracle("random", trials=2)[0], f"127.0.0.1:{free_port()}"
+    with (
+        chief.serving(runner.Guarded(found), address, "secret"),
+        chief.called(address, lambda: token) as stranger,
+        pytest.raises(UsageError, match="has another token than this worker"),
+    ):
+        stranger.create_trial("t")
+    assert not found.trials
+
+
+def test_two_chiefs_do_not_share_a_port():
+    guarded, address = runner.Guarded(oracle("random")[0]), f"127.0.0.1:{free_port()}"
+    with (
+        chief.serving(guarded, address, "secret"),
+        pytest.raises(UsageError, match="cannot listen"),
+        chief.serving(guarded, address, "secret"),
+    ):
+        pass
+
+
 def test_a_chief_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(chief, "PATIENCE", 0.2)
     with (
         pytest.raises(UsageError, match="no chief answers"),
-        chief.called(f"127.0.0.1:{free_port()}") as client,
+        chief.called(f"127.0.0.1:{free_port()}", lambda: "") as client,
     ):
         client.create_trial("t")
     for address in ("9000", ":9000", "host:", "host:x", "host:70000"):

@@ -6,6 +6,7 @@ Each task is run on a few real images, small enough for a laptop.
 import dataclasses
 import json
 import math
+import re
 import zipfile
 
 import checks
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.engine import resume, trainer
+from tasks.engine import course, data_identity, distribute, finetune, record, resume, trainer
+from zoo import files
 from zoo.errors import UsageError
 
 TINY = {
@@ -156,11 +158,49 @@ def test_every_flag_has_help_and_a_plain_default(name):
         assert not choices or field.default in choices
 
 
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_number_has_a_finite_range_and_nothing_outside_of_it_is_taken(name):
+    make = tasks.get(name)
+    numbers = [f for f in dataclasses.fields(make) if type(f.default) in (int, float)]
+    assert len(numbers) > 10
+    for field in numbers:
+        low, high = field.metadata["low"], field.metadata["high"]
+        assert -math.inf < low <= field.default <= high < math.inf, field.name
+        wrong = {low - 1, high + 1, 10**23}
+        if type(field.default) is float:
+            wrong |= {math.nan, math.inf, -math.inf, 1e23}
+        said = f"--{field.name.replace('_', '-')} must be from {low:.15g} to {high:.15g}, not "
+        for value in wrong:
+            with pytest.raises(UsageError, match=re.escape(said)):
+                make(**{field.name: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "bounds"),
+    [
+        ({"learning_rate": math.inf}, "0 to 1000000"),
+        ({"label_smoothing": 3.0}, "0 to 1"),
+        ({"momentum": math.inf}, "0 to 1"),
+        ({"average": 5.0}, "0 to 0.999999"),
+        ({"l1": math.inf}, "0 to 1000000"),
+        ({"patience": -1}, "0 to 1000000000"),
+        ({"seed": 2**32}, "0 to 4294967295"),
+        ({"accumulate": 10**23}, "1 to 1000000000"),
+        ({"dropout": 1.0}, "0 to 0.99"),
+    ],
+    ids=str,
+)
+def test_a_number_out_of_range_is_refused_with_the_range(flags, bounds):
+    with pytest.raises(UsageError, match=rf"must be from {bounds}, not"):
+        tasks.get("classification")(**flags)
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_a_run_leaves_what_the_contract_says(name, whole):
     record, out = whole(name)
     assert json.loads((out / "report.json").read_text()) == record
-    assert set(record) == {"task", "flags", "figures", "environment"}
+    assert set(record) == {"task", "flags", "figures", "times", "environment"}
+    assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
     assert all(math.isfinite(value) for value in record["figures"].values())
     left = {path.name for path in out.iterdir()}
     assert left == {
@@ -173,6 +213,17 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
     assert len(checks.history(out)) == 2
     again = resume.to_task(resume.read_recipe(out / "recipe.yaml"))
     assert resume.recipe(again) == resume.recipe(tiny(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.names()) - {"dqn"}))  # which has no data
+def test_a_run_knows_its_data_by_their_content(name):
+    found = [
+        asked.data_identity(asked.load())
+        for asked in (tiny(name), tiny(name), tiny(name, train_split="train[1:17]"))
+    ]
+    assert found[0] == found[1] == json.loads(json.dumps(found[0]))
+    assert {"train", "validation", "test"} <= found[0]["splits"].keys()
+    assert data_identity.differences(found[0], found[2])[0].startswith("train had ")
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -256,7 +307,88 @@ def test_patience_stops_early(tmp_path, monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(UsageError, match="lower --learning-rate"):
-        trainer.train(tiny("classification", optimizer="sgd", learning_rate=1e30), tmp_path / "run")
+        trainer.train(
+            tiny("classification", optimizer="sgd", learning_rate=1e6, l2=40.0), tmp_path / "run"
+        )
+
+
+def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": math.nan})
+    with pytest.raises(record.Diverged, match=r"^val_accuracy is nan in epoch 1: .*lower"):
+        trainer.train(tiny("classification"), tmp_path / "run")
+    assert not resume.State(tmp_path / "run").history
+
+
+def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+    """The loss of the last step is that of the weights before it."""
+
+    def spoil(task, model, *args):
+        weight = model.trainable_variables[0]
+        weight.assign(keras.ops.full(weight.shape, math.inf))
+        return {}
+
+    monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
+    with pytest.raises(record.Diverged, match=r"the largest weight of .* is inf in epoch 1"):
+        trainer.train(tiny("classification"), tmp_path / "run")
+    assert not resume.State(tmp_path / "run").history
+
+
+def test_an_epoch_without_a_number_is_worse_than_any_other():
+    chosen = tiny("classification")
+    nothing = {"val_accuracy": math.nan, "val_loss": math.nan}
+    found = {"val_accuracy": 0.1, "val_loss": 2.3}
+    assert chosen.better(found, nothing)
+    assert not chosen.better(nothing, found)
+    assert not chosen.better(found, {**found, "val_accuracy": 0.2})
+
+
+NORMALISED = {  # tasks with a network that has batch normalisation, for `--average`
+    "classification": {
+        "model": "convnet",
+        "model_options": "{depths: [1], widths: [4], head: pool, hidden: [], conv_dropout: 0.0}",
+        "augment": "none",
+    },
+    "segmentation": {"augment": "none"},
+    "detection": {"augment": "none"},
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_averaged_weights_are_validated_with_statistics_of_their_own(name):
+    """The first normalisation has the mean and variance of what the averages make of the images."""
+    flags = {"learning_rate": 0.02, "schedule": "constant", "average": 0.9, "plan": "scratch"}
+    asked = tiny(name, **{**NORMALISED[name], **flags, "train_split": "train[:32]"}, batch_size=8)
+    run = course.Course(asked, asked.load(), distribute.strategy("one"))
+    lesson = run.lesson(0)
+    lesson.learner.fit(lesson.stream.epoch(0), epochs=3, shuffle=False, verbose=0)
+    norm = finetune.norms(run.model)[0]
+    below = keras.Model(run.model.input, norm.input)
+    own = checks.values(run.model)
+    with run.averaged(0):
+        batches = [batch for batch, _ in lesson.stream.epoch(0)]
+        images = [batch["image"] if isinstance(batch, dict) else batch for batch in batches]
+        maps = np.concatenate([below.predict_on_batch(np.array(each)) for each in images])
+        wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+        found = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    last = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    assert np.abs(np.subtract(last, wanted)).max() > 0.01  # what they were judged with before
+    for mine, again in zip(own, checks.values(run.model), strict=True):
+        np.testing.assert_array_equal(again, mine)
+
+
+def test_a_model_of_averaged_weights_is_saved_with_the_statistics_it_was_validated_with(tmp_path):
+    flags = {**NORMALISED["classification"], "plan": "scratch", "average": 0.95, "epochs": 1}
+    asked = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
+    trainer.train(asked, tmp_path / "run")
+    model, about = files.load(tmp_path / "run/model.keras")
+    again, _ = asked.evaluate(model, about, "train[256:384]")
+    assert again["loss"] == pytest.approx(checks.column(tmp_path / "run", "val_loss")[0], rel=1e-4)
+    norm = finetune.norms(model)[0]
+    maps = keras.Model(model.input, norm.input).predict(asked.load().train.pixels[:], verbose=0)
+    wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+    np.testing.assert_allclose((norm.moving_mean, norm.moving_variance), wanted, rtol=1e-3)
 
 
 def test_batch_norm_is_frozen_in_a_pretrained_model_only():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import time
 from dataclasses import dataclass
 
 from tasks.data import batches, decoding
@@ -68,6 +70,7 @@ class Course:
         self.changing = _changing(self.model, self.stages, task.whole)
         self.memory, self._others = task.memory(data), {}
         self._lesson = None, None
+        self.featuring = 0.0  # seconds that the features of frozen layers took
 
     def stage(self, epoch):
         """Returns the number of the stage that an epoch, from 0, belongs to."""
@@ -90,6 +93,20 @@ class Course:
             with self.strategy.scope():
                 self._lesson = number, self._prepared(number, first)
         return self._lesson[1]
+
+    def settle(self, epoch):
+        """Gives averaged weights of an epoch the statistics of normalisation that they need."""
+        finetune.prepare(self.model, self.stages[self.stage(epoch)])
+        self.task.settle(self.model, self.data)
+
+    @contextlib.contextmanager
+    def averaged(self, epoch):
+        """Lends the model the weights and statistics that an epoch is validated with."""
+        statistics = [v for norm in finetune.norms(self.model) for v in norm.variables]
+        seeds = [v for v in self.model.variables if v.name == SEED]
+        with finetune.kept([*statistics, *seeds]), optimize.averaged(self.optimizer(epoch)):
+            self.task.settle(self.model, self.data)
+            yield
 
     def _prepared(self, number, first):
         task, stage = self.task, self.stages[number]
@@ -132,13 +149,14 @@ class Course:
         percent = int(1000 * share) / 10  # never 100
         record.say(f"{percent}% of the network rests: it is computed {times} for each image")
         judged = [(self.data.validation, "")] if self.data.validation else []
-        several = [*versions, *judged]
+        several, started = [*versions, *judged], time.perf_counter()
         featured = [
             dataclasses.replace(examples, pixels=pixels)
             for (examples, _), pixels in zip(
                 several, features.compute_each(before, several), strict=True
             )
         ]
+        self.featuring += time.perf_counter() - started
         taught = featured[: len(versions)]
         first = (taught[0].name, taught[0].pixels, taught[0].labels, taught[0].dropped)
         train = decoding.Turns(*first, versions=tuple(taught))

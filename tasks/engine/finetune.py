@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 from zoo import graphs, stages
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras
+from zoo.lazy import LazyModule, keras, np
 from zoo.weights import leaves
 
 groups = LazyModule("tasks.engine.groups")
@@ -71,28 +72,48 @@ def optimizers(task, model, plan, steps):
     ]
 
 
-def recalibrate(model, stream):
-    """Estimates the statistics of all batch normalisation anew.
+def recalibrate(model, stream, layers=None):
+    """Estimates the statistics of batch normalisation anew.
 
     Each layer is given the mean and variance of what reaches it while those below it normalise
-    by the statistics of their batch, as in training, over all images together.
+    by the statistics of their batch, as in training. They are those of all images together: the
+    variance is the mean of that within the batches plus that of the batches' means.
 
     Args:
         model: a `keras.Model`, changed in place.
         stream: as `tasks.engine.task.Task.training` gives it; its first `CALIBRATED` examples
             are seen, as they are in training.
+        layers: whose statistics; `None` for those of all batch normalisation.
     """
-    layers = norms(model)
+    layers = norms(model) if layers is None else layers
     before = [(layer.trainable, layer.momentum) for layer in layers]
+    seen = [[] for _ in layers]
     try:
-        batches = stream.epoch(0).take(-(-CALIBRATED // stream.size))
-        for number, (images, _) in enumerate(batches):
-            for layer in layers:  # a running mean of equal weights
-                layer.trainable, layer.momentum = True, number / (number + 1)
+        for layer in layers:
+            layer.trainable, layer.momentum = True, 0.0  # so that it stores those of each batch
+        for images, _ in stream.epoch(0).take(-(-CALIBRATED // stream.size)):
             model(images, training=True)
+            for layer, found in zip(layers, seen, strict=True):
+                found.append([_float64(layer.moving_mean), _float64(layer.moving_variance)])
     finally:
         for layer, (trainable, momentum) in zip(layers, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
+    for layer, found in zip(layers, seen, strict=True):
+        if found:
+            means, variances = np.stack(found, axis=1)
+            layer.moving_mean.assign(means.mean(axis=0))
+            layer.moving_variance.assign(variances.mean(axis=0) + means.var(axis=0))
+
+
+@contextlib.contextmanager
+def kept(variables):
+    """Gives variables the values back, afterwards, that they have now."""
+    own = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in own:
+            variable.assign(value)
 
 
 def _fresh(model):
@@ -128,3 +149,7 @@ def _optimizer(task, row, plan, steps, *, clip):
         if factor is not None
     ]
     return task.make_optimizer(functools.reduce(lambda a, b: a.then(b), parts), clip=clip)
+
+
+def _float64(variable):
+    return keras.ops.convert_to_numpy(variable).astype("float64")

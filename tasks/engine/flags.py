@@ -16,7 +16,10 @@ class Between:
     log: bool = True
 
 
-def flag(default, help, *, choices=None, search=None, low=None):
+LARGEST = {int: 1_000_000_000, float: 1e6}  # of a number whose flag declares no `high`
+
+
+def flag(default, help, *, choices=None, search=None, low=0, high=None):
     """Declares one field of a task.
 
     Args:
@@ -24,10 +27,17 @@ def flag(default, help, *, choices=None, search=None, low=None):
         help: what it means, in one line.
         choices: the values allowed, or `None` for any of the type.
         search: where `zoo tune` looks: a tuple of choices, a `Between`, or `None`.
-        low: the least value allowed, or `None`.
+        low: the smallest number allowed.
+        high: the largest one, or `None` for `LARGEST` of the type.
     """
-    metadata = {"help": help, "choices": choices, "search": search, "low": low}
+    high = LARGEST.get(type(default)) if high is None else high
+    metadata = {"help": help, "choices": choices, "search": search, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def patience(figure):
+    """Declares the flag for early stopping of a task whose best epoch is chosen by a figure."""
+    return flag(0, f"epochs without a better {figure} before training stops; 0: never")
 
 
 def check(field, value):
@@ -37,11 +47,11 @@ def check(field, value):
     good = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not good or (kind is not bool and isinstance(value, bool)):
         raise UsageError(f"{flag_name} takes {_article(kind)}, not {value!r}")
-    choices, low = field.metadata["choices"], field.metadata["low"]
+    choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise unknown(f"choice of {flag_name}", value, list(choices))
-    if low is not None and not value >= low:  # also refuses nan
-        raise UsageError(f"{flag_name} must be {low} or more, not {value}")
+    if kind in LARGEST and not low <= value <= high:  # also refuses nan
+        raise UsageError(f"{flag_name} must be from {low:.15g} to {high:.15g}, not {value}")
 
 
 def _article(kind):

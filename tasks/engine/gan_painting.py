@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from tasks.engine import finetune, resume
 from tasks.report import samples
 from zoo import files
 from zoo.errors import UsageError, unknown
-from zoo.lazy import keras, np, tf
+from zoo.lazy import np, tf
 
 STREAM = 11  # tells these random numbers from all others of a seed
 AT_ONCE = 2048  # images that are held as floats
@@ -89,19 +88,6 @@ def settle(generator, count, num_classes, *, seed, batch_size):
     latent = latents(count, latent_size(generator), seed)
     labels = np.arange(count, dtype="int32") % max(1, num_classes)
     finetune.recalibrate(generator, _Once(given(generator, latent, labels), batch_size))
-
-
-@contextlib.contextmanager
-def settled(generator, *args, **options):
-    """Lends a generator the statistics that `settle` estimates."""
-    variables = [v for layer in finetune.norms(generator) for v in layer.non_trainable_variables]
-    own = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    settle(generator, *args, **options)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, own, strict=True):
-            variable.assign(value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 from tasks.engine import optimize
@@ -56,7 +57,10 @@ class Stage:
             value, kind = getattr(self, field.name), type(field.default)
             if field.name == "learn" and isinstance(value, int | float):
                 continue
-            if not isinstance(value, (int, float) if kind is float else kind):
+            number = isinstance(value, int | float)
+            if not isinstance(value, (int, float) if kind is float else kind) or (
+                number and not math.isfinite(value)
+            ):
                 raise UsageError(f"{field.name} of a plan's stage cannot be {value!r}")
         if self.batch_norm not in POLICIES:
             raise unknown("policy of batch normalisation", self.batch_norm, POLICIES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import ClassVar, dataclass_transform
 
 from tasks.engine import finetune, flags, optimize, plans, replicas
@@ -44,35 +45,35 @@ class Task(abc.ABC):
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
     optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
+        "adamw", "sgd, momentum, nesterov, adagrad, adam, lion, or another of Keras's"
     )
     learning_rate: float = flag(
-        0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2), low=0.0
+        0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2)
     )
-    momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", low=0.0)
+    momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", high=1.0)
     schedule: str = flag("cosine", "how the rate changes over a run", choices=optimize.SCHEDULES)
     warmup_epochs: float = flag(0.0, "epochs in which the rate rises from 0", low=0.0)
     decay: float = flag(
-        0.1, "step: factor at each milestone; exponential, polynomial: what is left", low=0.0
+        0.1, "step: factor at each milestone; exponential, polynomial: what is left", high=1.0
     )
     milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
-    power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", low=0.0)
+    power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
     weight_decay: float = flag(
-        1e-4, "decoupled decay of kernels, times the rate each step", low=0.0
+        1e-4, "decoupled decay of kernels, times the rate each step", high=100.0
     )
     l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
     l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
     clip_norm: float = flag(0.0, "longest gradient, all weights together; 0 for any", low=0.0)
     accumulate: int = flag(1, "steps whose gradients make one update", low=1)
     average: float = flag(
-        0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", low=0.0
+        0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", high=0.999999
     )
     checkpoint_minutes: float = flag(
         5.0, "time between checkpoints inside an epoch; one follows each epoch in any case", low=0.0
     )
     checkpoint_steps: int = flag(0, "steps between checkpoints; 0: by time", low=0)
     keep: int = flag(1, "latest checkpoints to keep, besides the best", low=1)
-    patience: int = flag(0, "epochs without a better validation loss before stopping; 0: never")
+    patience: int = flags.patience("val_loss")
     precision: str = flag(
         "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
     )
@@ -102,7 +103,7 @@ class Task(abc.ABC):
         "wherever there are such",
         choices=("auto", "one", "mirrored", "multiworker"),
     )
-    seed: int = flag(0, "seed of every random choice", low=0)
+    seed: int = flag(0, "seed of every random choice", high=2**32 - 1)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -182,6 +183,10 @@ class Task(abc.ABC):
         `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
         """
 
+    def data_identity(self, data):
+        """Returns what of the data must stay the same while a run goes on, as JSON has it."""
+        return {}
+
     @abc.abstractmethod
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
@@ -240,6 +245,12 @@ class Task(abc.ABC):
         `tasks.report.events.Events`, at `step`, the epoch counted from 1.
         """
 
+    def settle(self, model, data):
+        """Estimates the BatchNorm statistics of averaged weights, where layers are trainable."""
+        layers = [layer for layer in finetune.norms(model) if layer.trainable]
+        if self.average and layers:
+            finetune.recalibrate(self.learner(model, data), self.training(data), layers)
+
     def merit(self, row):
         """Returns what `goals` come to in a row of the history, a tuple: the more the better."""
         signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.goals}
@@ -247,9 +258,9 @@ class Task(abc.ABC):
 
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
-        found = self.merit(row)
+        found, before = self.merit(row), self.merit(best)
         # With nothing to choose by, the last epoch is the one to keep.
-        return not found or found > self.merit(best)
+        return not found or found > before or any(map(math.isnan, before))
 
     def finish(self, model, data):
         """Returns the model to save and to judge, made of the trained one with its best weights."""

@@ -135,7 +135,9 @@ def of(task, asked="", given=(), *, all_declared=True):
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{name} is both given and searched: leave out {flag} or that")
     else:
-        ranges = {k: span for k, span in own.items() if all_declared and k not in given}
+        free = {k: span for k, span in own.items() if all_declared and k not in given}
+        possible = {name: _possible(task, name, span) for name, span in free.items()}
+        ranges = {name: span for name, span in possible.items() if span}
     for name, span in ranges.items():
         _check(task, name, span)
     return Space(ranges, kinds)
@@ -192,6 +194,22 @@ def _typed(name, word, kind):
     except ValueError:
         kinds = {int: "whole numbers", float: "numbers"}
         raise UsageError(f"the range of {name} takes {kinds[kind]}, not {word!r}") from None
+
+
+def _possible(task, name, span):
+    """Returns the part of a declared range that a task's model can follow, or `None`."""
+    if not isinstance(span, Choices):
+        return span
+    values = tuple(value for value in span.values if _taken(task, name, value))
+    return Choices(values) if len(values) > 1 else None
+
+
+def _taken(task, name, value):
+    try:
+        dataclasses.replace(task, **{name: value})
+    except UsageError:
+        return False
+    return True
 
 
 def _check(task, name, span):
