@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
 
-from zoo import blocks, graphs
+from zoo import arguments, blocks, graphs
 from zoo.catalog import HEAD
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
@@ -40,8 +39,9 @@ def head(model, num_classes, dropout=None):
             f"{model.name} has several outputs ({names}); make a model of the one to replace, "
             "keras.Model(model.input, output)"
         )
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise UsageError(f"num_classes must be a whole number from 1, not {num_classes!r}")
+    num_classes = arguments.whole(num_classes, "num_classes")
+    if dropout is not None:
+        dropout = arguments.rate(dropout, "dropout")
     old = classifier(net)
     [x] = old.input_tensors if old else [_averaged(net, net.outputs[0])]
     if dropout is not None:
@@ -89,7 +89,8 @@ def resize(model, size):
     """
     net = graphs.flat(model)
     old = graphs.single_input(net)
-    if len(old.shape) != 4 or len(size) != 2:
+    size = arguments.sides(size, "size")
+    if len(old.shape) != 4:
         raise UsageError(f"{model.name} takes {old.shape}, which has no height and width {size}")
     batch, *_, channels = old.shape
     image = keras.Input(batch_shape=(batch, *size, channels), dtype=old.dtype, name=old.name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
-
-from zoo import graphs
+from zoo import arguments, graphs
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
@@ -13,6 +11,7 @@ COLOURLESS = (  # layers that do the same to every channel of an image
     *("RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
 )
 RGB = 3
+MOST = 2**16  # channels of an image
 
 
 def channels(model, count):
@@ -37,8 +36,7 @@ def channels(model, count):
     """
     net = graphs.flat(model)
     old = graphs.single_input(net)
-    if not isinstance(count, numbers.Integral) or count < 1:
-        raise UsageError(f"images have 1 channel or more, not {count!r}")
+    count = arguments.whole(count, "the number of channels", most=MOST)
     now = old.shape[-1]
     if count == now:
         return model

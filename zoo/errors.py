@@ -6,6 +6,8 @@ from __future__ import annotations
 class UsageError(ValueError):
     """The caller asked for what cannot be done; the message says what can.
 
+    A wrong argument of a public function is one, whether its type or its value is wrong.
+
     The command line prints it without a traceback. Any other exception is a bug in
     this project, and is shown in full.
     """

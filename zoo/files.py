@@ -16,11 +16,12 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo import graphs
+from zoo import arguments, graphs
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
 
 ABOUT = "zoo.json"
+MOST_ABOUT = 1 << 24  # bytes of it that are read
 
 
 def save(model, path, about):
@@ -36,13 +37,21 @@ def save(model, path, about):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
+    path = Path(arguments.path(path, "a model file"))
+    if not isinstance(model, keras.Model) or path.suffix != ".keras":
+        kind = type(model).__name__
+        raise UsageError(f"a keras.Model is saved to a file ending in .keras, not {kind} to {path}")
+    try:
+        facts = json.dumps(about, indent=1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the facts about a model are plain values: {error}") from error
     net = graphs.graph(model)
     if model.compiled and net is not None:
         model = keras.Model(net.input, net.output, name=model.name)
     with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(ABOUT, json.dumps(about, indent=1))
+            archive.writestr(ABOUT, facts)
 
 
 def load(path):
@@ -57,7 +66,7 @@ def load(path):
     Raises:
         UsageError: there is no such file, or it is not a Keras model.
     """
-    path = Path(path)
+    path = Path(arguments.path(path, "a model file"))
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
     assert layers.PixelNormalization  # loads, and so registers, the layers of the zoo
@@ -69,6 +78,22 @@ def load(path):
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{path} cannot be read as a Keras model: {reason}") from error
+
+
+def classes(path):
+    """Returns the names of the classes of a model file, in the order of its logits.
+
+    They are none for files of other makers and formats, and for those that cannot be read.
+    """
+    if not os.fspath(path).endswith(".keras"):
+        return ()
+    with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive, archive.open(ABOUT) as file:
+            about = json.loads(file.read(MOST_ABOUT))
+        found = about.get("classes") if isinstance(about, dict) else None
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return ()
 
 
 @contextmanager
