@@ -95,7 +95,7 @@ class ImageTask(SplitTask):
         super().__post_init__()
 
     def flops(self):
-        spec = zoo.spec(self.model)
+        spec = self.spec()
         height, width, _ = spec.input_shape
         return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
 
@@ -104,13 +104,16 @@ class ImageTask(SplitTask):
 
     def network(self, image_shape, num_classes, **options):
         """Returns the model that the flags name, with further options of its builder."""
+        given = self.options()
+        if taken := sorted(given.keys() & options.keys()):
+            raise UsageError(f"--model-options cannot set {taken[0]}: the data do")
         model = zoo.build(
             self.model,
             input_shape=image_shape,
             num_classes=num_classes,
             weights=self.weights or None,
             **options,
-            **self.options(),
+            **given,
         )
         losses.penalise(model, self.l1, self.l2)
         return model
@@ -120,7 +123,17 @@ class ImageTask(SplitTask):
 
     def options(self):
         """Returns the options of the model's builder."""
-        return options.parsed(self.model_options)
+        return options.of_model(self.model_options)
+
+    def spec(self):
+        """Returns the spec of the model; raises `UsageError` if it is of another kind."""
+        spec = zoo.spec(self.model)
+        if spec.kind != self.kind:
+            raise UsageError(
+                f"{self.model} is a {spec.kind}; {self.name} needs a {self.kind}: "
+                f"see zoo list --kind {self.kind}"
+            )
+        return spec
 
     def shape(self):
         """Returns `(height, width, channels)` of the images that the model takes.
@@ -128,12 +141,7 @@ class ImageTask(SplitTask):
         Raises:
             UsageError: the model is of another kind, or its images must be larger.
         """
-        spec = zoo.spec(self.model)
-        if spec.kind != self.kind:
-            raise UsageError(
-                f"{self.model} is a {spec.kind}; {self.name} needs a {self.kind}: "
-                f"see zoo list --kind {self.kind}"
-            )
+        spec = self.spec()
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
         return spec.checked_shape((*size, self.channels or channels))

@@ -7,6 +7,26 @@ from zoo.lazy import LazyModule
 
 yaml = LazyModule("yaml")
 
+ELSEWHERE = {  # what `zoo.build` takes besides options of a builder: what sets it in a task
+    "name": "--model does",
+    "input_shape": "--image-size and --channels do",
+    "num_classes": "the data do",
+    "classes": "the data do",
+    "weights": "--weights does",
+}
+
+
+def of_model(text):
+    """Returns the options for a model's builder that `--model-options` names.
+
+    Raises:
+        UsageError: it is no YAML of options, or names what another flag or the data decide.
+    """
+    found = parsed(text)
+    if taken := [name for name in found if name in ELSEWHERE]:
+        raise UsageError(f"--model-options cannot set {taken[0]}: {ELSEWHERE[taken[0]]}")
+    return found
+
 
 def parsed(text, flag="--model-options"):
     """Returns the options that YAML such as `{depth: 2}` names, a dict; none of an empty text.
@@ -22,6 +42,6 @@ def parsed(text, flag="--model-options"):
         options = yaml.safe_load(text) or {}
     except yaml.YAMLError:
         options = None
-    if not isinstance(options, dict):
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r}")
     return options
