@@ -90,6 +90,22 @@ def test_measures_are_those_of_a_slow_count(batch_size):
     assert loss == pytest.approx(np.mean(entropies), rel=1e-5)
 
 
+def test_confusions_of_images_are_held_for_a_few_batches_only(monkeypatch):
+    model, examples, held = small_network(), random_examples(7), []
+    whole, loss = mask_measures.measure(model, examples, batch_size=2)
+    add = masks.Count.add_matrices
+    monkeypatch.setattr(
+        masks.Count, "add_matrices", lambda s, m: held.append(m.nbytes) or add(s, m)
+    )
+    matrix = 4 * CLASSES**2  # bytes, of one image
+    monkeypatch.setattr(mask_measures, "HELD", 4 * matrix)
+    parts, same = mask_measures.measure(model, examples, batch_size=2)
+    assert held == [4 * matrix, 3 * matrix]
+    assert (parts.matrix == whole.matrix).all()
+    assert (parts.tallies == whole.tallies).all()
+    assert same == loss
+
+
 def test_masks_of_some_examples_are_the_largest_logits():
     model, examples = small_network(), random_examples(7)
     wanted = np.asarray(model(examples.pixels, training=False)).argmax(axis=-1)
