@@ -87,7 +87,8 @@ class Gan(SplitTask):
     )
     channels: int = flag(0, "1 for grey, 3 for RGB; 0: the data's own", low=0)
     network: str = flag(
-        "resnet20.cifar10", "the zoo name whose features are compared; inception_v3.imagenet: FID"
+        "resnet20.cifar10",
+        "zoo name whose features are compared, such as inception_v3.imagenet",
     )
     network_weights: str = flag("", "file in place of that network's own weights")
     samples: int = flag(10_000, "painted images that a finished run is judged by", low=16)

@@ -25,7 +25,6 @@ _WORDS = {
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr-D",
-    "fid": "FID",
     "kid": "KID",
     "seconds": "time",
 }
