@@ -254,7 +254,7 @@ class Gan(SplitTask):
         source = self._source
         part = self.judged(source, split)
         shape = tuple(model.output_shape[1:])
-        test = decode(part, shape, self.resize)
+        test = gan_data.enough(decode(part, shape, self.resize))
         data = gan_data.Painting(
             source, test, None, test, shape, self.network, self.network_weights, self.batch_size
         )

@@ -74,6 +74,16 @@ def test_short_captions_are_punished_by_the_closest_reference():
     assert captions.bleu(said, known)[0] == 1
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_captions_that_are_all_alike_leave_the_interval_wide(count):
+    found = captions.judged(["a b c d e"] * count, [["a b c d f"]] * count, seed=0)
+    same = 0.025 ** (1 / count)
+    assert found["bleu4_low"] == pytest.approx(same * found["bleu4"])
+    assert found["bleu4_high"] == pytest.approx(same * found["bleu4"] + 1 - same)
+    assert found["cider_low"] == pytest.approx(same * found["cider"])
+    assert found["cider_high"] == pytest.approx(same * found["cider"] + 10 * (1 - same))
+
+
 def test_intervals_hold_the_figures_and_follow_from_the_seed():
     said, known = SAID * 8, KNOWN * 8
     found = captions.judged(said, known, seed=1)

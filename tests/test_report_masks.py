@@ -139,6 +139,16 @@ def test_what_is_no_class_is_refused(truth, said, message):
     assert message in str(caught.value)
 
 
+def test_one_image_leaves_the_interval_wide():
+    """Of 39 in 40 images more than the one that was seen nothing is known."""
+    count = masks.Count(2)
+    count.add([[[0, 0, 1, 1]]], [[[0, 0, 1, 0]]])
+    figures = masks.judged(count.matrix, count.tallies, seed=0)
+    assert figures["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert figures["miou_low"] == pytest.approx(0.025 * figures["miou"])
+    assert figures["miou_high"] == pytest.approx(0.025 * figures["miou"] + 0.975)
+
+
 def test_the_interval_is_a_bootstrap_over_images():
     truth, said = drawn(count=40, seed=2)
     count = masks.Count(5)
