@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from tasks.data import caption_stream, captioned, geometry
+from tasks.data import caption_stream, captioned, geometry, vocabulary
 from tasks.engine import (
     backbones,
     caption_answers,
@@ -159,7 +159,9 @@ class Captioning(BackboneTask):
             lead=attention.lead(
                 self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
             ),
-            sections=attention.sections(data.test, said, chances, chosen, looked),
+            sections=attention.sections(
+                data.test, said, chances, chosen, looked, vocabulary.written
+            ),
             warnings=[*vocabularies.notes(data), *data.skipped()],
         )
 
@@ -175,7 +177,8 @@ class Captioning(BackboneTask):
         """Writes images, where they are such, with sentences to TensorBoard."""
         if pixels.shape[-1] in (1, 3):
             some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
-            shown = attention.told(pixels[some], sentences[: len(some)])
+            lines = [list(map(vocabulary.written, own)) for own in sentences[: len(some)]]
+            shown = attention.told(pixels[some], lines)
             events.images(f"{what} images and captions", shown, step)
 
     def _said(self, model, examples, data, *, beam=0):

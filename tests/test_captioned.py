@@ -10,6 +10,7 @@ from PIL import Image
 
 from tasks.data import caption_shapes, caption_stream, captioned, shapes, vocabulary
 from tasks.data.vocabulary import END, PAD, START, UNKNOWN
+from tasks.report import captions
 from zoo.errors import UsageError
 
 SHAPE = (8, 8, 3)
@@ -46,10 +47,37 @@ def told(source, split="all"):
         ("A T-shirt at 3.5 p.m", "a t-shirt at 3.5 p.m"),
         ("Caf\u00e9 \u2019s chairs, it\u2019s 10 o'clock", "caf\u00e9 s chairs it 's 10 o'clock"),
         (" . ", ""),
+        ("\u4e00\u53ea\u9ed1\u72d7\u5728\u8dd1\u3002", "\u4e00 \u53ea \u9ed1 \u72d7 \u5728 \u8dd1"),
+        ("\u72ac\u304c\u30dc\u30fc\u30eb\u30fb\u3092", "\u72ac \u304c \u30dc \u30fc \u30eb \u3092"),
+        ("iPhone\u624b\u673a 3\u53f0", "iphone \u624b \u673a 3 \u53f0"),
+        ("\uac1c \ud55c \ub9c8\ub9ac", "\uac1c \ud55c \ub9c8\ub9ac"),  # Korean has spaces
+        ("dog\U0001f436\U0001f436 \u2764\ufe0f!", "dog \U0001f436 \U0001f436 \u2764\ufe0f"),
+        (
+            "\U0001f44d\U0001f3fd \U0001f1eb\U0001f1f7\U0001f1ef\U0001f1f5",
+            "\U0001f44d\U0001f3fd \U0001f1eb\U0001f1f7 \U0001f1ef\U0001f1f5",
+        ),
+        ("\U0001f469\u200d\U0001f680s", "\U0001f469\u200d\U0001f680 s"),
     ],
 )
 def test_a_sentence_becomes_words(sentence, words):
     assert " ".join(vocabulary.tokens(sentence)) == words
+
+
+def test_words_without_spaces_are_written_without_them():
+    spaced = "\u4e00 \u53ea dog \u5728 \u8dd1 \U0001f436"
+    assert vocabulary.tokens(spaced) == spaced.split()
+    assert vocabulary.written(spaced) == "\u4e00\u53ea dog \u5728\u8dd1 \U0001f436"
+    assert vocabulary.written("a dog 's ball") == "a dog 's ball"
+
+
+def test_captions_in_chinese_share_words_with_their_references():
+    """A whole sentence as one word would be right or wrong as a whole."""
+    said = "\u4e00\u53ea\u9ed1\u72d7\u5728\u8349\u5730\u8dd1"
+    reference = "\u4e00\u53ea\u767d\u72d7\u5728\u8349\u5730\u8dd1"
+    texts = [" ".join(vocabulary.tokens(text)) for text in (said, reference)]
+    figures = captions.figures(texts[:1], [texts[1:]])
+    assert figures["bleu1"] == pytest.approx(7 / 8)
+    assert figures["rouge_l"] == pytest.approx(7 / 8)
 
 
 def test_a_vocabulary_has_marks_first_then_words_by_frequency():
