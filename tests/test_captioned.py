@@ -206,10 +206,39 @@ def test_what_is_wrong_in_coco_is_said(photos):
         "{": "is no JSON file",
         coco(photos, annotations=[{"image_id": 3, "bbox": [0, 0, 1, 1]}]): "has no captions",
         coco(photos, annotations=[{"image_id": 3, "caption": "A dog"}]): "has no caption for a.jpg",
-        coco(photos, images=[{"id": 3}]): "has no 'file_name'",
+        coco(photos, images=[{"id": 3}]): "image {'id': 3} has no file_name",
+        coco(photos, images=[{"id": [3], "file_name": "a.jpg"}]): "has no id",
+        coco(photos, images=[{"id": 3, "file_name": "a.jpg"}, 5]): "image 5 has no file_name",
+        coco(
+            photos, annotations=[{"image_id": "x", "caption": "A dog"}]
+        ): "no annotation is of an image that it lists: image_id 'x'; images have the id 7, 3",
+        100_000 * "[": "is no JSON file",
     }.items():
         path.write_text(text)
         assert wanted in refused(captioned.load, path)
+
+
+def test_identifiers_as_text_and_folders_of_another_machine_are_understood(photos):
+    path = photos / "captions.json"
+    path.write_text(
+        coco(
+            photos,
+            images=[
+                {"id": "7", "file_name": "C:\\photos\\a.jpg"},
+                {"id": 3, "file_name": "/home/somebody/b.jpg"},
+            ],
+        )
+    )
+    found = told(captioned.load(path))
+    assert list(found.values()) == [("A cat .", "One cat, sitting"), ("A dog",)]
+
+
+def test_a_table_may_have_semicolons_and_must_close_its_quotes(photos):
+    path = photos / "captions.csv"
+    path.write_text("\ufeffimage;caption\na.jpg;A cat, sitting\nb.jpg;A dog\n", encoding="utf-8")
+    assert list(told(captioned.load(path)).values()) == [("A cat, sitting",), ("A dog",)]
+    path.write_text('image,caption\na.jpg,"A cat\n' + 200_000 * "x")
+    assert "field larger than field limit" in refused(captioned.load, path)
 
 
 def test_a_name_of_nothing_is_refused_with_a_way_out(photos):
