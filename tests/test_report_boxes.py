@@ -393,6 +393,11 @@ def test_the_sections_of_a_report():
     [data] = re.findall('base64,([^"]+)"', sections["Best images"])
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
     assert (seen == detections.RIGHT).all(-1).any()
+    examples.title = "cats/{}.jpg".format
+    assert (
+        "cats/1.jpg\n0 right"
+        in dict(detections.sections(examples, ("cat", "dog", "emu"), answers))["Worst images"]
+    )
     examples.pixels = np.zeros((3, 64, 96, 5), "uint8")
     assert list(dict(detections.sections(examples, ("a", "b", "c"), answers))) == ["Classes"]
 

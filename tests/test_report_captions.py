@@ -154,6 +154,10 @@ def test_sections_show_worst_best_and_where_it_looked(looking):
     assert list(found) == titles + ["Where it looked"] * looking
     assert "<b>a man" not in "".join(found.values())
     assert "36.8%, CIDEr-D" in found["Worst captions"]
+    assert "image 4\n" in found["Worst captions"]
+    examples.title = "d/{}.jpg".format
+    found = dict(attention.sections(examples, said, np.full(6, -1.0), chosen, looks))
+    assert "d/4.jpg\n" in found["Worst captions"]
     assert SAID[3] in found["Best captions"]
 
 

@@ -215,7 +215,7 @@ def shown(count=20, channels=3):
         return said[indices]
 
     classes = ["ground", "cat", "<dog>", "nobody"]
-    examples = SimpleNamespace(pixels=pixels, labels=truth)
+    examples = SimpleNamespace(pixels=pixels, labels=truth, title="images/{}.png".format)
     return dict(overlays.sections(examples, classes, counted, predict)), asked, counted
 
 
@@ -229,6 +229,7 @@ def test_sections_show_classes_and_the_worst_and_best_images():
     assert worst == sorted(range(20), key=lambda i: (np.isnan(scores[i]), scores[i]))[:8]
     assert best[0] == 4
     assert 5 not in worst + best  # all of it is ignored
+    assert f"images/{worst[0]}.png\ntruth" in sections["Worst images"]
     for title, images in (("Worst images", 16), ("Best images", 8)):
         page = ET.fromstring(f"<div>{sections[title]}</div>")
         assert len(page.findall(".//img")) == images

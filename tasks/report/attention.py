@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.report import captions, page, plots
-from tasks.report.words import number
+from tasks.report.words import image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -81,7 +81,7 @@ def sections(
         if len(group):
             texts = [[written(s) for s in (said[n], *examples.sentences[n])] for n in group]
             notes = [
-                _note(own[0], chances[n], scores[n], own[1:])
+                f"{image_name(examples, n)}\n{_note(own[0], chances[n], scores[n], own[1:])}"
                 for n, own in zip(group, texts, strict=True)
             ]
             pictures = zip(examples.pixels[group], notes, strict=True)

@@ -37,6 +37,12 @@ def words(name: str) -> str:
     return _WORDS.get(name, name.replace("_", " "))
 
 
+def image_name(examples: object, index: int) -> str:
+    """Returns what to call an image of some examples: their `title` of it, or else its number."""
+    title = getattr(examples, "title", "image {}".format)
+    return title(index)
+
+
 def number(name: str, value: object) -> str:
     """Returns a value as text; its name says whether it is a share, a loss or a time.
 
