@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import checks
 import keras
@@ -143,6 +144,12 @@ def test_a_model_that_is_gone_is_not_kept():
     del model
     gc.collect()
     assert len(mask_measures._measuring) <= before
+
+
+def test_what_is_strange_about_masks_is_said_before_training(capsys):
+    data = SimpleNamespace(parts=[SimpleNamespace(notes=("strange",))], image_shape=(8, 8, 2))
+    task().show(data, None)
+    assert capsys.readouterr().err == "note: strange\n"
 
 
 # What is learnt.
