@@ -233,6 +233,16 @@ def test_identifiers_as_text_and_folders_of_another_machine_are_understood(photo
     assert list(found.values()) == [("A cat .", "One cat, sitting"), ("A dog",)]
 
 
+def test_a_name_that_no_file_can_have_is_passed_over(photos):
+    path = photos / "captions.json"
+    path.write_text(
+        coco(photos, images=[{"id": 7, "file_name": "a.jpg"}, {"id": 3, "file_name": "\0"}])
+    )
+    source = captioned.load(path)
+    assert list(told(source)) == ["a.jpg"]
+    assert source.skipped[0][1] == "no such file"
+
+
 def test_a_table_may_have_semicolons_and_must_close_its_quotes(photos):
     path = photos / "captions.csv"
     path.write_text("\ufeffimage;caption\na.jpg;A cat, sitting\nb.jpg;A dog\n", encoding="utf-8")

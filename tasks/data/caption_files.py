@@ -124,7 +124,7 @@ def _placed(path, sentences, splits):
             told.setdefault(splits[name], []).append(Told(name, str(file), tuple(own)))
     if not told:
         raise UsageError(f"none of the images of {path} can be read; the first: {skipped[0]}")
-    known = {file.resolve() for file in files.values()}
+    known = {file.resolve() for file in files.values() if file.is_file()}
     others = [
         file for file in sorted(folder.iterdir()) if readers.is_image(file) and file.is_file()
     ]
