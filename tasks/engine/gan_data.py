@@ -63,9 +63,15 @@ def load(source, names, shape, resize, **options):
     """
     data = labelled.load(source, names, shape, resize)
     for part in data.parts:
-        if len(part) < LEAST:
-            raise UsageError(f"{part.name} has {len(part)} images; a GAN needs {LEAST} or more")
+        enough(part)
     return Painting(**vars(data), **options)
+
+
+def enough(part):
+    """Returns a split; raises `UsageError` if it has too few images to compare."""
+    if len(part) < LEAST:
+        raise UsageError(f"{part.name} has {len(part)} images; a GAN needs {LEAST} or more")
+    return part
 
 
 def shape(source, image_size, channels, halved):
