@@ -13,7 +13,7 @@ from tasks.engine import halves, hardware, losses, plans
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import Verdict, register
-from tasks.report import calibration, evidence, metrics
+from tasks.report import baselines, calibration, evidence, metrics
 from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
@@ -197,6 +197,7 @@ class Classification(ImageTask):
             ),
             sections=show(data.test, data.source.classes, logits),
             warnings=data.skipped(),
+            doubts=baselines.classification(figures, data.test.labels, data.source.classes),
         )
 
     def evaluate(self, model, about, split):

@@ -11,7 +11,7 @@ from tasks.engine import backbones, hardware, mask_losses, mask_measures
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
-from tasks.report import masks, overlays
+from tasks.report import baselines, masks, overlays
 from zoo import files
 from zoo.lazy import np
 
@@ -148,6 +148,7 @@ class Segmentation(BackboneTask):
                 *(f"no training image has the class {name}" for name in absent),
                 *data.skipped(),
             ],
+            doubts=baselines.segmentation(figures, count.matrix, classes),
         )
 
     def evaluate(self, model, about, split):

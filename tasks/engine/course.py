@@ -14,7 +14,6 @@ from tasks.engine import (
     finetune,
     hardware,
     optimize,
-    plans,
     record,
     resume,
 )
@@ -57,7 +56,7 @@ class Course:
     def __init__(self, task, data, strategy):
         self.task, self.data, self.strategy = task, data, strategy
         stream = task.training(data)
-        self.stages = plans.filled(task.stages(), stream.steps)
+        self.stages = task.filled(stream.steps)
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         distribute.check(strategy, stream.size)
         # Here and no sooner: what was outlined before, and how often, must not change the weights.

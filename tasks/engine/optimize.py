@@ -73,6 +73,20 @@ def optimizer(
     return made
 
 
+def flagged_optimizer(task, rates, *, clip=True):
+    """Returns the optimiser that a task's flags describe, for a schedule of rates."""
+    return optimizer(
+        task.optimizer,
+        rates,
+        momentum=task.momentum,
+        weight_decay=task.weight_decay,
+        clip_norm=task.clip_norm if clip else 0.0,
+        accumulate=task.accumulate,
+        average=task.average,
+        compressed=task.compress_gradients,
+    )
+
+
 def find(name):
     """Returns the class of the optimiser called `name`, in any case of letters."""
     classes = {
@@ -166,6 +180,24 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
         )
     own = {"decay": 0.1, "milestones": (0.5, 0.75), "power": 1.0, **options}
     return schedules.Schedule(peak * rates.shares(name, steps, warmup_steps, own))
+
+
+def flagged_schedule(task, peak, steps, epochs):
+    """Returns the schedule that a task's flags describe, for some steps in so many of its epochs.
+
+    Where these are a stage of a plan, which may be as short as the warm-up, the warm-up is half of
+    it at most.
+    """
+    warmup = round(task.warmup_epochs * steps / epochs)
+    return schedule(
+        task.schedule,
+        peak * task.rate_factor(),
+        steps=steps,
+        warmup_steps=warmup if epochs == task.epochs else min(warmup, steps // 2),
+        decay=task.decay,
+        milestones=milestones(task.milestones),
+        power=task.power,
+    )
 
 
 def milestones(text):

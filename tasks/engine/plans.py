@@ -25,6 +25,7 @@ HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head lea
 # A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
 # docs/fine-tuning.md.
 HEAD_UPDATES, MOST_PASSES = 250, 16
+LEAST_STEPS = 8  # of an epoch of tasks whose batches are small, so that a few images are learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Stage:
             estimating them, as from scratch; `recalibrate` estimates them anew on the training
             images before the stage and keeps those.
         passes: how often an epoch goes through the training images; 0 for as often as it takes
-            `HEAD_UPDATES`, at most `MOST_PASSES`.
+            `HEAD_UPDATES`, at most `MOST_PASSES`. More where a task wants more steps in an epoch.
     """
 
     learn: str = "all"
@@ -130,12 +131,19 @@ def resolve(
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
 
 
-def filled(stages, steps):
-    """Returns stages whose `passes` are known, where a pass through the images takes some steps."""
-    wanted = [-(-HEAD_UPDATES // (steps * stage.epochs)) for stage in stages]
+def filled(stages, steps, least=1):
+    """Returns stages whose `passes` are known.
+
+    Args:
+        stages: of a plan, `Stage`.
+        steps: that a pass through the training images takes.
+        least: steps that an epoch has at least, unless that takes more than `MOST_PASSES`.
+    """
+    enough = min(MOST_PASSES, -(-least // steps))
+    heads = [min(MOST_PASSES, -(-HEAD_UPDATES // (steps * stage.epochs))) for stage in stages]
     return tuple(
-        dataclasses.replace(stage, passes=stage.passes or min(MOST_PASSES, passes))
-        for stage, passes in zip(stages, wanted, strict=True)
+        dataclasses.replace(stage, passes=max(stage.passes or passes, enough))
+        for stage, passes in zip(stages, heads, strict=True)
     )
 
 

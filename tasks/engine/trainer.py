@@ -78,6 +78,8 @@ def _judged(task, out, run, state):
     model = task.finish(run.model, run.data)
     task.save(model, run.data, out / resume.MODEL)
     verdict = task.judge(model, run.data)
+    for line in verdict.doubts:
+        record.say(f"warning: {line}")
     around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
     return _report(task, out, verdict, state.history, around, run.stages)
 
@@ -95,7 +97,7 @@ def _report(task, out, verdict, history, around, stages):
         figures=figures,
         sections=[*verdict.sections, ("Curves", curves), ("Plan", page.table(planned, PLAN))],
         environment=around,
-        warnings=verdict.warnings,
+        warnings=[*verdict.doubts, *verdict.warnings],
     )
     # This file comes last: where it is, the run is finished.
     flags = task.recorded()
