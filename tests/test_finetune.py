@@ -58,7 +58,8 @@ def test_a_head_that_is_one_layer_has_updates_enough(plan, steps, passes):
     head, *rest = plans.filled(resolved(plan, width=64), steps)
     assert (head.learn, head.epochs, head.passes) == ("head", 2, passes)
     assert {stage.passes for stage in rest} == {1}
-    assert f"{head}".startswith("head for 2 epochs" + f" of {passes} passes" * (passes > 1))
+    often = f", each {passes} times through the images," * (passes > 1)
+    assert f"{head}".startswith(f"train the head alone for 2 epochs{often} at a learning rate of ")
     others = resolved(plan), resolved("probe", width=64), resolved("[{learn: head, epochs: 8}]")
     assert {stage.passes for found in others for stage in found} == {1}
 

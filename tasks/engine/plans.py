@@ -20,6 +20,7 @@ RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam 
 HEAD_REACH, HEAD_MOST = 2.5, 1e-2  # features times rate, and the largest rate
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
+WHAT = {"all": "all layers", "head": "the head alone"}  # names for a person
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
 HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
 # A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
@@ -73,12 +74,13 @@ class Stage:
             )
 
     def __str__(self):
-        often = f" of {self.passes} passes" if self.passes > 1 else ""
+        often = f", each {self.passes} times through the images," if self.passes > 1 else ""
         span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{often}"
-        text = f"{self.learn} for {span} at {self.rate:g}"
+        what = WHAT.get(self.learn, self.learn)
+        text = f"train {what} for {span} at a learning rate of {self.rate:g}"
         if self.decay < 1:
-            text += f", times {self.decay:g} from stage to stage downwards"
-        return f"{text}, batch normalisation {self.batch_norm}"
+            text += f", {self.decay:g} times that from each stage of the network to the one below"
+        return f"{text}; batch normalisation: {self.batch_norm}"
 
 
 def resolve(

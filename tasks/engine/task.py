@@ -59,12 +59,18 @@ class Task(abc.ABC):
         0.0, "epochs in which the rate rises from 0; at most half of a stage of the plan"
     )
     decay: float = flag(
-        0.1, "step: factor at each milestone; exponential, polynomial: what is left", high=1.0
+        0.1, "step, plateau: factor each time; exponential, polynomial: what is left", high=1.0
+    )
+    plateau_patience: int = flag(
+        2, "of the schedule plateau: epochs without a better figure before each --decay", low=1
     )
     milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
     power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
     weight_decay: float = flag(
-        1e-4, "decoupled decay of kernels, times the rate each step", high=100.0
+        -1.0,
+        "decoupled decay of kernels, times the rate; -1: 0.05 of adamw, else 1e-4",
+        low=-1,
+        high=100.0,
     )
     l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
     l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
