@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import pkgutil
 import sys
@@ -12,6 +13,11 @@ from scripts import _quiet
 from zoo.errors import UsageError, unknown
 
 WRONG, STOPPED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
+# Errors of the system that are no fault of the program: disks, permissions, too many open files.
+OUTSIDE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 def main(argv=None):
@@ -26,15 +32,30 @@ def main(argv=None):
         print("zoo: stopped", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
         return 0
+    except OSError as error:
+        if _quiet.failed():
+            return WRONG  # as `_quiet.flushed` says
+        if error.errno not in OUTSIDE:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"zoo: {error.strerror}{where}", file=sys.stderr)
+        return WRONG
+    except MemoryError as error:
+        print(f"zoo: there is too little memory {error}".rstrip(), file=sys.stderr)
+        return WRONG
 
 
 def console():
     """Runs one command as a process of its own; returns its exit status."""
-    _quiet.hush()
+    _quiet.in_utf8()
+    words = _quiet.prepare(sys.argv[1:])
     _quiet.speak()
-    return main()
+    try:
+        status = main(words)
+    except SystemExit as stop:  # by which argparse ends --help
+        status = stop.code
+    return _quiet.flushed(status)
 
 
 def command_names():
@@ -70,7 +91,7 @@ def _run(words):
     command = module_of(name)
     parser = Parser(
         prog=f"zoo {name}",
-        description=command.__doc__,
+        description=_docstring(name),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.arguments(parser, rest)
@@ -78,11 +99,18 @@ def _run(words):
 
 
 def _overview():
-    lines = [__doc__, "", "commands:"]
+    lines = [_docstring("__main__"), "", "commands:"]
     for name in command_names():
-        summary = module_of(name).__doc__.partition(":")[0]
+        summary = _docstring(name).partition(":")[0]
         lines.append(f"  {name:<10} {summary}")
-    return "\n".join([*lines, "", "zoo finetune, without more, shows what this is about."])
+    lines += ["", "zoo finetune, without more, shows what this is about."]
+    return "\n".join([*lines, f"zoo {_quiet.FLAG} COMMAND prints TensorFlow's log, too."])
+
+
+def _docstring(name):
+    """Returns the docstring of a file here, which `python -OO` leaves out of the module."""
+    source = pkgutil.get_data("scripts", f"{name.replace('-', '_')}.py").decode("utf-8")
+    return source.split('"""')[1]
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 
 import tasks
-from tasks.engine import clusters, distribute, resume
+from tasks.data.dataset import short
+from tasks.engine import clusters, distribute, resume, run_folder
 from zoo.errors import UsageError
 
 RUNS = Path("runs")  # where runs go whose folder nobody named
@@ -119,9 +119,8 @@ def folder(args, task):
         return Path(args.out)
     flags = dataclasses.asdict(task)
     digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:8]
-    words = [str(flags[key]) for key in ("model", "dataset") if key in flags] or [task.name]
-    name = re.sub(r"[^\w.-]+", "-", "-".join(words)).strip("-.")
-    return RUNS / f"{name}-{digest}"
+    words = [short(str(flags[key])) for key in ("model", "dataset") if key in flags] or [task.name]
+    return RUNS / f"{run_folder.file_name(words)}-{digest}"
 
 
 def show(record, out, as_json):

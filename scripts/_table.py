@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zoo import terminal
+
 
 def table(columns, rows, right=()):
     """Returns rows as lines under their columns.
@@ -11,7 +13,7 @@ def table(columns, rows, right=()):
         rows: of texts, as many as there are columns.
         right: titles of the columns that stand on the right, such as those of numbers.
     """
-    rows = [columns, *rows]
+    rows = [[terminal.line(text) for text in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

@@ -15,6 +15,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from zoo import terminal
+
 WRONG = 1  # exit status when something is wrong
 
 
@@ -67,4 +69,4 @@ def _text(found):
     if found.checked:
         lines.append(f"nothing found in: {', '.join(found.checked)}")
     lines += [f"not checked: {name} ({reason})" for name, reason in found.unchecked]
-    return "\n".join(lines)
+    return "\n".join(map(terminal.line, lines))

@@ -17,14 +17,14 @@ import threading
 import time
 from pathlib import Path
 
-from tasks.engine import clusters, crew, meeting
+from tasks.engine import children, clusters, crew, meeting, tokens
 from zoo.errors import UsageError
 
 LOOK = 0.1  # seconds from one look at the workers to the next
 GRACE = 20.0  # seconds that they have to end when one has failed
 FINAL = (0, crew.WRONG, 2, crew.STOPPED)  # exit statuses after which there is no second attempt
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HERE = Path(__file__).parent.parent
+PROGRAM = "from scripts.__main__ import console; sys.exit(console())"
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -62,6 +62,7 @@ class _Team:
     def __init__(self, words, count, restarts):
         self.words, self.restarts, self.stopping, self.signals = words, restarts, False, 0
         self.workers = ",".join(f"localhost:{meeting.free_port()}" for _ in range(count))
+        self.token = os.environ.get(tokens.TOKEN) or tokens.new()
         self.devices = _devices(count)
         self.starts = [0] * count
         self.processes, self.readers = [None] * count, []
@@ -72,10 +73,9 @@ class _Team:
         """Starts a worker, for the first time or again."""
         self.starts[number] += 1
         place = {clusters.WORKERS: self.workers, clusters.WORKER: str(number)}
-        paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-        place["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        place[tokens.TOKEN] = self.token
         process = subprocess.Popen(
-            [sys.executable, "-m", "scripts", *self.words],
+            children.command(PROGRAM, *self.words),
             stdout=None if number == 0 else subprocess.PIPE,  # results are one worker's to tell
             stderr=subprocess.PIPE,
             text=True,

@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from zoo import terminal
 from zoo.errors import UsageError, unknown
 
 SCALES = ("auto", "fit", "own")
@@ -157,7 +158,7 @@ def _conclude(tally, seconds, output):
             f"none of the {tally.images:,} images could be read; the first: {tally.reasons[0]}"
         )
     for reason in tally.reasons:
-        print(f"zoo: skipped {reason}", file=sys.stderr)
+        print(f"zoo: skipped {terminal.line(reason)}", file=sys.stderr)
     if tally.unreadable > len(tally.reasons):
         print(f"zoo: and {tally.unreadable - len(tally.reasons):,} more", file=sys.stderr)
     if tally.unreadable:

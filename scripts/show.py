@@ -80,7 +80,8 @@ def described(spec):
             "resize": spec.weights.resize,
             "learning rate": f"{spec.weights.learning_rate:g} to fine-tune with",
         }
-    summary = textwrap.fill(spec.builder.__doc__.strip().splitlines()[0], 98)
+    docstring = spec.builder.__doc__ or ""  # which `python -OO` leaves out
+    summary = textwrap.fill(docstring.strip().partition("\n")[0], 98)
     lines = [f"{name:<15}{value}" for name, value in known.items() if value not in ("", None)]
     options = f"options: help(zoo.spec({spec.name!r}).builder)"
     return "\n".join([spec.name, summary, "", *lines, "", options])

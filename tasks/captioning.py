@@ -152,9 +152,9 @@ class Captioning(BackboneTask):
         looked = caption_answers.looks(model, *shown, data.words)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=attention.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=attention.sections(data.test, said, chances, chosen, looked),
             warnings=[*vocabularies.notes(data), *data.skipped()],

@@ -193,10 +193,10 @@ class Classification(ImageTask):
         show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=evidence.lead(
                 self.model,
-                self.dataset,
+                self.data_name,
                 figures,
                 tested=len(data.test),
                 taught=len(data.train),

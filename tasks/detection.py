@@ -8,7 +8,7 @@ from typing import ClassVar
 import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
-from tasks.engine import detectors, hardware, plans
+from tasks.engine import detectors, hardware, plans, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
@@ -91,6 +91,8 @@ class Detection(BackboneTask):
         detectors.compile_losses(learner, optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
+        for line in (line for part in data.parts for line in part.notes):
+            record.say(f"note: {line}")
         if data.image_shape[-1] in (1, 3):
             batch, _ = next(iter(self.training(data).epoch(0)))
             parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
@@ -134,9 +136,9 @@ class Detection(BackboneTask):
             figures["proposal_recall"] = selective_search.recall(data.test)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=detections.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.skipped()],

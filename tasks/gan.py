@@ -241,7 +241,7 @@ class Gan(SplitTask):
         distance = gan_judges.distance_name(self.network)
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=gan_report.lead(self, data, figures),
             sections=[*gan_report.sections(self, data, model), gan_report.protocol(self, data)],
             warnings=[*data.diary.warnings(distance, self.kind().loss), *data.skipped()],

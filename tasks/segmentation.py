@@ -7,7 +7,7 @@ import functools
 from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
-from tasks.engine import backbones, hardware, mask_losses, mask_measures
+from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
@@ -89,6 +89,8 @@ class Segmentation(BackboneTask):
         )
 
     def show(self, data, events):
+        for line in (line for part in data.parts for line in part.notes):
+            record.say(f"note: {line}")
         if data.image_shape[-1] in (1, 3):
             batch = next(iter(self.training(data).epoch(0)))
             pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
@@ -134,10 +136,10 @@ class Segmentation(BackboneTask):
         )
         return Verdict(
             figures=figures,
-            title=f"{self.model} on {self.dataset}",
+            title=f"{self.model} on {self.data_name}",
             lead=overlays.lead(
                 self.model,
-                self.dataset,
+                self.data_name,
                 figures,
                 tested=len(data.test),
                 taught=len(data.train),
@@ -146,13 +148,15 @@ class Segmentation(BackboneTask):
             sections=overlays.sections(data.test, classes, count, predict),
             warnings=[
                 *(f"no training image has the class {name}" for name in absent),
+                *masked.notes(data),
                 *data.skipped(),
             ],
             doubts=baselines.segmentation(figures, count.matrix, classes),
         )
 
     def evaluate(self, model, about, split):
-        source = masked.load(self.dataset, self.data_dir or None, self.colours)
+        known = tuple(about["classes"])
+        source = masked.load(self.dataset, self.data_dir or None, self.colours, known)
         part = self.judged(source, split)
         part = masked.relabelled(part, source.classes, about["classes"])
         shape = model.input_shape[1:]

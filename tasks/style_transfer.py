@@ -144,6 +144,9 @@ class StyleTransfer(SplitTask):
         data = labelled.load(source, self.slices(), self._square(), "crop")
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
+    def data_identity(self, data):
+        return style_learner.identity(self, data)
+
     def build(self, data):
         if self.alone:
             return gatys.build(data.content, self.start, self.seed)
@@ -203,7 +206,7 @@ class StyleTransfer(SplitTask):
         pairs = [(image, self._painted(model, image)) for image in shown]
         return Verdict(
             figures={**figures, "style_loss_before": before["style_loss"]},
-            title=f"{self.content} in the style of {self.style}",
+            title=style_pictures.title(self.content, self.style),
             lead=styles.lead(self.model, figures, before, tested=0 if self.alone else len(images)),
             sections=styles.sections(data.aims.styles, data.aims.shares, pairs, figures, before),
             warnings=[] if self.alone else data.patches.skipped(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 
 import keras
 import numpy as np
@@ -16,24 +17,34 @@ class Killed(BaseException):
     """Stands for SIGKILL: nobody is asked."""
 
 
-def kill(task, out, *steps):
+def kill(task, out, *steps, by=signal.SIGKILL):
     """Trains a task in a folder and kills it after some steps: as often as numbers are given.
 
     Keras comes back after each step only where `hardware.MOST_STEPS` is 1.
+
+    Args:
+        task, out: as `trainer.train` takes them.
+        *steps: how many each process takes before it is killed.
+        by: the signal. SIGKILL is an error that nothing catches; any other is raised, before
+            what follows the step, for the process to handle.
     """
     step, left = record.Recorder.step, [*steps]
 
     def step_and_die(recorder, number, logs):
-        step(recorder, number, logs)
         left[0] -= 1
-        if not left[0]:
+        dies = not left[0]
+        if dies:
             left.pop(0)
+            if by != signal.SIGKILL:
+                signal.raise_signal(by)
+        step(recorder, number, logs)
+        if dies and by == signal.SIGKILL:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record.Recorder, "step", step_and_die)
         for _ in steps:
-            with pytest.raises(Killed):
+            with pytest.raises(Killed if by == signal.SIGKILL else KeyboardInterrupt):
                 trainer.train(task, out)
 
 

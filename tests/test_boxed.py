@@ -9,7 +9,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.data import box_stream, boxed, boxes, geometry, readers, shapes, splits, voc
+from tasks.data import (
+    box_stream,
+    boxed,
+    boxes,
+    geometry,
+    readers,
+    segments,
+    shapes,
+    splits,
+    turned,
+    voc,
+)
 from zoo.errors import UsageError
 
 SHAPE = (40, 60, 3)
@@ -318,6 +329,9 @@ def test_a_class_beyond_those_with_names_is_refused_before_training(tmp_path):
         ("-1 .5 .5 .1 .1", "is no class and finite numbers"),
         ("inf .5 .5 .1 .1", "is no class and finite numbers"),
         ("0 nan .5 .1 .1", "is no class and finite numbers"),
+        ("1e300 .5 .5 .1 .1", "the class 1e300 is beyond 10,000"),
+        ("0 30 20 10 10", "is in pixels; a box of YOLO is x y width height in parts"),
+        ("0 30 20 10 10 20 20 10 10", "is in pixels"),
     ],
 )
 def test_a_malformed_line_of_yolo_is_named_and_its_image_passed_over(tmp_path, line, reason):
@@ -336,12 +350,32 @@ def test_a_malformed_line_of_yolo_is_named_and_its_image_passed_over(tmp_path, l
         ("names: {1: a, 2: b}", "names are numbered from 0 on, not 1, 2"),
         ("names: [a, a]", "no list of different ones"),
         ("names: [a]\ntrain: nowhere", "nowhere, named in"),
+        ("names: [a]\ntrain: [[images]]", "['images'] is no folder or file of images"),
+        ("names: {0: a, b: c}", "names are numbered from 0 on, not 0, b"),
+        ("names: [[a, b], c]", "no list of different ones"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *a]", "no list of different ones"),
+        ("names: " + 9000 * "[", "is no YAML file"),
     ],
 )
 def test_a_wrong_file_of_yolo_is_refused(tmp_path, text, message):
     folder = yolo_folder(tmp_path, ["0 .5 .5 .1 .1"])
     (folder / "data.yaml").write_text(text)
     assert message in refused(boxed.load, folder)
+
+
+def test_boxes_of_yolo_in_pixels_are_called_so(tmp_path):
+    message = refused(boxed.load, yolo_folder(tmp_path, ["0 30 20 10 10", "1 30 20 10 10"]))
+    assert message.startswith("no image with usable labels in ")
+    assert ".txt, line 1: '0 30 20 10 10' is in pixels" in message or "'1 30 20" in message
+
+
+def test_names_of_yolo_may_be_numbered_by_text_and_lists_be_of_another_machine(tmp_path):
+    folder = yolo_folder(tmp_path, ["0 .5 .5 .5 .25", "1 .5 .5 .5 .5"], layout="images")
+    (folder / "data.yaml").write_text("names: {'0': cat, '1': dog}\ntrain: images/list.txt")
+    (folder / "images/list.txt").write_text("\ufeffC:\\data\\0.jpg\n/home/a/1.jpg\n", "utf-8")
+    source = boxed.load(folder)
+    assert source.classes == ("cat", "dog")
+    assert sorted(things(source, "train")) == ["0.jpg", "1.jpg"]
 
 
 # TFDS
@@ -538,6 +572,55 @@ def test_a_part_without_any_object_is_refused(tmp_path):
     assert "has an object" in message
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([], "a.json: it has no annotations"),
+        ([("x", 0, [1, 1, 5, 5], {})], "of the image_id 'x'; it lists 0, 1"),
+        ([(0, 0, [100, 1, 5, 5], {})], "boxes of all[:1] without area in their images"),
+        ([(0, 0, [1, 1, 5, 5], {"iscrowd": 1})], "all[:1] has only objects to be ignored: 1"),
+    ],
+)
+def test_why_no_image_has_an_object_is_said(tmp_path, rows, reason):
+    for seed, name in enumerate(("a.png", "b.png")):
+        picture(tmp_path / name, seed=seed)
+    path = coco_file(tmp_path / "a.json", [("a.png", (60, 40)), ("b.png", (60, 40))], rows)
+    content = json.loads(path.read_text())
+    for annotation, (image, *_) in zip(content["annotations"], rows, strict=True):
+        annotation["image_id"] = image
+    path.write_text(json.dumps(content))
+    names = ("all[:1]", "none", "all[1:]")
+    message = refused(boxed.plan, boxed.load(path), names, SHAPE, "stretch")
+    assert message.startswith("no image of all[:1] in ")
+    assert reason in message
+
+
+@pytest.mark.parametrize("changes", [{}, {"bbox": ["1", "2", "30", "20.5"], "iscrowd": "0"}])
+def test_numbers_that_are_written_as_text_are_numbers(tmp_path, changes):
+    rows = [(0, 1, [1, 2, 30, 20.5], changes)]
+    picture(tmp_path / "a.png")
+    path = coco_file(tmp_path / "a.json", [("a.png", (60, 40))], rows)
+    content = json.loads(path.read_text())
+    for row, name in ((content["annotations"][0], "image_id"), (content["images"][0], "width")):
+        row[name] = str(row[name])
+    content["annotations"][0]["category_id"] = str(content["annotations"][0]["category_id"])
+    path.write_text(json.dumps(content))
+    assert things(boxed.load(path))["a.png"] == ([[1, 2, 31, 22.5]], [1], [False])
+
+
+def test_no_mask_is_drawn_for_a_size_that_is_not_that_of_the_image(tmp_path, monkeypatch):
+    """A box round an outline asks for a mask of the size in the file, 11 thousand pixels square."""
+    rows = [(0, 0, None, {"segmentation": [[1, 1, 9, 1, 9, 9]]})]
+    picture(tmp_path / "a.png")
+    path = coco_file(tmp_path / "a.json", [("a.png", (60, 40))], rows)
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"width": 11_000, "height": 11_000}
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr(segments, "mask", None)
+    examples = refused(decoded, boxed.load(path))
+    assert "its boxes are for 11000 x 11000 pixels, it has 60 x 40" in examples
+
+
 def test_an_image_of_another_size_than_its_boxes_is_left_out_and_named(tmp_path):
     path = strange(tmp_path)
     picture(tmp_path / "out.png", size=(40, 60))
@@ -625,6 +708,92 @@ def test_an_image_that_is_turned_has_its_boxes_where_they_are_seen(tmp_path):
     path = coco_file(tmp_path / "a.json", [("a.png", (80, 160))], [(0, 0, [10, 20, 40, 40], {})])
     examples = decoded(boxed.load(path), shape=(160, 80, 3))
     assert found_again(examples.pixels[0]) == examples.boxes[0, 0].tolist() == [10, 20, 50, 60]
+
+
+TURNS = {  # orientation: how an upright image is stored
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: np.swapaxes(x, 0, 1),
+    6: lambda x: np.rot90(x),
+    7: lambda x: np.swapaxes(x[::-1, ::-1], 0, 1),
+    8: lambda x: np.rot90(x, -1),
+}
+
+
+def turned_file(path, orientation, size=(80, 160), box=(10, 20, 50, 60)):
+    """Writes a JPEG that EXIF turns; returns the image as shown and as stored."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = painted(size, box)
+    stored = TURNS[orientation](shown)
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, quality=95, subsampling=0, exif=exif)
+    return shown, stored
+
+
+@pytest.mark.parametrize("orientation", list(TURNS))
+def test_boxes_turn_as_their_image_does(tmp_path, orientation):
+    _, stored = turned_file(tmp_path / "a.jpg", orientation)
+    assert turned.orientation(tmp_path / "a.jpg") == orientation
+    assert turned.orientation((tmp_path / "a.jpg").read_bytes()) == orientation
+    box = found_again(stored)
+    assert turned.boxes([box], (80, 160), orientation).tolist() == [[10, 20, 50, 60]]
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("which", ["shown", "stored"])
+def test_the_recorded_size_tells_which_way_up_boxes_are(tmp_path, orientation, which):
+    """COCO's width and height are those of the image that boxes were drawn on."""
+    images = turned_file(tmp_path / "a.jpg", orientation)
+    image = images[which == "stored"]
+    x0, y0, x1, y1 = map(int, found_again(image))
+    rows = [(0, 0, [x0, y0, x1 - x0, y1 - y0], {})]
+    path = coco_file(tmp_path / "a.json", [("a.jpg", image.shape[1::-1])], rows)
+    examples = decoded(boxed.load(path), shape=(160, 80, 3))
+    assert examples.boxes[0, 0].tolist() == [10, 20, 50, 60]
+    assert np.abs(np.subtract(found_again(examples.pixels[0]), [10, 20, 50, 60])).max() <= 1
+    assert examples.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "stated"), [(6, (80, 80), (80, 80)), (3, (80, 160), (80, 160))]
+)
+def test_a_turned_image_is_named_where_its_size_tells_nothing(tmp_path, orientation, size, stated):
+    turned_file(tmp_path / "a.jpg", orientation, size)
+    path = coco_file(tmp_path / "a.json", [("a.jpg", stated)], [(0, 0, [10, 20, 40, 40], {})])
+    examples = decoded(boxed.load(path), shape=(*size[::-1], 3))
+    assert examples.boxes[0, 0].tolist() == [10, 20, 50, 60]
+    [note] = examples.notes
+    assert note.startswith("EXIF turns 1 image of all, of which nothing tells whether the boxes")
+    assert note.endswith(
+        f"boxes are for the image as stored or as shown; taken as shown: {tmp_path}/a.jpg"
+    )
+
+
+def test_shares_of_the_sides_of_a_turned_image_are_of_it_as_shown_and_it_is_named(tmp_path):
+    folder = yolo_folder(tmp_path, ["0 .375 .25 .5 .25", "0 .5 .5 .5 .5"])
+    turned_file(tmp_path / "images/train/0.jpg", 6)
+    examples = decoded(boxed.load(folder), "train", shape=(160, 80, 3))
+    row = examples.boxes[:, 0].tolist().index([10, 20, 50, 60])
+    assert np.abs(np.subtract(found_again(examples.pixels[row]), [10, 20, 50, 60])).max() <= 1
+    [note] = examples.notes
+    assert note.endswith("images/train/0.jpg")
+
+
+@pytest.mark.parametrize("which", ["shown", "stored"])
+def test_boxes_that_fit_one_way_only_tell_which_way_up_they_are(tmp_path, which):
+    """An annotation of Pascal VOC without a size, whose box is outside the image the other way."""
+    box = (10, 100, 50, 140)
+    image = turned_file(tmp_path / "a.jpg", 6, box=box)[which == "stored"]
+    x0, y0, x1, y1 = found_again(image)
+    (tmp_path / "a.xml").write_text(
+        "<annotation><filename>a.jpg</filename><object><name>cat</name><bndbox>"
+        f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        "</bndbox></object></annotation>"
+    )
+    examples = decoded(boxed.load(tmp_path), shape=(160, 80, 3))
+    assert np.abs(np.subtract(examples.boxes[0, 0], box)).max() <= 1
+    assert examples.notes == ()
 
 
 def squares(count=64, side=96):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import http.server
+import io
 import json
 import logging
 import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +26,8 @@ from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+import h5py
 import pytest
 
 import zoo
@@ -33,7 +38,18 @@ from zoo.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 NAME = "net_weights_1.0_224.h5"
-CONTENT = bytes(range(256)) * 12_000  # 3 MB: several chunks
+SIZE = 3_072_000  # several chunks
+
+
+def weights_file():
+    """Returns the bytes of an HDF5 file of weights, filled up to `SIZE`."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as root:
+        root.create_group("layers/dense/vars")["0"] = [1.0, 2.0]
+    return content.getvalue() + (bytes(range(256)) * 12_000)[len(content.getvalue()) :]
+
+
+CONTENT = weights_file()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 OWNER = "the weights of net.tag"
@@ -185,12 +201,12 @@ def test_a_file_is_fetched_once_and_hashed_once(digest, server, monkeypatch):
 
 
 def test_files_of_one_name_are_two(server):
-    server.contents["other.h5"] = other = b"other"
+    server.contents["other.h5"] = other = CONTENT[:-1]
     first = Published(f"{server.url}/a/other.h5")
     assert cache.fetch(first, OWNER).read_bytes() == other
-    server.contents["other.h5"] = b"another"
+    server.contents["other.h5"] = another = CONTENT[:-2]
     second = Published(f"{server.url}/b/other.h5")
-    assert cache.fetch(second, OWNER).read_bytes() == b"another"
+    assert cache.fetch(second, OWNER).read_bytes() == another
     assert cache.fetch(first, OWNER).read_bytes() == other
 
 
@@ -344,7 +360,21 @@ def test_a_killed_process_loses_little_and_blocks_nobody(server, file):
     assert stored() == [file.stored, f"{file.stored}.json"]
 
 
-WITHOUT_LOCKS = "from zoo import locks\nlocks.fcntl = None\n" + FETCH
+WITHOUT_LOCKS = (  # as on a file system that has none
+    "import errno, filelock\n"
+    "def acquire(self): raise OSError(errno.ENOLCK, 'No locks available')\n"
+    "filelock.UnixFileLock._acquire = acquire\n" + FETCH
+)
+
+
+@pytest.fixture
+def no_system_locks(monkeypatch):
+    """Lets the file system answer that it has no locks."""
+
+    def acquire(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.UnixFileLock, "_acquire", acquire)
 
 
 @pytest.mark.parametrize("code", [FETCH, WITHOUT_LOCKS], ids=["flock", "file"])
@@ -361,9 +391,9 @@ def test_of_processes_at_once_one_fetches(code, server, file):
 
 
 @pytest.mark.parametrize("system", [True, False])
-def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch):
+def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch, request):
     if not system:
-        monkeypatch.setattr(locks, "fcntl", None)
+        request.getfixturevalue("no_system_locks")
     monkeypatch.setattr(locks, "POLL", 0.001)
     inside, most, told = [], [], []
 
@@ -385,19 +415,25 @@ def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "fcntl", None)
+def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(locks, "DEAD", 0.2)
+    monkeypatch.setattr(locks, "BEAT", 0.1)
     monkeypatch.setattr(locks, "POLL", 0.02)
-    (tmp_path / "locked").touch()
+    lease = filelock.SoftFileLease(tmp_path / "locked", lease_duration=0.2, heartbeat_interval=0.1)
+    lease.acquire()
+    marker = (tmp_path / "locked").read_bytes()
+    lease.release()
+    # Of another machine, whose processes cannot be asked whether they live.
+    elsewhere = marker.replace(socket.gethostname().encode(), b"another-machine")
+    assert elsewhere != marker
+    (tmp_path / "locked").write_bytes(elsewhere)
     start = time.monotonic()
     with locks.held(tmp_path / "lock", lambda: None):
         assert time.monotonic() - start >= 0.2
     assert not os.listdir(tmp_path)
 
 
-def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "fcntl", None)
+def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(locks, "BEAT", 0.02)
     monkeypatch.setattr(locks, "DEAD", 0.3)
     monkeypatch.setattr(locks, "POLL", 0.02)
@@ -642,6 +678,92 @@ def test_a_wrong_file_in_a_mirror_is_set_aside(tmp_path, file):
     with pytest.raises(WrongDigest, match="set aside"):
         cache.mirror(file, tmp_path / "mirror", OWNER)
     assert cache.mirror(file, tmp_path / "mirror", OWNER).read_bytes() == CONTENT
+
+
+def vouching(folder, file, content, about=None):
+    """Writes a false file into a mirror, with an index that says it had been hashed."""
+    folder.mkdir()
+    path = folder / file.stored
+    path.write_bytes(content)
+    stat = path.stat()
+    note = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": file.digest}
+    note["sha256"] = hashlib.sha256(content).hexdigest()
+    entry = note if about is None else about
+    (folder / "index.json").write_text(json.dumps({"files": {file.stored: entry}}))
+    path.with_name(f"{path.name}.json").write_text(json.dumps(note))
+    return path
+
+
+@pytest.mark.parametrize("digest", [SHA256, MD5, SHA256[:8]])
+def test_a_mirror_cannot_vouch_for_a_false_file(digest, tmp_path, monkeypatch, server):
+    file = Published(f"{server.url}/{NAME}", digest)
+    path = vouching(tmp_path / "mirror", file, b"!" + CONTENT[1:])
+    monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
+    for _ in range(2):
+        with pytest.raises(WrongDigest, match="is not the file that was published"):
+            cache.fetch(file, OWNER)
+    with pytest.raises(WrongDigest):
+        cache.mirror(file, tmp_path / "mirror", OWNER)
+    assert not path.exists()  # set aside in a mirror that we are asked to make
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        5,
+        None,
+        [],
+        {"sha256": 5, "digest": SHA256},
+        {"sha256": "x", "digest": SHA256},
+        {"digest": 1},
+    ],
+)
+def test_a_mirrors_index_of_the_wrong_form_is_not_asked(about, tmp_path, monkeypatch, file):
+    path = vouching(tmp_path / "mirror", file, CONTENT, about or {})
+    monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
+    assert cache.fetch(file, OWNER) == path
+    (tmp_path / "mirror" / "index.json").write_text("[" * 200_000)
+    path.touch()
+    assert cache.fetch(file, OWNER) == path
+    assert cache.mirror(file, tmp_path / "mirror", OWNER) == path
+
+
+PAGE = b"<html>log in to the network</html>"
+
+
+def test_a_page_in_place_of_a_file_without_a_digest_is_not_believed(server):
+    file = Published(f"{server.url}/{NAME}")
+    server.contents[NAME] = PAGE
+    with pytest.raises(UsageError, match=rf"came from {server.url}/{NAME} is no weights file") as e:
+        cache.fetch(file, OWNER)
+    assert "\n" not in str(e.value)
+    assert stored() == []
+    server.contents[NAME] = CONTENT
+    assert cache.fetch(file, OWNER).read_bytes() == CONTENT
+
+
+def test_a_page_that_is_in_the_cache_already_is_removed(server):
+    file = Published(f"{server.url}/{NAME}")
+    path = home.weights() / file.stored
+    path.parent.mkdir(parents=True)
+    path.write_bytes(PAGE)
+    assert cache.fetch(file, OWNER) == path  # as an earlier version left it
+    with pytest.raises(UsageError, match=r"cannot be read .*removed from the cache"):
+        weights.load(zoo.build("lenet5"), path)
+    assert stored() == []
+
+
+@pytest.mark.parametrize("digest", [hashlib.sha256(PAGE).hexdigest(), None])
+def test_what_was_published_or_is_elsewhere_is_not_removed(digest, server, tmp_path):
+    if digest is None:
+        path = tmp_path / NAME
+        path.write_bytes(PAGE)
+    else:
+        server.contents[NAME] = PAGE
+        path = cache.fetch(Published(f"{server.url}/{NAME}", digest), OWNER)
+    with pytest.raises(UsageError, match="cannot be read as weights"):
+        weights.load(zoo.build("lenet5"), path)
+    assert path.read_bytes() == PAGE
 
 
 # Digests of files given by hand

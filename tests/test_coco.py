@@ -114,7 +114,7 @@ def test_annotations_of_unknown_images_are_counted(tmp_path):
     images = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}]
     path = write(tmp_path / "all.json", images=images)
     assert coco.read(path).skipped == (
-        (str(path), "2 annotations of images that it does not list"),
+        (str(path), "2 annotations of images that it does not list: of the image_id 9; it lists 7"),
     )
 
 
@@ -164,6 +164,13 @@ def test_splits_are_found_by_the_names_of_folders(tmp_path):
         ),
         ({"annotations": [{"id": 1, "category_id": 3}]}, "has no image_id"),
         ({"annotations": [{"id": 1, "image_id": [7], "category_id": 3}]}, "has the image_id [7]"),
+        ({"annotations": 5}, "annotations is 5, not a list"),
+        ({"annotations": [5]}, "annotation 5 has no image_id"),
+        (
+            {"annotations": [{"id": 1, "image_id": 7, "category_id": "cat"}]},
+            "has the category 'cat', which the file does not list; it lists 3, 5, 18",
+        ),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 8}]}, "has no height"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, changes, message):
@@ -174,6 +181,59 @@ def test_a_wrong_file_is_refused(tmp_path, changes, message):
     assert message in said
 
 
+@pytest.mark.parametrize("width", ["x", [], -8, 8.5, True, 10**6, 10**400, "1" * 5000, {}])
+def test_a_size_that_is_none_is_refused(tmp_path, width):
+    draw(tmp_path, "a.png", "b.png")
+    images = [{"id": 7, "file_name": "a.png", "height": 10**6, "width": width}]
+    said = refused(coco.read, write(tmp_path / "all.json", images=images, annotations=[]))
+    assert "image 'a.png' has the width " in said
+    assert "and the height 1000000; needed: pixels, 134,217,728 in all at most" in said
+
+
+def test_identifiers_may_be_numbers_in_one_place_and_text_in_another(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    content = json.loads(write(tmp_path / "all.json").read_text())
+    content["images"][1]["id"] = "9"
+    content["categories"][1]["id"] = "3"
+    content["categories"][2]["id"] = "bovine"  # which no number is
+    content["annotations"][0] |= {"category_id": "18", "image_id": 9.0}
+    found = coco.read(write(tmp_path / "all.json", **content))
+    assert found.classes == ("cat", "dog", "ox")
+    assert found.skipped == ()
+    assert [thing.label for thing in found.pictures[1].things] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("C:\\data\\a.png", "C:\\data\\b.png"),
+        ("/home/somebody/a.png", "/home/somebody/b.png"),
+        ("somewhere/a.png", "elsewhere/b.png"),
+    ],
+)
+def test_images_of_another_machine_are_found_by_the_last_part_of_their_names(tmp_path, names):
+    draw(tmp_path / "images", "a.png", "b.png")
+    images = [
+        {"id": number, "file_name": name, "height": 6, "width": 8}
+        for number, name in zip((7, 9), names, strict=True)
+    ]
+    found = coco.read(write(tmp_path / "all.json", images=images))
+    assert [picture.path for picture in found.pictures] == [
+        str(tmp_path / "images" / name) for name in ("a.png", "b.png")
+    ]
+
+
+def test_a_last_part_that_two_names_share_stands_for_neither(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    images = [
+        {"id": number, "file_name": name, "height": 6, "width": 8}
+        for number, name in ((7, "one/a.png"), (8, "two/a.png"), (9, "sub\\b.png"))
+    ]
+    found = coco.read(write(tmp_path / "all.json", images=images))
+    assert [picture.number for picture in found.pictures] == [9]
+    assert [reason for _, reason in found.skipped] == ["no such file", "no such file"]
+
+
 def test_what_is_no_json_is_refused(tmp_path):
     path = tmp_path / "all.json"
     assert "cannot be read: No such file" in refused(coco.read, path)
@@ -181,6 +241,8 @@ def test_what_is_no_json_is_refused(tmp_path):
     assert "is no JSON file" in refused(coco.read, path)
     path.write_text("[1]", encoding="utf-8")
     assert "has no list of images" in refused(coco.read, path)
+    path.write_text(100_000 * "[", encoding="utf-8")
+    assert "is no JSON file" in refused(coco.read, path)
 
 
 # Masks
@@ -197,6 +259,11 @@ def test_polygons_by_hand():
     assert both[0, 6:].all()
     assert not segments.mask([[1, 2, 4, 2]], 6, 8).any()
     assert not segments.mask([], 6, 8).any()
+
+
+def test_points_of_polygons_may_be_text():
+    square = ["1", "2", "4", "2", "4", "4", "1", "4"]
+    assert segments.mask([square], 6, 8).sum() == 6
 
 
 def test_runs_go_down_the_columns():
@@ -242,6 +309,14 @@ def test_text_of_runs_is_read():
         ([[1, 2, 3, 4, 5]], "a polygon is numbers x0, y0"),
         ([[1, 2, 3, 4, 5, None]], "a polygon is numbers x0, y0"),
         ([[1, 2, 3, 4, 5, float("inf")]], "a polygon is numbers x0, y0"),
+        ([[1, 2, 3, 4, 5, 10**400]], "a polygon is numbers x0, y0"),
+        ([[1, 2, 3, 4, 5, "x"]], "a polygon is numbers x0, y0"),
+        ([[1, 2, 1e300, 4, 5, 1]], "a polygon far beyond its image of 8 x 6"),
+        ([[0, 0, 1e7, 0, 0, 1]], "a polygon far beyond its image"),
+        ({"size": 5, "counts": [0, 48]}, "run lengths for a size of 5"),
+        ({"size": [6, 8], "counts": 1000 * "o"}, "no text of pycocotools"),
+        ({"size": [6, 8], "counts": [0, 10**400]}, "do not make up"),
+        ({"size": [6, 8], "counts": "\ud800"}, "do not make up"),
     ],
 )
 def test_what_is_no_segmentation_is_refused(segmentation, message):

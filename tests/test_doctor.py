@@ -10,8 +10,8 @@ from PIL import Image
 
 import zoo
 from scripts.__main__ import main
-from tasks.advice import compiled, doctor, duplicates, networks, pictures, preprocessing, trial
-from tasks.data import sources
+from tasks.advice import compiled, doctor, networks, pictures, preprocessing, trial
+from tasks.data import duplicates, sources
 from tasks.data.dataset import Source, Split
 from zoo import blocks, files
 from zoo.errors import UsageError
@@ -437,6 +437,21 @@ def test_small_images(folder):
     assert list(pictures.enlarged(survey, 96)) == []
     (found,) = pictures.enlarged(survey, 224)
     assert "48 pixels or less" in found.what
+
+
+def test_flat_images_have_no_copies_but_those_of_equal_content(tmp_path):
+    for label in range(2):
+        place = tmp_path / f"class{label}"
+        place.mkdir()
+        for step in range(10):
+            level = 8 + 5 * (10 * label + step)
+            Image.fromarray(np.full((32, 32, 3), level, "uint8")).save(place / f"{level}.png")
+    source = sources.load(tmp_path)
+    survey = pictures.survey(source, list(source.splits.values()))
+    assert survey.copies.shape == (0, 2)
+    (found,) = pictures.near_constant(survey)
+    assert found.what.startswith("20 images of 20")
+    assert list(pictures.conflicts(survey)) == []
 
 
 # The search for copies

@@ -10,7 +10,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tasks.data import geometry, mask_keys, mask_stream, masked, readers, shapes, splits
+from tasks.data import (
+    geometry,
+    mask_keys,
+    mask_stream,
+    masked,
+    readers,
+    segments,
+    shapes,
+    splits,
+)
 from tasks.data.dataset import Source, Split, objects
 from tasks.data.geometry import IGNORED
 from zoo.errors import UsageError
@@ -264,18 +273,121 @@ def test_what_is_no_pair_is_refused_or_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("values", "said"), [((0, 255), "0 and 255, which is"), ((0, 0), "hold only 0;")]
-)
+@pytest.mark.parametrize(("values", "said"), [((0, 0), "0"), ((7, 255), "7 and 255, which is")])
 def test_masks_of_one_class_are_refused_with_a_way_out(tmp_path, values, said):
     fill(tmp_path, "a")
     save(tmp_path / "masks" / "a.png", np.tile(np.uint8(values), (6, 4)))
     message = refused(masked.load, tmp_path)
-    assert said in message
-    assert "'object,255,255,255' in classes.csv" in message
-    if 255 in values:
-        (tmp_path / "classes.csv").write_text("ground,0,0,0\nobject,255,255,255\n")
-        assert decoded(masked.load(tmp_path)).counts.tolist() == [24, 24]
+    assert f"hold only {said}" in message
+    assert f"'object,255,255,255' in {tmp_path}/classes.csv" in message
+
+
+# What numbers mean
+
+
+def regions(values, size=24):
+    """A mask of square regions, one for each value."""
+    side = int(np.ceil(np.sqrt(len(values))))
+    grid = np.resize(np.array(values), (side, side))
+    return np.kron(grid, np.ones((size // side,) * 2, grid.dtype)).astype(grid.dtype)
+
+
+def write_masks(root, *masks):
+    """Writes masks with an image of the same size each."""
+    for number, labels in enumerate(masks):
+        save(root / "images" / f"{number}.png", np.zeros((*labels.shape, 3), "uint8"))
+        save(root / "masks" / f"{number}.png", labels)
+    return root
+
+
+@pytest.mark.parametrize("value", [1, 200, 254, 255, 65535])
+def test_a_pair_of_numbers_is_background_and_object(tmp_path, value):
+    kind = "uint16" if value > 255 else "uint8"
+    labels = regions(np.array([0, value, value, value], kind))
+    source = masked.load(write_masks(tmp_path, labels))
+    assert source.classes == ("background", "object")
+    assert np.array_equal(source.splits["all"].labels[0].read(), labels > 0)
+    examples = masked.decode(source.splits["all"], 2, (24, 24, 3), "stretch")
+    assert examples.counts.tolist() == [144, 432]
+
+
+@pytest.mark.parametrize("mode", [None, "P", "RGB"])
+def test_numbers_with_gaps_are_refused_with_the_list_to_write(tmp_path, mode):
+    write_masks(tmp_path, regions(np.uint8([0, 3, 200, 255])))
+    save(tmp_path / "masks" / "0.png", regions(np.uint8([0, 3, 200, 255])), mode)
+    said = refused(masked.load, tmp_path)
+    assert "hold 3 numbers with gaps between them, 0, 3, 200, and no list of classes" in said
+    written = said.rpartition("printf ")[2]
+    text, path = written.split(" > ")
+    assert path == f"{tmp_path}/classes.csv"
+    (tmp_path / "classes.csv").write_text(text.strip("'").replace(r"\n", "\n"), encoding="utf-8")
+    source = masked.load(tmp_path)
+    assert source.classes == ("0", "3", "200")
+    assert np.unique(source.splits["all"].labels[0].read()).tolist() == [0, 1, 2, IGNORED]
+
+
+def test_numbers_that_do_not_begin_at_0_have_a_gap(tmp_path):
+    said = refused(masked.load, write_masks(tmp_path, regions(np.uint8([1, 2, 3, 3]))))
+    assert "gaps between them, 1, 2, 3, and" in said
+    assert r"printf '1,1\n2,2\n3,3\n' > " in said
+
+
+def test_masks_that_number_objects_are_asked_about(tmp_path):
+    """Objects 1 to 4 in one image and 1 to 9 in another are no nine classes."""
+    said = refused(
+        masked.load,
+        write_masks(
+            tmp_path, regions(np.arange(5, dtype="u1")), regions(np.arange(10, dtype="u1"))
+        ),
+    )
+    assert "seem to number objects (instances) and not classes" in said
+    assert "N differs from 4 to 9" in said
+    assert "(mask > 0)" in said
+    assert r"printf '0,0\n1,1\n2,2\n" in said
+    (tmp_path / "classes.csv").write_text(
+        "background,0\n" + "".join(f"thing,{n}\n" for n in range(1, 10)), encoding="utf-8"
+    )
+    assert masked.load(tmp_path).classes == ("background", "thing")
+
+
+def test_numbers_of_many_objects_are_no_classes(tmp_path):
+    labels = [regions(np.array([0, 26001, 26002 + n], "uint16")) for n in range(2)]
+    said = refused(masked.load, write_masks(tmp_path, *labels))
+    assert "hold numbers from 0 to 26003; classes are 0 to 253" in said
+    assert "(instances)" in said
+
+
+def test_classes_that_every_image_has_are_no_objects(tmp_path):
+    """An image without any object beside one with all classes says nothing of instances."""
+    masks = (regions(np.uint8([0])), regions(np.uint8([0, 1, 2, 3])))
+    assert masked.load(write_masks(tmp_path, *masks)).classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize("by", ["resizing", "JPEG"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_blurred_masks_are_called_so(tmp_path, by, listed):
+    disc = np.hypot(*np.mgrid[-32:32, -32:32]) < 20
+    large = Image.fromarray(np.uint8(255 * disc)).resize((200, 200), Image.Resampling.NEAREST)
+    if by == "JPEG":
+        large.save(tmp_path / "mask.jpg", quality=60)
+        blurred = np.asarray(Image.open(tmp_path / "mask.jpg"))
+    else:
+        blurred = np.asarray(large.resize((128, 128), Image.Resampling.BILINEAR))
+    write_masks(tmp_path, blurred)
+    if listed:
+        (tmp_path / "classes.csv").write_text("ground,0\nobject,255\n", encoding="utf-8")
+    said = refused(lambda: masked.load(tmp_path).splits["all"].labels[0].read())
+    assert "at the edges of regions: antialiasing, smooth resizing or JPEG" in said
+    assert "the label 254" not in said
+
+
+def test_masks_are_named_as_a_trained_model_names_them(tmp_path):
+    """To evaluate on images that lack a class takes no list of classes."""
+    write_masks(tmp_path, regions(np.uint8([0, 2])))
+    assert masked.load(tmp_path).classes == ("background", "object")
+    source = masked.load(tmp_path, classes=("0", "1", "2"))
+    assert source.classes == ("0", "1", "2")
+    assert np.unique(source.splits["all"].labels[0].read()).tolist() == [0, 2]
 
 
 # Checks of masks
@@ -301,10 +413,53 @@ def test_a_photo_is_as_large_as_it_is_seen(tmp_path):
     stored.save(tmp_path / "images" / "a.jpg", quality=100, subsampling=0, exif=exif)
     assert readers.size(tmp_path / "images" / "a.jpg") == (96, 64)
     save(tmp_path / "masks" / "a.png", labels)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
     examples = decoded(masked.load(tmp_path), shape=(96, 64, 3))
     assert abs(examples.pixels[0, ..., 0].astype(int) - 10 * labels).mean() < 1
-    save(tmp_path / "masks" / "a.png", np.rot90(labels))
+    save(tmp_path / "masks" / "a.png", labels[:, :32])
     assert "is 64 x 96 as it is seen" in refused(decoded, masked.load(tmp_path))
+
+
+def turned_photo(root, labels, orientation):
+    """Writes an image that EXIF turns so that it shows a mask, tenfold; returns both as stored."""
+    back = {6: lambda x: np.rot90(x), 8: lambda x: np.rot90(x, -1), 3: lambda x: np.rot90(x, 2)}
+    back |= {5: lambda x: np.swapaxes(x, 0, 1), 7: lambda x: np.swapaxes(np.rot90(x, 2), 0, 1)}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (root / "images").mkdir(exist_ok=True)
+    stored = Image.fromarray(back[orientation](image_of(labels)))
+    stored.save(root / "images" / "a.jpg", quality=100, subsampling=0, exif=exif)
+    return back[orientation](labels)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("room", [{}, {"memory": 0, "disk": 0}])
+def test_a_mask_of_the_size_of_the_stored_photo_is_turned_with_it(tmp_path, orientation, room):
+    labels = np.kron(labels_of(0, (3, 2)), np.ones((32, 32), "uint8"))
+    stored = turned_photo(tmp_path, labels, orientation)
+    save(tmp_path / "masks" / "a.png", stored)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
+    examples = decoded(masked.load(tmp_path), shape=(96, 64, 3), **room)
+    assert np.array_equal(examples.labels[np.array([0])][0], labels)
+    assert abs(examples.pixels[np.array([0])][0, ..., 0].astype(int) - 10 * labels).mean() < 1
+    assert examples.notes == ()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (3, 2)), (6, (3, 3))])
+def test_a_turned_photo_is_named_where_the_size_of_its_mask_says_nothing(
+    tmp_path, orientation, size
+):
+    labels = np.kron(labels_of(0, size), np.ones((32, 32), "uint8"))
+    turned_photo(tmp_path, labels, orientation)
+    save(tmp_path / "masks" / "a.png", labels)
+    (tmp_path / "classes.txt").write_text("ground\ncat\ndog\n", encoding="utf-8")
+    examples = decoded(masked.load(tmp_path), shape=(*labels.shape, 3))
+    assert np.array_equal(examples.labels[0], labels)
+    [note] = examples.notes
+    assert note == (
+        "EXIF turns 1 image of all, of which nothing tells whether the masks are for the "
+        f"image as stored or as shown; taken as shown: {tmp_path}/images/a.jpg"
+    )
 
 
 def test_sizes_are_those_of_images(tmp_path):
@@ -440,6 +595,21 @@ def test_what_is_wrong_in_coco_is_refused_by_name(tmp_path):
     path = write_coco(tmp_path)
     save(tmp_path / "2.png", np.zeros((8, 6, 3), "uint8"))
     assert "is 6 x 8 as it is seen" in refused(decoded, masked.load(path))
+
+
+def test_a_coco_file_without_annotations_is_called_so(tmp_path):
+    path = write_coco(tmp_path, annotations=[])
+    assert f"has an object: {path}: it has no annotations" in refused(masked.load, path)
+
+
+def test_no_mask_is_drawn_of_another_size_than_its_image(tmp_path, monkeypatch):
+    path = write_coco(tmp_path)
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"width": 11_000, "height": 11_000}
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr(segments, "mask", None)
+    said = refused(decoded, masked.load(path))
+    assert "is 11000 x 11000 pixels; its image, " in said
 
 
 def test_a_category_called_ground_gets_another_ground(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import random
 import signal
@@ -28,7 +29,17 @@ from test_tasks import TINY
 
 import tasks
 from scripts import __main__ as command
-from tasks.engine import clusters, crew, keras_faults, meeting, resume, trainer
+from tasks.engine import (
+    clusters,
+    crew,
+    greetings,
+    keras_faults,
+    meeting,
+    messages,
+    resume,
+    tokens,
+    trainer,
+)
 from zoo.errors import UsageError
 
 if keras.backend.backend() != "tensorflow":
@@ -124,16 +135,17 @@ def test_a_worker_that_never_comes_is_named_in_time(tmp_path):
     assert "zoo: worker 1 (localhost:1) did not come within 1 s; start all workers" in said
     assert not any(tmp_path.iterdir())
     with pytest.raises(UsageError, match=rf"worker 0 \({address}\) did not come within 0.5 s"):
-        crew.Crew(clusters.Place((address, "localhost:1"), 1), {}, 0.5)
+        crew.Crew(clusters.Place((address, "localhost:1"), 1), {}, 0.5, tmp_path)
+    assert not any(tmp_path.parent.glob("*.token"))
 
 
-def together(count, calls, wait=30):
+def together(out, count, calls, wait=30):
     """Calls functions of crews that meet in threads of this process; returns what they return."""
     workers = tuple(f"localhost:{meeting.free_port()}" for _ in range(count))
 
     def member(number, call):
         def make(run):
-            return crew.Crew(clusters.Place(workers, number), run, wait)
+            return crew.Crew(clusters.Place(workers, number), run, wait, out)
 
         make.workers = workers
         try:
@@ -145,15 +157,17 @@ def together(count, calls, wait=30):
         return list(pool.map(member, range(count), calls))
 
 
-def test_workers_of_different_runs_do_not_start():
+def test_workers_of_different_runs_do_not_start(tmp_path):
     run = {"seed": 0, "rate": 0.1}
-    found = together(3, [lambda m: m(run), lambda m: m({**run, "seed": 5}), lambda m: m(run)], 2)
+    found = together(
+        tmp_path, 3, [lambda m: m(run), lambda m: m({**run, "seed": 5}), lambda m: m(run)], 2
+    )
     for error in found[:2]:
         assert isinstance(error, UsageError)
         assert "worker 1 has another run: seed is 5 there and 0 at worker 0" in str(error)
 
 
-def test_workers_tell_each_other():
+def test_workers_tell_each_other(tmp_path):
     def member(make):
         team = make({"seed": 0})
         told = team.told(lambda: {"epoch": 3, "loss": 0.1})
@@ -163,7 +177,7 @@ def test_workers_tell_each_other():
         team.leave()
         return team.number, team.chief, told, len(handed), flags, gathered, len(team.addresses)
 
-    found = together(3, [member] * 3)
+    found = together(tmp_path, 3, [member] * 3)
     for number, row in enumerate(found):
         chief = number == 0
         gathered = [b"\0", b"\1", b"\2"] if chief else None
@@ -171,18 +185,16 @@ def test_workers_tell_each_other():
         assert row == (number, chief, said, 700_000, (False, True), gathered, 3)
 
 
-def test_who_knocked_and_died_is_waited_for_again():
+def test_who_knocked_and_died_is_waited_for_again(tmp_path):
     def chief(make):
         return make({}).addresses
 
     def strangers_and_worker_1(make):
         address = meeting.split(make.workers[0])
         time.sleep(0.5)
-        with socket.create_connection(address) as stranger:
-            stranger.sendall(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n")
-        hello = {"number": 2, "count": 3, "run": {}, "port": 1}  # worker 2, soon killed
-        with socket.create_connection(address) as dead:
-            meeting.send(dead, meeting.HELLO, json.dumps(hello).encode())
+        with socket.create_connection(address) as dead:  # worker 2, soon killed
+            hello = {"number": 2, "count": 3, "run": {}, "port": 1, "token": tokens.known(tmp_path)}
+            messages.send(dead, messages.HELLO, json.dumps(hello).encode())
             time.sleep(0.5)
         return make({}).addresses
 
@@ -190,10 +202,119 @@ def test_who_knocked_and_died_is_waited_for_again():
         time.sleep(2)
         return make({}).addresses
 
-    found = together(3, [chief, strangers_and_worker_1, worker_2])
+    found = together(tmp_path, 3, [chief, strangers_and_worker_1, worker_2])
     assert found[0] == found[1] == found[2]
     assert "localhost:1" not in found[0]
     assert len(set(found[0])) == 3
+
+
+HELLO = {"number": 1, "count": 2, "run": {}, "port": 1, "token": "secret"}
+TRUSTED = [  # with the token; what is not of the right kind is no greeting
+    *({**HELLO, "number": number} for number in (0, 99, -1, "1", True, None, 1.0, [1])),
+    *({**HELLO, "port": port} for port in (0, -1, 2**16, "1", None, {})),
+    *({key: value for key, value in HELLO.items() if key != left} for left in HELLO),
+    {**HELLO, "run": [1]},
+    {**HELLO, "count": None},
+]
+FOREIGN = [{**HELLO, "token": token} for token in ("", "other", None, 5, "sécret")]
+OTHER = [[1], None, 5, "x", {}, [[]], {**HELLO, "token": "other", "run": {"seed": 5}}]
+RAW = [
+    b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    b"H" + b"\xff" * 8,
+    b"H" + (2**40).to_bytes(8, "big"),
+    b"D\0\0\0\0\0\0\0\1x",
+    b"H\0\0\0\0\0\0\0\2\xff\xfe",
+    b"H\0\0\0\0\0\1\0\0" + b"[" * 2**16,
+    b"H",
+    b"",
+]
+
+
+def test_no_message_of_a_stranger_ends_the_chief_or_delays_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv(tokens.TOKEN, "secret")
+    silent = []
+
+    def chief(make):
+        return make({}).addresses
+
+    def strangers_then_worker_1(make):
+        address = meeting.split(make.workers[0])
+        time.sleep(0.3)
+        silent.extend(socket.create_connection(address) for _ in range(80))
+        for hello in (*TRUSTED, *FOREIGN, *OTHER):
+            with socket.create_connection(address) as stranger:
+                messages.send(stranger, messages.HELLO, json.dumps(hello).encode())
+                stranger.recv(1)
+        for content in RAW:
+            with socket.create_connection(address) as stranger:
+                stranger.sendall(content)
+        return make({}).addresses
+
+    monkeypatch.setattr(logging.getLogger("zoo"), "propagate", True)
+    found = together(tmp_path, 2, [chief, strangers_then_worker_1], wait=60)
+    for stranger in silent:
+        stranger.close()
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+    for reason in ("lacks the token", "is that of no worker", "no greeting"):
+        assert reason in caplog.text
+
+
+def test_silent_connections_are_closed_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(greetings, "GREETING", 0.2)
+
+    def chief(make):
+        return make({}).addresses
+
+    def silent_then_worker_1(make):
+        time.sleep(0.3)
+        with socket.create_connection(meeting.split(make.workers[0]), timeout=20) as silent:
+            assert silent.recv(1) == b""
+        return make({}).addresses
+
+    found = together(tmp_path, 2, [chief, silent_then_worker_1])
+    assert found[0] == found[1]
+
+
+def test_workers_with_different_tokens_are_told_so(tmp_path, monkeypatch):
+    def chief(make):
+        with pytest.raises(UsageError, match=r"worker 1 .* did not come within 3 s"):
+            make({})
+
+    def other(make):
+        monkeypatch.setattr(tokens, "known", lambda out: "other")
+        with pytest.raises(UsageError, match=r"another token than this worker: .* ZOO_TOKEN"):
+            make({})
+
+    assert together(tmp_path, 2, [chief, other], wait=3) == [None, None]
+
+
+def test_the_chief_listens_at_the_address_that_is_named_alone(tmp_path):
+    port = meeting.free_port()
+    with meeting._listener(clusters.Place((f"127.0.0.1:{port}", "127.0.0.1:1"), 0), 1) as door:
+        assert door.getsockname() == ("127.0.0.1", port)
+        for name in (f"127.0.0.1:{port}", "192.0.2.1:29400"):  # taken; of no machine
+            with pytest.raises(UsageError, match=rf"worker 0 cannot listen at {name}"):
+                meeting._listener(clusters.Place((name, "127.0.0.1:1"), 0), 1)
+    with pytest.raises(UsageError, match=r"cannot listen at nowhere\.invalid:1"):
+        meeting._listener(clusters.Place(("nowhere.invalid:1", "127.0.0.1:1"), 0), 0.1)
+
+
+def test_a_token_is_a_file_of_its_owner_as_long_as_workers_are_awaited(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "one"
+    assert tokens.known(run) == ""
+    with tokens.published(run) as token:
+        (path,) = run.parent.iterdir()
+        assert tokens.known(run) == token == path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not any(run.parent.iterdir())
+    run.parent.rmdir()
+    run.parent.write_text("a file in the place of a folder")
+    with pytest.raises(UsageError, match="set ZOO_TOKEN"), tokens.published(run):
+        pass
+    monkeypatch.setenv(tokens.TOKEN, "secret")
+    with tokens.published(run) as token:
+        assert tokens.known(run) == token == "secret"
 
 
 def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):

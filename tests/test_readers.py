@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, TiffImagePlugin
 
 from tasks.data import pictures, readers
 from zoo.errors import UsageError
@@ -113,15 +113,8 @@ def test_sixteen_bits_are_scaled():
 
 
 def test_sixteen_bit_colour_is_scaled():
-    deep = (np.asarray(scene()).astype(">u2") * 257).reshape(30, -1)
-    rows = b"".join(b"\0" + row.tobytes() for row in deep)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 40, 30, 16, 2, 0, 0, 0))]
-    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
-    assert np.array_equal(readers.image(data), scene())
+    deep = np.asarray(scene()).astype("uint16") * 257
+    assert np.array_equal(readers.image(deep_png(deep)), scene())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -454,8 +447,101 @@ def test_sixteen_bits_of_a_tiff_are_scaled_in_either_order(order):
 
 def test_a_tiff_of_fractions_is_refused():
     data = encoded(Image.fromarray(np.zeros((4, 4), "float32")), "TIFF")
-    with pytest.raises(readers.UnreadableImage, match="not whole numbers"):
+    with pytest.raises(readers.UnreadableImage, match="a TIFF of 32-bit floating-point") as caught:
         readers.image(data)
+    assert "numpy.save('x.npy'" in caught.value.reason
+
+
+def deep_png(values):
+    """The bytes of a PNG file of 16-bit colours `(height, width, 3)`."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_the_bits_that_are_used_are_scaled_to_all_of_8(bits):
+    top = 2**bits - 1
+    ramp = np.linspace(0, top, 4096).round().astype("uint16").reshape(64, 64)
+    expected = ramp[..., None] * (255 / top)
+    files = {
+        "png": encoded(Image.fromarray(ramp)),
+        "tiff": encoded(Image.fromarray(ramp), "TIFF"),
+        "npy": npy(ramp),
+        "array": ramp,
+        "colour": deep_png(np.repeat(ramp[..., None], 3, -1)),
+    }
+    for kind, data in files.items():
+        image = readers.image(data, bits=bits)
+        assert np.abs(image - expected).max() <= 0.5 + 1e-9, kind
+        assert len(np.unique(image)) == 256, kind
+
+
+def test_values_beyond_the_bits_of_the_data_set_are_refused():
+    with pytest.raises(readers.UnreadableImage, match="0 to 5000, beyond the 12 bits"):
+        readers.image(np.array([[0, 5000]], "uint16"), bits=12)
+    negative = encoded(Image.fromarray(np.array([[-3, 70000]], "int32")), "TIFF")
+    with pytest.raises(readers.UnreadableImage, match="-3 to 70000; an image has 0 to 65535"):
+        readers.image(negative)
+
+
+def tiff_of_bands(array, photometric=1, extra=()):
+    """The bytes of an uncompressed TIFF file of any number of bands `(height, width, bands)`."""
+    height, width, bands = array.shape
+    bits = 8 * array.dtype.itemsize
+    depths = struct.pack(f"<{bands}H", *[bits] * bands)
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, bands, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric),
+        (273, 4, 1, 200),
+        (277, 3, 1, bands),
+        (278, 3, 1, height),
+        (279, 4, 1, array.nbytes),
+        *((338, 3, 1, value) for value in extra),
+    ]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    start = b"II*\0" + struct.pack("<I", 50) + depths.ljust(42, b"\0")
+    body = start + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return body.ljust(200, b"\0") + array.tobytes()
+
+
+def test_a_tiff_of_many_bands_is_named_as_such():
+    data = tiff_of_bands(np.zeros((4, 5, 8), "<u2"))
+    for read in (readers.image, readers.size, readers.stored):
+        with pytest.raises(readers.UnreadableImage, match="a TIFF of 8 bands of 16 bits") as caught:
+            read(data)
+        assert "numpy.save('x.npy', tifffile.imread('x.tif'))" in caught.value.reason
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_fourth_band_that_is_no_alpha_is_not_dropped(channels):
+    bands = np.asarray(scene().convert("RGBA"))
+    assert readers.image(tiff_of_bands(bands, 2, [2]), (None, None, 4)).shape == (30, 40, 4)
+    infrared = tiff_of_bands(bands, 2, [0])
+    with pytest.raises(readers.UnreadableImage, match="a TIFF of 4 bands of 8 bits"):
+        readers.image(infrared, (None, None, channels))
+
+
+def test_a_stack_of_pages_is_named_as_such_but_not_a_thumbnail():
+    page = Image.new("L", (8, 8), 9)
+    stack = encoded(page, "TIFF", save_all=True, append_images=[page, page])
+    with pytest.raises(readers.UnreadableImage, match="a TIFF of 3 pages") as caught:
+        readers.image(stack, NATIVE_GREY)
+    assert "numpy.moveaxis(tifffile.imread('x.tif'), 0, -1)" in caught.value.reason
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, True) as writer:
+        scene().save(writer, "TIFF")
+        writer.newFrame()
+        scene(20, 15).save(writer, "TIFF", tiffinfo={254: 1})
+    assert np.array_equal(readers.image(file.getvalue()), scene())
 
 
 def test_wrong_arguments_say_what_there_is():

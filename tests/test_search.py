@@ -398,10 +398,10 @@ def test_two_workers_of_a_chief_share_the_trials(tmp_path):
     common = runner.Plan(TASK, ranges, tmp_path)
 
     def join(how, name):
-        with chief.called(address) as client:
+        with chief.called(address, lambda: "secret") as client:
             runner.work(client, common, how, name)
 
-    with chief.serving(guarded, address) as server:
+    with chief.serving(guarded, address, "secret") as server:
         workers = [threading.Thread(target=join, args=(how, f"w{n}")) for n, how in enumerate(hows)]
         for worker in workers:
             worker.start()
@@ -434,11 +434,46 @@ def test_a_trial_that_nobody_hears_of_goes_to_another_worker(monkeypatch):
     assert found.create_trial("third").trial_id == lost.trial_id
 
 
+def test_a_chief_does_not_wait_for_workers_that_are_gone(monkeypatch):
+    found, _ = oracle("random", trials=2)
+    server = chief.Server(runner.Guarded(found))
+    for worker in ("first", "second"):
+        server.listen(found.create_trial(worker).trial_id)
+    server.asked, now = time.monotonic(), time.monotonic()
+    monkeypatch.setattr(chief.time, "monotonic", lambda: now + chief.SILENCE + chief.PATIENCE + 1)
+    monkeypatch.setattr(chief.time, "sleep", lambda seconds: None)
+    with pytest.raises(UsageError, match=r"trials are unfinished \(0000, 0001\)"):
+        server.wait()
+
+
+@pytest.mark.parametrize("token", ["", "other"])
+def test_a_chief_refuses_who_lacks_the_token(token, monkeypatch):
+    monkeypatch.setattr(chief, "PATIENCE", 0.5)
+    found, address = oracle("random", trials=2)[0], f"127.0.0.1:{free_port()}"
+    with (
+        chief.serving(runner.Guarded(found), address, "secret"),
+        chief.called(address, lambda: token) as stranger,
+        pytest.raises(UsageError, match="has another token than this worker"),
+    ):
+        stranger.create_trial("t")
+    assert not found.trials
+
+
+def test_two_chiefs_do_not_share_a_port():
+    guarded, address = runner.Guarded(oracle("random")[0]), f"127.0.0.1:{free_port()}"
+    with (
+        chief.serving(guarded, address, "secret"),
+        pytest.raises(UsageError, match="cannot listen"),
+        chief.serving(guarded, address, "secret"),
+    ):
+        pass
+
+
 def test_a_chief_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(chief, "PATIENCE", 0.2)
     with (
         pytest.raises(UsageError, match="no chief answers"),
-        chief.called(f"127.0.0.1:{free_port()}") as client,
+        chief.called(f"127.0.0.1:{free_port()}", lambda: "") as client,
     ):
         client.create_trial("t")
     for address in ("9000", ":9000", "host:", "host:x", "host:70000"):

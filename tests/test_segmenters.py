@@ -140,6 +140,17 @@ def test_any_size_gives_what_the_one_size_gives(sample):
     assert run(model, images[:, :1, :2]).shape == (2, 1, 2, CLASSES)
 
 
+@pytest.mark.skipif(not EAGERLY, reason="a graph of TensorFlow")
+def test_a_graph_for_any_size_gives_the_same_logits(sample):
+    """Traced without autograph, as `zoo predict` and the exporters trace it."""
+    import tensorflow as tf
+
+    model, images = sample
+    shape = tf.TensorSpec((None, None, None, images.shape[-1]), "float32")
+    graph = tf.function(model, autograph=False).get_concrete_function(shape, training=False)
+    assert distance(graph(tf.constant(images)).numpy(), run(model, images)) < 1e-5
+
+
 def test_folding_keeps_the_logits(sample):
     model, images = sample
     folded = surgery.fold(model)
@@ -343,6 +354,16 @@ def test_pooling_remembers_places_and_unpooling_puts_back(size, known):
     if known:
         assert [y.shape[1:] for y in model.outputs] == [y.shape[1:] for y in found]
     assert [y.dtype for y in model.outputs] == [str(y.dtype) for y in found]
+
+
+@pytest.mark.parametrize(("size", "larger"), [((4, 5), (9, 7)), ((1, 1), (3, 2)), ((6, 6), (4, 6))])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_maps_are_resized_to_the_size_of_others(size, larger, dtype):
+    x, other = (keras.ops.cast(pixels((2, *s, 3)), dtype) for s in (size, larger))
+    expected = keras.ops.image.resize(x, larger, "bilinear")
+    found = layers.ResizeLike(dtype=dtype)([x, other])
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(y) for y in (found, expected)))
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4, 8])

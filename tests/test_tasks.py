@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.engine import course, distribute, finetune, record, resume, trainer
+from tasks.engine import course, data_identity, distribute, finetune, record, resume, trainer
 from zoo import files
 from zoo.errors import UsageError
 
@@ -199,7 +199,8 @@ def test_a_number_out_of_range_is_refused_with_the_range(flags, bounds):
 def test_a_run_leaves_what_the_contract_says(name, whole):
     record, out = whole(name)
     assert json.loads((out / "report.json").read_text()) == record
-    assert set(record) == {"task", "flags", "figures", "environment"}
+    assert set(record) == {"task", "flags", "figures", "times", "environment"}
+    assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
     assert all(math.isfinite(value) for value in record["figures"].values())
     left = {path.name for path in out.iterdir()}
     assert left == {
@@ -212,6 +213,17 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
     assert len(checks.history(out)) == 2
     again = resume.to_task(resume.read_recipe(out / "recipe.yaml"))
     assert resume.recipe(again) == resume.recipe(tiny(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.names()) - {"dqn"}))  # which has no data
+def test_a_run_knows_its_data_by_their_content(name):
+    found = [
+        asked.data_identity(asked.load())
+        for asked in (tiny(name), tiny(name), tiny(name, train_split="train[1:17]"))
+    ]
+    assert found[0] == found[1] == json.loads(json.dumps(found[0]))
+    assert {"train", "validation", "test"} <= found[0]["splits"].keys()
+    assert data_identity.differences(found[0], found[2])[0].startswith("train had ")
 
 
 @pytest.mark.parametrize("name", EACH)

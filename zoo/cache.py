@@ -23,6 +23,7 @@ from zoo.errors import UsageError
 from zoo.files import replace, replacing
 from zoo.lazy import LazyModule
 
+formats = LazyModule("zoo.formats")
 net = LazyModule("zoo.download")  # the modules of the network take longer than all of `import zoo`
 
 CACHE, MIRROR, KERAS = "cache", "mirror", "keras"  # places where files may be
@@ -37,7 +38,8 @@ class Published:
     Attributes:
         source: its URL.
         digest: MD5 or SHA-256 in hexadecimal, or the beginning of the latter; `""` if nobody
-            says, and the first content that arrives is believed from then on.
+            says, and the first content that arrives and can be read as weights is believed from
+            then on.
     """
 
     source: str
@@ -135,6 +137,21 @@ def store(file, target, owner):
         ) from error
 
 
+def discard(path):
+    """Removes a file that cannot be read from the cache, if nobody published its digest.
+
+    Returns:
+        Words that say so, for a message; `""` if it stays.
+    """
+    path = Path(path)
+    if path.parent != home.weights() or digests.read_note(path).get("digest") != "":
+        return ""
+    for one in (path, path.with_name(f"{path.name}.json")):
+        with suppress(OSError):
+            one.unlink()
+    return "; it was removed from the cache, so try again"
+
+
 def mirror(file, folder, owner):
     """Puts a `Published` file, verified, into a folder that `ZOO_WEIGHTS` can name.
 
@@ -207,11 +224,18 @@ def _complete(file, url, partial, known):
     while True:
         resumed = net.download(url, partial, file.name, resume=bool(file.digest))
         try:
-            return digests.compare(partial, file.digest, known)
+            found = digests.compare(partial, file.digest, known)
+            if not file.digest:  # a page that asks to log in may have come in place of the file
+                formats.read(partial, file.name)
+            return found
         except WrongDigest as error:
             aside = _set_aside(partial)
             if not resumed:  # else the beginning may have been another file's
                 raise WrongDigest(f"{error}; it came from {url}; {aside}") from error
+        except formats.Unreadable as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise UsageError(f"what came from {url} is no weights file: {error}") from error
 
 
 def _set_aside(path):
@@ -242,7 +266,7 @@ def _enter(file, path, sha256):
 
 def _entries(index):
     """Returns the files of a mirror's index, by name; `{}` if there is none to be read."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         return dict(json.loads(index.read_text(encoding="utf-8"))["files"])
     return {}
 

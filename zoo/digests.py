@@ -2,7 +2,8 @@
 
 A note says what a file was when it was hashed: size, time of last change, SHA-256, and the digest
 that it had been compared with. Notes lie beside files in the cache, and in `ZOO_HOME/seen` for
-files elsewhere; where they cannot be written, files are hashed each time.
+files elsewhere; where they cannot be written, files are hashed each time. The index of a mirror is
+no such note: it can only ask for one more digest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from zoo.files import replacing
 
 INDEX = "index.json"  # what a mirror says of its files, by name
 CHUNK = 1 << 20  # bytes
+DIGEST = re.compile("[0-9a-f]{64}")  # a SHA-256 in hexadecimal
 
 
 class WrongDigest(UsageError):
@@ -31,7 +34,7 @@ def sha256(path):
     Raises:
         UsageError: it cannot be read.
     """
-    note = read_note(path)
+    note = _own_note(path)
     found = _noted(path, note) or _hashed(path)
     if note.get("digest") is None:  # a note of an official file is only for `check` to change
         remember(path, found, None)
@@ -52,7 +55,7 @@ def check(path, digest="", *, anew=False):
         UsageError: it cannot be read.
     """
     known = known_sha256(path, digest)
-    found = None if anew or not known else _noted(path, read_note(path))
+    found = None if anew or not known else _noted(path, _own_note(path))
     if not found:
         found = compare(path, digest, known)
         remember(path, found, digest)
@@ -95,19 +98,31 @@ def kind(digest):
 
 def read_note(path):
     """Returns the note of a file, or what a mirror's index says of it; `{}` for neither."""
-    path = Path(path)
-    with suppress(OSError, UsageError, ValueError, TypeError):
-        return dict(json.loads(_note(path).read_text(encoding="utf-8")))
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        index = json.loads(path.with_name(INDEX).read_text(encoding="utf-8"))
-        return dict(index["files"][path.name])
+    return _own_note(path) or _entry(Path(path).with_name(INDEX), "files", Path(path).name)
+
+
+def _own_note(path):
+    """Returns the note that this machine wrote of a file; `{}` for none."""
+    with suppress(UsageError):
+        return _entry(_note(path))
+    return {}
+
+
+def _entry(path, *keys):
+    """Returns the note at some keys of a file of JSON; `{}` if there is none, or no sound one."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            note = note[key]
+        if DIGEST.fullmatch(note["sha256"]) and isinstance(note.get("digest"), str | None):
+            return dict(note)
     return {}
 
 
 def remember(path, found, digest):
     """Notes of a file what `compare` found, if that is new and can be written."""
     note = {"digest": digest, **{key: found[key] for key in ("sha256", "bytes", "mtime_ns")}}
-    if note != read_note(path):
+    if note != _own_note(path):
         with suppress(OSError, UsageError), replacing(_note(path)) as partial:
             partial.write_text(json.dumps(note), encoding="utf-8")
 
@@ -115,7 +130,7 @@ def remember(path, found, digest):
 def _noted(path, note):
     """Returns a note if the file seems to be as it was then, or `None`."""
     with suppress(OSError):
-        return note if "sha256" in note and _stat(path).items() <= note.items() else None
+        return note if note and _stat(path).items() <= note.items() else None
     return None
 
 

@@ -1,25 +1,24 @@
 """A lock that processes share: one does the work, the others wait for it.
 
-Where the operating system locks files the lock ends with its owner, whatever ended that.
-Elsewhere (Windows, some network disks) a file stands for the lock and its owner touches it every
-few seconds; one that nobody touches was left behind by a process that died.
+Where the operating system locks files (`flock`, also over NFS) the lock ends with its owner,
+whatever ended that. On file systems without such locks a file with the owner's name stands for the
+lock and the owner refreshes it; one that nobody refreshes was left behind by a process that died.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import time
+import errno
 from contextlib import contextmanager, suppress
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from zoo.lazy import LazyModule
 
-BEAT = 2.0  # seconds after which an owner touches its file again
+filelock = LazyModule("filelock")
+
+BEAT = 2.0  # seconds after which an owner refreshes its file
 DEAD = 15.0  # seconds of silence after which an owner is believed to be dead
 POLL = 0.2  # seconds between two looks of one who waits
+# What a system answers whose file system has no locks, such as Lustre without `-o flock`.
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
@@ -28,91 +27,33 @@ def held(path, waiting):
 
     Args:
         path: of a file that stands for the lock, in a folder that exists; it goes away with it.
-        waiting: called, once and without arguments, if another process holds the lock.
+        waiting: called, once and without arguments, if another process holds the lock. What it
+            raises ends the waiting.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    told = []
-
-    def tell():
-        if not told:
-            told.append(True)
-            waiting()
-
-    file = _locked(path, tell)
+    lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
-        if file is None:
-            with _touched(path.with_name(f"{path.name}ed"), tell):
-                yield
-        else:
-            yield
-    finally:
-        if file is not None:
-            with suppress(OSError):
-                path.unlink()  # before others can have it, who look whether it is still there
-            os.close(file)
-
-
-def _locked(path, tell):
-    """Returns the descriptor of a file that the system has locked for us, `None` if it cannot."""
-    while fcntl:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tell()
-                fcntl.flock(file, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), path.stat()):
-                    return file
-        except OSError:  # this file system knows no locks
-            os.close(file)
-            path.unlink(missing_ok=True)
-            return None
-        except BaseException:
-            os.close(file)
+        _acquire(lock, waiting)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
             raise
-        os.close(file)
-    return None
-
-
-@contextmanager
-def _touched(path, tell):
-    """Holds a lock that is a file which exists and is touched again and again."""
-    seen = since = None
-    while not _made(path):
-        tell()
-        with suppress(FileNotFoundError):
-            last = path.stat().st_mtime_ns
-            # Only our own clock is asked: that of a file server may be another.
-            if last != seen:
-                seen, since = last, time.monotonic()
-            elif time.monotonic() - since > DEAD:
-                path.unlink()
-        time.sleep(POLL)
-    stop = threading.Event()
-    beat = threading.Thread(target=_keep_touching, args=(path, stop), daemon=True)
-    beat.start()
+        path.unlink(missing_ok=True)
+        name = path.with_name(f"{path.name}ed")
+        lock = filelock.SoftFileLease(name, lease_duration=DEAD, heartbeat_interval=BEAT)
+        _acquire(lock, waiting)
     try:
         yield
     finally:
-        stop.set()
-        beat.join()
         with suppress(OSError):
-            path.unlink()
+            path.unlink()  # before others can have it, who look whether it is still there
+        lock.release()
 
 
-def _made(path):
+def _acquire(lock, waiting):
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _keep_touching(path, stop):
-    while not stop.wait(BEAT):
-        with suppress(OSError):
-            os.utime(path)
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        waiting()
+        lock.acquire(poll_interval=POLL)

@@ -33,6 +33,8 @@ DO = {  # the others that are known: what they do to a `_Machine`
     "BINPERSID": lambda machine: machine.stack.append(machine.refer(machine.stack.pop())),
 }
 
+MAX_COPIED = 1_000_000  # values in the arguments of all calls together
+
 
 @dataclass(frozen=True)
 class Name:
@@ -54,9 +56,12 @@ def load(file, names, refer):
         ValueError: the pickle is cut short, or asks for anything else.
     """
     machine = _Machine(names, refer)
-    for instruction, argument, _ in pickletools.genops(file):
-        machine.step(instruction.name, argument)
-    return machine.stack.pop()
+    try:
+        for instruction, argument, _ in pickletools.genops(file):
+            machine.step(instruction.name, argument)
+        return machine.stack.pop()
+    except (IndexError, KeyError, OverflowError) as error:  # an empty stack, a value never kept
+        raise ValueError("its pickle is damaged: it uses values that it never made") from error
 
 
 def table(pairs=()):
@@ -66,10 +71,10 @@ def table(pairs=()):
         ValueError: a key is something else, such as tuples that are nested too deep to be hashed.
     """
     found = {}
-    for key, value in pairs:
-        if type(key) not in (str, int):
+    for pair in pairs:
+        if type(pair) not in (tuple, list) or len(pair) != 2 or type(pair[0]) not in (str, int):
             raise ValueError("it has a dict whose keys are neither words nor numbers")
-        found[key] = value
+        found[pair[0]] = pair[1]
     return found
 
 
@@ -78,7 +83,7 @@ class _Machine:
 
     def __init__(self, names, refer):
         self.names, self.refer = names, refer
-        self.stack, self.marks, self.kept = [], [], {}
+        self.stack, self.marks, self.kept, self.copied = [], [], {}, 0
 
     def step(self, name, argument):
         """Does one instruction."""
@@ -121,6 +126,8 @@ class _Machine:
 
     def name(self, module, name):
         """Puts a stand-in for a function or class on the stack, if it is an allowed one."""
+        if type(module) is not str or type(name) is not str:  # which may be endless to print
+            raise ValueError("it asks for a function whose name is no text")
         full = f"{module}.{name}"
         if full not in self.names:
             raise ValueError(
@@ -134,4 +141,10 @@ class _Machine:
         stand_in = self.names[function.full] if isinstance(function, Name) else None
         if stand_in is None or type(arguments) is not tuple:
             raise ValueError("it calls what is no function")
-        self.stack.append(stand_in(*arguments))
+        self.copied += sum(len(x) for x in arguments if type(x) in (tuple, list, dict))
+        if self.copied > MAX_COPIED:
+            raise ValueError("it copies its values again and again")
+        try:
+            self.stack.append(stand_in(*arguments))
+        except TypeError as error:
+            raise ValueError(f"it calls {function.full} with what that does not take") from error

@@ -25,6 +25,7 @@ DTYPES = {
     "F64": "<f8",
 }
 LONGEST_HEADER = 100_000_000  # bytes, as the format has it
+MAX_SIDES = 32  # of a tensor, as NumPy has it
 
 
 def read(path):
@@ -76,15 +77,28 @@ def _header(file):
     text = file.read(length) if length <= LONGEST_HEADER else b""
     if not text or len(text) < length:
         raise ValueError("the header of the safetensors format is missing or cut short")
-    header = json.loads(text, object_pairs_hook=_unique)
+    try:
+        header = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("the header is nested too deep") from error
     if not isinstance(header, dict):
         raise ValueError("the header is no table")
     header.pop("__metadata__", None)
     for name, entry in header.items():
-        numbers = [*entry["shape"], *entry["data_offsets"]]
-        if len(entry["data_offsets"]) != 2 or not all(type(n) is int and n >= 0 for n in numbers):
+        if not _is_sound(entry):
             raise ValueError(f"the header gives {name} an impossible shape or place")
     return header
+
+
+def _is_sound(entry):
+    """Tells whether an entry of a header has a kind, a shape and a place, of the right types."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(offsets, list):
+        return False
+    small = len(offsets) == 2 and len(shape) <= MAX_SIDES
+    return small and all(type(n) is int and n >= 0 for n in (*shape, *offsets))
 
 
 def _unique(pairs):

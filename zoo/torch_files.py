@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import pickles
+from zoo import archives, pickles
 from zoo.lazy import np
 from zoo.safetensors import widened
 
@@ -57,7 +57,7 @@ def read(path):
     with Path(path).open("rb") as file:
         packed = zipfile.is_zipfile(file)
         file.seek(0)
-        content, vector = _read_zip(file) if packed else _read_legacy(file)
+        content, vector = _read_zip(path) if packed else _read_legacy(io.BytesIO(file.read()))
         tensors = {
             name: value.array(vector)
             for name, value in _state_dict(content).items()
@@ -102,10 +102,10 @@ class Tensor:
 
     def array(self, vector):
         """Returns the tensor as an array over `vector(storage)`, if it lies within it."""
-        numbers = [self.offset, *self.sizes, *self.strides]
-        if not isinstance(self.storage, Storage) or len(self.sizes) != len(self.strides):
+        if not isinstance(self.storage, Storage) or not self._is_shaped():
             raise ValueError("a tensor has no storage, or not as many strides as sizes")
-        if len(self.sizes) > MOST_SIDES or not all(type(n) is int and n >= 0 for n in numbers):
+        numbers = [self.offset, *self.sizes, *self.strides]
+        if not all(type(n) is int and n >= 0 for n in numbers):
             raise ValueError("a tensor has an impossible shape")
         count = math.prod(self.sizes)
         pairs = zip(self.sizes, self.strides, strict=True)
@@ -121,10 +121,16 @@ class Tensor:
         strides = [stride * flat.itemsize for stride in self.strides]
         return np.ndarray(self.sizes, flat.dtype, flat, self.offset * flat.itemsize, strides)
 
+    def _is_shaped(self):
+        shape = self.sizes, self.strides
+        return all(type(x) in (tuple, list) and len(x) <= MOST_SIDES for x in shape) and (
+            len(self.sizes) == len(self.strides)
+        )
 
-def _read_zip(file):
+
+def _read_zip(path):
     """Returns the content of a file of PyTorch 1.6 or later, and what finds a storage's vector."""
-    archive = zipfile.ZipFile(file)
+    archive = archives.opened(path, None)  # `member` refuses what is packed
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if not roots:
@@ -134,7 +140,7 @@ def _read_zip(file):
         entry = entries.get(roots[0] + name)
         if entry is None or entry.compress_type or entry.file_size != entry.compress_size:
             raise ValueError(f"{roots[0]}{name} is missing or packed, as PyTorch leaves none")
-        return archive.read(entry)
+        return archives.member(archive, entry.filename)
 
     if f"{roots[0]}byteorder" in entries and member("byteorder") != b"little":
         raise ValueError("its numbers are big-endian")
@@ -157,32 +163,43 @@ def _read_legacy(file):
         return storages.setdefault(storage.key, storage)
 
     magic, _, system, content, keys = (pickles.load(file, NAMES, remember) for _ in range(5))
-    if magic != MAGIC:
+    if type(magic) is not int or magic != MAGIC:
         raise ValueError("neither an archive nor an older file of PyTorch")
-    if not system.get("little_endian", True):
+    if type(system) is not dict or not system.get("little_endian", True):
         raise ValueError("its numbers are big-endian")
-    vectors = {}
+    if type(keys) is not list or not all(type(key) is str and key in storages for key in keys):
+        raise ValueError("it lists storages that no tensor has")
+    data, vectors = file.getbuffer()[file.tell() :], {}
     for key in keys:
-        (length,) = struct.unpack("<q", file.read(8))
+        (length,) = struct.unpack("<q", data[:8]) if len(data) >= 8 else (None,)
         if length != storages[key].length:
             raise ValueError(f"storage {key} has another length than its tensors say")
-        vectors[key] = storages[key].vector(file.read(storages[key].size))
-    return content, lambda storage: vectors[storage.key]
+        vectors[key] = storages[key].vector(data[8 : 8 + storages[key].size])
+        data = data[8 + storages[key].size :]
+
+    def vector(storage):
+        if storage.key not in vectors:
+            raise ValueError(f"storage {storage.key} is missing")
+        return vectors[storage.key]
+
+    return content, vector
 
 
 def _storage(mark):
     """Returns the storage that a persistent id describes."""
+    if type(mark) is not tuple or len(mark) < 5:
+        raise ValueError("it refers to what is no storage")
     word, kind, key, _, length, *view = mark
     if word != "storage" or not isinstance(kind, pickles.Name) or kind.full not in STORAGES:
         raise ValueError("it refers to what is no storage")
-    if type(key) is not str or type(length) is not int or any(view):
+    if type(key) is not str or type(length) is not int or length < 0 or any(view):
         raise ValueError("it refers to a storage in an unknown way")
     return Storage(kind.full, key, length)
 
 
 def _state_dict(content):
     """Returns the dict of tensors in what a file holds."""
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return _state_dict(content[key])
+    for _ in WRAPPERS:
+        inner = (content.get(key) for key in WRAPPERS) if isinstance(content, dict) else ()
+        content = next((value for value in inner if isinstance(value, dict)), content)
     return content if isinstance(content, dict) else {}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo import cache, formats, licences, torch_weights
+from zoo import cache, formats, licences, torch_weights, unexpected
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, np
 
@@ -150,30 +150,43 @@ def load(model, path, *, strict=False, fresh=()):
         A `Loaded`, which is also logged.
 
     Raises:
-        UsageError: the file cannot be read, or holds another network's weights.
+        UsageError: the file cannot be read, or holds another network's weights, be it a larger
+            one with layers that this one lacks; see `unexpected.foreign`. The model is unchanged.
     """
     layers = [layer for layer in leaves(model) if layer.weights]
-    entries = torch_weights.translated(list(unnested(formats.read(path), model)), layers, path)
+    entries = list(unnested(_read(path), model))
+    entries = torch_weights.translated(entries, layers, path)
     pairs = max(by_name(entries, layers), by_order(entries, layers), key=fitting)
     skipped = {layer.name: "not in the file" for layer in layers}
-    matched = []
+    taken = []
     for layer, entry in pairs:
         if layer.name in fresh:
             skipped[layer.name] = "fresh"
         elif fits(layer, entry):
-            pour(entry.arrays, layer)
-            matched.append(layer.name)
+            taken.append((layer, entry))
             del skipped[layer.name]
         else:
             skipped[layer.name] = (
                 f"{shapes(entry.arrays)} in the file, {shapes(layer.weights)} here"
             )
     used = {id(entry) for _, entry in pairs}
-    unexpected = tuple(entry.name for entry in entries if id(entry) not in used)
-    loaded = Loaded(str(path), tuple(matched), skipped, unexpected)
+    left = [entry for entry in entries if id(entry) not in used]
+    matched = tuple(layer.name for layer, _ in taken)
+    loaded = Loaded(str(path), matched, skipped, tuple(entry.name for entry in left))
     _check(loaded, model.name, strict)
+    foreign = unexpected.foreign(entries, left, taken, layers[-1])
+    unexpected.refuse(path, model.name, foreign, len(entries))
+    for arrays, (layer, _) in [(formats.values(pair[1], path), pair) for pair in taken]:
+        pour(arrays, layer)
     log.log(logging.WARNING if skipped else logging.INFO, "weights from %s", loaded)
     return loaded
+
+
+def _read(path):
+    try:
+        return formats.read(path)
+    except formats.Unreadable as error:
+        raise formats.Unreadable(f"{error}{cache.discard(path)}") from error
 
 
 def save(model, path, dtype="float16"):

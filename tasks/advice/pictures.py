@@ -6,17 +6,16 @@ import hashlib
 import io
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tasks.advice import duplicates
 from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked, count, some
-from tasks.data import readers
+from tasks.data import duplicates, readers
+from tasks.data.decoding import progress
+from tasks.data.parallel import ordered_map
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
-tqdm = LazyModule("tqdm")
 
 SMALL = 2**14  # bytes of an image that is not worth a thread
 SIDE = 32  # of the pictures that are kept of all images
@@ -86,17 +85,15 @@ def survey(source, parts):
     """
     rows, unreadable = [], list(source.skipped)
     for place, part in enumerate(parts):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = (pool.map if _pays(part.items[0]) else map)(_glance, part.items)
-            bar = tqdm.tqdm(
-                found, f"looking at {part.name}", len(part), leave=False, delay=2, disable=None
-            )
-            for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
-                if isinstance(seen, readers.UnreadableImage):
-                    unreadable.append((seen.name, seen.reason))
-                    continue
-                path, *kept = seen
-                rows.append((place, label, path or f"{part.name} {index}", (place, index), *kept))
+        pays = _pays(part.items[0])
+        found = (ordered_map if pays else map)(_glance, part.items, *[os.cpu_count()] * pays)
+        bar = progress(found, len(part), f"looking at {part.name}")
+        for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
+            if isinstance(seen, readers.UnreadableImage):
+                unreadable.append((seen.name, seen.reason))
+                continue
+            path, *kept = seen
+            rows.append((place, label, path or f"{part.name} {index}", (place, index), *kept))
     if not rows:
         raise Unchecked(f"no image can be read as RGB; the first: {': '.join(unreadable[0])}")
     splits, labels, titles, places, grey, colours, sides, digests = zip(*rows, strict=True)

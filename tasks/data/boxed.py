@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.data import (
+    box_frames,
     box_shapes,
     box_tfds,
     coco,
@@ -29,6 +29,7 @@ from tasks.data import (
     segments,
     splits,
     tfds_source,
+    turned,
     voc,
     yolo,
 )
@@ -39,6 +40,8 @@ from zoo.errors import UsageError, unknown
 from zoo.lazy import np
 
 BUILT_IN = ("shapes",)
+REASONS = 3  # the most in a message
+EMPTY = "without an object"
 LAYOUTS = (
     "a COCO file (.json), or a folder with train.json or annotations/instances_train.json; "
     "a Pascal VOC folder of XML files; a YOLO folder with images/ and labels/, or its data.yaml; "
@@ -109,8 +112,7 @@ def plan(source, names, shape, resize):
     for part in filter(None, parts):
         if not seen(part).any():
             raise UsageError(
-                f"no image of {part.name} in {source.name} has an object; name another or a "
-                "larger slice"
+                f"no image of {part.name} in {source.name} has an object{_why(part, source)}"
             )
     return Data(source, *parts, shape)
 
@@ -129,12 +131,12 @@ def decode(split, shape, resize, **room):
     Raises:
         UsageError: no image is left.
     """
-    measured = _Measured(split.items, split.labels)
+    measured = box_frames.Measured(split.items, split.labels)
     rows = Split(split.name, measured, np.arange(len(split)))
     examples = decoding.decode(rows, shape, resize, **room)
     truths, firsts, counts = [], {}, Counter()
     for row in examples.labels:
-        truth, faults = found.placed(split.labels[row], measured.sizes[row], shape, resize)
+        truth, faults = found.placed(measured.truth(row), measured.sizes[row], shape, resize)
         truths.append(truth)
         counts.update(faults)
         for fault in +faults:
@@ -145,8 +147,11 @@ def decode(split, shape, resize, **room):
         for fault, text in _FAULTS.items()
         if counts[fault]
     ]
+    if measured.unsure:
+        names = [readers.name(split.items[row]) for row in sorted(measured.unsure)]
+        lines.append(turned.unsure(split.name, names, "boxes"))
     if empty := int((labels < 0).all(1).sum()):
-        lines.append(f"images of {split.name} without an object: {empty} of {len(labels)}")
+        lines.append(f"images of {split.name} {EMPTY}: {empty} of {len(labels)}")
     return Boxed(
         split.name, examples.pixels, labels, examples.dropped, boxes, ignored, tuple(lines)
     )
@@ -199,32 +204,6 @@ _FAULTS = {
 }
 
 
-class _Measured(Sequence):
-    """Items whose images are measured when first asked for.
-
-    An image whose boxes were drawn for another size is refused as if it could not be read.
-    """
-
-    def __init__(self, items, truths):
-        self.items, self.truths = items, truths
-        self.sizes = np.zeros((len(items), 2), "int64")
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        item = self.items[index]
-        if not self.sizes[index].all():
-            self.sizes[index] = size = readers.size(item)[::-1]
-            stated = self.truths[index].size
-            if stated not in (None, found.SHARES, size):
-                wanted, is_ = ("{} x {}".format(*pair) for pair in (stated, size))
-                raise readers.UnreadableImage(
-                    readers.name(item), f"its boxes are for {wanted} pixels, it has {is_}"
-                )
-        return item
-
-
 def _listing(name, path):
     """Returns the `folders.Listing` of a file or folder, whatever its layout."""
     if path.suffix.lower() == coco.SUFFIX or (path.is_dir() and coco.files(path)):
@@ -234,6 +213,17 @@ def _listing(name, path):
     if path.is_dir() and voc.is_one(path):
         return voc.folder(path)
     raise UsageError(f"{name!r} has no boxes that can be read; needed: {LAYOUTS}")
+
+
+def _why(part, source):
+    """Returns why no image of a part has an object, as far as that was noticed."""
+    reasons = [line for line in part.notes if EMPTY not in line]
+    if some := int((part.labels >= 0).sum()):
+        reasons.insert(0, f"{part.name} has only objects to be ignored: {some}")
+    reasons += [f"{path}: {reason}" for path, reason in (*source.skipped, *part.dropped)]
+    if not reasons:
+        return "; name another or a larger slice"
+    return f": {'; '.join(reasons[:REASONS])}"
 
 
 def _coco(read):
@@ -260,7 +250,7 @@ def _coco_box(thing, picture):
     if thing.box:
         return thing.box
     covered = np.zeros((0, 0), bool)
-    if thing.segmentation:
+    if thing.segmentation and coco.is_size(picture):
         covered = segments.mask(thing.segmentation, picture.height, picture.width)
     if not covered.any():
         return (0, 0, 0, 0)

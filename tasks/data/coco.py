@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.data import numerals, readers
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
 
 SUFFIX = ".json"
+MOST_PIXELS = 2**27  # of an image, 134 million: no mask of a file is drawn larger
 
 
 class Thing(NamedTuple):
@@ -93,8 +94,9 @@ def read(path):
 
     Images are looked for beside the file, in `images/`, in the folder above it, in `images/`
     there, and in a folder of either place that is called after the split (`train2017` for
-    `instances_train2017.json`). Those that are not there are passed over and named, and so are
-    annotations of images that the file does not list.
+    `instances_train2017.json`), by their `file_name`, or by its last part where it names a folder
+    of another machine. Those that are not there are passed over and named, and so are
+    annotations of images that the file does not list. Numbers may be text.
 
     Returns:
         `Annotations`. Categories stand in the order of their ids, also those that nothing has.
@@ -105,20 +107,28 @@ def read(path):
     """
     path = Path(path)
     content = _content(path)
-    known = {_field(path, "category", row, "id"): row for row in content["categories"]}
-    order = sorted(known)
+    known = {_id(path, "category", row, "id"): row for row in content["categories"]}
+    order = sorted(known, key=lambda number: (isinstance(number, str), number))
     classes = tuple(str(_field(path, "category", known[number], "name")) for number in order)
     if twice := [name for name, count in Counter(classes).items() if count > 1]:
         raise UsageError(f"{path} has several categories called {listed(twice)}")
     labels = {number: label for label, number in enumerate(order)}
     things = defaultdict(list)
-    for row in content.get("annotations") or ():
-        things[_field(path, "annotation", row, "image_id")].append(_thing(path, row, labels))
+    for row in content["annotations"]:
+        things[_id(path, "annotation", row, "image_id")].append(_thing(path, row, labels))
     pictures, skipped = _pictures(path, content["images"], things)
-    listed_images = {row["id"] for row in content["images"]}
-    if lost := sum(len(rows) for number, rows in things.items() if number not in listed_images):
-        skipped.append((str(path), f"{lost} annotations of images that it does not list"))
+    if lost := _lost(content, things):
+        skipped.insert(0, (str(path), lost))
     return Annotations(str(path), classes, tuple(pictures), tuple(skipped))
+
+
+def is_size(picture):
+    """Tells whether the size of a `Picture` in its file is that of its image, stored or shown."""
+    try:
+        size = readers.size(picture.path)
+    except readers.UnreadableImage:
+        return False
+    return (picture.height, picture.width) in (size, size[::-1])
 
 
 def together(files):
@@ -150,10 +160,10 @@ def _split(path):
 
 def _content(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     for name in ("images", "categories"):
         rows = content.get(name) if isinstance(content, dict) else None
@@ -161,58 +171,109 @@ def _content(path):
             raise UsageError(
                 f"{path} has no list of {name}; a COCO file has images, annotations, categories"
             )
-    return content
+    annotations = content.get("annotations") or []
+    if not isinstance(annotations, list):
+        raise UsageError(f"{path}: annotations is {annotations!r:.40}, not a list")
+    return {**content, "annotations": annotations}
+
+
+def _lost(content, things):
+    """Returns what keeps annotations from images, or `""` where nothing does."""
+    if not content["annotations"]:
+        return "it has no annotations"
+    known = dict.fromkeys(numerals.key(row["id"]) for row in content["images"])
+    strange = [number for number in things if number not in known]
+    if not strange:
+        return ""
+    return (
+        f"{sum(len(things[number]) for number in strange)} annotations of images that it does not "
+        f"list: of the image_id {listed(map(repr, strange))}; it lists {listed(map(repr, known))}"
+    )
 
 
 def _field(path, what, row, name):
     """Returns a field that a row must have."""
     if not isinstance(row, dict) or row.get(name) is None:
         raise UsageError(f"{path}: {what} {row!r:.60} has no {name}")
-    if name.endswith("id") and not isinstance(row[name], int | str):
-        raise UsageError(f"{path}: {what} {row!r:.60} has the {name} {row[name]!r:.20}")
     return row[name]
+
+
+def _id(path, what, row, name):
+    """Returns an identifier that a row must have: a number, or text that is none."""
+    value = _field(path, what, row, name)
+    if not isinstance(value, str) and numerals.whole(value) is None:
+        raise UsageError(f"{path}: {what} {row!r:.60} has the {name} {value!r:.20}")
+    return numerals.key(value)
 
 
 def _thing(path, row, labels):
     number = row.get("id")
-    category = _field(path, "annotation", row, "category_id")
+    category = _id(path, "annotation", row, "category_id")
     if category not in labels:
         raise UsageError(
-            f"{path}: annotation {number} has the category {category}, which the file does not "
-            f"list; it lists {listed(labels)}"
+            f"{path}: annotation {number} has the category {category!r}, which the file does not "
+            f"list; it lists {listed(map(repr, labels))}"
         )
     box = row.get("bbox")
     if box is not None:
-        good = isinstance(box, list) and len(box) == 4
-        if not good or not all(isinstance(n, int | float) and math.isfinite(n) for n in box):
+        sides = [numerals.real(side) for side in box] if isinstance(box, list) else []
+        if len(sides) != 4 or None in sides:
             raise UsageError(
                 f"{path}: annotation {number} has the box {box!r:.60}; needed: x, y, width, height"
             )
-        x, y, width, height = map(float, box)
+        x, y, width, height = sides
         box = (x, y, x + width, y + height)
-    area = row.get("area")
-    if not isinstance(area, int | float):
+    area = numerals.real(row.get("area"))
+    if area is None:
         area = max(0.0, width) * max(0.0, height) if box else 0.0
-    crowd = bool(row.get("iscrowd"))
+    crowd = bool(numerals.key(row.get("iscrowd")))
     return Thing(number, labels[category], box, row.get("segmentation") or None, crowd, area)
 
 
 def _pictures(path, rows, things):
     """Returns the images that are there, and `(path, reason)` of those that are not."""
     names = [str(_field(path, "image", row, "file_name")) for row in rows]
-    numbers = [_field(path, "image", row, "id") for row in rows]
+    numbers = [_id(path, "image", row, "id") for row in rows]
     if twice := [number for number, count in Counter(numbers).items() if count > 1]:
         raise UsageError(f"{path} has several images of the id {listed(twice)}")
     folder = _image_folder(path, names)
     pictures, skipped = [], []
-    for row, name, number in zip(rows, names, numbers, strict=True):
-        file = folder / name
-        if not file.is_file():
+    for row, file, number in zip(rows, located(folder, names), numbers, strict=True):
+        size = _size(path, row)
+        if file.is_file():
+            pictures.append(Picture(number, str(file), *size, tuple(things.get(number, ()))))
+        else:
             skipped.append((str(file), "no such file"))
-            continue
-        size = (int(_field(path, "image", row, side)) for side in ("height", "width"))
-        pictures.append(Picture(number, str(file), *size, tuple(things.get(number, ()))))
     return pictures, skipped
+
+
+def _size(path, row):
+    """Returns the `(height, width)` of an image as the file says, 0 where it does not know."""
+    sides = [numerals.whole(_field(path, "image", row, side)) for side in ("height", "width")]
+    if None in sides or min(sides) < 0 or sides[0] * sides[1] > MOST_PIXELS:
+        raise UsageError(
+            f"{path}: image {row['file_name']!r:.60} has the width {row['width']!r:.20} and the "
+            f"height {row['height']!r:.20}; needed: pixels, {MOST_PIXELS:,} in all at most"
+        )
+    return sides
+
+
+def located(folder, names):
+    """Yields where images are, a path for each name, also of those that are nowhere.
+
+    A name is a path below the folder, with `/` or `\\`. Where it names another place, such as
+    `C:\\data\\x.jpg`, its last part is looked for, unless two names share it.
+
+    Args:
+        folder: in which to look.
+        names: of images, as a file of annotations has them.
+    """
+    last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
+    shared = Counter(end for _, end in set(zip(names, last, strict=True)))
+    for name, end in zip(names, last, strict=True):
+        tries = [name, name.replace("\\", "/"), *([end] if shared[end] == 1 else [])]
+        paths = [folder / each for each in dict.fromkeys(tries)]
+        yield next((path for path in paths if path.is_file()), paths[0])
 
 
 def _image_folder(path, names):
@@ -222,7 +283,7 @@ def _image_folder(path, names):
     folders = [top / sub for top in tops for sub in ("", "images", *called)]
     folders += [top / "images" / name for top in tops for name in called]
     for folder in folders:
-        if any((folder / name).is_file() for name in names):
+        if any(file.is_file() for file in located(folder, names)):
             return folder
     raise UsageError(
         f"none of the {len(names)} images of {path} is there, such as {names[0]}; "

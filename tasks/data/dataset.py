@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from zoo.lazy import np
 
@@ -82,3 +85,23 @@ class Source:
     licence: str = ""
     citation: str = ""
     multi_label: bool = False
+
+
+def short(name):
+    """Returns what to call a data set: of an absolute path the last part, else its name."""
+    path = Path(name).expanduser()
+    return path.name if path.is_absolute() and path.name else name
+
+
+def once_per_source(function):
+    """Lets a function of a `Source` and texts compute the same only once, which reads images."""
+    known = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembering(source, *texts, **named):
+        results, asked = known.setdefault(source, {}), (texts, tuple(sorted(named.items())))
+        if asked not in results:
+            results[asked] = function(source, *texts, **named)
+        return results[asked]
+
+    return remembering

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
 from tasks.data import augment, readers
+from tasks.data.parallel import ordered_map
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np, tf
 
@@ -183,10 +183,10 @@ def fill(name, count, one, rooms):
 def _in_threads(one, indices):
     """Yields in order what a function gives for each index; threads call it for a handful each."""
     size = max(1, min(READ_AT_ONCE, len(indices) // os.cpu_count()))
-    handfuls = [indices[start : start + size] for start in range(0, len(indices), size)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(lambda handful: [one(index) for index in handful], handfuls):
-            yield from found
+    handfuls = (indices[start : start + size] for start in range(0, len(indices), size))
+    several = ordered_map(lambda some: [one(index) for index in some], handfuls, os.cpu_count())
+    for found in several:
+        yield from found
 
 
 def room(count, shape, memory=None, disk=None):

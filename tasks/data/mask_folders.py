@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.data import folders, mask_keys, readers
-from tasks.data.decoding import progress
-from tasks.data.folders import SPLIT_FOLDERS, THREADS, listed
-from tasks.data.geometry import IGNORED
+from tasks.data import folders, mask_keys, mask_numbers, readers
+from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
-from zoo.lazy import np
 
 IMAGES, MASKS = "images", "masks"
 CLASS_LISTS = ("classes.csv", "classes.txt", "class_dict.csv", "label_colors.txt", "codes.txt")
@@ -52,23 +48,24 @@ def found(root):
     return below or {"all": (images, masks)}
 
 
-def folder(root, colours=""):
+def folder(root, colours="", classes=()):
     """Lists a folder of images and masks.
 
     A mask is called as its image is, in the same folder below `masks/`, with another suffix or with
     one of `ENDINGS` added. It is an indexed or grey picture of labels, or one in colours. What the
     labels are called is said by a file beside the folders, one of `CLASS_LISTS`, as
     `mask_keys.read` takes it; without any, all masks are read once to see which numbers there
-    are, and classes are called by them. Within a split images stand in an order that a hash of
+    are, and `mask_numbers.key` names them. Within a split images stand in an order that a hash of
     their names decides.
 
     Args:
         root: the folder.
         colours: path of the list of classes, if it is none of these.
+        classes: names of a trained model, for masks without a list.
 
     Raises:
-        UsageError: an image has no mask, or several, a mask is a JPEG, or has colours that no list
-            explains.
+        UsageError: an image has no mask, or several, a mask is a JPEG, or has colours or numbers
+            that no list explains.
     """
     root, skipped, splits = Path(root), [], {}
     for split, (images, masks) in found(root).items():
@@ -76,7 +73,7 @@ def folder(root, colours=""):
         skipped += others
         pairs.sort(key=lambda pair: folders.name_hash(pair[0].relative_to(images)))
         splits[split] = pairs
-    key = _key(root, colours, [mask for pairs in splits.values() for _, mask in pairs])
+    key = _key(root, colours, [m for pairs in splits.values() for _, m in pairs], classes)
     listing = {
         split: ([str(path) for path, _ in pairs], [mask_keys.Mask(str(m), key) for _, m in pairs])
         for split, pairs in splits.items()
@@ -84,44 +81,13 @@ def folder(root, colours=""):
     return Listing(key.classes, listing, tuple(skipped))
 
 
-def counted(masks, origin):
-    """Returns the `Key` of masks that hold numbers: as many classes as the largest asks for.
-
-    Args:
-        masks: their items; all are read.
-        origin: where they are, for messages.
-
-    Raises:
-        UsageError: a mask is in colours, or there is one class only.
-    """
-    whole = mask_keys.numbered(mask_keys.MOST, origin)
-    seen = np.zeros(IGNORED + 1, bool)
-
-    def present(item):
-        try:
-            return np.bincount(whole.labels(item).reshape(-1), minlength=IGNORED + 1) > 0
-        except readers.UnreadableImage:  # which is said when it is wanted
-            return False
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        for labels in progress(pool.map(present, masks), len(masks), f"looking at {origin}"):
-            seen |= labels
-    values = np.flatnonzero(seen[:IGNORED])
-    if not len(values) or values[-1] == 0:
-        also = f" and {IGNORED}, which is ignored" if seen[IGNORED] else ""
-        raise UsageError(
-            f"the masks of {origin} hold only {listed(values) or 'nothing'}{also}; needed are two "
-            f"classes or more: numbers 0, 1, ..., or lines such as 'ground,0,0,0' and "
-            f"'object,255,255,255' in {CLASS_LISTS[0]}"
-        )
-    return mask_keys.numbered(int(values[-1]) + 1, origin)
-
-
-def _key(root, colours, masks):
+def _key(root, colours, masks, classes):
     path = Path(colours).expanduser() if colours else None
     if path is None:
         path = next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
-    return mask_keys.read(path) if path else counted([str(mask) for mask in masks], str(root))
+    if path:
+        return mask_keys.read(path)
+    return mask_numbers.key(list(map(str, masks)), str(root), root / CLASS_LISTS[0], classes)
 
 
 def _pairs(images, masks):

@@ -17,6 +17,15 @@ from zoo.lazy import np
 VOID = ("void", "ignore", "ignored", "unlabeled", "unlabelled")  # names of what is no class
 MOST = 254  # classes
 UNKNOWN = 254  # in a table: the label of a number that no class has
+DEEPEST = 65535  # largest number that a class may have
+INSIDE = 0.05  # least share of a class's pixels that lie inside its regions, not at their edges
+THIN_CLASSES = 16  # as many classes may be at edges only
+FEW_BLURRED = 3  # numbers that are at edges only, from which on masks are taken for blurred
+BLURRED = (
+    ", most of them only at the edges of regions: antialiasing, smooth resizing or JPEG mixed the "
+    "labels; save masks anew without it (resize by nearest neighbour, as PNG), or set a threshold, "
+    "such as 255 * (mask > 127)"
+)
 BETWEEN = re.compile(r"[,;\t]")  # cells of a line; blanks where there are none of these
 NEEDED = "needed: a line for each class, such as 'cat', or 'cat,128,0,64' with its colour"
 
@@ -51,23 +60,20 @@ class Key:
         """
         if self.colours:
             return self._of_colours(item)
-        numbers = readers.stored(item)
-        if numbers.ndim == 3:
-            raise UsageError(
-                f"{readers.name(item)} is a mask in colours; say what they stand for in a file "
-                "classes.csv beside the images, a line such as 'cat,128,0,64' for each class"
-            )
-        if numbers.dtype == np.uint8:  # faster than an array as index
-            labels = np.frombuffer(numbers.tobytes().translate(self._table.tobytes()), "uint8")
-            labels = labels.reshape(numbers.shape)
+        stored = numbers(item)
+        if stored.dtype == np.uint8:  # faster than an array as index
+            table = self._table[: IGNORED + 1].tobytes()
+            labels = np.frombuffer(stored.tobytes().translate(table), "uint8")
+            labels = labels.reshape(stored.shape)
         else:
-            outside = (numbers < 0) | (numbers > IGNORED)
-            labels = self._table[np.where(outside, 0, numbers)]
+            outside = (stored < 0) | (stored >= len(self._table))
+            labels = self._table[np.where(outside, 0, stored)]
             labels[outside] = UNKNOWN
         if (labels == UNKNOWN).any():
+            _check_blurred(item, stored, labels == UNKNOWN)
             row, column = np.argwhere(labels == UNKNOWN)[0]
             raise UsageError(
-                f"{readers.name(item)} has the label {numbers[row, column]} at x {column}, "
+                f"{readers.name(item)} has the label {stored[row, column]} at x {column}, "
                 f"y {row}; {self.origin} has {len(self.classes)} classes, labels "
                 f"{min(self.values)} to {max(self.values)}, and {IGNORED} for what is ignored"
             )
@@ -75,8 +81,8 @@ class Key:
 
     @cached_property
     def _table(self):
-        """Labels by number, 0 to 255."""
-        table = np.full(256, UNKNOWN, "uint8")
+        """Labels by number, from 0 to 255 or more."""
+        table = np.full(max(IGNORED, *self.values) + 1, UNKNOWN, "uint8")
         table[IGNORED] = IGNORED
         for value, label in self.values.items():
             table[value] = label
@@ -96,6 +102,7 @@ class Key:
         places = np.searchsorted(colours, found).clip(max=len(colours) - 1)
         strange = colours[places] != found
         if strange.any():
+            _check_blurred(item, found, strange)
             row, column = np.argwhere(strange)[0]
             colour = tuple(int(part[row, column]) for part in (red, green, blue))
             raise UsageError(
@@ -131,6 +138,41 @@ def numbered(count, origin):
     """Returns the key of masks of numbers from 0, whose classes have no names but these."""
     names = tuple(str(value) for value in range(count))
     return Key(names, {value: value for value in range(count)}, {}, origin)
+
+
+def numbers(item):
+    """Returns the numbers of a mask `(height, width)`; raises `UsageError` for one in colours."""
+    stored = readers.stored(item)
+    if stored.ndim == 3:
+        raise UsageError(
+            f"{readers.name(item)} is a mask in colours; say what they stand for in a file "
+            "classes.csv beside the images, a line such as 'cat,128,0,64' for each class"
+        )
+    return stored
+
+
+def inside(numbers):
+    """Returns which pixels have the number of all four neighbours, bool of the same shape."""
+    found = np.zeros(numbers.shape, bool)
+    middle = numbers[1:-1, 1:-1]
+    around = (numbers[:-2, 1:-1], numbers[2:, 1:-1], numbers[1:-1, :-2], numbers[1:-1, 2:])
+    found[1:-1, 1:-1] = np.logical_and.reduce([middle == other for other in around])
+    return found
+
+
+def is_blurred(pixels, inner):
+    """Tells whether most numbers of masks are at edges only, as antialiasing leaves them.
+
+    A few thin classes without gaps between their numbers, and what is ignored, are not meant.
+
+    Args:
+        pixels: how many pixels have each number.
+        inner: how many of these are `inside` a region.
+    """
+    values = [value for value in pixels if value != IGNORED]
+    edges = [value for value in values if inner.get(value, 0) < INSIDE * pixels[value]]
+    some = len(values) > THIN_CLASSES or max(values) >= len(values)
+    return some and len(values) > len(edges) > max(FEW_BLURRED - 1, len(values) / 2)
 
 
 def read(path):
@@ -180,6 +222,8 @@ def _rows(path):
             continue
         numbers = tuple(int(cell) for cell in cells if cell.isdecimal())
         words = " ".join(cell for cell in cells if not cell.isdecimal())
+        if not words and len(cells) in (2, 4):  # a name that is a number
+            words, numbers = cells[0], numbers[1:]
         rows.append((line, words, numbers) if words else (line, " ".join(cells), ()))
     if not rows:
         raise UsageError(f"{path} names no class; {NEEDED}")
@@ -207,3 +251,15 @@ def _packed(colour):
 
 def _written(numbers):
     return f"the colour {numbers}" if len(numbers) == 3 else f"the number {numbers[0]}"
+
+
+def _check_blurred(item, numbers, strange):
+    """Raises `UsageError` where most strange numbers of a mask come from blurred edges."""
+    values, pixels = np.unique(numbers[strange], return_counts=True)
+    around = numbers[strange & inside(numbers)]
+    inner = dict(zip(*np.unique(around, return_counts=True), strict=True))
+    edges = [v for v, count in zip(values, pixels, strict=True) if inner.get(v, 0) < INSIDE * count]
+    if len(edges) >= max(FEW_BLURRED, len(values) / 2) and inside(numbers).any():
+        raise UsageError(
+            f"{readers.name(item)} has {len(values)} numbers or colours of no class{BLURRED}"
+        )

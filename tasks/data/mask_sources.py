@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.data import coco, mask_folders, mask_keys, segments, shapes, tfds_source
+from tasks.data import coco, mask_keys, mask_numbers, segments, shapes, tfds_source
 from tasks.data.dataset import Source, Split, objects
 from tasks.data.folders import listed
 from tasks.data.geometry import IGNORED
@@ -17,6 +17,7 @@ from zoo.lazy import LazyModule, np
 tfds = LazyModule("tensorflow_datasets")
 
 GROUNDS = ("ground", "background")  # what to call what is in no object: the first that is free
+REASONS = 3  # the most in a message
 KEPT_SCENES = 64  # so that the image and the mask of a scene are drawn once
 KNOWN = {  # data sets of TFDS whose masks have numbers without names: the class of each number
     "oxford_iiit_pet": {1: "pet", 2: "background", 3: "border"},
@@ -59,6 +60,10 @@ def coco_masks(name, files):
     read = coco.together(files)
     first = next(iter(read.values()))
     things = [thing for one in read.values() for p in one.pictures for thing in p.things]
+    skipped = tuple(row for one in read.values() for row in one.skipped)
+    if not things:
+        reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:REASONS])
+        raise UsageError(f"no image of {name} has an object: {reasons}")
     if not any(thing.segmentation for thing in things):
         raise UsageError(f"{name} has no masks but {len(things)} boxes: it is for detection")
     ground = next((ground for ground in GROUNDS if ground not in first.classes), "no object")
@@ -70,11 +75,10 @@ def coco_masks(name, files):
         )
         for split, one in read.items()
     }
-    skipped = tuple(row for one in read.values() for row in one.skipped)
     return Source(name, _few((ground, *first.classes), name), splits, skipped)
 
 
-def tfds_masks(name, data_dir=None, classes=""):
+def tfds_masks(name, data_dir=None, listing="", classes=()):
     """Returns the `Source` of a data set of TFDS with images and masks.
 
     The image is the feature `image`, or the first image that is no mask; the mask is the first
@@ -84,20 +88,22 @@ def tfds_masks(name, data_dir=None, classes=""):
     Args:
         name: `tfds:NAME` or `tfds:NAME/CONFIG`.
         data_dir: where TFDS keeps its data sets; `None` for its own default.
-        classes: path of a list of classes, as `mask_keys.read` takes it, or `""`.
+        listing: path of a list of classes, as `mask_keys.read` takes it, or `""`.
+        classes: names of a trained model, for masks without names.
 
     Raises:
         UsageError: there is no such data set, it has no masks, or cannot be fetched.
     """
     builder = tfds_source.found(name, data_dir)
     image, mask = _features(name, dict(builder.info.features))
-    key = mask_keys.read(classes) if classes else _key(name, builder, mask)
+    key = mask_keys.read(listing) if listing else _key(name, builder, mask)
     read = functools.partial(_read, image, mask, key)
     source = tfds_source.source(builder, name, key.classes if key else (), read)
     if key:
         return source
     split = next(iter(source.splits.values()))
-    key = mask_folders.counted([mask.item for mask in split.labels], name)
+    items = [mask.item for mask in split.labels]
+    key = mask_numbers.key(items, name, "classes.csv, which --colours names", classes)
     read = functools.partial(_read, image, mask, key)
     return tfds_source.source(builder, name, key.classes, read)
 
@@ -137,6 +143,7 @@ class _CocoMask:
     picture: coco.Picture
 
     name = property(lambda self: f"the mask of {self.picture.path} in {self.path}")
+    shape = property(lambda self: (self.picture.height, self.picture.width))  # before it is drawn
 
     def read(self):
         height, width = self.picture.height, self.picture.width

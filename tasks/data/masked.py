@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.data import coco, labelled, mask_folders, mask_sources, pictures, readers, splits
+from tasks.data import coco, labelled, mask_folders, mask_sources, pictures, readers, splits, turned
 from tasks.data.dataset import Split, objects
 from tasks.data.decoding import Decoder, Examples, fill, room
 from tasks.data.folders import listed, reading
@@ -24,7 +24,7 @@ LAYOUTS = (
 )
 
 
-def load(name, data_dir=None, colours=""):
+def load(name, data_dir=None, colours="", classes=()):
     """Finds a data set of images with masks by name.
 
     Args:
@@ -33,6 +33,7 @@ def load(name, data_dir=None, colours=""):
             an image of labels.
         data_dir: where TFDS keeps its data sets; the default is its own.
         colours: path of a list of classes, with their colours where masks have such, for a folder.
+        classes: names of a trained model, which masks of numbers without a list then have.
 
     Returns:
         A `Source`. The labels of its splits are arrays of objects, the masks: each has a
@@ -45,11 +46,11 @@ def load(name, data_dir=None, colours=""):
     if name == "shapes":
         return mask_sources.shapes_masks()
     if name.startswith(PREFIX):
-        return mask_sources.tfds_masks(name, data_dir, colours)
+        return mask_sources.tfds_masks(name, data_dir, colours, classes)
     path = Path(name).expanduser()
     with reading(name):
         if name and path.is_dir() and mask_folders.found(path):
-            return mask_sources.folder_masks(name, mask_folders.folder(path, colours))
+            return mask_sources.folder_masks(name, mask_folders.folder(path, colours, classes))
         if name and path.exists():
             if files := coco.files(path) if path.is_dir() or path.suffix == coco.SUFFIX else {}:
                 return mask_sources.coco_masks(name, files)
@@ -82,9 +83,11 @@ class MaskedExamples(Examples):
     Attributes:
         labels: uint8 `(count, height, width)`: an array in memory, one on disk, or `Masks`.
         counts: int64 `(classes,)`, pixels of each class, in the masks as they came.
+        notes: what is strange about the masks, a line each.
     """
 
     counts: object = None
+    notes: tuple[str, ...] = ()
 
 
 def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
@@ -109,7 +112,9 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
         UsageError: a mask is not of its image's size or has a label that no class has, or
             nothing is left.
     """
-    images, masks = Decoder(split.items, shape, resize), Masks(split.labels, shape[:2], resize)
+    turns, unsure = np.full(len(split), turned.UPRIGHT), np.zeros(len(split), bool)
+    images = Decoder(split.items, shape, resize)
+    masks = Masks(split.labels, turns, shape[:2], resize)
     rooms = [room(len(split), size, memory, disk) for size in (shape, shape[:2])]
     if any(place is None for place in rooms):
         rooms = [None, None]
@@ -117,8 +122,8 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
 
     def one(index):
         item, mask = split.items[index], split.labels[index]
-        image, labels = images.one(index), mask.read()
-        _check_size(item, mask, labels)
+        image, labels = images.one(index), _read(item, mask)
+        turns[index], unsure[index] = _turn(item, mask, labels.shape)
         found = np.bincount(labels.reshape(-1), minlength=IGNORED + 1)[:IGNORED]
         if found[num_classes:].any():
             raise UsageError(
@@ -126,17 +131,20 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
                 f"classes, labels 0 to {num_classes - 1} and {IGNORED} for what is ignored"
             )
         counts[index] = found[:num_classes]
-        return image, masks.fitted(labels)
+        return image, masks.fitted(labels, turns[index])
 
     good, dropped = fill(split.name, len(split), one, rooms)
     if not counts.any():
         raise UsageError(f"every pixel of the masks of {split.name} is ignored; nothing to learn")
     if rooms[0] is None:
         items, labels = [split.items[index] for index in good], split.labels[good]
-        pixels, labels = Decoder(items, shape, resize), Masks(labels, shape[:2], resize)
+        pixels = Decoder(items, shape, resize)
+        labels = Masks(labels, turns[good], shape[:2], resize)
     else:
         pixels, labels = (place[: len(good)] for place in rooms)
-    return MaskedExamples(split.name, pixels, labels, dropped, counts.sum(0))
+    names = [readers.name(split.items[index]) for index in np.flatnonzero(unsure)]
+    notes = (turned.unsure(split.name, names, "masks"),) if names else ()
+    return MaskedExamples(split.name, pixels, labels, dropped, counts.sum(0), notes)
 
 
 class Masks:
@@ -144,24 +152,33 @@ class Masks:
 
     Args:
         masks: objects with `read()`.
+        turns: of each the EXIF orientation by which it is turned.
         shape: `(height, width)` that each becomes.
         resize: how: `stretch`, `crop` or `pad`.
     """
 
     dtype = property(lambda self: np.dtype("uint8"))
 
-    def __init__(self, masks, shape, resize):
-        self.masks, self.shape, self.resize = masks, (len(masks), *shape), resize
+    def __init__(self, masks, turns, shape, resize):
+        self.masks, self.turns, self.resize = masks, turns, resize
+        self.shape = (len(masks), *shape)
 
     def __len__(self):
         return len(self.masks)
 
     def __getitem__(self, indices):
-        return np.stack([self.fitted(self.masks[int(i)].read()) for i in np.atleast_1d(indices)])
+        each = np.atleast_1d(indices)
+        return np.stack([self.fitted(self.masks[i].read(), self.turns[i]) for i in each])
 
-    def fitted(self, labels):
-        """Returns a mask, uint8 `(height, width)`, in the shape that all become."""
+    def fitted(self, labels, turn):
+        """Returns a mask, uint8 `(height, width)`, turned and in the shape that all become."""
+        labels = turned.labels(labels, turn)
         return pictures.fitted_labels(labels, self.shape[:0:-1], self.resize, IGNORED)
+
+
+def notes(data):
+    """Returns what is strange about the masks of `labelled.Data`, a line each."""
+    return [line for part in data.parts for line in part.notes]
 
 
 def absent(examples, classes):
@@ -187,14 +204,30 @@ def relabelled(split, classes, known):
     return Split(split.name, split.items, objects(masks))
 
 
-def _check_size(item, mask, labels):
-    size = readers.size(item)
-    if labels.shape != size:
-        (height, width), (tall, wide) = size, labels.shape
-        raise UsageError(
-            f"{mask.name} is {wide} x {tall} pixels; its image, {readers.name(item)}, is "
-            f"{width} x {height} as it is seen; a mask has the size of its image"
-        )
+def _read(item, mask):
+    """Reads a mask; one that would first be drawn is not, if its size is another than stated."""
+    if shape := getattr(mask, "shape", None):
+        _turn(item, mask, shape)
+    return mask.read()
+
+
+def _turn(item, mask, shape):
+    """Returns the orientation by which a mask is turned, and whether nothing tells which.
+
+    Raises:
+        UsageError: its size is neither that of its image as shown nor as stored.
+    """
+    size, orientation = readers.size(item), turned.orientation(item)
+    stored = turned.stored(size, orientation)
+    if shape == size:
+        return turned.UPRIGHT, size == stored and orientation != turned.UPRIGHT
+    if shape == stored:
+        return orientation, False
+    (height, width), (tall, wide) = size, shape
+    raise UsageError(
+        f"{mask.name} is {wide} x {tall} pixels; its image, {readers.name(item)}, is "
+        f"{width} x {height} as it is seen; a mask has the size of its image"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +237,7 @@ class _Relabelled:
     places: tuple[int | None, ...]
 
     name = property(lambda self: self.mask.name)
+    shape = property(lambda self: getattr(self.mask, "shape", None))
 
     def read(self):
         labels = self.mask.read()

@@ -22,7 +22,14 @@ SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 DRAFT_GAP = 1.25  # a JPEG is decoded at this many times the wanted size, or more
 
 
-def fitted(picture, size, mode, resize):
+DEEP = 16  # bits of what has more than 8, where nothing else is stated
+
+
+class Unsupported(ValueError):
+    """A picture that is whole, but not one that can be read; the message says why."""
+
+
+def fitted(picture, size, mode, resize, bits=DEEP):
     """Decodes a picture, at once near the wanted size where that saves time.
 
     Args:
@@ -30,13 +37,14 @@ def fitted(picture, size, mode, resize):
         size: `(width, height)`; a side that is `None` stays as long as it is.
         mode: one of the values of `MODES`.
         resize: a key of `FITS`.
+        bits: as `scaled` takes them, of a picture of more than 8.
     """
     orientation = _orientation(picture)
     swap = -1 if orientation in SIDEWAYS else 1
     size = tuple(wanted or own for wanted, own in zip(size, picture.size[::swap], strict=True))
     inner, box = FITS[resize](picture.size, size[::swap])
     box = _draft(picture, inner, box)
-    picture = _converted(picture, mode)
+    picture = _converted(picture, mode, bits)
     if (inner, box) != (picture.size, (0, 0, *picture.size)):
         picture = picture.resize(inner, Image.Resampling.BILINEAR, box)
     if orientation in TURNS:
@@ -62,6 +70,23 @@ def fitted_labels(labels, size, resize, outside):
     if (inner, box) != (picture.size, (0, 0, *picture.size)):
         picture = picture.resize(inner, Image.Resampling.NEAREST, box)
     return np.asarray(_centred(picture, size, outside))
+
+
+def scaled(values, bits=DEEP):
+    """Scales whole numbers in [0, 2**bits - 1] to uint8, rounded.
+
+    Raises:
+        Unsupported: a number is outside of that range.
+    """
+    top = 2**bits - 1
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > top:
+        raise Unsupported(
+            f"its values are {low} to {high}, beyond the {bits} bits (0 to {top}) of its data set"
+            if bits < DEEP
+            else f"its values are {low} to {high}; an image has 0 to {top} at most"
+        )
+    return ((values.astype("uint32") * 255 + top // 2) // top).astype("uint8")
 
 
 def upright_size(picture):
@@ -110,14 +135,13 @@ def _draft(picture, inner, box):
     return tuple(edge / scale for edge in box) if scale > 1 else box
 
 
-def _converted(picture, mode):
+def _converted(picture, mode, bits):
     """Decodes a picture into a mode; transparency that the mode has not is laid on white."""
     picture.load()
     if picture.mode == "F":
-        raise ValueError("its pixels are not whole numbers")
+        raise Unsupported("its pixels are not whole numbers")
     if picture.mode.startswith("I"):  # Pillow would clip what has 16 bits
-        deep = np.asarray(picture).clip(0, 65535).astype("uint32")
-        return Image.fromarray(((deep + 128) // 257).astype("uint8")).convert(mode)
+        return Image.fromarray(scaled(np.asarray(picture), bits)).convert(mode)
     if picture.has_transparency_data and mode in ("L", "RGB"):
         above = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import re
 import textwrap
 import warnings
 from pathlib import Path
 
-from tasks.data import pictures
+from tasks.data import encoded, pictures, tiff
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
-SIGNATURES = {  # format, as Pillow calls it: how its files begin
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WEBP": rb"RIFF.{4}WEBP",
-    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # two letters alone begin many a text
-    "GIF": rb"GIF8[79]a",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
-}
-SIGNATURE_BYTES = 16
-
 REASONS = {  # what stands in a message of Pillow, in small letters: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
@@ -35,6 +23,7 @@ REASONS = {  # what stands in a message of Pillow, in small letters: what it mea
     "unknown pixel mode": "of pixels that Pillow does not know",
     "unpack": "truncated",
     "decoder object": "truncated or damaged",  # all that WebP tells
+    "invalid png": "truncated or damaged",
     "next frame": "truncated or damaged",
     "broken data stream": "damaged",
     "cannot identify": "damaged at its beginning",
@@ -53,11 +42,12 @@ class UnreadableImage(UsageError):
         return f"{self.name}: {self.reason}"
 
 
-def image(item, shape=(None, None, 3), resize="stretch"):
+def image(item, shape=(None, None, 3), resize="stretch", bits=pictures.DEEP):
     """Reads one image.
 
-    The first frame of an animation is read. A picture is turned as its EXIF says, 16 bits are
-    scaled to 8, and colour becomes grey by Pillow's mode `L` (ITU-R 601-2 luma). Transparency is
+    The first frame of an animation is read; a TIFF file of several pages, of fractions, or of more
+    bands than a picture has is refused. A picture is turned as its EXIF says, 16 bits are scaled to
+    8, and colour becomes grey by Pillow's mode `L` (ITU-R 601-2 luma). Transparency is
     laid on white, unless 2 or 4 channels are wanted, of which it is the last. Resizing is bilinear
     and antialiased.
 
@@ -70,6 +60,7 @@ def image(item, shape=(None, None, 3), resize="stretch"):
         resize: `stretch` brings both sides to the shape; `crop` scales until the shape is
             covered and keeps the centre; `pad` scales until the image fits in and
             centres it on black.
+        bits: of an image of more than 8 bits, how many are used: 2**bits - 1 becomes 255.
 
     Returns:
         uint8 `(height, width, channels)`, in [0, 255].
@@ -86,8 +77,8 @@ def image(item, shape=(None, None, 3), resize="stretch"):
     _silence_pillow()
     try:
         read = [
-            np.asarray(pictures.fitted(picture, (width, height), mode, resize))
-            for picture, mode in _open(item, channels)
+            np.asarray(pictures.fitted(picture, (width, height), mode, resize, bits))
+            for picture, mode in _open(item, channels, bits)
         ]
     except (UnreadableImage, MemoryError):
         raise
@@ -143,13 +134,15 @@ def size(item):
     _silence_pillow()
     try:
         with io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb") as file:
-            start = file.read(SIGNATURE_BYTES)
-            if reason := _foreign(start):
+            start = file.read(encoded.SIGNATURE_BYTES)
+            if reason := encoded.foreign(start):
                 raise UnreadableImage(name(item), reason)
             file.seek(0)
-            if _format(start) == "NPY":
-                return _npy(file.read()).shape[:2]
-            with Image.open(file, formats=[_format(start)]) as picture:
+            if encoded.kind(start) == "NPY":
+                return encoded.array(file.read()).shape[:2]
+            if encoded.kind(start) == "TIFF" and (reason := tiff.unsupported(file)):
+                raise pictures.Unsupported(reason)
+            with Image.open(file, formats=[encoded.kind(start)]) as picture:
                 return pictures.upright_size(picture)[::-1]
     except UnreadableImage:
         raise
@@ -193,38 +186,26 @@ def foreign(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
         with open(path, "rb") as file:
-            start = file.read(SIGNATURE_BYTES)
+            start = file.read(encoded.SIGNATURE_BYTES)
     except OSError as error:
         return _reason(error)
-    return _foreign(start)
+    return encoded.foreign(start)
 
 
-def _foreign(start):
-    if not start:
-        return "empty file"
-    return "" if _format(start) else "not an image by its first bytes"
-
-
-def _format(start):
-    """Returns the format of a file that begins so, or `None`."""
-    matches = (kind for kind, sign in SIGNATURES.items() if re.match(sign, start, re.DOTALL))
-    return next(matches, None)
-
-
-def _open(item, channels):
+def _open(item, channels, bits=pictures.DEEP):
     """Returns `(picture, mode)` of a picture of Pillow, or of one for each channel of an array."""
     array = item
     if not isinstance(item, np.ndarray):
         data = content(item)
-        if reason := _foreign(data[:SIGNATURE_BYTES]):
+        if reason := encoded.foreign(data[: encoded.SIGNATURE_BYTES]):
             raise UnreadableImage(name(item), reason)
-        kind = _format(data[:SIGNATURE_BYTES])
+        kind = encoded.kind(data[: encoded.SIGNATURE_BYTES])
         if kind != "NPY":
-            picture = Image.open(io.BytesIO(data), formats=[kind])
+            picture = encoded.picture(data, kind, bits)
             if channels not in pictures.MODES:
                 _refuse_channels(item, len(picture.getbands()), channels)
             return [(picture, pictures.MODES[channels])]
-        array = _npy(data)
+        array = encoded.array(data)
     if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         what = f"a {array.dtype} array of shape {array.shape}"
         needed = "uint8 or uint16 (height, width) or (height, width, channels)"
@@ -232,7 +213,7 @@ def _open(item, channels):
     if not array.size:
         raise UnreadableImage(name(item), "no pixels")
     if array.dtype.itemsize == 2:
-        array = ((array.astype("uint32") + 128) // 257).astype("uint8")
+        array = pictures.scaled(array, bits)
     if array.shape[2:] == (1,):
         array = array[..., 0]
     found = 1 if array.ndim == 2 else array.shape[-1]
@@ -245,18 +226,6 @@ def _open(item, channels):
 
 def _refuse_channels(item, found, wanted):
     raise UnreadableImage(name(item), f"has {found} channel{'s' * (found > 1)}, wanted {wanted}")
-
-
-def _npy(data):
-    """Returns the array of a `.npy` file, of numbers alone: nothing in it is run."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        header = np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = header(file)
-    numbers = np.frombuffer(data, dtype, math.prod(shape), file.tell())
-    return numbers.reshape(shape, order="F" if by_column else "C")
 
 
 def _silence_pillow():
@@ -272,6 +241,8 @@ _PILLOW = re.compile(r"PIL\.")
 def _reason(error):
     """Says in short what went wrong."""
     text = str(error)
+    if isinstance(error, pictures.Unsupported):
+        return text
     if isinstance(error, EOFError):
         return "truncated"
     if isinstance(error, OSError) and error.errno:

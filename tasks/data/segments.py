@@ -6,12 +6,14 @@ are read both as numbers and as its text.
 
 from __future__ import annotations
 
-import math
-
+from tasks.data import numerals
 from zoo.errors import UsageError
 from zoo.lazy import np
 
 FINER = 5  # a polygon is drawn on a grid that many times finer
+LONGEST = 2**24  # steps on that grid along the outline of a polygon
+FARTHEST = 1e9  # pixels from the corner of the image to a point of a polygon
+DEEPEST = 60  # bits of a run length that is written as text
 
 
 def mask(segmentation, height, width):
@@ -24,7 +26,8 @@ def mask(segmentation, height, width):
         height, width: of the image.
 
     Raises:
-        UsageError: it is something else, or run lengths are those of another size.
+        UsageError: it is something else, run lengths are those of another size, or a polygon
+            reaches so far beyond the image that drawing it would take long.
     """
     if isinstance(segmentation, dict):
         return _from_runs(segmentation, height, width)
@@ -46,11 +49,15 @@ def polygon(points, height, width):
         points: `x0, y0, x1, y1, ...` in pixels; the last point is joined to the first.
         height, width: of the image.
     """
-    if len(points) % 2 or not all(isinstance(p, int | float) and math.isfinite(p) for p in points):
+    numbers = [numerals.real(point) for point in points]
+    if len(points) % 2 or None in numbers:
         raise UsageError(f"a polygon is numbers x0, y0, x1, y1, ..., not {points!r:.60}")
     if len(points) < 6:
         return np.zeros((height, width), bool)
-    corners = (FINER * np.reshape(points, (-1, 2)) + 0.5).astype("int64")
+    corners = np.clip(np.reshape(numbers, (-1, 2)), -FARTHEST, FARTHEST)
+    corners = (FINER * corners + 0.5).astype("int64")
+    if np.abs(corners - np.roll(corners, -1, 0)).max(1).sum() > LONGEST:
+        raise UsageError(f"a polygon far beyond its image of {width} x {height}: {points!r:.60}")
     pairs = zip(corners, np.roll(corners, -1, 0), strict=True)
     x, y = np.concatenate([_edge(*start, *end) for start, end in pairs]).T
     turned = np.flatnonzero(x[1:] != x[:-1])
@@ -70,12 +77,14 @@ def runs(text):
     Each is written in groups of five bits, the lowest first, as printable characters; from the
     fourth one on it is the difference to the last but one.
     """
-    text = text.encode() if isinstance(text, str) else text
+    text = text.encode(errors="replace") if isinstance(text, str) else text
     counts, value, bits = [], 0, 0
     for character in text:
         group = character - 48
         value |= (group & 31) << bits
         bits += 5
+        if bits > DEEPEST:
+            raise UsageError(f"run lengths that are no text of pycocotools: {bytes(text[:40])!r}")
         if not group & 32:
             value -= (group >> 4 & 1) << bits  # the sign
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
@@ -86,7 +95,8 @@ def runs(text):
 def _from_runs(segmentation, height, width):
     """Draws runs, which go down the columns and are outside first."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if list(size or ()) != [height, width]:
+    size = [numerals.whole(side) for side in size] if isinstance(size, list | tuple) else size
+    if size != [height, width]:
         raise UsageError(f"run lengths for a size of {size}; the image has {[height, width]}")
     counts = runs(counts) if isinstance(counts, str | bytes) else counts
     whole = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)

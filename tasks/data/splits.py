@@ -10,7 +10,7 @@ from functools import cache
 from itertools import combinations
 
 from tasks.data import readers
-from tasks.data.dataset import Split, View
+from tasks.data.dataset import Split, View, once_per_source
 from tasks.data.folders import THREADS, listed
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -40,6 +40,7 @@ def select(source, expression):
     return _joined(_pieces(source, _parse(source, expression), expression), expression)
 
 
+@once_per_source
 def plan(source, train="", validation="", test=""):
     """Returns the examples that train, that validate and that test.
 

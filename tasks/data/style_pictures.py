@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.data import readers, style_drawn
+from tasks.data.dataset import short
 from zoo.errors import UsageError
 from zoo.files import replacing
 from zoo.lazy import LazyModule, np
@@ -59,6 +60,11 @@ def names(text):
     if not all(found):
         raise UsageError(f"needed: names with commas between, such as one,two; not {text!r}")
     return tuple(found)
+
+
+def title(content, style):
+    """Returns what to call a content in a style, or in several, without the folders of files."""
+    return f"{short(content)} in the style of {','.join(map(short, names(style)))}"
 
 
 def shares(text, count):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tasks.data import boxes, readers
+from tasks.data import boxes, coco, numerals, readers
 from tasks.data.folders import SPLIT_FOLDERS, Listing, files, listed, name_hash
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
@@ -19,6 +19,8 @@ ABOUT = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NAMES = ("classes.txt", "obj.names", "classes.names")
 IMAGES, LABELS = "images", "labels"
 SHORTEST, POLYGON = 5, 7  # numbers in a line: of a box; of the shortest polygon
+FARTHEST = 2  # sides of the image; a number beyond is in pixels
+MOST_CLASSES = 10_000  # where no list names them
 
 
 class Malformed(ValueError):
@@ -72,10 +74,10 @@ def folder(root):
 
 def _content(path):
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content.get("names"):
         raise UsageError(f"{path} has no names of classes; needed: names: [cat, dog]")
@@ -86,22 +88,23 @@ def _classes(content, top, about):
     """Returns the names of the classes, or nothing where nobody says."""
     names = content.get("names")
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        names = {numerals.key(number): name for number, name in names.items()}
+        if set(names) != set(range(len(names))):
             raise UsageError(f"{about}: names are numbered from 0 on, not {listed(names)}")
         names = [names[number] for number in range(len(names))]
     if names is None:
         path = next((top / name for name in NAMES if (top / name).is_file()), None)
-        names = path.read_text(encoding="utf-8").split("\n") if path else []
-        names = [name.strip() for name in names if name.strip()]
-    if not isinstance(names, list) or len(set(map(str, names))) != len(names):
+        names = _lines(path) if path else []
+    plain = isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
+    if not plain or len(set(map(str, names))) != len(names):
         raise UsageError(f"{about or top}: the names of the classes are no list of different ones")
     return tuple(map(str, names))
 
 
 def _splits(content, top):
     """Returns the images of each split."""
-    start = top / str(content.get("path") or "")
-    start = start if start.is_dir() else top
+    start = content.get("path")
+    start = top / start if isinstance(start, str) and (top / start).is_dir() else top
     named = {split: content[split] for split in SPLIT_FOLDERS if content.get(split)}
     splits = {split: list(_images(start, top, places)) for split, places in named.items()}
     if any(splits.values()):
@@ -117,17 +120,26 @@ def _splits(content, top):
 def _images(start, top, places):
     """Yields the images of folders, and of files that list them."""
     for place in places if isinstance(places, list) else [places]:
+        if not isinstance(place, str):
+            raise UsageError(f"data.yaml in {top}: {place!r:.40} is no folder or file of images")
         # Exports of some programs begin with `../`, which is one folder too many.
-        tries = [start / str(place), top / str(place), top / str(place).removeprefix("../")]
+        tries = [start / place, top / place, top / place.removeprefix("../")]
         found = next((path for path in tries if path.exists()), None)
         if found is None:
             raise UsageError(f"{tries[0]}, named in {top}, is not there")
         if found.is_dir():
             yield from _inside(found)
             continue
-        for line in found.read_text(encoding="utf-8").splitlines():
-            if line.strip():
-                yield found.parent / line.strip()
+        yield from coco.located(found.parent, _lines(found))
+
+
+def _lines(path):
+    """Returns the lines of a text file, without blanks at their ends and without empty ones."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _inside(folder):
@@ -148,7 +160,7 @@ def _label_file(image):
 def _rows(path, classes):
     """Returns `(box, label, ignored)` of each line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -176,6 +188,13 @@ def _box(words, place):
         raise Malformed(f"{place}: {count} numbers; needed: class x y width height")
     if not all(map(math.isfinite, (label, *numbers))) or label < 0 or label != int(label):
         raise Malformed(f"{place}: {' '.join(words)!r:.40} is no class and finite numbers")
+    if max(map(abs, numbers)) > FARTHEST:
+        raise Malformed(
+            f"{place}: {' '.join(words)!r:.40} is in pixels; a box of YOLO is x y width height in "
+            "parts of the sides of the image, 0 to 1: divide by its width and height"
+        )
+    if label >= MOST_CLASSES:
+        raise Malformed(f"{place}: the class {words[0]:.20} is beyond {MOST_CLASSES:,}")
     if count > SHORTEST:
         across, down = numbers[::2], numbers[1::2]
         return (min(across), min(down), max(across), max(down)), int(label)

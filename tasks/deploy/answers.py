@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.report.cells import safe_row
+from zoo import terminal
 from zoo.errors import UsageError, unknown
 
 NAMED = 20  # unreadable images that are named one by one; a file of answers holds them all
@@ -136,7 +138,8 @@ def write(answers, file, name, answerer):
 def _text_row(answerer, answer):
     failed = "error" in answer
     lines = [f"unreadable: {answer['error']}"] if failed else answerer.lines(answer)
-    return "\n".join([answer["path"], *(f"  {line}" for line in lines)]) + "\n"
+    lines = [answer["path"], *(f"  {line}" for line in lines)]
+    return "\n".join(map(terminal.line, lines)) + "\n"
 
 
 def _text_head(answerer):
@@ -152,7 +155,7 @@ def _csv_row(answerer, answer):
 
 def _csv(rows):
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(safe_row, rows))
     return text.getvalue()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 
-from tasks.engine import resume
+from tasks.data import sources, tfds_source
+from tasks.data.dataset import short
+from tasks.engine import resume, run_folder
 from zoo import files
 from zoo.errors import UsageError
 
@@ -47,10 +48,25 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     task = dataclasses.replace(task, **given)
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
-    figures, split = task.evaluate(model, about, split)
-    name = "-".join(word for word in (task.dataset, split, *flags.values()) if word)
-    name = re.sub(r"[^\w.-]+", "-", name).strip("-")
-    path = run / FOLDER / f"{name}.json"
+    try:
+        figures, split = task.evaluate(model, about, split)
+    except UsageError as error:
+        if dataset or not _gone(task.dataset):
+            raise
+        own = getattr(task, "test_split", "") or "SLICE"
+        raise UsageError(
+            f"{error}; if the data have moved, name their place and what to judge on (default: "
+            f"all): --dataset PLACE --split '{own}'"
+        ) from error
+    words = [word for word in (short(task.dataset), split, *flags.values()) if word]
+    place = "" if short(task.dataset) == task.dataset else task.dataset
+    path = run / FOLDER / f"{run_folder.file_name(words, place)}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
     resume.write_text(path, json.dumps(record, indent=2) + "\n")
     return {**record, "evaluation": str(path)}
+
+
+def _gone(dataset):
+    """Tells whether a data set is a file or folder that is not there."""
+    named = dataset in sources.BUILT_IN or dataset.startswith(tfds_source.PREFIX)
+    return not named and not Path(dataset).expanduser().exists()

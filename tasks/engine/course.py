@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import time
 from dataclasses import dataclass
 
 from tasks.data import batches, decoding
@@ -68,6 +69,7 @@ class Course:
         self.changing = _changing(self.model, self.stages, task.whole)
         self.memory, self._others = task.memory(data), {}
         self._lesson = None, None
+        self.featuring = 0.0  # seconds that the features of frozen layers took
 
     def stage(self, epoch):
         """Returns the number of the stage that an epoch, from 0, belongs to."""
@@ -155,13 +157,14 @@ class Course:
             f"{percent}% of the network is frozen: its features are computed {times} per image"
         )
         judged = [(self.data.validation, "")] if self.data.validation else []
-        several = [*versions, *judged]
+        several, started = [*versions, *judged], time.perf_counter()
         featured = [
             dataclasses.replace(examples, pixels=pixels)
             for (examples, _), pixels in zip(
                 several, features.compute_each(before, several), strict=True
             )
         ]
+        self.featuring += time.perf_counter() - started
         taught = featured[: len(versions)]
         first = (taught[0].name, taught[0].pixels, taught[0].labels, taught[0].dropped)
         train = decoding.Turns(*first, versions=tuple(taught))

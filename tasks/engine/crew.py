@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 
-from tasks.engine import meeting
+from tasks.engine import meeting, messages, tokens
 from zoo.errors import UsageError
 
 AGAIN = 75  # exit status of a worker that another one left alone: start all of them again
@@ -72,6 +73,7 @@ class Crew(Alone):
         place: a `clusters.Place`.
         run: what all must have in common, a string.
         wait: seconds to wait for the others.
+        out: the run's folder, beside which the token of the run is.
 
     Attributes:
         addresses: `host:port` of each worker's TensorFlow.
@@ -82,7 +84,7 @@ class Crew(Alone):
 
     talks = TALK_EVERY
 
-    def __init__(self, place, run, wait):
+    def __init__(self, place, run, wait, out):
         self.place, self.number, self.count = place, place.number, len(place.workers)
         self._inbox = {n: queue.Queue() for n in range(self.count)}
         self._writing, self._leaving = threading.RLock(), False
@@ -92,8 +94,12 @@ class Crew(Alone):
             "run": run,
             "port": meeting.free_port(),
         }
-        meet = meeting.welcome if self.chief else meeting.join
-        self._peers, self.addresses = meet(place, hello, wait)
+        if self.chief:
+            with tokens.published(out) as token:
+                self._peers, self.addresses = meeting.welcome(place, hello, wait, token)
+        else:
+            known = functools.partial(tokens.known, out)
+            self._peers, self.addresses = meeting.join(place, hello, wait, known)
         for number, peer in self._peers.items():
             threading.Thread(target=self._listen, args=(number, peer), daemon=True).start()
         atexit.register(self.leave)
@@ -106,12 +112,12 @@ class Crew(Alone):
             return self._next(0)
         content = function()
         for peer in self._peers.values():
-            meeting.send(peer, meeting.DATA, content)
+            messages.send(peer, messages.DATA, content)
         return content
 
     def gathered(self, content):
         if not self.chief:
-            meeting.send(self._peers[0], meeting.DATA, content)
+            messages.send(self._peers[0], messages.DATA, content)
             return None
         return [content, *(self._next(number) for number in sorted(self._peers))]
 
@@ -129,7 +135,7 @@ class Crew(Alone):
         if not self._leaving:
             self._leaving = True
             for peer in self._peers.values():
-                meeting.send(peer, meeting.FAILED, json.dumps([status, words]).encode())
+                messages.send(peer, messages.FAILED, json.dumps([status, words]).encode())
 
     def abandon(self, words):
         """Ends this process, which does not reach the others; they may know why."""
@@ -142,7 +148,7 @@ class Crew(Alone):
         if not self._leaving:
             self._leaving = True
             for peer in self._peers.values():
-                meeting.send(peer, meeting.BYE)
+                messages.send(peer, messages.BYE)
 
     def _next(self, number):
         """Returns the next message of a worker."""
@@ -153,17 +159,17 @@ class Crew(Alone):
 
     def _listen(self, number, peer):
         """Follows what a worker says until it says farewell or falls silent."""
-        kind, content = meeting.DATA, None
+        kind, content = messages.DATA, None
         with peer:
-            while kind == meeting.DATA:
+            while kind == messages.DATA:
                 if content is not None:
                     self._inbox[number].put(content)
                 try:
-                    kind, content = meeting.receive(peer)
+                    kind, content = messages.receive(peer)
                 except OSError:
                     self._lost(number)
                     return
-        if kind == meeting.FAILED:
+        if kind == messages.FAILED:
             self._failed(number, *json.loads(content))
 
     def _lost(self, number):

@@ -42,7 +42,7 @@ def strategy(name):
 
 
 @contextlib.contextmanager
-def joined(name, run):
+def joined(name, run, out):
     """Gives the crew of a run, which is one process alone unless the environment names workers.
 
     It has to come before all else that TensorFlow does. What goes wrong in here with one process
@@ -51,6 +51,7 @@ def joined(name, run):
     Args:
         name: of the strategy.
         run: what all workers must have in common, a dict as JSON has it.
+        out: the run's folder, a `Path`.
 
     Raises:
         UsageError: the workers are not named as they should be, or do not all come.
@@ -60,7 +61,7 @@ def joined(name, run):
         yield ALONE
         return
     if not _joined:
-        team = crew.Crew(place, run, clusters.patience())
+        team = crew.Crew(place, run, clusters.patience(), out)
         _joined.update(crew=team, strategy=_multiworker(place, team.addresses))
     team = _joined["crew"]
     try:

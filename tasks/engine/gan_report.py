@@ -73,7 +73,7 @@ def lead(task, data, figures):
     height, width, _ = data.image_shape
     low, high = (number(name, figures[f"{name}_{end}"]) for end in ("low", "high"))
     text = (
-        f"{task.model} paints images of {height} x {width} pixels like those of {task.dataset}. "
+        f"{task.model} paints images of {height} x {width} pixels like those of {task.data_name}. "
         f"The Frechet distance of {task.samples:,} painted images from {len(data.test):,} test "
         f"images, in the features of {task.network}, is {number(name, figures[name])} ({low} to "
         f"{high}). For scale: of noise it is {number(name, figures['noise_fd'])}, of an untrained "

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import splits
-from tasks.engine import backbones, losses, options, plans
+from tasks.data.dataset import short
+from tasks.engine import backbones, data_identity, losses, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
 from zoo import digests
@@ -25,6 +26,11 @@ class SplitTask(Task):
     validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
     test_split: str = flag("", "slice that the report is about")
 
+    @property
+    def data_name(self):
+        """What to call the data set in a report."""
+        return short(self.dataset)
+
     def recorded(self):
         digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
         stages = [dataclasses.asdict(stage) for stage in self.stages()]
@@ -37,6 +43,14 @@ class SplitTask(Task):
     def slices(self):
         """Returns what to learn from, to choose by and to judge on, as `splits.plan` takes it."""
         return self.train_split, self.validation_split, self.test_split
+
+    def data_identity(self, data):
+        return self.identity(data.source)
+
+    def identity(self, source):
+        """Returns the `data_identity` of a source."""
+        parts = splits.plan(source, *self.slices())
+        return data_identity.of(source, dict(zip(splits.ROLES, parts, strict=True)))
 
     def judged(self, source, split):
         """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""

@@ -3,25 +3,27 @@
 The chief opens a door at a port that all know. Each of the others knocks until it is let in, says
 who it is and which port its TensorFlow will have, and waits. When all are there, they are told
 where everybody is. A chief that is still busy with a run in which somebody was killed has no such
-door; it ends, and its successor has one.
+door; it ends, and its successor has one. Who lacks the token of the run (`tokens`) is not let in.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
+import logging
 import select
 import socket
-import struct
 import time
 
+from tasks.engine import greetings, tokens
+from tasks.engine.messages import HELLO, LONGEST, REFUSED, STRANGER, WELCOME, receive, send
 from zoo.errors import UsageError
 
-HELLO, WELCOME, REFUSED, DATA, FAILED, BYE = b"HWRDFB"
 TRY_EVERY = 0.3  # seconds between two attempts to reach the chief
 PATIENT = 10.0  # seconds that the others wait longer than the chief, who knows who is missing
-_HEAD = struct.Struct(">BQ")
-_NOT_OURS = 2**20  # bytes that no greeting has
+RESOLVING = 30.0  # seconds that the chief's own name has to become known
+log = logging.getLogger("zoo")
 
 
 def free_port():
@@ -37,22 +39,38 @@ def split(address):
     return host.strip("[]"), int(port)
 
 
-def welcome(place, hello, wait):
-    """Waits, as the chief, for all; returns the connections by number, and all addresses."""
-    deadline, known, missing = time.monotonic() + wait, {}, list(range(1, hello["count"]))
-    with socket.create_server(("", split(place.workers[0])[1])) as door:
-        while missing:
+def welcome(place, hello, wait, token):
+    """Waits, as the chief, for all; returns the connections by number, and all addresses.
+
+    Nobody who lacks the token can do more than cause a line in the log.
+
+    Args:
+        place: a `clusters.Place`.
+        hello: what this process and each of the others has to say.
+        wait: seconds to wait.
+        token: that the others have to show.
+
+    Raises:
+        UsageError: somebody with the token did not come in time, or came with another run.
+    """
+    deadline, known, strangers = (
+        time.monotonic() + wait,
+        {},
+        greetings.Strangers(hello["count"], token),
+    )
+    with _listener(place, wait) as door, contextlib.closing(strangers):
+        while missing := [n for n in range(1, hello["count"]) if n not in known]:
             left = deadline - time.monotonic()
             if left <= 0:
                 names = ", ".join(f"worker {n} ({place.workers[n]})" for n in missing)
                 _refuse(known, f"{names} did not come within {wait:g} s")
-            ready, *_ = select.select([door, *(peer for peer, _ in known.values())], [], [], left)
+            open_to = [door, *strangers.pending, *(peer for peer, _ in known.values())]
+            ready, *_ = select.select(open_to, [], [], min(left, greetings.GREETING))
             # Those who wait say nothing: if there is something to read, it is their end.
             for number in [n for n, each in known.items() if each[0] in ready]:
                 known.pop(number)[0].close()
-            if door in ready:
-                _let_in(door, hello, known)
-            missing = [n for n in range(1, hello["count"]) if n not in known]
+            for peer, theirs in strangers.greetings(ready, door):
+                _let_in(peer, theirs, hello, known)
     ports = [hello["port"], *(port for _, (_, port) in sorted(known.items()))]
     hosts = [split(worker)[0] for worker in place.workers]
     addresses = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
@@ -61,21 +79,49 @@ def welcome(place, hello, wait):
     return {number: peer for number, (peer, _) in known.items()}, addresses
 
 
-def _let_in(door, hello, known):
-    """Takes up one who knocks."""
-    peer, _ = door.accept()
-    peer.settimeout(TRY_EVERY * 10)
-    try:
-        kind, content = receive(peer, _NOT_OURS)
-        if kind != HELLO:
-            raise OSError
-        theirs = json.loads(content)
-        number = theirs["number"]
-    except (OSError, ValueError, KeyError):
-        peer.close()
-        return
-    peer.settimeout(None)
+def _listener(place, wait):
+    """Returns a socket that listens at the address of the chief, and at no other.
+
+    Raises:
+        UsageError: it is no address of this machine, or the port is taken.
+    """
+    host, port = split(place.workers[0])
+    deadline = time.monotonic() + min(wait, RESOLVING)
+    while True:
+        try:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            door = socket.create_server(address[:2], family=family, backlog=greetings.MOST)
+        except socket.gaierror as error:  # a pod's name may take a moment to be known
+            if time.monotonic() > deadline:
+                raise _deaf(place.workers[0], error) from error
+            time.sleep(TRY_EVERY)
+        except OSError as error:
+            raise _deaf(place.workers[0], error) from error
+        else:
+            _warn_of_loopback(place, host, address[0])
+            return door
+
+
+def _warn_of_loopback(place, host, address):
+    others = any(split(worker)[0] != host for worker in place.workers)
+    if others and ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        log.warning(
+            f"{host} is {address} on this machine, which other machines do not reach: name worker "
+            "0 by an address that they do"
+        )
+
+
+def _deaf(address, error):
+    return UsageError(
+        f"worker 0 cannot listen at {address} ({error.strerror}); the first of --workers is an "
+        "address of worker 0's own machine, with a port that is free there"
+    )
+
+
+def _let_in(peer, theirs, hello, known):
+    """Takes up a worker that has shown the token."""
     _tuned(peer)
+    number = theirs["number"]
     for key, what in (("count", "count of workers"), ("run", "run")):
         if theirs[key] != hello[key]:
             words = f"worker {number} has another {what}: {_difference(theirs[key], hello[key])}"
@@ -100,22 +146,47 @@ def _refuse(known, words):
     raise UsageError(f"{words}; start all workers with the same command, or name fewer")
 
 
-def join(place, hello, wait):
-    """Goes to the chief; returns the connection to it, and all addresses."""
-    deadline = time.monotonic() + wait
+def join(place, hello, wait, token):
+    """Goes to the chief; returns the connection to it, and all addresses.
+
+    Args:
+        place, hello, wait: as `welcome` has them.
+        token: a function that returns the token as it is known now; the chief may make another.
+
+    Raises:
+        UsageError: the chief did not come in time, or has another run.
+    """
+    deadline, stranger = time.monotonic() + wait, False
     while time.monotonic() < deadline:
-        peer, kind, content = _asked(split(place.workers[0]), hello, deadline)
-        if kind == WELCOME:
-            return {0: peer}, json.loads(content)
+        asking = {**hello, "token": token()}
+        peer, kind, content = _asked(split(place.workers[0]), asking, deadline)
+        if kind == WELCOME and (addresses := _addresses(content, hello["count"])):
+            return {0: peer}, addresses
         if peer:
             peer.close()
         if kind == REFUSED:
-            raise UsageError(content.decode())
+            raise UsageError(content.decode(errors="replace"))
+        stranger = kind == STRANGER
         time.sleep(TRY_EVERY)
+    if stranger:
+        raise UsageError(
+            f"worker 0 ({place.workers[0]}) has another token than this worker: give all the same "
+            f"--out in a folder that all see, or set {tokens.TOKEN} to the same secret word"
+        )
     raise UsageError(
         f"worker 0 ({place.workers[0]}) did not come within {wait:g} s; start all workers, and see "
         "that this machine reaches that address"
     )
+
+
+def _addresses(content, count):
+    """Returns the addresses of all workers, `None` if a message does not hold them."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    right = isinstance(found, list) and len(found) == count
+    return found if right and all(isinstance(each, str) for each in found) else None
 
 
 def _asked(address, hello, deadline):
@@ -127,7 +198,7 @@ def _asked(address, hello, deadline):
         send(peer, HELLO, json.dumps(hello).encode())
         # The chief gives up first: it knows who is missing.
         peer.settimeout(max(0.0, deadline - time.monotonic()) + PATIENT)
-        answer = receive(peer, _NOT_OURS)
+        answer = receive(peer, LONGEST)
         peer.settimeout(None)
         return peer, *answer
     except OSError:
@@ -141,29 +212,3 @@ def _tuned(peer):
     for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, name):
             peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def send(peer, kind, content=b""):
-    """Sends a message, of one of the kinds above; to nobody, if the other one is gone."""
-    with contextlib.suppress(OSError):  # who is gone is noticed by the one that listens
-        peer.sendall(_HEAD.pack(kind, len(content)))
-        peer.sendall(content)
-
-
-def receive(peer, most=None):
-    """Returns the kind and the content of a message; raises `OSError` where there is none."""
-    kind, length = _HEAD.unpack(_read(peer, _HEAD.size))
-    if most and length > most:
-        raise OSError("this is not one of us")
-    return kind, _read(peer, length)
-
-
-def _read(peer, length):
-    content = bytearray(length)
-    view, got = memoryview(content), 0
-    while got < length:
-        some = peer.recv_into(view[got:])
-        if not some:
-            raise OSError("the connection ended")
-        got += some
-    return bytes(content)

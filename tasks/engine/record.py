@@ -6,7 +6,7 @@ import math
 import sys
 import time
 
-from tasks.engine import distribute, resume
+from tasks.engine import clock, distribute, resume
 from tasks.report import events
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
@@ -31,9 +31,11 @@ class Recorder:
         out: the run's folder.
         state: its `resume.State`.
         team: the processes that train it, a `crew.Alone`; the chief alone writes files.
+        since: when the run was asked for, by `time.perf_counter`; now by default.
     """
 
-    def __init__(self, task, course, out, state, team=distribute.ALONE):
+    def __init__(self, task, course, out, state, team=distribute.ALONE, since=None):
+        self.clock = clock.Clock(state, since)
         self.task, self.course, self.out, self.state, self.team = task, course, out, state, team
         self.lesson = self.bar = self.started = self.saved = None
         self.metrics = {}  # of the part of an epoch that an earlier process did
@@ -56,6 +58,14 @@ class Recorder:
         """Turns to a lesson that took some seconds to prepare, perhaps amid an epoch."""
         self.lesson = lesson
         self.state.seconds += seconds
+        self.clock.lap(clock.PREPARATION)
+        self.clock.move(self.course.featuring, clock.PREPARATION, clock.FEATURES)
+        self.course.featuring = 0.0
+        if self.state.step >= lesson.stream.steps:  # as earlier versions saved it
+            raise UsageError(
+                f"{self.state.path} goes on after step {self.state.step} of an epoch that has "
+                f"{lesson.stream.steps}; start again with another --out"
+            )
         if f"metrics/{len(lesson.learner.metrics_variables)}" in self.metrics:  # a batch makes more
             images, labels = next(iter(lesson.stream.epoch(self.state.epoch, self.state.step)))
             lesson.learner.test_on_batch(images, labels)
@@ -78,7 +88,8 @@ class Recorder:
 
     def step(self, number, logs):
         """Follows a step, counted from 0, before which some may have passed unseen."""
-        done = self.start + number + 1
+        # Keras counts the last call of an epoch as whole, though fewer steps may be left for it.
+        done = min(self.start + number + 1, self.lesson.stream.steps)
         self.bar.update(done - self.bar.n)
         if done == self.lesson.stream.steps:
             return  # the epoch's end is near, and saves more
@@ -95,10 +106,12 @@ class Recorder:
         done = lesson.stream.steps - self.start
         rate = done * lesson.stream.size / (time.perf_counter() - self.started)
         self.bar.close()
+        self.clock.lap(clock.TRAINING)
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         _check_finite(row, row["epoch"])
         with self.course.alone(lesson):
             self.state.take(self.team.told(lambda: self._judged(row, rate)))
+        self.clock.lap(clock.CHECKPOINTS)
         for watch in watchers:
             watch(self.state.history)
         if self.team.any(self.stopping):
@@ -114,6 +127,7 @@ class Recorder:
         lesson = self.lesson
         with self.course.averaged(row["epoch"] - 1):
             figures = self.task.validate(lesson.model, lesson.data, self.events, row["epoch"])
+        self.clock.lap(clock.VALIDATION)
         row |= {f"val_{key}": value for key, value in figures.items()}
         weights = {f"the largest weight of {v.path}": _largest(v) for v in self.course.changing}
         _check_finite({**row, **weights}, row["epoch"])
@@ -137,6 +151,7 @@ class Recorder:
 
     def _save_inside(self, done):
         """Writes a checkpoint after some steps of an epoch."""
+        self.clock.lap(clock.TRAINING)
         learner = self.lesson.learner
         if keras.backend.backend() == "jax":
             learner.jax_state_sync()
@@ -151,6 +166,7 @@ class Recorder:
         with self.course.alone(self.lesson):
             self.state.take(self.team.told(save))
         self.saved = time.perf_counter()
+        self.clock.lap(clock.CHECKPOINTS)
 
     def _keep(self, row):
         state = self.state

@@ -10,10 +10,14 @@ import csv
 import dataclasses
 import io
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
+from tasks.engine import data_identity, run_files, run_folder
 from tasks.engine.task import RECORDED, tasks
+from tasks.report.cells import safe, safe_row
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
@@ -22,32 +26,76 @@ yaml = LazyModule("yaml")
 
 RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
 STATE = "checkpoint/state.json"
+# What reading a damaged archive raises; RuntimeError where a flag says that it is encrypted or
+# compressed in an unknown way.
+DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+MOVABLE = ("dataset", "data_dir")  # flags that say where data are
 
 
-def claim(out, task):
-    """Makes `out` the folder of a task's run, or finds that it already is.
+def check(out, task):
+    """Refuses a folder that is not that of a task's run, nor free to become it; writes nothing.
+
+    An unfinished run may go on with its data in another place, if `same_data` finds them the same.
 
     Args:
         out: a `Path`.
         task: the `tasks.Task`.
 
+    Returns:
+        Whether the folder holds something of the run.
+
     Raises:
         UsageError: the folder holds another recipe's run, or something else.
     """
     found = out / RECIPE
-    if (out / STATE).exists() or (out / REPORT).exists():
-        asked, there = (recipe(each) for each in (task, to_task(read_recipe(found))))
-        for key, value in asked.items():
-            if value != there.get(key):
+    finished = (out / REPORT).exists()
+    if finished or (out / STATE).exists():
+        there = recipe(to_task(read_recipe(found)))
+        moved = MOVABLE if not finished and State(out).data else ()
+        for key, value in recipe(task).items():
+            if value != there.get(key) and key not in moved:
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
                 )
-        return
+        return True
     # A run that failed before its first epoch ended has left nothing to lose.
-    if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not found.exists() and (not out.is_dir() or _others(out)):
         raise UsageError(f"{out} is there and is no run's folder; choose another --out")
-    write_text(found, yaml.safe_dump(recipe(task), sort_keys=False))
+    return False
+
+
+def claim(out, task):
+    """Makes `out` the folder of a task's run, or finds that it already is, as `check` does."""
+    if not check(out, task):
+        write_recipe(out, task)
+
+
+def write_recipe(out, task):
+    """Writes what repeats a task's run into its folder."""
+    write_text(out / RECIPE, yaml.safe_dump(recipe(task), sort_keys=False))
+
+
+def same_data(out, state, found):
+    """Refuses to go on with other data than a run began with.
+
+    Args:
+        out: the run's folder.
+        state: its `State`.
+        found: what `Task.data_identity` returns of the data that are there now.
+
+    Raises:
+        UsageError: they differ; it says how.
+    """
+    differences = data_identity.differences(state.data, found)
+    if state.data and differences:
+        raise UsageError(
+            f"{out} was trained on other data: {'; '.join(differences)}. Give it the data that it "
+            "began with, or choose another --out"
+        )
 
 
 def recipe(task):
@@ -60,6 +108,15 @@ def model_in(out):
     if not (out / MODEL).exists():
         raise UsageError(f"{out} holds no finished run: it has no {MODEL}")
     return out / MODEL
+
+
+def read_report(out):
+    """Returns the record of a finished run, `None` if there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    return run_files.report(out / REPORT) if (out / REPORT).exists() else None
 
 
 def read_recipe(path):
@@ -107,15 +164,17 @@ class State:
         best: the epoch, from 1, whose weights are kept as the best, or 0.
         weights, best_weights: names of the checkpoints' files.
         older: names of further checkpoints that are still there, the oldest first.
+        times: seconds that the run took so far, by part.
+        data: what `Task.data_identity` returned; empty in folders of earlier versions.
     """
 
     def __init__(self, out, *, begun=True):
         self.path = Path(out) / STATE
         self.epoch, self.step, self.seconds, self.history, self.best = 0, 0, 0.0, [], 0
         self.weights = self.best_weights = ""
-        self.older = []
+        self.older, self.times, self.data = [], {}, {}
         if begun and self.path.exists():
-            self.take(json.loads(self.path.read_text()))
+            self.take(run_files.state(self.path))
 
     def facts(self):
         """Returns all that the state is, but for its place, as JSON has it."""
@@ -158,10 +217,13 @@ class State:
         """
         path = self.path.parent / name
         try:
-            file = io.BytesIO(team.handed(path.read_bytes)) if team and team.count > 1 else path
-            with np.load(file, allow_pickle=False) as archive:
+            several = team and team.count > 1
+            with io.BytesIO(team.handed(path.read_bytes)) if several else path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                if isinstance(archive, np.ndarray):
+                    raise ValueError("it is one array, and no archive of arrays")
                 return {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise UsageError(
                 f"the checkpoint {path} cannot be read ({error}); start again with another --out"
             ) from error
@@ -171,9 +233,9 @@ def write_history(out, history):
     """Writes one row per epoch into `history.csv`."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     with replacing(out / "history.csv") as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, [safe(column) for column in columns])
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(map(safe_row, history))
 
 
 def assign(variables, arrays, prefix):
@@ -184,7 +246,8 @@ def assign(variables, arrays, prefix):
     """
     for number, variable in enumerate(variables):
         array = arrays.get(f"{prefix}/{number}")
-        if array is None or tuple(array.shape) != tuple(variable.shape):
+        numbers = array is not None and array.dtype.kind in "biufc"
+        if not numbers or tuple(array.shape) != tuple(variable.shape):
             raise UsageError(
                 f"the checkpoint does not fit the model at {variable.path}: it is of another "
                 "version of this program; start again with another --out"
@@ -195,6 +258,11 @@ def assign(variables, arrays, prefix):
 def values(variables, prefix):
     """Returns the values of variables as arrays by `prefix/NUMBER`."""
     return {f"{prefix}/{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(variables)}
+
+
+def _others(out):
+    """Tells whether a folder holds something that a run has not put there before its recipe."""
+    return any(path.name not in run_folder.OURS for path in out.iterdir())
 
 
 def _plain(array):

@@ -6,13 +6,19 @@ import functools
 import weakref
 from dataclasses import dataclass
 
-from tasks.data import batches, labelled
-from tasks.engine import distribute, style_losses
+from tasks.data import batches, labelled, style_pictures
+from tasks.engine import data_identity, distribute, style_losses
 from zoo.lazy import LazyModule, keras, layers, np
 
 computed = LazyModule("tasks.engine.computed")
 
 _learners = weakref.WeakKeyDictionary()  # by model: its learner, as networks are slow to build
+
+
+def identity(task, data):
+    """Returns the `data_identity` of a task: of its data set, if it has one, and its pictures."""
+    found = {} if task.alone else task.identity(data.patches.source)
+    return data_identity.with_pictures(found, task.content, *style_pictures.names(task.style))
 
 
 def learner(model, aims):

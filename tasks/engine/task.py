@@ -181,6 +181,10 @@ class Task(abc.ABC):
         `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
         """
 
+    def data_identity(self, data):
+        """Returns what of the data must stay the same while a run goes on, as JSON has it."""
+        return {}
+
     @abc.abstractmethod
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""

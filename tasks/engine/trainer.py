@@ -8,10 +8,11 @@ import signal
 import statistics
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.engine import (
+    clock,
     course,
     distribute,
     environment,
@@ -22,8 +23,9 @@ from tasks.engine import (
     record,
     replicas,
     resume,
+    run_folder,
 )
-from tasks.report import page, plots
+from tasks.report import page, plots, words
 
 PAGE = "report.html"
 PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
@@ -43,32 +45,42 @@ def train(task, out, *, alone=False):
             as suits the task.
 
     Returns:
-        The record of `report.json`: task, flags, figures (a dict of floats), environment.
+        The record of `report.json`: task, flags, figures (a dict of floats), times (seconds by part
+        of the run, whose sum is the figure `seconds`), environment.
 
     Raises:
-        UsageError: the folder holds another run, or a flag or the data are wrong.
+        UsageError: the folder holds another run, or another process trains in it; a flag or the
+            data are wrong, or others than those that the run began with.
     """
-    out = Path(out)
-    with distribute.joined(task.strategy, resume.recipe(task)) as team:
-        found = team.told(lambda: _finished(task, out))
+    out, since = Path(out), time.perf_counter()
+    joined = distribute.joined(task.strategy, resume.recipe(task), out)
+    with joined as team, ExitStack() as stack:
+        found = team.told(lambda: _finished(task, out, stack))
         if found:
             return found
         if alone and hardware.tiny(task.flops() * task.batch_size):
             hardware.one_thread()
         with hardware.computing(task.precision, task.flops()):
-            run, state = _fit(task, out, team)
+            run, recorder = _fit(task, out, team, since)
             with run.alone():
-                return team.told(lambda: _judged(task, out, run, state))
+                return team.told(lambda: _judged(task, out, run, recorder))
 
 
-def _finished(task, out):
-    """Claims a folder; returns the record of the run in it, `None` if that is not finished."""
-    resume.claim(out, task)
-    return json.loads((out / resume.REPORT).read_text()) if (out / resume.REPORT).exists() else None
+def _finished(task, out, stack):
+    """Returns the record of the run in a folder; `None` if that is not finished, and then claims
+    the folder, until the stack is closed."""
+    with run_folder.usable(out):
+        resume.check(out, task)
+        found = resume.read_report(out)
+    if found is None:
+        stack.enter_context(run_folder.held(out, lambda: (out / resume.STATE).exists()))
+        resume.claim(out, task)
+    return found
 
 
-def _judged(task, out, run, state):
+def _judged(task, out, run, recorder):
     """Saves and judges what a run has taught, with its best weights; returns the record."""
+    state = recorder.state
     if state.best_weights != state.weights:
         run.restore(state.read(state.best_weights))
     optimize.take_averages(run.optimizer(state.best - 1))
@@ -81,12 +93,13 @@ def _judged(task, out, run, state):
     for line in verdict.doubts:
         record.say(f"warning: {line}")
     around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
-    return _report(task, out, verdict, state.history, around, run.stages)
+    recorder.clock.lap(clock.EVALUATION)
+    return _report(task, out, verdict, state, around, run.stages)
 
 
-def _report(task, out, verdict, history, around, stages):
+def _report(task, out, verdict, state, around, stages):
     """Writes what a person and a program read of a run; returns the latter."""
-    figures = {**verdict.figures, **_speed(history)}
+    history, figures = state.history, {**verdict.figures, **_speed(state)}
     planned = [[*map(str, dataclasses.astuple(stage))] for stage in stages]
     curves = "".join(plots.curves(history, [name], title) for name, title in task.curves.items())
     page.write(
@@ -95,27 +108,44 @@ def _report(task, out, verdict, history, around, stages):
         lead=verdict.lead,
         command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
         figures=figures,
-        sections=[*verdict.sections, ("Curves", curves), ("Plan", page.table(planned, PLAN))],
+        sections=[
+            *verdict.sections,
+            ("Curves", curves),
+            ("Plan", page.table(planned, PLAN)),
+            ("Time", page.table(_shown(state.times), ("part", "time"))),
+        ],
         environment=around,
         warnings=[*verdict.doubts, *verdict.warnings],
     )
     # This file comes last: where it is, the run is finished.
     flags = task.recorded()
-    written = {"task": task.name, "flags": flags, "figures": figures, "environment": around}
+    written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
+    written["environment"] = around
     resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 
 
-def _fit(task, out, team):
-    """Trains; returns what came of it, a `course.Course` and its state."""
+def _loaded(task, out, state, team):
+    """Returns the data of a task, which are those that its run began with."""
+    data = task.load()
+    found = task.data_identity(data)
+    state.data = team.told(lambda: state.data or found)
+    resume.same_data(out, state, found)
+    if team.chief:
+        resume.write_recipe(out, task)  # the data may have moved
+    return data
+
+
+def _fit(task, out, team, since):
+    """Trains; returns what came of it, a `course.Course` and its recorder."""
     strategy = distribute.strategy(task.strategy)
     with strategy.scope():
         lines = replicas.settled(task)
-    data = task.load()
     state = resume.State(out, begun=team.chief)
     state.take(team.told(state.facts))
+    data = _loaded(task, out, state, team)
     run = course.Course(task, data, strategy)
-    recorder = record.Recorder(task, run, out, state, team)
+    recorder = record.Recorder(task, run, out, state, team, since)
     for line in lines:
         recorder.say(line)
     if state.weights:
@@ -141,7 +171,7 @@ def _fit(task, out, team):
                 shuffle=False,  # the batches come in an order of their own
                 verbose=0,
             )
-    return run, state
+    return run, recorder
 
 
 @contextmanager
@@ -171,11 +201,16 @@ def _place(state):
     return f"step {state.step} of epoch {state.epoch + 1}" if state.step else f"epoch {state.epoch}"
 
 
-def _speed(history):
+def _shown(times):
+    """Returns the parts of a run and what they took, as a table has it."""
+    return [[part, words.number("seconds", seconds)] for part, seconds in times.items()]
+
+
+def _speed(state):
     """Returns the run's seconds and images per second, the latter without the first epoch if
     there are more, because that one compiles."""
-    rates = [row["images_per_second"] for row in history]
+    rates = [row["images_per_second"] for row in state.history]
     return {
-        "seconds": sum(row["seconds"] for row in history),
+        "seconds": sum(state.times.values()),
         "images_per_second": statistics.median(rates[1:] or rates),
     }

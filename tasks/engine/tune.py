@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
-from tasks.engine import clusters, hardware, resume
+from tasks.engine import clusters, hardware, resume, run_folder, tokens
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
 from zoo import locks
@@ -125,7 +125,10 @@ def _search(oracle, plan, asked):
             return outcome.write(plan, asked.engine, rows)
 
     if asked.chief:
-        with chiefs.serving(guarded, asked.chief) as server:
+        with (
+            tokens.published(plan.out) as token,
+            chiefs.serving(guarded, asked.chief, token) as server,
+        ):
             _run(guarded, plan, asked, after)
             server.wait(after)
     else:
@@ -149,7 +152,7 @@ def _run(oracle, plan, asked, after):
 
 def _help(plan, asked):
     """Works for a chief until that has nothing more to try."""
-    with chiefs.called(asked.chief) as oracle:
+    with chiefs.called(asked.chief, lambda: tokens.known(plan.out)) as oracle:
         _run(oracle, plan, asked, lambda: None)
     return outcome.known(plan, asked.engine, ledger.read(plan.out))
 
@@ -168,16 +171,19 @@ def _claim(plan, asked):
         "search": {name: spaces.written(span) for name, span in plan.space.ranges.items()},
         "flags": {"task": plan.task.name, **dataclasses.asdict(plan.task)},
     }
-    if path.exists():
+    with run_folder.usable(plan.out):
+        begun, used = path.exists(), plan.out.exists() and any(plan.out.iterdir())
+    if begun:
         there = yaml.safe_load(path.read_text())
         for name, one, other in _differences(there, wanted):
             raise UsageError(
                 f"{plan.out} holds another search ({name}: {one!r} there, {other!r} asked); "
                 "choose another --out"
             )
-    elif plan.out.exists() and any(plan.out.iterdir()):
+    elif used:
         raise UsageError(f"{plan.out} is there and holds no search; choose another --out")
-    plan.out.mkdir(parents=True, exist_ok=True)
+    with run_folder.usable(plan.out):
+        plan.out.mkdir(parents=True, exist_ok=True)
     resume.write_text(path, yaml.safe_dump(wanted, sort_keys=False))
 
 

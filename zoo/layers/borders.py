@@ -94,7 +94,10 @@ class ResizeLike(keras.layers.Layer):
 
     def call(self, inputs):
         x, other = inputs
-        return keras.ops.image.resize(x, (_side(other, 1), _side(other, 2)), "bilinear")
+        # Not `keras.ops.image.resize`: Keras 3.15 compares the size with zero in Python, which a
+        # size that is known only when the graph runs does not allow.
+        resize = keras.src.ops.image.Resize((_side(other, 1), _side(other, 2)), "bilinear")
+        return resize.call(x)
 
     def compute_output_shape(self, input_shape):
         return _as_large(*input_shape)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from tasks.engine import children
 from tasks.engine.search import nursery, trial
 from zoo.errors import UsageError
 from zoo.lazy import keras
@@ -85,18 +86,16 @@ class Here:
 
 def _start():
     """Starts a process that knows the same modules, and is no target of the terminal's Ctrl-C."""
-    paths = [path for path in sys.path if path] or [os.getcwd()]
     hushed, stream = False, None
     with suppress(OSError, AttributeError):  # standard error may be no file, such as in a notebook
         hushed, stream = sys.stderr.fileno() != 2, sys.stderr.fileno()
     level = logging.getLogger("zoo").level
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(int(hushed)), str(level)],
+        children.command(PROGRAM, str(int(hushed)), str(level)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stream,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         start_new_session=True,
     )
 

@@ -11,7 +11,7 @@ import time
 from concurrent import futures
 from contextlib import contextmanager
 
-from tasks.engine import record
+from tasks.engine import record, tokens
 from tasks.engine.search import ledger
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
@@ -26,6 +26,7 @@ SILENCE = 60.0  # seconds after which a trial that nobody hears of is given to a
 PATIENCE = 120.0  # seconds that a worker waits for its chief
 FAREWELL = 10.0  # seconds that a chief which is done waits for its workers to ask and be told
 LOOK = 0.5  # seconds between two looks of the chief
+TOKEN = "zoo-token"  # the key of the token in the metadata of a request
 
 
 class Server:
@@ -37,12 +38,16 @@ class Server:
 
     def __init__(self, oracle):
         self.oracle, self.heard, self.over = oracle, {}, False
+        self.asked = None  # when a worker last asked for a trial
 
     def wait(self, look=lambda: None):
         """Returns when there is nothing more to try and nobody tries anything.
 
         Args:
             look: called whenever a trial has ended meanwhile.
+
+        Raises:
+            UsageError: a trial was left unfinished, and no worker asks for it.
         """
         ended, since = -1, None
         while since is None or time.monotonic() - since < FAREWELL:
@@ -53,11 +58,18 @@ class Server:
                 done, waiting = len(oracle.end_order), len(oracle.tuner_ids)
                 used = self.over or len(oracle.trials) >= oracle.max_trials
                 free = used and oracle.is_done()
+                left = oracle.retries() if used and not oracle.ongoing_trials else []
             if done != ended:
                 ended = done
                 look()
             if free and not waiting:
                 return
+            if left and self.asked and time.monotonic() - self.asked > PATIENCE:
+                raise UsageError(
+                    f"no worker has asked for a trial in {PATIENCE:.0f} seconds, and trials are "
+                    f"unfinished ({', '.join(map(ledger.name, left))}); start this command again, "
+                    "and a worker: the search goes on"
+                )
             since = (since or time.monotonic()) if free else None
 
     def requeue(self):
@@ -82,11 +94,12 @@ class Client:
     Args:
         channel: of gRPC, to the chief.
         address: of the chief, in words.
+        token: a function that returns the token of the search as it is known now.
     """
 
-    def __init__(self, channel, address):
+    def __init__(self, channel, address, token):
         self.stub = protos.get_service_grpc().OracleStub(channel)
-        self.address, self.known, self.beats = address, False, {}
+        self.address, self.known, self.beats, self.token = address, False, {}, token
 
     def create_trial(self, tuner):
         """Returns the next trial for a worker; one that is over if the chief is gone by now."""
@@ -118,33 +131,59 @@ class Client:
         self._ask(self.stub.EndTrial, request)
 
     def _ask(self, call, request):
-        try:
-            return call(request, wait_for_ready=True, timeout=PATIENCE)
-        except grpc.RpcError as error:
-            code = error.code()
-            silent = code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-            reason = f"for {PATIENCE:.0f} seconds" if silent else f"({error.details()})"
-            raise UsageError(f"no chief answers at {self.address} {reason}") from error
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return call(
+                    request, wait_for_ready=True, timeout=PATIENCE, metadata=self._metadata()
+                )
+            except grpc.RpcError as error:
+                stranger = error.code() == grpc.StatusCode.UNAUTHENTICATED
+                if not stranger or time.monotonic() > deadline:
+                    raise self._silent(error, stranger) from error
+            time.sleep(LOOK)  # the chief, just started, may be about to publish another token
+
+    def _silent(self, error, stranger):
+        if stranger:
+            return UsageError(
+                f"the chief at {self.address} has another token than this worker: give both the "
+                f"same --out in a folder that both see, or set {tokens.TOKEN} to the same secret "
+                "word"
+            )
+        codes = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
+        silent = error.code() in codes
+        reason = f"for {PATIENCE:.0f} seconds" if silent else f"({error.details()})"
+        return UsageError(f"no chief answers at {self.address} {reason}")
+
+    def _metadata(self):
+        return ((TOKEN, self.token()),)
 
     def _beat(self, name, stop):
         request = protos.get_service().GetTrialRequest(trial_id=name)
         while not stop.wait(BEAT):
             try:
-                self.stub.GetTrial(request, timeout=BEAT)
+                self.stub.GetTrial(request, timeout=BEAT, metadata=self._metadata())
             except grpc.RpcError:
                 continue
 
 
 @contextmanager
-def serving(oracle, address):
+def serving(oracle, address, token):
     """Answers workers at an address as long as the block runs; yields the `Server`.
+
+    Args:
+        oracle: a `runner.Guarded`.
+        address: `HOST:PORT`.
+        token: that a request has to show.
 
     Raises:
         UsageError: nothing can listen there.
     """
     place = checked(address)
     server = Server(oracle)
-    found = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    pool = futures.ThreadPoolExecutor(max_workers=4)
+    options = [("grpc.so_reuseport", 0)]  # or another process could listen at the same port
+    found = grpc.server(pool, interceptors=[_interceptor(token)], options=options)
     protos.get_service_grpc().add_OracleServicer_to_server(_servicer(server), found)
     try:
         port = found.add_insecure_port(place)
@@ -160,10 +199,10 @@ def serving(oracle, address):
 
 
 @contextmanager
-def called(address):
-    """Yields the `Client` of a chief."""
+def called(address, token):
+    """Yields the `Client` of a chief; `token` is a function that returns the token."""
     with grpc.insecure_channel(checked(address)) as channel:
-        yield Client(channel, address)
+        yield Client(channel, address, token)
 
 
 def checked(address):
@@ -174,11 +213,28 @@ def checked(address):
     return address
 
 
+def _interceptor(token):
+    """Returns what refuses each request that does not show the token."""
+
+    def refuse(request, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not that of this search")
+
+    refused = grpc.unary_unary_rpc_method_handler(refuse)
+
+    class Interceptor(grpc.ServerInterceptor):
+        def intercept_service(self, continuation, details):
+            shown = dict(details.invocation_metadata).get(TOKEN)
+            return continuation(details) if tokens.same(shown, token) else refused
+
+    return Interceptor()
+
+
 def _servicer(server):
     """Returns keras-tuner's servant of an oracle, which here knows what it hears of."""
 
     class Servicer(servicers.OracleServicer):
         def CreateTrial(self, request, context):  # noqa: N802
+            server.asked = time.monotonic()
             answer = super().CreateTrial(request, context)
             server.over = server.over or self.stop_triggered
             server.listen(answer.trial.trial_id)

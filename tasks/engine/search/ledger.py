@@ -10,6 +10,7 @@ import json
 
 from tasks.engine import resume
 from tasks.engine.search import trial
+from tasks.report.cells import safe_row
 from zoo.files import replacing
 
 TRIALS, TABLE = "trials", "trials.csv"
@@ -90,4 +91,4 @@ def table(out, rows):
         writer = csv.DictWriter(file, [*FACTS[:-1], *flags, FACTS[-1]], restval="")
         writer.writeheader()
         for row in rows:
-            writer.writerow({fact: row[fact] for fact in FACTS} | row["flags"])
+            writer.writerow(safe_row({fact: row[fact] for fact in FACTS} | row["flags"]))

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.engine.search import trial
-from zoo import locks
+from zoo import locks, terminal
 
 GONE, INTERRUPTED = 3, 130  # exit status of a trial whose search is gone, and after Ctrl-C
 
@@ -65,6 +65,7 @@ def _speak(*, hushed, level):
     if hushed:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = terminal.wrapped(sys.stderr)
     log = logging.getLogger("zoo")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(level)

@@ -96,6 +96,10 @@ class Kept:
             self._retry_queue.append(trial_id)
             self.save()
 
+    def retries(self):
+        """Returns the ids of the trials that wait for somebody to try them again."""
+        return [*self._retry_queue]
+
     def update_trial(self, trial_id, metrics, step=0):
         """Takes the score of an epoch; returns the trial, with status STOPPED if it lags."""
         trial = self.trials[trial_id]

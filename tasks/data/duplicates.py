@@ -125,7 +125,7 @@ def _within(codes, band):
 
 def _scan(codes):
     """Yields the near pairs of all."""
-    rows = max(1, ROWS // len(codes))
+    rows = max(1, ROWS // max(1, len(codes)))
     for start in range(0, len(codes), rows):
         bits = np.bitwise_count(codes[start : start + rows, None] ^ codes[None, start:])
         one, two = np.nonzero(bits <= NEAR)

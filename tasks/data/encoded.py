@@ -1,0 +1,109 @@
+"""What the bytes of an image file are: their format, an array, a picture of Pillow."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+from tasks.data import pictures, tiff
+from zoo.lazy import LazyModule, np, tf
+
+Image = LazyModule("PIL.Image")
+
+SIGNATURES = {  # format, as Pillow calls it: how its files begin
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # two letters alone begin many a text
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
+}
+SIGNATURE_BYTES = 16
+PNG_DEPTH = 24  # where a PNG file states the bits of a sample
+
+
+def foreign(start):
+    """Returns why a file that begins so is no image, or `""`."""
+    if not start:
+        return "empty file"
+    return "" if kind(start) else "not an image by its first bytes"
+
+
+def kind(start):
+    """Returns the format of a file that begins so, or `None`."""
+    matches = (kind for kind, sign in SIGNATURES.items() if re.match(sign, start, re.DOTALL))
+    return next(matches, None)
+
+
+def array(data):
+    """Returns the array of a `.npy` file, of numbers alone: nothing in it is run."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        header = np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = header(file)
+    numbers = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    return numbers.reshape(shape, order="F" if by_column else "C")
+
+
+def picture(data, format, bits):
+    """Returns the picture of Pillow in a file of a format of `SIGNATURES`, but `NPY`.
+
+    Args:
+        bits: as `pictures.scaled` takes them.
+
+    Raises:
+        Unsupported: the file is whole, but holds what is not read.
+        Exception: of whatever kind; the file is damaged.
+    """
+    if format == "TIFF":
+        reason = tiff.unsupported(io.BytesIO(data))
+        if not reason and bits < pictures.DEEP and tiff.deep_colour(io.BytesIO(data)):
+            reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.WAY}"
+        if reason:
+            raise pictures.Unsupported(reason)
+    found = Image.open(io.BytesIO(data), formats=[format])
+    if format == "PNG" and data[PNG_DEPTH] == 16 and len(found.getbands()) > 1:
+        # Pillow reads the upper 8 bits of 16-bit colours.
+        whole = Image.fromarray(pictures.scaled(_deep_png(data), bits))
+        whole.info = {key: value for key, value in found.info.items() if key == "exif"}
+        return whole
+    return found
+
+
+def largest(data):
+    """Returns the largest value of an image of more than 8 bits per channel, and 0 of any other.
+
+    Of 16-bit colours in TIFF it is known to 8 bits, and rounded up.
+
+    Args:
+        data: the bytes of a file, or an array.
+
+    Raises:
+        Exception: of whatever kind; the image is damaged.
+    """
+    values = data
+    if isinstance(data, bytes):
+        values = _deep(data, kind(data[:SIGNATURE_BYTES]))
+    return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
+
+
+def _deep(data, format):
+    """Returns the numbers in a file, or `None` where these have 8 bits by its format."""
+    if format == "NPY":
+        return array(data)
+    if format == "PNG" and data[PNG_DEPTH] == 16:
+        return _deep_png(data)
+    if format == "TIFF":
+        found = Image.open(io.BytesIO(data), formats=[format])
+        if tiff.deep_colour(io.BytesIO(data)):
+            return np.asarray(found) * np.uint16(256) + np.uint16(255)
+        return np.asarray(found) if found.mode.startswith("I") else None
+    return None
+
+
+def _deep_png(data):
+    return tf.io.decode_png(data, dtype=tf.uint16).numpy()

@@ -1,0 +1,115 @@
+"""What the numbers of masks must mean where no list of classes gives their names.
+
+Numbers 0, 1, 2, ... are classes, and 0 with one other number is background and object. Anything
+else might be classes with gaps, numbered objects or blurred edges, none of which can be trained
+on as it is: it is refused with what to do.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from tasks.data import mask_keys, readers
+from tasks.data.decoding import progress
+from tasks.data.folders import THREADS, listed
+from tasks.data.geometry import IGNORED
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+PAIR = ("background", "object")
+NUMBERED_OBJECTS = 3  # masks that hold 1 to N, N differing, are asked about from this N on
+EXAMPLE = "lines such as 'ground,0,0,0' and 'object,255,255,255'"
+
+
+def key(masks, origin, listing, classes=()):
+    """Returns the `Key` of masks that hold numbers without names.
+
+    Args:
+        masks: their items; all are read.
+        origin: where they are, for messages.
+        listing: where a list of classes is looked for, for messages.
+        classes: names that a trained model has for such numbers, where there is one.
+
+    Raises:
+        UsageError: a mask is in colours, there is one class only, or the numbers have gaps, count
+            objects, or come from blurred edges.
+    """
+    if classes and classes == tuple(map(str, range(len(classes)))):
+        return mask_keys.numbered(len(classes), origin)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = progress(pool.map(_counts, masks), len(masks), f"looking at {origin}")
+        pixels, inner, counts = Counter(), Counter(), set()
+        for every, inside in found:
+            pixels.update(every)
+            inner.update(inside)
+            counts.add(_objects(every))
+    values = sorted(pixels)
+    if len(values) == 2 and values[0] == 0 and values[1] <= mask_keys.DEEPEST:
+        return mask_keys.Key(PAIR, {0: 0, values[1]: 1}, {}, origin)
+    _check_numbers(origin, listing, pixels, inner, counts)
+    return mask_keys.numbered(values[-1 - (IGNORED in pixels)] + 1, origin)
+
+
+def _check_numbers(origin, listing, pixels, inner, counts):
+    """Refuses numbers that cannot be classes as they are, with the reason and what to do."""
+    values = sorted(set(pixels) - {IGNORED})
+    if len(values) < 2:
+        also = f" and {IGNORED}, which is ignored" if IGNORED in pixels else ""
+        raise UsageError(
+            f"the masks of {origin} hold only {listed(values) or 'nothing'}{also}; needed are two "
+            f"classes or more: numbers 0, 1, ..., or {EXAMPLE} in {listing}"
+        )
+    if None not in counts and len(counts - {0}) > 1 and max(counts) >= NUMBERED_OBJECTS:
+        raise UsageError(
+            f"the masks of {origin} seem to number objects (instances) and not classes: each holds "
+            f"1 to N, and N differs from {min(counts - {0})} to {max(counts)}; for one class of "
+            f"objects save them as 0 and 1, such as (mask > 0); if the numbers are classes, "
+            f"{_lines(values, listing)}"
+        )
+    if mask_keys.is_blurred(pixels, inner):
+        raise UsageError(f"the masks of {origin} hold {len(values)} numbers{mask_keys.BLURRED}")
+    if values[0] < 0 or values[-1] >= mask_keys.MOST:
+        raise UsageError(
+            f"the masks of {origin} hold numbers from {values[0]} to {values[-1]}; classes are 0 "
+            f"to {mask_keys.MOST - 1}, and {IGNORED} is ignored; if they number objects "
+            "(instances), save masks with the number of each object's class"
+        )
+    if values != list(range(len(values))):
+        raise UsageError(
+            f"the masks of {origin} hold {len(values)} numbers with gaps between them, "
+            f"{listed(values)}, and no list of classes explains them; {_lines(values, listing)}"
+        )
+
+
+def _lines(values, listing):
+    """Returns how to write a list of classes, ready to be run; the first cell is a name."""
+    lines = "".join(rf"{value},{value}\n" for value in values)
+    return (
+        f"write their names and numbers into {listing} (here the names are the numbers): "
+        f"printf '{lines}' > {shlex.quote(str(listing).partition(',')[0])}"
+    )
+
+
+def _objects(pixels):
+    """Returns N of a mask that holds 1 to N besides 0, or `None` for any other."""
+    values = sorted(set(pixels) - {0})
+    return len(values) if values == list(range(1, len(values) + 1)) else None
+
+
+def _counts(item):
+    """Returns how many pixels of a mask have each number, and how many of them inside a region."""
+    try:
+        numbers = mask_keys.numbers(item)
+    except readers.UnreadableImage:  # reported when the mask is used
+        return {}, {}
+    return _tally(numbers), _tally(numbers[mask_keys.inside(numbers)])
+
+
+def _tally(numbers):
+    if numbers.dtype == np.uint8:  # many times faster than to sort them
+        counts = np.bincount(numbers.reshape(-1))
+        values = np.flatnonzero(counts)
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
+    return dict(zip(*(x.tolist() for x in np.unique(numbers, return_counts=True)), strict=True))

@@ -1,0 +1,114 @@
+"""Killed after any step, with several steps per call, every task ends with the same weights."""
+
+from __future__ import annotations
+
+import signal
+
+import checks
+import keras
+import pytest
+from test_tasks import TINY
+
+import tasks
+from tasks.engine import hardware, trainer
+
+SIGNALS = (signal.SIGINT, signal.SIGKILL)
+AT_ONCE = 2  # steps per call; epochs have an odd number of steps
+SMALL = {
+    "classification": {"batch_size": 16, "train_split": "train[:80]"},
+    "lenet5": {"batch_size": 16, "train_split": "train[:80]"},
+    "segmentation": {"batch_size": 4, "train_split": "train[:12]"},
+    "detection": {"batch_size": 4, "train_split": "train[:12]"},
+    "captioning": {"batch_size": 4, "train_split": "train[:12]"},
+    "gan": {"batch_size": 16, "train_split": "train[:48]"},
+    "style_transfer": {"steps": 3},
+    "gatys": {
+        "model": "gatys",
+        "backbone": "lenet5",
+        "backbone_weights": "random",
+        "image_size": 32,
+        "steps": 3,
+        "start": "noise",
+        "precision": "float32",
+    },
+    "dqn": {"epoch_steps": 20, "learning_starts": 20},
+}
+ALIAS = {"lenet5": "classification", "gatys": "style_transfer"}
+TENSORFLOW = ("gan", "dqn")
+TIMED = ("seconds", "images_per_second")
+
+
+def small(case, **flags):
+    """A task of an odd number of steps per epoch and a checkpoint after every call."""
+    name = ALIAS.get(case, case)
+    own = {"model": "mlp", "augment": "none"} if case == "classification" else {}
+    flags = {"epochs": 2, "checkpoint_steps": 1, **SMALL[case], **own, **flags}
+    return tasks.get(name)(**({} if case == "gatys" else TINY[name]) | flags)
+
+
+def rows(out):
+    return [{k: v for k, v in row.items() if k not in TIMED} for row in checks.history(out)]
+
+
+@pytest.fixture
+def several_steps(monkeypatch):
+    """Lets each call of a train function do `AT_ONCE` steps, in every task."""
+    monkeypatch.setattr(hardware, "steps_at_once", lambda flops: AT_ONCE)
+    monkeypatch.setattr("tasks.report.frechet.SUBSETS", 5)
+
+
+def calls_per_epoch(task):
+    """Returns the calls in an epoch, the last of which is short."""
+    steps = task.training(task.load()).steps
+    assert steps % AT_ONCE
+    return -(-steps // AT_ONCE)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns what trains a case once, uninterrupted, for both signals; it returns the folder."""
+    done = {}
+
+    def run(case):
+        if case not in done:
+            done[case] = tmp_path_factory.mktemp(case) / "run"
+            trainer.train(small(case), done[case])
+        return done[case]
+
+    return run
+
+
+def assert_killed_in_vain(asked, expected, out, steps, by):
+    """Asserts that a run that is killed after some calls, again and again, ends as another."""
+    checks.kill(asked, out, *steps, by=by)
+    trainer.train(asked, out)
+    assert rows(out) == rows(expected)
+    checks.assert_same_checkpoint(out, expected)
+    if asked.name != "style_transfer" or not asked.alone:
+        checks.assert_same(*(checks.weights(each) for each in (out, expected)))
+
+
+CASES = [pytest.param(case, marks=pytest.mark.xdist_group(f"kill_{case}")) for case in SMALL]
+
+
+@pytest.mark.parametrize("by", SIGNALS, ids=lambda each: each.name)
+def test_the_last_call_of_an_epoch_ends_at_its_last_step(by, whole, tmp_path, several_steps):
+    asked = small("classification")
+    calls = calls_per_epoch(asked)
+    assert_killed_in_vain(asked, whole("classification"), tmp_path / "cut", [calls], by)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", SIGNALS, ids=lambda each: each.name)
+@pytest.mark.parametrize("case", CASES)
+def test_killed_after_every_call_a_run_ends_as_if_it_had_not_been(
+    case, by, whole, tmp_path, several_steps
+):
+    asked = small(case)
+    if case in TENSORFLOW and keras.backend.backend() != "tensorflow":
+        pytest.skip("it learns on TensorFlow alone")
+    first = [1] * calls_per_epoch(asked)
+    # What SIGINT stops is saved; after SIGKILL the last call of an epoch is repeated.
+    later = first if by == signal.SIGINT else [2, *first[1:]]
+    steps = first + later * (asked.epochs - 1)
+    assert_killed_in_vain(asked, whole(case), tmp_path / "cut", steps, by)
