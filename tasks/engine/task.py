@@ -15,7 +15,7 @@ from zoo.registry import Registry
 tasks = Registry("task", package="tasks")
 
 
-RECORDED = ("stages", "weights_sha256")  # in a recipe, besides flags
+RECORDED = ("stages", "weights_sha256", "resolved")  # in a recipe, besides flags
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(flag,))
@@ -132,13 +132,8 @@ class Task(abc.ABC):
 
     def stages(self):
         """Returns the plan of the run, a tuple of `plans.Stage` that make up its epochs."""
-        return plans.resolve(
-            "scratch",
-            epochs=self.epochs,
-            pretrained=False,
-            rate=self.learning_rate,
-            optimizer=self.optimizer,
-        )
+        asked = {"rate": self.learning_rate, "optimizer": self.optimizer}
+        return plans.resolve("scratch", epochs=self.epochs, pretrained=False, **asked)
 
     def filled(self, steps):
         """Returns the stages with their `passes`, where one through the images takes some steps."""

@@ -145,6 +145,9 @@ def _fit(task, out, team, since):
     state.take(team.told(state.facts))
     data = _loaded(task, out, state, team)
     run = course.Course(task, data, strategy)
+    if team.chief:
+        meant = hardware.resolved(task, run.model, distribute.name_of(strategy))
+        resume.write_recipe(out, task, resolved=meant)
     recorder = record.Recorder(task, run, out, state, team, since)
     for line in lines:
         recorder.say(line)
