@@ -17,7 +17,7 @@ from tasks.engine import (
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
-from tasks.report import attention
+from tasks.report import attention, baselines
 from zoo import files
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -160,6 +160,7 @@ class Captioning(BackboneTask):
                 data.test, said, chances, chosen, looked, vocabulary.written
             ),
             warnings=[*vocabularies.notes(data), *data.skipped()],
+            doubts=baselines.captioning(said),
         )
 
     def evaluate(self, model, about, split):

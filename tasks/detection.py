@@ -12,8 +12,8 @@ from tasks.engine import detectors, hardware, plans, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
+from tasks.report import baselines, detections
 from tasks.report import boxes as measures
-from tasks.report import detections
 from zoo import files
 from zoo.lazy import np
 
@@ -141,6 +141,7 @@ class Detection(BackboneTask):
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.skipped()],
+            doubts=baselines.detection(figures),
         )
 
     def evaluate(self, model, about, split):

@@ -11,7 +11,7 @@ from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
-from tasks.report import masks, overlays
+from tasks.report import baselines, masks, overlays
 from zoo import files
 from zoo.lazy import np
 
@@ -150,6 +150,7 @@ class Segmentation(BackboneTask):
                 *masked.notes(data),
                 *data.skipped(),
             ],
+            doubts=baselines.segmentation(figures, count.matrix, classes),
         )
 
     def evaluate(self, model, about, split):

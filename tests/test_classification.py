@@ -1,5 +1,7 @@
 """Classification, flag by flag: each changes what it says, and nothing else."""
 
+from types import SimpleNamespace
+
 import checks
 import keras
 import numpy as np
@@ -82,6 +84,28 @@ def test_what_is_judged_and_saved_is_the_average(tmp_path):
     assert judged["loss"] == pytest.approx(
         checks.column(tmp_path / "average", "val_loss")[0], rel=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "class_weight", "balanced"),
+    [((20, 20), "none", False), ((20, 20), "balanced", True), ((20, 3), "none", False),
+     ((20, 2), "none", True), ((9, 0), "none", False)],
+)  # fmt: skip
+def test_the_epoch_is_chosen_by_balanced_accuracy_where_classes_are_to_weigh_the_same(
+    counts, class_weight, balanced, monkeypatch
+):
+    asked = task(class_weight=class_weight)
+    source = SimpleNamespace(classes=("a", "b"), multi_label=False)
+    parts = [SimpleNamespace(labels=np.repeat([0, 1], many)) for many in (counts, (9, 1))]
+    data = SimpleNamespace(source=source, train=parts[0], validation=parts[1])
+    events = SimpleNamespace(confusion=lambda *args: None)
+    rows = []
+    for said in ([0] * 10, [0] * 7 + [1] * 3):  # all of the first; both, with two mistakes
+        monkeypatch.setattr(asked.__class__, "_logits", lambda *args, x=said: np.eye(2)[x])
+        figures = asked.validate(None, data, events, 1)
+        rows.append({f"val_{name}": value for name, value in figures.items()})
+    assert ("val_balanced_accuracy" in rows[0]) == balanced
+    assert asked.better(rows[1], rows[0]) == balanced
 
 
 @pytest.mark.parametrize("loss", ["focal", "squared_error"])

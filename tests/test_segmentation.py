@@ -237,7 +237,7 @@ def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
     flags = {"model": "fcn32s", "backbone": "resnet20.cifar10", "model_options": "", "epochs": 2}
     flags["augment"] = "none"
     fast = trainer.train(task(plan="probe", **flags), tmp_path / "fast")["figures"]
-    assert "of the network rests" in capsys.readouterr().err
+    assert "of the network is frozen" in capsys.readouterr().err
     slow = trainer.train(task(plan="probe", features="off", **flags), tmp_path / "slow")["figures"]
     assert fast["miou"] == pytest.approx(slow["miou"], abs=0.01)
     assert fast["loss"] == pytest.approx(slow["loss"], rel=1e-2)

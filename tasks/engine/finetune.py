@@ -144,7 +144,7 @@ def _groups(model, plan):
 def _optimizer(task, row, plan, steps, *, clip):
     """Returns the optimiser of weights whose rate has a factor in each stage, or `None`."""
     parts = [
-        task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes)
+        task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes, stage.epochs)
         for stage, factor in zip(plan, row, strict=True)
         if factor is not None
     ]

@@ -156,6 +156,7 @@ class BackboneTask(ImageTask):
     """
 
     scratch_rate: ClassVar[float] = plans.RATES["scratch"]
+    least_steps: ClassVar[int] = plans.LEAST_STEPS
 
     weights: str = flag("", "file to start from; or random, for the backbone too")
     backbone: str = flag("", "a zoo name for the encoder, of models that take any; their own")
