@@ -77,7 +77,7 @@ def run(args):
     given = [field.name for field in dataclasses.fields(task) if field.name in vars(args)]
     asked = {name: getattr(args, OWN + name) for name in SEARCH}
     asked["isolate"] = asked["isolate"] == "on"
-    asked["options"] = options.parsed(asked.pop("engine_options"))
+    asked["options"] = options.parsed(asked.pop("engine_options"), "--engine-options")
     space = tune.searched(task, asked["engine"], asked["search"], given)
     found = tune.tune(task, _folder(args, task, asked, space), given=given, **asked)
     if args.json:

@@ -36,7 +36,7 @@ def check(field, value):
     kind = type(field.default)
     good = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not good or (kind is not bool and isinstance(value, bool)):
-        raise UsageError(f"{flag_name} takes {_article(kind)}, not {value!r}")
+        raise UsageError(f"{flag_name} takes {article(kind)}, not {value!r}")
     choices, low = field.metadata["choices"], field.metadata["low"]
     if choices and value not in choices:
         raise unknown(f"choice of {flag_name}", value, list(choices))
@@ -44,5 +44,6 @@ def check(field, value):
         raise UsageError(f"{flag_name} must be {low} or more, not {value}")
 
 
-def _article(kind):
+def article(kind):
+    """Returns what a type is called: `a number`."""
     return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from tasks.data import yamls
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
-
-yaml = LazyModule("yaml")
 
 
-def parsed(text):
+def parsed(text, flag="--model-options"):
     """Returns the options that YAML such as `{depth: 2}` names, a dict; none of an empty text.
+
+    Args:
+        text: of the flag.
+        flag: its name.
 
     Raises:
         UsageError: it is no such thing.
     """
     try:
-        options = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+        options = yamls.parse(text) or {}
+    except ValueError:
         options = None
-    if not isinstance(options, dict):
-        raise UsageError(f"--model-options takes YAML such as '{{depth: 2}}', not {text!r}")
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r:.200}")
     return options

@@ -13,6 +13,7 @@ import json
 import zipfile
 from pathlib import Path
 
+from tasks.data import yamls
 from tasks.engine.task import RECORDED, tasks
 from tasks.report.cells import safe, safe_row
 from zoo.errors import UsageError, unknown
@@ -65,12 +66,11 @@ def model_in(out):
 
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
+    recipe = yamls.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
         raise UsageError(f"{path} is no recipe: it names no task")
+    if not isinstance(recipe["task"], str):
+        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
     return recipe
 
 
