@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import tasks
+from scripts import _groups
 from tasks.data import environments
 from tasks.engine import clusters, distribute, resume
 from zoo.errors import UsageError
@@ -25,20 +26,25 @@ def add(parser, task, *, hidden=(), run=True):
 
     A flag that is not given leaves no attribute, so that a recipe's value can show through.
     """
-    for field in dataclasses.fields(task):
-        if field.name in hidden:
-            continue
-        kind = type(field.default)
-        default = f" (default: {field.default})" if field.default != "" else ""
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=argparse.SUPPRESS,
-            metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
-            help=(field.metadata["help"] + default).replace("%", "%%"),
-        )
+    fields = [field for field in dataclasses.fields(task) if field.name not in hidden]
+    for heading, some in _groups.grouped(fields, task.name).items():
+        group = parser.add_argument_group(heading)
+        for field in some:
+            _add_field(group, field)
     if run:
         add_run(parser)
+
+
+def _add_field(group, field):
+    kind = type(field.default)
+    default = f" (default: {field.default})" if field.default != "" else ""
+    group.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        type=kind,
+        default=argparse.SUPPRESS,
+        metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
+        help=(field.metadata["help"] + default).replace("%", "%%"),
+    )
 
 
 def add_positions(parser):
