@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import zoo
 from tasks.data import decoding, sources, splits
-from tasks.engine import features, finetune, plans, record
+from tasks.engine import features, finetune, memory, plans, record
 from tasks.report import probe
 from zoo import graphs, surgery
 from zoo.errors import UsageError
@@ -103,6 +103,7 @@ def _scored(spec, part, weights, image_size, folds, seed):
     """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
     height, width, channels = spec.input_shape
     shape = spec.checked_shape((image_size or height, image_size or width, channels))
+    memory.check_images(shape, len(part))
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.prepare(model, plans.Stage("head"))
     parts = surgery.split(model)

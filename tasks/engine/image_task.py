@@ -8,11 +8,13 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import splits
-from tasks.engine import backbones, losses, options, plans
+from tasks.engine import backbones, losses, memory, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
 from zoo import digests
+from zoo.catalog import RANDOM
 from zoo.errors import UsageError
+from zoo.lazy import keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,16 +92,24 @@ class ImageTask(SplitTask):
 
     def network(self, image_shape, num_classes, **options):
         """Returns the model that the flags name, with further options of its builder."""
-        model = zoo.build(
+        spec = zoo.spec(self.model)
+        if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
+            with keras.StatelessScope(initialize_variables=False):  # dense layers grow with it
+                outline = self._built(image_shape, num_classes, RANDOM, options)
+            memory.check_weights(outline, image_shape)
+        model = self._built(image_shape, num_classes, self.weights or None, options)
+        losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def _built(self, image_shape, num_classes, weights, options):
+        return zoo.build(
             self.model,
             input_shape=image_shape,
             num_classes=num_classes,
-            weights=self.weights or None,
+            weights=weights,
             **options,
             **self.options(),
         )
-        losses.penalise(model, self.l1, self.l2)
-        return model
 
     def files(self):
         return (self.weights,)
@@ -122,7 +132,9 @@ class ImageTask(SplitTask):
             )
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
-        return spec.checked_shape((*size, self.channels or channels))
+        shape = spec.checked_shape((*size, self.channels or channels))
+        memory.check_images(shape, self.batch_size)
+        return shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
