@@ -104,7 +104,7 @@ def _place(said):
 def attempt(case, folder, seconds=SECONDS):
     """Runs a case in a folder, in a process of its own; returns the `Result`."""
     # Where other processes wait for the processor, so does this one.
-    seconds *= max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    seconds *= min(4.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
     with tempfile.TemporaryFile() as said:
         started = time.monotonic()
         child = os.fork()
