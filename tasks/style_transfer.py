@@ -11,6 +11,7 @@ from tasks.engine import (
     gatys,
     hardware,
     losses,
+    memory,
     options,
     plans,
     style_learner,
@@ -136,6 +137,8 @@ class StyleTransfer(SplitTask):
         return Task.optimizers(dataclasses.replace(self, optimizer=self.method), model, steps)
 
     def load(self):
+        for side in (self.image_size, self.patch_size, self.style_size):
+            memory.check_images((side, side, 3), 1)
         content = style_pictures.read(self.content, self.image_size)
         aims = self._aims(content)
         if self.alone:

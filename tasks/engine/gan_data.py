@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.data import labelled, readers
-from tasks.engine import gan_judges
+from tasks.engine import gan_judges, memory
 from tasks.engine.gan_diary import Diary
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -88,6 +88,7 @@ def shape(source, image_size, channels, halved):
     if not channels:
         channels = 1 if np.ndim(readers.stored(first)) == 2 else 3
     if image_size:
+        memory.check_images((image_size, image_size, channels), 1)
         halved(image_size)
         return image_size, image_size, channels
     side = min(max(readers.size(first)), LARGEST)

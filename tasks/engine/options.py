@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from tasks.data import yamls
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
-
-yaml = LazyModule("yaml")
 
 ELSEWHERE = {  # what `zoo.build` takes besides options of a builder: what sets it in a task
     "name": "--model does",
@@ -39,9 +37,9 @@ def parsed(text, flag="--model-options"):
         UsageError: it is no such thing.
     """
     try:
-        options = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+        options = yamls.parse(text) or {}
+    except ValueError:
         options = None
-    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
-        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r}")
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r:.200}")
     return options
