@@ -34,12 +34,7 @@ def head(model, num_classes, dropout=None):
         UsageError: the model has several outputs, or is no graph of layers.
     """
     net = graphs.flat(model)
-    if len(net.outputs) != 1:
-        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
-        raise UsageError(
-            f"{model.name} has several outputs ({names}); make a model of the one to replace, "
-            "keras.Model(model.input, output)"
-        )
+    _check_one_output(net)
     num_classes = arguments.whole(num_classes, "num_classes")
     if dropout is not None:
         dropout = arguments.rate(dropout, "dropout")
@@ -73,6 +68,15 @@ def head(model, num_classes, dropout=None):
     if y.dtype not in ("float32", "float64"):
         y = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(y)
     return keras.Model(net.input, y, name=model.name)
+
+
+def _check_one_output(net):
+    if len(net.outputs) != 1:
+        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
+        raise UsageError(
+            f"{net.name} has several outputs ({names}); make a model of the one to replace, "
+            "keras.Model(model.input, output)"
+        )
 
 
 def resize(model, size):
