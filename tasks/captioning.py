@@ -170,11 +170,10 @@ class Captioning(BackboneTask):
         return self._figures(model, examples, data)[0], part.name
 
     def _show(self, pixels, sentences, events, what, step):
-        """Writes images, where they are such, with sentences to TensorBoard."""
-        if pixels.shape[-1] in (1, 3):
-            some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
-            shown = attention.told(pixels[some], sentences[: len(some)])
-            events.images(f"{what} images and captions", shown, step)
+        """Writes images with sentences to TensorBoard."""
+        some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
+        shown = attention.told(pixels[some], sentences[: len(some)])
+        events.images(f"{what} images and captions", shown, step)
 
     def _said(self, model, examples, data, *, beam=0):
         return caption_answers.say(

@@ -136,9 +136,8 @@ class Classification(ImageTask):
         )
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            images, _ = next(iter(self.training(data).epoch(0)))
-            events.images("training images", images[:SHOWN_EXAMPLES], 0)
+        images, _ = next(iter(self.training(data).epoch(0)))
+        events.images("training images", images[:SHOWN_EXAMPLES], 0)
 
     def versions(self, data):
         return labelled.versions(data.train, self.seed, self.feature_views, self._changes())

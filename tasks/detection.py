@@ -93,11 +93,10 @@ class Detection(BackboneTask):
     def show(self, data, events):
         for line in (line for part in data.parts for line in part.notes):
             record.say(f"note: {line}")
-        if data.image_shape[-1] in (1, 3):
-            batch, _ = next(iter(self.training(data).epoch(0)))
-            parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
-            shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
-            events.images("training images and boxes", np.stack(shown), 0)
+        batch, _ = next(iter(self.training(data).epoch(0)))
+        parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
+        shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
+        events.images("training images and boxes", np.stack(shown), 0)
 
     def training(self, data, *, changed=True):
         return box_stream.training(

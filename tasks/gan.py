@@ -186,10 +186,9 @@ class Gan(SplitTask):
         learner.compile(optimizer=optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            batch = next(iter(self.training(data).epoch(0)))
-            images = np.asarray(batch["image"])[: self.shown]
-            events.images("real images", samples.grid(images, gan_report.COLUMNS)[None], 0)
+        batch = next(iter(self.training(data).epoch(0)))
+        images = np.asarray(batch["image"])[: self.shown]
+        events.images("real images", samples.grid(images, gan_report.COLUMNS)[None], 0)
 
     def training(self, data, *, changed=True):
         steps = self.kind().critic_steps

@@ -10,6 +10,7 @@ from PIL import Image
 
 import tasks
 import zoo
+from scripts import __main__ as cli
 from tasks.deploy import evaluate
 from tasks.engine import trainer
 from zoo import files
@@ -180,6 +181,44 @@ def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
     assert record["figures"]["accuracy"] == 1.0
     model, _ = files.load(tmp_path / "run" / "model.keras")
     assert model.input_shape == (None, 16, 16, channels)
+
+
+@pytest.mark.parametrize(
+    ("channels", "suffix"),
+    [
+        pytest.param(2, "npy", marks=pytest.mark.check),
+        (4, "png"),
+        pytest.param(13, "npy", marks=pytest.mark.check),
+    ],
+)
+def test_images_of_other_channels_pass_through_every_command(channels, suffix, tmp_path, capsys):
+    """Also where the page shows mistakes: every class has images of the other."""
+    random = np.random.default_rng(0)
+    for name in ("ones", "others"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            pixels = random.integers(0, 256, (12, 12, channels)).astype("uint8")
+            if suffix == "npy":
+                np.save(folder / f"{index}.npy", pixels)
+            else:
+                Image.fromarray(pixels).save(folder / f"{index}.{suffix}")
+    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+    image = f"{data}/ones/0.{suffix}"
+    train = (
+        f"train classification --model mlp --image-size 16 --epochs 1 --batch-size 8 --out {run}"
+    )
+    for words in (
+        [*train.split(), "--dataset", data, "--channels", str(channels)],
+        ["predict", run, image],
+        ["evaluate", run],
+        ["rank", data, "--models", "resnet20.cifar10", "--channels", str(channels)],
+    ):
+        assert cli.main(words) == 0, words
+        capsys.readouterr()
+    assert cli.main(["doctor", run]) in (0, 1)  # 1: pixels of noise have no class
+    assert "cannot be read" not in capsys.readouterr().out
+    assert "Worst mistakes" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_pictures_and_confusion_matrix_go_to_tensorboard(tmp_path):

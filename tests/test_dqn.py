@@ -203,6 +203,12 @@ def test_a_step_acts_learns_and_remembers():
         np.testing.assert_allclose(new, old - 0.01 * gradient.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_wrong_options_blame_their_own_flag():
+    task = made(environment_options="[1")
+    with pytest.raises(UsageError, match="--environment-options takes YAML"):
+        task.load()
+
+
 @pytest.mark.parametrize("tau", [1.0, 0.25])
 def test_the_target_network_follows_when_it_is_due(tau):
     data, model, learner, stream = parts(made(tau=tau, target_every=8))

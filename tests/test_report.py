@@ -156,6 +156,15 @@ def test_gallery_holds_the_images_themselves(shape, kind, shown):
             np.testing.assert_array_equal(np.asarray(picture).reshape(shape), image)
 
 
+@pytest.mark.parametrize(("channels", "shown"), [(2, [0]), (4, [0, 1, 2]), (13, [0, 1, 2])])
+def test_gallery_shows_the_first_channels_of_others(channels, shown):
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, channels)).astype(np.uint8)
+    (tag,) = parse(plots.gallery([(image, "several bands")])).iter("img")
+    with PIL.Image.open(io.BytesIO(base64.b64decode(tag.get("src").split(",")[1]))) as picture:
+        found = np.asarray(picture).reshape(6, 5, -1)
+    np.testing.assert_array_equal(found, image[..., shown])
+
+
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), "u1"), np.zeros(9, "u1")])
 def test_gallery_refuses_what_is_no_image(image):
     with pytest.raises(ValueError, match="needed"):

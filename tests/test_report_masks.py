@@ -224,10 +224,14 @@ def test_sections_show_classes_and_the_worst_and_best_images():
         assert len(page.findall(".//img")) == images
 
 
-def test_few_images_are_shown_once_and_odd_channels_not_at_all():
+def test_few_images_are_shown_once():
     _, asked, _ = shown(count=6)
     assert [len(indices) for indices in asked] == [1, 4]
-    assert list(shown(channels=2)[0]) == ["Classes", "Confusion of pixels"]
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_of_other_channels_are_shown_too(channels):
+    assert list(shown(channels=channels)[0])[2:] == ["Worst images", "Best images"]
 
 
 def test_the_lead_says_what_came_out():

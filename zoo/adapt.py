@@ -12,6 +12,7 @@ from zoo.lazy import keras, layers
 from zoo.stages import classifier
 
 SQUASHING = ("softmax", "sigmoid", "log_softmax", "hard_sigmoid", "log_sigmoid")
+MISFITS = (ValueError, TypeError, IndexError, ArithmeticError)  # of layers for other shapes
 AVERAGES = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"}  # by the rank of features
 
 
@@ -100,7 +101,7 @@ def resize(model, size):
             return _called_anew(node, args, kwargs, grids)
         except UsageError:
             raise
-        except Exception as error:  # whatever a layer says to a shape that does not fit
+        except MISFITS as error:
             was, now = node.input_tensors[0].shape, keras.tree.flatten(args)[0].shape
             raise UsageError(
                 f"{model.name} cannot take images of {size[0]} x {size[1]}: {node.operation.name} "

@@ -16,6 +16,7 @@ from pathlib import Path
 from tasks.data import readers, vocabulary
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
+from zoo.paths import read_text
 
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_name")
 TEXT_COLUMNS = ("caption", "comment", "sentence", "text")
@@ -134,7 +135,7 @@ def _placed(path, sentences, splits):
 def _text(path):
     """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
@@ -166,7 +167,7 @@ def _lists(folder):
     found = {}
     for split, pattern in LISTS.items():
         for path in sorted(folder.glob(pattern)):
-            names = path.read_text(encoding="utf-8").split()
+            names = read_text(path).split()
             found |= dict.fromkeys(names, split)
     return found
 
@@ -198,7 +199,7 @@ def _table(path, text, head):
 def _coco(path):
     """Yields the images and captions of a JSON file of COCO's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     content = content if isinstance(content, Mapping) else {}

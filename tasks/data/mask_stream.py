@@ -34,11 +34,11 @@ def whole(examples, *, batch_size):
     The last one is padded, as `batches.in_order` says.
 
     Returns:
-        A `tf.data.Dataset` of uint8 images `(batch_size, height, width, channels)` and uint8 masks
-        `(batch_size, height, width)`.
+        A `tf.data.Dataset` of uint8 images `(batch, height, width, channels)` and uint8 masks
+        `(batch, height, width)`.
     """
-    indices = batches.in_order(len(examples), batch_size)
-    return batches.made(indices, _gatherers(examples, batch_size))
+    size = batches.bounded(batch_size, len(examples))
+    return batches.made(batches.in_order(len(examples), size), _gatherers(examples, size))
 
 
 @dataclass(frozen=True, eq=False)

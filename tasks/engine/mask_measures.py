@@ -45,6 +45,7 @@ def measure(model, examples, *, batch_size):
 def predict(model, examples, indices, *, batch_size):
     """Returns the masks that a model gives for some examples: uint8 `(indices, height, width)`."""
     found = []
+    batch_size = batches.bounded(batch_size, len(indices))
     for start in range(0, len(indices), batch_size):
         chosen = np.asarray(indices[start : start + batch_size])
         images = np.asarray(examples.pixels[np.resize(chosen, batch_size)])

@@ -8,8 +8,12 @@ from zoo.lazy import LazyModule
 yaml = LazyModule("yaml")
 
 
-def parsed(text):
+def parsed(text, flag="--model-options"):
     """Returns the options that YAML such as `{depth: 2}` names, a dict; none of an empty text.
+
+    Args:
+        text: the YAML.
+        flag: that holds it, for messages.
 
     Raises:
         UsageError: it is no such thing.
@@ -19,5 +23,5 @@ def parsed(text):
     except yaml.YAMLError:
         options = None
     if not isinstance(options, dict):
-        raise UsageError(f"--model-options takes YAML such as '{{depth: 2}}', not {text!r}")
+        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r}")
     return options

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 from tasks.engine import optimize
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule
+from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
@@ -159,7 +159,7 @@ def text(plan):
         return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
     if isinstance(plan, str) and plan.endswith((".yaml", ".yml")):
         try:
-            return Path(plan).read_text(encoding="utf-8").strip()
+            return read_text(plan).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"the plan {plan} cannot be read: {error}") from error
     return plan

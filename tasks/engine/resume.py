@@ -21,6 +21,7 @@ from tasks.report.cells import safe, safe_row
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
+from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
@@ -124,7 +125,7 @@ def read_report(out):
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
     try:
-        recipe = yaml.safe_load(Path(path).read_text())
+        recipe = yaml.safe_load(read_text(path))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
     if not isinstance(recipe, dict) or "task" not in recipe:
