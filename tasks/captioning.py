@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from tasks.data import caption_stream, captioned, geometry
+from tasks.data import caption_stream, captioned, geometry, vocabulary
 from tasks.engine import (
     backbones,
     caption_answers,
@@ -156,7 +156,9 @@ class Captioning(BackboneTask):
             lead=attention.lead(
                 self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
-            sections=attention.sections(data.test, said, chances, chosen, looked),
+            sections=attention.sections(
+                data.test, said, chances, chosen, looked, vocabulary.written
+            ),
             warnings=[*vocabularies.notes(data), *data.skipped()],
             doubts=baselines.captioning(said),
         )
@@ -172,8 +174,8 @@ class Captioning(BackboneTask):
     def _show(self, pixels, sentences, events, what, step):
         """Writes images with sentences to TensorBoard."""
         some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
-        shown = attention.told(pixels[some], sentences[: len(some)])
-        events.images(f"{what} images and captions", shown, step)
+        lines = [list(map(vocabulary.written, own)) for own in sentences[: len(some)]]
+        events.images(f"{what} images and captions", attention.told(pixels[some], lines), step)
 
     def _said(self, model, examples, data, *, beam=0):
         return caption_answers.say(

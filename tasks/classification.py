@@ -90,10 +90,15 @@ class Classification(ImageTask):
         labelled.check_classes(source, self.num_classes)
         return labelled.load(source, self.slices(), shape, self.resize)
 
+    def build(self, data):
+        names = list(data.source.classes)
+        return self.network(data.image_shape, len(names), classes=names)
+
     def stages(self):
         spec = zoo.spec(self.model)
+        # A trained head needs no epochs of its own before all layers learn.
         return plans.resolve(
-            self.plan,
+            "full" if self.plan == "auto" and self._keeps_head() else self.plan,
             epochs=self.epochs,
             pretrained=self._pretrained(),
             levels=spec.stages,
@@ -220,6 +225,15 @@ class Classification(ImageTask):
     def _pretrained(self):
         """Tells whether the model starts from weights that know something."""
         return self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
+
+    def _keeps_head(self):
+        """Tells whether the weights are of a model with the classes of the data."""
+        theirs = files.classes(self.weights)
+        if not theirs:
+            return False
+        return builder.same_classes(
+            theirs, sources.load(self.dataset, self.data_dir or None).classes
+        )
 
     def _auxiliary(self):
         """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""

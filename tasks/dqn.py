@@ -108,7 +108,7 @@ class Dqn(Task):
             input_shape=data.input_shape,
             num_classes=data.facts.actions,
             weights=self.weights or None,
-            **{"dueling": self.dueling == "on", **options.parsed(self.model_options)},
+            **{"dueling": self.dueling == "on", **options.of_model(self.model_options)},
         )
         both = learning.both(model)
         losses.penalise(both.get_layer("online"), self.l1, self.l2)

@@ -88,7 +88,8 @@ class Gan(SplitTask):
     )
     channels: int = flag(0, "1 for grey, 3 for RGB; 0: the data's own", low=0)
     network: str = flag(
-        "resnet20.cifar10", "the zoo name whose features are compared; inception_v3.imagenet: FID"
+        "resnet20.cifar10",
+        "zoo name whose features are compared, such as inception_v3.imagenet",
     )
     network_weights: str = flag("", "file in place of that network's own weights")
     samples: int = flag(10_000, "painted images that a finished run is judged by", low=16)
@@ -250,7 +251,7 @@ class Gan(SplitTask):
         source = self._source
         part = self.judged(source, split)
         shape = tuple(model.output_shape[1:])
-        test = decode(part, shape, self.resize)
+        test = gan_data.enough(decode(part, shape, self.resize))
         data = gan_data.Painting(
             source, test, None, test, shape, self.network, self.network_weights, self.batch_size
         )

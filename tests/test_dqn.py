@@ -416,3 +416,10 @@ def test_catch_is_learned_from_pixels(tmp_path):
         dataset="catch", environment_options="{cell: 1, border: 0}", epochs=5, epoch_steps=3_000
     )
     assert trainer.train(task, tmp_path / "run")["figures"]["mean_return"] > 0.9
+
+
+def test_returns_that_are_all_alike_have_no_interval():
+    found = returns.figures([9.0, 9.0], [9, 9], seed=0)
+    assert found["mean_return"] == 9
+    assert "mean_return_low" not in found
+    assert returns.figures([9.0, 11.0], [9, 11], seed=0)["mean_return_low"] == 9

@@ -3,9 +3,13 @@
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -107,3 +111,104 @@ def test_a_full_disk_leaves_the_last_good_model(model, tmp_path):
     assert path.read_bytes() == good
     assert os.listdir(tmp_path) == ["model.keras"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def write(path, text):
+    with files.replacing(path) as partial:
+        partial.write_text(text)
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    path, together = tmp_path / "state.json", threading.Barrier(8)
+
+    def work(number):
+        with files.replacing(path) as partial:
+            together.wait(60)  # all have their partial file now
+            partial.write_text(str(number) * 1000)
+            together.wait(60)
+            return partial
+
+    with ThreadPoolExecutor(8) as pool:
+        partials = list(pool.map(work, range(8)))
+    assert len(set(partials)) == 8
+    assert path.read_text() in {str(number) * 1000 for number in range(8)}
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("old")
+    for target in ("there/file", "there/absent"):
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        write(link, "new")
+        assert os.readlink(link) == target
+        assert (tmp_path / target).read_text() == "new"
+        link.unlink()
+    assert sorted(os.listdir(tmp_path / "there")) == ["absent", "file"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755])
+def test_permissions_are_kept(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(mode)
+    write(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert path.read_text() == "new"
+
+
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write(tmp_path / "file", "new")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_a_fifo_is_written_to(tmp_path):
+    path, text = tmp_path / "fifo", "x" * 300_000  # more than a pipe holds
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def read():
+        heard = b""
+        while len(heard) < len(text):
+            with suppress(BlockingIOError):
+                heard += os.read(reader, 1 << 16)
+        return heard.decode()
+
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(read)
+        write(path, text)
+        assert heard.result(60) == text
+    os.close(reader)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match=r"fifo could not be written"):
+        write(tmp_path / "fifo", "text")
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+
+def test_a_device_is_written_to():
+    master, slave = os.openpty()
+    try:
+        path = os.ttyname(slave)
+        write(path, "text")
+        assert os.read(master, 100) == b"text"
+        assert stat.S_ISCHR(os.stat(path).st_mode)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="folder could not be written"):
+        write(tmp_path / "folder", "text")
+    assert os.listdir(tmp_path) == ["folder"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 
 import checks
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import tasks
 import zoo
@@ -374,3 +376,69 @@ def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
     two, one = (files.load(tmp_path / name / "model.keras")[0] for name in ("two", "one"))
     for a, b in zip(two.weights, one.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+NAMES = ("black", "grey", "white")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The file of a model with a head of its own, and its logits of an image."""
+    path = tmp_path_factory.mktemp("trained") / "model.keras"
+    model = zoo.build("resnet20", num_classes=3)
+    model.get_layer("logits").bias.assign([1.0, 2.0, 3.0])
+    files.save(model, path, {"classes": list(NAMES)})
+    return path, model(IMAGE)
+
+
+IMAGE = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet20.cifar10"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_head_for_the_same_classes_is_kept_in_their_order(trained, name, order, caplog):
+    path, logits = trained
+    classes = [NAMES[i] for i in order]
+    with caplog.at_level("INFO", "zoo"):
+        model = zoo.build(name, classes=classes, weights=str(path))
+    head = model.get_layer("logits")
+    assert np.array(head.bias).tolist() == [1 + i for i in order]
+    said = " ".join(caplog.messages)
+    assert "fresh" not in said
+    assert "kept the head" in said
+    assert "no optimiser state" in said
+    if name == "resnet20":  # with the pixels of the file's own architecture
+        expected = np.array(logits)[:, list(order)]
+        np.testing.assert_allclose(np.array(model(IMAGE)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet20.cifar10"])
+def test_a_head_for_other_classes_is_fresh(trained, name):
+    model = zoo.build(name, classes=["black", "grey", "red"], weights=str(trained[0]))
+    assert not np.array(model.get_layer("logits").bias).any()
+
+
+@pytest.mark.parametrize("classes", ["black", [1, 2], 5, {}, [None]])
+def test_classes_are_a_list_of_names(classes):
+    with pytest.raises(UsageError, match="classes of resnet20 must be a list of names"):
+        zoo.build("resnet20", classes=classes)
+
+
+def test_classes_must_be_as_many_as_their_number():
+    with pytest.raises(UsageError, match="one for each of the num_classes"):
+        zoo.build("resnet20", classes=["a", "b"], num_classes=3)
+
+
+def test_a_kept_head_has_no_epochs_of_its_own(trained, tmp_path):
+    """`auto` teaches all layers at once; a plan that is named is followed."""
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.zeros((32, 32, 3), "uint8")).save(tmp_path / name / "0.png")
+    flags = {"model": "resnet20.cifar10", "dataset": str(tmp_path), "epochs": 4}
+    own = tasks.get("classification")(**flags, weights=str(trained[0]))
+    assert [stage.learn for stage in own.stages()] == ["all"]
+    assert own.stages()[0].rate == tasks.get("classification")(**flags).stages()[-1].rate
+    named = dataclasses.replace(own, plan="lpft")
+    assert [stage.learn for stage in named.stages()] == ["head", "all"]
+    (tmp_path / "white").rename(tmp_path / "red")
+    assert [stage.learn for stage in own.stages()] == ["head", "all"]

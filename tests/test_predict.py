@@ -407,3 +407,22 @@ def test_a_zoo_name_without_weights_is_refused():
     assert zoo.spec("resnet20").weights is None
     with pytest.raises(UsageError, match=r"has random weights.*resnet20\.cifar10"):
         open_model("resnet20")
+
+
+def test_drawn_answers_of_different_images_have_different_names():
+    names = predict._stems(["a/x.jpg", "a/y.jpg", "a/x.jpg"], True)
+    assert names == ["x", "y", "x"]  # one image twice is drawn alike, by whoever comes last
+    names = predict._stems(["x.jpg", "x.png", "x.jpg.png", "b/x.jpg"], True)
+    assert names == ["x.jpg", "x.png", "x.jpg.png", "b/x"]
+
+
+def test_answers_written_to_a_link_leave_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "answers.csv").write_text("old")
+    link = tmp_path / "link.csv"
+    link.symlink_to("there/answers.csv")
+    with answers.opened(link) as file:
+        file.write("new")
+    assert os.readlink(link) == "there/answers.csv"
+    assert link.read_text() == "new"
+    assert os.listdir(tmp_path / "there") == ["answers.csv"]

@@ -39,8 +39,8 @@ def plotted(tree):
 
 def test_curves_put_points_where_the_ticks_say():
     values = {"1": "40", "2": "20", "3": "0"}
-    history = [{"epoch": int(x), "fid": float(y), "val_fid": 30} for x, y in values.items()]
-    (panel,) = plotted(parse(plots.curves(history, ["fid"], "Distance")))
+    history = [{"epoch": int(x), "kid": float(y), "val_kid": 30} for x, y in values.items()]
+    (panel,) = plotted(parse(plots.curves(history, ["kid"], "Distance")))
     ticks = {text.text: text for text in panel.iter("text")}
     _, *circles = marks(panel, "training")  # the line comes first
     for circle, (epoch, value) in zip(circles, values.items(), strict=True):

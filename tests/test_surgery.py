@@ -470,10 +470,10 @@ def test_positions_are_interpolated():
     rows, columns = np.mgrid[:4, :4]
     values = np.zeros((1, 17, 192), "float32")
     values[0, 0], values[0, 1:, 0], values[0, 1:, 1] = 7, rows.ravel(), columns.ravel()
-    layer.positions.assign(values)
+    layer.kernel.assign(values)
     resized = surgery.resize(model, (128, 96))
     assert run(resized, image(128)[:, :, :96]).shape == (2, 1000)
-    new = np.array(resized.get_layer("positions").positions)
+    new = np.array(resized.get_layer("positions").kernel)
     assert new.shape == (1, 49, 192)
     assert (new[0, 0] == 7).all()
     maps = new[0, 1:].reshape(8, 6, 192)

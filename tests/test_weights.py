@@ -368,8 +368,8 @@ def test_build_a_tag_with_a_file_keeps_the_tags_pixels(tiny_file):
     whole = zoo.build("tiny.demo", weights=path)
     assert equal(whole, model)
     assert whole.output.shape == (None, 6)
-    assert whole.get_layer("pixels").reverse
-    assert not zoo.build("tiny").get_layer("pixels").reverse
+    assert whole.get_layer("pixels").offset == pytest.approx([-103.939, -116.779, -123.68])
+    assert zoo.build("tiny").get_layer("pixels").offset == -127.5
 
 
 def test_build_a_tag_with_classes_has_the_head_that_it_implies(tiny_file):

@@ -7,13 +7,21 @@ zoo.build("vgg16", num_classes=10)                # image -> logits
 zoo.build("unet", num_classes=7)                  # image -> logits of each pixel
 zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
 zoo.surgery.head(model, num_classes=5)            # and other changes to any functional model
+
+Names are imported when they are first used, so that `import zoo` costs next to nothing.
 """
 
-from zoo import surgery
-from zoo.builder import backbone, build
-from zoo.catalog import Spec, names, register, spec
-from zoo.errors import UsageError
-from zoo.weights import Weights, class_names
+from __future__ import annotations
+
+from zoo import registration
+
+TYPE_CHECKING = False  # that of `typing`, whose import costs more than all that is here
+if TYPE_CHECKING:
+    from zoo import surgery
+    from zoo.builder import backbone, build
+    from zoo.catalog import Spec, names, register, spec
+    from zoo.errors import UsageError
+    from zoo.weights import Weights, class_names
 
 __version__ = "0.1.0"
 
@@ -29,3 +37,35 @@ __all__ = [
     "spec",
     "surgery",
 ]
+
+_MODULES = {  # where each name is; the others are modules of this package
+    "Spec": "catalog",
+    "UsageError": "errors",
+    "Weights": "weights",
+    "backbone": "builder",
+    "build": "builder",
+    "class_names": "weights",
+    "names": "catalog",
+    "register": "catalog",
+    "spec": "catalog",
+}
+
+registration.prepare()
+
+
+def __getattr__(name):
+    import importlib
+
+    module = f"{__name__}.{_MODULES.get(name, name)}"
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = globals()[name] = getattr(found, name) if name in _MODULES else found
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import numbers
 
-from zoo import blocks, graphs
+from zoo import arguments, blocks, graphs
 from zoo.catalog import HEAD
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
@@ -35,14 +34,10 @@ def head(model, num_classes, dropout=None):
         UsageError: the model has several outputs, or is no graph of layers.
     """
     net = graphs.flat(model)
-    if len(net.outputs) != 1:
-        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
-        raise UsageError(
-            f"{model.name} has several outputs ({names}); make a model of the one to replace, "
-            "keras.Model(model.input, output)"
-        )
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise UsageError(f"num_classes must be a whole number from 1, not {num_classes!r}")
+    _check_one_output(net)
+    num_classes = arguments.whole(num_classes, "num_classes")
+    if dropout is not None:
+        dropout = arguments.rate(dropout, "dropout")
     old = classifier(net)
     [x] = old.input_tensors if old else [_averaged(net, net.outputs[0])]
     if dropout is not None:
@@ -75,11 +70,20 @@ def head(model, num_classes, dropout=None):
     return keras.Model(net.input, y, name=model.name)
 
 
+def _check_one_output(net):
+    if len(net.outputs) != 1:
+        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
+        raise UsageError(
+            f"{net.name} has several outputs ({names}); make a model of the one to replace, "
+            "keras.Model(model.input, output)"
+        )
+
+
 def resize(model, size):
     """Returns a model for images of another height and width.
 
-    It shares every layer with the one given except `zoo.layers.PositionEmbedding`, which is
-    interpolated and has variables of its own. Layers that pad the image pad it as before.
+    It shares every layer with the one given except position embeddings, which are interpolated
+    and have variables of their own. Layers that pad the image pad it as before.
 
     Args:
         model: a functional model of one image, or a Sequential one that is built.
@@ -90,7 +94,8 @@ def resize(model, size):
     """
     net = graphs.flat(model)
     old = graphs.single_input(net)
-    if len(old.shape) != 4 or len(size) != 2:
+    size = arguments.sides(size, "size")
+    if len(old.shape) != 4:
         raise UsageError(f"{model.name} takes {old.shape}, which has no height and width {size}")
     batch, *_, channels = old.shape
     image = keras.Input(batch_shape=(batch, *size, channels), dtype=old.dtype, name=old.name)
@@ -166,7 +171,7 @@ def _called_anew(node, args, kwargs, grids):
             grids[tuple(old.shape[1:3])] = tuple(x.shape[1:3])
         target = _retargeted(layer.target_shape, old.shape[1:], x.shape[1:], grids)
         layer = type(layer).from_config({**layer.get_config(), "target_shape": target})
-    elif isinstance(layer, layers.PositionEmbedding) and args[0].shape != layer.positions.shape:
+    elif _embeds_positions(layer) and args[0].shape[1] != layer.weights[0].shape[1]:
         return _interpolated(layer, args[0], grids)
     return layer(*args, **kwargs)
 
@@ -189,20 +194,29 @@ def _retargeted(target, old, new, grids):
     return fitting[0]
 
 
+def _embeds_positions(layer):
+    """Tells whether the one weight of a layer is a vector per token, `(1, tokens, width)`."""
+    learned = type(layer) is keras.layers.EinsumDense and layer.equation == blocks.TOKENS
+    return learned or isinstance(layer, layers.PositionEmbedding)
+
+
 def _interpolated(layer, x, grids):
-    """Returns `x` with positions for as many tokens as it has, interpolated between the old."""
-    _, count, width = layer.positions.shape
+    """Calls a layer like another, with vectors for the tokens of `x` interpolated from the old."""
+    _, count, width = layer.weights[0].shape
     for (rows, columns), grid in grids.items():
         extra = count - rows * columns  # tokens of no place, which come first
         if x.shape[1] == extra + math.prod(grid):
             break
     else:
         raise ValueError("the tokens are of no map")
-    positions = keras.ops.convert_to_tensor(layer.positions)
+    positions = keras.ops.convert_to_tensor(layer.weights[0])
     maps = keras.ops.reshape(positions[:, extra:], (1, rows, columns, width))
     maps = keras.ops.image.resize(maps, grid, interpolation="bicubic", antialias=True)
     maps = keras.ops.reshape(maps, (1, -1, width))
-    fresh = type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if "output_shape" in config:
+        config["output_shape"] = (x.shape[1], width)
+    fresh = type(layer).from_config(config)
     y = fresh(x)
-    fresh.positions.assign(keras.ops.concatenate([positions[:, :extra], maps], axis=1))
+    fresh.weights[0].assign(keras.ops.concatenate([positions[:, :extra], maps], axis=1))
     return y

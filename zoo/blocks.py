@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from zoo import graphs
 from zoo.errors import UsageError, unknown
-from zoo.lazy import keras, layers
+from zoo.lazy import keras, np
 
 IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))  # R, G, B: mean, deviation, of 1
 
-PREPROCESSING = {  # name: what `PixelNormalization` is told
+PREPROCESSING = {  # name: arguments of `normalise_pixels`
     "none": None,
     "tf": {"mean": 127.5, "scale": 127.5},
     "torch": {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)},
@@ -22,6 +23,9 @@ PREPROCESSING = {  # name: what `PixelNormalization` is told
     },
 }
 
+RGB = 3
+PIXELS = "pixels"  # name of the first layer, which the image enters
+TOKENS = "bti,itw->btw"  # ones of shape (batch, tokens, 1) to learned vectors, one per token
 NORMS = ("batch", "layer", "group", "none")
 GROUPS = 8  # of a group normalisation, or fewer where the channels do not divide by it
 BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum
@@ -32,7 +36,7 @@ def preprocess(image, name):
 
     Args:
         image: `(batch, height, width, channels)`, RGB or of any other number of channels,
-            which are then treated alike: `PixelNormalization` says how.
+            which are then treated alike: `normalise_pixels` says how.
         name: a key of `PREPROCESSING`: `tf` gives [-1, 1], `torch` RGB standardised by
             ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean, `none` nothing.
     """
@@ -40,7 +44,35 @@ def preprocess(image, name):
         raise unknown("preprocessing", name, list(PREPROCESSING))
     if PREPROCESSING[name] is None:
         return image
-    return layers.PixelNormalization(**PREPROCESSING[name], name="pixels")(image)
+    return normalise_pixels(image, **PREPROCESSING[name])
+
+
+def normalise_pixels(image, mean=0.0, scale=1.0, reverse=False):
+    """Computes `(x - mean) / scale` with layers of Keras, in float32 or, by policy, float64.
+
+    Half precision has too few significant bits for a difference of pixels.
+
+    Args:
+        image: `(batch, height, width, channels)`, pixels in [0, 255] of any numeric dtype.
+        mean: what to subtract: a number, or one per channel in the order of the output. An image
+            with another number of channels gets the average mean and scale in every channel.
+        scale: what to divide by, likewise.
+        reverse: whether to turn RGB into BGR first; images of other channels stay as they are.
+    """
+    channels = image.shape[-1]
+    if reverse and channels == RGB:
+        image = keras.ops.flip(image, axis=-1)
+    policy = keras.config.dtype_policy().compute_dtype
+    precise = "float64" if policy == "float64" else "float32"
+    mean, scale = (_per_channel(values, channels, precise) for values in (mean, scale))
+    x = keras.layers.Rescaling(1.0, (-mean).tolist(), dtype=precise, name=PIXELS)(image)
+    return x if (scale == 1).all() else keras.ops.divide(x, scale)
+
+
+def _per_channel(values, channels, dtype):
+    """Returns numbers as an array: one, or one per channel; their average, if they are not."""
+    values = np.array(values, dtype)
+    return values if values.size in (1, channels) else np.array(values.mean(), dtype)
 
 
 def conv(x, filters, kernel_size, strides=1, *, bias=False, name):
@@ -109,6 +141,51 @@ def padded_pool(x, *, name):
     """
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x)
+
+
+def padded_shortcut(x, channels, strides=1, *, name):
+    """Subsamples space and pads channels with zeros, as many on both sides (ResNet's option A).
+
+    (batch, h, w, fewer channels) -> (batch, ceil(h / strides), ceil(w / strides), channels)
+    """
+    if strides != 1:
+        x = keras.layers.AveragePooling2D(1, strides, name=name)(x)
+    missing = channels - x.shape[-1]
+    margins = [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]]
+    return graphs.named(keras.ops.pad(x, margins), f"{name}_channels")
+
+
+def response_normalise(x, radius=2, bias=2.0, alpha=1e-4, beta=0.75, *, name):
+    """Divides each value by the energy of its neighbours among the channels, in float32 at least.
+
+    `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the channels from
+    `c - radius` to `c + radius` that there are. The defaults are the paper's (k = 2, n = 5).
+
+    Reference:
+        Krizhevsky et al., 2012, section 3.3.
+    """
+    channels = x.shape[-1]
+    precise = keras.ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    margins = [[0, 0]] * (len(x.shape) - 1) + [[radius, radius]]
+    squares = graphs.named(keras.ops.pad(keras.ops.square(precise), margins), f"{name}_pad")
+    energy = squares[..., :channels]
+    for start in range(1, 2 * radius + 1):
+        energy = energy + squares[..., start : start + channels]
+    normal = precise * keras.ops.power(bias + alpha * energy, -beta)
+    return graphs.named(keras.ops.cast(normal, x.dtype), name)
+
+
+def learned_tokens(x, *, name):
+    """A learned vector per token of `x`: (batch, tokens, width) -> (batch, tokens, width).
+
+    The kernel of the layer, `(1, tokens, width)`, holds the vectors.
+    """
+    return keras.layers.EinsumDense(
+        TOKENS,
+        x.shape[1:],
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        name=name,
+    )(keras.ops.ones_like(x[..., :1]))
 
 
 def normalise(x, kind, *, name):

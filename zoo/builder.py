@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import numbers
+import logging
 
-from zoo import blocks, surgery, torch_weights, weights
+from zoo import arguments, blocks, files, surgery, torch_weights, weights
 from zoo.catalog import HEAD, RANDOM, models
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras
 
+log = logging.getLogger("zoo")
 
-def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
+
+def build(name, *, input_shape=None, num_classes=None, classes=None, weights=None, **options):
     """Builds the model called `name`, ready to compile.
 
     Args:
@@ -22,6 +24,9 @@ def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
             another number of channels too, as `surgery.channels` adapts what the weights know.
         num_classes: width of the logits. With a tag, giving it means a fresh head; leaving it
             out keeps the pretrained one.
+        classes: the names of these classes, in the order of the logits. If `weights` is the file
+            of a model with the same classes, in whatever order, its head is kept too; if it
+            has other ones, the head is fresh.
         weights: a weights file to use, in place of the tag's source if there is a tag;
             `"random"` for a tag's preprocessing without its weights. A PyTorch state dict
             brings the preprocessing of PyTorch. Weights that the option `backbone` names are
@@ -42,7 +47,11 @@ def build(name, *, input_shape=None, num_classes=None, weights=None, **options):
     Example:
         >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
     """
-    return _build(models.get(name), input_shape, num_classes, weights, options, head=True)
+    entry = models.get(name)
+    if classes is not None:
+        _check_names(entry, classes, num_classes)
+        num_classes = len(classes)
+    return _build(entry, input_shape, num_classes, weights, options, head=True, classes=classes)
 
 
 def backbone(name, *, input_shape=None, weights=None, **options):
@@ -81,8 +90,10 @@ def head_width(name):
     return found[0].kernel.shape[-2] if found else 0
 
 
-def _build(entry, input_shape, num_classes, source, options, *, head):
+def _build(entry, input_shape, num_classes, source, options, *, head, classes=None):
     shape = entry.checked_shape(input_shape)
+    source = _checked_source(source, entry)
+    given = options
     channels = shape[-1]
     if entry.weights:  # build what the weights are for, and adapt it when it has them
         shape = (*shape[:-1], entry.input_shape[-1])
@@ -100,7 +111,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
         options.setdefault("backbone_weights", RANDOM)  # the file is for all of the network
     inputs = keras.Input(shape, name=entry.first if entry.inputs else "input")
     pixels = torch_weights.pixels(source, entry)
-    endpoints = entry.builder(blocks.preprocess(inputs, pixels), **options)
+    endpoints = _endpoints(entry, blocks.preprocess(inputs, pixels), options, given)
     if more := [name for name in entry.inputs if name in endpoints]:
         inputs = {entry.first: inputs, **{name: endpoints[name] for name in more}}
     if head:
@@ -111,7 +122,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head):
         outputs = {name: x for name, x in endpoints.items() if name.startswith("stage")}
     model = keras.Model(inputs, outputs, name=_model_name(entry, head))
     features_only = not head or (fresh and _as_implied(entry, options))
-    _fill(model, entry, source, whole=not fresh, headless=features_only)
+    _fill(model, entry, source, whole=not fresh, headless=features_only, classes=classes)
     return model if shape[-1] == channels else surgery.channels(model, channels)
 
 
@@ -121,7 +132,7 @@ def _as_implied(entry, options):
     return all(options[option] == value for option, value in implied.items())
 
 
-def _fill(model, entry, source, *, whole, headless):
+def _fill(model, entry, source, *, whole, headless, classes):
     """Gives `model` the weights it should start from."""
     if source == RANDOM or (source is None and entry.weights is None):
         return
@@ -131,9 +142,25 @@ def _fill(model, entry, source, *, whole, headless):
     # A whole pretrained model that lacks some of its weights would answer nonsense, so there
     # everything must match; a file beside a bare name may be of a model with another head.
     strict = whole and entry.weights is not None
+    theirs = files.classes(path) if classes else ()
+    same = same_classes(theirs, classes or ())
     # A head of as many classes would fit, but they are other classes.
-    fresh = () if whole or entry.weights is None else (HEAD,)
-    weights.load(model, path, strict=strict, fresh=fresh)
+    others = bool(theirs) or entry.weights is not None
+    fresh = (HEAD,) if not whole and not same and others else ()
+    loaded = weights.load(model, path, strict=strict, fresh=fresh)
+    if same and HEAD in loaded.matched:
+        _reorder(model.get_layer(HEAD), [theirs.index(name) for name in classes])
+        log.info("kept the head of %s for the same classes; it has no optimiser state", path)
+
+
+def same_classes(theirs, ours):
+    """Tells whether two lists of classes are the same but for their order."""
+    return bool(theirs) and len(set(theirs)) == len(theirs) and sorted(theirs) == sorted(ours)
+
+
+def _reorder(layer, order):
+    """Sorts the classes of a classifier's last layer: class `i` is what was `order[i]`."""
+    layer.set_weights([array[..., order] for array in layer.get_weights()])
 
 
 def _model_name(entry, head):
@@ -152,6 +179,40 @@ def _known_options(entry):
     return list(inspect.signature(entry.builder).parameters)[1:]
 
 
+def _check_names(entry, classes, num_classes):
+    if entry.kind != "classifier":
+        raise UsageError(
+            f"{entry.name} is a {entry.kind}; only a classifier takes names of classes"
+        )
+    given = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    if not given or num_classes not in (None, len(classes)):
+        raise UsageError(
+            f"classes of {entry.name} must be a list of names, one for each of the num_classes "
+            f"that are given; got {classes!r} and {num_classes!r}"
+        )
+
+
 def _check_classes(entry, num_classes):
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise UsageError(f"num_classes of {entry.name} must be 1 or more, not {num_classes!r}")
+    arguments.whole(num_classes, f"num_classes of {entry.name}")
+
+
+def _checked_source(source, entry):
+    """Returns the path that stands for weights, `RANDOM` or `None`."""
+    return (
+        source if source in (None, RANDOM) else arguments.path(source, f"weights of {entry.name}")
+    )
+
+
+def _endpoints(entry, image, options, given):
+    """Calls a builder; what it says to options that the caller gave is the caller's to mend."""
+    try:
+        return entry.builder(image, **options)
+    except UsageError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not given:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"{entry.name} cannot be built with {arguments.shown(given)}: {reason}"
+        ) from error

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from zoo import arguments
 from zoo.errors import UsageError
 from zoo.registry import Registry
 from zoo.weights import Weights
@@ -83,11 +84,16 @@ class Spec:
         Raises:
             UsageError: it has another rank, or is smaller than `min_size`.
         """
-        shape = tuple(shape or self.input_shape)
-        if len(shape) != len(self.input_shape):
+        shape = self.input_shape if shape is None else shape
+        if not isinstance(shape, list | tuple) or len(shape) != len(self.input_shape):
+            axes = "height, width, channels" if len(self.input_shape) > 1 else "features,"
             raise UsageError(
-                f"{self.name} takes input_shape (height, width, channels), not {shape}"
+                f"{self.name} takes input_shape ({axes}), not {arguments.shown(shape)}"
             )
+        *sides, channels = shape
+        name = f"a side in input_shape of {self.name}"
+        sides = [side if side is None else arguments.whole(side, name) for side in sides]
+        shape = (*sides, arguments.whole(channels, f"the last number in {name[10:]}"))
         if any(side is not None and side < self.min_size for side in shape[:-1]):
             raise UsageError(
                 f"{self.name} needs images of {self.min_size} x {self.min_size} pixels or more, "
@@ -105,6 +111,8 @@ def names(pattern="*", *, kind=None, family=None, weights=None):
         family: only this family, such as `vgg`.
         weights: only names with this tag, such as `imagenet`; `True` for any tag, `False` for none.
     """
+    if not isinstance(pattern, str):
+        raise UsageError(f"a pattern of names must be text, not {arguments.shown(pattern)}")
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
 
@@ -189,9 +197,9 @@ def register(
                 inputs=tuple(inputs),
                 **dict(zip(("parameters", "flops"), (counts or {}).get(name, ()), strict=False)),
             )
-            models.add(name, plain)
+            models.add(name, plain, builder.__module__)
             for tag, facts in (weights or {}).get(name, {}).items():
-                models.add(f"{name}.{tag}", tagged(plain, tag, facts))
+                models.add(f"{name}.{tag}", tagged(plain, tag, facts), builder.__module__)
         return builder
 
     return decorate

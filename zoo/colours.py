@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
-
-from zoo import graphs
+from zoo import arguments, graphs
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers, np
+from zoo.lazy import keras, np
 
 COLOURLESS = (  # layers that do the same to every channel of an image
     *("ZeroPadding2D", "Cropping2D", "CenterCrop", "Resizing", "Dropout", "SpatialDropout2D"),
     *("RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
 )
 RGB = 3
+MOST = 2**16  # channels of an image
 
 
 def channels(model, count):
@@ -37,8 +36,7 @@ def channels(model, count):
     """
     net = graphs.flat(model)
     old = graphs.single_input(net)
-    if not isinstance(count, numbers.Integral) or count < 1:
-        raise UsageError(f"images have 1 channel or more, not {count!r}")
+    count = arguments.whole(count, "the number of channels", most=MOST)
     now = old.shape[-1]
     if count == now:
         return model
@@ -51,7 +49,7 @@ def channels(model, count):
     image = keras.Input(batch_shape=shape, dtype=old.dtype, name=old.name)
     if now == 1 or count < RGB:
         matrix = [[1 / count]] * count if now == 1 else _to_rgb(count)
-        x = layers.MixChannels(matrix, name=f"channels_{count}_to_{now}")(image)
+        x = _mixed(image, matrix, graphs.free_name(net, f"channels_{count}_to_{now}"))
         made = graphs.replay(net, {id(old): x}, graphs.again)
     else:
         made = graphs.replay(net, {id(old): image}, _Colours(model.name, count, old))
@@ -78,11 +76,17 @@ class _Colours:
         [out] = node.output_tensors
         if kind == "Conv2D" and layer.groups == 1:
             return _widened(layer, places)(*args)
-        if kind == "PixelNormalization":
+        if kind == "Flip" and layer.axis in (-1, 3):
+            self.raw[id(out)] = [RGB - 1 - place for place in places]
+            return args
+        if kind == "PixelNormalization":  # of models that earlier versions saved
             places = [RGB - 1 - place for place in places] if layer.reverse else places
             layer = _per_channel(layer, places, ("mean", "scale"), reverse=False)
         elif kind == "Rescaling":
             layer = _per_channel(layer, places, ("scale", "offset"))
+        elif kind == "Divide" and not isinstance(args[1], keras.KerasTensor):
+            by = args[1]
+            args = (args[0], np.array(_taken(by, places), by.dtype) if np.ndim(by) else by)
         elif kind == "Normalization" and layer.axis in ((-1,), (3,)):
             own = {"mean": _taken(layer.mean, places), "variance": _taken(layer.variance, places)}
             layer = type(layer).from_config({**layer.get_config(), **own})
@@ -94,6 +98,14 @@ class _Colours:
             )
         self.raw[id(out)] = places
         return layer(*args, **kwargs)
+
+
+def _mixed(image, matrix, name):
+    """Returns fixed sums of an image's channels, `len(matrix)` of them, in float32 at least."""
+    policy = keras.config.dtype_policy().compute_dtype
+    precise = "float64" if policy == "float64" else "float32"
+    image = graphs.named(keras.ops.cast(image, precise), f"{name}_cast")
+    return graphs.named(keras.ops.matmul(image, np.array(matrix, precise)), name)
 
 
 def _to_rgb(count):

@@ -34,6 +34,8 @@ def count(model):
     Raises:
         UsageError: the model is no graph of layers, or a shape in it is unknown.
     """
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"a keras.Model has FLOPs, not {type(model).__name__}")
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return parameters, 2 * _multiply_adds(model)
 

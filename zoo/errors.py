@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
@@ -13,6 +12,8 @@ PACKAGES = tuple(
 
 class UsageError(ValueError):
     """The caller asked for what cannot be done; the message says what can.
+
+    A wrong argument of a public function is one, whether its type or its value is wrong.
 
     The command line prints it without a traceback. Any other exception is a bug in
     this project, and is shown in full.
@@ -27,6 +28,8 @@ def unknown(noun, name, known):
         name: what the caller wrote.
         known: every name there is.
     """
+    import difflib  # here, as it costs more than the rest of this file
+
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
     return UsageError(f"no {noun} named {name!r}; {hint}")

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
+import stat
+import tempfile
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo import graphs, paths
+from zoo import arguments, graphs, paths
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, layers
 
 ABOUT = "zoo.json"
+MOST_ABOUT = 1 << 24  # bytes of it that are read
 keras_files = LazyModule("zoo.keras_files")
 
 
@@ -33,13 +38,21 @@ def save(model, path, about):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
+    path = Path(arguments.path(path, "a model file"))
+    if not isinstance(model, keras.Model) or path.suffix != ".keras":
+        kind = type(model).__name__
+        raise UsageError(f"a keras.Model is saved to a file ending in .keras, not {kind} to {path}")
+    try:
+        facts = json.dumps(about, indent=1)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the facts about a model are plain values: {error}") from error
     net = graphs.graph(model)
     if model.compiled and net is not None:
         model = keras.Model(net.input, net.output, name=model.name)
     with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(ABOUT, json.dumps(about, indent=1))
+            archive.writestr(ABOUT, facts)
 
 
 def load(path):
@@ -54,7 +67,7 @@ def load(path):
     Raises:
         UsageError: there is no such file, or it is not a Keras model.
     """
-    path = Path(path)
+    path = Path(arguments.path(path, "a model file"))
     if kind := paths.irregular(path):
         raise UsageError(f"{path} is {kind}, not a model file")
     if not path.is_file():
@@ -66,11 +79,29 @@ def load(path):
         raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
+def classes(path):
+    """Returns the names of the classes of a model file, in the order of its logits.
+
+    They are none for files of other makers and formats, and for those that cannot be read.
+    """
+    if not os.fspath(path).endswith(".keras"):
+        return ()
+    with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
+        with zipfile.ZipFile(path) as archive, archive.open(ABOUT) as file:
+            about = json.loads(file.read(MOST_ABOUT))
+        found = about.get("classes") if isinstance(about, dict) else None
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return ()
+
+
 @contextmanager
 def replacing(path):
     """Gives another path to write to, and renames it to `path` when that went well.
 
-    Losing power leaves the old file or the new one, whole.
+    Losing power leaves the old file or the new one, whole. Of a symbolic link the file that it
+    leads to is replaced; permissions are kept. What is no regular file, such as a device or a
+    FIFO, is not replaced: the content is written to it.
 
     Args:
         path: the final name, whose folder is made; the other one has the same ending.
@@ -78,30 +109,52 @@ def replacing(path):
     Raises:
         UsageError: the disk is full or the folder cannot be written to.
     """
-    path = Path(path)
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        replace(partial, path)
+        target = Path(os.path.realpath(path))
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            with _writing_through(target) as partial:
+                yield partial
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"partial-{secrets.token_hex(4)}-{target.name}")
+        try:
+            yield partial
+            replace(partial, target)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"{path} could not be written ({error.strerror or error}); what was there before is "
             "untouched"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing_through(target):
+    """Gives a path to write to, and writes what is there to a device or a FIFO that is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / target.name
+        yield partial
+        quick = getattr(os, "O_NONBLOCK", 0)  # an error, not a wait, where nobody reads a FIFO
+        file = os.open(target, os.O_WRONLY | quick)
+        if quick:
+            os.set_blocking(file, True)
+        with open(file, "wb") as sink, partial.open("rb") as source:
+            shutil.copyfileobj(source, sink)
 
 
 def replace(partial, path):
     """Renames a complete file to `path`, having made sure that its content is on the disk.
 
-    Without that, a power cut could leave the new name with nothing in it.
+    Without that, a power cut could leave the new name with nothing in it. The permissions of what
+    was there are kept.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
+    with suppress(FileNotFoundError):
+        os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
     _sync(partial, os.O_RDWR)
     os.replace(partial, path)
     with suppress(OSError):  # the name; not every system opens folders

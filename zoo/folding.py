@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass
 
-from zoo import graphs
+from zoo import arguments, graphs
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers, np
 
@@ -48,6 +48,8 @@ def fold(model, dtype=None):
         >>> fast = zoo.surgery.fold(zoo.build("resnet50.imagenet"), "bfloat16")
     """
     net = graphs.flat(model)
+    if dtype is not None:
+        _check_policy(dtype)
     found = chains(net, FOLDABLE)
     parts = {id(node): chain for chain in found for node in _nodes(chain)}
     inner = _between_kernels(net) if dtype else set()
@@ -165,6 +167,15 @@ def folded(chain):
     elif "Transpose" in type(conv).__name__:
         scale = scale[:, None]
     return [*first, kernel * scale, bias]
+
+
+def _check_policy(dtype):
+    try:
+        keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"dtype must be a policy such as bfloat16, not {arguments.shown(dtype)}"
+        ) from error
 
 
 def _nodes(chain):

@@ -127,6 +127,16 @@ def free_name(net, name):
     return free
 
 
+def named(x, name):
+    """Gives the operation of `keras.ops` that made a tensor a name; returns the tensor.
+
+    Keras numbers operations in each process, and names in a graph must differ: also from those of
+    layers, and of operations of a file.
+    """
+    x._keras_history.operation.name = name
+    return x
+
+
 def again(node, *args, **kwargs):
     """Calls a node's own operation."""
     return node.operation(*args, **kwargs)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
+import threading
 
 from zoo.errors import unknown
 
@@ -20,18 +22,20 @@ class Registry:
         self.noun = noun
         self.package = package
         self._entries = {}
+        self._modules = {}  # of each entry, by its name
         self._complete = False
+        self._lock = threading.RLock()
 
-    def add(self, name, entry):
-        """Registers `entry`; raises `ValueError` if the name is taken."""
+    def add(self, name, entry, module):
+        """Registers `entry`, which `module` defines; raises `ValueError` if the name is taken."""
         if name in self._entries:
             raise ValueError(f"two {self.noun}s are named {name!r}; rename one")
-        self._entries[name] = entry
+        self._entries[name], self._modules[name] = entry, module
 
     def get(self, name):
         """Returns the entry called `name`; raises `UsageError` with a hint if none is."""
         self._discover()
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:
             raise unknown(self.noun, name, self.names())
         return self._entries[name]
 
@@ -41,9 +45,20 @@ class Registry:
         return list(self._entries)
 
     def _discover(self):
+        """Imports the package's modules; a thread that asks meanwhile waits for all of them.
+
+        After an import that failed the next call tries again.
+        """
         if self._complete:
             return
-        self._complete = True
-        for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-            if not module.ispkg and not module.name.startswith("_"):
-                importlib.import_module(f"{self.package}.{module.name}")
+        with self._lock:
+            try:
+                for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                    if not module.ispkg and not module.name.startswith("_"):
+                        importlib.import_module(f"{self.package}.{module.name}")
+            except BaseException:
+                for name, module in list(self._modules.items()):
+                    if module not in sys.modules:  # it will register its entries again
+                        del self._entries[name], self._modules[name]
+                raise
+            self._complete = True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import fnmatch
+import math
 import numbers
 import re
 
-from zoo import graphs, weights
+from zoo import arguments, graphs, weights
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras
 
@@ -62,7 +63,13 @@ def learnable(model, what):
     order = graphs.nodes(net)
     if what == "all":
         return _weighted(order)
-    if isinstance(what, numbers.Real) and not isinstance(what, bool):
+    number = isinstance(what, numbers.Real) and not isinstance(what, bool)
+    if not isinstance(what, str) and not (number and math.isfinite(what)):
+        raise UsageError(
+            "what learns is all, head, a stage, a number, a share or a pattern of names; not "
+            f"{arguments.shown(what)}"
+        )
+    if number:
         return _last(order, what, model.name)
     found = _stages(net)
     levels = list(found)
@@ -84,8 +91,11 @@ def freeze(model, what):
     Raises:
         UsageError: as `learnable`.
     """
-    plain = isinstance(what, (str, numbers.Real))
-    chosen = learnable(model, what) if plain else list(what)
+    several = isinstance(what, list | tuple | set | frozenset)
+    if several and not all(isinstance(layer, keras.Layer) for layer in what):
+        raise UsageError(f"what learns is a set of layers, not {arguments.shown(what)}")
+    graphs.checked(model)
+    chosen = list(what) if several else learnable(model, what)
     model.trainable = True  # models inside it, too: one that is not hides what is in it
     ids = {id(layer) for layer in chosen}
     for layer in weights.leaves(model):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from zoo import graphs
 from zoo.adapt import head, resize
 from zoo.colours import channels
+from zoo.errors import UsageError
 from zoo.folding import absorb, fold
 from zoo.graphs import flat
 from zoo.lazy import keras
@@ -91,6 +92,9 @@ def _predicate(learning):
         return lambda layer: bool(layer.trainable_weights)
     if callable(learning):
         return learning
+    if not isinstance(learning, list | tuple | set | frozenset):
+        kind = type(learning).__name__
+        raise UsageError(f"what learns is a set of layers, or a function of a layer; not {kind}")
     chosen = {id(layer) for layer in learning}
     return lambda layer: id(layer) in chosen
 

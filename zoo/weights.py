@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo import cache, formats, licences, torch_weights, unexpected
+from zoo import arguments, cache, formats, licences, torch_weights, unexpected
 from zoo.errors import UsageError, unknown
 from zoo.lazy import keras, np
 
@@ -153,6 +153,9 @@ def load(model, path, *, strict=False, fresh=()):
         UsageError: the file cannot be read, or holds another network's weights, be it a larger
             one with layers that this one lacks; see `unexpected.foreign`. The model is unchanged.
     """
+    path = arguments.path(path, "a weights file")
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"weights are loaded into a keras.Model, not {arguments.shown(model)}")
     layers = [layer for layer in leaves(model) if layer.weights]
     entries = list(unnested(_read(path), model))
     entries = torch_weights.translated(entries, layers, path)

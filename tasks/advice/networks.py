@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from zoo.lazy import keras, layers, np
+from zoo.lazy import keras, np
 
 VALUES = 2**22  # pixels of a batch that statistics are taken from
 LEAST, MOST = 16, 256  # images in such a batch
@@ -182,9 +182,9 @@ def contrast(norm, seen):
 def first_weighted(model, images):
     """Returns the first layer that has learnt something, and what enters it, as NumPy.
 
-    A `Normalization` or the zoo's `PixelNormalization` knows the data, but learnt nothing.
+    A `Normalization` knows the data, but learnt nothing.
     """
-    given = (keras.layers.Normalization, layers.PixelNormalization)
+    given = keras.layers.Normalization
     learnt = [x for x in leaves(model) if x.weights and not isinstance(x, given)]
     layer, x = first_input(model, learnt, images)
     return layer, None if x is None else keras.ops.convert_to_numpy(x)

@@ -18,7 +18,7 @@ from tasks.advice import networks
 from tasks.advice.findings import LOOK, SURE, WRONG, Finding, Unchecked, clearly_better
 from tasks.advice.trial import chosen, losses
 from zoo import blocks
-from zoo.lazy import keras, layers, np
+from zoo.lazy import keras, np
 
 MISSING, TWICE, ORDER = "preprocessing missing", "preprocessing done twice", "channel order"
 RANGE, OTHER = "value range", "preprocessing of another network"
@@ -260,7 +260,7 @@ def _kind(slope, offset, flipped):
 def _called_for(model):
     """Returns what the weights of a network of keras.applications call for, and its name."""
     parts = [part for part in model._flatten_layers() if isinstance(part, keras.Model)]
-    if any(isinstance(layer, layers.PixelNormalization) for layer in networks.leaves(model)):
+    if any(layer.name == blocks.PIXELS for layer in networks.leaves(model)):
         return None, ""  # of the zoo, whose names may be the same
     for part in parts:
         for pattern, kind in CALLED_FOR.items():

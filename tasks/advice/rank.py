@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import zoo
 from tasks.data import decoding, sources, splits
-from tasks.engine import features, finetune, plans, record
+from tasks.engine import features, finetune, memory, plans, record
 from tasks.report import probe
 from zoo import graphs, surgery
 from zoo.errors import UsageError
@@ -111,6 +111,7 @@ def _judged(spec, part, weights, shape, folds, seed):
 def _scored(spec, part, weights, shape, folds, seed):
     """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
     shape = spec.checked_shape(shape)
+    memory.check_images(shape, len(part))
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.prepare(model, plans.Stage("head"))
     parts = surgery.split(model)

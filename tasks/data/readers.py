@@ -158,9 +158,9 @@ def channels(item):
     """Returns how many channels an array has that is neither grey nor RGB; 3 for other images."""
     if not isinstance(item, np.ndarray):
         data = content(item)
-        if _format(data[:SIGNATURE_BYTES]) != "NPY":
+        if encoded.kind(data[: encoded.SIGNATURE_BYTES]) != "NPY":
             return 3
-        item = _npy(data)
+        item = encoded.array(data)
     return item.shape[2] if item.ndim == 3 and item.shape[2] > 1 else 3
 
 

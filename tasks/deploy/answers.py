@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import stat
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.report.cells import safe_row
-from zoo import terminal
+from zoo import files, terminal
 from zoo.errors import UsageError, unknown
 
 NAMED = 20  # unreadable images that are named one by one; a file of answers holds them all
@@ -85,8 +86,9 @@ def opened(path):
         yield _surviving(sys.stdout)
         return
     path = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays, the file that it leads to is replaced
     special = path.exists() and not stat.S_ISREG(path.stat().st_mode)  # a pipe, a device
-    partial = path if special else path.with_name(path.name + PARTIAL)
+    partial = path if special else target.with_name(target.name + PARTIAL)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file for the answers")
     if not path.parent.is_dir():
@@ -98,7 +100,7 @@ def opened(path):
         with _writing(path):
             file.close()
             if not special:
-                partial.replace(path)
+                files.replace(partial, target)
     except BaseException:
         with suppress(OSError):
             file.close()

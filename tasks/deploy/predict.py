@@ -144,8 +144,8 @@ def _stems(paths, drawn):
     top = os.path.commonpath([path.parent for path in whole])
     counts = Counter(path.with_suffix("") for path in set(whole))
     return [
-        str((path if counts[path.with_suffix("")] > 1 else path.with_suffix("")).relative_to(top))
-        for path in whole
+        str((path if counts[short] > 1 or short in whole else short).relative_to(top))
+        for path, short in ((path, path.with_suffix("")) for path in whole)
     ]
 
 

@@ -17,7 +17,7 @@ def spec(task):
     model = zoo.spec(task.model)
     parameter = inspect.signature(model.builder).parameters.get("backbone")
     known = {"backbone": parameter and parameter.default, **model.options}
-    name = task.backbone or {**known, **options.parsed(task.model_options)}["backbone"]
+    name = task.backbone or {**known, **options.of_model(task.model_options)}["backbone"]
     return zoo.spec(name) if name else None
 
 

@@ -9,11 +9,13 @@ from typing import ClassVar
 import zoo
 from tasks.data import splits
 from tasks.data.dataset import short
-from tasks.engine import backbones, data_identity, losses, options, plans
+from tasks.engine import backbones, data_identity, losses, memory, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
 from zoo import digests
+from zoo.catalog import RANDOM
 from zoo.errors import UsageError
+from zoo.lazy import keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class ImageTask(SplitTask):
         super().__post_init__()
 
     def flops(self):
-        spec = zoo.spec(self.model)
+        spec = self.spec()
         height, width, _ = spec.input_shape
         return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
 
@@ -104,23 +106,44 @@ class ImageTask(SplitTask):
 
     def network(self, image_shape, num_classes, **options):
         """Returns the model that the flags name, with further options of its builder."""
-        model = zoo.build(
+        spec = zoo.spec(self.model)
+        if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
+            with keras.StatelessScope(initialize_variables=False):  # dense layers grow with it
+                outline = self._built(image_shape, num_classes, RANDOM, options)
+            memory.check_weights(outline, image_shape)
+        model = self._built(image_shape, num_classes, self.weights or None, options)
+        losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def _built(self, image_shape, num_classes, weights, options):
+        given = self.options()
+        if taken := sorted(given.keys() & options.keys()):
+            raise UsageError(f"--model-options cannot set {taken[0]}: the data do")
+        return zoo.build(
             self.model,
             input_shape=image_shape,
             num_classes=num_classes,
-            weights=self.weights or None,
+            weights=weights,
             **options,
-            **self.options(),
+            **given,
         )
-        losses.penalise(model, self.l1, self.l2)
-        return model
 
     def files(self):
         return (self.weights,)
 
     def options(self):
         """Returns the options of the model's builder."""
-        return options.parsed(self.model_options)
+        return options.of_model(self.model_options)
+
+    def spec(self):
+        """Returns the spec of the model; raises `UsageError` if it is of another kind."""
+        spec = zoo.spec(self.model)
+        if spec.kind != self.kind:
+            raise UsageError(
+                f"{self.model} is a {spec.kind}; {self.name} needs a {self.kind}: "
+                f"see zoo list --kind {self.kind}"
+            )
+        return spec
 
     def shape(self):
         """Returns `(height, width, channels)` of the images that the model takes.
@@ -128,15 +151,12 @@ class ImageTask(SplitTask):
         Raises:
             UsageError: the model is of another kind, or its images must be larger.
         """
-        spec = zoo.spec(self.model)
-        if spec.kind != self.kind:
-            raise UsageError(
-                f"{self.model} is a {spec.kind}; {self.name} needs a {self.kind}: "
-                f"see zoo list --kind {self.kind}"
-            )
+        spec = self.spec()
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
-        return spec.checked_shape((*size, self.channels or channels))
+        shape = spec.checked_shape((*size, self.channels or channels))
+        memory.check_images(shape, self.batch_size)
+        return shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import contextmanager
 
 from tasks.engine import rates, replicas
@@ -20,8 +21,8 @@ MOMENTUM = {  # names for Keras's SGD: with which of its options
     "nesterov": {"momentum": True, "nesterov": True},
 }
 WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
-# Parts of variable names that decay would only hurt: also ViT's class token and positions.
-UNDECAYED = ["bias", "gamma", "beta", r"\b(token|positions)(:\d+)?$"]
+UNDECAYED = ["bias", "gamma", "beta"]  # parts of the names of variables without weight decay
+EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # in paths of variables: likewise (ViT)
 # Weight decay where the flag leaves it to the optimiser. That of AdamW is multiplied by rates of
 # 1e-3 or less: of 1e-4, 0.05, 0.5 the first did nothing (docs/fine-tuning.md).
 DECAYS = {"adamw": 0.05}
@@ -78,6 +79,17 @@ def optimizer(
     # `fit` would end in putting the averages in the place of the weights that go on learning.
     made.finalize_variable_values = lambda variables: None
     return made
+
+
+def exclude_embeddings(optimizer, variables):
+    """Excludes learned tokens and positions from weight decay, besides biases and normalisation.
+
+    Args:
+        optimizer: of Keras, not yet built.
+        variables: those that it is to update.
+    """
+    embeddings = [variable for variable in variables if EMBEDDINGS.search(variable.path)]
+    optimizer.exclude_from_weight_decay(var_list=embeddings, var_names=UNDECAYED)
 
 
 def flagged_optimizer(task, rates, *, clip=True):

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from tasks.data import yamls
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
 
-yaml = LazyModule("yaml")
+ELSEWHERE = {  # what `zoo.build` takes besides options of a builder: what sets it in a task
+    "name": "--model does",
+    "input_shape": "--image-size and --channels do",
+    "num_classes": "the data do",
+    "classes": "the data do",
+    "weights": "--weights does",
+}
+
+
+def of_model(text):
+    """Returns the options for a model's builder that `--model-options` names.
+
+    Raises:
+        UsageError: it is no YAML of options, or names what another flag or the data decide.
+    """
+    found = parsed(text)
+    if taken := [name for name in found if name in ELSEWHERE]:
+        raise UsageError(f"--model-options cannot set {taken[0]}: {ELSEWHERE[taken[0]]}")
+    return found
 
 
 def parsed(text, flag="--model-options"):
@@ -19,9 +37,9 @@ def parsed(text, flag="--model-options"):
         UsageError: it is no such thing.
     """
     try:
-        options = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+        options = yamls.parse(text) or {}
+    except ValueError:
         options = None
-    if not isinstance(options, dict):
-        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r}")
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r:.200}")
     return options

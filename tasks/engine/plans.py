@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tasks.data import yamls
 from tasks.engine import optimize
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule
@@ -198,8 +199,8 @@ def _preset(name, epochs, levels, head):
 def _parsed(text, policy):
     """Returns the stages of a plan in YAML."""
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = yamls.parse(text)
+    except ValueError:
         found = None
     if isinstance(found, str):
         raise unknown("plan", text, ["auto", *PRESETS])
@@ -210,7 +211,7 @@ def _parsed(text, policy):
     ):
         raise UsageError(
             "a plan in YAML is a list of stages such as [{learn: head, epochs: 2}, {learn: all, "
-            f"epochs: 6, rate: 0.0001}}]; not {text!r}"
+            f"epochs: 6, rate: 0.0001}}]; not {text!r:.200}"
         )
     names = [field.name for field in dataclasses.fields(Stage)]
     for key in (key for each in found for key in each):

@@ -15,13 +15,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from tasks.data import yamls
 from tasks.engine import data_identity, run_files, run_folder
 from tasks.engine.task import RECORDED, tasks
 from tasks.report.cells import safe, safe_row
 from zoo.errors import UsageError, unknown
 from zoo.files import replacing
 from zoo.lazy import LazyModule, keras, np
-from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
@@ -124,12 +124,11 @@ def read_report(out):
 
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    try:
-        recipe = yaml.safe_load(read_text(path))
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
+    recipe = yamls.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
         raise UsageError(f"{path} is no recipe: it names no task")
+    if not isinstance(recipe["task"], str):
+        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
     return recipe
 
 

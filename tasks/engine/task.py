@@ -23,7 +23,7 @@ def register(cls):
     """Makes a `Task` subclass a frozen dataclass, named after its file."""
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     cls.name = cls.__module__.rpartition(".")[2]
-    tasks.add(cls.name, cls)
+    tasks.add(cls.name, cls, cls.__module__)
     return cls
 
 

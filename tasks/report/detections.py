@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tasks.report import bands, overlays, page, plots
 from tasks.report import boxes as measures
-from tasks.report.words import number
+from tasks.report.words import image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -171,7 +171,7 @@ def _gallery(examples, classes, answers, chosen, judged):
                 Mark(boxes[n], f"{classes[labels[n]]} {scores[n]:.0%}", colour) for n in places
             ]
         counts = f"{len(right)} right, {len(false)} false, {len(missed)} missed"
-        pictures.append((drawn(image, marks), f"image {index}\n{counts}"))
+        pictures.append((drawn(image, marks), f"{image_name(examples, index)}\n{counts}"))
     return plots.gallery(pictures)
 
 

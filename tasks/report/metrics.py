@@ -33,8 +33,7 @@ def judged(logits, labels, *, seed: int) -> dict[str, float]:
         name, ends = "map", several.interval(logits, labels, seed=seed)
     else:
         name, ends = "accuracy", intervals.mean(_ranks(*_checked(logits, labels)) < 1, seed=seed)
-    first = {name: figures.pop(name), f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    return {**first, **figures}
+    return {**intervals.named(name, figures.pop(name), ends), **figures}
 
 
 def classification(logits, labels) -> dict[str, float]:

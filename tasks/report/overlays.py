@@ -10,7 +10,7 @@ import colorsys
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.report import bands, masks, page, plots
-from tasks.report.words import escape, number
+from tasks.report.words import escape, image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -143,7 +143,7 @@ def _gallery(examples, classes, chosen, scores, predict):
     groups = (examples.pixels[chosen], examples.labels[chosen], np.asarray(predict(chosen)))
     for index, image, truth, said in zip(chosen, *groups, strict=True):
         score = number("miou", float(scores[index]))
-        pictures.append((overlay(image, truth, classes), f"image {index}\ntruth"))
+        pictures.append((overlay(image, truth, classes), f"{image_name(examples, index)}\ntruth"))
         pictures.append((overlay(image, said, classes), f"predicted\nmean IoU {score}"))
     return plots.gallery(pictures)
 

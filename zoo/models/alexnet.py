@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
 
 PAPER = "https://doi.org/10.1145/3065386"  # Krizhevsky, Sutskever & Hinton, NIPS 2012, reprinted
 
@@ -93,7 +93,7 @@ def alexnet(
             x, width, KERNELS[index - 1], strides, **options
         )
         if lrn and index in NORMALISED:
-            x = layers.LocalResponseNormalization(name=f"norm{index}")(x)
+            x = blocks.response_normalise(x, name=f"norm{index}")
         if index in POOLED:
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{index}")(x)
             stage += 1

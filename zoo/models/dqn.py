@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from zoo import blocks
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras, layers
@@ -52,7 +53,7 @@ def dqn(image, num_classes=6, *, convolutions, hidden, dueling=False):
     """
     if None in image.shape[1:]:
         raise UsageError("an agent needs pixels of a fixed size; give input_shape")
-    x = layers.PixelNormalization(scale=255.0, name="pixels")(image)
+    x = blocks.normalise_pixels(image, scale=255.0)
     for index, (channels, kernel_size, stride) in enumerate(convolutions, start=1):
         x = keras.layers.Conv2D(
             channels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo import blocks, torchvision
 from zoo.catalog import register
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
 
 PAPER = "https://arxiv.org/abs/1409.4842"
 
@@ -120,11 +120,11 @@ def _stem(x, batch_norm, lrn, ends):
     x = ends["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
     x = blocks.ceil_pool(x, name="pool1")
     if lrn:
-        x = layers.LocalResponseNormalization(name="norm1")(x)
+        x = blocks.response_normalise(x, name="norm1")
     x = _convolve(x, 64, 1, batch_norm=batch_norm, name="conv2_reduce")
     x = ends["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
     if lrn:
-        x = layers.LocalResponseNormalization(name="norm2")(x)
+        x = blocks.response_normalise(x, name="norm2")
     return blocks.ceil_pool(x, name="pool2")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 from zoo import torchvision
-from zoo.blocks import conv_bn, padded_pool, pooled_head
+from zoo.blocks import conv_bn, padded_pool, padded_shortcut, pooled_head
 from zoo.catalog import register
 from zoo.errors import unknown
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
 from zoo.weights import Weights
 
 PAPER = "https://arxiv.org/abs/1512.03385"
@@ -19,7 +19,7 @@ def basic(x, filters, strides, *, padded=False, name):
     shortcut = x
     if strides != 1 or x.shape[-1] != filters:
         if padded:
-            shortcut = layers.PaddedShortcut(filters, strides, name=f"{name}_0_pad")(x)
+            shortcut = padded_shortcut(x, filters, strides, name=f"{name}_0_pad")
         else:
             shortcut = conv_bn(x, filters, 1, strides, activation=None, name=f"{name}_0")
     x = conv_bn(x, filters, 3, strides, name=f"{name}_1")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo.blocks import conv, norm, padded_pool, pooled_head
+from zoo.blocks import conv, norm, padded_pool, padded_shortcut, pooled_head
 from zoo.catalog import register
 from zoo.errors import unknown
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
 
 PAPER = "https://arxiv.org/abs/1603.05027"
 
@@ -15,7 +15,7 @@ def basic(x, before, filters, strides, *, padded, name):
     shortcut = before
     if strides != 1 or before.shape[-1] != filters:
         if padded:
-            shortcut = layers.PaddedShortcut(filters, strides, name=f"{name}_0_pad")(x)
+            shortcut = padded_shortcut(x, filters, strides, name=f"{name}_0_pad")
         else:
             shortcut = conv(x, filters, 1, strides, name=f"{name}_0")
     x = norm(conv(x, filters, 3, strides, name=f"{name}_1"), name=f"{name}_1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
 from zoo.weights import Weights
 
 PAPER = "https://arxiv.org/abs/2010.11929"
@@ -111,8 +111,9 @@ def vit(
     rows, columns = _grid(image, width, heads)
     x = keras.layers.Conv2D(width, PATCH, PATCH, **_kernel(), name="patches")(image)
     x = keras.layers.Reshape((rows * columns, width), name="tokens")(x)
-    x = layers.ClassToken(name="class_token")(x)
-    x = layers.PositionEmbedding(name="positions")(x)
+    token = blocks.learned_tokens(x[:, :1], name="class_token")  # equation 1
+    x = keras.layers.Concatenate(axis=1, name="with_class_token")([token, x])
+    x = x + blocks.learned_tokens(x[:1, :], name="positions")
     x = _drop(x, dropout, name="positions_dropout")
     for index in range(depth):
         rate = stochastic_depth * index / max(depth - 1, 1)
