@@ -1,12 +1,13 @@
 # make demo   sets up, fine-tunes the embedded default offline, shows the figures
 # make test   sets up, runs the tests, and the model contracts once more on JAX
-# make check  sets up, runs the longer tests
+# make check  sets up, runs the longer tests, and those of numbers as an older processor computes
 # make lint   checks style and format
 # make slow   runs every test, for hours
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NUMERICAL := surgery layers dilation halves optimize segmenters
 
 .PHONY: demo test check slow lint format clean
 
@@ -19,6 +20,8 @@ test: $(VENV)/.test lint
 
 check: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
+	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto \
+	  $(NUMERICAL:%=tests/test_%.py)
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q --slow

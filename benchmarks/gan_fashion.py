@@ -21,8 +21,8 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
       over 0.9: 0.463 (test images: 0.715), balance 0.924
       named as asked: 0.640 (test images: 0.890)
 
-`--weights` is a file of `inception_v3.imagenet`, with which the usual FID is printed too, of images
-of 299 pixels, which takes long on a processor.
+`--weights` is a file of `inception_v3.imagenet`, with which the distance in its features is printed
+too, of images of 299 pixels, which takes long on a processor.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--classifier", default="", help="a run's folder, in place of the lenet5")
-    parser.add_argument("--weights", default="", help="of inception_v3.imagenet, for the FID")
+    parser.add_argument("--weights", default="", help="of inception_v3.imagenet, for the distance")
     args = parser.parse_args()
     classifier = args.classifier or taught(args)
     for name in args.rows:
@@ -70,8 +70,8 @@ def main():
             flags = {"network": "inception_v3.imagenet", "network_weights": args.weights}
             judge = dataclasses.replace(task, classifier="", **flags)
             figures, _ = judge.evaluate(*files.load(resume.model_in(out)), "")
-            low, high = figures["fid_low"], figures["fid_high"]
-            print(f"  fid {figures['fid']:.2f} ({low:.2f} to {high:.2f})")
+            value, low, high = (figures[f"fd_inception_v3{end}"] for end in ("", "_low", "_high"))
+            print(f"  fd_inception_v3 {value:.2f} ({low:.2f} to {high:.2f})")
 
 
 def taught(args):

@@ -25,6 +25,7 @@ with 6 epochs (an installation ran beside the last loop) and with 4; the machine
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import tempfile
 import time
@@ -151,10 +152,11 @@ def ours(task):
     """Trains as the zoo does; returns images per second, seconds and the distance."""
     with tempfile.TemporaryDirectory() as folder:
         figures = trainer.train(task, Path(folder) / "run")["figures"]
-        rows = (Path(folder) / "run" / "history.csv").read_text().splitlines()
-    column = rows[0].split(",").index("images_per_second")
-    rates = [float(row.split(",")[column]) for row in rows[1:]]
-    return max(rates[1:] or rates), figures["seconds"], figures["fd_resnet20_cifar10"]
+        with open(Path(folder) / "run" / "history.csv") as file:
+            rows = list(csv.DictReader(file))
+    columns = ("images_per_second", "seconds")
+    rates, seconds = ([float(row[name]) for row in rows] for name in columns)
+    return max(rates[1:] or rates), sum(seconds), figures["fd_resnet20_cifar10"]
 
 
 def distance(task, data, generator):

@@ -13,6 +13,7 @@ from scripts import _quiet
 from zoo.errors import UsageError, unknown
 
 WRONG, STOPPED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
+MOST_SHOWN = 200  # characters of a file's name in a message
 # Errors of the system that are no fault of the program: disks, permissions, too many open files.
 OUTSIDE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
@@ -38,7 +39,7 @@ def main(argv=None):
             return WRONG  # as `_quiet.flushed` says
         if error.errno not in OUTSIDE:
             raise
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {str(error.filename)[:MOST_SHOWN]}" if error.filename else ""
         print(f"zoo: {error.strerror}{where}", file=sys.stderr)
         return WRONG
     except MemoryError as error:

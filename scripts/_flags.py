@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 import tasks
+from scripts import _groups
+from tasks.data import environments
 from tasks.data.dataset import short
 from tasks.engine import clusters, distribute, resume, run_folder
 from zoo.errors import UsageError
@@ -24,20 +26,25 @@ def add(parser, task, *, hidden=(), run=True):
 
     A flag that is not given leaves no attribute, so that a recipe's value can show through.
     """
-    for field in dataclasses.fields(task):
-        if field.name in hidden:
-            continue
-        kind = type(field.default)
-        default = f" (default: {field.default})" if field.default != "" else ""
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=argparse.SUPPRESS,
-            metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
-            help=(field.metadata["help"] + default).replace("%", "%%"),
-        )
+    fields = [field for field in dataclasses.fields(task) if field.name not in hidden]
+    for heading, some in _groups.grouped(fields, task.name).items():
+        group = parser.add_argument_group(heading)
+        for field in some:
+            _add_field(group, field)
     if run:
         add_run(parser)
+
+
+def _add_field(group, field):
+    kind = type(field.default)
+    default = f" (default: {field.default})" if field.default != "" else ""
+    group.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        type=kind,
+        default=argparse.SUPPRESS,
+        metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
+        help=(field.metadata["help"] + default).replace("%", "%%"),
+    )
 
 
 def add_positions(parser):
@@ -74,6 +81,17 @@ def add_run(parser):
     parser.add_argument(
         "--wait", metavar="SECONDS", help=f"for the other workers (default: {clusters.PATIENCE:g})"
     )
+    add_import(parser)
+
+
+def add_import(parser):
+    """Adds the flag that names modules to import, which no recipe can do."""
+    parser.add_argument(
+        "--import-module",
+        metavar="NAME",
+        help="Python module to import first, such as one that registers environments of "
+        "Gymnasium; never taken from a recipe",
+    )
 
 
 def train(args, task):
@@ -86,9 +104,17 @@ def train(args, task):
 
 
 def enlist(args):
-    """Puts the flags that name workers where runs look for them: into the environment."""
-    given = {clusters.WORKERS: args.workers, clusters.WORKER: args.worker, clusters.WAIT: args.wait}
+    """Puts the flags that no recipe has where runs look for them: into the environment."""
+    names = {clusters.WORKERS: "workers", clusters.WORKER: "worker", clusters.WAIT: "wait"}
+    given = {name: getattr(args, flag) for name, flag in names.items()}
     os.environ.update({name: value for name, value in given.items() if value is not None})
+    allow_import(args)
+
+
+def allow_import(args):
+    """Lets runs, also those in child processes, import the module that `add_import` names."""
+    if args.import_module is not None:
+        os.environ[environments.MODULES] = args.import_module
 
 
 def to_task(name, args, given=()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from scripts import _flags
+
 
 def arguments(parser, words):
     """Adds this command's flags."""
@@ -14,6 +16,7 @@ def arguments(parser, words):
     parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
     parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
     parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
+    _flags.add_import(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -21,6 +24,7 @@ def run(args):
     """Prints the figures and where they are kept."""
     from tasks.deploy import evaluate
 
+    _flags.allow_import(args)
     found = evaluate.evaluate(
         args.run,
         dataset=args.dataset,

@@ -20,6 +20,7 @@ from pathlib import Path
 from tasks.engine import children, clusters, crew, meeting, tokens
 from zoo.errors import UsageError
 
+MOST = 1_000  # workers on one machine
 LOOK = 0.1  # seconds from one look at the workers to the next
 GRACE = 20.0  # seconds that they have to end when one has failed
 FINAL = (0, crew.WRONG, 2, crew.STOPPED)  # exit statuses after which there is no second attempt
@@ -42,8 +43,8 @@ def arguments(parser, words):
 def run(args):
     """Starts the workers and looks after them; returns the exit status of the run."""
     words = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if args.count < 1 or args.restarts < 0:
-        raise UsageError("-n takes 1 or more workers, --restarts 0 or more")
+    if not 1 <= args.count <= MOST or args.restarts < 0:
+        raise UsageError(f"-n takes 1 or more workers, at most {MOST}; --restarts 0 or more")
     if not words:
         raise UsageError("launch needs a command: zoo launch -n 2 -- train classification")
     team = _Team(words, args.count, args.restarts)

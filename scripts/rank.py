@@ -41,6 +41,9 @@ def arguments(parser, words):
     most = f"to look at (default: {rank.IMAGES})"
     parser.add_argument("--images", type=int, default=rank.IMAGES, metavar="N", help=most)
     parser.add_argument("--image-size", type=int, default=0, metavar="N", help="0: each its own")
+    parser.add_argument(
+        "--channels", type=int, default=0, metavar="N", help="of the images; 0: each its own"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of choice and folds")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -58,6 +61,7 @@ def run(args):
         split=args.split,
         images=args.images,
         image_size=args.image_size,
+        channels=args.channels,
         seed=args.seed,
     )
     judged = [row for row in rows if not row.why_not]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from tasks.data import caption_stream, captioned, geometry
+from tasks.data import caption_stream, captioned, geometry, vocabulary
 from tasks.engine import (
     backbones,
     caption_answers,
@@ -17,7 +17,7 @@ from tasks.engine import (
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
-from tasks.report import attention
+from tasks.report import attention, baselines
 from zoo import files
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -156,8 +156,11 @@ class Captioning(BackboneTask):
             lead=attention.lead(
                 self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
             ),
-            sections=attention.sections(data.test, said, chances, chosen, looked),
+            sections=attention.sections(
+                data.test, said, chances, chosen, looked, vocabulary.written
+            ),
             warnings=[*vocabularies.notes(data), *data.skipped()],
+            doubts=baselines.captioning(said),
         )
 
     def evaluate(self, model, about, split):
@@ -169,11 +172,10 @@ class Captioning(BackboneTask):
         return self._figures(model, examples, data)[0], part.name
 
     def _show(self, pixels, sentences, events, what, step):
-        """Writes images, where they are such, with sentences to TensorBoard."""
-        if pixels.shape[-1] in (1, 3):
-            some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
-            shown = attention.told(pixels[some], sentences[: len(some)])
-            events.images(f"{what} images and captions", shown, step)
+        """Writes images with sentences to TensorBoard."""
+        some = np.arange(min(SHOWN_EXAMPLES, len(pixels)))
+        lines = [list(map(vocabulary.written, own)) for own in sentences[: len(some)]]
+        events.images(f"{what} images and captions", attention.told(pixels[some], lines), step)
 
     def _said(self, model, examples, data, *, beam=0):
         return caption_answers.say(

@@ -13,13 +13,14 @@ from tasks.engine import halves, hardware, losses, plans
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import Verdict, register
-from tasks.report import calibration, evidence, metrics
+from tasks.report import baselines, calibration, evidence, metrics
 from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM
 from zoo.errors import UsageError
-from zoo.lazy import keras
+from zoo.lazy import keras, np
 
 SHOWN_EXAMPLES = 16
+IMBALANCED = 10  # times as many training images of one class as of another
 
 
 @register
@@ -30,9 +31,11 @@ class Classification(ImageTask):
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",
+        "balanced_accuracy": "Balanced accuracy",
         "map": "Mean average precision",
     }
-    goals: ClassVar = ("val_accuracy", "val_map", "-val_loss")
+    # The first is in the history where it is to choose the epoch: see `_by_balance`.
+    goals: ClassVar = ("val_balanced_accuracy", "val_accuracy", "val_map", "-val_loss")
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
     dataset: str = flag(
@@ -61,7 +64,7 @@ class Classification(ImageTask):
         search=Between(0.0, 0.2, log=False),
         high=1.0,
     )
-    patience: int = patience("val_accuracy")
+    patience: int = patience("val_accuracy (val_balanced_accuracy of imbalanced classes)")
     dropout: float = flag(
         0.0, "rate before the logits; 0: its own", search=(0.0, 0.2, 0.5), high=0.99
     )
@@ -138,9 +141,8 @@ class Classification(ImageTask):
         )
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            images, _ = next(iter(self.training(data).epoch(0)))
-            events.images("training images", images[:SHOWN_EXAMPLES], 0)
+        images, _ = next(iter(self.training(data).epoch(0)))
+        events.images("training images", images[:SHOWN_EXAMPLES], 0)
 
     def versions(self, data):
         return labelled.versions(data.train, self.seed, self.feature_views, self._changes())
@@ -160,10 +162,14 @@ class Classification(ImageTask):
             return {}
         logits = self._logits(model, data.source, data.validation, "one")
         labels = data.validation.labels
+        figures = metrics.summary(logits, labels)
+        figures.pop("balanced_accuracy", None)
         if not data.source.multi_label:
             matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
             events.confusion(matrix, data.source.classes, step)
-        return metrics.summary(logits, labels)
+            if self._by_balance(data):
+                figures["balanced_accuracy"] = metrics.balanced_accuracy(matrix)
+        return figures
 
     def finish(self, model, data):
         output = model.output[HEAD] if isinstance(model.output, dict) else model.output
@@ -202,6 +208,7 @@ class Classification(ImageTask):
             ),
             sections=show(data.test, data.source.classes, logits),
             warnings=data.skipped(),
+            doubts=baselines.classification(figures, data.test.labels, data.source.classes),
         )
 
     def evaluate(self, model, about, split):
@@ -232,6 +239,11 @@ class Classification(ImageTask):
         """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""
         scratch = self.plan == "scratch" or (self.plan == "auto" and not self._pretrained())
         return bool(zoo.spec(self.model).auxiliary) and scratch
+
+    def _by_balance(self, data):
+        """Tells whether the epoch is chosen by balanced accuracy: classes are to weigh the same."""
+        counts = np.bincount(data.train.labels, minlength=len(data.source.classes))
+        return self.class_weight == "balanced" or counts.max() >= IMBALANCED * max(1, counts.min())
 
     def _class_weights(self, data):
         if self.class_weight == "none":

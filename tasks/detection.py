@@ -12,8 +12,8 @@ from tasks.engine import detectors, hardware, plans, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
+from tasks.report import baselines, detections
 from tasks.report import boxes as measures
-from tasks.report import detections
 from zoo import files
 from zoo.lazy import np
 
@@ -93,11 +93,10 @@ class Detection(BackboneTask):
     def show(self, data, events):
         for line in (line for part in data.parts for line in part.notes):
             record.say(f"note: {line}")
-        if data.image_shape[-1] in (1, 3):
-            batch, _ = next(iter(self.training(data).epoch(0)))
-            parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
-            shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
-            events.images("training images and boxes", np.stack(shown), 0)
+        batch, _ = next(iter(self.training(data).epoch(0)))
+        parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
+        shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
+        events.images("training images and boxes", np.stack(shown), 0)
 
     def training(self, data, *, changed=True):
         return box_stream.training(
@@ -142,6 +141,7 @@ class Detection(BackboneTask):
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.skipped()],
+            doubts=baselines.detection(figures),
         )
 
     def evaluate(self, model, about, split):

@@ -94,7 +94,9 @@ class Dqn(Task):
         return [optimizer]
 
     def load(self):
-        facts = environments.facts(self.dataset, options.parsed(self.environment_options))
+        facts = environments.facts(
+            self.dataset, options.parsed(self.environment_options, "--environment-options")
+        )
         return Setting.of(self, facts, self._replicas())
 
     def memory(self, data):
@@ -182,7 +184,9 @@ class Dqn(Task):
                 "test[:200]"
             )
         name, count = asked[1], int(asked[2] or getattr(self, f"{asked[1]}_episodes"))
-        facts = environments.facts(self.dataset, options.parsed(self.environment_options))
+        facts = environments.facts(
+            self.dataset, options.parsed(self.environment_options, "--environment-options")
+        )
         data = Setting.of(self, facts, 1)
         if model.input_shape[1:] != data.input_shape or model.output_shape[-1] != facts.actions:
             raise UsageError(

@@ -88,7 +88,8 @@ class Gan(SplitTask):
     )
     channels: int = flag(0, "1 for grey, 3 for RGB; 0: the data's own", low=0)
     network: str = flag(
-        "resnet20.cifar10", "the zoo name whose features are compared; inception_v3.imagenet: FID"
+        "resnet20.cifar10",
+        "zoo name whose features are compared, such as inception_v3.imagenet",
     )
     network_weights: str = flag("", "file in place of that network's own weights")
     samples: int = flag(10_000, "painted images that a finished run is judged by", low=16)
@@ -186,10 +187,9 @@ class Gan(SplitTask):
         learner.compile(optimizer=optimizer, **hardware.compiling(self, learner))
 
     def show(self, data, events):
-        if data.image_shape[-1] in (1, 3):
-            batch = next(iter(self.training(data).epoch(0)))
-            images = np.asarray(batch["image"])[: self.shown]
-            events.images("real images", samples.grid(images, gan_report.COLUMNS)[None], 0)
+        batch = next(iter(self.training(data).epoch(0)))
+        images = np.asarray(batch["image"])[: self.shown]
+        events.images("real images", samples.grid(images, gan_report.COLUMNS)[None], 0)
 
     def training(self, data, *, changed=True):
         steps = self.kind().critic_steps
@@ -251,7 +251,7 @@ class Gan(SplitTask):
         source = self._source
         part = self.judged(source, split)
         shape = tuple(model.output_shape[1:])
-        test = decode(part, shape, self.resize)
+        test = gan_data.enough(decode(part, shape, self.resize))
         data = gan_data.Painting(
             source, test, None, test, shape, self.network, self.network_weights, self.batch_size
         )

@@ -11,7 +11,7 @@ from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import Verdict, register
-from tasks.report import masks, overlays
+from tasks.report import baselines, masks, overlays
 from zoo import files
 from zoo.lazy import np
 
@@ -91,11 +91,10 @@ class Segmentation(BackboneTask):
     def show(self, data, events):
         for line in (line for part in data.parts for line in part.notes):
             record.say(f"note: {line}")
-        if data.image_shape[-1] in (1, 3):
-            batch = next(iter(self.training(data).epoch(0)))
-            pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
-            shown = [overlays.overlay(*pair, data.source.classes) for pair in pairs]
-            events.images("training images and masks", np.stack(shown), 0)
+        batch = next(iter(self.training(data).epoch(0)))
+        pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
+        shown = [overlays.overlay(*pair, data.source.classes) for pair in pairs]
+        events.images("training images and masks", np.stack(shown), 0)
 
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
@@ -151,6 +150,7 @@ class Segmentation(BackboneTask):
                 *masked.notes(data),
                 *data.skipped(),
             ],
+            doubts=baselines.segmentation(figures, count.matrix, classes),
         )
 
     def evaluate(self, model, about, split):

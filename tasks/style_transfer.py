@@ -11,6 +11,7 @@ from tasks.engine import (
     gatys,
     hardware,
     losses,
+    memory,
     options,
     plans,
     style_learner,
@@ -75,9 +76,7 @@ class StyleTransfer(SplitTask):
     )
     style_size: int = flag(0, "longer side of the style; 0 for --image-size", low=0)
     style_rim: float = flag(
-        0.03,
-        "share of each end of a style's sides that is cut off: many a scan has a rim",
-        high=0.5,
+        0.03, "share of each end of a style's sides to cut off: many a scan has a rim", high=0.5
     )
     patch_size: int = flag(128, "side of the patches that a painter learns from", low=1)
     dataset: str = flag("shapes", "pictures for a painter to learn from: a folder, or a data set")
@@ -136,6 +135,8 @@ class StyleTransfer(SplitTask):
         return Task.optimizers(dataclasses.replace(self, optimizer=self.method), model, steps)
 
     def load(self):
+        for side in (self.image_size, self.patch_size, self.style_size):
+            memory.check_images((side, side, 3), 1)
         content = style_pictures.read(self.content, self.image_size)
         aims = self._aims(content)
         if self.alone:
@@ -253,9 +254,8 @@ class StyleTransfer(SplitTask):
     def _painted(self, model, image):
         """Returns what a model makes of an image, uint8 `(height, width, 3)`."""
         found = gatys.picture(model) if self.alone else style_learner.painted(model, image)
-        return (
-            style_pictures.recoloured(found, image) if self.keep_colours == "luminance" else found
-        )
+        keep = self.keep_colours == "luminance"
+        return style_pictures.recoloured(found, image) if keep else found
 
     def _square(self):
         side = self.image_size or 2 * self.patch_size

@@ -1,10 +1,12 @@
 """Batches: nothing lost, nothing doubled, the same order everywhere."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, decoding, sources
+from tasks.data import batches, box_stream, decoding, mask_stream, sources
 from zoo.errors import UsageError
 
 COUNT, SHAPE = 23, (4, 4, 1)
@@ -146,3 +148,41 @@ def test_an_unreadable_image_is_named_with_its_reason(split):
 def test_no_readable_image_is_an_error(split):
     with pytest.raises(UsageError, match=r"no image of train can be read; the first: .*04\.png"):
         decoding.decode(split.take([4]), (8, 8, 3), "stretch")
+
+
+class Counting:
+    """A model that answers an image with its number, and notes the sizes of batches."""
+
+    input = None
+
+    def __init__(self):
+        self.sizes = set()
+
+    def predict(self, data, verbose, batch_size=None):
+        """Returns the answers to all batches."""
+        found = []
+        for images in data.as_numpy_iterator():
+            self.sizes.add(len(images))
+            found.append(images[:, 0, 0, 0])
+        return np.concatenate(found)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(5, 5), (32, 32), (64, 64), (100_000, 64)])
+def test_a_batch_is_not_padded_far_beyond_the_split(asked, taken, examples):
+    model = Counting()
+    found = batches.predict(model, examples, batch_size=asked)
+    assert found.tolist() == list(range(COUNT))
+    assert model.sizes == {taken}
+    assert batches.bounded(100_000, 1000) == 1024
+
+
+def test_masks_and_boxes_are_answered_in_batches_of_the_same_bound(examples):
+    masks = dataclasses.replace(examples, labels=examples.pixels[..., 0])
+    for images, labels in mask_stream.whole(masks, batch_size=100_000).as_numpy_iterator():
+        assert images.shape == (64, *SHAPE)
+        assert labels.shape == (64, *SHAPE[:2])
+    model = Counting()
+    model.predict = lambda data, verbose: {"boxes": Counting.predict(model, data, verbose)}
+    found = box_stream.predict(model, examples, batch_size=100_000)
+    assert found["boxes"].tolist() == list(range(COUNT))
+    assert model.sizes == {64}

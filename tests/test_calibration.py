@@ -64,6 +64,29 @@ def test_all_right_is_not_certainty():
     assert intervals.mean(np.zeros(24), seed=0) == (0, pytest.approx(1 - low))
 
 
+@pytest.mark.parametrize("count", [1, 3, 24])
+def test_resamples_that_are_all_alike_bound_what_other_examples_may_be(count):
+    """The share of examples that may be different is at most that of which none is seen in 1 of 40
+    sets; the mean is lowest if all of them are at the lower bound, highest at the upper one."""
+    values = np.full(count, 0.7)
+    same = 0.025 ** (1 / count)
+    low, high = intervals.mean(values, seed=0, bounds=intervals.SHARES)
+    assert low == pytest.approx(0.7 * same)
+    assert high == pytest.approx(0.7 * same + 1 - same)
+    low, high = intervals.bootstrap(
+        lambda times: np.full(len(times), 4.0), count, seed=0, bounds=(0, 10)
+    )
+    assert low == pytest.approx(4 * same)
+    assert high == pytest.approx(4 * same + 10 * (1 - same))
+
+
+def test_without_bounds_there_is_no_interval_of_what_is_alike():
+    assert np.isnan(intervals.mean([9.0], seed=0)).all()
+    assert np.isnan(intervals.mean([0.1] * 7, seed=0)).all()
+    assert intervals.named("mean_return", 9.0, (np.nan, np.nan)) == {"mean_return": 9.0}
+    assert list(intervals.named("ap", 0.5, (0.25, 0.75))) == ["ap", "ap_low", "ap_high"]
+
+
 def test_judged_adds_the_interval_of_the_first_figure():
     random = np.random.default_rng(0)
     labels = random.integers(0, 7, 500)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tasks.data import caption_shapes, caption_stream, captioned, shapes, vocabulary
 from tasks.data.vocabulary import END, PAD, START, UNKNOWN
+from tasks.report import captions
 from zoo.errors import UsageError
 
 SHAPE = (8, 8, 3)
@@ -46,10 +47,37 @@ def told(source, split="all"):
         ("A T-shirt at 3.5 p.m", "a t-shirt at 3.5 p.m"),
         ("Caf\u00e9 \u2019s chairs, it\u2019s 10 o'clock", "caf\u00e9 s chairs it 's 10 o'clock"),
         (" . ", ""),
+        ("\u4e00\u53ea\u9ed1\u72d7\u5728\u8dd1\u3002", "\u4e00 \u53ea \u9ed1 \u72d7 \u5728 \u8dd1"),
+        ("\u72ac\u304c\u30dc\u30fc\u30eb\u30fb\u3092", "\u72ac \u304c \u30dc \u30fc \u30eb \u3092"),
+        ("iPhone\u624b\u673a 3\u53f0", "iphone \u624b \u673a 3 \u53f0"),
+        ("\uac1c \ud55c \ub9c8\ub9ac", "\uac1c \ud55c \ub9c8\ub9ac"),  # Korean has spaces
+        ("dog\U0001f436\U0001f436 \u2764\ufe0f!", "dog \U0001f436 \U0001f436 \u2764\ufe0f"),
+        (
+            "\U0001f44d\U0001f3fd \U0001f1eb\U0001f1f7\U0001f1ef\U0001f1f5",
+            "\U0001f44d\U0001f3fd \U0001f1eb\U0001f1f7 \U0001f1ef\U0001f1f5",
+        ),
+        ("\U0001f469\u200d\U0001f680s", "\U0001f469\u200d\U0001f680 s"),
     ],
 )
 def test_a_sentence_becomes_words(sentence, words):
     assert " ".join(vocabulary.tokens(sentence)) == words
+
+
+def test_words_without_spaces_are_written_without_them():
+    spaced = "\u4e00 \u53ea dog \u5728 \u8dd1 \U0001f436"
+    assert vocabulary.tokens(spaced) == spaced.split()
+    assert vocabulary.written(spaced) == "\u4e00\u53ea dog \u5728\u8dd1 \U0001f436"
+    assert vocabulary.written("a dog 's ball") == "a dog 's ball"
+
+
+def test_captions_in_chinese_share_words_with_their_references():
+    """A whole sentence as one word would be right or wrong as a whole."""
+    said = "\u4e00\u53ea\u9ed1\u72d7\u5728\u8349\u5730\u8dd1"
+    reference = "\u4e00\u53ea\u767d\u72d7\u5728\u8349\u5730\u8dd1"
+    texts = [" ".join(vocabulary.tokens(text)) for text in (said, reference)]
+    figures = captions.figures(texts[:1], [texts[1:]])
+    assert figures["bleu1"] == pytest.approx(7 / 8)
+    assert figures["rouge_l"] == pytest.approx(7 / 8)
 
 
 def test_a_vocabulary_has_marks_first_then_words_by_frequency():
@@ -178,10 +206,49 @@ def test_what_is_wrong_in_coco_is_said(photos):
         "{": "is no JSON file",
         coco(photos, annotations=[{"image_id": 3, "bbox": [0, 0, 1, 1]}]): "has no captions",
         coco(photos, annotations=[{"image_id": 3, "caption": "A dog"}]): "has no caption for a.jpg",
-        coco(photos, images=[{"id": 3}]): "has no 'file_name'",
+        coco(photos, images=[{"id": 3}]): "image {'id': 3} has no file_name",
+        coco(photos, images=[{"id": [3], "file_name": "a.jpg"}]): "has no id",
+        coco(photos, images=[{"id": 3, "file_name": "a.jpg"}, 5]): "image 5 has no file_name",
+        coco(
+            photos, annotations=[{"image_id": "x", "caption": "A dog"}]
+        ): "no annotation is of an image that it lists: image_id 'x'; images have the id 7, 3",
+        100_000 * "[": "is no JSON file",
     }.items():
         path.write_text(text)
         assert wanted in refused(captioned.load, path)
+
+
+def test_identifiers_as_text_and_folders_of_another_machine_are_understood(photos):
+    path = photos / "captions.json"
+    path.write_text(
+        coco(
+            photos,
+            images=[
+                {"id": "7", "file_name": "C:\\photos\\a.jpg"},
+                {"id": 3, "file_name": "/home/somebody/b.jpg"},
+            ],
+        )
+    )
+    found = told(captioned.load(path))
+    assert list(found.values()) == [("A cat .", "One cat, sitting"), ("A dog",)]
+
+
+def test_a_name_that_no_file_can_have_is_passed_over(photos):
+    path = photos / "captions.json"
+    path.write_text(
+        coco(photos, images=[{"id": 7, "file_name": "a.jpg"}, {"id": 3, "file_name": "\0"}])
+    )
+    source = captioned.load(path)
+    assert list(told(source)) == ["a.jpg"]
+    assert source.skipped[0][1] == "no such file"
+
+
+def test_a_table_may_have_semicolons_and_must_close_its_quotes(photos):
+    path = photos / "captions.csv"
+    path.write_text("\ufeffimage;caption\na.jpg;A cat, sitting\nb.jpg;A dog\n", encoding="utf-8")
+    assert list(told(captioned.load(path)).values()) == [("A cat, sitting",), ("A dog",)]
+    path.write_text('image,caption\na.jpg,"A cat\n' + 200_000 * "x")
+    assert "field larger than field limit" in refused(captioned.load, path)
 
 
 def test_a_name_of_nothing_is_refused_with_a_way_out(photos):

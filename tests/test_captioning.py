@@ -426,7 +426,7 @@ def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(features, "pays", lambda *args, **options: True)
     flags = {"backbone": "lenet5", "plan": "probe", "epochs": 1}
     fast = trainer.train(task(**flags), tmp_path / "fast")["figures"]
-    assert "of the network rests" in capsys.readouterr().err
+    assert "of the network is frozen" in capsys.readouterr().err
     slow = trainer.train(task(features="off", **flags), tmp_path / "slow")["figures"]
     assert fast["loss"] == pytest.approx(slow["loss"], rel=2e-3)
 

@@ -1,5 +1,7 @@
 """Classification, flag by flag: each changes what it says, and nothing else."""
 
+from types import SimpleNamespace
+
 import checks
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 import tasks
 import zoo
+from scripts import __main__ as cli
 from tasks.deploy import evaluate
 from tasks.engine import trainer
 from zoo import files
@@ -83,6 +86,28 @@ def test_what_is_judged_and_saved_is_the_average(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("counts", "class_weight", "balanced"),
+    [((20, 20), "none", False), ((20, 20), "balanced", True), ((20, 3), "none", False),
+     ((20, 2), "none", True), ((9, 0), "none", False)],
+)  # fmt: skip
+def test_the_epoch_is_chosen_by_balanced_accuracy_where_classes_are_to_weigh_the_same(
+    counts, class_weight, balanced, monkeypatch
+):
+    asked = task(class_weight=class_weight)
+    source = SimpleNamespace(classes=("a", "b"), multi_label=False)
+    parts = [SimpleNamespace(labels=np.repeat([0, 1], many)) for many in (counts, (9, 1))]
+    data = SimpleNamespace(source=source, train=parts[0], validation=parts[1])
+    events = SimpleNamespace(confusion=lambda *args: None)
+    rows = []
+    for said in ([0] * 10, [0] * 7 + [1] * 3):  # all of the first; both, with two mistakes
+        monkeypatch.setattr(asked.__class__, "_logits", lambda *args, x=said: np.eye(2)[x])
+        figures = asked.validate(None, data, events, 1)
+        rows.append({f"val_{name}": value for name, value in figures.items()})
+    assert ("val_balanced_accuracy" in rows[0]) == balanced
+    assert asked.better(rows[1], rows[0]) == balanced
+
+
 @pytest.mark.parametrize("loss", ["focal", "squared_error"])
 def test_every_loss_teaches(loss, tmp_path):
     trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
@@ -156,6 +181,44 @@ def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
     assert record["figures"]["accuracy"] == 1.0
     model, _ = files.load(tmp_path / "run" / "model.keras")
     assert model.input_shape == (None, 16, 16, channels)
+
+
+@pytest.mark.parametrize(
+    ("channels", "suffix"),
+    [
+        pytest.param(2, "npy", marks=pytest.mark.check),
+        (4, "png"),
+        pytest.param(13, "npy", marks=pytest.mark.check),
+    ],
+)
+def test_images_of_other_channels_pass_through_every_command(channels, suffix, tmp_path, capsys):
+    """Also where the page shows mistakes: every class has images of the other."""
+    random = np.random.default_rng(0)
+    for name in ("ones", "others"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            pixels = random.integers(0, 256, (12, 12, channels)).astype("uint8")
+            if suffix == "npy":
+                np.save(folder / f"{index}.npy", pixels)
+            else:
+                Image.fromarray(pixels).save(folder / f"{index}.{suffix}")
+    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+    image = f"{data}/ones/0.{suffix}"
+    train = (
+        f"train classification --model mlp --image-size 16 --epochs 1 --batch-size 8 --out {run}"
+    )
+    for words in (
+        [*train.split(), "--dataset", data, "--channels", str(channels)],
+        ["predict", run, image],
+        ["evaluate", run],
+        ["rank", data, "--models", "resnet20.cifar10", "--channels", str(channels)],
+    ):
+        assert cli.main(words) == 0, words
+        capsys.readouterr()
+    assert cli.main(["doctor", run]) in (0, 1)  # 1: pixels of noise have no class
+    assert "cannot be read" not in capsys.readouterr().out
+    assert "Worst mistakes" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_pictures_and_confusion_matrix_go_to_tensorboard(tmp_path):

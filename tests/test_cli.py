@@ -1,6 +1,8 @@
 """The command line: help at once, errors in one line, training from end to end."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tasks
 import zoo
+from scripts import _groups
 from scripts.__main__ import command_names, main
 
 TINY = [
@@ -56,6 +60,29 @@ def test_the_overview_names_every_command(capsys):
     run("--help")
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in command_names())
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_the_help_of_a_task_lists_its_flags_under_headings(name, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", name, "--help"])
+    options, *parts = re.split(r"\n\n(?=[\w ]+:\n)", capsys.readouterr().out)[2:]
+    shown = {part.partition(":")[0]: re.findall(r"^  --([\w-]+)", part, re.M) for part in parts}
+    flags = [flag.replace("-", "_") for found in shown.values() for flag in found]
+    assert sorted(flags) == sorted(field.name for field in dataclasses.fields(tasks.get(name)))
+    assert {"data", "model", "optimization", "learning rate schedule", "hardware"} <= set(shown)
+    assert "--dataset" not in options
+    shared = set.intersection(
+        *({field.name for field in dataclasses.fields(tasks.get(each))} for each in tasks.names())
+    )
+    assert not shared & set(shown.get(name, ()))  # such belong to a group
+
+
+def test_each_flag_is_in_one_group_and_there_is_such_a_flag():
+    names = [name for some in _groups.GROUPS.values() for name in some]
+    assert len(names) == len(set(names))
+    known = {f.name for each in tasks.names() for f in dataclasses.fields(tasks.get(each))}
+    assert set(names) - known <= {"plateau_patience"}
 
 
 def test_list_names_every_model(capsys):
@@ -128,8 +155,6 @@ def test_show_tells_the_spec(capsys):
     ],
 )
 def test_a_mistake_is_answered_in_one_line(words, wanted, capsys, tmp_path, monkeypatch):
-    import re
-
     monkeypatch.chdir(tmp_path)
     assert re.search(wanted, refused(capsys, *words.split()))
 

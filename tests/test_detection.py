@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import checks
 import keras
 import numpy as np
@@ -82,6 +84,12 @@ def target(box, reference, deviations):
 def far(found, wanted, beta):
     gap = abs(found - wanted)
     return np.where(gap < beta, gap**2 / beta / 2, gap - beta / 2).sum()
+
+
+def test_what_is_strange_about_boxes_is_said_before_training(capsys):
+    data = SimpleNamespace(parts=[SimpleNamespace(notes=("strange",))], image_shape=(8, 8, 2))
+    tasks.get("detection")().show(data, None)
+    assert capsys.readouterr().err == "note: strange\n"
 
 
 @pytest.mark.parametrize("name", list(SMALL))

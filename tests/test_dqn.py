@@ -203,6 +203,12 @@ def test_a_step_acts_learns_and_remembers():
         np.testing.assert_allclose(new, old - 0.01 * gradient.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_wrong_options_blame_their_own_flag():
+    task = made(environment_options="[1")
+    with pytest.raises(UsageError, match="--environment-options takes YAML"):
+        task.load()
+
+
 @pytest.mark.parametrize("tau", [1.0, 0.25])
 def test_the_target_network_follows_when_it_is_due(tau):
     data, model, learner, stream = parts(made(tau=tau, target_every=8))
@@ -410,3 +416,10 @@ def test_catch_is_learned_from_pixels(tmp_path):
         dataset="catch", environment_options="{cell: 1, border: 0}", epochs=5, epoch_steps=3_000
     )
     assert trainer.train(task, tmp_path / "run")["figures"]["mean_return"] > 0.9
+
+
+def test_returns_that_are_all_alike_have_no_interval():
+    found = returns.figures([9.0, 9.0], [9, 9], seed=0)
+    assert found["mean_return"] == 9
+    assert "mean_return_low" not in found
+    assert returns.figures([9.0, 11.0], [9, 11], seed=0)["mean_return_low"] == 9

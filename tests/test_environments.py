@@ -60,7 +60,7 @@ def test_facts():
         ("CartPol-v1", "no environment named 'CartPol-v1'; did you mean CartPole-v1"),
         ("cach", "did you mean catch"),
         ("CartPole-v7", "no environment named 'CartPole-v7'; did you mean CartPole-v1"),
-        ("nowhere:Thing-v0", "no environment named 'nowhere:Thing-v0'"),
+        ("nowhere:Thing-v0", "imports the Python module .nowhere."),
     ],
 )
 def test_what_an_agent_cannot_act_in_is_refused(name, words):
@@ -74,6 +74,27 @@ def test_images_of_floats_and_wrong_options_are_refused(odd):
         environments.facts(odd(pixels))
     with pytest.raises(UsageError, match=r"the environment catch cannot be made: .*'cells'"):
         environments.facts("catch", {"cells": 2})
+
+
+def test_a_module_is_imported_only_where_a_person_names_it(tmp_path, monkeypatch):
+    (tmp_path / "registering.py").write_text("import tally")
+    (tmp_path / "tally.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "registering:CartPole-v1"
+    with pytest.raises(UsageError, match="runs it; if you trust it, add --import-module register"):
+        environments.facts(name)
+    monkeypatch.setenv(environments.MODULES, "os, json")
+    with pytest.raises(UsageError, match="--import-module registering"):
+        environments.facts(name)
+    assert not {"registering", "tally"} & set(sys.modules)
+    monkeypatch.setenv(environments.MODULES, "registering")
+    assert environments.facts(name).shape == (4,)
+    assert environments.facts("CartPole-v1").shape == (4,)
+    assert {"registering", "tally"} <= set(sys.modules)
+    for wrong in ("no_such_module", ".relative"):
+        monkeypatch.setenv(environments.MODULES, wrong)
+        with pytest.raises(UsageError, match=rf"--import-module {wrong}: .*PYTHONPATH"):
+            environments.facts("CartPole-v1")
 
 
 def test_what_is_missing_is_named_with_what_mends_it(monkeypatch):

@@ -65,6 +65,14 @@ def test_images_are_what_was_written(shape, tmp_path):
         np.testing.assert_array_equal(picture(png).reshape(shape[1:]), image)
 
 
+@pytest.mark.parametrize(("channels", "shown"), [(2, [0]), (4, [0, 1, 2]), (13, [0, 1, 2])])
+def test_the_first_channels_of_other_images_are_written(channels, shown, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (1, 5, 6, channels)).astype(np.uint8)
+    events.Events(tmp_path).images("several bands", images, 1)
+    found = picture(read(tmp_path)[0][3][2]).reshape(5, 6, -1)
+    np.testing.assert_array_equal(found, images[0][..., shown])
+
+
 def test_images_that_are_no_bytes_are_rounded(tmp_path):
     images = tf.constant([-3.0, 0.6, 254.4, 300.0], shape=(1, 2, 2, 1))
     events.Events(tmp_path).images("mixed", images, 1)

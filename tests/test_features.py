@@ -1,5 +1,6 @@
 """Features: what Keras gives, computed once, under a key that changes with all that matters."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 import zoo
 from tasks.data import decoding
-from tasks.engine import features, fingerprints, frozen, runtimes, store
+from tasks.engine import checksums, features, fingerprints, frozen, runtimes, store
 from zoo import surgery
 from zoo.errors import UsageError
 
@@ -350,8 +351,48 @@ def test_damage_is_noticed_and_mended(home):
     np.testing.assert_array_equal(store.keep("k", (100, 3), "float32", rows_of(10)), numbers())
 
 
+@pytest.mark.parametrize("place", [3, 60, 128, 700, 1327, -1])
+def test_a_flipped_bit_is_noticed_and_the_features_are_made_again(place, home, caplog):
+    store.keep("k", (100, 3), "float32", rows_of(10))
+    path = home / "k.npy"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    store._used.clear()  # as in another process
+    seen = []
+    with caplog.at_level(logging.WARNING, "zoo"):
+        found = store.keep("k", (100, 3), "float32", rows_of(10, seen))
+    np.testing.assert_array_equal(found, numbers())
+    assert seen[0] == 0
+    assert f"the features kept in {path} are damaged: they are computed again" in caplog.text
+
+
+def test_sound_features_are_read_once_and_not_computed(home, caplog, monkeypatch):
+    store.keep("k", (100, 3), "float32", rows_of(10))
+    store._used.clear()
+    seen = []
+    np.testing.assert_array_equal(store.find("k"), numbers())
+    monkeypatch.setattr(checksums, "holds", None)  # which is not asked a second time
+    store.keep("k", (100, 3), "float32", rows_of(10, seen))
+    assert not seen
+    assert not caplog.text
+
+
+def test_a_checksum_covers_every_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(checksums, "CHUNK", 10)
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(35)) + b"rest")
+    checksums.append(path, 35)
+    assert checksums.holds(path)
+    for place in (0, 9, 10, 34, 36, 42):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        (tmp_path / "y").write_bytes(content)
+        assert not checksums.holds(tmp_path / "y")
+
+
 def keep(key, monkeypatch, age):
-    """Keeps an array of 1328 bytes that was used some seconds ago, by another process."""
+    """Keeps an array of 1336 bytes that was used some seconds ago, by another process."""
     store.keep(key, (100, 3), "float32", rows_of(50))
     path = store.folder() / f"{key}.npy"
     os.utime(path, (time.time() - age,) * 2)

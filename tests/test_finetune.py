@@ -15,7 +15,7 @@ from PIL import Image
 
 import tasks
 import zoo
-from tasks.engine import course, distribute, finetune, plans, resume, trainer
+from tasks.engine import course, distribute, finetune, optimize, plans, resume, trainer
 from zoo import files, stages
 from zoo.errors import UsageError
 
@@ -60,7 +60,8 @@ def test_a_head_that_is_one_layer_has_updates_enough(plan, steps, passes):
     head, *rest = plans.filled(resolved(plan, width=64), steps)
     assert (head.learn, head.epochs, head.passes) == ("head", 2, passes)
     assert {stage.passes for stage in rest} == {1}
-    assert f"{head}".startswith("head for 2 epochs" + f" of {passes} passes" * (passes > 1))
+    often = f", each {passes} times through the images," * (passes > 1)
+    assert f"{head}".startswith(f"train the head alone for 2 epochs{often} at a learning rate of ")
     others = resolved(plan), resolved("probe", width=64), resolved("[{learn: head, epochs: 8}]")
     assert {stage.passes for found in others for stage in found} == {1}
 
@@ -235,6 +236,37 @@ def test_gradients_of_all_groups_are_clipped_together():
     parted.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
     for variable, value in zip(model.trainable_variables, wanted, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("plan", "warmup", "rises"),
+    [
+        ("[{learn: head, epochs: 2}, {learn: all, epochs: 6}]", 1.0, [5, 5]),
+        ("[{learn: head, epochs: 2, passes: 3}, {learn: all, epochs: 6}]", 1.0, [15, 5]),
+        ("[{learn: head, epochs: 2}, {learn: all, epochs: 6}]", 2.0, [5, 10]),  # half of the first
+        ("full", 3.0, [15]),
+    ],
+)
+def test_warm_up_takes_so_many_epochs_of_each_stage(plan, warmup, rises):
+    asked = task(plan=plan, epochs=8, warmup_epochs=warmup, schedule="constant")
+    stages = asked.filled(5)
+    model = asked.build(asked.load())
+    head = optimize.parts(asked.optimizers(model, 5)[0])[0]
+    values = head._learning_rate.values
+    for stage, rise in zip(stages, rises, strict=True):
+        part, values = np.split(values, [5 * stage.epochs * stage.passes])
+        assert np.argmax(part) == rise
+        np.testing.assert_allclose(part[:rise], part.max() * np.arange(rise) / rise, rtol=1e-6)
+        assert (part[rise:] == part.max()).all()
+    assert not len(values)
+
+
+def test_an_epoch_of_few_images_has_updates_enough_in_tasks_with_small_batches():
+    for name in ("segmentation", "detection", "captioning"):
+        asked = tasks.get(name)(epochs=4, batch_size=8, plan="scratch")
+        for steps, passes in ((1, 8), (3, 3), (8, 1), (100, 1)):
+            assert [stage.passes for stage in asked.filled(steps)] == [passes]
+    assert [stage.passes for stage in task(plan="full").filled(1)] == [1]
 
 
 def test_clipping_with_accumulation_in_groups_is_refused(tmp_path):

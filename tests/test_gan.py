@@ -373,8 +373,8 @@ def test_features_are_those_of_the_resized_image():
     resized = keras.ops.image.resize(colours, (32, 32), antialias=True)
     maps = zoo.backbone("resnet20.cifar10")(resized)["stage2"]
     np.testing.assert_allclose(found, np.mean(maps, axis=(1, 2)), rtol=1e-3, atol=1e-4)
-    assert gan_judges.distance_name("inception_v3.imagenet") == "fid"
-    assert gan_judges.distance_name("resnet50.imagenet") == "fd_resnet50_imagenet"
+    assert gan_judges.distance_name("inception_v3.imagenet") == "fd_inception_v3"
+    assert gan_judges.distance_name("resnet20.cifar10") == "fd_resnet20_cifar10"
 
 
 def test_statistics_are_settled_for_a_while():

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+import tasks
+import zoo
 from tasks.engine import hardware, losses, optimize, schedules
 from zoo.errors import UsageError
 
@@ -94,6 +96,32 @@ def test_decay_is_decoupled_and_spares_biases_and_normalisation():
     assert ended("bias") == ended("gamma") == ended("beta") == 1.0
 
 
+def test_no_layer_of_a_vit_but_its_kernels_decays():
+    options = {"depth": 1, "width": 8, "heads": 2}
+    model = zoo.build("vit_tiny", input_shape=(32, 32, 3), num_classes=3, **options)
+    made = optimize.optimizer("adamw", RATE, weight_decay=0.5)
+    weights = model.trainable_variables
+    optimize.exclude_embeddings(made, weights)
+    for weight in weights:
+        weight.assign(keras.ops.ones(weight.shape))
+    made.build(weights)
+    made.apply([keras.ops.zeros(weight.shape) for weight in weights], weights)
+    kernels = {weight.path for weight in weights if weight.name == "kernel"}
+    embeddings = {"class_token/kernel", "positions/kernel"}
+    assert embeddings < kernels
+    decayed = {weight.path for weight in weights if np.min(weight.numpy()) < 1}
+    assert decayed == kernels - embeddings
+
+
+def test_weight_decay_suits_the_optimizer_unless_one_is_asked_for():
+    make = tasks.get("classification")
+    decays = [
+        make(**flags).make_optimizer(RATE).weight_decay
+        for flags in ({}, {"optimizer": "momentum", "learning_rate": 0.1}, {"weight_decay": 0.3})
+    ]
+    assert decays == [0.05, 1e-4, 0.3]
+
+
 def test_long_gradients_are_shortened_all_together():
     weights = [keras.Variable(0.0, dtype="float32", name=name) for name in "ab"]
     made = optimize.optimizer("sgd", 1.0, clip_norm=1.0)
@@ -140,6 +168,7 @@ PROGRESS = {  # name: the rate at the first, the 51st and the 100th of 100 steps
     "exponential": (1.0, 0.1**0.5, 0.1**0.99),
     "polynomial": (1.0, 0.55, 0.1 + 0.9 * 0.01),
     "cosine": (1.0, 0.5, (1 + np.cos(np.pi * 0.99)) / 2),
+    "plateau": (1.0, 1.0, 1.0),
     "one_cycle": (
         0.04,
         1e-4 + 0.9999 * (1 + np.cos(np.pi * 20 / 70)) / 2,
@@ -159,6 +188,38 @@ def test_a_schedule_goes_where_its_formula_goes(name):
 
 def test_the_names_of_schedules_are_those_that_have_a_formula():
     assert tuple(PROGRESS) == optimize.SCHEDULES == schedules.NAMES
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_every_optimizer_follows_the_rates_of_a_plateau(name):
+    def ended(rate):
+        return stepped(optimize.optimizer(name, rate, weight_decay=DECAYED.get(name, 0.0)))
+
+    schedule = optimize.schedule("plateau", RATE, steps=10)
+    later = schedule.then(optimize.schedule("plateau", RATE, steps=10))
+    made = optimize.optimizer(name, later, weight_decay=DECAYED.get(name, 0.0))
+    optimize.rescale(made, 0.5)
+    assert stepped(made) == pytest.approx(ended(RATE / 2), rel=1e-6)
+    assert schedule.scale in optimize.variables(made)
+
+
+@pytest.mark.parametrize(
+    ("figures", "factor"),
+    [
+        ([], 1.0),
+        ([0.5, 0.6, 0.7, 0.8], 1.0),
+        ([0.5, 0.5, 0.4], 0.2),  # two epochs without a better one than the first
+        ([0.5, 0.4, 0.6, 0.5], 1.0),
+        ([0.5, 0.4, 0.6, 0.5, 0.6], 0.2),
+        ([0.5, 0.4, 0.4, 0.4, 0.4], 0.2**2),
+    ],
+)
+@pytest.mark.parametrize("validated", [True, False])
+def test_rates_fall_when_epochs_bring_nothing_better(figures, factor, validated):
+    task = tasks.get("classification")(schedule="plateau", decay=0.2, plateau_patience=2)
+    row = (lambda x: {"loss": 9.0, "val_accuracy": x}) if validated else (lambda x: {"loss": -x})
+    found = optimize.plateau_factor(task, [row(figure) for figure in figures])
+    assert found == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("name", ["cosine", "step"])

@@ -597,3 +597,18 @@ def test_real_photos_come_out_as_pillow_reads_them(zoo_data):
             assert np.array_equal(readers.image(path), picture.convert("RGB"))
             small = picture.convert("RGB").resize((96, 80), Image.Resampling.BILINEAR)
         assert mean_error(readers.image(path, (80, 96, 3)), small) < 0.7
+
+
+@pytest.mark.parametrize("read", [readers.image, readers.stored, readers.size])
+def test_a_fault_of_ours_is_not_a_damaged_image(read, monkeypatch, tmp_path):
+    path = tmp_path / "x.png"
+    scene().save(path)
+
+    def fault(*_, **__):
+        raise AttributeError("ours")
+
+    for name in ("upright_size", "fitted"):
+        monkeypatch.setattr(pictures, name, fault)
+    monkeypatch.setattr(readers.Image, "open", fault)
+    with pytest.raises(AttributeError, match="ours"):
+        read(path)

@@ -39,8 +39,8 @@ def plotted(tree):
 
 def test_curves_put_points_where_the_ticks_say():
     values = {"1": "40", "2": "20", "3": "0"}
-    history = [{"epoch": int(x), "fid": float(y), "val_fid": 30} for x, y in values.items()]
-    (panel,) = plotted(parse(plots.curves(history, ["fid"], "Distance")))
+    history = [{"epoch": int(x), "kid": float(y), "val_kid": 30} for x, y in values.items()]
+    (panel,) = plotted(parse(plots.curves(history, ["kid"], "Distance")))
     ticks = {text.text: text for text in panel.iter("text")}
     _, *circles = marks(panel, "training")  # the line comes first
     for circle, (epoch, value) in zip(circles, values.items(), strict=True):
@@ -154,6 +154,15 @@ def test_gallery_holds_the_images_themselves(shape, kind, shown):
         assert picture.size == shown
         if shown == (shape[1], shape[0]):
             np.testing.assert_array_equal(np.asarray(picture).reshape(shape), image)
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(2, [0]), (4, [0, 1, 2]), (13, [0, 1, 2])])
+def test_gallery_shows_the_first_channels_of_others(channels, shown):
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, channels)).astype(np.uint8)
+    (tag,) = parse(plots.gallery([(image, "several bands")])).iter("img")
+    with PIL.Image.open(io.BytesIO(base64.b64decode(tag.get("src").split(",")[1]))) as picture:
+        found = np.asarray(picture).reshape(6, 5, -1)
+    np.testing.assert_array_equal(found, image[..., shown])
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), "u1"), np.zeros(9, "u1")])

@@ -287,6 +287,13 @@ def test_resampled_precision_is_that_of_the_resample():
         assert boxes.figures(part, said, 3)["ap"] == pytest.approx(want, abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_found_in_a_few_images_is_not_certainty(count):
+    figures = boxes.judged(*case([[(BOX, 0)]] * count, [[(BOX, 0, 0.9)]] * count), 1, seed=0)
+    assert (figures["ap"], figures["ap_high"]) == pytest.approx((1, 1))
+    assert figures["ap_low"] == pytest.approx(0.025 ** (1 / count))
+
+
 def test_the_interval_holds_the_figure_and_is_repeated():
     examples, answers = noisy()
     figures = boxes.judged(examples, answers, 3, seed=0)
@@ -386,6 +393,11 @@ def test_the_sections_of_a_report():
     [data] = re.findall('base64,([^"]+)"', sections["Best images"])
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
     assert (seen == detections.RIGHT).all(-1).any()
+    examples.title = "cats/{}.jpg".format
+    assert (
+        "cats/1.jpg\n0 right"
+        in dict(detections.sections(examples, ("cat", "dog", "emu"), answers))["Worst images"]
+    )
     examples.pixels = np.zeros((3, 64, 96, 5), "uint8")
     assert list(dict(detections.sections(examples, ("a", "b", "c"), answers))) == ["Classes"]
 

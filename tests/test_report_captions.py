@@ -74,6 +74,16 @@ def test_short_captions_are_punished_by_the_closest_reference():
     assert captions.bleu(said, known)[0] == 1
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_captions_that_are_all_alike_leave_the_interval_wide(count):
+    found = captions.judged(["a b c d e"] * count, [["a b c d f"]] * count, seed=0)
+    same = 0.025 ** (1 / count)
+    assert found["bleu4_low"] == pytest.approx(same * found["bleu4"])
+    assert found["bleu4_high"] == pytest.approx(same * found["bleu4"] + 1 - same)
+    assert found["cider_low"] == pytest.approx(same * found["cider"])
+    assert found["cider_high"] == pytest.approx(same * found["cider"] + 10 * (1 - same))
+
+
 def test_intervals_hold_the_figures_and_follow_from_the_seed():
     said, known = SAID * 8, KNOWN * 8
     found = captions.judged(said, known, seed=1)
@@ -144,6 +154,10 @@ def test_sections_show_worst_best_and_where_it_looked(looking):
     assert list(found) == titles + ["Where it looked"] * looking
     assert "<b>a man" not in "".join(found.values())
     assert "36.8%, CIDEr-D" in found["Worst captions"]
+    assert "image 4\n" in found["Worst captions"]
+    examples.title = "d/{}.jpg".format
+    found = dict(attention.sections(examples, said, np.full(6, -1.0), chosen, looks))
+    assert "d/4.jpg\n" in found["Worst captions"]
     assert SAID[3] in found["Best captions"]
 
 

@@ -51,6 +51,18 @@ def test_classification_by_hand():
     assert metrics.classification([[0.0, -math.inf]], [1])["loss"] == math.inf
 
 
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_there():
+    assert metrics.balanced_accuracy([[9, 1, 0], [1, 1, 0], [0, 0, 0]]) == pytest.approx(0.7)
+    assert metrics.balanced_accuracy(np.diag([5, 1])) == 1
+    assert math.isnan(metrics.balanced_accuracy(np.zeros((2, 2), int)))
+    sklearn = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(0)
+    labels, said = random.integers(0, 4, (2, 50))
+    matrix = metrics.confusion(labels, said, 4)
+    wanted = sklearn.balanced_accuracy_score(labels, said)
+    assert metrics.balanced_accuracy(matrix) == pytest.approx(wanted)
+
+
 def test_nan_logits_are_wrong_and_spoil_the_loss():
     logits = np.array([[NAN, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0]])
     figures = metrics.classification(logits, [0, 0])

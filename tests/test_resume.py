@@ -61,6 +61,37 @@ def whole(tmp_path_factory):
     return out / "run"
 
 
+def test_rates_that_fall_on_a_plateau_are_those_of_the_run_that_nobody_stopped(
+    tmp_path, monkeypatch
+):
+    """The figures get worse from epoch to epoch; the cut is after the rate has fallen once."""
+    make, seen = tasks.get("classification"), []
+    monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": 1.0 / args[-1]})
+    flags = {"model": "lenet5", "model_options": "", "plan": "scratch", "epochs": 5}
+    flags |= {"schedule": "plateau", "decay": 0.5, "plateau_patience": 1, "checkpoint_steps": 0}
+    trainer.train(task(**flags), tmp_path / "whole")
+    rates = checks.column(tmp_path / "whole", "learning_rate")
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    save = resume.State.save
+
+    def stop(state, arrays, **options):
+        save(state, arrays, **options)
+        seen.append(state.epoch)
+        if state.epoch == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.State, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(task(**flags), tmp_path / "cut")
+    trainer.train(task(**flags), tmp_path / "cut")
+    assert seen == [1, 2, 3]
+    checks.assert_same(checks.weights(tmp_path / "whole"), checks.weights(tmp_path / "cut"))
+    for name in ("epoch", "loss", "accuracy", "learning_rate"):
+        whole, cut = (checks.column(tmp_path / run, name) for run in ("whole", "cut"))
+        assert whole == cut
+
+
 @pytest.fixture
 def small_steps(monkeypatch):
     """Lets Keras come back after each step, so that there are many moments to be killed in."""

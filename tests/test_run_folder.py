@@ -362,6 +362,15 @@ def test_a_folder_that_cannot_be_is_refused_in_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(
+    "words", ["evaluate {}", "predict {} a.png", "paint {} --out a", "doctor {}"]
+)
+def test_a_name_that_is_too_long_is_refused_in_one_line(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = refused(capsys, *words.format("x" * 300).split())
+    assert told == f"zoo: File name too long: {'x' * 200}"
+
+
 class Args:
     out = ""
 

@@ -105,6 +105,21 @@ def test_otherwise_keras_answers_and_one_line_says_why(build, model, images, mon
     assert line.startswith("liar cannot answer in place of Keras, which does so itself: ")
 
 
+def test_a_fault_of_ours_or_of_keras_is_not_blamed_on_the_runtime(model, images, monkeypatch):
+    lie(monkeypatch, lambda *_: workers.one_at_a_time(None, "too many", "arguments"))
+    with pytest.raises(UsageError, match="liar cannot answer"):  # the fault is this file's
+        runtimes.start("liar", model, images)
+    lie(monkeypatch, lambda *_: runtimes.batch_size((8, 8, 3), "5"))  # raises in ours
+    with pytest.raises(TypeError):
+        runtimes.start("liar", model, images, strict=False)
+
+    def broken(_):
+        raise ZeroDivisionError("Keras")
+
+    with pytest.raises(ZeroDivisionError, match="Keras"):
+        runtimes.agreed(lambda: lambda _: np.ones((5, 7)), broken, images, 1e-3, "logits")
+
+
 def lie(monkeypatch, build):
     monkeypatch.setitem(runtimes.RUNTIMES, "liar", runtimes.Runtime(build))
 

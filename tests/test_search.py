@@ -489,6 +489,44 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.mark.parametrize(
+    ("engine", "options", "words"),
+    [
+        ("narrowing", {"share": "x"}, "share of narrowing is a number, not 'x'"),
+        ("narrowing", {"share": None}, "share of narrowing is a number, not None"),
+        ("narrowing", {"share": [0.5]}, "share of narrowing is a number"),
+        ("narrowing", {"share": True}, "share of narrowing is a number, not True"),
+        ("narrowing", {"share": float("nan")}, "share of narrowing must be from"),
+        ("narrowing", {"round_size": 2.5}, "round_size of narrowing is a whole number, not 2.5"),
+        ("narrowing", {"round_size": float("inf")}, "round_size of narrowing is a whole number"),
+        ("grid", {"points": "many"}, "points of grid is a whole number"),
+        ("grid", {"points": 0}, "points of grid must be from 1 to 1000, not 0"),
+        ("grid", {"points": 10**12}, "points of grid must be from 1 to 1000"),
+        ("hyperband", {"factor": "x"}, "factor of hyperband is a whole number"),
+        ("hyperband", {"iterations": {}}, "iterations of hyperband is a whole number"),
+        ("bayesian", {"first": -1}, "first of bayesian must be from 0 to 10000, not -1"),
+        ("bayesian", {"beta": "x"}, "beta of bayesian is a number"),
+        ("evolution", {"models": 5}, "models of evolution is a word, not 5"),
+        ("evolution", {"models": [1]}, "models of evolution is a word"),
+        ("evolution", {"population": "x"}, "population of evolution is a whole number"),
+        ("evolution", {"tournament": 10**12}, "tournament of evolution must be from -inf to 10000"),
+        ("evolution", {"random": "x"}, "random of evolution is a number"),
+        ("evolution", {"inherit": "x"}, "inherit of evolution is yes or no, not 'x'"),
+        ("evolution", {"max_params": []}, "max_params of evolution is a number"),
+    ],
+)
+def test_options_of_engines_are_of_their_types(engine, options, words):
+    with pytest.raises(UsageError, match=words):
+        oracle(engine, **options)
+
+
+def test_options_of_engines_may_be_written_as_yaml_has_them():
+    found, _ = oracle("evolution", "", models=["mlp", "convnet"], max_params="1e6")
+    assert found.models == ["mlp", "convnet"]
+    assert found.budget[0] == 1e6
+    assert oracle("narrowing", share="5e-1")[0].share == 0.5
+
+
 # What is left
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import checks
 import keras
@@ -90,6 +91,22 @@ def test_measures_are_those_of_a_slow_count(batch_size):
     assert loss == pytest.approx(np.mean(entropies), rel=1e-5)
 
 
+def test_confusions_of_images_are_held_for_a_few_batches_only(monkeypatch):
+    model, examples, held = small_network(), random_examples(7), []
+    whole, loss = mask_measures.measure(model, examples, batch_size=2)
+    add = masks.Count.add_matrices
+    monkeypatch.setattr(
+        masks.Count, "add_matrices", lambda s, m: held.append(m.nbytes) or add(s, m)
+    )
+    matrix = 4 * CLASSES**2  # bytes, of one image
+    monkeypatch.setattr(mask_measures, "HELD", 4 * matrix)
+    parts, same = mask_measures.measure(model, examples, batch_size=2)
+    assert held == [4 * matrix, 3 * matrix]
+    assert (parts.matrix == whole.matrix).all()
+    assert (parts.tallies == whole.tallies).all()
+    assert same == loss
+
+
 def test_masks_of_some_examples_are_the_largest_logits():
     model, examples = small_network(), random_examples(7)
     wanted = np.asarray(model(examples.pixels, training=False)).argmax(axis=-1)
@@ -127,6 +144,12 @@ def test_a_model_that_is_gone_is_not_kept():
     del model
     gc.collect()
     assert len(mask_measures._measuring) <= before
+
+
+def test_what_is_strange_about_masks_is_said_before_training(capsys):
+    data = SimpleNamespace(parts=[SimpleNamespace(notes=("strange",))], image_shape=(8, 8, 2))
+    task().show(data, None)
+    assert capsys.readouterr().err == "note: strange\n"
 
 
 # What is learnt.
@@ -214,7 +237,7 @@ def test_what_rests_is_computed_once(tmp_path, monkeypatch, capsys):
     flags = {"model": "fcn32s", "backbone": "resnet20.cifar10", "model_options": "", "epochs": 2}
     flags["augment"] = "none"
     fast = trainer.train(task(plan="probe", **flags), tmp_path / "fast")["figures"]
-    assert "of the network rests" in capsys.readouterr().err
+    assert "of the network is frozen" in capsys.readouterr().err
     slow = trainer.train(task(plan="probe", features="off", **flags), tmp_path / "slow")["figures"]
     assert fast["miou"] == pytest.approx(slow["miou"], abs=0.01)
     assert fast["loss"] == pytest.approx(slow["loss"], rel=1e-2)

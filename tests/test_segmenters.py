@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import UsageError, dilation, encoder, layers, surgery
+from zoo import UsageError, encoder, layers, surgery
 from zoo.count import count
 
 ROOT = Path(__file__).parent.parent
@@ -257,30 +257,6 @@ def test_a_pyramid_ends_in_the_last_stage_that_is_wanted():
             encoder.pyramid(image, "mlp")
     assert encoder.stride("resnet50") == 32
     assert encoder.stride("resnet50", 3) == 8
-
-
-@pytest.mark.parametrize(
-    ("name", "size"), [("resnet20", 32), ("resnet18", 64), ("resnet50", 64), ("mobilenet_025", 64)]
-)
-def test_a_dilated_network_sees_the_same_at_a_smaller_stride(name, size):
-    """Every second pixel of its maps, or every fourth, is a pixel of the network as it was."""
-    keras.utils.set_random_seed(0)
-    net = shaken(zoo.backbone(name, input_shape=(size, size, 3)))
-    stride = encoder.stride(name) // 4
-    if stride < 2:
-        stride = 2
-    images = pixels((1, size, size, 3))
-    old, new = net(images), dilation.dilated(net, stride)(images)
-    for stage, maps in old.items():
-        step = max(1, 2 ** encoder.number(stage) // stride)
-        there = keras.ops.convert_to_numpy(new[stage])[:, ::step, ::step]
-        assert distance(there, keras.ops.convert_to_numpy(maps)) < 1e-4, stage
-    assert new[stage].shape[1] in (size // stride, size // stride - 1, size // stride - 3)
-
-
-def test_a_dilated_network_needs_a_power_of_two():
-    with pytest.raises(UsageError, match="power of two from 2, not 12"):
-        dilation.dilated(zoo.build("lenet5"), 12)
 
 
 def test_stages_of_others_end_where_maps_are_stretched():

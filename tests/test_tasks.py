@@ -211,8 +211,14 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
     with zipfile.ZipFile(out / "model.keras") as archive:
         assert not json.loads(archive.read("config.json")).get("compile_config")
     assert len(checks.history(out)) == 2
-    again = resume.to_task(resume.read_recipe(out / "recipe.yaml"))
-    assert resume.recipe(again) == resume.recipe(tiny(name))
+    recipe = resume.read_recipe(out / "recipe.yaml")
+    meant = recipe["resolved"]
+    left = [key for key in ("precision", "jit", "features", "strategy") if recipe[key] == "auto"]
+    assert sorted(meant) == sorted(left)
+    again = resume.to_task(recipe)
+    assert resume.recipe(again) == resume.recipe(dataclasses.replace(tiny(name), **meant))
+    assert resume.check(out, again)
+    assert resume.check(out, tiny(name))
 
 
 @pytest.mark.parametrize("name", sorted(set(tasks.names()) - {"dqn"}))  # which has no data
@@ -224,6 +230,16 @@ def test_a_run_knows_its_data_by_their_content(name):
     assert found[0] == found[1] == json.loads(json.dumps(found[0]))
     assert {"train", "validation", "test"} <= found[0]["splits"].keys()
     assert data_identity.differences(found[0], found[2])[0].startswith("train had ")
+
+
+def test_a_recipe_pins_what_auto_meant_and_flags_on_top_of_it_count():
+    asked = tiny("classification", precision="auto")
+    recipe = resume.recipe(asked)
+    meant = {"precision": "mixed_bfloat16", "jit": "on", "features": "off", "strategy": "one"}
+    again = resume.to_task({**recipe, "resolved": meant})
+    assert {name: getattr(again, name) for name in meant} == meant
+    flagged = resume.to_task({**recipe, "resolved": meant, "precision": "float32"})
+    assert (flagged.precision, flagged.jit) == ("float32", "on")
 
 
 @pytest.mark.parametrize("name", EACH)

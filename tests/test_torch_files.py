@@ -479,6 +479,39 @@ def test_no_layer_is_left_out_and_no_module_is_given_twice(name):
     assert len(set(found)) == len(found) == len(layers)
 
 
+def cifar_shapes(blocks, projected=False, classes=10):
+    """The tensors of akamaster/pytorch_resnet_cifar10."""
+    shapes = resnet_shapes((blocks,) * 3, False, 16, classes)
+    shapes["conv1.weight"] = (16, 3, 3, 3)
+    shapes = {name: shape for name, shape in shapes.items() if projected or "down" not in name}
+    new = {name.replace("downsample", "shortcut"): shape for name, shape in shapes.items()}
+    return {name.replace("fc.", "linear."): shape for name, shape in new.items()}
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_the_resnets_for_cifar_are_read_from_their_usual_source(projected, tmp_path):
+    shapes = {f"module.{name}": x for name, x in cifar_shapes(3, projected).items()}
+    path = torch_like(shapes, tmp_path / "resnet20.th")
+    layers = outline("resnet20", shortcut="projection" if projected else "padding")
+    entries = torch_weights.translated(formats.read(path), layers, path)
+    assert {entry.name for entry in entries} == {layer.name for layer in layers}
+    assert weights.fitting(weights.by_name(entries, layers)) == len(layers)
+    assert len(layers) == (43 if projected else 39)
+
+
+def test_averaged_weights_count_their_steps(tmp_path):
+    shapes = {f"module.{name}": x for name, x in cifar_shapes(3).items()}
+    path = torch_like({"n_averaged": (), **shapes}, tmp_path / "x.pth")
+    layers = outline("resnet20")
+    entries = torch_weights.translated(formats.read(path), layers, path)
+    assert weights.fitting(weights.by_name(entries, layers)) == len(layers)
+
+
+def test_an_unknown_shortcut_is_refused():
+    with pytest.raises(UsageError, match="no shortcut named 'identity'; choose from padding, pro"):
+        zoo.build("resnet20", shortcut="identity")
+
+
 REFUSED = [
     (
         "resnet50",
@@ -495,11 +528,14 @@ REFUSED = [
     ("vgg19", vgg_shapes((2, 2, 3, 3, 3)), "those of vgg16; build that"),
     ("vgg11_bn", vgg_shapes((1, 1, 2, 2, 2)), "those of vgg11; build that"),
     ("vgg11", {"features.0.weight": (64, 3, 11, 11)}, "those of alexnet; build that"),
+    ("resnet20", cifar_shapes(5), r"layer1.3.conv1 besides\): those of resnet32; build that"),
+    ("resnet20", cifar_shapes(3, True), "those of resnet20 with shortcut: projection; build"),
+    ("resnet18", cifar_shapes(9), "those of resnet56; build that"),
     ("resnet18", {"stem.weight": (3, 3)}, "network without a table here; .*googlenet, resnet"),
     (
         "resnet50_v1_5",
         {**resnet_shapes((3, 4, 6, 3), True), "layer1.0.se.fc1.weight": (4, 4)},
-        r"layer1.0.se.fc1 besides\): another network's",
+        r"layer1.0.se.fc1 besides\): another network's, most like resnet50_v1_5, of which 99%",
     ),
 ]
 
@@ -510,6 +546,14 @@ def test_another_network_is_refused_and_named(name, shapes, message, tmp_path):
     with pytest.raises(UsageError, match=message) as error:
         torch_weights.translated(formats.read(path), outline(name), path)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_without_a_table_is_likened_by_its_size(tmp_path):
+    size = zoo.spec("mobilenet_025").parameters
+    shapes = {"stem.weight": (size - 257 * 1000,), "classifier.weight": (10, 256)}
+    path = torch_like({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
+    with pytest.raises(UsageError, match="without a table here, about as large as mobilenet_025; "):
+        torch_weights.translated(formats.read(path), outline("lenet5"), path)
 
 
 # What is said, and the pixels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -316,6 +318,56 @@ def test_logits_are_pytorchs(name, zipped, tmp_path):
         ours, theirs = keras.ops.convert_to_numpy(got[head]), theirs.numpy()
         assert np.ptp(theirs) > 0.1
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+
+
+class Cifar(nn.Module):
+    """The ResNets of akamaster/pytorch_resnet_cifar10: shortcuts of option A or B, a `linear`."""
+
+    def __init__(self, blocks, option):
+        super().__init__()
+        self.option = option
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        before = 16
+        for stage, width in enumerate((16, 32, 64), start=1):
+            made = []
+            for index in range(blocks):
+                block = Residual(before, width, 2 if stage > 1 and index == 0 else 1, False)
+                block.shortcut, block.downsample = block.downsample or nn.Sequential(), None
+                if option == "A":
+                    block.shortcut = nn.Sequential()
+                block.forward = types.MethodType(Cifar.block, block)
+                made.append(block)
+                before = width
+            setattr(self, f"layer{stage}", nn.Sequential(*made))
+        self.linear = nn.Linear(64, CLASSES)
+
+    def block(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        if len(self.shortcut) == 0 and y.shape != x.shape:
+            width = y.shape[1]
+            x = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, width // 4, width // 4))
+        return torch.relu(y + self.shortcut(x))
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("option", ["A", "B"])
+@pytest.mark.parametrize("wrapper", ["module.", ""])
+def test_logits_of_a_resnet_for_cifar_are_pytorchs(option, wrapper, tmp_path):
+    images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3))
+    net = trained(Cifar(3, option), standardised(images))
+    state = {wrapper + name: tensor for name, tensor in net.state_dict().items()}
+    torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "resnet20-12fca82f.th")
+    options = {"shortcut": {"A": "padding", "B": "projection"}[option], "num_classes": CLASSES}
+    model = zoo.build("resnet20", weights=tmp_path / "resnet20-12fca82f.th", **options)
+    with torch.no_grad():
+        theirs = net(standardised(images)).numpy()
+    ours = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False))
+    assert np.ptp(theirs) > 0.1
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
 
 
 def test_what_pytorch_saves_is_what_is_read(tmp_path):

@@ -11,6 +11,7 @@ from zoo.lazy import keras, layers
 from zoo.stages import classifier
 
 SQUASHING = ("softmax", "sigmoid", "log_softmax", "hard_sigmoid", "log_sigmoid")
+MISFITS = (ValueError, TypeError, IndexError, ArithmeticError)  # of layers for other shapes
 AVERAGES = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"}  # by the rank of features
 
 
@@ -33,12 +34,7 @@ def head(model, num_classes, dropout=None):
         UsageError: the model has several outputs, or is no graph of layers.
     """
     net = graphs.flat(model)
-    if len(net.outputs) != 1:
-        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
-        raise UsageError(
-            f"{model.name} has several outputs ({names}); make a model of the one to replace, "
-            "keras.Model(model.input, output)"
-        )
+    _check_one_output(net)
     num_classes = arguments.whole(num_classes, "num_classes")
     if dropout is not None:
         dropout = arguments.rate(dropout, "dropout")
@@ -74,6 +70,15 @@ def head(model, num_classes, dropout=None):
     return keras.Model(net.input, y, name=model.name)
 
 
+def _check_one_output(net):
+    if len(net.outputs) != 1:
+        names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
+        raise UsageError(
+            f"{net.name} has several outputs ({names}); make a model of the one to replace, "
+            "keras.Model(model.input, output)"
+        )
+
+
 def resize(model, size):
     """Returns a model for images of another height and width.
 
@@ -101,7 +106,7 @@ def resize(model, size):
             return _called_anew(node, args, kwargs, grids)
         except UsageError:
             raise
-        except Exception as error:  # whatever a layer says to a shape that does not fit
+        except MISFITS as error:
             was, now = node.input_tensors[0].shape, keras.tree.flatten(args)[0].shape
             raise UsageError(
                 f"{model.name} cannot take images of {size[0]} x {size[1]}: {node.operation.name} "

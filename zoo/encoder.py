@@ -35,8 +35,8 @@ def pyramid(image, name, source=None, levels=None, output_stride=None, **options
         **options: of the network's builder.
 
     Returns:
-        `stageN`, as in the network's spec, to tensors of about `1 / 2**N` of the image's height
-        and width, first to last.
+        `stageN`, as in the network's spec, to maps of stride `2**N`, or of `output_stride` if that
+        is less; first to last. A stage beyond `output_stride` has the size of the one there.
 
     Raises:
         UsageError: as `zoo.backbone`; or the network has no such stage.

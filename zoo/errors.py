@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+PACKAGES = tuple(
+    f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("zoo", "tasks", "scripts")
+)
+
 
 class UsageError(ValueError):
     """The caller asked for what cannot be done; the message says what can.
@@ -26,3 +33,15 @@ def unknown(noun, name, known):
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
     return UsageError(f"no {noun} named {name!r}; {hint}")
+
+
+def is_ours(error):
+    """Tells whether an exception was raised by a line of this project, not by one of a library.
+
+    Args:
+        error: an exception that was caught.
+    """
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGES)

@@ -16,12 +16,13 @@ import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo import arguments, graphs
+from zoo import arguments, graphs, paths
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import LazyModule, keras, layers
 
 ABOUT = "zoo.json"
 MOST_ABOUT = 1 << 24  # bytes of it that are read
+keras_files = LazyModule("zoo.keras_files")
 
 
 def save(model, path, about):
@@ -67,17 +68,15 @@ def load(path):
         UsageError: there is no such file, or it is not a Keras model.
     """
     path = Path(arguments.path(path, "a model file"))
+    if kind := paths.irregular(path):
+        raise UsageError(f"{path} is {kind}, not a model file")
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
     assert layers.PixelNormalization  # loads, and so registers, the layers of the zoo
     try:
-        model = keras.saving.load_model(path, compile=False)
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            return model, json.loads(archive.read(ABOUT)) if ABOUT in names else {}
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{path} cannot be read as a Keras model: {reason}") from error
+        return keras_files.load(path)
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
 def classes(path):

@@ -21,7 +21,7 @@ safetensors = LazyModule("zoo.safetensors")
 torch_files = LazyModule("zoo.torch_files")
 
 SAFETENSORS = ".safetensors"
-TORCH_FORMATS = (".pth", ".pt", ".bin")
+TORCH_FORMATS = (".pth", ".pt", ".th", ".bin")
 FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz", SAFETENSORS, *TORCH_FORMATS)
 TORCH = "torch"  # the kind of an entry that is one tensor of a PyTorch state dict
 HEADS = re.compile("predictions|conv_preds|convnext_.*_head_dense")  # what Keras calls `logits`

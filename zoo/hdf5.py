@@ -64,11 +64,14 @@ def layers(file):
 def check(root):
     """Walks through an HDF5 file or group, reading no array.
 
+    Returns:
+        The bytes of all its arrays together.
+
     Raises:
         ValueError: it has links or data in other files, groups in circles, or arrays of many
             more bytes than are stored; or it is damaged.
     """
-    seen, waiting = set(), [(root, 0)]
+    seen, waiting, total = set(), [(root, 0)], 0
     while waiting:
         group, depth = waiting.pop()
         with _faults():
@@ -83,11 +86,20 @@ def check(root):
                 if isinstance(child, h5py.Group):
                     waiting.append((child, depth + 1))
                 else:
-                    _check_array(child)
+                    total += _checked_size(child)
+    return total
 
 
-def _check_array(dataset):
-    """Raises an error for an array whose bytes are not in the file."""
+def size(file):
+    """Returns the bytes of all arrays of a path or binary file; raises as `check`."""
+    with _faults():
+        root = h5py.File(file, "r")
+    with root:
+        return check(root)
+
+
+def _checked_size(dataset):
+    """Returns the bytes of an array; raises an error if they are not in the file."""
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{dataset.name} is neither a group nor an array")
     if dataset.external or dataset.is_virtual:
@@ -96,6 +108,7 @@ def _check_array(dataset):
     stored = dataset.id.get_storage_size()
     if claimed > MAX_EXPANSION * stored + FREE:
         raise ValueError(f"{dataset.name} claims {claimed:,} bytes and stores {stored:,}")
+    return claimed
 
 
 def _keras3_layers(group):

@@ -26,9 +26,15 @@ class LazyModule(ModuleType):
             raise AttributeError(name)
         # TensorFlow greets every process with lines about its build; errors still show.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        importlib.import_module("logging").getLogger("tensorflow").addFilter(_matters)
         value = getattr(importlib.import_module(self.__name__), name)
         setattr(self, name, value)
         return value
+
+
+def _matters(record):
+    """Tells whether a line of TensorFlow's log is of use: not that functions are traced again."""
+    return "tf.function retracing" not in record.getMessage()
 
 
 if TYPE_CHECKING:

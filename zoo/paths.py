@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from pathlib import Path
+
+from zoo.errors import UsageError
 
 KINDS = {  # of what is not a regular file, by the type in its mode
     stat.S_IFIFO: "a named pipe",
@@ -30,3 +34,36 @@ def irregular(path):
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return ""
     return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "a special file")
+
+
+class Irregular(OSError, UsageError):
+    """A path that is not a regular file, so that reading it may never end."""
+
+    def __init__(self, path, kind):
+        super().__init__(errno.EINVAL, f"{kind}, not a regular file", str(path))
+
+    def __str__(self):
+        return f"{self.filename} is {self.strerror}"
+
+
+def regular(path):
+    """Returns a path as a `Path`, if to open it cannot take for ever.
+
+    Raises:
+        Irregular: it is there and neither a regular file nor a folder; an `OSError`, too.
+    """
+    kind = irregular(path)
+    if kind and not os.path.isdir(path):
+        raise Irregular(path, kind)
+    return Path(path)
+
+
+def read_text(path):
+    """Returns the text of a file in UTF-8, without the byte order mark that some editors add.
+
+    Raises:
+        Irregular: reading it may never end.
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return regular(path).read_text(encoding="utf-8-sig")

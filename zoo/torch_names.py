@@ -19,7 +19,11 @@ PROBES = (  # a tensor that tells the family; the first that is there
 )
 ALEXNET_KERNEL = 11
 
-RENAMED = {  # what timm, or an older torchvision, calls a tensor of the same network
+RENAMED = {  # what timm, an older torchvision or another source calls a tensor of the same network
+    "resnet": (  # akamaster/pytorch_resnet_cifar10
+        (r"linear\.", "fc."),
+        (r"(layer\d\.\d+)\.shortcut\.", r"\1.downsample."),
+    ),
     "vgg": (
         (r"pre_logits\.fc1\.", "classifier.0."),
         (r"pre_logits\.fc2\.", "classifier.3."),
@@ -52,6 +56,7 @@ RESNETS = {  # blocks in each stage: with basic blocks, with bottlenecks
     (3, 4, 23, 3): ("", "resnet101_v1_5"),
     (3, 8, 36, 3): ("", "resnet152_v1_5"),
 }
+CIFAR_RESNETS = {(n, n, n, 0): f"resnet{6 * n + 2}" for n in (3, 5, 7, 9, 18)}
 VGGS = {8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}  # convolutions
 VITS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base"}  # width
 
@@ -111,8 +116,12 @@ def network(name, modules):
         places = [re.fullmatch(r"layer(\d)\.\d+\.conv1", module) for module in modules]
         stages = [place[1] for place in places if place]
         depths = tuple(stages.count(stage) for stage in "1234")
-        ordinary = modules["layer1.0.conv1"]["weight"].shape[0] == 64
-        ordinary = ordinary and all(re.fullmatch(RESNET, module) for module in modules)
+        ordinary = all(re.fullmatch(RESNET, module) for module in modules)
+        stem = modules.get("conv1", {}).get("weight", np.zeros(0)).shape
+        if ordinary and stem == (16, 3, 3, 3):
+            projected = " with shortcut: projection" * any("downsample" in key for key in modules)
+            return CIFAR_RESNETS.get(depths, "") and CIFAR_RESNETS[depths] + projected
+        ordinary = ordinary and stem[:1] == (64,) and stem[2:] != (3, 3)
         return RESNETS.get(depths, ("", ""))["layer1.0.conv3" in modules] if ordinary else ""
     features = [module["weight"] for key, module in modules.items() if key.startswith("features.")]
     if name == "vgg":

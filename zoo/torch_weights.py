@@ -13,10 +13,12 @@ import re
 
 from zoo import formats, torch_names
 from zoo.errors import UsageError
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
+
+likeness = LazyModule("zoo.likeness")
 
 PARTS = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras
-IGNORED = "num_batches_tracked"
+IGNORED = ("num_batches_tracked", "n_averaged")  # counts of training steps
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # what some trainers put before every name
 
 EPSILONS = {"googlenet": 1e-3}  # of PyTorch's normalisation; 1e-5 where nobody says
@@ -47,26 +49,34 @@ def translated(entries, layers, path):
     tensors = _plain_names({entry.name: entry.arrays[0] for entry in entries})
     family = torch_names.family(tensors)
     if family is None:
+        like = likeness.nearest(tensors)
         raise UsageError(
-            f"{path} is a PyTorch state dict of a network without a table here; those that have "
-            f"one: {', '.join(torch_names.TABLES)}"
+            f"{path} is a PyTorch state dict of a network without a table here"
+            f"{', ' * bool(like)}{like}; those that have one: {', '.join(torch_names.TABLES)}"
         )
-    modules = _modules(tensors, family)
+    found_modules = modules(tensors, family)
     names = torch_names.TABLES[family](layers)
     found = {
-        layer.name: _arrays(modules[names[layer.name]], layer, family)
+        layer.name: _arrays(found_modules[names[layer.name]], layer, family)
         for layer in layers
-        if names.get(layer.name) in modules
+        if names.get(layer.name) in found_modules
     }
     used = {names[name] for name in found}
-    left = [name for name in modules if name not in used]
-    _check(path, layers, found, left, torch_names.network(family, modules))
+    left = [name for name in found_modules if name not in used]
+    if problem := _problem(layers, found, left):
+        network = torch_names.network(family, found_modules)
+        like = "" if network else likeness.nearest(tensors)
+        name = f"those of {network}; build that" if network else "another network's"
+        raise UsageError(
+            f"{path} holds PyTorch weights that do not fit ({problem}): {name}{', ' * bool(like)}"
+            f"{like}"
+        )
     return [
         *(formats.Entry(name, formats.TORCH, arrays) for name, arrays in found.items()),
         *(
             formats.Entry(f"{name}.{part}", formats.TORCH, [array])
             for name in left
-            for part, array in modules[name].items()
+            for part, array in found_modules[name].items()
         ),
     ]
 
@@ -106,24 +116,25 @@ def pixels(source, spec):
 
 def _plain_names(tensors):
     """Takes off what stands before every name."""
+    tensors = {name: array for name, array in tensors.items() if name not in IGNORED}
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): array for name, array in tensors.items()}
     return tensors
 
 
-def _modules(tensors, family):
+def modules(tensors, family):
     """Groups tensors under torchvision's names: `{"layer1.0.bn1": {"weight": ..., ...}, ...}`."""
-    modules = {}
+    found = {}
     for name, array in tensors.items():
         for theirs, torchvisions in torch_names.RENAMED.get(family, ()):
             if re.match(theirs, name):
                 name = re.sub(f"^(?:{theirs})", torchvisions, name)
                 break
         module, _, part = name.rpartition(".")
-        if part != IGNORED:
-            modules.setdefault(module, {})[part] = array
-    return modules
+        if part not in IGNORED:
+            found.setdefault(module, {})[part] = array
+    return found
 
 
 def _arrays(module, layer, family):
@@ -163,8 +174,8 @@ def _maps(layer):
     return operation.input.shape[1:] if isinstance(operation, keras.layers.Flatten) else None
 
 
-def _check(path, layers, found, left, network):
-    """Raises an error if the file lacks a layer of the trunk, or has one more or another."""
+def _problem(layers, found, left):
+    """Returns how a file lacks a layer of the trunk, or has one more or another; `""` if not."""
     problems = [f"it lacks {x.name}" for x in layers if x.name not in found and not _is_head(x)]
     problems += [f"it has {name} besides" for name in left if not THEIR_HEADS.fullmatch(name)]
     problems += [
@@ -172,9 +183,7 @@ def _check(path, layers, found, left, network):
         for layer in layers
         if layer.name in found and len(found[layer.name]) != len(layer.weights)
     ]
-    if problems:
-        name = f"those of {network}; build that" if network else "another network's"
-        raise UsageError(f"{path} holds PyTorch weights that do not fit ({problems[0]}): {name}")
+    return problems[0] if problems else ""
 
 
 def _is_head(layer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked, count, some
 from tasks.data import duplicates, readers
 from tasks.data.decoding import progress
 from tasks.data.parallel import ordered_map
+from tasks.report import bands
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -247,7 +247,7 @@ def _glance(item):
     """Returns what a `Survey` keeps of one image, its path first, or why it cannot be read."""
     try:
         data = item if isinstance(item, np.ndarray) else readers.content(item)
-        small = readers.image(data, (SIDE, SIDE, 3))
+        small = bands.rgb(readers.image(data, (SIDE, SIDE, readers.channels(data))))
     except readers.UnreadableImage as error:
         return readers.UnreadableImage(readers.name(item), error.reason)
     grey = np.asarray(Image.fromarray(small).convert("L"))
@@ -258,14 +258,11 @@ def _glance(item):
 
 def _side(data):
     """Returns the shorter side of an image that can be read."""
-    if isinstance(data, np.ndarray):
-        return min(data.shape[:2])
-    try:
-        return min(Image.open(io.BytesIO(data)).size)
-    except OSError:  # an array in a file
-        return min(readers.image(data).shape[:2])
+    return min(readers.size(data))
 
 
 def _deviation(item):
     """Returns the standard deviation of an image's pixels, of the channel where it is largest."""
-    return float(readers.image(item).reshape(-1, 3).std(0).max())
+    channels = readers.channels(item)
+    pixels = readers.image(item, (None, None, channels))
+    return float(pixels.reshape(-1, channels).std(0).max())

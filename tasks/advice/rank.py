@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import zoo
 from tasks.data import decoding, sources, splits
-from tasks.engine import features, finetune, plans, record
+from tasks.engine import features, finetune, memory, plans, record
 from tasks.report import probe
 from zoo import graphs, surgery
 from zoo.errors import UsageError
@@ -50,6 +50,7 @@ def rank(
     split="",
     images=IMAGES,
     image_size=0,
+    channels=0,
     folds=probe.FOLDS,
     seed=0,
 ):
@@ -63,6 +64,7 @@ def rank(
         split: slice to look at; by default the training split.
         images: how many of it, with their share of every class.
         image_size: height and width; 0 for each model's own.
+        channels: of the images; 0 for each model's own.
         folds, seed: of the cross-validation.
 
     Returns:
@@ -73,8 +75,8 @@ def rank(
             few images or classes.
     """
     specs = [zoo.spec(name) for name in models]
-    if min(images, image_size, seed) < 0:
-        raise UsageError("numbers of images and pixels and a seed are 0 or more")
+    if min(images, image_size, channels, seed) < 0:
+        raise UsageError("numbers of images, pixels and channels and a seed are 0 or more")
     source = sources.load(dataset, data_dir)
     if source.multi_label:
         raise UsageError(f"{dataset} has several labels an image; zoo rank needs one")
@@ -83,26 +85,33 @@ def rank(
     probe.check(part.labels, folds)
     rows = []
     for number, spec in enumerate(specs, start=1):
-        row = _judged(spec, part, (weights or {}).get(spec.name), image_size, folds, seed)
+        file, shape = (weights or {}).get(spec.name), _shape(spec, image_size, channels)
+        row = _judged(spec, part, file, shape, folds, seed)
         record.say(f"{number}/{len(specs)} {spec.name}: {_said(row)}")
         rows.append(row)
     return sorted(rows, key=lambda row: -1 if row.accuracy is None else row.accuracy, reverse=True)
 
 
-def _judged(spec, part, weights, image_size, folds, seed):
+def _shape(spec, side, channels):
+    """Returns the shape of the images that a model sees, where some numbers may be its own."""
+    height, width, own = spec.input_shape
+    return side or height, side or width, channels or own
+
+
+def _judged(spec, part, weights, shape, folds, seed):
     facts = {"parameters": spec.parameters, "flops": spec.flops}
     try:
-        scores, seconds, size = _scored(spec, part, weights, image_size, folds, seed)
+        scores, seconds, size = _scored(spec, part, weights, shape, folds, seed)
     except UsageError as error:
         return Rank(spec.name, why_not=str(error), **facts)
     error = scores.std(ddof=1) / len(scores) ** 0.5
     return Rank(spec.name, float(scores.mean()), float(error), seconds, image_size=size, **facts)
 
 
-def _scored(spec, part, weights, image_size, folds, seed):
+def _scored(spec, part, weights, shape, folds, seed):
     """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
-    height, width, channels = spec.input_shape
-    shape = spec.checked_shape((image_size or height, image_size or width, channels))
+    shape = spec.checked_shape(shape)
+    memory.check_images(shape, len(part))
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.prepare(model, plans.Stage("head"))
     parts = surgery.split(model)

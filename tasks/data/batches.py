@@ -11,6 +11,8 @@ from tasks.data.decoding import Examples
 from zoo.catalog import HEAD
 from zoo.lazy import keras, np, tf
 
+ROUND = 64  # examples, of which a bounded batch holds a multiple
+
 
 def training(
     examples, *, batch_size, seed, num_classes, augment="none", mix="none", erase=0.0, heads=()
@@ -144,8 +146,9 @@ def predict(model, examples, *, batch_size):
     Every batch is full, the last one padded with copies that are cut off again: a replica
     without any example would fail, and a short batch would be compiled for itself.
     """
-    gather = gatherer(examples.pixels, batch_size, examples.held)
-    images = made(in_order(len(examples), batch_size), gather)
+    size = bounded(batch_size, len(examples))
+    gather = gatherer(examples.pixels, size, examples.held)
+    images = made(in_order(len(examples), size), gather)
     answers = without_xla(model).predict(images, verbose=0)
     return (answers[HEAD] if isinstance(answers, dict) else answers)[: len(examples)]
 
@@ -162,6 +165,16 @@ def shuffled(count, size, seed, epoch):
     """
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return order[: count // size * size].reshape(-1, size)
+
+
+def bounded(size, count):
+    """Returns how many examples of `count` to take at a time where `size` were asked for.
+
+    A batch is padded, so that one larger than the split would be memory for nothing. It is bounded
+    by a multiple of `ROUND` that holds them all, which replicas can share, and which does not have
+    every small split compiled for itself.
+    """
+    return min(size, -(-count // ROUND) * ROUND)
 
 
 def in_order(count, size):

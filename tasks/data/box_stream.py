@@ -146,16 +146,17 @@ def predict(model, examples, *, batch_size):
         `boxes`, float32 `(count, most, 4)`; `scores`, float32 `(count, most)`, falling; `classes`,
         int32 `(count, most)`, -1 where there is no more.
     """
-    gather = batches.gatherer(examples.pixels, batch_size, examples.held)
+    size = batches.bounded(batch_size, len(examples))
+    gather = batches.gatherer(examples.pixels, size, examples.held)
     regions = None
     if isinstance(model.input, dict):
-        regions = batches.gatherer(examples.proposals, batch_size)
+        regions = batches.gatherer(examples.proposals, size)
 
     def batch(rows):
         if regions is None:
             return gather(rows)
         return {"image": gather(rows), "proposals": regions(rows)}
 
-    data = batches.made(batches.in_order(len(examples), batch_size), batch)
+    data = batches.made(batches.in_order(len(examples), size), batch)
     answers = batches.without_xla(model).predict(data, verbose=0)
     return {name: values[: len(examples)] for name, values in answers.items()}

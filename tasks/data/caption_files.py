@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.data import readers, vocabulary
+from tasks.data import coco, numerals, readers, vocabulary
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
+from zoo.paths import read_text, regular
 
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_name")
 TEXT_COLUMNS = ("caption", "comment", "sentence", "text")
@@ -112,9 +113,10 @@ def read(path):
 def _placed(path, sentences, splits):
     """Looks for the images; returns what `read` does."""
     folder = _folder(path, list(sentences))
+    files = dict(zip(sentences, coco.located(folder, list(sentences)), strict=True))
     told, skipped = {}, []
     for name, own in sentences.items():
-        file = folder / name
+        file = files[name]
         if not file.is_file():
             skipped.append((str(file), "no such file"))
         elif reason := readers.foreign(file):
@@ -123,7 +125,7 @@ def _placed(path, sentences, splits):
             told.setdefault(splits[name], []).append(Told(name, str(file), tuple(own)))
     if not told:
         raise UsageError(f"none of the images of {path} can be read; the first: {skipped[0]}")
-    known = {(folder / name).resolve() for name in sentences}
+    known = {file.resolve() for file in files.values() if file.is_file()}
     others = [
         file for file in sorted(folder.iterdir()) if readers.is_image(file) and file.is_file()
     ]
@@ -134,7 +136,7 @@ def _placed(path, sentences, splits):
 def _text(path):
     """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
@@ -166,14 +168,14 @@ def _lists(folder):
     found = {}
     for split, pattern in LISTS.items():
         for path in sorted(folder.glob(pattern)):
-            names = path.read_text(encoding="utf-8").split()
+            names = regular(path).read_text(encoding="utf-8-sig", errors="replace").split()
             found |= dict.fromkeys(names, split)
     return found
 
 
 def _table(path, text, head):
     """Yields the rows of a table whose first line names its columns; cells may lack quotes."""
-    delimiter = next((sign for sign in ("\t", "|") if sign in head), ",")
+    delimiter = next((sign for sign in ("\t", "|", ";") if sign in head), ",")
     columns = [name.strip().strip('"').lower() for name in head.split(delimiter)]
     image = next((name for name in IMAGE_COLUMNS if name in columns), None)
     caption = next((name for name in TEXT_COLUMNS if name in columns), None)
@@ -184,7 +186,7 @@ def _table(path, text, head):
         )
     rows = csv.reader(io.StringIO(text), delimiter=delimiter)
     next(rows)
-    for cells in rows:
+    for cells in _whole(path, rows):
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) > len(columns) and caption == columns[-1]:  # commas of the caption itself
@@ -195,11 +197,19 @@ def _table(path, text, head):
         yield row[image], row.get(caption), row.get("split") or "all"
 
 
+def _whole(path, rows):
+    """Yields the rows of a reader of tables, whose errors become those of users."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {rows.line_num}: {error}; a quote may be open") from error
+
+
 def _coco(path):
     """Yields the images and captions of a JSON file of COCO's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     content = content if isinstance(content, Mapping) else {}
     parts = [content.get(name) for name in ("images", "annotations")]
@@ -210,15 +220,27 @@ def _coco(path):
             "and annotations with image_id and caption"
         )
     images, annotations = parts
-    try:
-        names = {row["id"]: str(row["file_name"]) for row in images}
-        for name in names.values():
-            yield name, None, "all"
-        for row in annotations:
-            if row["image_id"] in names:
-                yield names[row["image_id"]], str(row["caption"]), "all"
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: an image or annotation has no {error}") from error
+    names = {}
+    for row in images:
+        names[_field(path, "image", row, "id")] = str(_field(path, "image", row, "file_name"))
+    keys = ("image_id", "caption")
+    found = [[_field(path, "annotation", row, key) for key in keys] for row in annotations]
+    if not any(number in names for number, _ in found):
+        raise UsageError(
+            f"{path}: no annotation is of an image that it lists: image_id "
+            f"{listed(repr(number) for number, _ in found)}; images have the id "
+            f"{listed(map(repr, names))}"
+        )
+    yield from ((name, None, "all") for name in names.values())
+    yield from ((names[number], str(text), "all") for number, text in found if number in names)
+
+
+def _field(path, what, row, name):
+    """Returns a field that a row must have; identifiers that are numbers may be text."""
+    value = row.get(name) if isinstance(row, Mapping) else None
+    if not isinstance(value, str | int | float):
+        raise UsageError(f"{path}: {what} {row!r:.60} has no {name}")
+    return numerals.key(value) if name.endswith("id") else value
 
 
 def _folder(path, names):
@@ -226,7 +248,7 @@ def _folder(path, names):
     tops = [path.parent, path.parent.parent]
     folders = [top for above in tops for top in (above, *_inside(above))]
     for folder in folders:
-        if any((folder / name).is_file() for name in names):
+        if any(file.is_file() for file in coco.located(folder, names)):
             return folder
     raise UsageError(
         f"none of the {len(names)} images of {path} is there, such as {names[0]}; looked in "

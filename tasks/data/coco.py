@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tasks.data import numerals, readers
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
+from zoo.paths import read_text
 
 SUFFIX = ".json"
 MOST_PIXELS = 2**27  # of an image, 134 million: no mask of a file is drawn larger
@@ -160,7 +161,7 @@ def _split(path):
 
 def _content(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from dataclasses import dataclass
 
 from tasks.data import env_state
@@ -12,6 +14,7 @@ gymnasium = LazyModule("gymnasium")
 
 BUILT_IN = {"catch": "zoo/Catch-v0", "breakout": "zoo/Breakout-v0"}
 ATARI = "ALE/"
+MODULES = "ZOO_IMPORT_MODULES"  # modules to import, with commas between; set by --import-module
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def make(name, options, **more):
     Atari's are prepared as in Mnih et al., 2015: grey, 84 x 84, four frames an action.
     """
     _load()
+    _import_modules(name)
     registered = BUILT_IN.get(name, name)
     atari = name.startswith(ATARI)
     if atari:
@@ -82,8 +86,9 @@ def make(name, options, **more):
     except (errors.UnregisteredEnv, errors.DeprecatedEnv, ModuleNotFoundError) as error:
         known = [*BUILT_IN, *(each for each in gymnasium.registry if "/" not in each)]
         raise unknown("environment", name, known) from error
-    except (errors.Error, TypeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # What a maker refuses it refuses in its own way.
+    except (errors.Error, TypeError, ImportError, ValueError, LookupError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"the environment {name} cannot be made: {reason}") from error
     return gymnasium.wrappers.AtariPreprocessing(env) if atari else env
 
@@ -153,6 +158,29 @@ def _load():
             "environments need Gymnasium: pip install 'keras-zoo[rl]' (or gymnasium)"
         ) from error
     assert env_games.Game
+
+
+def _import_modules(name):
+    """Imports the modules that a person, and no recipe, has named.
+
+    Raises:
+        UsageError: one cannot be found, or `module:NAME` names one that is not among them: that
+            may come from a recipe, and importing a module runs it.
+    """
+    named = [word.strip() for word in os.environ.get(MODULES, "").split(",") if word.strip()]
+    module, colon, _ = name.partition(":")
+    if colon and module not in named:
+        raise UsageError(
+            f"the environment {name} imports the Python module {module!r}, and so runs it; if you "
+            f"trust it, add --import-module {module} (or set {MODULES}={module})"
+        )
+    for each in named:
+        try:
+            importlib.import_module(each)
+        except (ModuleNotFoundError, TypeError) as error:  # TypeError of a relative name
+            raise UsageError(
+                f"--import-module {each}: {error}; install it, or put its folder on PYTHONPATH"
+            ) from error
 
 
 def _load_atari(name):

@@ -13,6 +13,7 @@ from tasks.data.folders import listed
 from tasks.data.geometry import IGNORED
 from zoo.errors import UsageError
 from zoo.lazy import np
+from zoo.paths import read_text
 
 VOID = ("void", "ignore", "ignored", "unlabeled", "unlabelled")  # names of what is no class
 MOST = 254  # classes
@@ -211,7 +212,7 @@ def read(path):
 def _rows(path):
     """Returns `(line, name, numbers)` of each class."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a list of classes: {error}") from error
     rows = []

@@ -28,17 +28,23 @@ def training(examples, *, batch_size, seed, augment="none"):
     return MaskBatches(examples, min(batch_size, len(examples)), seed, augment)
 
 
-def whole(examples, *, batch_size):
+def whole(examples, *, batch_size, some=slice(None)):
     """Returns every example once and in order, in batches that are all full.
 
     The last one is padded, as `batches.in_order` says.
 
+    Args:
+        examples: as `training` has them.
+        batch_size: images in a batch.
+        some: which of the batches.
+
     Returns:
-        A `tf.data.Dataset` of uint8 images `(batch_size, height, width, channels)` and uint8 masks
-        `(batch_size, height, width)`.
+        A `tf.data.Dataset` of uint8 images `(batch, height, width, channels)` and uint8 masks
+        `(batch, height, width)`.
     """
-    indices = batches.in_order(len(examples), batch_size)
-    return batches.made(indices, _gatherers(examples, batch_size))
+    size = batches.bounded(batch_size, len(examples))
+    indices = batches.in_order(len(examples), size)[some]
+    return batches.made(indices, _gatherers(examples, size))
 
 
 @dataclass(frozen=True, eq=False)

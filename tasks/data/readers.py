@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import re
+import struct
 import textwrap
+import tokenize
 import warnings
+import zlib
 from pathlib import Path
 
 from tasks.data import encoded, pictures, tiff
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule, np
+from zoo.paths import regular
 
 Image = LazyModule("PIL.Image")
 
@@ -80,9 +84,9 @@ def image(item, shape=(None, None, 3), resize="stretch", bits=pictures.DEEP):
             np.asarray(pictures.fitted(picture, (width, height), mode, resize, bits))
             for picture, mode in _open(item, channels, bits)
         ]
-    except (UnreadableImage, MemoryError):
+    except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
 
@@ -108,9 +112,9 @@ def stored(item, *, colours=False):
         if colours:
             picture = picture.convert("RGB")
         numbers = np.asarray(picture)
-    except (UnreadableImage, MemoryError):
+    except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
         raise UnreadableImage(name(item), "its pixels are not whole numbers")
@@ -133,7 +137,7 @@ def size(item):
         return item.shape[:2]
     _silence_pillow()
     try:
-        with io.BytesIO(item) if isinstance(item, bytes) else open(item, "rb") as file:
+        with io.BytesIO(item) if isinstance(item, bytes) else regular(item).open("rb") as file:
             start = file.read(encoded.SIGNATURE_BYTES)
             if reason := encoded.foreign(start):
                 raise UnreadableImage(name(item), reason)
@@ -146,8 +150,18 @@ def size(item):
                 return pictures.upright_size(picture)[::-1]
     except UnreadableImage:
         raise
-    except Exception as error:  # a decoder that is given garbage may raise anything
+    except _faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
+
+
+def channels(item):
+    """Returns how many channels an array has that is neither grey nor RGB; 3 for other images."""
+    if not isinstance(item, np.ndarray):
+        data = content(item)
+        if encoded.kind(data[: encoded.SIGNATURE_BYTES]) != "NPY":
+            return 3
+        item = encoded.array(data)
+    return item.shape[2] if item.ndim == 3 and item.shape[2] > 1 else 3
 
 
 def content(item):
@@ -161,7 +175,7 @@ def content(item):
     if isinstance(item, np.ndarray):
         return item.tobytes()
     try:
-        return Path(item).read_bytes()
+        return regular(item).read_bytes()
     except OSError as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
@@ -185,7 +199,7 @@ def foreign(path):
     if not is_image(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
-        with open(path, "rb") as file:
+        with regular(path).open("rb") as file:
             start = file.read(encoded.SIGNATURE_BYTES)
     except OSError as error:
         return _reason(error)
@@ -236,6 +250,13 @@ def _silence_pillow():
 
 
 _PILLOW = re.compile(r"PIL\.")
+
+
+def _faults():
+    """Returns what Pillow and NumPy raise for damaged files."""
+    found = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError)
+    found += (RuntimeError, struct.error, zlib.error, tokenize.TokenError)
+    return (*found, Image.DecompressionBombError)
 
 
 def _reason(error):

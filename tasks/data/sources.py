@@ -10,6 +10,7 @@ from tasks.data import folders, shapes, tables, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import np
+from zoo.paths import irregular
 
 
 def load(name, data_dir=None):
@@ -67,6 +68,8 @@ def _encoded(labels, listing):
 
 def _nothing(name, path):
     """Returns the error for a name that stands for nothing."""
+    if kind := irregular(path):
+        return UsageError(f"the data set {name!r} is {kind}, not a regular file or a folder")
     if path.is_file():
         return UsageError(
             f"the data set {name!r} is a file, but no CSV file; needed: a folder of class folders, "

@@ -8,6 +8,7 @@ from itertools import chain
 
 from tasks.data.folders import Listing, check_classes, foreign, listed, ordered
 from zoo.errors import UsageError
+from zoo.paths import regular
 
 COLUMNS = ("path", "label")  # that a CSV must have; "split" it may have
 SEVERAL = "labels"  # what the second is called where every cell may hold several
@@ -83,7 +84,7 @@ def _rows(path):
 def _read(path):
     """Returns the names of the columns, and `(line, row)` of what is not blank."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
             reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
             rows = [(reader.line_num, _stripped(row)) for row in reader]

@@ -13,6 +13,7 @@ from xml.parsers import expat
 from tasks.data import boxes, readers
 from tasks.data.folders import SPLIT_FOLDERS, Listing, listed, name_hash, ordered
 from zoo.errors import UsageError
+from zoo.paths import read_text, regular
 
 SUFFIX = ".xml"
 ANNOTATIONS, IMAGES = "Annotations", ("JPEGImages", "images", "Images")
@@ -122,7 +123,7 @@ def _tops(root):
 
 def _lines(path):
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line for line in read_text(path).splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no list of images in UTF-8: {error}") from error
 
@@ -130,7 +131,7 @@ def _lines(path):
 def _annotation(path):
     """Returns an image, `(box, class, difficult)` of what is in it, and its size if said."""
     try:
-        root = parse(path.read_bytes())
+        root = parse(regular(path).read_bytes())
     except OSError as error:
         raise Malformed("no such annotation") from error
     size = tuple(_number(root, f"size/{side}", 0) for side in ("width", "height"))

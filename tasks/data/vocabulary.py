@@ -3,6 +3,10 @@
 A sentence is read as the evaluation of COCO's captions reads one, in effect: in lower case, without
 punctuation, with `'s` and `n't` as words of their own. Different is what the Penn Treebank's
 tokeniser knows by heart, such as that the point of `u.s.` belongs to it.
+
+Chinese and Japanese are written without spaces: there each character is a word, as is usual where
+captions in Chinese are measured. An emoji is a word, with its colour of skin and what is joined
+to it; a flag, too.
 """
 
 from __future__ import annotations
@@ -19,7 +23,18 @@ from zoo.lazy import np
 MARKS = ("<pad>", "<start>", "<end>", "<unknown>")
 PAD, START, END, UNKNOWN = range(len(MARKS))
 
-_WORD = re.compile(r"[^\W_]+(?:[-'./&][^\W_]+)*")
+# Han ideographs with their repetition marks, hiragana, katakana, also of half width.
+_CJK = (
+    "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_EMOJI = "[\u2600-\u27bf\u2b50\u2b55\U0001f300-\U0001faff][\ufe0f\U0001f3fb-\U0001f3ff]*"
+_FLAG = "[\U0001f1e6-\U0001f1ff]{2}"
+_LETTERS = rf"[^\W_{_CJK}]+"
+_WORD = re.compile(
+    rf"[{_CJK}]|{_EMOJI}(?:\u200d{_EMOJI})*|{_FLAG}|{_LETTERS}(?:[-'./&]{_LETTERS})*"
+)
+_BETWEEN_CJK = re.compile(rf"(?<=[{_CJK}]) (?=[{_CJK}])")
 _CLITIC = re.compile(r"(.+?)(n't|'(?:s|re|ve|ll|d|m))")
 _QUOTES = str.maketrans("\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}", "''")
 
@@ -31,6 +46,12 @@ def tokens(sentence: str) -> list[str]:
         clitic = _CLITIC.fullmatch(word)
         found += clitic.groups() if clitic else [word]
     return found
+
+
+def written(sentence: str) -> str:
+    """Returns a sentence of words with a space between as people write it: Chinese and Japanese
+    without spaces."""
+    return _BETWEEN_CJK.sub("", sentence)
 
 
 @dataclass(frozen=True)
@@ -76,7 +97,10 @@ class Vocabulary:
         return found
 
     def sentence(self, numbers: Iterable[int]) -> str:
-        """Returns the words that numbers stand for, up to the first `END`, without other marks."""
+        """Returns the words that numbers stand for, up to the first `END`, without other marks.
+
+        There is a space between any two, as measures take them; `written` is for people.
+        """
         found = []
         for number in numbers:
             if number == END:

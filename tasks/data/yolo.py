@@ -12,6 +12,7 @@ from tasks.data import boxes, coco, numerals, readers
 from tasks.data.folders import SPLIT_FOLDERS, Listing, files, listed, name_hash
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
+from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
@@ -74,7 +75,7 @@ def folder(root):
 
 def _content(path):
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.safe_load(read_text(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -136,7 +137,7 @@ def _images(start, top, places):
 def _lines(path):
     """Returns the lines of a text file, without blanks at their ends and without empty ones."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}") from error
     return [line.strip() for line in lines if line.strip()]
@@ -160,7 +161,7 @@ def _label_file(image):
 def _rows(path, classes):
     """Returns `(box, label, ignored)` of each line."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tasks.data import vocabulary
 from tasks.data.vocabulary import Vocabulary
 from tasks.deploy.answerer import Answerer, colour
 from tasks.engine import caption_answers, vocabularies, workers
@@ -77,12 +78,12 @@ class Captioner(Answerer):
         found = run(np.stack([photo.pixels for photo in photos]))
         said = [self.words.sentence(row) for row in found["words"]]
         answers = [
-            {"sentence": sentence, "probability": math.exp(chance)}
+            {"sentence": vocabulary.written(sentence), "probability": math.exp(chance)}
             for sentence, chance in zip(said, found["log_probability"].tolist(), strict=True)
         ]
         if wanted.explain and wanted.pictures:
-            for photo, answer in zip(photos, answers, strict=True):
-                self._explain(photo, answer, wanted.pictures)
+            for photo, sentence, answer in zip(photos, said, answers, strict=True):
+                self._explain(photo, sentence, answer, wanted.pictures)
         return answers
 
     def lines(self, answer):
@@ -96,9 +97,8 @@ class Captioner(Answerer):
         chance = f"{answer['probability']:.6g}"
         return [(answer["sentence"], chance, answer.get("picture") or "")]
 
-    def _explain(self, photo, answer, folder):
+    def _explain(self, photo, said, answer, folder):
         """Draws where the model looked at each word, if it looks anywhere."""
-        said = answer["sentence"]
         looks = said and caption_answers.looks(self.model, photo.pixels[None], [said], self.words)
         if not looks:
             return

@@ -40,6 +40,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
     task = resume.to_task(resume.read_recipe(recipe))
+    task = dataclasses.replace(task, strategy="auto")  # this process is not that of the run
     given = {"dataset": dataset, "data_dir": data_dir, **flags}
     given = {key: value for key, value in given.items() if value}
     known = {field.name for field in dataclasses.fields(task)}

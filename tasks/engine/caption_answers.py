@@ -35,8 +35,9 @@ def say(model, examples, words, *, length, batch_size, width=1, penalty=0.0):
     """
     with distribute.scope(model):
         speaker = beam.speaker(model, width=width, length=length, penalty=penalty)
-    gather = batches.gatherer(examples.pixels, batch_size, examples.held)
-    data = batches.made(batches.in_order(len(examples), batch_size), gather)
+    size = batches.bounded(batch_size, len(examples))
+    gather = batches.gatherer(examples.pixels, size, examples.held)
+    data = batches.made(batches.in_order(len(examples), size), gather)
     said = batches.without_xla(speaker).predict(data, verbose=0)
     sentences = [words.sentence(row) for row in said["words"][: len(examples), 0]]
     return sentences, said["log_probability"][: len(examples), 0]
@@ -52,10 +53,11 @@ def draw(model, examples, words, *, length, batch_size, seed, count=DRAWN):
     """
     with distribute.scope(model):
         speaker = beam.speaker(model, width=count, length=length, drawn=True)
-    indices = batches.in_order(len(examples), batch_size)
+    size = batches.bounded(batch_size, len(examples))
+    indices = batches.in_order(len(examples), size)
     random = np.random.default_rng(seed)
     draws = random.random((*indices.shape, count, length), "float32")
-    gather = batches.gatherer(examples.pixels, batch_size, examples.held)
+    gather = batches.gatherer(examples.pixels, size, examples.held)
 
     def batch(indices, draws):
         return {"image": gather(indices), caption_learner.DRAWS: draws}
@@ -79,14 +81,15 @@ def loss(model, examples, *, batch_size):
     if most not in made:
         with distribute.scope(model):
             made[most] = batches.without_xla(_counting(model, most, length))
-    images = batches.gatherer(examples.pixels, batch_size, examples.held)
-    words = batches.gatherer(examples.labels, batch_size)
+    size = batches.bounded(batch_size, len(examples))
+    images = batches.gatherer(examples.pixels, size, examples.held)
+    words = batches.gatherer(examples.labels, size)
 
     def batch(indices):
         rows = words(indices)
         return ({"image": images(indices), "words": rows[..., :-1], "next": rows[..., 1:]},)
 
-    data = batches.made(batches.in_order(len(examples), batch_size), batch)
+    data = batches.made(batches.in_order(len(examples), size), batch)
     sums = made[most].predict(data, verbose=0)[: len(examples)].astype("float64").sum(axis=0)
     count, entropy, hits = sums
     return {"loss": float(entropy / max(1, count)), "accuracy": float(hits / max(1, count))}

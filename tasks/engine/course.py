@@ -15,7 +15,6 @@ from tasks.engine import (
     finetune,
     hardware,
     optimize,
-    plans,
     record,
     resume,
 )
@@ -58,7 +57,7 @@ class Course:
     def __init__(self, task, data, strategy):
         self.task, self.data, self.strategy = task, data, strategy
         stream = task.training(data)
-        self.stages = plans.filled(task.stages(), stream.steps)
+        self.stages = task.filled(stream.steps)
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         distribute.check(strategy, stream.size)
         # Here and no sooner: what was outlined before, and how often, must not change the weights.
@@ -93,6 +92,13 @@ class Course:
             with self.strategy.scope():
                 self._lesson = number, self._prepared(number, first)
         return self._lesson[1]
+
+    def rescale(self, epoch, history):
+        """Sets the rates of an epoch, from 0, by the epochs before it, if they depend on those."""
+        stage = self.stage(epoch)
+        first = self.ends[stage] - self.stages[stage].epochs
+        factor = optimize.plateau_factor(self.task, history[first:epoch])
+        optimize.rescale(self.optimizers[stage], factor)
 
     def settle(self, epoch):
         """Gives averaged weights of an epoch the statistics of normalisation that they need."""
@@ -147,7 +153,9 @@ class Course:
         share = features.flops(before) / max(1, features.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
         percent = int(1000 * share) / 10  # never 100
-        record.say(f"{percent}% of the network rests: it is computed {times} for each image")
+        record.say(
+            f"{percent}% of the network is frozen: its features are computed {times} per image"
+        )
         judged = [(self.data.validation, "")] if self.data.validation else []
         several, started = [*versions, *judged], time.perf_counter()
         featured = [

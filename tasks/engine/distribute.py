@@ -41,6 +41,13 @@ def strategy(name):
     return STRATEGIES[name]()
 
 
+def name_of(strategy):
+    """Returns what `--strategy` calls a strategy: `one`, `mirrored` or `multiworker`."""
+    if _joined and strategy is _joined["strategy"]:
+        return "multiworker"
+    return "mirrored" if isinstance(strategy, tf.distribute.MirroredStrategy) else "one"
+
+
 @contextlib.contextmanager
 def joined(name, run, out):
     """Gives the crew of a run, which is one process alone unless the environment names workers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 
+from tasks.engine import optimize
 from zoo import graphs, stages
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
@@ -59,6 +60,8 @@ def optimizers(task, model, plan, steps):
             "weights; leave one of them out"
         )
     made = {row: _optimizer(task, row, plan, steps, clip=together) for row in members}
+    for row, group in members.items():
+        optimize.exclude_embeddings(made[row], group)
     if together:
         for row, group in members.items():
             made[row].build(group)
@@ -144,7 +147,7 @@ def _groups(model, plan):
 def _optimizer(task, row, plan, steps, *, clip):
     """Returns the optimiser of weights whose rate has a factor in each stage, or `None`."""
     parts = [
-        task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes)
+        task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes, stage.epochs)
         for stage, factor in zip(plan, row, strict=True)
         if factor is not None
     ]

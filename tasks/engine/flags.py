@@ -46,7 +46,7 @@ def check(field, value):
     kind = type(field.default)
     good = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not good or (kind is not bool and isinstance(value, bool)):
-        raise UsageError(f"{flag_name} takes {_article(kind)}, not {value!r}")
+        raise UsageError(f"{flag_name} takes {article(kind)}, not {value!r}")
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise unknown(f"choice of {flag_name}", value, list(choices))
@@ -54,5 +54,6 @@ def check(field, value):
         raise UsageError(f"{flag_name} must be from {low:.15g} to {high:.15g}, not {value}")
 
 
-def _article(kind):
+def article(kind):
+    """Returns what a type is called: `a number`."""
     return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]

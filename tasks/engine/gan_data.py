@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.data import labelled, readers
-from tasks.engine import gan_judges
+from tasks.engine import gan_judges, memory
 from tasks.engine.gan_diary import Diary
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -63,9 +63,15 @@ def load(source, names, shape, resize, **options):
     """
     data = labelled.load(source, names, shape, resize)
     for part in data.parts:
-        if len(part) < LEAST:
-            raise UsageError(f"{part.name} has {len(part)} images; a GAN needs {LEAST} or more")
+        enough(part)
     return Painting(**vars(data), **options)
+
+
+def enough(part):
+    """Returns a split; raises `UsageError` if it has too few images to compare."""
+    if len(part) < LEAST:
+        raise UsageError(f"{part.name} has {len(part)} images; a GAN needs {LEAST} or more")
+    return part
 
 
 def shape(source, image_size, channels, halved):
@@ -82,6 +88,7 @@ def shape(source, image_size, channels, halved):
     if not channels:
         channels = 1 if np.ndim(readers.stored(first)) == 2 else 3
     if image_size:
+        memory.check_images((image_size, image_size, channels), 1)
         halved(image_size)
         return image_size, image_size, channels
     side = min(max(readers.size(first)), LARGEST)

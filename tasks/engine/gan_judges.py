@@ -16,7 +16,7 @@ from zoo.lazy import LazyModule, keras, np
 
 computed = LazyModule("tasks.engine.computed")
 
-FID = "inception_v3.imagenet"  # whose Frechet distance has a name of its own
+USUAL = ".imagenet"  # weights that the name of a distance leaves out
 SURE = 0.9  # probability over which an image counts as recognised
 
 
@@ -58,8 +58,12 @@ def features(model, pixels, batch_size):
 
 
 def distance_name(name):
-    """Returns what the Frechet distance in the features of a network is called."""
-    return "fid" if name == FID else f"fd_{name.replace('.', '_')}"
+    """Returns what the Frechet distance in the features of a network is called.
+
+    It is never `fid`, which is that of the Inception network and weights of Heusel et al. (2017):
+    the `inception_v3` of the zoo has others.
+    """
+    return f"fd_{name.removesuffix(USUAL).replace('.', '_')}"
 
 
 def quick(name, real, painted):

@@ -48,10 +48,11 @@ def paint(generator, latent, labels=None, *, batch_size=64):
     found = []
     for start in range(0, len(latent), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        order = batches.in_order(len(latent[part]), batch_size).reshape(-1)
+        size = batches.bounded(batch_size, len(latent[part]))
+        order = batches.in_order(len(latent[part]), size).reshape(-1)
         told = None if labels is None else np.asarray(labels[part], "int32")[order]
         inputs = given(generator, latent[part][order], told)
-        images = generator.predict(inputs, batch_size=batch_size, verbose=0)
+        images = generator.predict(inputs, batch_size=size, verbose=0)
         images = images[: len(latent[part])]
         found.append(np.rint(images).clip(0, 255).astype("uint8"))
     return np.concatenate(found)

@@ -117,6 +117,26 @@ def jit(asked, learner):
     return asked == "on"
 
 
+def resolved(task, model, strategy):
+    """Returns what the flags of a task that are `auto` mean in a run, by their names.
+
+    Args:
+        task: a `tasks.engine.task.Task`.
+        model: that it trains.
+        strategy: name of that in whose scope it does.
+    """
+    alone = strategy == "one"
+    known = task.compilable and all(x.supports_jit for x in model._flatten_layers())
+    compiled = alone and known and bool(tf.config.list_physical_devices("GPU"))
+    found = {
+        "precision": keras.config.dtype_policy().name,
+        "jit": "on" if compiled else "off",
+        "features": "auto" if alone else "off",
+        "strategy": strategy,
+    }
+    return {name: value for name, value in found.items() if getattr(task, name) == "auto"}
+
+
 def share_gpus():
     """Lets this process take of the GPUs' memory what it uses, where TensorFlow would take all."""
     if keras.backend.backend() != "tensorflow":

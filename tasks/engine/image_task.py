@@ -9,11 +9,13 @@ from typing import ClassVar
 import zoo
 from tasks.data import splits
 from tasks.data.dataset import short
-from tasks.engine import backbones, data_identity, losses, options, plans
+from tasks.engine import backbones, data_identity, losses, memory, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
 from zoo import digests
+from zoo.catalog import RANDOM
 from zoo.errors import UsageError
+from zoo.lazy import keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,19 +106,27 @@ class ImageTask(SplitTask):
 
     def network(self, image_shape, num_classes, **options):
         """Returns the model that the flags name, with further options of its builder."""
+        spec = zoo.spec(self.model)
+        if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
+            with keras.StatelessScope(initialize_variables=False):  # dense layers grow with it
+                outline = self._built(image_shape, num_classes, RANDOM, options)
+            memory.check_weights(outline, image_shape)
+        model = self._built(image_shape, num_classes, self.weights or None, options)
+        losses.penalise(model, self.l1, self.l2)
+        return model
+
+    def _built(self, image_shape, num_classes, weights, options):
         given = self.options()
         if taken := sorted(given.keys() & options.keys()):
             raise UsageError(f"--model-options cannot set {taken[0]}: the data do")
-        model = zoo.build(
+        return zoo.build(
             self.model,
             input_shape=image_shape,
             num_classes=num_classes,
-            weights=self.weights or None,
+            weights=weights,
             **options,
             **given,
         )
-        losses.penalise(model, self.l1, self.l2)
-        return model
 
     def files(self):
         return (self.weights,)
@@ -144,7 +154,9 @@ class ImageTask(SplitTask):
         spec = self.spec()
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
-        return spec.checked_shape((*size, self.channels or channels))
+        shape = spec.checked_shape((*size, self.channels or channels))
+        memory.check_images(shape, self.batch_size)
+        return shape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,6 +168,7 @@ class BackboneTask(ImageTask):
     """
 
     scratch_rate: ClassVar[float] = plans.RATES["scratch"]
+    least_steps: ClassVar[int] = plans.LEAST_STEPS
 
     weights: str = flag("", "file to start from; or random, for the backbone too")
     backbone: str = flag("", "a zoo name for the encoder, of models that take any; their own")

@@ -1,7 +1,8 @@
-"""How well a segmenter does on a split: counts of pixels, streamed image by image.
+"""How well a segmenter does on a split: counts of pixels, some batches at a time.
 
 What is counted is whole numbers, and a loss is summed image by image, so that the size of batches
-and the number of replicas change nothing.
+and the number of replicas change nothing. Confusion matrices of images are held for a few batches
+only; what is kept of each image is its `masks.tally`, three numbers for each class.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from tasks.data.geometry import IGNORED
 from tasks.engine import distribute
 from tasks.report import masks
 from zoo.lazy import keras, np
+
+HELD = 2**26  # bytes of confusion matrices of images at a time
 
 _measuring = weakref.WeakKeyDictionary()  # by model: what `measure` runs, as it is slow to trace
 
@@ -29,22 +32,27 @@ def measure(model, examples, *, batch_size):
     Returns:
         A `masks.Count`, and the mean cross-entropy in nats of all pixels that have a label.
     """
-    pairs = mask_stream.whole(examples, batch_size=batch_size)
-    data = pairs.map(lambda images, labels: ((images, labels),))  # all of it is input
     if model not in _measuring:
         with distribute.scope(model):
             _measuring[model] = batches.without_xla(_counting(model))
-    cells, losses = _measuring[model].predict(data, verbose=0)
-    count = masks.Count(model.output_shape[-1])
-    shape = (len(examples), *count.matrix.shape)
-    count.add_matrices(cells[: len(examples)].reshape(shape))
-    loss = losses[: len(examples)].astype("float64").sum() / max(1, count.matrix.sum())
+    count, losses = masks.Count(model.output_shape[-1]), []
+    steps = max(1, HELD // (4 * batch_size * count.matrix.size))
+    for start in range(0, len(examples), steps * batch_size):
+        some = slice(start // batch_size, start // batch_size + steps)
+        pairs = mask_stream.whole(examples, batch_size=batch_size, some=some)
+        data = pairs.map(lambda images, labels: ((images, labels),))  # all of it is input
+        cells, entropies = _measuring[model].predict(data, verbose=0)
+        left = len(examples) - start
+        count.add_matrices(cells[:left].reshape(-1, *count.matrix.shape))
+        losses.append(entropies[:left])
+    loss = np.concatenate(losses).astype("float64").sum() / max(1, count.matrix.sum())
     return count, float(loss)
 
 
 def predict(model, examples, indices, *, batch_size):
     """Returns the masks that a model gives for some examples: uint8 `(indices, height, width)`."""
     found = []
+    batch_size = batches.bounded(batch_size, len(indices))
     for start in range(0, len(indices), batch_size):
         chosen = np.asarray(indices[start : start + batch_size])
         images = np.asarray(examples.pixels[np.resize(chosen, batch_size)])

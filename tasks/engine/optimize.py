@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from contextlib import contextmanager
 
 from tasks.engine import rates, replicas
@@ -12,7 +13,7 @@ from zoo.lazy import LazyModule, keras
 groups = LazyModule("tasks.engine.groups")
 schedules = LazyModule("tasks.engine.schedules")
 
-SCHEDULES = rates.NAMES
+SCHEDULES, PLATEAU = rates.NAMES, "plateau"
 
 MOMENTUM = {  # names for Keras's SGD: with which of its options
     "sgd": {"momentum": False, "nesterov": False},
@@ -20,7 +21,12 @@ MOMENTUM = {  # names for Keras's SGD: with which of its options
     "nesterov": {"momentum": True, "nesterov": True},
 }
 WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
-UNDECAYED = ["bias", "gamma", "beta"]  # parts of variable names that decay would only hurt
+UNDECAYED = ["bias", "gamma", "beta"]  # parts of the names of variables without weight decay
+EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # in paths of variables: likewise (ViT)
+# Weight decay where the flag leaves it to the optimiser. That of AdamW is multiplied by rates of
+# 1e-3 or less: of 1e-4, 0.05, 0.5 the first did nothing (docs/fine-tuning.md).
+DECAYS = {"adamw": 0.05}
+OTHER_DECAY = 1e-4
 
 
 def optimizer(
@@ -67,10 +73,42 @@ def optimizer(
         options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
     made = (replicas.shared(make) if replicas.several() else make)(rate, **options)
     made.compressed = compressed
+    if getattr(rate, "scale", None) is not None:
+        made._track_variable(rate.scale)  # so that it is known to a compiled step, on JAX too
     made.exclude_from_weight_decay(var_names=UNDECAYED)
     # `fit` would end in putting the averages in the place of the weights that go on learning.
     made.finalize_variable_values = lambda variables: None
     return made
+
+
+def exclude_embeddings(optimizer, variables):
+    """Excludes learned tokens and positions from weight decay, besides biases and normalisation.
+
+    Args:
+        optimizer: of Keras, not yet built.
+        variables: those that it is to update.
+    """
+    embeddings = [variable for variable in variables if EMBEDDINGS.search(variable.path)]
+    optimizer.exclude_from_weight_decay(var_list=embeddings, var_names=UNDECAYED)
+
+
+def flagged_optimizer(task, rates, *, clip=True):
+    """Returns the optimiser that a task's flags describe, for a schedule of rates."""
+    return optimizer(
+        task.optimizer,
+        rates,
+        momentum=task.momentum,
+        weight_decay=decay_of(task.optimizer) if task.weight_decay < 0 else task.weight_decay,
+        clip_norm=task.clip_norm if clip else 0.0,
+        accumulate=task.accumulate,
+        average=task.average,
+        compressed=task.compress_gradients,
+    )
+
+
+def decay_of(name):
+    """Returns the weight decay of the optimiser called `name` where no other is asked for."""
+    return DECAYS.get(name.lower(), OTHER_DECAY)
 
 
 def find(name):
@@ -165,7 +203,58 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
             f"a warm-up of {warmup_steps} steps leaves nothing of a run of {steps}; shorten it"
         )
     own = {"decay": 0.1, "milestones": (0.5, 0.75), "power": 1.0, **options}
-    return schedules.Schedule(peak * rates.shares(name, steps, warmup_steps, own))
+    scale = None
+    if name == PLATEAU:
+        scale = keras.Variable(1.0, trainable=False, autocast=False, name="rate_scale")
+    return schedules.Schedule(peak * rates.shares(name, steps, warmup_steps, own), scale)
+
+
+def rescale(optimizer, factor):
+    """Multiplies the rates of an optimiser by a factor, where its schedule is `plateau`."""
+    for part in parts(optimizer):
+        scale = getattr(getattr(part, "_learning_rate", None), "scale", None)
+        if scale is not None:
+            scale.assign(factor)
+
+
+def plateau_factor(task, history):
+    """Returns the factor of the rates after some epochs of a stage, by the schedule `plateau`.
+
+    Each time that `--plateau-patience` epochs bring no better validation figure, the one that the
+    best epoch is chosen by, the rates are multiplied by `--decay`. It is the training loss where
+    there is no validation.
+
+    Args:
+        task: whose flags say so.
+        history: a row per epoch of the stage so far.
+    """
+    factor, waited, best = 1.0, 0, None
+    for row in history:
+        better = best is None or (
+            task.better(row, best) if task.merit(row) else row["loss"] < best["loss"]
+        )
+        best, waited = (row, 0) if better else (best, waited + 1)
+        if waited == task.plateau_patience:
+            factor, waited = factor * task.decay, 0
+    return factor
+
+
+def flagged_schedule(task, peak, steps, epochs):
+    """Returns the schedule that a task's flags describe, for some steps in so many of its epochs.
+
+    Where these are a stage of a plan, which may be as short as the warm-up, the warm-up is half of
+    it at most.
+    """
+    warmup = round(task.warmup_epochs * steps / epochs)
+    return schedule(
+        task.schedule,
+        peak * task.rate_factor(),
+        steps=steps,
+        warmup_steps=warmup if epochs == task.epochs else min(warmup, steps // 2),
+        decay=task.decay,
+        milestones=milestones(task.milestones),
+        power=task.power,
+    )
 
 
 def milestones(text):

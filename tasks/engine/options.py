@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from tasks.data import yamls
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
-
-yaml = LazyModule("yaml")
 
 ELSEWHERE = {  # what `zoo.build` takes besides options of a builder: what sets it in a task
     "name": "--model does",
@@ -28,16 +26,20 @@ def of_model(text):
     return found
 
 
-def parsed(text):
+def parsed(text, flag="--model-options"):
     """Returns the options that YAML such as `{depth: 2}` names, a dict; none of an empty text.
+
+    Args:
+        text: the YAML.
+        flag: that holds it, for messages.
 
     Raises:
         UsageError: it is no such thing.
     """
     try:
-        options = yaml.safe_load(text) or {}
-    except yaml.YAMLError:
+        options = yamls.parse(text) or {}
+    except ValueError:
         options = None
-    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
-        raise UsageError(f"--model-options takes YAML such as '{{depth: 2}}', not {text!r}")
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise UsageError(f"{flag} takes YAML such as '{{depth: 2}}', not {text!r:.200}")
     return options

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
+from tasks.data import yamls
 from tasks.engine import optimize
 from zoo.errors import UsageError, unknown
 from zoo.lazy import LazyModule
+from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
@@ -20,11 +21,13 @@ RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam 
 HEAD_REACH, HEAD_MOST = 2.5, 1e-2  # features times rate, and the largest rate
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
+WHAT = {"all": "all layers", "head": "the head alone"}  # names for a person
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
 HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
 # A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
 # docs/fine-tuning.md.
 HEAD_UPDATES, MOST_PASSES = 250, 16
+LEAST_STEPS = 8  # of an epoch of tasks whose batches are small, so that a few images are learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Stage:
             estimating them, as from scratch; `recalibrate` estimates them anew on the training
             images before the stage and keeps those.
         passes: how often an epoch goes through the training images; 0 for as often as it takes
-            `HEAD_UPDATES`, at most `MOST_PASSES`.
+            `HEAD_UPDATES`, at most `MOST_PASSES`. More where a task wants more steps in an epoch.
     """
 
     learn: str = "all"
@@ -72,12 +75,13 @@ class Stage:
             )
 
     def __str__(self):
-        often = f" of {self.passes} passes" if self.passes > 1 else ""
+        often = f", each {self.passes} times through the images," if self.passes > 1 else ""
         span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{often}"
-        text = f"{self.learn} for {span} at {self.rate:g}"
+        what = WHAT.get(self.learn, self.learn)
+        text = f"train {what} for {span} at a learning rate of {self.rate:g}"
         if self.decay < 1:
-            text += f", times {self.decay:g} from stage to stage downwards"
-        return f"{text}, batch normalisation {self.batch_norm}"
+            text += f", {self.decay:g} times that from each stage of the network to the one below"
+        return f"{text}; batch normalisation: {self.batch_norm}"
 
 
 def resolve(
@@ -130,12 +134,19 @@ def resolve(
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
 
 
-def filled(stages, steps):
-    """Returns stages whose `passes` are known, where a pass through the images takes some steps."""
-    wanted = [-(-HEAD_UPDATES // (steps * stage.epochs)) for stage in stages]
+def filled(stages, steps, least=1):
+    """Returns stages whose `passes` are known.
+
+    Args:
+        stages: of a plan, `Stage`.
+        steps: that a pass through the training images takes.
+        least: steps that an epoch has at least, unless that takes more than `MOST_PASSES`.
+    """
+    enough = min(MOST_PASSES, -(-least // steps))
+    heads = [min(MOST_PASSES, -(-HEAD_UPDATES // (steps * stage.epochs))) for stage in stages]
     return tuple(
-        dataclasses.replace(stage, passes=stage.passes or min(MOST_PASSES, passes))
-        for stage, passes in zip(stages, wanted, strict=True)
+        dataclasses.replace(stage, passes=max(stage.passes or passes, enough))
+        for stage, passes in zip(stages, heads, strict=True)
     )
 
 
@@ -149,7 +160,7 @@ def text(plan):
         return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
     if isinstance(plan, str) and plan.endswith((".yaml", ".yml")):
         try:
-            return Path(plan).read_text(encoding="utf-8").strip()
+            return read_text(plan).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"the plan {plan} cannot be read: {error}") from error
     return plan
@@ -188,8 +199,8 @@ def _preset(name, epochs, levels, head):
 def _parsed(text, policy):
     """Returns the stages of a plan in YAML."""
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = yamls.parse(text)
+    except ValueError:
         found = None
     if isinstance(found, str):
         raise unknown("plan", text, ["auto", *PRESETS])
@@ -200,7 +211,7 @@ def _parsed(text, policy):
     ):
         raise UsageError(
             "a plan in YAML is a list of stages such as [{learn: head, epochs: 2}, {learn: all, "
-            f"epochs: 6, rate: 0.0001}}]; not {text!r}"
+            f"epochs: 6, rate: 0.0001}}]; not {text!r:.200}"
         )
     names = [field.name for field in dataclasses.fields(Stage)]
     for key in (key for each in found for key in each):

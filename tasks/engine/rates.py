@@ -12,6 +12,7 @@ SHAPES = {
     "exponential": lambda way, own: own["decay"] ** way,
     "polynomial": lambda way, own: own["decay"] + (1 - own["decay"]) * (1 - way) ** own["power"],
     "cosine": lambda way, own: _cosine(way),
+    "plateau": lambda way, own: np.ones_like(way),  # times a factor, from epoch to epoch
     "one_cycle": lambda way, own: ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _cosine(way),
 }
 NAMES = tuple(SHAPES)

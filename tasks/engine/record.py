@@ -77,6 +77,7 @@ class Recorder:
             resume.assign(self.lesson.learner.metrics_variables, self.metrics, "metrics")
             self.metrics = {}
         self.start, self.before = self.state.step, self.state.seconds
+        self.course.rescale(epoch, self.state.history)
         self.bar = tqdm.tqdm(
             desc=f"epoch {epoch + 1}/{self.task.epochs}",
             total=self.lesson.stream.steps,

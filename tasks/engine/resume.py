@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from tasks.data import yamls
 from tasks.engine import data_identity, run_files, run_folder
 from tasks.engine.task import RECORDED, tasks
 from tasks.report.cells import safe, safe_row
@@ -53,10 +54,12 @@ def check(out, task):
     found = out / RECIPE
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
-        there = recipe(to_task(read_recipe(found)))
+        read = read_recipe(found)
+        there, resolved = recipe(to_task({**read, "resolved": {}})), read.get("resolved") or {}
         moved = MOVABLE if not finished and State(out).data else ()
         for key, value in recipe(task).items():
-            if value != there.get(key) and key not in moved:
+            # A recipe repeats a run with what its flags were resolved to, also into its own folder.
+            if value not in (there.get(key), resolved.get(key)) and key not in moved:
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
@@ -74,9 +77,9 @@ def claim(out, task):
         write_recipe(out, task)
 
 
-def write_recipe(out, task):
-    """Writes what repeats a task's run into its folder."""
-    write_text(out / RECIPE, yaml.safe_dump(recipe(task), sort_keys=False))
+def write_recipe(out, task, **facts):
+    """Writes what repeats a task's run, with further facts of `RECORDED`, into its folder."""
+    write_text(out / RECIPE, yaml.safe_dump({**recipe(task), **facts}, sort_keys=False))
 
 
 def same_data(out, state, found):
@@ -121,19 +124,19 @@ def read_report(out):
 
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as a recipe: {error}") from error
+    recipe = yamls.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
         raise UsageError(f"{path} is no recipe: it names no task")
+    if not isinstance(recipe["task"], str):
+        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
     return recipe
 
 
 def to_task(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
-    What else a recipe records is not asked.
+    Where a flag was left to the program, the value counts that it was `resolved` to. What else a
+    recipe records is not asked.
 
     Raises:
         UsageError: it names a flag that the task does not have, or a value that it refuses.
@@ -144,6 +147,10 @@ def to_task(recipe):
     for key in flags:
         if key not in known:
             raise unknown(f"flag of {recipe['task']}", key, known)
+    defaults = {field.name: field.default for field in dataclasses.fields(make)}
+    for key, value in (recipe.get("resolved") or {}).items():
+        if key in defaults and flags.get(key, defaults[key]) == defaults[key]:
+            flags[key] = value
     return make(**flags)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tasks.engine import converters, workers
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, is_ours, unknown
 from zoo.lazy import keras, np, tf
 
 # By how much logits may differ from those of Keras, as a share of the largest of them. Rounding to
@@ -126,20 +126,23 @@ def agreed(build, plain, images, tolerance, noun):
         The function, or `None` if it differs or `build` fails; and a few words on how it went.
 
     Raises:
-        UsageError: `build` raises it.
+        UsageError: `build` raises it. What `plain` raises is passed on, as is a fault of ours.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            wanted = pool.submit(plain, images)
+    with ThreadPoolExecutor(1) as pool:
+        wanted = pool.submit(plain, images)
+        try:
             answers = build()
-            gap = _gap(answers(images), wanted.result())
-        if gap <= tolerance:
-            return answers, f"{noun} differ by {gap:.0e} of the largest"
-        return None, f"{noun} differ by {gap:.1g} of the largest, and {tolerance:g} is allowed"
-    except UsageError:
-        raise
-    except Exception as error:  # a converter may raise anything
-        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+            found = answers(images)
+        except UsageError:
+            raise
+        except Exception as error:  # a converter may raise anything
+            if is_ours(error):
+                raise
+            return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        gap = _gap(found, wanted.result())
+    if gap <= tolerance:
+        return answers, f"{noun} differ by {gap:.0e} of the largest"
+    return None, f"{noun} differ by {gap:.1g} of the largest, and {tolerance:g} is allowed"
 
 
 def batch_size(shape, count):

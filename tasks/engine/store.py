@@ -1,8 +1,9 @@
 """Arrays that took long to compute, kept on disk from run to run, as many as fit.
 
-An array is a `.npy` file under its key in the folder `features` of `ZOO_HOME`. While it is
-computed its rows go to a partial file, which `ZOO_HOME` also keeps when the process ends early.
-`ZOO_FEATURES_GB` bounds them all; those used longest ago go first.
+An array is a `.npy` file under its key in the folder `features` of `ZOO_HOME`, with a checksum
+behind it that is compared when a process first opens the file. While it is computed its rows go to
+a partial file, which `ZOO_HOME` also keeps when the process ends early. `ZOO_FEATURES_GB` bounds
+them all; those used longest ago go first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tasks.engine import checksums
 from zoo import files, home, locks
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -34,9 +36,16 @@ class NoRoom(Exception):
 
 
 def find(key):
-    """Returns the array under a key, mapped from disk, or `None`."""
+    """Returns the array under a key, mapped from disk; `None` if there is none, or a damaged one.
+
+    A damaged one is deleted, and a line says so.
+    """
     path = folder() / f"{key}{ARRAY}"
     try:
+        if path not in _used and not checksums.holds(path):
+            log.warning("the features kept in %s are damaged: they are computed again", path)
+            path.unlink()
+            return None
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
         return None
@@ -75,8 +84,9 @@ def keep(key, shape, dtype, rows):
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = "waiting for another process that computes the same features"
         with locks.held(path.with_suffix(LOCK), lambda: log.info(waiting)):
-            if not path.exists():
+            if find(key) is None:
                 _Partial(path, shape, dtype).fill(rows)
+                _used.add(path)
     except OSError as error:
         raise NoRoom(f"{path.parent}: {error.strerror or error}") from error
     found = find(key)
@@ -157,6 +167,7 @@ class _Partial:
             raise
         finally:
             os.close(self.file)
+        checksums.append(self.partial, self.start + self.row * self.shape[0])
         files.replace(self.partial, self.path)
         with suppress(OSError):
             self.count.unlink()

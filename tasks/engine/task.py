@@ -15,7 +15,7 @@ from zoo.registry import Registry
 tasks = Registry("task", package="tasks")
 
 
-RECORDED = ("stages", "weights_sha256")  # in a recipe, besides flags
+RECORDED = ("stages", "weights_sha256", "resolved")  # in a recipe, besides flags
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(flag,))
@@ -41,25 +41,36 @@ class Task(abc.ABC):
     goals: ClassVar[tuple[str, ...]] = ("-val_loss",)
     compilable: ClassVar[bool] = True  # by XLA
     whole: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
+    least_steps: ClassVar[int] = 1  # of an epoch; few images are gone through more often
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
     optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, adam, lion, or another of Keras's"
+        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
     )
     learning_rate: float = flag(
         0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2)
     )
     momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", high=1.0)
-    schedule: str = flag("cosine", "how the rate changes over a run", choices=optimize.SCHEDULES)
-    warmup_epochs: float = flag(0.0, "epochs in which the rate rises from 0", low=0.0)
+    schedule: str = flag(
+        "cosine", "how the rate changes over each stage of a plan", choices=optimize.SCHEDULES
+    )
+    warmup_epochs: float = flag(
+        0.0, "epochs in which the rate rises from 0; at most half of a stage of the plan"
+    )
     decay: float = flag(
-        0.1, "step: factor at each milestone; exponential, polynomial: what is left", high=1.0
+        0.1, "step, plateau: factor each time; exponential, polynomial: what is left", high=1.0
+    )
+    plateau_patience: int = flag(
+        2, "of the schedule plateau: epochs without a better figure before each --decay", low=1
     )
     milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
     power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
     weight_decay: float = flag(
-        1e-4, "decoupled decay of kernels, times the rate each step", high=100.0
+        -1.0,
+        "decoupled decay of kernels, times the rate; -1: 0.05 of adamw, else 1e-4",
+        low=-1,
+        high=100.0,
     )
     l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
     l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
@@ -121,25 +132,16 @@ class Task(abc.ABC):
 
     def stages(self):
         """Returns the plan of the run, a tuple of `plans.Stage` that make up its epochs."""
-        return plans.resolve(
-            "scratch",
-            epochs=self.epochs,
-            pretrained=False,
-            rate=self.learning_rate,
-            optimizer=self.optimizer,
-        )
+        asked = {"rate": self.learning_rate, "optimizer": self.optimizer}
+        return plans.resolve("scratch", epochs=self.epochs, pretrained=False, **asked)
 
-    def learning_rates(self, peak, steps):
-        """Returns the schedule of some steps that has the flags' shape."""
-        return optimize.schedule(
-            self.schedule,
-            peak * self.rate_factor(),
-            steps=steps,
-            warmup_steps=round(self.warmup_epochs * steps / self.epochs),
-            decay=self.decay,
-            milestones=optimize.milestones(self.milestones),
-            power=self.power,
-        )
+    def filled(self, steps):
+        """Returns the stages with their `passes`, where one through the images takes some steps."""
+        return plans.filled(self.stages(), steps, self.least_steps)
+
+    def learning_rates(self, peak, steps, epochs=0):
+        """Returns the schedule of some steps, in all `epochs` or so many, of the flags' shape."""
+        return optimize.flagged_schedule(self, peak, steps, epochs or self.epochs)
 
     def rate_factor(self):
         """Returns what the rates of the plan are multiplied by, as `--scale-rate` says."""
@@ -148,16 +150,7 @@ class Task(abc.ABC):
 
     def make_optimizer(self, rates, *, clip=True):
         """Returns the optimiser that the flags describe, for a schedule of rates."""
-        return optimize.optimizer(
-            self.optimizer,
-            rates,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm if clip else 0.0,
-            accumulate=self.accumulate,
-            average=self.average,
-            compressed=self.compress_gradients,
-        )
+        return optimize.flagged_optimizer(self, rates, clip=clip)
 
     def optimizers(self, model, steps):
         """Returns the Keras optimiser of each stage of the plan; called inside the scope.
@@ -166,7 +159,7 @@ class Task(abc.ABC):
             model: the whole model.
             steps: of a pass through the training images.
         """
-        return finetune.optimizers(self, model, plans.filled(self.stages(), steps), steps)
+        return finetune.optimizers(self, model, self.filled(steps), steps)
 
     def memory(self, data):
         """Returns what a run knows besides variables, such as what an agent saw, or `None`.
@@ -295,6 +288,7 @@ class Verdict:
         lead: what came out, in words, for somebody who was not there.
         sections: `(heading, html)` of the report.
         warnings: lines that nobody should miss.
+        doubts: such lines on the figures themselves, which the terminal shows, too.
     """
 
     figures: dict[str, float]
@@ -302,3 +296,4 @@ class Verdict:
     lead: str
     sections: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    doubts: list[str] = dataclasses.field(default_factory=list)

@@ -90,6 +90,8 @@ def _judged(task, out, run, recorder):
     model = task.finish(run.model, run.data)
     task.save(model, run.data, out / resume.MODEL)
     verdict = task.judge(model, run.data)
+    for line in verdict.doubts:
+        record.say(f"warning: {line}")
     around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
     recorder.clock.lap(clock.EVALUATION)
     return _report(task, out, verdict, state, around, run.stages)
@@ -113,7 +115,7 @@ def _report(task, out, verdict, state, around, stages):
             ("Time", page.table(_shown(state.times), ("part", "time"))),
         ],
         environment=around,
-        warnings=verdict.warnings,
+        warnings=[*verdict.doubts, *verdict.warnings],
     )
     # This file comes last: where it is, the run is finished.
     flags = task.recorded()
@@ -143,6 +145,9 @@ def _fit(task, out, team, since):
     state.take(team.told(state.facts))
     data = _loaded(task, out, state, team)
     run = course.Course(task, data, strategy)
+    if team.chief:
+        meant = hardware.resolved(task, run.model, distribute.name_of(strategy))
+        resume.write_recipe(out, task, resolved=meant)
     recorder = record.Recorder(task, run, out, state, team, since)
     for line in lines:
         recorder.say(line)

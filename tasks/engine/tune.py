@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from pathlib import Path
 
+from tasks.data import yamls
 from tasks.engine import clusters, hardware, resume, run_folder, tokens
 from tasks.engine.search import apart, engines, ledger, outcome, runner
 from tasks.engine.search import space as spaces
@@ -174,7 +175,9 @@ def _claim(plan, asked):
     with run_folder.usable(plan.out):
         begun, used = path.exists(), plan.out.exists() and any(plan.out.iterdir())
     if begun:
-        there = yaml.safe_load(path.read_text())
+        there = yamls.read(path, "a search")
+        if not isinstance(there, dict):
+            raise UsageError(f"{path} describes no search; choose another --out")
         for name, one, other in _differences(there, wanted):
             raise UsageError(
                 f"{plan.out} holds another search ({name}: {one!r} there, {other!r} asked); "

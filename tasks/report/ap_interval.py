@@ -48,7 +48,8 @@ def of(evaluated, images: int, num_classes: int, *, seed: int):
     def measure(times):
         return precision(classes, times)
 
-    return intervals.bootstrap(measure, images, seed=seed, resamples=resamples)
+    options = {"seed": seed, "resamples": resamples, "bounds": intervals.SHARES}
+    return intervals.bootstrap(measure, images, **options)
 
 
 def precision(classes, times):

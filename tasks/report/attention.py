@@ -7,10 +7,10 @@ an array of indices selects.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from tasks.report import captions, page, plots
-from tasks.report.words import number
+from tasks.report import bands, captions, page, plots
+from tasks.report.words import image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -52,7 +52,9 @@ def chosen(examples, said: Sequence[str]):
     return np.unique([*order[:half], *order[len(order) - (SHOWN_LOOKS - half) :]])
 
 
-def sections(examples, said, chances, looked_at, looks) -> list[tuple[str, str]]:
+def sections(
+    examples, said, chances, looked_at, looks, written: Callable = str
+) -> list[tuple[str, str]]:
     """Returns sections on a model that captions images.
 
     Args:
@@ -62,21 +64,24 @@ def sections(examples, said, chances, looked_at, looks) -> list[tuple[str, str]]
         looked_at: indices of the images whose attention is shown.
         looks: of each of them where the model looked at each word, `(words, rows, columns)`; or
             `None` for a model that looks nowhere.
+        written: takes a sentence of words with a space between and returns it as it is shown.
     """
     scores = _scores(examples, said)
     order = np.argsort(scores, kind="stable")
     best = order[::-1][:SHOWN_BEST]
     worst = order[: max(0, len(order) - len(best))][:SHOWN_WORST]
     rows = [
-        {"sentence": sentence, "times": said.count(sentence)}
+        {"sentence": written(sentence), "times": said.count(sentence)}
         for sentence in sorted(set(said), key=lambda s: (-said.count(s), s))[:SHOWN_WORST]
     ]
     found = [("What is said most", page.table(rows, list(rows[0])))]
-    if examples.pixels.shape[-1] not in (1, 3):
-        return found
     for title, group in (("Worst captions", worst), ("Best captions", best)):
         if len(group):
-            notes = [_note(said[n], chances[n], scores[n], examples.sentences[n]) for n in group]
+            texts = [[written(s) for s in (said[n], *examples.sentences[n])] for n in group]
+            notes = [
+                f"{image_name(examples, n)}\n{_note(own[0], chances[n], scores[n], own[1:])}"
+                for n, own in zip(group, texts, strict=True)
+            ]
             pictures = zip(examples.pixels[group], notes, strict=True)
             found.append((title, plots.gallery(pictures)))
     if looks is not None:
@@ -90,7 +95,7 @@ def panels(image, words: Sequence[str], maps) -> list[tuple]:
     """Returns for each word the image, bright and red where the model looked, and the word.
 
     Args:
-        image: uint8 `(height, width, 1 or 3)`.
+        image: uint8 `(height, width, channels)`, of which `bands.rgb` are shown.
         words: of the sentence.
         maps: `(words, rows, columns)`; how much of each word's look went to each place.
     """
@@ -101,7 +106,7 @@ def heated(image, place):
     """Returns an image, bright and red where the model looked.
 
     Args:
-        image: uint8 `(height, width, 1 or 3)`.
+        image: uint8 `(height, width, channels)`, of which `bands.rgb` are shown.
         place: `(rows, columns)`, not negative; the largest value is the brightest place.
 
     Returns:
@@ -132,7 +137,7 @@ def told(images, sentences: Sequence[Sequence[str]]):
     """Returns images with their sentences below, uint8 `(count, height, width, 3)`, all alike.
 
     Args:
-        images: uint8 `(count, height, width, 1 or 3)`.
+        images: uint8 `(count, height, width, channels)`.
         sentences: of each.
     """
     lines = [[line for s in own for line in textwrap.wrap(s, _COLUMNS)] for own in sentences]
@@ -155,8 +160,7 @@ def _note(sentence, chance, score, references):
 
 def _large(image):
     """Returns an image in RGB, enlarged by a whole number to `SIDE` pixels or more."""
-    image = np.asarray(image)
-    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
+    image = bands.rgb(image)
     times = max(1, -(-SIDE // max(image.shape[:2])))
     return image.repeat(times, 0).repeat(times, 1)
 

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import io
 
-from tasks.report import ap_interval
+from tasks.report import ap_interval, intervals
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -54,8 +54,8 @@ def judged(examples, answers, num_classes: int, *, seed: int) -> dict[str, float
     """
     whole = evaluation(examples, answers, num_classes)
     found = _figures(whole, examples, answers, num_classes)
-    low, high = ap_interval.of(whole.evalImgs, len(examples.labels), num_classes, seed=seed)
-    return {"ap": found.pop("ap"), "ap_low": low, "ap_high": high, **found}
+    ends = ap_interval.of(whole.evalImgs, len(examples.labels), num_classes, seed=seed)
+    return {**intervals.named("ap", found.pop("ap"), ends), **found}
 
 
 def per_class(examples, answers, num_classes: int, *, least: float) -> list[dict]:

@@ -38,15 +38,16 @@ def judged(captions, references, *, seed: int) -> dict[str, float]:
     tallies = np.stack([_tally(*pair) for pair in zip(said, known, strict=True)])
     ends = {
         "bleu4": intervals.bootstrap(
-            lambda times: _bleu(times @ tallies)[..., -1], len(tallies), seed=seed
+            lambda times: _bleu(times @ tallies)[..., -1],
+            len(tallies),
+            seed=seed,
+            bounds=intervals.SHARES,
         ),
-        "cider": intervals.mean(cider(said, known), seed=seed),
+        "cider": intervals.mean(cider(said, known), seed=seed, bounds=(0, CIDER_SCALE)),
     }
     found = {}
     for name, value in figures(captions, references).items():
-        found[name] = value
-        if name in ends:
-            found[f"{name}_low"], found[f"{name}_high"] = ends[name]
+        found |= intervals.named(name, value, ends[name]) if name in ends else {name: value}
     return found
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tasks.report import bands, overlays, page, plots
 from tasks.report import boxes as measures
-from tasks.report import overlays, page, plots
-from tasks.report.words import number
+from tasks.report.words import image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -38,14 +38,13 @@ def drawn(image, marks: Iterable[Mark]):
     """Returns an image with boxes in it, enlarged by a whole number if it is small.
 
     Args:
-        image: uint8 `(height, width, channels)`, of 1 channel, 3, or more of which 3 are shown.
+        image: uint8 `(height, width, channels)`, of which `bands.rgb` are shown.
         marks: boxes in pixels of the image; the last lies on top.
 
     Returns:
         uint8 `(height, width, 3)`, or a multiple of that size.
     """
-    image = np.asarray(image)
-    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
+    image = bands.rgb(image)
     times = max(1, -(-SMALLEST_DRAWN // max(image.shape[:2])))
     picture = Image.fromarray(image.repeat(times, 0).repeat(times, 1))
     pen = ImageDraw.Draw(picture)
@@ -141,8 +140,6 @@ def sections(examples, classes: Sequence[str], answers) -> list[tuple[str, str]]
         "or more, for which F1 is best.</p>"
     )
     found = [("Classes", page.table(rows, list(rows[0])) + said)]
-    if examples.pixels.shape[-1] not in (1, 3):
-        return found
     judged = [compared(examples, answers, n, least) for n in range(len(examples.labels))]
     wrong = np.array([len(false) + len(missed) for _, false, missed in judged])
     right = np.array([len(right) for right, _, _ in judged])
@@ -174,7 +171,7 @@ def _gallery(examples, classes, answers, chosen, judged):
                 Mark(boxes[n], f"{classes[labels[n]]} {scores[n]:.0%}", colour) for n in places
             ]
         counts = f"{len(right)} right, {len(false)} false, {len(missed)} missed"
-        pictures.append((drawn(image, marks), f"image {index}\n{counts}"))
+        pictures.append((drawn(image, marks), f"{image_name(examples, index)}\n{counts}"))
     return plots.gallery(pictures)
 
 

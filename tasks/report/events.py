@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tasks.report import bands
 from zoo.lazy import LazyModule, np, tf
 
 Image = LazyModule("PIL.Image")
@@ -64,13 +65,14 @@ class Events:
 
         Args:
             tag: The name.
-            images: `(count, height, width, 1 or 3)` in [0, 255]; numbers that are not whole are
-                rounded.
+            images: `(count, height, width, channels)` in [0, 255]; numbers that are not whole are
+                rounded. The channels that `bands.displayed` names are written.
             step: The epoch, counted from 1.
         """
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[3] not in (1, 3):
-            raise ValueError(f"got images {images.shape}, needed (count, height, width, 1 or 3)")
+        if images.ndim != 4:
+            raise ValueError(f"got images {images.shape}, needed (count, height, width, channels)")
+        images = bands.displayed(images)
         if images.dtype != np.uint8:
             images = images.astype(np.float32).round().clip(0, 255).astype(np.uint8)
         count, height, width, _ = images.shape

@@ -3,6 +3,11 @@
 A resample draws as many examples as there are, with replacement, and measures them anew; the
 interval holds the middle `level` of what resamples show (Efron, 1979, percentiles). It says what
 other test images of the same kind would have changed, and nothing of another training run.
+
+Where all resamples are alike, as those of a single image are, they say nothing. Then the share of
+examples that may be different is bounded as Clopper and Pearson (1934) do, and these may have any
+figure that there is: of a mean that is exact, of other figures an estimate. A figure without
+bounds has no interval then.
 """
 
 from __future__ import annotations
@@ -12,36 +17,45 @@ from collections.abc import Callable
 from zoo.lazy import np
 
 RESAMPLES = 1000
+ALIKE = 1e-9  # of their size by which figures may differ by rounding
 _DRAWN_AT_ONCE = 2**21  # examples; keeps memory flat
 
 
-def mean(values, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES):
+SHARES = (0.0, 1.0)  # between which most figures lie
+
+
+def mean(values, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES, bounds=None):
     """Returns the interval `(low, high)` of a mean.
 
     Values that are all 0 or 1 are resampled as what their sum then is, a binomial number, at no
-    cost. Where they are all alike no resample could differ; the exact bound of Clopper and
-    Pearson (1934) stands in for what is unknown, so that 24 right of 24 are not certainty.
+    cost. 24 right of 24 are not certainty: where all values are alike an exact bound is given.
 
     Args:
         values: `(examples,)`, such as whether each prediction is right.
         seed: of the resamples; the same one gives the same interval.
         level: share of the resamples between the ends.
         resamples: how many to draw.
+        bounds: the least and the largest value that there is, if known.
     """
     values = np.asarray(values, dtype=np.float64)
     count, total = len(values), values.sum()
     if not np.isin(values, (0, 1)).all():
-        options = {"seed": seed, "level": level, "resamples": resamples}
+        options = {"seed": seed, "level": level, "resamples": resamples, "bounds": bounds}
         return bootstrap(lambda times: times @ values / count, count, **options)
     if total in (0, count):
-        unknown = ((1 - level) / 2) ** (1 / count)
-        return (unknown, 1.0) if total else (0.0, 1 - unknown)
+        return _of_alike(total / count, count, level, bounds or SHARES)
     drawn = np.random.default_rng(seed).binomial(count, total / count, resamples) / count
     return _middle(drawn, level)
 
 
 def bootstrap(
-    measure: Callable, count: int, *, seed: int, level: float = 0.95, resamples: int = RESAMPLES
+    measure: Callable,
+    count: int,
+    *,
+    seed: int,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    bounds=None,
 ):
     """Returns the interval `(low, high)` of any figure.
 
@@ -53,11 +67,25 @@ def bootstrap(
         seed: of the resamples; the same one gives the same interval.
         level: share of the resamples between the ends.
         resamples: how many to draw.
+        bounds: the least and the largest figure that there is, if known.
+
+    Returns:
+        The ends; NaN where there are none.
     """
     random = np.random.default_rng(seed)
     most = max(1, _DRAWN_AT_ONCE // count)
     blocks = [min(most, resamples - first) for first in range(0, resamples, most)]
-    return _middle(np.concatenate([measure(_times(random, rows, count)) for rows in blocks]), level)
+    found = np.concatenate([measure(_times(random, rows, count)) for rows in blocks])
+    low, high = _middle(found, level)
+    if high - low <= ALIKE * max(abs(low), abs(high)):  # also 0 and 0; not NaN
+        return _of_alike(low, count, level, bounds)
+    return low, high
+
+
+def named(name: str, value: float, ends) -> dict[str, float]:
+    """Returns a figure and the ends of its interval by name, without ends that are NaN."""
+    known = {} if np.isnan(ends).any() else dict(zip(("low", "high"), ends, strict=True))
+    return {name: value, **{f"{name}_{end}": each for end, each in known.items()}}
 
 
 def _times(random, rows, count):
@@ -65,6 +93,14 @@ def _times(random, rows, count):
     drawn = random.integers(0, count, (rows, count))
     drawn += count * np.arange(rows)[:, None]
     return np.bincount(drawn.reshape(-1), minlength=rows * count).reshape(rows, count)
+
+
+def _of_alike(value, count, level, bounds):
+    """Returns the interval of a figure whose resamples are all alike."""
+    if bounds is None:
+        return float("nan"), float("nan")
+    different = 1 - ((1 - level) / 2) ** (1 / count)  # share of examples, at most
+    return tuple(float(value + different * (bound - value)) for bound in bounds)
 
 
 def _middle(figures, level):

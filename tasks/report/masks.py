@@ -133,8 +133,8 @@ def judged(matrix, tallies, *, seed: int) -> dict[str, float]:
         over the images, at 95%.
     """
     own = figures(matrix)
-    low, high = interval(tallies, seed=seed)
-    return {"miou": own.pop("miou"), "miou_low": low, "miou_high": high, **own}
+    ends = interval(tallies, seed=seed)
+    return {**intervals.named("miou", own.pop("miou"), ends), **own}
 
 
 def interval(tallies, *, seed: int):
@@ -146,7 +146,7 @@ def interval(tallies, *, seed: int):
         drawn = (times @ flat).reshape(-1, 3, classes)
         return _means(_iou(np.moveaxis(drawn, 1, 0)))
 
-    return intervals.bootstrap(measure, count, seed=seed)
+    return intervals.bootstrap(measure, count, seed=seed, bounds=intervals.SHARES)
 
 
 def of_images(tallies):

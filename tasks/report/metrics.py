@@ -33,8 +33,7 @@ def judged(logits, labels, *, seed: int) -> dict[str, float]:
         name, ends = "map", several.interval(logits, labels, seed=seed)
     else:
         name, ends = "accuracy", intervals.mean(_ranks(*_checked(logits, labels)) < 1, seed=seed)
-    first = {name: figures.pop(name), f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    return {**first, **figures}
+    return {**intervals.named(name, figures.pop(name), ends), **figures}
 
 
 def classification(logits, labels) -> dict[str, float]:
@@ -93,6 +92,16 @@ def confusion(labels, predictions, num_classes: int):
     answered = predictions >= 0
     cells = labels[answered] * num_classes + predictions[answered]
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def balanced_accuracy(confusion) -> float:
+    """Returns the mean recall of the classes that have an example, in [0, 1], or NaN."""
+    confusion = np.asarray(confusion)
+    support = confusion.sum(axis=1)
+    there = support > 0
+    if not there.any():
+        return float("nan")
+    return float(np.mean(confusion.diagonal()[there] / support[there]))
 
 
 def per_class(matrix) -> list[dict]:

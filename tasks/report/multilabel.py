@@ -87,7 +87,8 @@ def interval(logits, labels, *, seed: int) -> tuple[float, float]:
         with np.errstate(invalid="ignore"):  # a resample without any positive example
             return np.where(known, precisions, 0).sum(axis=0) / known.sum(axis=0)
 
-    return intervals.bootstrap(measure, len(logits), seed=seed, resamples=RESAMPLES)
+    options = {"seed": seed, "resamples": RESAMPLES, "bounds": intervals.SHARES}
+    return intervals.bootstrap(measure, len(logits), **options)
 
 
 def _precisions(logits, labels):

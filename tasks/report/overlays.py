@@ -9,8 +9,8 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.report import masks, page, plots
-from tasks.report.words import escape, number
+from tasks.report import bands, masks, page, plots
+from tasks.report.words import escape, image_name, number
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -51,15 +51,14 @@ def overlay(image, labels, classes: Sequence[str]):
     """Returns an image with its mask laid over it, and a line round each region.
 
     Args:
-        image: uint8 `(height, width, channels)`, of 1 channel, 3, or more of which 3 are shown.
+        image: uint8 `(height, width, channels)`, of which `bands.rgb` are shown.
         labels: whole numbers `(height, width)`; where they are `masks.IGNORED` the image is grey.
         classes: the names of all; the ground is not covered.
 
     Returns:
         uint8 `(height, width, 3)`.
     """
-    image, labels = np.asarray(image), np.asarray(labels)
-    image = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
+    image, labels = bands.rgb(image), np.asarray(labels)
     palette = np.full((256, 3), IGNORED_COLOUR, "float32")
     palette[: len(classes)] = colours(classes)
     opacity = np.full(256, OPACITY, "float32")
@@ -113,8 +112,6 @@ def sections(
         ("Classes", page.table(rows, list(rows[0]))),
         ("Confusion of pixels", plots.confusion(count.matrix, classes)),
     ]
-    if examples.pixels.shape[-1] not in (1, 3):
-        return found
     scores = masks.of_images(count.tallies)
     order = np.argsort(scores, kind="stable")  # NaN comes last
     order = order[: len(order) - int(np.isnan(scores).sum())]
@@ -146,7 +143,7 @@ def _gallery(examples, classes, chosen, scores, predict):
     groups = (examples.pixels[chosen], examples.labels[chosen], np.asarray(predict(chosen)))
     for index, image, truth, said in zip(chosen, *groups, strict=True):
         score = number("miou", float(scores[index]))
-        pictures.append((overlay(image, truth, classes), f"image {index}\ntruth"))
+        pictures.append((overlay(image, truth, classes), f"{image_name(examples, index)}\ntruth"))
         pictures.append((overlay(image, said, classes), f"predicted\nmean IoU {score}"))
     return plots.gallery(pictures)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tasks.report.words import escape, is_number, is_share, number, words
 from zoo.files import replacing
 
+UNBOUNDED = ("mean_return",)  # figures whose interval is unknown where all values are alike
+
 # The policy forbids every load: the page looks the same on a machine without a network.
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -116,6 +118,8 @@ def _cards(figures):
 
 def _interval(name, figures):
     ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
+    if None in ends and name in UNBOUNDED:
+        return '<dd class="interval">no interval: all that was measured is alike</dd>'
     if None in ends:
         return ""
     low, high = (escape(number(name, end)) for end in ends)

@@ -13,7 +13,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.report import axes, metrics, svg
+from tasks.report import axes, bands, metrics, svg
 from tasks.report.words import escape, is_share, number, words
 from zoo.lazy import LazyModule, np
 
@@ -95,8 +95,9 @@ def gallery(items: Iterable[tuple]) -> str:
     """Shows images in rows, each above its caption.
 
     Args:
-        items: Pairs of a uint8 image `(height, width, 1 or 3)` and a caption, whose line breaks
-            are kept. Images under 64 pixels are scaled up with crisp pixels.
+        items: Pairs of a uint8 image `(height, width, channels)` and a caption, whose line breaks
+            are kept. The channels that `bands.displayed` names are shown. Images under 64
+            pixels are scaled up with crisp pixels.
 
     Raises:
         ValueError: If an image is anything else.
@@ -245,10 +246,12 @@ def _length(text):
 
 def _picture(image, caption):
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+    if image.dtype != np.uint8 or image.ndim != 3:
         raise ValueError(
-            f"got an image {image.shape} of {image.dtype}, needed (height, width, 1 or 3) of uint8"
+            f"got an image {image.shape} of {image.dtype}, needed (height, width, channels) of "
+            "uint8"
         )
+    image = bands.displayed(image)
     kind = "pixels" if max(image.shape) < _PIXELATED else "smooth"
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))  # leaves a smaller one as it is

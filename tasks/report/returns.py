@@ -21,11 +21,9 @@ def figures(returns: Sequence[float], lengths: Sequence[int], *, seed: int) -> d
         lengths: The steps of each.
         seed: Of the resamples that the interval of the mean comes from.
     """
-    low, high = intervals.mean(returns, seed=seed)
+    ends = intervals.mean(returns, seed=seed) if np.ptp(returns) else (np.nan, np.nan)
     return {
-        "mean_return": float(np.mean(returns)),
-        "mean_return_low": low,
-        "mean_return_high": high,
+        **intervals.named("mean_return", float(np.mean(returns)), ends),
         "min_return": float(np.min(returns)),
         "max_return": float(np.max(returns)),
         "mean_length": float(np.mean(lengths)),

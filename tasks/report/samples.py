@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 
+from tasks.report import bands
 from tasks.report.words import escape
 from zoo.lazy import LazyModule, np
 
@@ -37,7 +38,7 @@ def grid(images, columns: int):
 
 
 def png(image) -> bytes:
-    """Returns a uint8 image `(height, width, 1 or 3)` as the bytes of a PNG file."""
+    """Returns a uint8 image `(height, width, channels)` as the bytes of a PNG file."""
     return _saved([_picture(image)], "PNG")
 
 
@@ -45,7 +46,7 @@ def gif(frames: Sequence, side: int) -> bytes:
     """Returns uint8 images of one size as the bytes of a GIF that goes round.
 
     Args:
-        frames: `(height, width, 1 or 3)` each.
+        frames: `(height, width, channels)` each.
         side: of the images that a frame is a grid of; smaller ones are enlarged.
     """
     times = [MILLISECONDS] * (len(frames) - 1) + [LAST]
@@ -57,7 +58,7 @@ def figure(image, caption: str, side: int) -> str:
     """Returns a grid of images as a figure for a section of `page.write`.
 
     Args:
-        image: uint8 `(height, width, 1 or 3)`, or the bytes of a GIF.
+        image: uint8 `(height, width, channels)`, or the bytes of a GIF.
         caption: below it.
         side: of the images that it is a grid of; smaller ones are enlarged.
     """
@@ -73,7 +74,7 @@ def figure(image, caption: str, side: int) -> str:
 
 
 def _picture(image):
-    image = np.asarray(image)
+    image = bands.displayed(image)
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 

@@ -25,7 +25,6 @@ _WORDS = {
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr-D",
-    "fid": "FID",
     "kid": "KID",
     "seconds": "time",
 }
@@ -36,6 +35,12 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 def words(name: str) -> str:
     """Returns the name of a figure or a column as people say it."""
     return _WORDS.get(name, name.replace("_", " "))
+
+
+def image_name(examples: object, index: int) -> str:
+    """Returns what to call an image of some examples: their `title` of it, or else its number."""
+    title = getattr(examples, "title", "image {}".format)
+    return title(index)
 
 
 def number(name: str, value: object) -> str:

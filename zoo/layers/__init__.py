@@ -7,6 +7,7 @@ from zoo.layers.borders import CutLike, MirrorPadding2D, ResizeLike
 from zoo.layers.bounds import Bounded
 from zoo.layers.canvas import Canvas
 from zoo.layers.detections import Detections
+from zoo.layers.dilated_pooling import DilatedPooling2D
 from zoo.layers.dueling import Dueling
 from zoo.layers.fold import FoldRegions, UnfoldRegions
 from zoo.layers.lrn import LocalResponseNormalization
@@ -33,6 +34,7 @@ __all__ = [
     "ClassToken",
     "CutLike",
     "Detections",
+    "DilatedPooling2D",
     "Dueling",
     "FoldRegions",
     "LocalResponseNormalization",

@@ -7,6 +7,7 @@ import functools
 from zoo import torchvision
 from zoo.blocks import conv_bn, padded_pool, padded_shortcut, pooled_head
 from zoo.catalog import register
+from zoo.errors import unknown
 from zoo.lazy import keras
 from zoo.weights import Weights
 
@@ -61,6 +62,8 @@ IMAGENET = {  # table 1: blocks in each of the four stages
     "resnet101_v1_5": {"depths": (3, 4, 23, 3), "block": "bottleneck_v1_5"},
     "resnet152_v1_5": {"depths": (3, 8, 36, 3), "block": "bottleneck_v1_5"},
 }
+
+SHORTCUTS = ("padding", "projection")  # section 4.1: options A and B
 
 CIFAR = {  # section 4.2: 6n + 2 layers
     f"resnet{6 * n + 2}": {"depths": (n, n, n)} for n in (3, 5, 7, 9, 18)
@@ -206,30 +209,37 @@ WEIGHTS = {
     counts=COUNTS,
     weights=WEIGHTS,
 )
-def resnet_cifar(image, num_classes=10, *, depths, width=16, dropout=0.0):
+def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding", dropout=0.0):
     """Builds a ResNet for small images (He et al., 2015, section 4.2).
 
     A 3 x 3 stem, then three stages at strides 1, 2 and 4, each twice as wide as the one before;
-    shortcuts have no parameters (option A). Departure: the padding of strided convolutions is
-    symmetric, and the paper does not say.
+    shortcuts have no parameters (option A) unless they are projections (option B). Departure: the
+    padding of strided convolutions is symmetric, and the paper does not say.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
         depths: blocks in each stage.
         width: channels of the first stage.
+        shortcut: where a block changes the size, `padding` with channels of zeros (option A) or
+            `projection` by a 1 x 1 convolution (option B).
         dropout: rate before the logits; the paper has none.
 
     Returns:
         Endpoints `stage0`, `stage1`, `stage2` and, with classes, `logits`.
+
+    Raises:
+        UsageError: there is no such shortcut.
     """
+    if shortcut not in SHORTCUTS:
+        raise unknown("shortcut", shortcut, SHORTCUTS)
     x = conv_bn(image, width, 3, name="conv1")
-    ends = {}
+    ends, padded = {}, shortcut == "padding"
     for stage, depth in enumerate(depths):
         for index in range(1, depth + 1):
             strides = 2 if stage > 0 and index == 1 else 1
             name = f"conv{stage + 2}_block{index}"
-            x = basic(x, width * 2**stage, strides, padded=True, name=name)
+            x = basic(x, width * 2**stage, strides, padded=padded, name=name)
         ends[f"stage{stage}"] = x
     if num_classes:
         ends["logits"] = pooled_head(x, num_classes, dropout=dropout)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
+from contextlib import suppress
 
+from tasks.engine import flags
 from zoo.errors import UsageError, unknown
 
 # Each is called as Oracle(space, *, trials, seed, task, **options) and is a `keras_tuner.Oracle`
@@ -19,6 +22,13 @@ ENGINES = {
     "evolution": "tasks.engine.search.evolution:Evolution",
 }
 COMMON = ("space", "trials", "seed", "task")
+LIMITS = {  # of options whose engines have none of their own
+    "points": (1, 1_000),
+    "first": (0, 10_000),
+    "beta": (0, 1e6),
+    "tournament": (-math.inf, 10_000),
+    "factor": (-math.inf, 1_000),
+}
 SPACELESS = ("evolution",)  # engines that make up structures; ranges of flags are asked for
 NEEDED = ("keras_tuner", "tensorboard", "grpc")  # keras-tuner imports the others
 
@@ -45,10 +55,15 @@ def oracle(name, space, *, trials, seed, task, **options):
         )
     module, _, kind = ENGINES[name].partition(":")
     make = getattr(_imported(module), kind)
-    known = [key for key in inspect.signature(make).parameters if key not in COMMON]
+    known = {
+        key: parameter.default
+        for key, parameter in inspect.signature(make).parameters.items()
+        if key not in COMMON
+    }
     for key in options:
         if key not in known:
-            raise unknown(f"option of {name}", key, known or ["none"])
+            raise unknown(f"option of {name}", key, list(known) or ["none"])
+    options = {key: _typed(name, key, value, known[key]) for key, value in options.items()}
     return make(space, trials=trials, seed=seed, task=task, **options)
 
 
@@ -57,6 +72,33 @@ def checked(name):
     if name not in ENGINES:
         raise unknown("engine", name, list(ENGINES))
     return name
+
+
+def _typed(name, key, value, default):
+    """Returns the value of an option, of the type of its default.
+
+    Raises:
+        UsageError: it is of another type, or out of its range.
+    """
+    kind = type(default)
+    found = ",".join(value) if kind is str and _are_words(value) else value
+    if kind in (int, float) and isinstance(value, str):  # YAML reads 1e6, without a point, as one
+        with suppress(ValueError):
+            found = float(value)
+    if kind is int and isinstance(found, float) and found.is_integer():
+        found = int(found)
+    numbers = (int, float) if kind is float else kind
+    good = isinstance(found, numbers) and (kind is bool or not isinstance(found, bool))
+    if not good:
+        raise UsageError(f"{key} of {name} is {flags.article(kind)}, not {value!r:.100}")
+    low, high = LIMITS.get(key, (-math.inf, math.inf))
+    if kind in (int, float) and not (math.isfinite(found) and low <= found <= high):
+        raise UsageError(f"{key} of {name} must be from {low:g} to {high:g}, not {found}")
+    return found
+
+
+def _are_words(value):
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _imported(module):

@@ -77,8 +77,8 @@ class Evolution(oracles.Searching):
         tournament=8,
         random=0.25,
         crossover=0.5,
-        max_params=0,
-        max_flops=0,
+        max_params=0.0,
+        max_flops=0.0,
         inherit=True,
     ):
         super().__init__(space, trials=trials, seed=seed, task=task)

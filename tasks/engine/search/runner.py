@@ -14,6 +14,7 @@ from zoo.lazy import LazyModule
 oracles = LazyModule("tasks.engine.search.oracles")
 inheritance = LazyModule("tasks.engine.search.inheritance")
 
+MOST = 1_000  # trials at once on a machine
 PAUSE = 0.5  # seconds until an oracle is asked again that waits for what is under way
 FAR = "its folder is not here: see the worker's"
 PARENT = "parent"  # the trial whose weights another one begins with
@@ -111,6 +112,7 @@ def work(oracle, plan, how, tuner, after=lambda: None):
 
 def at_once(oracle, plan, count, after=lambda: None, tuner="worker"):
     """Runs trials until the oracle has no more, `count` at once, each in a process of its own."""
+    count = min(count, MOST)
     hows = [apart.Apart() for _ in range(count)]
     errors = []
 
