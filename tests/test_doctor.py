@@ -548,3 +548,11 @@ def test_a_model_of_no_images_is_refused():
     model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)])
     with pytest.raises(UsageError, match="not images"):
         diagnosed(model)
+
+
+def test_a_model_of_several_outputs_is_refused():
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    heads = {name: keras.layers.Dense(2, name=name)(pooled) for name in ("boxes", "scores")}
+    with pytest.raises(UsageError, match=r"several outputs \(boxes, scores\); zoo doctor"):
+        diagnosed(keras.Model(image, heads))
