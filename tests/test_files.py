@@ -107,3 +107,11 @@ def test_a_full_disk_leaves_the_last_good_model(model, tmp_path):
     assert path.read_bytes() == good
     assert os.listdir(tmp_path) == ["model.keras"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_a_model_is_read_where_assertions_are_left_out(tmp_path):
+    files.save(zoo.build("lenet5", num_classes=2), tmp_path / "m.keras", {})
+    code = "import sys; from zoo import files; print(files.load(sys.argv[1])[0].output_shape)"
+    words = [sys.executable, "-O", "-c", code, tmp_path / "m.keras"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(None, 2)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 
+SHOWN = 40  # names that a message lists
+
 
 class UsageError(ValueError):
     """The caller asked for what cannot be done; the message says what can.
@@ -21,6 +23,8 @@ def unknown(noun, name, known):
         name: what the caller wrote.
         known: every name there is.
     """
+    known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
-    return UsageError(f"no {noun} named {name!r}; {hint}")
+    shown = [*known[:SHOWN], *([f"{len(known) - SHOWN} others"] if len(known) > SHOWN else [])]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(shown)}"
+    return UsageError(f"no {noun} named {name!r:.300}; {hint}")

@@ -56,7 +56,7 @@ def load(path):
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
-    assert layers.PixelNormalization  # loads, and so registers, the layers of the zoo
+    _ = layers.PixelNormalization  # loads, and so registers, the layers of the zoo
     try:
         model = keras.saving.load_model(path, compile=False)
         with zipfile.ZipFile(path) as archive:
