@@ -92,6 +92,8 @@ def find(images):
     """
     paths = []
     for image in images:
+        if not isinstance(image, str | os.PathLike):
+            raise UsageError(f"an image is named by its path, not by {image!r:.100}")
         path = Path(image)
         if path.is_dir():
             found = _inside(path)
