@@ -82,6 +82,7 @@ class Captioning(BackboneTask):
             self.slices(),
             shape,
             self.resize,
+            bits=self.image_bits,
             words=vocabularies.given(self.vocabulary),
             least=self.least_count,
             longest=self.longest,
@@ -135,6 +136,7 @@ class Captioning(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": backbones.architecture(self),
             "vocabulary": list(data.words.words),
@@ -160,7 +162,7 @@ class Captioning(BackboneTask):
                 self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=attention.sections(data.test, said, chances, chosen, looked),
-            warnings=[*vocabularies.notes(data), *data.skipped()],
+            warnings=[*vocabularies.notes(data), *data.warnings()],
         )
 
     def evaluate(self, model, about, split):

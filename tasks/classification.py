@@ -71,7 +71,7 @@ class Classification(ImageTask):
         shape = self.shape()
         source = sources.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        return labelled.load(source, self.slices(), shape, self.resize)
+        return labelled.load(source, self.slices(), shape, self.resize, self.image_bits)
 
     def stages(self):
         spec = zoo.spec(self.model)
@@ -159,6 +159,7 @@ class Classification(ImageTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
@@ -182,7 +183,7 @@ class Classification(ImageTask):
                 classes=len(data.source.classes),
             ),
             sections=show(data.test, data.source.classes, logits),
-            warnings=data.skipped(),
+            warnings=data.warnings(),
         )
 
     def evaluate(self, model, about, split):

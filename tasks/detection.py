@@ -69,7 +69,7 @@ class Detection(BackboneTask):
         measures.overlaps(np.ones((1, 4)), np.ones((1, 4)))  # what is missing is said at once
         source = boxed.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        data = boxed.plan(source, self.slices(), shape, self.resize)
+        data = boxed.plan(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}
         found = {name: part and self._proposed(part) for name, part in parts.items()}
         return dataclasses.replace(data, **found)
@@ -114,6 +114,7 @@ class Detection(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
@@ -138,7 +139,7 @@ class Detection(BackboneTask):
                 self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
             ),
             sections=detections.sections(data.test, classes, answers),
-            warnings=[*boxed.notes(data), *data.skipped()],
+            warnings=[*boxed.notes(data), *data.warnings()],
         )
 
     def evaluate(self, model, about, split):

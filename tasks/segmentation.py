@@ -71,7 +71,7 @@ class Segmentation(BackboneTask):
         shape = self.shape()
         source = masked.load(self.dataset, self.data_dir or None, self.colours)
         labelled.check_classes(source, self.num_classes)
-        return masked.data(source, self.slices(), shape, self.resize)
+        return masked.data(source, self.slices(), shape, self.resize, self.image_bits)
 
     def compile(self, learner, data, optimizer):
         count = len(data.source.classes)
@@ -116,6 +116,7 @@ class Segmentation(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": backbones.architecture(self),
             "classes": list(data.source.classes),
@@ -145,7 +146,7 @@ class Segmentation(BackboneTask):
             sections=overlays.sections(data.test, classes, count, predict),
             warnings=[
                 *(f"no training image has the class {name}" for name in absent),
-                *data.skipped(),
+                *data.warnings(),
             ],
         )
 

@@ -679,7 +679,11 @@ def test_a_source_without_splits_is_split_80_10_10_by_class():
     check_disjoint(parts, 6000)
     for part, share in zip(parts, (0.8, 0.1, 0.1), strict=True):
         assert np.abs(np.bincount(part.labels) / 2000 - share).max() < 0.025
-    assert [part.name for part in parts] == ["80% of all", "10% of all", "10% of all"]
+    assert [part.name for part in parts] == [
+        "train (80% of all)",
+        "validation (10% of all)",
+        "test (10% of all)",
+    ]
 
 
 def test_only_train_is_split_likewise_and_train_and_test_keep_the_test():
@@ -743,7 +747,9 @@ def test_tiny_classes_train_first_and_then_validate():
 
 def test_a_class_without_an_image_to_train_on_is_refused_by_name():
     source = arrays([0, 0, 0, 0, 1, 1, 1, 1], ("cat", "dog"), ("train", "test"))
-    assert "dog of arrays has no image to train on in 90% of train" in refused(splits.plan, source)
+    assert "dog of arrays has no image to train on in train (90% of train)" in refused(
+        splits.plan, source
+    )
     assert "dog of arrays has no image to train on in train" in refused(
         splits.plan, source, validation="none"
     )

@@ -7,7 +7,7 @@ import io
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked, count, some
 from tasks.data import duplicates, readers
@@ -64,9 +64,9 @@ class Survey:
         return duplicates.pairs(self.grey, self.colours, self.digests)
 
     def item(self, place):
-        """Returns an image as `readers.image` reads it."""
+        """Returns an image and its bits as `readers.image` takes them."""
         split, index = self.places[place]
-        return self.parts[split].items[index]
+        return self.parts[split].items[index], self.parts[split].bits
 
     def titled(self, pairs):
         """Returns pairs of positions in words."""
@@ -86,7 +86,8 @@ def survey(source, parts):
     rows, unreadable = [], list(source.skipped)
     for place, part in enumerate(parts):
         pays = _pays(part.items[0])
-        found = (ordered_map if pays else map)(_glance, part.items, *[os.cpu_count()] * pays)
+        glance = partial(_glance, bits=part.bits)
+        found = (ordered_map if pays else map)(glance, part.items, *[os.cpu_count()] * pays)
         bar = progress(found, len(part), f"looking at {part.name}")
         for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
             if isinstance(seen, readers.UnreadableImage):
@@ -131,7 +132,7 @@ def near_constant(survey):
     """Finds images that show nothing: all pixels nearly equal."""
     rough = np.flatnonzero(survey.grey.reshape(len(survey.grey), -1).std(1) < FLAT)
     # A picture of fine noise, or of colours equally bright, is flat only as seen so far.
-    flat = [place for place in rough if _deviation(survey.item(place)) < FLAT]
+    flat = [place for place in rough if _deviation(*survey.item(place)) < FLAT]
     if flat:
         yield Finding(
             "near-constant images",
@@ -243,11 +244,11 @@ def _pays(item):
     return isinstance(item, str) or size > SMALL
 
 
-def _glance(item):
+def _glance(item, bits):
     """Returns what a `Survey` keeps of one image, its path first, or why it cannot be read."""
     try:
         data = item if isinstance(item, np.ndarray) else readers.content(item)
-        small = readers.image(data, (SIDE, SIDE, 3))
+        small = readers.image(data, (SIDE, SIDE, 3), bits=bits)
     except readers.UnreadableImage as error:
         return readers.UnreadableImage(readers.name(item), error.reason)
     grey = np.asarray(Image.fromarray(small).convert("L"))
@@ -266,6 +267,6 @@ def _side(data):
         return min(readers.image(data).shape[:2])
 
 
-def _deviation(item):
+def _deviation(item, bits):
     """Returns the standard deviation of an image's pixels, of the channel where it is largest."""
-    return float(readers.image(item).reshape(-1, 3).std(0).max())
+    return float(readers.image(item, bits=bits).reshape(-1, 3).std(0).max())

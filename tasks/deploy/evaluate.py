@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+from tasks.data import looks
 from tasks.engine import resume
 from zoo import files
 from zoo.errors import UsageError
@@ -47,6 +48,8 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     task = dataclasses.replace(task, **given)
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
+    if "image_bits" in known:
+        task = dataclasses.replace(task, image_bits=looks.stated(about, run))
     figures, split = task.evaluate(model, about, split)
     name = "-".join(word for word in (task.dataset, split, *flags.values()) if word)
     name = re.sub(r"[^\w.-]+", "-", name).strip("-")

@@ -7,7 +7,7 @@ import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import splits
+from tasks.data import looks, splits
 from tasks.engine import backbones, losses, options, plans
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
@@ -24,6 +24,11 @@ class SplitTask(Task):
     train_split: str = flag("", "slice to learn from, such as train[:4000]")
     validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
     test_split: str = flag("", "slice that the report is about")
+    image_bits: int = flag(
+        0,
+        "bits in use of 16-bit images, such as 12 of 0 to 4095; 0 for what their values say",
+        low=0,
+    )
 
     def recorded(self):
         digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
@@ -40,9 +45,14 @@ class SplitTask(Task):
 
     def judged(self, source, split):
         """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
-        if split:
-            return splits.select(source, split)
-        return splits.plan(source, *self.slices())[-1]
+        part = splits.select(source, split) if split else splits.plan(source, *self.slices())[-1]
+        return looks.settled([part], self.image_bits)[0][0]
+
+    def resolved(self, data):
+        return {"image_bits": data.seen.bits}
+
+    def notes(self, data):
+        return data.notes()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

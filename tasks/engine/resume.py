@@ -36,9 +36,11 @@ def claim(out, task):
     """
     found = out / RECIPE
     if (out / STATE).exists() or (out / REPORT).exists():
-        asked, there = (recipe(each) for each in (task, to_task(read_recipe(found))))
+        asked, read = recipe(task), read_recipe(found)
+        there = recipe(to_task({**read, "resolved": {}}))
         for key, value in asked.items():
-            if value != there.get(key):
+            # A recipe repeats a run with what followed from the data, also into the same folder.
+            if value not in (there.get(key), read.get("resolved", {}).get(key, there.get(key))):
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
@@ -53,6 +55,12 @@ def claim(out, task):
 def recipe(task):
     """Returns the dict that repeats a task's run."""
     return {"task": task.name, **task.recorded()}
+
+
+def record(out, **facts):
+    """Adds facts of `RECORDED` to the recipe in a run's folder."""
+    found = {**read_recipe(out / RECIPE), **facts}
+    write_text(out / RECIPE, yaml.safe_dump(found, sort_keys=False))
 
 
 def model_in(out):
@@ -76,12 +84,14 @@ def read_recipe(path):
 def to_task(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
-    What else a recipe records is not asked.
+    What the flags of its run were `resolved` to stands in for these; what else it records is not
+    asked.
 
     Raises:
         UsageError: it names a flag that the task does not have, or a value that it refuses.
     """
     flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
+    flags |= recipe.get("resolved") or {}
     make = tasks.get(recipe["task"])
     known = [field.name for field in dataclasses.fields(make)]
     for key in flags:

@@ -13,8 +13,7 @@ from zoo.registry import Registry
 
 tasks = Registry("task", package="tasks")
 
-
-RECORDED = ("stages", "weights_sha256")  # in a recipe, besides flags
+RECORDED = ("stages", "weights_sha256", "resolved")  # in a recipe, besides flags
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(flag,))
@@ -182,6 +181,14 @@ class Task(abc.ABC):
         `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
         """
 
+    def resolved(self, data):
+        """Returns values of flags that follow from the data, to repeat the run with."""
+        return {}
+
+    def notes(self, data):
+        """Returns lines on the data to read before the training."""
+        return []
+
     @abc.abstractmethod
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
@@ -283,11 +290,11 @@ class Verdict:
         title: of the report.
         lead: what came out, in words, for somebody who was not there.
         sections: `(heading, html)` of the report.
-        warnings: lines that nobody should miss.
+        warnings: lines that nobody should miss, or pairs of a line and the names that it counts.
     """
 
     figures: dict[str, float]
     title: str
     lead: str
     sections: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    warnings: list = dataclasses.field(default_factory=list)

@@ -109,11 +109,13 @@ def _fit(task, out, team):
     with strategy.scope():
         lines = replicas.settled(task)
     data = task.load()
+    if team.chief:
+        resume.record(out, resolved=task.resolved(data))
     state = resume.State(out, begun=team.chief)
     state.take(team.told(state.facts))
     run = course.Course(task, data, strategy)
     recorder = record.Recorder(task, run, out, state, team)
-    for line in lines:
+    for line in (*lines, *task.notes(data)):
         recorder.say(line)
     if state.weights:
         arrays = state.read(state.weights, team)
