@@ -159,7 +159,12 @@ class Captioning(BackboneTask):
             figures=figures,
             title=f"{self.model} on {self.dataset}",
             lead=attention.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model,
+                self.dataset,
+                figures,
+                tested=len(data.test),
+                taught=len(data.train),
+                copies=len(data.copies),
             ),
             sections=attention.sections(data.test, said, chances, chosen, looked),
             warnings=[*vocabularies.notes(data), *data.warnings()],

@@ -170,6 +170,7 @@ class Classification(ImageTask):
     def judge(self, model, data):
         logits = self._logits(model, data.source, data.test, self.views)
         figures = metrics.judged(logits, data.test.labels, seed=self.seed)
+        figures |= metrics.deduplicated(logits, data.test.labels, data.copies)
         show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
@@ -181,9 +182,10 @@ class Classification(ImageTask):
                 tested=len(data.test),
                 taught=len(data.train),
                 classes=len(data.source.classes),
+                copies=len(data.copies),
             ),
             sections=show(data.test, data.source.classes, logits),
-            warnings=data.warnings(),
+            warnings=[*labelled.class_notes(data), *data.warnings()],
         )
 
     def evaluate(self, model, about, split):
@@ -193,6 +195,9 @@ class Classification(ImageTask):
         examples = decoding.decode(part, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.views)
         return metrics.judged(logits, examples.labels, seed=self.seed), part.name
+
+    def notes(self, data):
+        return [*super().notes(data), *labelled.class_notes(data), *labelled.majorities(data)]
 
     def _changes(self):
         return {"augment": self.augment, "mix": self.mix, "erase": self.erase}

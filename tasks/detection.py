@@ -136,7 +136,12 @@ class Detection(BackboneTask):
             figures=figures,
             title=f"{self.model} on {self.dataset}",
             lead=detections.lead(
-                self.model, self.dataset, figures, tested=len(data.test), taught=len(data.train)
+                self.model,
+                self.dataset,
+                figures,
+                tested=len(data.test),
+                taught=len(data.train),
+                copies=len(data.copies),
             ),
             sections=detections.sections(data.test, classes, answers),
             warnings=[*boxed.notes(data), *data.warnings()],

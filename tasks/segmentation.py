@@ -142,6 +142,7 @@ class Segmentation(BackboneTask):
                 tested=len(data.test),
                 taught=len(data.train),
                 classes=len(classes),
+                copies=len(data.copies),
             ),
             sections=overlays.sections(data.test, classes, count, predict),
             warnings=[

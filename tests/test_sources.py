@@ -177,6 +177,14 @@ def test_classes_that_are_integers_stand_in_their_order(tmp_path):
     assert sources.load(tmp_path).classes == ("-1", "10", "2", "x")
 
 
+def test_classes_that_are_decimal_numbers_stand_in_their_order(tmp_path):
+    fill(tmp_path, {"x": 6})
+    names = ["1", ".33", "0", "-2.5", "10", ".67"]
+    rows = [[f"x/{number:05}.png", name] for number, name in enumerate(names)]
+    source = sources.load(write_csv(tmp_path / "a.csv", [["path", "label"], *rows]))
+    assert source.classes == ("-2.5", "0", ".33", ".67", "1", "10")
+
+
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
 def test_a_folder_of_split_folders(tmp_path, validation):
     start = fill(tmp_path / "train", {"a": 4, "b": 4})

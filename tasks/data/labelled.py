@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from tasks.data import looks, sources, splits
 from tasks.data.decoding import Augmented, Examples, decode
+from tasks.data.folders import listed
 from zoo.errors import UsageError
 from zoo.lazy import np
 
 REASONS = 5  # in a line on what was skipped
+FEW = 10  # training images of a class below which it is named
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,34 @@ def load(source, names, shape, resize, bits=0):
     parts, seen = looks.settled(splits.plan(source, *names), bits)
     parts = [part and decode(part, shape, resize) for part in parts]
     return Data(source, *parts, shape, seen=seen)
+
+
+def class_notes(data):
+    """Returns lines on classes that have few images to train on, or none to test on."""
+    classes, lines = data.source.classes, []
+    train, test = (_counts(part.labels, len(classes)) for part in (data.train, data.test))
+    if few := [f"{classes[n]} ({train[n]})" for n in np.flatnonzero(train < FEW)]:
+        lines.append(f"classes with fewer than {FEW} training images: {listed(few)}")
+    if none := [classes[n] for n in np.flatnonzero(test == 0)]:
+        lines.append(f"classes without a test image: {listed(none)}")
+    return lines
+
+
+def majorities(data):
+    """Returns a line on the share of the most frequent class, beside which accuracy is read."""
+    if data.source.multi_label:
+        return []
+    shares = []
+    for name, part in (("validation", data.validation), ("test", data.test)):
+        if part:
+            counts = _counts(part.labels, len(data.source.classes))
+            share = counts.max() / counts.sum()
+            shares.append(f"{share:.1%} of {name} ({data.source.classes[counts.argmax()]})")
+    return [f"accuracy of always predicting the most frequent class: {', '.join(shares)}"]
+
+
+def _counts(labels, count):
+    return np.bincount(labels, minlength=count) if labels.ndim == 1 else labels.sum(0, "int64")
 
 
 def _files(count):

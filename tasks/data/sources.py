@@ -15,7 +15,7 @@ from zoo.lazy import np
 def load(name, data_dir=None):
     """Finds a data set by name.
 
-    Classes stand in the order of their names, as numbers where all are integers; those of a
+    Classes stand in the order of their names, as numbers where all are such; those of a
     built-in and of TFDS in the order that their makers chose.
 
     Args:

@@ -57,7 +57,8 @@ def write(
         command: What to type to repeat the run.
         figures: Values by name, shown in this order; the name chooses the format.
         sections: Headings and their contents. The contents are HTML, such as `table` and the
-            functions of `plots` return, and the only argument that is not escaped.
+            functions of `plots` return, and the only argument that is not escaped. One without
+            contents is left out, with its heading.
         environment: Versions, hardware, times: what else it takes to repeat the run.
         warnings: What a reader must know before believing the figures: lines, or pairs of a line
             and what it counts, which a reader may unfold.
@@ -68,7 +69,7 @@ def write(
         lead=escape(lead),
         style=_STYLE,
         warnings="".join(map(_warning, warnings)),
-        main="\n".join([_cards(figures), *(_section(*section) for section in sections)]),
+        main="\n".join([_cards(figures), *(_section(*each) for each in sections if each[1])]),
         footer=_section("Environment", _facts(environment)),
     )
     with replacing(path) as partial:

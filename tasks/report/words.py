@@ -38,6 +38,19 @@ def words(name: str) -> str:
     return _WORDS.get(name, name.replace("_", " "))
 
 
+def unseen(tested: int, taught: int, copies: int = 0) -> str:
+    """Says how strange test images are to a model, as part of a sentence.
+
+    Args:
+        tested, taught: images of the test and of the training split.
+        copies: near copies of training images among the former.
+    """
+    if copies:
+        what = "it is a near copy" if tested == 1 else f"{copies:,} of them are near copies"
+        return f"{what} of images among the {taught:,} that it was trained on"
+    return f"it never saw {'it' if tested == 1 else 'them'} while learning from {taught:,} others"
+
+
 def number(name: str, value: object) -> str:
     """Returns a value as text; its name says whether it is a share, a loss or a time.
 
