@@ -99,7 +99,7 @@ def test_copies_in_a_given_test_split_are_counted_and_named(tmp_path):
     names = sorted(data.test.title(index) for index in data.copies)
     assert names == ["cat/10.png", "dog/11.png"]
     (line, named), (skipped, _) = data.warnings()
-    assert line == "2 of 19 test images are near copies of training images (test)"
+    assert line == "test images that are near copies of training images: 2 of 19"
     assert sorted(named) == names
     assert skipped.startswith("skipped 1 file: 1 ")
     assert data.notes() == [line, skipped]

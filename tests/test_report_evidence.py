@@ -96,6 +96,9 @@ def test_the_lead_says_the_first_figure():
         "most frequent one would be 95.0%); 12 of them are near copies of images among the 5,000 "
         "that it was trained on, and without these it is 90.00%."
     )
+    assert "1 of them is a near copy of images" in evidence.lead(
+        "lenet5", "shapes", {"accuracy": 0.5}, **options, copies=1
+    )
     said = evidence.lead("lenet5", "shapes", {"map": 0.5}, **options | {"tested": 1})
     assert "1 test image of shapes with a mean average precision of 50.00%" in said
     assert "it never saw it while" in said

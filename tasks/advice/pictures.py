@@ -69,8 +69,8 @@ class Survey:
         return self.parts[split].items[index], self.parts[split].bits
 
     def titled(self, pairs):
-        """Returns pairs of positions in words."""
-        return some(f"{self.titles[one]} = {self.titles[two]}" for one, two in pairs)
+        """Returns pairs of positions in words, a tuple."""
+        return tuple(f"{self.titles[one]} = {self.titles[two]}" for one, two in pairs)
 
 
 def survey(source, parts):
@@ -119,12 +119,13 @@ def unreadable(survey):
     bad = survey.unreadable
     if bad:
         total = len(bad) + len(survey.places)
+        names = tuple(f"{name} ({reason})" for name, reason in bad)
         yield Finding(
             "unreadable images",
             LOOK,
-            f"{count(len(bad), 'file')} of {total:,} cannot be read: "
-            + some(f"{name} ({reason})" for name, reason in bad),
+            f"{count(len(bad), 'file')} of {total:,} cannot be read: " + some(names),
             "they are left out of training; delete them or fetch them again",
+            names,
         )
 
 
@@ -141,6 +142,7 @@ def near_constant(survey):
             f"deviation of pixels below {FLAT:g} of 255): "
             + some(survey.titles[place] for place in flat),
             "look at them; delete those that are failed downloads, black frames or placeholders",
+            tuple(survey.titles[place] for place in flat),
         )
 
 
@@ -166,9 +168,10 @@ def leaks(survey):
     yield Finding(
         "leaked duplicates",
         WRONG if worst > LEAKING else LOOK,
-        f"{'; '.join(told)} ({survey.titled(across)})",
+        f"{'; '.join(told)} ({some(survey.titled(across))})",
         "delete the copies from one of the splits: what was learnt by heart counts as understood; "
         "pictures of one scene or patient belong into one split too",
+        survey.titled(across),
     )
 
 
@@ -184,8 +187,9 @@ def conflicts(survey):
             "copies with different labels",
             LOOK,
             f"{count(len(differ), 'pair')} of copies have different labels "
-            f"({survey.titled(differ)})",
+            f"({some(survey.titled(differ))})",
             "decide for one label, or, if both are true, give a CSV file with several labels",
+            survey.titled(differ),
         )
 
 
@@ -206,6 +210,7 @@ def balance(survey):
             f"fewer than {FEW} images to learn from: "
             + some(f"{name} ({size})" for name, size in few),
             "add images, or join or leave out such classes",
+            tuple(f"{name} ({size})" for name, size in few),
         )
     (large, most), (small, least) = ranked[0], ranked[-1]
     if most >= IMBALANCE * max(1, least):

@@ -47,9 +47,9 @@ class Data:
         """Returns pairs of a line on the data, and names to look up where it counts some."""
         found = [(line, ()) for line in self.seen.notes]
         if len(copies := self.copies):
-            many = f"{len(copies):,} of {len(self.test):,} test images are"
+            many = f"{len(copies):,} of {len(self.test):,}"
             names = [self.test.title(index) for index in copies]
-            found.append((f"{many} near copies of training images ({self.test.name})", names))
+            found.append((f"test images that are near copies of training images: {many}", names))
         bad = [*self.source.skipped, *(pair for part in self.parts for pair in part.dropped)]
         if bad:
             reasons = Counter(reason for _, reason in bad).most_common()

@@ -46,8 +46,9 @@ def unseen(tested: int, taught: int, copies: int = 0) -> str:
         copies: near copies of training images among the former.
     """
     if copies:
-        what = "it is a near copy" if tested == 1 else f"{copies:,} of them are near copies"
-        return f"{what} of images among the {taught:,} that it was trained on"
+        those = "it is a near copy" if tested == 1 else f"{copies:,} of them is a near copy"
+        those = f"{copies:,} of them are near copies" if copies > 1 else those
+        return f"{those} of images among the {taught:,} that it was trained on"
     return f"it never saw {'it' if tested == 1 else 'them'} while learning from {taught:,} others"
 
 
