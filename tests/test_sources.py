@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, decoding, readers, sources, splits, tfds_source
+from tasks.data import batches, decoding, folders, readers, sources, splits, tfds_source
 from tasks.data.classes import relabelled
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
@@ -321,14 +321,15 @@ def test_missing_and_foreign_files_of_a_csv_are_named_and_skipped(tmp_path):
     ("text", "message"),
     [
         ("file,label\na.png,x\n", "has no column path; its first line is 'file,label', needed is"),
-        ("path;label\na.png;x\n", "has no column path and no label"),
+        ("path label\na.png x\n", "has no column path and no label"),
+        ("path;label\na.png;x\n", "none of the 1 rows of"),
         ("", "has no column path and no label"),
         ("path,label\n\n", "has no rows below its header"),
         ("path,label\na.png,x\nb.png,\nc.png\n", "2 rows have no label: line 3, 4; fill in"),
         ("path,label\n,x\n", "a row has no path: line 2"),
         ("path,label,split\na.png,x,train\nb.png,y,\n", "a row has no split: line 3"),
         ("path,label\na.png,x\nb.png,y\n", "none of the 2 rows of"),
-        ('path,label\n"a.png,x\n', "is no CSV file in UTF-8"),
+        ('path,label\n"a.png,x\n', "is no CSV file: "),
         ("path,label\nreal.png,x\n", "has one class, 'x'"),
         ("path,label\nreal.png,x\ngone.png,y\n", "no images of y in"),
     ],
@@ -341,7 +342,48 @@ def test_a_wrong_csv_file_is_refused(tmp_path, text, message):
 
 def test_a_csv_file_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "data.csv").write_bytes("path,label\ngrün.png,a\n".encode("latin-1"))
-    assert "is no CSV file in UTF-8" in refused(sources.load, tmp_path / "data.csv")
+    message = refused(sources.load, tmp_path / "data.csv")
+    assert "is no text in UTF-8 (byte 0xfc at position 13); save it as UTF-8, in Excel" in message
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", ["/", "\\"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_files_of_excel_are_read(tmp_path, delimiter, separator, encoding):
+    fill(tmp_path, {"x": 4})
+    rows = [["Label", "Path"]] + [["ab"[n % 2], f"x{separator}{n:05}.png"] for n in range(4)]
+    with open(tmp_path / "a.csv", "w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    source = sources.load(tmp_path / "a.csv")
+    assert source.classes == ("a", "b")
+    assert list(source.splits["all"].items) == [str(tmp_path / f"x/{n:05}.png") for n in range(4)]
+
+
+def test_a_backslash_in_the_name_of_a_file_is_kept(tmp_path):
+    fill(tmp_path, {"x": 1})
+    draw(tmp_path / "x\\y.png", 1)
+    rows = [["path", "label"], ["x/00000.png", "a"], ["x\\y.png", "b"]]
+    items = sources.load(write_csv(tmp_path / "a.csv", rows)).splits["all"].items
+    assert items[1] == str(tmp_path / "x\\y.png")
+
+
+def test_a_path_with_nul_is_skipped_and_named(tmp_path):
+    fill(tmp_path, {"x": 2})
+    rows = b"path,label\nx/00000.png,a\nx/00001.png,b\nx/0\0.png,a\n"
+    (tmp_path / "a.csv").write_bytes(rows)
+    ((_, reason),) = sources.load(tmp_path / "a.csv").skipped
+    assert reason == "no such file: its name holds a NUL character"
+
+
+def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path):
+    word = "k\xe4se"
+    for number, encoding in enumerate(("utf-8", "utf-8-sig")):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(word, encoding=encoding)
+        assert folders.read_text(path) == word
+    assert "gone.txt cannot be read: No such file" in refused(
+        folders.read_text, tmp_path / "gone.txt"
+    )
 
 
 # Several labels

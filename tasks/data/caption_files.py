@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.data import readers, vocabulary
-from tasks.data.folders import SPLIT_FOLDERS, listed
+from tasks.data.folders import SPLIT_FOLDERS, listed, read_text
 from zoo.errors import UsageError
 
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_name")
@@ -133,16 +133,13 @@ def _placed(path, sentences, splits):
 
 def _text(path):
     """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as text in UTF-8: {error}") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    content = read_text(path)
+    lines = [line for line in content.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} is empty")
     if _NUMBERED.fullmatch(lines[0]):
         return _numbered(path, lines)
-    return _table(path, text, lines[0])
+    return _table(path, content, lines[0])
 
 
 def _numbered(path, lines):
@@ -166,14 +163,14 @@ def _lists(folder):
     found = {}
     for split, pattern in LISTS.items():
         for path in sorted(folder.glob(pattern)):
-            names = path.read_text(encoding="utf-8").split()
+            names = read_text(path).split()
             found |= dict.fromkeys(names, split)
     return found
 
 
-def _table(path, text, head):
+def _table(path, content, head):
     """Yields the rows of a table whose first line names its columns; cells may lack quotes."""
-    delimiter = next((sign for sign in ("\t", "|") if sign in head), ",")
+    delimiter = next((sign for sign in ("\t", "|", ";") if sign in head), ",")
     columns = [name.strip().strip('"').lower() for name in head.split(delimiter)]
     image = next((name for name in IMAGE_COLUMNS if name in columns), None)
     caption = next((name for name in TEXT_COLUMNS if name in columns), None)
@@ -182,7 +179,7 @@ def _table(path, text, head):
             f"{path} begins with {head[:60]!r}; needed: lines such as image.jpg#0, a tab and a "
             "caption; or a first line with the columns image,caption, perhaps split"
         )
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    rows = csv.reader(io.StringIO(content), delimiter=delimiter)
     next(rows)
     for cells in rows:
         if not any(cell.strip() for cell in cells):
@@ -198,7 +195,7 @@ def _table(path, text, head):
 def _coco(path):
     """Yields the images and captions of a JSON file of COCO's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     content = content if isinstance(content, Mapping) else {}

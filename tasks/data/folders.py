@@ -93,6 +93,23 @@ def reading(name):
         raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
 
 
+def read_text(path):
+    """Returns the text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        UsageError: the file cannot be read, or is in another encoding.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is no text in UTF-8 (byte {error.object[error.start]:#x} at position "
+            f"{error.start}); save it as UTF-8, in Excel as 'CSV UTF-8'"
+        ) from error
+
+
 def foreign(paths):
     """Yields `(path, reason)` for those of the paths that are no images."""
     with ThreadPoolExecutor(THREADS) as pool:

@@ -26,6 +26,7 @@ REASONS = {  # what stands in a message of Pillow, in small letters: what it mea
     "invalid png": "truncated or damaged",
     "next frame": "truncated or damaged",
     "broken data stream": "damaged",
+    "embedded null": "no such file: its name holds a NUL character",
     "cannot identify": "damaged at its beginning",
     "decompression bomb": "so many pixels that it may be a decompression bomb",
 }
@@ -162,7 +163,7 @@ def content(item):
         return item.tobytes()
     try:
         return Path(item).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
 
@@ -187,7 +188,7 @@ def foreign(path):
     try:
         with open(path, "rb") as file:
             start = file.read(encoded.SIGNATURE_BYTES)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return _reason(error)
     return encoded.foreign(start)
 

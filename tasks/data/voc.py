@@ -122,7 +122,7 @@ def _tops(root):
 
 def _lines(path):
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no list of images in UTF-8: {error}") from error
 

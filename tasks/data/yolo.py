@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from tasks.data import boxes, readers
-from tasks.data.folders import SPLIT_FOLDERS, Listing, files, listed, name_hash
+from tasks.data.folders import SPLIT_FOLDERS, Listing, files, listed, name_hash, read_text
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
@@ -72,7 +72,7 @@ def folder(root):
 
 def _content(path):
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -91,7 +91,7 @@ def _classes(content, top, about):
         names = [names[number] for number in range(len(names))]
     if names is None:
         path = next((top / name for name in NAMES if (top / name).is_file()), None)
-        names = path.read_text(encoding="utf-8").split("\n") if path else []
+        names = read_text(path).split("\n") if path else []
         names = [name.strip() for name in names if name.strip()]
     if not isinstance(names, list) or len(set(map(str, names))) != len(names):
         raise UsageError(f"{about or top}: the names of the classes are no list of different ones")
@@ -125,7 +125,7 @@ def _images(start, top, places):
         if found.is_dir():
             yield from _inside(found)
             continue
-        for line in found.read_text(encoding="utf-8").splitlines():
+        for line in read_text(found).splitlines():
             if line.strip():
                 yield found.parent / line.strip()
 
@@ -148,7 +148,7 @@ def _label_file(image):
 def _rows(path, classes):
     """Returns `(box, label, ignored)` of each line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
