@@ -231,6 +231,10 @@ def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
     assert read["image_bits"] == 0
     again = resume.to_task(read)
     assert again.image_bits == 12
+    assert resume.to_task({**read, "image_bits": 14}).image_bits == 14
+    assert resume.to_task({**read, "resolved": [5]}).image_bits == 0
+    with pytest.raises(UsageError, match="colour"):
+        resume.to_task({**read, "resolved": {"colour": 1}})
     resume.write_text(out / resume.REPORT, "{}")
     resume.claim(out, task)  # the same command goes on
     resume.claim(out, again)  # and so does the recipe

@@ -40,7 +40,7 @@ def claim(out, task):
         there = recipe(to_task({**read, "resolved": {}}))
         for key, value in asked.items():
             # A recipe repeats a run with what followed from the data, also into the same folder.
-            if value not in (there.get(key), read.get("resolved", {}).get(key, there.get(key))):
+            if value not in (there.get(key), _resolved(read).get(key, there.get(key))):
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
@@ -91,13 +91,21 @@ def to_task(recipe):
         UsageError: it names a flag that the task does not have, or a value that it refuses.
     """
     flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
-    flags |= recipe.get("resolved") or {}
     make = tasks.get(recipe["task"])
-    known = [field.name for field in dataclasses.fields(make)]
+    defaults = {field.name: field.default for field in dataclasses.fields(make)}
+    known = list(defaults)
+    for key, value in _resolved(recipe).items():
+        if flags.get(key, defaults.get(key)) == defaults.get(key):  # which a person may change
+            flags[key] = value
     for key in flags:
         if key not in known:
             raise unknown(f"flag of {recipe['task']}", key, known)
     return make(**flags)
+
+
+def _resolved(recipe):
+    found = recipe.get("resolved")
+    return found if isinstance(found, dict) else {}
 
 
 def write_text(path, text):

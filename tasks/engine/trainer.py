@@ -109,8 +109,8 @@ def _fit(task, out, team):
     with strategy.scope():
         lines = replicas.settled(task)
     data = task.load()
-    if team.chief:
-        resume.record(out, resolved=task.resolved(data))
+    if team.chief and (resolved := task.resolved(data)):
+        resume.record(out, resolved=resolved)
     state = resume.State(out, begun=team.chief)
     state.take(team.told(state.facts))
     run = course.Course(task, data, strategy)
