@@ -107,7 +107,7 @@ def to_task(name, args, given=()):
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
     if "dataset" in flags:  # from other data other things may follow
-        recipe = {**recipe, "resolved": {}}
+        recipe = resume.without_resolved(recipe)
     task = resume.to_task({**recipe, **flags})
     plan = recipe.get("stages") if "plan" in names else None
     if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:

@@ -37,10 +37,11 @@ def claim(out, task):
     found = out / RECIPE
     if (out / STATE).exists() or (out / REPORT).exists():
         asked, read = recipe(task), read_recipe(found)
-        there = recipe(to_task({**read, "resolved": {}}))
+        there = recipe(to_task(read))
+        defaults = {field.name: field.default for field in dataclasses.fields(task)}
         for key, value in asked.items():
-            # A recipe repeats a run with what followed from the data, also into the same folder.
-            if value not in (there.get(key), _resolved(read).get(key, there.get(key))):
+            followed = key in _resolved(read) and value == defaults.get(key)  # from the same data
+            if value != there.get(key) and not followed:
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
@@ -57,9 +58,9 @@ def recipe(task):
     return {"task": task.name, **task.recorded()}
 
 
-def record(out, **facts):
-    """Adds facts of `RECORDED` to the recipe in a run's folder."""
-    found = {**read_recipe(out / RECIPE), **facts}
+def record(out, flags):
+    """Writes the values of flags that followed from the data into the recipe in a run's folder."""
+    found = {**read_recipe(out / RECIPE), **flags, "resolved": list(flags)}
     write_text(out / RECIPE, yaml.safe_dump(found, sort_keys=False))
 
 
@@ -84,19 +85,14 @@ def read_recipe(path):
 def to_task(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
-    What the flags of its run were `resolved` to stands in for these; what else it records is not
-    asked.
+    What else a recipe records is not asked.
 
     Raises:
         UsageError: it names a flag that the task does not have, or a value that it refuses.
     """
     flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
     make = tasks.get(recipe["task"])
-    defaults = {field.name: field.default for field in dataclasses.fields(make)}
-    known = list(defaults)
-    for key, value in _resolved(recipe).items():
-        if flags.get(key, defaults.get(key)) == defaults.get(key):  # which a person may change
-            flags[key] = value
+    known = [field.name for field in dataclasses.fields(make)]
     for key in flags:
         if key not in known:
             raise unknown(f"flag of {recipe['task']}", key, known)
@@ -105,7 +101,12 @@ def to_task(recipe):
 
 def _resolved(recipe):
     found = recipe.get("resolved")
-    return found if isinstance(found, dict) else {}
+    return [key for key in found if key != "task"] if isinstance(found, list) else []
+
+
+def without_resolved(recipe):
+    """Returns a recipe without what followed from the data of its run, to be used with others."""
+    return {key: value for key, value in recipe.items() if key not in _resolved(recipe)}
 
 
 def write_text(path, text):

@@ -110,7 +110,7 @@ def _fit(task, out, team):
         lines = replicas.settled(task)
     data = task.load()
     if team.chief and (resolved := task.resolved(data)):
-        resume.record(out, resolved=resolved)
+        resume.record(out, resolved)
     state = resume.State(out, begun=team.chief)
     state.take(team.told(state.facts))
     run = course.Course(task, data, strategy)
