@@ -6,7 +6,6 @@ these do not part into training and test images, and how many bits images of 16 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
@@ -96,12 +95,18 @@ def settled(parts, bits=0):
     """
     if bits and not 8 <= bits <= pictures.DEEP:
         raise UsageError(f"--image-bits takes 0, or 8 to {pictures.DEEP}, not {bits}")
-    there = [looked(part) for part in parts if part]
+    there = [part for part in parts if part]
+    if bits and len(there) == 1:  # nothing is left to find
+        return [part and _with_bits(part, bits) for part in parts], Seen(bits)
+    there = [looked(part) for part in there]
     used = bits or used_bits(there)
     test = copies(there[0], there[-1]) if len(there) > 1 else ()
-    seen = Seen(used, tuple(notes(there, used)), test)
-    found = iter([dataclasses.replace(part, bits=used) for part in there])
-    return [part and next(found) for part in parts], seen
+    found = iter([_with_bits(part, used) for part in there])
+    return [part and next(found) for part in parts], Seen(used, tuple(notes(there, used)), test)
+
+
+def _with_bits(split, bits):
+    return Split(split.name, split.items, split.labels, bits, split.looks)
 
 
 def groups(looks):
