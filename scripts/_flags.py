@@ -115,6 +115,8 @@ def to_task(name, args, given=()):
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
+    if "dataset" in flags:  # from other data other things may follow
+        recipe = resume.for_other_data(recipe)
     task = resume.to_task({**recipe, **flags})
     plan = recipe.get("stages") if "plan" in names else None
     if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:

@@ -142,7 +142,7 @@ class StyleTransfer(SplitTask):
         if self.alone:
             return style_learner.Pictures(content, aims)
         source = style_patches.load(self.dataset, self.data_dir or None)
-        data = labelled.load(source, self.slices(), self._square(), "crop")
+        data = labelled.load(source, self.slices(), self._square(), "crop", self.image_bits)
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
     def data_identity(self, data):
@@ -190,6 +190,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": options.parsed(self.model_options),
             "style": self.style,
@@ -210,7 +211,7 @@ class StyleTransfer(SplitTask):
             title=style_pictures.title(self.content, self.style),
             lead=styles.lead(self.model, figures, before, tested=0 if self.alone else len(images)),
             sections=styles.sections(data.aims.styles, data.aims.shares, pairs, figures, before),
-            warnings=[] if self.alone else data.patches.skipped(),
+            warnings=[] if self.alone else data.patches.warnings(),
         )
 
     def evaluate(self, model, about, split):

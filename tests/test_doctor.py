@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from scripts import doctor as command
 from scripts.__main__ import main
 from tasks.advice import compiled, doctor, networks, pictures, preprocessing, trial
 from tasks.data import duplicates, sources
@@ -525,6 +526,20 @@ def test_the_command_tells_and_exits_with_1(folder, model, tmp_path, capsys):
     assert out[0].startswith("wrong  leaked duplicates: 1 of ")
     assert out[1].startswith("       -> delete the copies")
     assert any(line.startswith("nothing found in: ") for line in out)
+
+
+def test_all_unreadable_files_are_named_on_request(folder):
+    for number in range(32):
+        (folder / "train" / "cat" / f"bad{number:02}.jpg").write_text("<html>")
+    (found,) = looked_at(folder, pictures.unreadable).values()
+    assert found.what.endswith("and 29 more")
+    assert len(found.names) == 32
+    assert all(f"bad{n:02}.jpg (not an image" in found.names[n] for n in range(32))
+    examined = doctor.Examination((found,), (), ())
+    short, whole = (command._text(examined, every).splitlines() for every in (False, True))
+    assert len(short) == 2
+    assert whole[2:] == [f"{'':<9} {name}" for name in found.names]
+    assert list(command._plain(examined)["findings"][0]["names"]) == list(found.names)
 
 
 @pytest.mark.parametrize(

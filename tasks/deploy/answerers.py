@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import zoo
+from tasks.data import looks
 from tasks.engine import resume
 from zoo import files
 from zoo.errors import UsageError
@@ -47,7 +48,9 @@ def open_model(target, weights=None):
         raise UsageError(f"{found} was taught {task} and answers no image; {OTHERS[task]} uses it")
     if task not in MODULES:
         raise UsageError(f"{found} was taught {task}; answers are for {', '.join(MODULES)}")
-    return MODULES[task].of_file(found, model, about)
+    answerer = MODULES[task].of_file(found, model, about)
+    object.__setattr__(answerer, "bits", looks.stated(about, found))
+    return answerer
 
 
 def find(target):

@@ -188,7 +188,7 @@ def _read(answerer, files):
     for path, stem in files:
         answers.append({"path": str(path)})
         try:
-            pixels = readers.image(path, answerer.image_shape, answerer.resize)
+            pixels = readers.image(path, answerer.image_shape, answerer.resize, answerer.bits)
         except readers.UnreadableImage as error:
             answers[-1]["error"] = error.reason
         else:

@@ -180,6 +180,14 @@ class Task(abc.ABC):
         """Returns what of the data must stay the same while a run goes on, as JSON has it."""
         return {}
 
+    def resolved(self, data):
+        """Returns values of flags that follow from the data, to repeat the run with."""
+        return {}
+
+    def notes(self, data):
+        """Returns lines on the data to read before the training."""
+        return []
+
     @abc.abstractmethod
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
@@ -287,7 +295,7 @@ class Verdict:
         title: of the report.
         lead: what came out, in words, for somebody who was not there.
         sections: `(heading, html)` of the report.
-        warnings: lines that nobody should miss.
+        warnings: lines that nobody should miss, or pairs of a line and the names that it counts.
         doubts: such lines on the figures themselves, which the terminal shows, too.
     """
 
@@ -295,5 +303,5 @@ class Verdict:
     title: str
     lead: str
     sections: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    warnings: list = dataclasses.field(default_factory=list)
     doubts: list[str] = dataclasses.field(default_factory=list)
