@@ -14,9 +14,10 @@ from tasks.engine import (
     plans,
     vocabularies,
 )
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import attention, baselines
 from zoo import files
 from zoo.errors import UsageError

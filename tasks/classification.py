@@ -10,9 +10,10 @@ from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
 from tasks.engine import halves, hardware, losses, plans
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, calibration, evidence, metrics
 from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM

@@ -9,9 +9,10 @@ import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
 from tasks.engine import detectors, hardware, plans
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, detections
 from tasks.report import boxes as measures
 from zoo import files

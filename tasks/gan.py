@@ -18,9 +18,10 @@ from tasks.engine import (
     optimize,
     plans,
 )
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import SplitTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import samples
 from zoo import count, files
 from zoo.errors import UsageError

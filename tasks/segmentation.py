@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
 from tasks.engine import backbones, hardware, mask_losses, mask_measures
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, masks, overlays
 from zoo import files
 from zoo.lazy import np

@@ -59,7 +59,7 @@ def regular(path):
 
 
 def read_text(path):
-    """Returns the text of a regular file in UTF-8, without the byte order mark that some editors add.
+    """Returns the text of a regular file in UTF-8, without a byte order mark.
 
     Raises:
         UsageError: the file cannot be read, or is in another encoding.
