@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import zoo
@@ -111,8 +112,7 @@ class StyleTransfer(SplitTask):
     def flops(self):
         side = self.image_size if self.alone else self.patch_size
         looking, own = zoo.spec(self.backbone), 0 if self.alone else zoo.spec(self.model).flops
-        height, width, _ = looking.input_shape
-        seen = (looking.flops or 0) * (side or 256) ** 2 / (height * width)
+        seen = (looking.flops or 0) * (side or 256) ** 2 / math.prod(looking.input_shape[:2])
         return seen + (own or 0) * (side / 256) ** 2
 
     def files(self):
@@ -136,8 +136,8 @@ class StyleTransfer(SplitTask):
         return Task.optimizers(dataclasses.replace(self, optimizer=self.method), model, steps)
 
     def load(self):
-        for side in (self.image_size, self.patch_size, self.style_size):
-            memory.check_images((side, side, 3), 1)
+        side = max(self.image_size, self.patch_size, self.style_size)
+        memory.check_images((side, side, 3), 1)
         content = style_pictures.read(self.content, self.image_size)
         aims = self._aims(content)
         if self.alone:
@@ -166,8 +166,8 @@ class StyleTransfer(SplitTask):
         return gatys.looped(learner) if self.method == gatys.LBFGS else learner
 
     def compile(self, learner, data, optimizer):
-        first = self.method == gatys.LBFGS
-        compiled = gatys.compile_loop if first else style_learner.compile_learner
+        lbfgs = self.method == gatys.LBFGS
+        compiled = gatys.compile_loop if lbfgs else style_learner.compile_learner
         compiled(learner, optimizer, self.factors, **hardware.compiling(self, learner))
 
     def training(self, data, *, changed=True):
@@ -218,8 +218,7 @@ class StyleTransfer(SplitTask):
     def evaluate(self, model, about, split):
         if self.alone:
             raise UsageError("a run of gatys is one picture, which its own report judges")
-        source = style_patches.load(self.dataset, self.data_dir or None)
-        part = self.judged(source, split)
+        part = self.judged(style_patches.load(self.dataset, self.data_dir or None), split)
         images = _some(decoding.decode(part, self._square(), "crop"))
         return self._figures(model, self._aims(None), images), part.name
 
