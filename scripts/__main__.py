@@ -43,7 +43,7 @@ def main(argv=None):
         print(f"zoo: {error.strerror}{where}", file=sys.stderr)
         return WRONG
     except MemoryError as error:
-        print(f"zoo: there is too little memory {error}".rstrip(), file=sys.stderr)
+        print(f"zoo: memory ran out; {str(error) or 'take less at once'}", file=sys.stderr)
         return WRONG
 
 

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 
 import tasks
-from scripts import _groups
-from tasks.data import environments
+from scripts import _groups, _imports
 from tasks.data.dataset import short
 from tasks.engine import clusters, distribute, resume, run_folder
 from zoo.errors import UsageError
@@ -81,17 +80,7 @@ def add_run(parser):
     parser.add_argument(
         "--wait", metavar="SECONDS", help=f"for the other workers (default: {clusters.PATIENCE:g})"
     )
-    add_import(parser)
-
-
-def add_import(parser):
-    """Adds the flag that names modules to import, which no recipe can do."""
-    parser.add_argument(
-        "--import-module",
-        metavar="NAME",
-        help="Python module to import first, such as one that registers environments of "
-        "Gymnasium; never taken from a recipe",
-    )
+    _imports.add(parser)
 
 
 def train(args, task):
@@ -108,13 +97,7 @@ def enlist(args):
     names = {clusters.WORKERS: "workers", clusters.WORKER: "worker", clusters.WAIT: "wait"}
     given = {name: getattr(args, flag) for name, flag in names.items()}
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    allow_import(args)
-
-
-def allow_import(args):
-    """Lets runs, also those in child processes, import the module that `add_import` names."""
-    if args.import_module is not None:
-        os.environ[environments.MODULES] = args.import_module
+    _imports.allow(args)
 
 
 def to_task(name, args, given=()):
@@ -132,6 +115,8 @@ def to_task(name, args, given=()):
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
+    if "dataset" in flags:  # from other data other things may follow
+        recipe = resume.for_other_data(recipe)
     task = resume.to_task({**recipe, **flags})
     plan = recipe.get("stages") if "plan" in names else None
     if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:

@@ -6,6 +6,7 @@ lines: what was found, and what to do. `wrong` is a fault; `look` may be meant s
     zoo doctor runs/NAME                          # with the data that it was trained on
     zoo doctor model.keras photos                 # anybody's model, a folder of class folders
     zoo doctor resnet20.cifar10 fashion_sample
+    zoo doctor runs/NAME --all                    # with the name of every file that is counted
 
 The exit status is 0 if nothing is wrong, though there may be things to look at, and else 1.
 """
@@ -34,7 +35,8 @@ def arguments(parser, words):
     parser.add_argument(
         "--images", type=int, default=512, metavar="N", help="that the model is tried on (512)"
     )
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--all", action="store_true", help="name all files, not the first three")
+    parser.add_argument("--json", action="store_true", help="print as JSON, with all files")
 
 
 def run(args):
@@ -48,7 +50,7 @@ def run(args):
         weights=args.weights,
         images=args.images,
     )
-    print(json.dumps(_plain(found)) if args.json else _text(found))
+    print(json.dumps(_plain(found)) if args.json else _text(found, args.all))
     return 0 if found.healthy else WRONG
 
 
@@ -61,11 +63,13 @@ def _plain(found):
     }
 
 
-def _text(found):
+def _text(found, whole):
     lines = []
     for finding in found.findings:
         lines.append(f"{finding.severity:<6} {finding.name}: {finding.what}")
         lines.append(f"{'':<6} -> {finding.do}")
+        if whole:
+            lines += [f"{'':<9} {name}" for name in finding.names]
     if found.checked:
         lines.append(f"nothing found in: {', '.join(found.checked)}")
     lines += [f"not checked: {name} ({reason})" for name, reason in found.unchecked]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from scripts import _flags
+from scripts import _imports
 
 
 def arguments(parser, words):
@@ -16,7 +16,7 @@ def arguments(parser, words):
     parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
     parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
     parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
-    _flags.add_import(parser)
+    _imports.add(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -24,7 +24,7 @@ def run(args):
     """Prints the figures and where they are kept."""
     from tasks.deploy import evaluate
 
-    _flags.allow_import(args)
+    _imports.allow(args)
     found = evaluate.evaluate(
         args.run,
         dataset=args.dataset,

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 import tasks
-from scripts import _flags
+from scripts import _flags, _imports
 from scripts._table import table
 from tasks.engine import options
 from tasks.engine.search import engines
@@ -64,7 +64,7 @@ def arguments(parser, words):
         parser.add_argument(f"--{name.replace('_', '-')}", dest=OWN + name, **settings)
     parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to start from")
     parser.add_argument("--out", metavar="DIR", help="the folder (default: runs/tune-NAME)")
-    _flags.add_import(parser)
+    _imports.add(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if words and not words[0].startswith("-"):
         _flags.add(parser, tasks.get(words[0]), hidden=tuple(SEARCH), run=False)
@@ -74,7 +74,7 @@ def run(args):
     """Searches, then prints the best trials and the command that repeats the best one."""
     from tasks.engine import tune
 
-    _flags.allow_import(args)
+    _imports.allow(args)
     task = _flags.to_task(args.task, args)
     given = [field.name for field in dataclasses.fields(task) if field.name in vars(args)]
     asked = {name: getattr(args, OWN + name) for name in SEARCH}

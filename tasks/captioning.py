@@ -14,9 +14,10 @@ from tasks.engine import (
     plans,
     vocabularies,
 )
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import attention, baselines
 from zoo import files
 from zoo.errors import UsageError
@@ -79,6 +80,7 @@ class Captioning(BackboneTask):
             self.slices(),
             shape,
             self.resize,
+            bits=self.image_bits,
             words=vocabularies.given(self.vocabulary),
             least=self.least_count,
             longest=self.longest,
@@ -138,6 +140,7 @@ class Captioning(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": backbones.architecture(self),
             "vocabulary": list(data.words.words),
@@ -160,12 +163,17 @@ class Captioning(BackboneTask):
             figures=figures,
             title=f"{self.model} on {self.data_name}",
             lead=attention.lead(
-                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
+                self.model,
+                self.data_name,
+                figures,
+                tested=len(data.test),
+                taught=len(data.train),
+                copies=len(data.copies),
             ),
             sections=attention.sections(
                 data.test, said, chances, chosen, looked, vocabulary.written
             ),
-            warnings=[*vocabularies.notes(data), *data.skipped()],
+            warnings=[*vocabularies.notes(data), *data.warnings()],
             doubts=baselines.captioning(said),
         )
 

@@ -10,9 +10,10 @@ from tasks.data import batches, decoding, labelled, sources, views
 from tasks.data.augment import LEVELS, MIXES
 from tasks.data.classes import relabelled
 from tasks.engine import halves, hardware, losses, plans
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import ImageTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, calibration, evidence, metrics
 from zoo import builder, files
 from zoo.catalog import HEAD, RANDOM
@@ -88,7 +89,7 @@ class Classification(ImageTask):
         shape = self.shape()
         source = sources.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        return labelled.load(source, self.slices(), shape, self.resize)
+        return labelled.load(source, self.slices(), shape, self.resize, self.image_bits)
 
     def build(self, data):
         names = list(data.source.classes)
@@ -184,6 +185,7 @@ class Classification(ImageTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
@@ -194,6 +196,7 @@ class Classification(ImageTask):
     def judge(self, model, data):
         logits = self._logits(model, data.source, data.test, self.views)
         figures = metrics.judged(logits, data.test.labels, seed=self.seed)
+        figures |= metrics.deduplicated(logits, data.test.labels, data.copies)
         show = evidence.multi if data.source.multi_label else evidence.single
         return Verdict(
             figures=figures,
@@ -205,9 +208,10 @@ class Classification(ImageTask):
                 tested=len(data.test),
                 taught=len(data.train),
                 classes=len(data.source.classes),
+                copies=len(data.copies),
             ),
             sections=show(data.test, data.source.classes, logits),
-            warnings=data.skipped(),
+            warnings=[*labelled.class_notes(data), *data.warnings()],
             doubts=baselines.classification(figures, data.test.labels, data.source.classes),
         )
 
@@ -218,6 +222,9 @@ class Classification(ImageTask):
         examples = decoding.decode(part, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.views)
         return metrics.judged(logits, examples.labels, seed=self.seed), part.name
+
+    def notes(self, data):
+        return [*super().notes(data), *labelled.class_notes(data), *labelled.majorities(data)]
 
     def _changes(self):
         return {"augment": self.augment, "mix": self.mix, "erase": self.erase}

@@ -8,10 +8,11 @@ from typing import ClassVar
 import zoo
 from tasks.data import box_stream, boxed, geometry, labelled, splits
 from tasks.data import proposals as selective_search
-from tasks.engine import detectors, hardware, plans, record
+from tasks.engine import detectors, hardware, plans
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, detections
 from tasks.report import boxes as measures
 from zoo import files
@@ -70,7 +71,7 @@ class Detection(BackboneTask):
         measures.overlaps(np.ones((1, 4)), np.ones((1, 4)))  # what is missing is said at once
         source = boxed.load(self.dataset, self.data_dir or None)
         labelled.check_classes(source, self.num_classes)
-        data = boxed.plan(source, self.slices(), shape, self.resize)
+        data = boxed.plan(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}
         found = {name: part and self._proposed(part) for name, part in parts.items()}
         return dataclasses.replace(data, **found)
@@ -90,9 +91,10 @@ class Detection(BackboneTask):
     def compile(self, learner, data, optimizer):
         detectors.compile_losses(learner, optimizer, **hardware.compiling(self, learner))
 
+    def notes(self, data):
+        return [*super().notes(data), *(line for part in data.parts for line in part.notes)]
+
     def show(self, data, events):
-        for line in (line for part in data.parts for line in part.notes):
-            record.say(f"note: {line}")
         batch, _ = next(iter(self.training(data).epoch(0)))
         parts = (np.asarray(batch[name])[:SHOWN_EXAMPLES] for name in SHOWN)
         shown = [_shown(*row, data.source.classes) for row in zip(*parts, strict=True)]
@@ -116,6 +118,7 @@ class Detection(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
@@ -137,10 +140,15 @@ class Detection(BackboneTask):
             figures=figures,
             title=f"{self.model} on {self.data_name}",
             lead=detections.lead(
-                self.model, self.data_name, figures, tested=len(data.test), taught=len(data.train)
+                self.model,
+                self.data_name,
+                figures,
+                tested=len(data.test),
+                taught=len(data.train),
+                copies=len(data.copies),
             ),
             sections=detections.sections(data.test, classes, answers),
-            warnings=[*boxed.notes(data), *data.skipped()],
+            warnings=[*boxed.notes(data), *data.warnings()],
             doubts=baselines.detection(figures),
         )
 

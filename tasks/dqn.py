@@ -9,8 +9,9 @@ import zoo
 from tasks.data import environments
 from tasks.engine import distribute, dqn_episodes, hardware, losses, options, plans
 from tasks.engine.dqn_setting import Setting, Turns, seeds
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
-from tasks.engine.task import Task, Verdict, register
+from tasks.engine.task import Task, register
 from tasks.report import episodes, returns
 from zoo import files
 from zoo.errors import UsageError

@@ -6,8 +6,7 @@ import dataclasses
 import functools
 from typing import ClassVar
 
-from tasks.data import painted
-from tasks.data.decoding import decode
+from tasks.data import decoding, painted
 from tasks.engine import (
     adversarial,
     gan_data,
@@ -19,9 +18,10 @@ from tasks.engine import (
     optimize,
     plans,
 )
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import Between, flag, patience
 from tasks.engine.image_task import SplitTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import samples
 from zoo import count, files
 from zoo.errors import UsageError
@@ -156,6 +156,7 @@ class Gan(SplitTask):
             self.slices(),
             self._shape,
             self.resize,
+            self.image_bits,
             network=self.network,
             weights=self.network_weights,
             batch_size=self.batch_size,
@@ -223,6 +224,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],
@@ -244,14 +246,14 @@ class Gan(SplitTask):
             title=f"{self.model} on {self.data_name}",
             lead=gan_report.lead(self, data, figures),
             sections=[*gan_report.sections(self, data, model), gan_report.protocol(self, data)],
-            warnings=[*data.diary.warnings(distance, self.kind().loss), *data.skipped()],
+            warnings=[*data.diary.warnings(distance, self.kind().loss), *data.warnings()],
         )
 
     def evaluate(self, model, about, split):
         source = self._source
         part = self.judged(source, split)
         shape = tuple(model.output_shape[1:])
-        test = gan_data.enough(decode(part, shape, self.resize))
+        test = gan_data.enough(decoding.decode(part, shape, self.resize))
         data = gan_data.Painting(
             source, test, None, test, shape, self.network, self.network_weights, self.batch_size
         )

@@ -7,10 +7,11 @@ import functools
 from typing import ClassVar
 
 from tasks.data import geometry, labelled, mask_stream, masked, readers
-from tasks.engine import backbones, hardware, mask_losses, mask_measures, record
+from tasks.engine import backbones, hardware, mask_losses, mask_measures
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag, patience
 from tasks.engine.image_task import BackboneTask
-from tasks.engine.task import Verdict, register
+from tasks.engine.task import register
 from tasks.report import baselines, masks, overlays
 from zoo import files
 from zoo.lazy import np
@@ -72,7 +73,7 @@ class Segmentation(BackboneTask):
         shape = self.shape()
         source = masked.load(self.dataset, self.data_dir or None, self.colours)
         labelled.check_classes(source, self.num_classes)
-        return masked.data(source, self.slices(), shape, self.resize)
+        return masked.data(source, self.slices(), shape, self.resize, self.image_bits)
 
     def compile(self, learner, data, optimizer):
         count = len(data.source.classes)
@@ -88,9 +89,10 @@ class Segmentation(BackboneTask):
             **hardware.compiling(self, learner),
         )
 
+    def notes(self, data):
+        return [*super().notes(data), *(line for part in data.parts for line in part.notes)]
+
     def show(self, data, events):
-        for line in (line for part in data.parts for line in part.notes):
-            record.say(f"note: {line}")
         batch = next(iter(self.training(data).epoch(0)))
         pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
         shown = [overlays.overlay(*pair, data.source.classes) for pair in pairs]
@@ -118,6 +120,7 @@ class Segmentation(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": backbones.architecture(self),
             "classes": list(data.source.classes),
@@ -143,12 +146,13 @@ class Segmentation(BackboneTask):
                 tested=len(data.test),
                 taught=len(data.train),
                 classes=len(classes),
+                copies=len(data.copies),
             ),
             sections=overlays.sections(data.test, classes, count, predict),
             warnings=[
                 *(f"no training image has the class {name}" for name in absent),
                 *masked.notes(data),
-                *data.skipped(),
+                *data.warnings(),
             ],
             doubts=baselines.segmentation(figures, count.matrix, classes),
         )

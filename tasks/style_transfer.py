@@ -18,9 +18,10 @@ from tasks.engine import (
     style_losses,
     style_network,
 )
+from tasks.engine.evaluation import Verdict
 from tasks.engine.flags import flag
 from tasks.engine.image_task import SplitTask
-from tasks.engine.task import Task, Verdict, register
+from tasks.engine.task import Task, register
 from tasks.report import styles
 from zoo import files
 from zoo.errors import UsageError, unknown
@@ -76,7 +77,7 @@ class StyleTransfer(SplitTask):
     )
     style_size: int = flag(0, "longer side of the style; 0 for --image-size", low=0)
     style_rim: float = flag(
-        0.03, "share of each end of a style's sides to cut off: many a scan has a rim", high=0.5
+        0.03, "share of each end of a style's sides to cut off: many a scan has a rim", high=0.49
     )
     patch_size: int = flag(128, "side of the patches that a painter learns from", low=1)
     dataset: str = flag("shapes", "pictures for a painter to learn from: a folder, or a data set")
@@ -142,7 +143,7 @@ class StyleTransfer(SplitTask):
         if self.alone:
             return style_learner.Pictures(content, aims)
         source = style_patches.load(self.dataset, self.data_dir or None)
-        data = labelled.load(source, self.slices(), self._square(), "crop")
+        data = labelled.load(source, self.slices(), self._square(), "crop", self.image_bits)
         return style_learner.Pictures(content, aims, data, data.train, data.validation)
 
     def data_identity(self, data):
@@ -190,6 +191,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
+            "image_bits": data.seen.bits,
             "model": self.model,
             "options": options.parsed(self.model_options),
             "style": self.style,
@@ -210,7 +212,7 @@ class StyleTransfer(SplitTask):
             title=style_pictures.title(self.content, self.style),
             lead=styles.lead(self.model, figures, before, tested=0 if self.alone else len(images)),
             sections=styles.sections(data.aims.styles, data.aims.shares, pairs, figures, before),
-            warnings=[] if self.alone else data.patches.skipped(),
+            warnings=[] if self.alone else data.patches.warnings(),
         )
 
     def evaluate(self, model, about, split):
@@ -284,7 +286,6 @@ class StyleTransfer(SplitTask):
                 self.alone
             )
             and self.keep_colours == "match",
-            f"--style-rim {self.style_rim} leaves nothing of the style": self.style_rim >= 0.5,
             f"--patch-size {self.patch_size} is larger than --image-size": not self.alone
             and 0 < self.image_size < self.patch_size,
         }

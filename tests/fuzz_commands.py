@@ -83,7 +83,7 @@ class Result:
             return f"killed by {signal.Signals(-self.status).name}"
         if self.status not in ALLOWED:
             return f"exit status {self.status}"
-        lines = [line for line in self.said.splitlines() if line.startswith("zoo: ")]
+        lines = re.findall(r"^(?:\[\d+\] )?zoo: .*", self.said, re.MULTILINE)
         if self.status == 1 and case.words[0] != "doctor" and not lines:
             return "exit status 1 without a word"
         return "a message that is too long" if any(len(x) > LONGEST for x in lines) else ""

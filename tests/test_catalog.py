@@ -26,8 +26,11 @@ MISTAKES = [
     (lambda: zoo.spec("resnet50.imagnet"), r"did you mean .*resnet50\.imagenet"),
     (lambda: zoo.backbone("mlp"), "mlp has no feature pyramid"),
     (lambda: zoo.build("lenet5", droput=0.5), "no option of lenet5 named 'droput'; .*dropout"),
-    (lambda: zoo.build("lenet5", num_classes=0), "must be 1 or more, not 0"),
-    (lambda: zoo.build("lenet5", num_classes="ten"), "must be 1 or more, not 'ten'"),
+    (lambda: zoo.build("lenet5", num_classes=0), "must be a whole number from 1 to .*, not 0"),
+    (
+        lambda: zoo.build("lenet5", num_classes="ten"),
+        "must be a whole number from 1 to .*, not 'ten'",
+    ),
     (lambda: zoo.build("lenet5", input_shape=(32, 32)), r"\(height, width, channels\), not"),
     (lambda: zoo.build("lenet5", activation="rellu"), "no activation named 'rellu'; .*relu"),
     (lambda: zoo.build("vgg11", input_shape=(None, None, 3)), "needs a fixed size"),

@@ -1,6 +1,7 @@
 """The command line: help at once, errors in one line, training from end to end."""
 
 import dataclasses
+import errno
 import json
 import re
 import subprocess
@@ -157,6 +158,33 @@ def test_show_tells_the_spec(capsys):
 def test_a_mistake_is_answered_in_one_line(words, wanted, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert re.search(wanted, refused(capsys, *words.split()))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x/y"), "No space left on device: x/y"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "Permission denied: x"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (MemoryError("Unable to allocate 9. GiB"), "memory ran out; Unable to allocate 9. GiB"),
+        (MemoryError(), "memory ran out; take less at once"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, line, capsys, monkeypatch):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr("scripts.list.run", run)
+    assert refused(capsys, "list") == f"zoo: {line}"
+
+
+def test_an_error_of_ours_is_shown_in_full(monkeypatch):
+    def run(args):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    monkeypatch.setattr("scripts.list.run", run)
+    with pytest.raises(FileNotFoundError):
+        main(["list"])
 
 
 def test_a_flag_that_fails_before_training_leaves_no_claim(capsys, tmp_path, monkeypatch):

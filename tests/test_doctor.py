@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from scripts import doctor as command
 from scripts.__main__ import main
 from tasks.advice import compiled, doctor, networks, pictures, preprocessing, trial
 from tasks.data import duplicates, sources
@@ -527,6 +528,20 @@ def test_the_command_tells_and_exits_with_1(folder, model, tmp_path, capsys):
     assert any(line.startswith("nothing found in: ") for line in out)
 
 
+def test_all_unreadable_files_are_named_on_request(folder):
+    for number in range(32):
+        (folder / "train" / "cat" / f"bad{number:02}.jpg").write_text("<html>")
+    (found,) = looked_at(folder, pictures.unreadable).values()
+    assert found.what.endswith("and 29 more")
+    assert len(found.names) == 32
+    assert all(f"bad{n:02}.jpg (not an image" in found.names[n] for n in range(32))
+    examined = doctor.Examination((found,), (), ())
+    short, whole = (command._text(examined, every).splitlines() for every in (False, True))
+    assert len(short) == 2
+    assert whole[2:] == [f"{'':<9} {name}" for name in found.names]
+    assert list(command._plain(examined)["findings"][0]["names"]) == list(found.names)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -548,3 +563,11 @@ def test_a_model_of_no_images_is_refused():
     model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)])
     with pytest.raises(UsageError, match="not images"):
         diagnosed(model)
+
+
+def test_a_model_of_several_outputs_is_refused():
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    heads = {name: keras.layers.Dense(2, name=name)(pooled) for name in ("boxes", "scores")}
+    with pytest.raises(UsageError, match=r"several outputs \(boxes, scores\); zoo doctor"):
+        diagnosed(keras.Model(image, heads))

@@ -212,3 +212,11 @@ def test_a_folder_is_not_replaced(tmp_path):
     with pytest.raises(UsageError, match="folder could not be written"):
         write(tmp_path / "folder", "text")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_model_is_read_where_assertions_are_left_out(tmp_path):
+    files.save(zoo.build("lenet5", num_classes=2), tmp_path / "m.keras", {})
+    code = "import sys; from zoo import files; print(files.load(sys.argv[1])[0].output_shape)"
+    words = [sys.executable, "-O", "-c", code, tmp_path / "m.keras"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(None, 2)"

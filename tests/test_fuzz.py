@@ -81,7 +81,7 @@ def test_faults_are_listed_by_group_the_most_frequent_first():
 @pytest.mark.check
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory")
 def test_a_few_cases_end_as_they_should():
-    fuzzed(15, 7)
+    fuzzed(15, 8)
 
 
 @pytest.mark.slow

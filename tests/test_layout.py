@@ -185,3 +185,9 @@ def test_importing_loads_no_framework(name):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_file_relies_on_assert(path):
+    """`python -O` leaves assertions out, with what they call."""
+    assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]

@@ -193,3 +193,13 @@ def test_show_draws(tmp_path, capsys):
 
 def test_show_names_the_nearest_model(capsys):
     assert "did you mean" in refused(capsys, "show", "resnet51")
+
+
+def test_a_message_lists_some_of_many_names():
+    from zoo.errors import unknown
+
+    known = [f"name{number:03}" for number in range(100)]
+    message = str(unknown("thing", "?" * 10_000, known))
+    assert message.endswith("name038, name039, 60 others")
+    assert len(message) < 1_000
+    assert str(unknown("thing", "x", ("a", "b"))) == "no thing named 'x'; choose from a, b"

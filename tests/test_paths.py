@@ -20,6 +20,7 @@ from tasks.data import (
     voc,
     yolo,
 )
+from tasks.deploy import answerers
 from tasks.engine import plans, resume
 from zoo import files, formats, paths
 from zoo.errors import UsageError
@@ -40,6 +41,7 @@ def pipe(tmp_path):
 
 READERS = {
     "x.keras": files.load,
+    "z.keras": answerers.find,
     "y.keras": formats.read,
     "x.weights.h5": formats.read,
     "x.safetensors": formats.read,

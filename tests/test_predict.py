@@ -156,6 +156,12 @@ def test_folders_and_patterns_give_images_in_order_of_name(photos, monkeypatch):
     assert predict.find(["0*-0.png", "03-3.png"]) == [Path("00-0.png"), Path("03-3.png")]
 
 
+@pytest.mark.parametrize("image", [None, 5, True, b"x.png", ["x.png"]])
+def test_an_image_is_named_by_a_path(image):
+    with pytest.raises(UsageError, match="an image is named by its path"):
+        predict.find([image])
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(photos):
     strange = photos / "a[1]*.png"
     Image.new("RGB", (4, 4)).save(strange)

@@ -68,7 +68,7 @@ def test_curves_cope_with_gaps_and_numbers_that_are_none():
     assert len(marks(panel, "training")) == 3 + 5 + 2  # stretches, their markers, crosses
     assert len([path for path in marks(panel, "line") if path.find("title") is not None]) == 2
     for history in ([], [{"epoch": 1}], [{"loss": None}]):
-        assert plotted(parse(plots.curves(history, ["loss"], "Loss"))) == []
+        assert plots.curves(history, ["loss"], "Loss") == ""
     (panel,) = plotted(parse(plots.curves([{"loss": NAN}] * 3, ["loss"], "Loss")))
     assert "no finite value" in "".join(panel.itertext())
 
@@ -237,6 +237,26 @@ def test_page_says_figures_command_and_environment(tmp_path):
         assert words_there in reader.words
     assert reader.words.count("Warning") == 2
     assert "warning" not in dict(Reader(write_page(tmp_path / "b", warnings=())).attributes)
+
+
+def test_a_section_without_contents_has_no_heading(tmp_path):
+    sections = [("Empty", plots.curves([], ["loss"], "Loss")), ("Full", "<p>here</p>")]
+    text = write_page(tmp_path / "report.html", sections=sections)
+    assert re.findall("<h2>(.*?)</h2>", text) == ["Full", "Repeat this run", "Environment"]
+
+
+def test_a_warning_about_many_files_is_one_box_that_unfolds(tmp_path):
+    names = [f"{number}.txt: {EVIL}" for number in range(1001)]
+    warnings = [("skipped 1,001 files: 1,001 not an image", names), ("two", [])]
+    text = write_page(tmp_path / "report.html", warnings=warnings)
+    reader = Reader(text)
+    assert not reader.unclosed
+    assert reader.words.count("Warning") == 2
+    assert reader.tags.count("details") == reader.tags.count("summary") == 1
+    assert len(re.findall("<li>", text)) == 1001
+    assert "999.txt" in reader.words
+    assert "and 1 more" in reader.words
+    assert "script" not in reader.tags
 
 
 def test_table_formats_and_aligns():

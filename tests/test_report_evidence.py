@@ -21,7 +21,7 @@ def examples(labels):
         np.zeros((len(labels), 8, 8, 1), np.uint8)
         + np.arange(len(labels), dtype=np.uint8)[:, None, None, None]
     )
-    return SimpleNamespace(labels=labels, pixels=pixels)
+    return SimpleNamespace(labels=labels, pixels=pixels, title="image {}".format)
 
 
 def text(html):
@@ -47,9 +47,9 @@ def test_single_shows_classes_confusion_calibration_and_mistakes():
     assert "eel taken for dog: 1 of 1" in text(shown["Confusion matrix"])
     assert "on average 57.6% sure, 0.0% of them right" in text(shown["Calibration"])
     assert captions(shown["Worst mistakes"]) == [
-        "eel\nno answer: NaN",
-        "eel\ntaken for dog, 100%",
-        "dog\ntaken for cat, 58%",
+        "eel\nno answer: NaN\nimage 4",
+        "eel\ntaken for dog, 100%\nimage 3",
+        "dog\ntaken for cat, 58%\nimage 2",
     ]
 
 
@@ -68,7 +68,9 @@ def test_multi_shows_classes_and_what_was_missed_and_made_up():
         ["dog", "33.33%", "0.00%", "0.00%", "0.00%", "1"],
         ["eel", "\N{EN DASH}", "0.00%", "0.00%", "0.00%", "0"],
     ]
-    assert captions(shown["Worst mistakes"]) == ["cat, dog\nmissed: cat, dog\nnot there: eel"]
+    assert captions(shown["Worst mistakes"]) == [
+        "cat, dog\nmissed: cat, dog\nnot there: eel\nimage 1"
+    ]
     assert list(dict(evidence.multi(examples(labels), CLASSES, 9 * labels - 1))) == ["Classes"]
 
 
@@ -86,6 +88,16 @@ def test_the_lead_says_the_first_figure():
     assert said == (
         "lenet5 names 91.2% of 1,200 test images of shapes right, out of 3 classes; "
         "it never saw them while learning from 5,000 others."
+    )
+    figures = {"accuracy": 0.947, "majority_share": 0.95, "deduplicated_accuracy": 0.9}
+    said = evidence.lead("lenet5", "shapes", figures, **options, copies=12)
+    assert said == (
+        "lenet5 names 94.7% of 1,200 test images of shapes right, out of 3 classes (always the "
+        "most frequent one would be 95.0%); 12 of them are near copies of images among the 5,000 "
+        "that it was trained on, and without these it is 90.00%."
+    )
+    assert "1 of them is a near copy of images" in evidence.lead(
+        "lenet5", "shapes", {"accuracy": 0.5}, **options, copies=1
     )
     said = evidence.lead("lenet5", "shapes", {"map": 0.5}, **options | {"tested": 1})
     assert "1 test image of shapes with a mean average precision of 50.00%" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -44,8 +45,18 @@ def test_classification_agrees_with_slow_formulas(examples):
 def test_classification_by_hand():
     figures = metrics.classification([[0.0, 0.0], [0.0, 0.0]], [0, 1])
     # A tie goes to class 0.
-    assert figures == {"accuracy": 0.5, "loss": pytest.approx(math.log(2)), "ece": 0.0}
-    assert metrics.classification([[1e4, 0.0]], [1]) == {"accuracy": 0.0, "loss": 1e4, "ece": 1.0}
+    assert figures == {
+        "accuracy": 0.5,
+        "balanced_accuracy": 0.5,
+        "macro_f1": 1 / 3,
+        "loss": pytest.approx(math.log(2)),
+        "ece": 0.0,
+    }
+    assert metrics.classification([[1e4, 0.0]], [1]) == {
+        **dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.0),
+        "loss": 1e4,
+        "ece": 1.0,
+    }
     assert "top5_accuracy" not in metrics.classification(np.zeros((1, 5)), [4])
     assert metrics.classification(np.zeros((2, 6)), [4, 5])["top5_accuracy"] == 0.5
     assert metrics.classification([[0.0, -math.inf]], [1])["loss"] == math.inf
@@ -61,6 +72,43 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_there():
     matrix = metrics.confusion(labels, said, 4)
     wanted = sklearn.balanced_accuracy_score(labels, said)
     assert metrics.balanced_accuracy(matrix) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("missing", [(), (2,), (0, 4)])
+def test_balanced_figures_are_those_of_scikit_learn(missing):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(3)
+    kept = [label for label in range(6) if label not in missing]
+    labels = random.choice(kept, 400, p=np.arange(1, len(kept) + 1) / sum(range(len(kept) + 1)))
+    logits = random.normal(size=(400, 6)) + 1.5 * np.eye(6)[labels]
+    logits[:, 5] = -9.0  # a class that is there and never predicted
+    said = logits.argmax(1)
+    figures = metrics.classification(logits, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are predicted and not there
+        expected = sklearn.balanced_accuracy_score(labels, said)
+    assert figures["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
+    expected = sklearn.f1_score(labels, said, average="macro", zero_division=0)
+    assert figures["macro_f1"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_balanced_figures_come_first_where_classes_differ_threefold():
+    for count, first in ((29, "accuracy"), (30, "balanced_accuracy")):
+        labels = np.repeat([0, 1], [count, 10])
+        figures = metrics.judged(np.tile([1.0, 0.0], (len(labels), 1)), labels, seed=0)
+        assert next(iter(figures)) == first
+        assert figures["accuracy"] == figures["majority_share"] == count / (count + 10)
+        assert figures["balanced_accuracy"] == 0.5
+
+
+def test_accuracy_without_near_copies():
+    logits, labels = np.eye(2)[[0, 0, 1, 1]], np.array([0, 1, 1, 0])
+    assert metrics.deduplicated(logits, labels, []) == {}
+    assert metrics.deduplicated(logits, labels, [0, 1, 2, 3]) == {}
+    found = metrics.deduplicated(logits, labels, np.array([0]))
+    assert found == {"deduplicated_accuracy": pytest.approx(1 / 3)}
+    rows = np.eye(2)[labels]
+    assert metrics.deduplicated(logits, rows, [1, 3]) == {"deduplicated_map": 1.0}
 
 
 def test_nan_logits_are_wrong_and_spoil_the_loss():

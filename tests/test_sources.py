@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, decoding, readers, sources, splits, tfds_source
+from tasks.data import batches, decoding, folders, readers, sources, splits, tfds_source
 from tasks.data.classes import relabelled
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
@@ -177,6 +177,14 @@ def test_classes_that_are_integers_stand_in_their_order(tmp_path):
     assert sources.load(tmp_path).classes == ("-1", "10", "2", "x")
 
 
+def test_classes_that_are_decimal_numbers_stand_in_their_order(tmp_path):
+    fill(tmp_path, {"x": 6})
+    names = ["1", ".33", "0", "-2.5", "10", ".67"]
+    rows = [[f"x/{number:05}.png", name] for number, name in enumerate(names)]
+    source = sources.load(write_csv(tmp_path / "a.csv", [["path", "label"], *rows]))
+    assert source.classes == ("-2.5", "0", ".33", ".67", "1", "10")
+
+
 @pytest.mark.parametrize("validation", ["val", "valid", "validation"])
 def test_a_folder_of_split_folders(tmp_path, validation):
     start = fill(tmp_path / "train", {"a": 4, "b": 4})
@@ -313,14 +321,15 @@ def test_missing_and_foreign_files_of_a_csv_are_named_and_skipped(tmp_path):
     ("text", "message"),
     [
         ("file,label\na.png,x\n", "has no column path; its first line is 'file,label', needed is"),
-        ("path;label\na.png;x\n", "has no column path and no label"),
+        ("path label\na.png x\n", "has no column path and no label"),
+        ("path;label\na.png;x\n", "none of the 1 rows of"),
         ("", "has no column path and no label"),
         ("path,label\n\n", "has no rows below its header"),
         ("path,label\na.png,x\nb.png,\nc.png\n", "2 rows have no label: line 3, 4; fill in"),
         ("path,label\n,x\n", "a row has no path: line 2"),
         ("path,label,split\na.png,x,train\nb.png,y,\n", "a row has no split: line 3"),
         ("path,label\na.png,x\nb.png,y\n", "none of the 2 rows of"),
-        ('path,label\n"a.png,x\n', "is no CSV file in UTF-8"),
+        ('path,label\n"a.png,x\n', "is no CSV file: "),
         ("path,label\nreal.png,x\n", "has one class, 'x'"),
         ("path,label\nreal.png,x\ngone.png,y\n", "no images of y in"),
     ],
@@ -333,7 +342,48 @@ def test_a_wrong_csv_file_is_refused(tmp_path, text, message):
 
 def test_a_csv_file_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "data.csv").write_bytes("path,label\ngrün.png,a\n".encode("latin-1"))
-    assert "is no CSV file in UTF-8" in refused(sources.load, tmp_path / "data.csv")
+    message = refused(sources.load, tmp_path / "data.csv")
+    assert "is no text in UTF-8 (byte 0xfc at position 13); save it as UTF-8, in Excel" in message
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("separator", ["/", "\\"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_files_of_excel_are_read(tmp_path, delimiter, separator, encoding):
+    fill(tmp_path, {"x": 4})
+    rows = [["Label", "Path"]] + [["ab"[n % 2], f"x{separator}{n:05}.png"] for n in range(4)]
+    with open(tmp_path / "a.csv", "w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    source = sources.load(tmp_path / "a.csv")
+    assert source.classes == ("a", "b")
+    assert list(source.splits["all"].items) == [str(tmp_path / f"x/{n:05}.png") for n in range(4)]
+
+
+def test_a_backslash_in_the_name_of_a_file_is_kept(tmp_path):
+    fill(tmp_path, {"x": 1})
+    draw(tmp_path / "x\\y.png", 1)
+    rows = [["path", "label"], ["x/00000.png", "a"], ["x\\y.png", "b"]]
+    items = sources.load(write_csv(tmp_path / "a.csv", rows)).splits["all"].items
+    assert items[1] == str(tmp_path / "x\\y.png")
+
+
+def test_a_path_with_nul_is_skipped_and_named(tmp_path):
+    fill(tmp_path, {"x": 2})
+    rows = b"path,label\nx/00000.png,a\nx/00001.png,b\nx/0\0.png,a\n"
+    (tmp_path / "a.csv").write_bytes(rows)
+    ((_, reason),) = sources.load(tmp_path / "a.csv").skipped
+    assert reason == "no such file: its name holds a NUL character"
+
+
+def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path):
+    word = "k\xe4se"
+    for number, encoding in enumerate(("utf-8", "utf-8-sig")):
+        path = tmp_path / f"{number}.txt"
+        path.write_text(word, encoding=encoding)
+        assert folders.read_text(path) == word
+    assert "gone.txt cannot be read: No such file" in refused(
+        folders.read_text, tmp_path / "gone.txt"
+    )
 
 
 # Several labels
@@ -679,7 +729,11 @@ def test_a_source_without_splits_is_split_80_10_10_by_class():
     check_disjoint(parts, 6000)
     for part, share in zip(parts, (0.8, 0.1, 0.1), strict=True):
         assert np.abs(np.bincount(part.labels) / 2000 - share).max() < 0.025
-    assert [part.name for part in parts] == ["80% of all", "10% of all", "10% of all"]
+    assert [part.name for part in parts] == [
+        "train (80% of all)",
+        "validation (10% of all)",
+        "test (10% of all)",
+    ]
 
 
 def test_only_train_is_split_likewise_and_train_and_test_keep_the_test():
@@ -743,7 +797,9 @@ def test_tiny_classes_train_first_and_then_validate():
 
 def test_a_class_without_an_image_to_train_on_is_refused_by_name():
     source = arrays([0, 0, 0, 0, 1, 1, 1, 1], ("cat", "dog"), ("train", "test"))
-    assert "dog of arrays has no image to train on in 90% of train" in refused(splits.plan, source)
+    assert "dog of arrays has no image to train on in train (90% of train)" in refused(
+        splits.plan, source
+    )
     assert "dog of arrays has no image to train on in train" in refused(
         splits.plan, source, validation="none"
     )

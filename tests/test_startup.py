@@ -33,7 +33,7 @@ MOST = {  # command: the most modules of ours that its help may import
     "lr-find": 220,
     "paint": 12,
     "predict": 12,
-    "rank": 95,
+    "rank": 110,
     "show": 45,
     "train": 210,
     "tune": 215,

@@ -594,9 +594,9 @@ def test_what_is_no_graph_is_refused():
     pyramid = zoo.backbone("resnet20", input_shape=(32, 32, 3))
     with pytest.raises(UsageError, match=r"several outputs \(stage0, stage1, stage2\)"):
         surgery.head(pyramid, 3)
-    with pytest.raises(UsageError, match="whole number from 1, not 0"):
+    with pytest.raises(UsageError, match=r"whole number from 1 to .*, not 0"):
         surgery.head(zoo.build("lenet5"), 0)
-    with pytest.raises(UsageError, match="1 channel or more, not 0"):
+    with pytest.raises(UsageError, match=r"whole number from 1 to .*, not 0"):
         surgery.channels(zoo.build("lenet5"), 0)
 
 

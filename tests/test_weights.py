@@ -250,6 +250,14 @@ def test_a_head_that_the_model_does_not_take_may_be_left_over(case, form, tmp_pa
         assert equal(layer, model.get_layer(layer.name)) or not layer.weights
 
 
+def test_a_model_without_weights_takes_none(tmp_path):
+    deep("c_1").save_weights(tmp_path / "x.weights.h5")
+    image = keras.Input((SIZE, SIZE, 3))
+    loaded = weights.load(keras.Model(image, keras.layers.ReLU()(image)), tmp_path / "x.weights.h5")
+    assert loaded.matched == ()
+    assert loaded.unexpected == ("c_1",)
+
+
 def test_the_weights_of_resnet32_are_not_those_of_resnet20(tmp_path):
     model = zoo.build("resnet32")
     weights.save(model, tmp_path / "resnet32.npz")

@@ -76,6 +76,8 @@ def test_a_recipe_may_begin_with_a_byte_order_mark_and_is_in_utf8(tmp_path):
         resume.read_recipe(tmp_path)
     with pytest.raises(UsageError, match="cannot be read as a recipe"):
         resume.read_recipe("a\0b")
+    with pytest.raises(UsageError, match="None cannot be read as a recipe"):
+        resume.read_recipe(None)
 
 
 def test_options_have_names():

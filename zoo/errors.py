@@ -9,6 +9,8 @@ PACKAGES = tuple(
     f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("zoo", "tasks", "scripts")
 )
 
+SHOWN = 40  # names that a message lists
+
 
 class UsageError(ValueError):
     """The caller asked for what cannot be done; the message says what can.
@@ -30,9 +32,11 @@ def unknown(noun, name, known):
     """
     import difflib  # here, as it costs more than the rest of this file
 
+    known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
-    return UsageError(f"no {noun} named {name!r}; {hint}")
+    shown = [*known[:SHOWN], *([f"{len(known) - SHOWN} others"] if len(known) > SHOWN else [])]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(shown)}"
+    return UsageError(f"no {noun} named {name!r:.300}; {hint}")
 
 
 def is_ours(error):

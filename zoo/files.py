@@ -72,7 +72,7 @@ def load(path):
         raise UsageError(f"{path} is {kind}, not a model file")
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
-    assert layers.PixelNormalization  # loads, and so registers, the layers of the zoo
+    _ = layers.PixelNormalization  # loads, and so registers, the layers of the zoo
     try:
         return keras_files.load(path)
     except ValueError as error:

@@ -59,11 +59,19 @@ def regular(path):
 
 
 def read_text(path):
-    """Returns the text of a file in UTF-8, without the byte order mark that some editors add.
+    """Returns the text of a regular file in UTF-8, without a byte order mark.
 
     Raises:
-        Irregular: reading it may never end.
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
+        UsageError: the file cannot be read, or is in another encoding.
     """
-    return regular(path).read_text(encoding="utf-8-sig")
+    try:
+        return regular(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is no text in UTF-8 (byte {error.object[error.start]:#x} at position "
+            f"{error.start}); save it as UTF-8, in Excel as 'CSV UTF-8'"
+        ) from error
+    except Irregular:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error

@@ -177,7 +177,8 @@ def load(model, path, *, strict=False, fresh=()):
     matched = tuple(layer.name for layer, _ in taken)
     loaded = Loaded(str(path), matched, skipped, tuple(entry.name for entry in left))
     _check(loaded, model.name, strict)
-    foreign = unexpected.foreign(entries, left, taken, layers[-1])
+    last = layers[-1] if layers else None
+    foreign = unexpected.foreign(entries, left, taken, last)
     unexpected.refuse(path, model.name, foreign, len(entries))
     for arrays, (layer, _) in [(formats.values(pair[1], path), pair) for pair in taken]:
         pour(arrays, layer)

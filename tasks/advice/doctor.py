@@ -8,7 +8,7 @@ from pathlib import Path
 import zoo
 from tasks.advice import compiled, pictures, preprocessing, statistics, trial
 from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked
-from tasks.data import sources, splits
+from tasks.data import looks, sources, splits
 from tasks.engine import resume
 from zoo import files
 from zoo.errors import UsageError
@@ -95,6 +95,9 @@ def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
     source = sources.load(dataset or recipe["dataset"], data_dir or recipe.get("data_dir") or None)
     keys = ("train_split", "validation_split", "test_split")
     parts = splits.plan(source, *(recipe.get(key, "") if own else "" for key in keys))
+    known = recipe or "image_bits" in patient.about
+    bits = looks.stated(patient.about, target) if known else 0
+    parts, _ = looks.settled(parts, bits)
     return examine(
         patient.model, patient.about, source, parts=parts, images=images, path=patient.path
     )

@@ -21,12 +21,14 @@ class Finding:
         severity: `wrong`, or `look` where it may be meant so.
         what: what was found, with numbers.
         do: what to do about it.
+        names: all that `what` counts, of which it names a few; empty where it counts nothing.
     """
 
     name: str
     severity: str
     what: str
     do: str
+    names: tuple[str, ...] = ()
 
 
 class Unchecked(Exception):

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked, count, some
 from tasks.data import duplicates, readers
@@ -64,13 +64,13 @@ class Survey:
         return duplicates.pairs(self.grey, self.colours, self.digests)
 
     def item(self, place):
-        """Returns an image as `readers.image` reads it."""
+        """Returns an image and its bits as `readers.image` takes them."""
         split, index = self.places[place]
-        return self.parts[split].items[index]
+        return self.parts[split].items[index], self.parts[split].bits
 
     def titled(self, pairs):
-        """Returns pairs of positions in words."""
-        return some(f"{self.titles[one]} = {self.titles[two]}" for one, two in pairs)
+        """Returns pairs of positions in words, a tuple."""
+        return tuple(f"{self.titles[one]} = {self.titles[two]}" for one, two in pairs)
 
 
 def survey(source, parts):
@@ -86,7 +86,8 @@ def survey(source, parts):
     rows, unreadable = [], list(source.skipped)
     for place, part in enumerate(parts):
         pays = _pays(part.items[0])
-        found = (ordered_map if pays else map)(_glance, part.items, *[os.cpu_count()] * pays)
+        glance = partial(_glance, bits=part.bits)
+        found = (ordered_map if pays else map)(glance, part.items, *[os.cpu_count()] * pays)
         bar = progress(found, len(part), f"looking at {part.name}")
         for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
             if isinstance(seen, readers.UnreadableImage):
@@ -118,12 +119,13 @@ def unreadable(survey):
     bad = survey.unreadable
     if bad:
         total = len(bad) + len(survey.places)
+        names = tuple(f"{name} ({reason})" for name, reason in bad)
         yield Finding(
             "unreadable images",
             LOOK,
-            f"{count(len(bad), 'file')} of {total:,} cannot be read: "
-            + some(f"{name} ({reason})" for name, reason in bad),
+            f"{count(len(bad), 'file')} of {total:,} cannot be read: " + some(names),
             "they are left out of training; delete them or fetch them again",
+            names,
         )
 
 
@@ -131,7 +133,7 @@ def near_constant(survey):
     """Finds images that show nothing: all pixels nearly equal."""
     rough = np.flatnonzero(survey.grey.reshape(len(survey.grey), -1).std(1) < FLAT)
     # A picture of fine noise, or of colours equally bright, is flat only as seen so far.
-    flat = [place for place in rough if _deviation(survey.item(place)) < FLAT]
+    flat = [place for place in rough if _deviation(*survey.item(place)) < FLAT]
     if flat:
         yield Finding(
             "near-constant images",
@@ -140,6 +142,7 @@ def near_constant(survey):
             f"deviation of pixels below {FLAT:g} of 255): "
             + some(survey.titles[place] for place in flat),
             "look at them; delete those that are failed downloads, black frames or placeholders",
+            tuple(survey.titles[place] for place in flat),
         )
 
 
@@ -165,9 +168,10 @@ def leaks(survey):
     yield Finding(
         "leaked duplicates",
         WRONG if worst > LEAKING else LOOK,
-        f"{'; '.join(told)} ({survey.titled(across)})",
+        f"{'; '.join(told)} ({some(survey.titled(across))})",
         "delete the copies from one of the splits: what was learnt by heart counts as understood; "
         "pictures of one scene or patient belong into one split too",
+        survey.titled(across),
     )
 
 
@@ -183,8 +187,9 @@ def conflicts(survey):
             "copies with different labels",
             LOOK,
             f"{count(len(differ), 'pair')} of copies have different labels "
-            f"({survey.titled(differ)})",
+            f"({some(survey.titled(differ))})",
             "decide for one label, or, if both are true, give a CSV file with several labels",
+            survey.titled(differ),
         )
 
 
@@ -205,6 +210,7 @@ def balance(survey):
             f"fewer than {FEW} images to learn from: "
             + some(f"{name} ({size})" for name, size in few),
             "add images, or join or leave out such classes",
+            tuple(f"{name} ({size})" for name, size in few),
         )
     (large, most), (small, least) = ranked[0], ranked[-1]
     if most >= IMBALANCE * max(1, least):
@@ -243,11 +249,12 @@ def _pays(item):
     return isinstance(item, str) or size > SMALL
 
 
-def _glance(item):
+def _glance(item, bits):
     """Returns what a `Survey` keeps of one image, its path first, or why it cannot be read."""
     try:
         data = item if isinstance(item, np.ndarray) else readers.content(item)
-        small = bands.rgb(readers.image(data, (SIDE, SIDE, readers.channels(data))))
+        shape = (SIDE, SIDE, readers.channels(data))
+        small = bands.rgb(readers.image(data, shape, bits=bits))
     except readers.UnreadableImage as error:
         return readers.UnreadableImage(readers.name(item), error.reason)
     grey = np.asarray(Image.fromarray(small).convert("L"))
@@ -261,8 +268,8 @@ def _side(data):
     return min(readers.size(data))
 
 
-def _deviation(item):
+def _deviation(item, bits):
     """Returns the standard deviation of an image's pixels, of the channel where it is largest."""
     channels = readers.channels(item)
-    pixels = readers.image(item, (None, None, channels))
+    pixels = readers.image(item, (None, None, channels), bits=bits)
     return float(pixels.reshape(-1, channels).std(0).max())

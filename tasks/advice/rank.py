@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import zoo
-from tasks.data import decoding, sources, splits
+from tasks.data import decoding, looks, sources, splits
 from tasks.engine import features, finetune, memory, plans, record
 from tasks.report import probe
 from zoo import graphs, surgery
@@ -81,7 +81,7 @@ def rank(
     if source.multi_label:
         raise UsageError(f"{dataset} has several labels an image; zoo rank needs one")
     part = splits.select(source, split) if split else splits.plan(source, "", "", "")[0]
-    part = part.take(_chosen(part.labels, images, seed))
+    part = looks.settled([part.take(_chosen(part.labels, images, seed))])[0][0]
     probe.check(part.labels, folds)
     rows = []
     for number, spec in enumerate(specs, start=1):

@@ -80,11 +80,16 @@ def attempt(model, about, source, split, images, seed=0):
         seed: of the draw.
 
     Raises:
-        UsageError: the model does not take images.
+        UsageError: the model does not take images, or has several outputs, as a detector has.
     """
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise UsageError(f"{model.name} takes {shape}, not images (batch, height, width, channels)")
+    if len(getattr(model, "outputs", None) or "x") > 1:
+        raise UsageError(
+            f"{model.name} has several outputs ({', '.join(model.output_names)}); zoo doctor "
+            "examines models of one output, such as classifiers; zoo evaluate judges this one"
+        )
     shape = (shape[1] or UNKNOWN_SIDE, shape[2] or UNKNOWN_SIDE, shape[3])
     order = np.random.default_rng(seed).permutation(len(split))[:images]
     examples = decoding.decode(split.take(np.sort(order)), shape, about.get("resize", "stretch"))

@@ -25,6 +25,7 @@ from tasks.data import (
     coco,
     decoding,
     folders,
+    looks,
     readers,
     segments,
     splits,
@@ -96,7 +97,7 @@ class Boxed(decoding.Examples):
     proposals: object = None
 
 
-def plan(source, names, shape, resize):
+def plan(source, names, shape, resize, bits=0):
     """Returns the `labelled.Data` of a source, whose three parts are `Boxed`.
 
     Args:
@@ -104,17 +105,19 @@ def plan(source, names, shape, resize):
         names: slices to learn from, to choose by and to judge on, as `splits.plan` takes them.
         shape: `(height, width, channels)` that every image becomes.
         resize: how: `stretch`, `crop` or `pad`.
+        bits: as `looks.settled` takes them.
 
     Raises:
         UsageError: a slice is wrong, no image of one can be read, or one has no object at all.
     """
-    parts = [part and decode(part, shape, resize) for part in splits.plan(source, *names)]
+    parts, facts = looks.settled(splits.plan(source, *names), bits)
+    parts = [part and decode(part, shape, resize) for part in parts]
     for part in filter(None, parts):
         if not seen(part).any():
             raise UsageError(
                 f"no image of {part.name} in {source.name} has an object{_why(part, source)}"
             )
-    return Data(source, *parts, shape)
+    return Data(source, *parts, shape, seen=facts)
 
 
 def decode(split, shape, resize, **room):
@@ -132,7 +135,7 @@ def decode(split, shape, resize, **room):
         UsageError: no image is left.
     """
     measured = box_frames.Measured(split.items, split.labels)
-    rows = Split(split.name, measured, np.arange(len(split)))
+    rows = Split(split.name, measured, np.arange(len(split)), split.bits)
     examples = decoding.decode(rows, shape, resize, **room)
     truths, firsts, counts = [], {}, Counter()
     for row in examples.labels:
@@ -152,9 +155,9 @@ def decode(split, shape, resize, **room):
         lines.append(turned.unsure(split.name, names, "boxes"))
     if empty := int((labels < 0).all(1).sum()):
         lines.append(f"images of {split.name} {EMPTY}: {empty} of {len(labels)}")
-    return Boxed(
-        split.name, examples.pixels, labels, examples.dropped, boxes, ignored, tuple(lines)
-    )
+    rest = (examples.dropped, boxes, ignored, tuple(lines))
+    own = {"items": split.items, "places": examples.places}
+    return Boxed(split.name, examples.pixels, labels, *rest, **own)
 
 
 def relabelled(examples, classes, known):

@@ -135,16 +135,13 @@ def _placed(path, sentences, splits):
 
 def _text(path):
     """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as text in UTF-8: {error}") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    content = read_text(path)
+    lines = [line for line in content.splitlines() if line.strip()]
     if not lines:
         raise UsageError(f"{path} is empty")
     if _NUMBERED.fullmatch(lines[0]):
         return _numbered(path, lines)
-    return _table(path, text, lines[0])
+    return _table(path, content, lines[0])
 
 
 def _numbered(path, lines):
@@ -173,7 +170,7 @@ def _lists(folder):
     return found
 
 
-def _table(path, text, head):
+def _table(path, content, head):
     """Yields the rows of a table whose first line names its columns; cells may lack quotes."""
     delimiter = next((sign for sign in ("\t", "|", ";") if sign in head), ",")
     columns = [name.strip().strip('"').lower() for name in head.split(delimiter)]
@@ -184,7 +181,7 @@ def _table(path, text, head):
             f"{path} begins with {head[:60]!r}; needed: lines such as image.jpg#0, a tab and a "
             "caption; or a first line with the columns image,caption, perhaps split"
         )
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    rows = csv.reader(io.StringIO(content), delimiter=delimiter)
     next(rows)
     for cells in _whole(path, rows):
         if not any(cell.strip() for cell in cells):
@@ -207,9 +204,10 @@ def _whole(path, rows):
 
 def _coco(path):
     """Yields the images and captions of a JSON file of COCO's."""
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     content = content if isinstance(content, Mapping) else {}
     parts = [content.get(name) for name in ("images", "annotations")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.data import caption_files, caption_shapes, labelled, splits, vocabulary
+from tasks.data import caption_files, caption_shapes, labelled, looks, splits, vocabulary
 from tasks.data.dataset import Source, Split, objects
 from tasks.data.decoding import Examples, decode
 from tasks.data.folders import reading
@@ -85,7 +85,7 @@ class Data(labelled.Data):
     unseen: Captioned | None = None
 
 
-def data(source, names, shape, resize, *, words=None, least=1, longest=50, further=False):
+def data(source, names, shape, resize, *, bits=0, words=None, least=1, longest=50, further=False):
     """Returns the `Data` of a source, decoded.
 
     Args:
@@ -93,6 +93,7 @@ def data(source, names, shape, resize, *, words=None, least=1, longest=50, furth
         names: slices to learn from, to choose by and to judge on, as `splits.plan` takes them.
         shape: `(height, width, channels)` that every image becomes.
         resize: how: `stretch`, `crop` or `pad`.
+        bits: as `looks.settled` takes them.
         words: a vocabulary; by default that of the sentences to learn from.
         least: how often a word must be there to be in it.
         longest: the most words of a sentence; what is longer is cut.
@@ -101,7 +102,7 @@ def data(source, names, shape, resize, *, words=None, least=1, longest=50, furth
     Raises:
         UsageError: a slice is wrong, no image is left, or no word is so frequent.
     """
-    train, *others = splits.plan(source, *names)
+    (train, *others), seen = looks.settled(splits.plan(source, *names), bits)
     told = [vocabulary.tokens(s) for label in train.labels for s in label.sentences]
     words = words or vocabulary.build((" ".join(each) for each in told), least)
     length = min(longest, max(map(len, told))) + 1
@@ -109,12 +110,12 @@ def data(source, names, shape, resize, *, words=None, least=1, longest=50, furth
     unseen = None
     if further and UNSEEN in source.splits:
         unseen = examples(source.splits[UNSEEN], words, length, shape, resize)
-    return Data(source, *parts, shape, words, length, unseen)
+    return Data(source, *parts, shape, words, length, unseen, seen=seen)
 
 
 def examples(split, words, length, shape, resize):
     """Returns the `Captioned` of a split, decoded; images that cannot be read are left out."""
-    numbers = Split(split.name, split.items, np.arange(len(split)))
+    numbers = split.labelled(np.arange(len(split)))
     read = decode(numbers, shape, resize)
     labels = [split.labels[index] for index in read.labels]
     most = max(len(label.sentences) for label in labels)
@@ -123,7 +124,8 @@ def examples(split, words, length, shape, resize):
     texts = tuple(tuple(" ".join(vocabulary.tokens(s)) for s in own) for own in told)
     facts = tuple(label.facts for label in labels)
     known = facts if all(fact is not None for fact in facts) else None
-    return Captioned(read.name, read.pixels, rows, read.dropped, texts, known)
+    own = {"items": read.items, "places": read.places}
+    return Captioned(read.name, read.pixels, rows, read.dropped, texts, known, **own)
 
 
 def unknown(part):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tasks.data.dataset import Split
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -29,7 +28,7 @@ def relabelled(split, classes, known):
         )
     places = np.array([known.index(name) if name in known else -1 for name in classes])
     if not several:
-        return Split(split.name, split.items, places[labels])
+        return split.labelled(places[labels])
     columns = np.zeros((len(labels), len(known)), labels.dtype)
     columns[:, places[present]] = labels[:, present]
-    return Split(split.name, split.items, columns)
+    return split.labelled(columns)

@@ -160,10 +160,9 @@ def _split(path):
 
 
 def _content(path):
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON file: {error}") from error
     for name in ("images", "categories"):

@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from tasks.data.pictures import DEEP
 from zoo.lazy import np
 
 
@@ -21,20 +22,29 @@ class Split:
         labels: int64 `(examples,)`, positions in the classes of the source; where an example may
             have several, uint8 `(examples, classes)`, 1 for each that it has. Of a task that asks
             where things are, an array of objects `(examples,)`, each of which tells that.
+        bits: how many an image of more than 8 uses, as `readers.image` takes them.
+        looks: what `looks.looked` found, or `None`.
     """
 
     name: str
     items: Sequence = field(repr=False)
     labels: np.ndarray = field(repr=False)
+    bits: int = DEEP
+    looks: object = field(default=None, repr=False)
 
     def __len__(self):
         return len(self.labels)
+
+    def labelled(self, labels):
+        """Returns the split with other labels."""
+        return Split(self.name, self.items, labels, self.bits, self.looks)
 
     def take(self, indices, name=None):
         """Returns the split of the examples at `indices`; no image is read."""
         places = [(self.items, int(index)) for index in indices]
         labels = self.labels[np.asarray(indices, "int64")]
-        return Split(name or self.name, View(places), labels)
+        looks = self.looks and self.looks.take(np.asarray(indices, "int64"))
+        return Split(name or self.name, View(places), labels, self.bits, looks)
 
 
 class View(Sequence):

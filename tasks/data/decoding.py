@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from tasks.data import augment, readers
 from tasks.data.parallel import ordered_map
+from tasks.data.pictures import DEEP
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np, tf
 
@@ -32,12 +34,16 @@ class Examples:
             `Decoder` that reads files when indexed.
         labels: int64 `(count,)`, or uint8 `(count, classes)` where there may be several.
         dropped: `(item, reason)` of each image that could not be read.
+        items: of the whole split, as it was decoded, or `None`.
+        places: position of each example among these, or `None`: its own.
     """
 
     name: str
     pixels: object
     labels: object
     dropped: tuple[tuple[str, str], ...] = ()
+    items: object = field(default=None, kw_only=True, repr=False)
+    places: object = field(default=None, kw_only=True, repr=False)
 
     def __len__(self):
         return len(self.labels)
@@ -45,6 +51,14 @@ class Examples:
     def turn(self, epoch):
         """Returns the examples as an epoch sees them."""
         return self
+
+    def title(self, index):
+        """Returns what to call an example: its folder and file, or split and number."""
+        place = int(index if self.places is None else self.places[index])
+        item = None if self.items is None else self.items[place]
+        if isinstance(item, (str, Path)):
+            return "/".join(Path(item).parts[-2:])
+        return f"{self.name} {place}"
 
     @cached_property
     def held(self):
@@ -101,10 +115,12 @@ class Decoder:
         items: what `readers.image` reads.
         shape: `(height, width, channels)` that each becomes.
         resize: how: `stretch`, `crop` or `pad`.
+        bits: of images of more than 8, as `readers.image` takes them.
     """
 
-    def __init__(self, items, shape, resize):
+    def __init__(self, items, shape, resize, bits=DEEP):
         self.items, self.shape, self.resize = items, (len(items), *shape), resize
+        self.bits = bits
 
     def __len__(self):
         return len(self.items)
@@ -114,7 +130,7 @@ class Decoder:
 
     def one(self, index):
         """Returns one image; raises `UnreadableImage` if it cannot be read."""
-        return readers.image(self.items[int(index)], self.shape[1:], self.resize)
+        return readers.image(self.items[int(index)], self.shape[1:], self.resize, self.bits)
 
 
 def decode(split, shape, resize, *, memory=None, disk=None):
@@ -133,14 +149,14 @@ def decode(split, shape, resize, *, memory=None, disk=None):
     Raises:
         UsageError: no image is left.
     """
-    decoder = Decoder(split.items, shape, resize)
+    decoder = Decoder(split.items, shape, resize, split.bits)
     pixels = room(len(split), shape, memory, disk)
     good, dropped = fill(split.name, len(split), lambda index: [decoder.one(index)], [pixels])
     if dropped and pixels is None:
-        decoder = Decoder([split.items[index] for index in good], shape, resize)
+        decoder = Decoder([split.items[index] for index in good], shape, resize, split.bits)
     labels = np.asarray(split.labels)[good]
     kept = decoder if pixels is None else pixels[: len(good)]
-    return Examples(split.name, kept, labels, dropped)
+    return Examples(split.name, kept, labels, dropped, items=split.items, places=good)
 
 
 def fill(name, count, one, rooms):

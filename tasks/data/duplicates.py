@@ -43,7 +43,7 @@ def pairs(grey, colours, digests):
     detailed = np.flatnonzero(size > FLAT * SIDE)
     tiny /= np.maximum(size, 1e-6)[:, None]
     across, down = hashes(grey[detailed])
-    found = [_equal(digests)]
+    found = [equal(digests)]
     for near in _neighbours(across):
         for part in np.array_split(near, max(1, len(near) // CHUNK)):
             bits = np.bitwise_count(across[part[:, 0]] ^ across[part[:, 1]])
@@ -85,7 +85,7 @@ def _areas(small, large):
     return (shares / shares.sum(1, keepdims=True)).astype("float32")
 
 
-def _equal(digests):
+def equal(digests):
     """Returns the pairs of neighbours among positions of equal content."""
     places = {}
     for place, digest in enumerate(digests):

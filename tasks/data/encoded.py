@@ -21,6 +21,7 @@ SIGNATURES = {  # format, as Pillow calls it: how its files begin
     "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
 }
 SIGNATURE_BYTES = 16
+ANIMATED = ("GIF", "WEBP", "PNG")  # formats that may have several frames
 PNG_DEPTH = 24  # where a PNG file states the bits of a sample
 
 
@@ -49,7 +50,7 @@ def array(data):
     return numbers.reshape(shape, order="F" if by_column else "C")
 
 
-def picture(data, format, bits):
+def picture(data, kind, bits):
     """Returns the picture of Pillow in a file of a format of `SIGNATURES`, but `NPY`.
 
     Args:
@@ -59,14 +60,14 @@ def picture(data, format, bits):
         Unsupported: the file is whole, but holds what is not read.
         Exception: of whatever kind; the file is damaged.
     """
-    if format == "TIFF":
+    if kind == "TIFF":
         reason = tiff.unsupported(io.BytesIO(data))
         if not reason and bits < pictures.DEEP and tiff.deep_colour(io.BytesIO(data)):
             reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.WAY}"
         if reason:
             raise pictures.Unsupported(reason)
-    found = Image.open(io.BytesIO(data), formats=[format])
-    if format == "PNG" and data[PNG_DEPTH] == 16 and len(found.getbands()) > 1:
+    found = Image.open(io.BytesIO(data), formats=[kind])
+    if kind == "PNG" and data[PNG_DEPTH] == 16 and len(found.getbands()) > 1:
         # Pillow reads the upper 8 bits of 16-bit colours.
         whole = Image.fromarray(pictures.scaled(_deep_png(data), bits))
         whole.info = {key: value for key, value in found.info.items() if key == "exif"}
@@ -91,14 +92,22 @@ def largest(data):
     return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
 
 
-def _deep(data, format):
+def animated(data):
+    """Returns whether the bytes of an image file, which can be read, hold several frames."""
+    found = kind(data[:SIGNATURE_BYTES]) if isinstance(data, bytes) else None
+    if found not in ANIMATED:
+        return False
+    return bool(getattr(Image.open(io.BytesIO(data), formats=[found]), "is_animated", False))
+
+
+def _deep(data, kind):
     """Returns the numbers in a file, or `None` where these have 8 bits by its format."""
-    if format == "NPY":
+    if kind == "NPY":
         return array(data)
-    if format == "PNG" and data[PNG_DEPTH] == 16:
+    if kind == "PNG" and data[PNG_DEPTH] == 16:
         return _deep_png(data)
-    if format == "TIFF":
-        found = Image.open(io.BytesIO(data), formats=[format])
+    if kind == "TIFF":
+        found = Image.open(io.BytesIO(data), formats=[kind])
         if tiff.deep_colour(io.BytesIO(data)):
             return np.asarray(found) * np.uint16(256) + np.uint16(255)
         return np.asarray(found) if found.mode.startswith("I") else None

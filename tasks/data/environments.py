@@ -150,14 +150,13 @@ class Environments:
 def _load():
     """Loads Gymnasium, and registers the games of ours."""
     try:
-        from tasks.data import env_games
+        from tasks.data import env_games  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "gymnasium":
             raise
         raise UsageError(
             "environments need Gymnasium: pip install 'keras-zoo[rl]' (or gymnasium)"
         ) from error
-    assert env_games.Game
 
 
 def _import_modules(name):
@@ -186,12 +185,11 @@ def _import_modules(name):
 def _load_atari(name):
     try:
         import ale_py
-        import cv2
+        import cv2  # noqa: F401
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{name} needs Atari's emulator: pip install ale-py opencv-python-headless"
         ) from error
-    assert cv2
     gymnasium.register_envs(ale_py)
 
 

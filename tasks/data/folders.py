@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -101,9 +102,9 @@ def foreign(paths):
 
 
 def ordered(names):
-    """Returns class names in order: as numbers if all are integers, else as text."""
-    numeric = all(re.fullmatch(r"-?[0-9]+", name) for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
+    """Returns class names in order: as numbers if all are decimal numbers, else as text."""
+    numeric = all(re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)", name) for name in names)
+    return tuple(sorted(names, key=lambda name: (Decimal(name) if numeric else 0, name)))
 
 
 def listed(names):

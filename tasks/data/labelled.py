@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
-from tasks.data import sources, splits
+from tasks.data import looks, sources, splits
 from tasks.data.decoding import Augmented, Examples, decode
+from tasks.data.folders import listed
 from zoo.errors import UsageError
+from zoo.lazy import np
+
+REASONS = 5  # in a line on what was skipped
+FEW = 10  # training images of a class below which it is named
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Data:
         source: the `sources.Source`, for its classes and what it skipped.
         train, validation, test: `decoding.Examples`; validation may be `None`.
         image_shape: `(height, width, channels)` of every image.
+        seen: what was found of the splits before they were decoded.
     """
 
     source: sources.Source
@@ -25,19 +32,42 @@ class Data:
     validation: Examples | None
     test: Examples
     image_shape: tuple[int, int, int]
+    seen: looks.Seen = field(default_factory=looks.Seen, kw_only=True)
 
     @property
     def parts(self):
         """The splits that there are."""
         return [part for part in (self.train, self.validation, self.test) if part]
 
-    def skipped(self):
-        """Returns a line for each file or image that was passed over."""
+    def notes(self):
+        """Returns lines on the data that a person should read before the training."""
+        return [line for line, _ in self.warnings()]
+
+    def warnings(self):
+        """Returns pairs of a line on the data, and names to look up where it counts some."""
+        found = [(line, ()) for line in self.seen.notes]
+        if len(copies := self.copies):
+            many = f"{len(copies):,} of {len(self.test):,}"
+            names = [self.test.title(index) for index in copies]
+            found.append((f"test images that are near copies of training images: {many}", names))
         bad = [*self.source.skipped, *(pair for part in self.parts for pair in part.dropped)]
-        return [f"skipped {path}: {reason}" for path, reason in bad]
+        if bad:
+            reasons = Counter(reason for _, reason in bad).most_common()
+            counts = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:REASONS])
+            more = f"; {len(reasons) - REASONS:,} other reasons" if len(reasons) > REASONS else ""
+            names = [f"{path}: {reason}" for path, reason in bad]
+            found.append((f"skipped {_files(len(bad))}: {counts}{more}", names))
+        return found
+
+    @property
+    def copies(self):
+        """Positions among the test examples of near copies of training images."""
+        places = self.test.places
+        places = np.arange(len(self.test)) if places is None else np.asarray(places)
+        return np.flatnonzero(np.isin(places, self.seen.copies))
 
 
-def load(source, names, shape, resize):
+def load(source, names, shape, resize, bits=0):
     """Returns the `Data` of a source.
 
     Args:
@@ -45,9 +75,43 @@ def load(source, names, shape, resize):
         names: slices to learn from, to choose by and to judge on, as `splits.plan` takes them.
         shape: `(height, width, channels)` that every image becomes.
         resize: how: `stretch`, `crop` or `pad`.
+        bits: as `looks.settled` takes them.
     """
-    parts = [part and decode(part, shape, resize) for part in splits.plan(source, *names)]
-    return Data(source, *parts, shape)
+    parts, seen = looks.settled(splits.plan(source, *names), bits)
+    parts = [part and decode(part, shape, resize) for part in parts]
+    return Data(source, *parts, shape, seen=seen)
+
+
+def class_notes(data):
+    """Returns lines on classes that have few images to train on, or none to test on."""
+    classes, lines = data.source.classes, []
+    train, test = (_counts(part.labels, len(classes)) for part in (data.train, data.test))
+    if few := [f"{classes[n]} ({train[n]})" for n in np.flatnonzero(train < FEW)]:
+        lines.append(f"classes with fewer than {FEW} training images: {listed(few)}")
+    if none := [classes[n] for n in np.flatnonzero(test == 0)]:
+        lines.append(f"classes without a test image: {listed(none)}")
+    return lines
+
+
+def majorities(data):
+    """Returns a line on the share of the most frequent class, beside which accuracy is read."""
+    if data.source.multi_label:
+        return []
+    shares = []
+    for name, part in (("validation", data.validation), ("test", data.test)):
+        if part:
+            counts = _counts(part.labels, len(data.source.classes))
+            share = counts.max() / counts.sum()
+            shares.append(f"{share:.1%} of {name} ({data.source.classes[counts.argmax()]})")
+    return [f"accuracy of always predicting the most frequent class: {', '.join(shares)}"]
+
+
+def _counts(labels, count):
+    return np.bincount(labels, minlength=count) if labels.ndim == 1 else labels.sum(0, "int64")
+
+
+def _files(count):
+    return f"{count:,} file{'s' * (count != 1)}"
 
 
 def check_classes(source, expected):

@@ -211,12 +211,8 @@ def read(path):
 
 def _rows(path):
     """Returns `(line, name, numbers)` of each class."""
-    try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a list of classes: {error}") from error
     rows = []
-    for line, text in enumerate(lines, 1):
+    for line, text in enumerate(read_text(path).splitlines(), 1):
         cells = BETWEEN.split(text) if BETWEEN.search(text) else text.split()
         cells = [part for cell in cells for part in _parts(cell.strip())]
         if not cells or cells[0].startswith("#") or (not rows and _is_header(cells)):

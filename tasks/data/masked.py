@@ -9,8 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.data import coco, labelled, mask_folders, mask_sources, pictures, readers, splits, turned
-from tasks.data.dataset import Split, objects
+from tasks.data import (
+    coco,
+    labelled,
+    looks,
+    mask_folders,
+    mask_sources,
+    pictures,
+    readers,
+    splits,
+    turned,
+)
+from tasks.data.dataset import objects
 from tasks.data.decoding import Decoder, Examples, fill, room
 from tasks.data.folders import listed, reading
 from tasks.data.geometry import IGNORED
@@ -58,7 +68,7 @@ def load(name, data_dir=None, colours="", classes=()):
     raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")
 
 
-def data(source, names, shape, resize):
+def data(source, names, shape, resize, bits=0):
     """Returns the `labelled.Data` of a source, decoded: its parts are `MaskedExamples`.
 
     Args:
@@ -66,14 +76,16 @@ def data(source, names, shape, resize):
         names: slices to learn from, to choose by and to judge on, as `splits.plan` takes them.
         shape: `(height, width, channels)` that every image becomes.
         resize: how: `stretch`, `crop` or `pad`.
+        bits: as `looks.settled` takes them.
 
     Raises:
         UsageError: a slice is wrong, a mask is not of its image's size or has a label that no
             class has, or no image is left.
     """
     count = len(source.classes)
-    parts = [part and decode(part, count, shape, resize) for part in splits.plan(source, *names)]
-    return labelled.Data(source, *parts, shape)
+    parts, seen = looks.settled(splits.plan(source, *names), bits)
+    parts = [part and decode(part, count, shape, resize) for part in parts]
+    return labelled.Data(source, *parts, shape, seen=seen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +125,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
             nothing is left.
     """
     turns, unsure = np.full(len(split), turned.UPRIGHT), np.zeros(len(split), bool)
-    images = Decoder(split.items, shape, resize)
+    images = Decoder(split.items, shape, resize, split.bits)
     masks = Masks(split.labels, turns, shape[:2], resize)
     rooms = [room(len(split), size, memory, disk) for size in (shape, shape[:2])]
     if any(place is None for place in rooms):
@@ -138,13 +150,14 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
         raise UsageError(f"every pixel of the masks of {split.name} is ignored; nothing to learn")
     if rooms[0] is None:
         items, labels = [split.items[index] for index in good], split.labels[good]
-        pixels = Decoder(items, shape, resize)
+        pixels = Decoder(items, shape, resize, split.bits)
         labels = Masks(labels, turns[good], shape[:2], resize)
     else:
         pixels, labels = (place[: len(good)] for place in rooms)
     names = [readers.name(split.items[index]) for index in np.flatnonzero(unsure)]
     notes = (turned.unsure(split.name, names, "masks"),) if names else ()
-    return MaskedExamples(split.name, pixels, labels, dropped, counts.sum(0), notes)
+    own = {"items": split.items, "places": good}
+    return MaskedExamples(split.name, pixels, labels, dropped, counts.sum(0), notes, **own)
 
 
 class Masks:
@@ -201,7 +214,7 @@ def relabelled(split, classes, known):
         return split
     places = tuple(known.index(name) if name in known else None for name in classes)
     masks = [_Relabelled(mask, tuple(classes), places) for mask in split.labels]
-    return Split(split.name, split.items, objects(masks))
+    return split.labelled(objects(masks))
 
 
 def _read(item, mask):

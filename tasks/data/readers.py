@@ -30,6 +30,7 @@ REASONS = {  # what stands in a message of Pillow, in small letters: what it mea
     "invalid png": "truncated or damaged",
     "next frame": "truncated or damaged",
     "broken data stream": "damaged",
+    "embedded null": "no such file: its name holds a NUL character",
     "cannot identify": "damaged at its beginning",
     "decompression bomb": "so many pixels that it may be a decompression bomb",
 }
@@ -176,7 +177,7 @@ def content(item):
         return item.tobytes()
     try:
         return regular(item).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
 
@@ -201,7 +202,7 @@ def foreign(path):
     try:
         with regular(path).open("rb") as file:
             start = file.read(encoded.SIGNATURE_BYTES)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return _reason(error)
     return encoded.foreign(start)
 

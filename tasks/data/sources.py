@@ -16,7 +16,7 @@ from zoo.paths import irregular
 def load(name, data_dir=None):
     """Finds a data set by name.
 
-    Classes stand in the order of their names, as numbers where all are integers; those of a
+    Classes stand in the order of their names, as numbers where all are such; those of a
     built-in and of TFDS in the order that their makers chose.
 
     Args:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
 
-from tasks.data import readers
+from tasks.data import carving, looks, readers
 from tasks.data.dataset import Split, View, once_per_source
 from tasks.data.folders import THREADS, listed
 from zoo.errors import UsageError
@@ -18,9 +17,6 @@ from zoo.lazy import np
 ROLES = ("train", "validation", "test")
 SYNONYMS = ("validation", "val", "valid")
 NO_VALIDATION = "none"
-CARVED = {"validation": (80, 90), "test": (90, 100)}  # percentiles of the hash; train has the rest
-SMALL = 10  # a class of fewer distinct images gives no more than one to what is carved
-
 _BOUND = r"-?[\d_]+|-?[\d_.]+%"
 _SLICE = re.compile(rf"([\w.-]+)(?:\[({_BOUND})?:({_BOUND})?\])?")
 
@@ -52,11 +48,11 @@ def plan(source, train="", validation="", test=""):
        a tenth of that half.
 
     Carving goes by a hash of each image's content, class by class (of several classes, by the
-    rarest), so that files which are
-    added move no others, and copies of an image stay together. The only exception to the first
-    is a class so small that chance would leave a part without it: images move until training,
-    validation and test, in this order, have one each for as long as there are images; and of
-    fewer than `SMALL` images, validation and test get no more than one each.
+    rarest), so that files which are added move no others, and near copies of an image
+    (`looks.groups`) stay together. The only exception to the first is a class so small that chance
+    would leave a part without it: images move until training, validation and test, in this order,
+    have one each for as long as there are images; and of fewer than `carving.SMALL` images,
+    validation and test get no more than one each.
 
     Args:
         source: a `sources.Source`.
@@ -231,59 +227,27 @@ def _digests(split):
 
 
 def _carved(source, base, missing):
-    """Shares a split out between training and what is missing."""
-    digests = _digests(base)
-    role_of = {key: _role(key, missing) for key in digests}
-    keys_of = defaultdict(set)
-    for label, key in zip(_strata(base.labels), digests, strict=True):
-        keys_of[label].add(key)
-    for _, keys in sorted(keys_of.items()):
-        _spread(role_of, sorted(keys), ["train", *missing])
+    """Shares a split out between training and what is missing.
+
+    Near copies go by one key; where that leaves a part without any image, only equal ones do.
+    """
+    base = looks.looked(base)
+    strata = carving.strata(base.labels)
+    for keys in (looks.groups(base.looks), base.looks.digests):
+        roles = carving.roles(keys, strata, missing)
+        if set(roles) == {"train", *missing}:
+            break
+    else:
+        raise UsageError(
+            f"the {len(base)} examples of {base.name} in {source.name} are too few to carve "
+            f"{' and '.join(missing)} out of; add images, or name a split for each"
+        )
     parts = {}
     for role in ("train", *missing):
-        indices = [index for index, key in enumerate(digests) if role_of[key] == role]
-        if not indices:
-            raise UsageError(
-                f"the {len(base)} examples of {base.name} in {source.name} are too few to carve "
-                f"{' and '.join(missing)} out of; add images, or name a split for each"
-            )
+        indices = [index for index, own in enumerate(roles) if own == role]
         percent = 10 if role in missing else 100 - 10 * len(missing)
-        parts[role] = base.take(indices, f"{percent}% of {base.name}")
+        parts[role] = base.take(indices, f"{role} ({percent}% of {base.name})")
     return parts
-
-
-def _strata(labels):
-    """Returns the class of each example; of several the rarest, and -1 of none.
-
-    What is more than a class counts as one and the same.
-    """
-    if labels.dtype == object:
-        return [0] * len(labels)
-    if labels.ndim == 1:
-        return labels.tolist()
-    rarity = np.where(labels > 0, labels.sum(0, dtype="int64"), len(labels) + 1)
-    return np.where(labels.any(1), rarity.argmin(1), -1).tolist()
-
-
-def _role(key, missing):
-    """Returns the part that an image belongs to by its content."""
-    percentile = int.from_bytes(key, "big") % 100
-    bands = ((role, range(*CARVED[role])) for role in missing)
-    return next((role for role, band in bands if percentile in band), "train")
-
-
-def _spread(role_of, keys, roles):
-    """Moves images of a class until each role has one, the first roles first."""
-    for role in roles[1:] if len(keys) < SMALL else ():
-        for key in [key for key in keys if role_of[key] == role][1:]:
-            role_of[key] = roles[0]
-    needy = roles[: len(keys)]
-    for role in needy:
-        held = {other: [key for key in keys if role_of[key] == other] for other in roles}
-        if not held[role]:
-            spare = {other: len(held[other]) - (other in needy) for other in roles}
-            donor = max(roles, key=spare.get)
-            role_of[held[donor][-1]] = role
 
 
 def _check_classes(source, split):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from itertools import chain
 
 from tasks.data.folders import Listing, check_classes, foreign, listed, ordered
 from zoo.errors import UsageError
-from zoo.paths import regular
+from zoo.paths import read_text
 
 COLUMNS = ("path", "label")  # that a CSV must have; "split" it may have
 SEVERAL = "labels"  # what the second is called where every cell may hold several
+DELIMITERS = (",", ";", "\t")  # between cells
 BETWEEN = re.compile(r"[|;]")  # labels in one cell
 
 
 def table(path):
     """Lists a CSV file with the columns `path` (from the file's own folder), `label` and, if it
-    likes, `split`. Rows keep their order; those whose file is missing or foreign are skipped.
+    likes, `split`, with commas, semicolons or tabs between cells. Rows keep their order; those
+    whose file is missing or foreign are skipped.
 
     Where a cell holds several labels, as `cat|dog` or `cat;dog`, or the column is called `labels`,
     images have any number of classes; an empty cell is none.
@@ -27,7 +30,7 @@ def table(path):
             class, a class without images, or a label twice in one cell.
     """
     rows, multi_label = _rows(path)
-    paths = [path.parent / row["path"] for row in rows]
+    paths = [_file(path.parent, row["path"]) for row in rows]
     reasons = dict(foreign(paths))
     skipped = [(str(file), reason) for file, reason in reasons.items()]
     if len(reasons) == len(set(paths)):
@@ -45,6 +48,14 @@ def table(path):
         files.append(str(file))
         labels.append(row["label"])
     return Listing(classes, splits, tuple(skipped), multi_label)
+
+
+def _file(folder, cell):
+    """Returns the path in a cell; backslashes part folders where no file has them in its name."""
+    path = folder / cell
+    if "\\" in cell and not path.is_file():
+        return folder / cell.replace("\\", "/")
+    return path
 
 
 def _flat(rows, multi_label):
@@ -83,14 +94,24 @@ def _rows(path):
 
 def _read(path):
     """Returns the names of the columns, and `(line, row)` of what is not blank."""
+    content = read_text(path)
+    options = {"skipinitialspace": True, "strict": True, "delimiter": _delimiter(content)}
     try:
-        with regular(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
-            reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-            rows = [(reader.line_num, _stripped(row)) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no CSV file in UTF-8: {error}") from error
+        reader = csv.DictReader(io.StringIO(content, newline=""), restval="", **options)
+        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+        rows = [(reader.line_num, _stripped(row)) for row in reader]
+    except csv.Error as error:
+        raise UsageError(f"{path} is no CSV file: {error}") from error
     return reader.fieldnames, [(line, row) for line, row in rows if any(row.values())]
+
+
+def _delimiter(content):
+    """Returns what stands between the cells of a table by its first line: a comma if in doubt."""
+    head = content.lstrip().partition("\n")[0].lower()
+    for sign in DELIMITERS:
+        if "path" in [name.strip(' "\r') for name in head.split(sign)]:
+            return sign
+    return DELIMITERS[0]
 
 
 def _stripped(row):

@@ -122,10 +122,7 @@ def _tops(root):
 
 
 def _lines(path):
-    try:
-        return [line for line in read_text(path).splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no list of images in UTF-8: {error}") from error
+    return [line for line in read_text(path).splitlines() if line.strip()]
 
 
 def _annotation(path):

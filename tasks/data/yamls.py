@@ -31,7 +31,7 @@ def read(path, what):
             f"{path} cannot be read as {what}: it is not in UTF-8 ({error.reason} at byte "
             f"{error.start}); save it as UTF-8"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError of what is no path
         raise UsageError(f"{path} cannot be read as {what}: {error}") from error
     try:
         return parse(text)

@@ -74,10 +74,9 @@ def folder(root):
 
 
 def _content(path):
+    text = read_text(path)
     try:
-        content = yaml.safe_load(read_text(path))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content.get("names"):
@@ -136,11 +135,7 @@ def _images(start, top, places):
 
 def _lines(path):
     """Returns the lines of a text file, without blanks at their ends and without empty ones."""
-    try:
-        lines = read_text(path).splitlines()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text in UTF-8: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
 def _inside(folder):
@@ -160,12 +155,12 @@ def _label_file(image):
 
 def _rows(path, classes):
     """Returns `(box, label, ignored)` of each line."""
+    if not path.exists():
+        return []
     try:
         lines = read_text(path).splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise Malformed(f"{path} is no text: {error}") from error
+    except UsageError as error:
+        raise Malformed(str(error)) from error
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.data.pictures import DEEP
 from zoo.lazy import keras, np
 
 COLOURS = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
@@ -71,6 +72,7 @@ class Answerer(abc.ABC):
     columns: tuple[str, ...]
     draws = False
     explains = False
+    bits = DEEP  # in use of images of more than 8, as `readers.image` takes them
     keras_only = False  # whether no other runtime can compute the model
 
     def prepared(self, photos: Sequence[Photo], start):

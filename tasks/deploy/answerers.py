@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import zoo
+from tasks.data import looks
 from tasks.engine import resume
 from zoo import files
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
+from zoo.paths import irregular
 
 # What a saved model was taught, as it tells itself: the module whose `of_file` makes the answerer.
 # A file that does not tell, such as one of another maker, is taken for a classifier.
@@ -47,7 +49,9 @@ def open_model(target, weights=None):
         raise UsageError(f"{found} was taught {task} and answers no image; {OTHERS[task]} uses it")
     if task not in MODULES:
         raise UsageError(f"{found} was taught {task}; answers are for {', '.join(MODULES)}")
-    return MODULES[task].of_file(found, model, about)
+    answerer = MODULES[task].of_file(found, model, about)
+    object.__setattr__(answerer, "bits", looks.stated(about, found))
+    return answerer
 
 
 def find(target):
@@ -65,6 +69,8 @@ def find(target):
         return resume.model_in(path)
     if path.is_file():
         return path
+    if kind := irregular(path):
+        raise UsageError(f"{target} is {kind}, not a model file")
     if path.suffix == ".keras" or len(path.parts) > 1:
         raise UsageError(f"no model file and no run's folder at {target}")
     spec = zoo.spec(str(target))

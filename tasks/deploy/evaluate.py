@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tasks.data import sources, tfds_source
+from tasks.data import looks, sources, tfds_source
 from tasks.data.dataset import short
 from tasks.engine import resume, run_folder
 from zoo import files
@@ -49,6 +49,8 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     task = dataclasses.replace(task, **given)
     split = split or ("all" if dataset else "")
     model, about = files.load(run / resume.MODEL)
+    if "image_bits" in known:
+        task = dataclasses.replace(task, image_bits=looks.stated(about, run))
     try:
         figures, split = task.evaluate(model, about, split)
     except UsageError as error:

@@ -92,6 +92,8 @@ def find(images):
     """
     paths = []
     for image in images:
+        if not isinstance(image, str | os.PathLike):
+            raise UsageError(f"an image is named by its path, not by {image!r:.100}")
         path = Path(image)
         if path.is_dir():
             found = _inside(path)
@@ -186,7 +188,7 @@ def _read(answerer, files):
     for path, stem in files:
         answers.append({"path": str(path)})
         try:
-            pixels = readers.image(path, answerer.image_shape, answerer.resize)
+            pixels = readers.image(path, answerer.image_shape, answerer.resize, answerer.bits)
         except readers.UnreadableImage as error:
             answers[-1]["error"] = error.reason
         else:

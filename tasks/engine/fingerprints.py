@@ -14,6 +14,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from tasks.data import decoding
+from tasks.data.pictures import DEEP
 from zoo import graphs
 from zoo.lazy import keras, np
 
@@ -63,7 +64,8 @@ def pixels(source, count):
     if isinstance(source, decoding.Decoder):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             items = list(pool.map(_item, source.items))
-        return of("files", items, list(source.shape), source.resize)
+        deep = () if source.bits == DEEP else (source.bits,)  # so that kept features stay known
+        return of("files", items, list(source.shape), source.resize, *deep)
     if isinstance(source, np.ndarray):
         return arrays([source])
     if hasattr(source, "pixels"):

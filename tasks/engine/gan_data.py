@@ -51,17 +51,17 @@ class Painting(labelled.Data):
         return self.features(self.test.pixels)
 
 
-def load(source, names, shape, resize, **options):
+def load(source, names, shape, resize, bits, **options):
     """Returns the `Painting` of a source.
 
     Args:
-        source, names, shape, resize: as `labelled.load` takes them.
+        source, names, shape, resize, bits: as `labelled.load` takes them.
         **options: of `Painting`.
 
     Raises:
         UsageError: also where there are too few images to compare.
     """
-    data = labelled.load(source, names, shape, resize)
+    data = labelled.load(source, names, shape, resize, bits)
     for part in data.parts:
         enough(part)
     return Painting(**vars(data), **options)

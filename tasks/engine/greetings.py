@@ -33,14 +33,14 @@ class Strangers:
             if theirs := self._heard(peer):
                 yield peer, theirs
         now = time.monotonic()
-        late = [peer for peer, (until, _) in self.pending.items() if until < now]
+        late = [peer for peer, (until, *_) in self.pending.items() if until < now]
         for peer in late:
             self._drop(peer, "it sent no greeting")
         if door in ready:
             with contextlib.suppress(OSError):  # it has gone again
-                peer, _ = door.accept()
+                peer, address = door.accept()
                 peer.setblocking(False)
-                self.pending[peer] = now + GREETING, bytearray()
+                self.pending[peer] = now + GREETING, bytearray(), address[0]
         if len(self.pending) > MOST:
             self._drop(next(iter(self.pending)), "there are too many connections")
 
@@ -51,7 +51,7 @@ class Strangers:
 
     def _heard(self, peer):
         """Returns the greeting of a connection, `None` if it is none or not complete."""
-        _, content = self.pending[peer]
+        _, content, _ = self.pending[peer]
         try:
             some = peer.recv(LONGEST)
         except OSError:
@@ -78,13 +78,12 @@ class Strangers:
 
     def _drop(self, peer, reason):
         """Closes a connection; says so once for each host and reason."""
-        self.pending.pop(peer)
-        with contextlib.suppress(OSError):
-            line = f"a connection from {peer.getpeername()[0]} was closed: {reason}"
-            if line not in self.logged and len(self.logged) < LOGGED:
-                self.logged.add(line)
-                log.warning(line)
+        *_, host = self.pending.pop(peer)
         peer.close()
+        line = f"a connection from {host} was closed: {reason}"
+        if line not in self.logged and len(self.logged) < LOGGED:
+            self.logged.add(line)
+            log.warning(line)
 
 
 def _parsed(content):

@@ -7,7 +7,7 @@ import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import splits
+from tasks.data import looks, splits
 from tasks.data.dataset import short
 from tasks.engine import backbones, data_identity, losses, memory, options, plans
 from tasks.engine.flags import flag
@@ -27,6 +27,11 @@ class SplitTask(Task):
     train_split: str = flag("", "slice to learn from, such as train[:4000]")
     validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
     test_split: str = flag("", "slice that the report is about")
+    image_bits: int = flag(
+        0,
+        "bits in use of 16-bit images, such as 12 of 0 to 4095; 0 for what their values say",
+        low=0,
+    )
 
     @property
     def data_name(self):
@@ -56,9 +61,14 @@ class SplitTask(Task):
 
     def judged(self, source, split):
         """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
-        if split:
-            return splits.select(source, split)
-        return splits.plan(source, *self.slices())[-1]
+        part = splits.select(source, split) if split else splits.plan(source, *self.slices())[-1]
+        return looks.settled([part], self.image_bits)[0][0]
+
+    def resolved(self, data):
+        return {} if self.image_bits else {"image_bits": data.seen.bits}
+
+    def notes(self, data):
+        return data.notes()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

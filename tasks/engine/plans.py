@@ -159,10 +159,7 @@ def text(plan):
     if isinstance(plan, list):
         return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
     if isinstance(plan, str) and plan.endswith((".yaml", ".yml")):
-        try:
-            return read_text(plan).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the plan {plan} cannot be read: {error}") from error
+        return read_text(plan).strip()
     return plan
 
 

@@ -26,6 +26,7 @@ from zoo.lazy import LazyModule, keras, np
 yaml = LazyModule("yaml")
 
 RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
+OF_DATA = ("image_bits",)  # flags of tasks whose 0 or `auto` is resolved by looking at the data
 STATE = "checkpoint/state.json"
 # What reading a damaged archive raises; RuntimeError where a flag says that it is encrypted or
 # compressed in an unknown way.
@@ -152,6 +153,12 @@ def to_task(recipe):
         if key in defaults and flags.get(key, defaults[key]) == defaults[key]:
             flags[key] = value
     return make(**flags)
+
+
+def for_other_data(recipe):
+    """Returns a recipe without what followed from the data of its run."""
+    resolved = recipe.get("resolved") or {}
+    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in OF_DATA}}
 
 
 def write_text(path, text):

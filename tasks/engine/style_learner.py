@@ -6,7 +6,7 @@ import functools
 import weakref
 from dataclasses import dataclass
 
-from tasks.data import batches, labelled, style_pictures
+from tasks.data import batches, labelled, looks, style_pictures
 from tasks.engine import data_identity, distribute, style_losses
 from zoo.lazy import LazyModule, keras, layers, np
 
@@ -134,6 +134,15 @@ class Pictures:
     patches: labelled.Data | None = None
     train: object = None
     validation: object = None
+
+    @property
+    def seen(self):
+        """What was found of the splits before they were decoded."""
+        return self.patches.seen if self.patches else looks.Seen()
+
+    def notes(self):
+        """Returns lines on the data that a person should read before the training."""
+        return self.patches.notes() if self.patches else []
 
 
 def _built(model, aims):

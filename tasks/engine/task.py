@@ -180,6 +180,14 @@ class Task(abc.ABC):
         """Returns what of the data must stay the same while a run goes on, as JSON has it."""
         return {}
 
+    def resolved(self, data):
+        """Returns values of flags that follow from the data, to repeat the run with."""
+        return {}
+
+    def notes(self, data):
+        """Returns lines on the data to read before the training."""
+        return []
+
     @abc.abstractmethod
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
@@ -276,24 +284,3 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def save(self, model, data, path):
         """Writes the part of a trained model that is worth keeping to `path`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What a task says of a trained model.
-
-    Attributes:
-        figures: name to value; the names are those of the field, the same in every task.
-        title: of the report.
-        lead: what came out, in words, for somebody who was not there.
-        sections: `(heading, html)` of the report.
-        warnings: lines that nobody should miss.
-        doubts: such lines on the figures themselves, which the terminal shows, too.
-    """
-
-    figures: dict[str, float]
-    title: str
-    lead: str
-    sections: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    doubts: list[str] = dataclasses.field(default_factory=list)

@@ -147,9 +147,9 @@ def _fit(task, out, team, since):
     run = course.Course(task, data, strategy)
     if team.chief:
         meant = hardware.resolved(task, run.model, distribute.name_of(strategy))
-        resume.write_recipe(out, task, resolved=meant)
+        resume.write_recipe(out, task, resolved=meant | task.resolved(data))
     recorder = record.Recorder(task, run, out, state, team, since)
-    for line in lines:
+    for line in (*lines, *task.notes(data)):
         recorder.say(line)
     if state.weights:
         arrays = state.read(state.weights, team)

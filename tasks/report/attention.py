@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.report import bands, captions, page, plots
-from tasks.report.words import image_name, number
+from tasks.report.words import image_name, number, unseen
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -27,21 +27,26 @@ _INK, _PAPER = (27, 31, 36), (255, 255, 255)
 
 
 def lead(
-    model: str, dataset: str, figures: Mapping[str, float], *, tested: int, taught: int
+    model: str,
+    dataset: str,
+    figures: Mapping[str, float],
+    *,
+    tested: int,
+    taught: int,
+    copies: int = 0,
 ) -> str:
     """Says what came out, in a sentence for somebody who was not there.
 
     Args:
         model, dataset: their names.
         figures: those of `captions.judged`.
-        tested, taught: images of the test and of the training split.
+        tested, taught, copies: as `words.unseen` takes them.
     """
     images = "1 test image" if tested == 1 else f"{tested:,} test images"
     return (
         f"{model} says what is in {images} of {dataset} with a BLEU-4 of "
         f"{number('bleu4', figures['bleu4'])} and a CIDEr-D of "
-        f"{number('cider', figures['cider'])}; it never saw {'it' if tested == 1 else 'them'} "
-        f"while learning from {taught:,} others."
+        f"{number('cider', figures['cider'])}; {unseen(tested, taught, copies)}."
     )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tasks.report import bands, overlays, page, plots
 from tasks.report import boxes as measures
-from tasks.report.words import image_name, number
+from tasks.report.words import image_name, number, unseen
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -106,21 +106,26 @@ def compared(examples, answers, index: int, least: float) -> tuple[list[int], li
 
 
 def lead(
-    model: str, dataset: str, figures: Mapping[str, float], *, tested: int, taught: int
+    model: str,
+    dataset: str,
+    figures: Mapping[str, float],
+    *,
+    tested: int,
+    taught: int,
+    copies: int = 0,
 ) -> str:
     """Says what came out, in a sentence for somebody who was not there.
 
     Args:
         model, dataset: their names.
         figures: those of `boxes.judged`.
-        tested, taught: images of the test and of the training split.
+        tested, taught, copies: as `words.unseen` takes them.
     """
     images = "1 test image" if tested == 1 else f"{tested:,} test images"
     return (
         f"{model} finds the objects in {images} of {dataset} with an average precision (AP) of "
         f"{number('ap', figures['ap'])}, and of {number('ap', figures['ap50'])} where boxes need "
-        f"to overlap by half only; it never saw {'it' if tested == 1 else 'them'} while learning "
-        f"from {taught:,} others."
+        f"to overlap by half only; {unseen(tested, taught, copies)}."
     )
 
 

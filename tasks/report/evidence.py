@@ -1,6 +1,7 @@
 """The sections of a report that show what a classifier said of the examples of its test split.
 
-Examples are anything with `labels` and with `pixels`, images that an array of indices selects.
+Examples are anything with `labels`, with `pixels`, images that an array of indices selects, and
+with `title(index)`, what to call one of them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.report import calibration, metrics, multilabel, page, plots
-from tasks.report.words import number
+from tasks.report.words import number, unseen
 from zoo.lazy import np
 
 SHOWN_MISTAKES = 24
@@ -23,6 +24,7 @@ def lead(
     tested: int,
     taught: int,
     classes: int,
+    copies: int = 0,
 ) -> str:
     """Says what came out, in a sentence for somebody who was not there.
 
@@ -31,17 +33,24 @@ def lead(
         figures: those of `metrics.judged`.
         tested, taught: examples of the test and of the training split.
         classes: how many there are.
+        copies: near copies of training images among the test images.
     """
-    seen = f"it never saw {'it' if tested == 1 else 'them'} while learning from {taught:,} others"
+    seen = unseen(tested, taught, copies)
+    for name in ("accuracy", "map"):
+        if rest := figures.get(f"deduplicated_{name}"):
+            seen += f", and without these it is {number(name, rest)}"
     many = f"{tested:,} test image{'' if tested == 1 else 's'} of {dataset}"
     if "map" in figures:
         return (
             f"{model} finds the labels of {many} with a mean average precision of "
             f"{number('map', figures['map'])} over {classes} classes; {seen}."
         )
+    constant = ""
+    if share := figures.get("majority_share"):
+        constant = f" (always the most frequent one would be {share:.1%})"
     return (
-        f"{model} names {figures['accuracy']:.1%} of {many} right, out of {classes} classes; "
-        f"{seen}."
+        f"{model} names {figures['accuracy']:.1%} of {many} right, out of {classes} classes"
+        f"{constant}; {seen}."
     )
 
 
@@ -65,6 +74,7 @@ def single(examples, classes: Sequence[str], logits) -> list[tuple[str, str]]:
         sure = metrics.confidences(logits[worst])
         captions = [
             f"{classes[labels[index]]}\n{_said(classes, said[index], sure[place])}"
+            f"\n{examples.title(index)}"
             for place, index in enumerate(worst)
         ]
         pictures = zip(examples.pixels[worst], captions, strict=True)
@@ -85,7 +95,10 @@ def multi(examples, classes: Sequence[str], logits) -> list[tuple[str, str]]:
     worst = multilabel.worst_mistakes(logits, labels, SHOWN_MISTAKES)
     if len(worst):
         said = np.asarray(logits)[worst] > 0
-        captions = [_differences(classes, *pair) for pair in zip(labels[worst], said, strict=True)]
+        captions = [
+            f"{_differences(classes, *pair)}\n{examples.title(index)}"
+            for index, *pair in zip(worst, labels[worst], said, strict=True)
+        ]
         pictures = zip(examples.pixels[worst], captions, strict=True)
         sections.append(("Worst mistakes", plots.gallery(pictures)))
     return sections

@@ -14,6 +14,9 @@ from tasks.report.multilabel import multilabel
 from zoo.errors import UsageError
 from zoo.lazy import np
 
+BALANCED = ("balanced_accuracy", "macro_f1")  # figures in which each class weighs the same
+IMBALANCED = 3  # times the examples of the smallest class from which these come first
+
 
 def summary(logits, labels) -> dict[str, float]:
     """Measures a classifier by the kind of its labels: `classification`, or `multilabel` where each
@@ -26,14 +29,43 @@ def judged(logits, labels, *, seed: int) -> dict[str, float]:
 
     Returns:
         The figures of `summary`, and with them `accuracy_low` and `accuracy_high`, or `map_low`
-        and `map_high`: the ends of a bootstrap interval over the examples, at 95%.
+        and `map_high`: the ends of a bootstrap interval over the examples, at 95%. With accuracy
+        also `majority_share`, the accuracy of always predicting the most frequent class. Where the
+        largest class has `IMBALANCED` times the examples of the smallest, or more, the figures
+        that weigh classes alike, `BALANCED`, come first.
     """
     figures = summary(logits, labels)
     if "map" in figures:
         name, ends = "map", several.interval(logits, labels, seed=seed)
-    else:
-        name, ends = "accuracy", intervals.mean(_ranks(*_checked(logits, labels)) < 1, seed=seed)
-    return {**intervals.named(name, figures.pop(name), ends), **figures}
+        return {**intervals.named(name, figures.pop(name), ends), **figures}
+    ends = intervals.mean(_ranks(*_checked(logits, labels)) < 1, seed=seed)
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    first = intervals.named("accuracy", figures.pop("accuracy"), ends)
+    first["majority_share"] = float(counts.max() / counts.sum())
+    balanced = {name: figures.pop(name) for name in BALANCED}
+    if counts.max() >= IMBALANCED * counts.min():
+        return {**balanced, **first, **figures}
+    return {**first, **balanced, **figures}
+
+
+def deduplicated(logits, labels, copies) -> dict[str, float]:
+    """Measures a classifier without the test images that are near copies of training images.
+
+    Args:
+        logits, labels: of all test images.
+        copies: positions of the near copies among them.
+
+    Returns:
+        `deduplicated_accuracy` or `deduplicated_map`; nothing where there are no copies, or nothing
+        else to measure.
+    """
+    labels = np.asarray(labels)
+    kept = np.setdiff1d(np.arange(len(labels)), copies)
+    if len(kept) in (0, len(labels)) or (labels.ndim == 2 and not labels[kept].any()):
+        return {}
+    figures = summary(np.asarray(logits)[kept], labels[kept])
+    name = "map" if labels.ndim == 2 else "accuracy"
+    return {f"deduplicated_{name}": figures[name]}
 
 
 def classification(logits, labels) -> dict[str, float]:
@@ -41,6 +73,8 @@ def classification(logits, labels) -> dict[str, float]:
 
     Returns:
         `accuracy` and, where there are more than 5 classes, `top5_accuracy` as shares in [0, 1];
+        `balanced_accuracy`, the mean recall of the classes that have an example, and `macro_f1`,
+        the mean F1 of the classes that have an example or a prediction, as scikit-learn has them;
         `loss`, the mean cross-entropy of the softmax in nats, without label smoothing; `ece`, the
         expected calibration error of the first class's probability, NaN if the loss is.
 
@@ -52,8 +86,20 @@ def classification(logits, labels) -> dict[str, float]:
     figures = {"accuracy": float(np.mean(ranks < 1))}
     if logits.shape[1] > 5:
         figures["top5_accuracy"] = float(np.mean(ranks < 5))
+    figures |= _balanced(confusion(labels, predictions(logits), logits.shape[1]), labels)
     figures["loss"] = float(np.mean(likelihood.of_softmax(logits, labels)))
     return figures | {"ece": calibration.error(confidences(logits), ranks < 1)}
+
+
+def _balanced(matrix, labels):
+    """Returns `BALANCED` of a confusion matrix; an example without a prediction is wrong."""
+    hits, predicted = matrix.diagonal(), matrix.sum(axis=0)
+    support = np.bincount(labels, minlength=len(matrix))
+    there, known = support > 0, support + predicted > 0
+    return {
+        "balanced_accuracy": float(np.mean(hits[there] / support[there])),
+        "macro_f1": float(np.mean(2 * hits[known] / (support + predicted)[known])),
+    }
 
 
 def probabilities(logits):

@@ -10,7 +10,7 @@ import colorsys
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.report import bands, masks, page, plots
-from tasks.report.words import escape, image_name, number
+from tasks.report.words import escape, image_name, number, unseen
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -76,21 +76,22 @@ def lead(
     tested: int,
     taught: int,
     classes: int,
+    copies: int = 0,
 ) -> str:
     """Says what came out, in a sentence for somebody who was not there.
 
     Args:
         model, dataset: their names.
         figures: those of `masks.judged`.
-        tested, taught: images of the test and of the training split.
+        tested, taught, copies: as `words.unseen` takes them.
         classes: how many there are.
     """
     images = "1 test image" if tested == 1 else f"{tested:,} test images"
     return (
         f"{model} finds what is where in {images} of {dataset} with a mean IoU of "
         f"{number('miou', figures['miou'])} over {classes} classes, and names "
-        f"{number('accuracy', figures['pixel_accuracy'])} of the pixels right; it never saw "
-        f"{'it' if tested == 1 else 'them'} while learning from {taught:,} others."
+        f"{number('accuracy', figures['pixel_accuracy'])} of the pixels right; "
+        f"{unseen(tested, taught, copies)}."
     )
 
 

@@ -9,6 +9,7 @@ from tasks.report.words import escape, is_number, is_share, number, words
 from zoo.files import replacing
 
 UNBOUNDED = ("mean_return",)  # figures whose interval is unknown where all values are alike
+_LISTED = 1000  # names below a warning
 
 # The policy forbids every load: the page looks the same on a machine without a network.
 _PAGE = """<!doctype html>
@@ -46,7 +47,7 @@ def write(
     figures: Mapping[str, float],
     sections: Iterable[tuple[str, str]],
     environment: Mapping[str, object],
-    warnings: Sequence[str] = (),
+    warnings: Sequence[str | tuple[str, Sequence[str]]] = (),
 ) -> None:
     """Writes the page of a run; at any moment `path` holds the old page or the whole new one.
 
@@ -57,9 +58,11 @@ def write(
         command: What to type to repeat the run.
         figures: Values by name, shown in this order; the name chooses the format.
         sections: Headings and their contents. The contents are HTML, such as `table` and the
-            functions of `plots` return, and the only argument that is not escaped.
+            functions of `plots` return, and the only argument that is not escaped. One without
+            contents is left out, with its heading.
         environment: Versions, hardware, times: what else it takes to repeat the run.
-        warnings: What a reader must know before believing the figures.
+        warnings: What a reader must know before believing the figures: lines, or pairs of a line
+            and what it counts, which a reader may unfold.
     """
     sections = [*sections, ("Repeat this run", _copyable(command))]
     text = _PAGE.format(
@@ -67,7 +70,7 @@ def write(
         lead=escape(lead),
         style=_STYLE,
         warnings="".join(map(_warning, warnings)),
-        main="\n".join([_cards(figures), *(_section(*section) for section in sections)]),
+        main="\n".join([_cards(figures), *(_section(*each) for each in sections if each[1])]),
         footer=_section("Environment", _facts(environment)),
     )
     with replacing(path) as partial:
@@ -100,8 +103,15 @@ def table(rows: Iterable[Mapping[str, object] | Sequence], columns: Sequence[str
     )
 
 
-def _warning(text):
-    return f'<p class="warning"><strong>Warning</strong> {escape(text)}</p>\n'
+def _warning(warning):
+    text, names = (warning, ()) if isinstance(warning, str) else warning
+    line = f"<strong>Warning</strong> {escape(text)}"
+    if not names:
+        return f'<p class="warning">{line}</p>\n'
+    rows = "".join(f"<li>{escape(name)}</li>" for name in names[:_LISTED])
+    more = f"<li>and {len(names) - _LISTED:,} more</li>" if len(names) > _LISTED else ""
+    listed = f"<ul>{rows}{more}</ul>"
+    return f'<details class="warning"><summary>{line}</summary>{listed}</details>\n'
 
 
 def _cards(figures):
@@ -178,6 +188,9 @@ figure + .scroll { margin-top: 1.5rem }
 .lead { margin-top: .6rem; font-size: 1.1rem; color: var(--muted) }
 .warning { max-width: none; padding: .6rem .9rem; border-left: 3px solid var(--alert);
   background: var(--alert-tint) }
+.warning ul { max-height: 20rem; overflow: auto; font-size: .85rem; overflow-wrap: anywhere }
+details.warning { margin: 0 0 1rem }
+.warning summary { cursor: pointer }
 .warning strong { margin-right: .4em; color: var(--alert) }
 section { margin-top: 3rem }
 footer { margin-top: 3.5rem; border-top: 1px solid var(--hair); color: var(--muted) }

@@ -49,6 +49,9 @@ def curves(history: Sequence[Mapping], names: Sequence[str], title: str) -> str:
             validation; a row without `epoch` is counted, from 1.
         names: What to draw; a name that no epoch has is left out.
         title: Says what is seen, below the heading of the section.
+
+    Returns:
+        HTML; `""` where there is nothing to draw.
     """
     epochs = [_float(row.get("epoch", count)) for count, row in enumerate(history, start=1)]
     panels = []
@@ -60,7 +63,9 @@ def curves(history: Sequence[Mapping], names: Sequence[str], title: str) -> str:
         series = {kind: points for kind, points in series.items() if points}
         if series:
             panels.append(_panel(name, series, axes.counted(min(epochs), max(epochs))))
-    body = f'<div class="panels">{"".join(panels)}</div>' if panels else "<p>Nothing recorded.</p>"
+    if not panels:
+        return ""
+    body = f'<div class="panels">{"".join(panels)}</div>'
     return f'<figure class="curves"><figcaption>{escape(title)}</figcaption>{body}</figure>'
 
 

@@ -43,6 +43,20 @@ def image_name(examples: object, index: int) -> str:
     return title(index)
 
 
+def unseen(tested: int, taught: int, copies: int = 0) -> str:
+    """Says how strange test images are to a model, as part of a sentence.
+
+    Args:
+        tested, taught: images of the test and of the training split.
+        copies: near copies of training images among the former.
+    """
+    if copies:
+        those = "it is a near copy" if tested == 1 else f"{copies:,} of them is a near copy"
+        those = f"{copies:,} of them are near copies" if copies > 1 else those
+        return f"{those} of images among the {taught:,} that it was trained on"
+    return f"it never saw {'it' if tested == 1 else 'them'} while learning from {taught:,} others"
+
+
 def number(name: str, value: object) -> str:
     """Returns a value as text; its name says whether it is a share, a loss or a time.
 

@@ -65,7 +65,7 @@ def _speak(*, hushed, level):
     if hushed:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.stderr = terminal.wrapped(sys.stderr)
+    sys.stderr = sys.__stderr__ = terminal.wrapped(sys.stderr)
     log = logging.getLogger("zoo")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(level)

@@ -1,0 +1,163 @@
+"""Every model of every task: trained for a step, then used by another process, as users do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tasks
+import zoo
+from tasks.engine import gan_players
+
+SPLITS = {"train_split": "train[:4]", "validation_split": "train[4:8]", "test_split": "test[:4]"}
+TINY = {  # task: flags of a run of one step
+    "classification": {**SPLITS, "batch_size": 4},
+    "segmentation": {**SPLITS, "batch_size": 4, "image_size": 64},
+    "detection": {**SPLITS, "batch_size": 4, "image_size": 64, "backbone": "lenet5"},
+    "captioning": {
+        **SPLITS,
+        "batch_size": 4,
+        "image_size": 32,
+        "backbone": "lenet5",
+        "least_count": 1,
+        "model_options": "{widths: [8], embedding: 8, units: 8}",
+    },
+    "gan": {
+        "train_split": "train[:16]",
+        "validation_split": "train[16:32]",
+        "test_split": "test[:16]",
+        "batch_size": 16,
+        "width": 4,
+        "latent_size": 8,
+        "samples": 16,
+        "validation_samples": 16,
+        "shown": 8,
+    },
+    "style_transfer": {
+        **SPLITS,
+        "backbone": "lenet5",
+        "backbone_weights": "random",
+        "image_size": 32,
+        "patch_size": 32,
+        "batch_size": 4,
+        "steps": 1,
+    },
+    "dqn": {
+        "epoch_steps": 16,
+        "learning_starts": 16,
+        "replay": 100,
+        "batch_size": 8,
+        "train_every": 16,
+        "validation_episodes": 1,
+        "test_episodes": 2,
+    },
+}
+SMALL = {  # options with which a model runs in little time
+    "fcn32s": "{hidden: [8, 8], kernel_size: 3}",
+    "fcn16s": "{hidden: [8], kernel_size: 3}",
+    "segnet": "{widths: [4, 6, 8], depths: [2, 1, 2]}",
+    "unet": "{widths: [4, 8]}",
+    "unet_paper": "{widths: [4, 8]}",
+    "deeplabv3plus": "{width: 8, backbone_weights: random}",
+    "faster_rcnn": "{levels: [2, 3], channels: 8, proposals: 12, hidden: [8]}",
+    "retinanet": "{levels: [2, 3], channels: 8, depth: 1, octave: 1}",
+    "fast_rcnn": "{region_size: 3, hidden: [8]}",
+    "rcnn": "{crop_size: 16, hidden: [8]}",
+    "fast_style": "{width: 4, depth: 1}",
+    "fast_style_paper": "{width: 4, depth: 1}",
+}
+MORE = {  # further flags of a model
+    "fcn32s": {"backbone": "mobilenet_025"},
+    "fcn16s": {"backbone": "mobilenet_025"},
+    "fcn8s": {"backbone": "mobilenet_025"},
+    "unet_backbone": {"backbone": "mobilenet_025"},
+    "deeplabv3plus": {"backbone": "resnet20"},
+    "segnet_vgg16": {"backbone": "resnet20"},
+    "gatys": {"steps": 1, "image_size": 32},
+    "minatar_dqn": {"dataset": "catch"},
+    "nature_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
+    "nips_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
+}
+QUICK = ("lenet5", "fcn8s")
+UNUSED = {"gan": "answers no image; zoo paint uses it", "dqn": "answers no image; zoo evaluate"}
+
+TRAIN = "import sys; from scripts.__main__ import main; sys.exit(main(sys.argv[1:]))"
+USE = """
+import json, sys
+from scripts.__main__ import main
+run, image, folder = sys.argv[1:]
+predict = ["predict", run, image, "--output", folder + "/found.csv", "--pictures", folder]
+found = [main(words) for words in (predict, ["evaluate", run], ["doctor", run])]
+print(json.dumps(found))
+"""
+
+
+def models(task):
+    """Returns the names of the models of a task."""
+    kind = tasks.get(task).kind if isinstance(getattr(tasks.get(task), "kind", 0), str) else ""
+    kind = {"style_transfer": "painter"}.get(task, kind)
+    known = [name for name in zoo.names(kind=kind) if "." not in name] if kind else []
+    return {"gan": list(gan_players.KINDS), "style_transfer": ["gatys", *known]}.get(task, known)
+
+
+def smallest(names):
+    """Returns of each family the network with the fewest parameters."""
+    by_size = sorted(names, key=lambda name: zoo.spec(name).parameters, reverse=True)
+    return set({zoo.spec(name).family: name for name in by_size}.values())
+
+
+def every():
+    """Returns a parameter `(task, model)` for each: all run with `--slow`, most with `--check`."""
+    found = []
+    for task in TINY:
+        names = models(task)
+        checked = smallest(names) if task == "classification" else set(names)
+        for name in names:
+            mark = pytest.mark.check if name in checked else pytest.mark.slow
+            mark = () if name in QUICK else mark
+            found.append(pytest.param(task, name, marks=mark, id=f"{task}-{name}"))
+    return found
+
+
+def run(code, *words):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done
+
+
+def test_every_task_and_model_has_its_case():
+    assert sorted(TINY) == sorted(tasks.names())
+    known = {name for task in TINY for name in models(task)}
+    players = {"dcgan_generator", "dcgan_critic"}  # of dcgan and wgan_gp
+    assert known >= {name for name in zoo.names() if "." not in name} - players
+
+
+@pytest.mark.parametrize(("task", "model"), every())
+def test_a_model_is_trained_and_then_used_by_another_process(task, model, tmp_path):
+    flags = {**TINY[task], **MORE.get(model, {}), "model": model, "epochs": 1}
+    if task == "classification":
+        flags["image_size"] = max(zoo.spec(model).min_size, 16)
+    if options := SMALL.get(model):
+        flags["model_options"] = options
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
+    out, image = tmp_path / "run", tmp_path / "photo.png"
+    done = run(TRAIN, "train", task, *words, "--out", out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), "uint8")
+    Image.fromarray(pixels).save(image)
+    done = run(USE, out, image, tmp_path)
+    predicted, evaluated, doctored = json.loads(done.stdout.splitlines()[-1])
+    assert evaluated == 0, done.stderr
+    if task in UNUSED:
+        assert (predicted, UNUSED[task] in done.stderr) == (1, True)
+    else:
+        assert predicted == 0, done.stderr
+        assert "photo.png" in (tmp_path / "found.csv").read_text()
+    assert doctored in (0, 1)  # 1: something is wrong, or the doctor does not know such models
