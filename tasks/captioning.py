@@ -112,8 +112,14 @@ class Captioning(BackboneTask):
         return [(data.train, "")] if self.augment == "none" else []
 
     def training(self, data, *, changed=True):
-        end = max(1, self.epochs - 1)
-        shares = [self.scheduled_sampling * epoch / end for epoch in range(self.epochs)]
+        end, images = max(1, self.epochs - 1), len(data.train)
+        stages = self.filled(images // min(self.batch_size, images))
+        passes = [stage.passes for stage in stages for _ in range(stage.epochs)]
+        shares = [
+            self.scheduled_sampling * epoch / end
+            for epoch, count in enumerate(passes)
+            for _ in range(count)
+        ]
         return caption_stream.training(
             data.train,
             batch_size=self.batch_size,

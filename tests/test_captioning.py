@@ -505,3 +505,12 @@ def test_a_file_of_something_else_is_no_captioner(tmp_path):
     files.save(captioner(), tmp_path / "y.keras", {"task": "captioning"})
     with pytest.raises(UsageError, match="knows no words: it was taught captioning"):
         open_model(tmp_path / "y.keras")
+
+
+def test_few_images_reach_the_whole_share_of_their_own_words_in_the_last_epoch_alone():
+    asked = task(
+        scheduled_sampling=0.5, epochs=3, batch_size=4, plan="scratch", train_split="train[:4]"
+    )
+    stream = asked.training(asked.load())
+    assert [stage.passes for stage in asked.filled(stream.steps)] == [8]
+    assert stream.sampling == (*[0.0] * 8, *[0.25] * 8, *[0.5] * 8)
