@@ -216,7 +216,7 @@ TRUSTED = [  # with the token; what is not of the right kind is no greeting
     {**HELLO, "run": [1]},
     {**HELLO, "count": None},
 ]
-FOREIGN = [{**HELLO, "token": token} for token in ("", "other", None, 5, "sécret")]
+FOREIGN = [{**HELLO, "token": token} for token in ("", "other", None, 5, "sécret", "\ud800")]
 OTHER = [[1], None, 5, "x", {}, [[]], {**HELLO, "token": "other", "run": {"seed": 5}}]
 RAW = [
     b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n",

@@ -66,7 +66,10 @@ def path_of(out):
 def same(one, other):
     """Returns whether two tokens are the same, in a time that does not depend on where they
     differ; what is no text is no token."""
-    return isinstance(one, str) and hmac.compare_digest(one.encode(), other.encode())
+    if not isinstance(one, str):
+        return False
+    # Half of a surrogate pair, which JSON can hold, is no UTF-8.
+    return hmac.compare_digest(*(each.encode(errors="surrogatepass") for each in (one, other)))
 
 
 def _write(path, token):
