@@ -268,8 +268,7 @@ def fits(layer, entry):
     A 1 x 1 convolution after global pooling is a dense layer, and fits one; a dense layer over
     all pixels is a convolution as large as the maps, and fits one.
     """
-    mine = [tuple(weight.shape) for weight in layer.weights]
-    theirs = [tuple(array.shape) for array in entry.arrays]
+    mine, theirs = ([tuple(x.shape) for x in each] for each in (layer.weights, entry.arrays))
     return theirs in (
         mine,
         [(1, 1, *shape) if len(shape) == 2 else shape for shape in mine],
