@@ -165,6 +165,14 @@ except UsageError as error:
     assert int(most) < 4_000_000  # kilobytes, where the weights are 14 GB
 
 
+def test_a_quantised_model_is_read(tmp_path):
+    model = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000, name="logits")])
+    model.layers[0].quantize("int8")
+    model.save(tmp_path / "x.keras")
+    read, _ = files.load(tmp_path / "x.keras")
+    assert read.layers[0].kernel.dtype == "int8"
+
+
 def test_a_decompression_bomb_is_refused(written):
     bomb = written({ABOUT: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
     refused(bomb, "zoo.json claims 50,000,000 bytes .* decompression bomb")
