@@ -203,7 +203,7 @@ def _look(item):
     nothing = np.zeros((SIDE, SIDE), "uint8"), np.zeros(3, "float32")
     try:
         largest = encoded.largest(data)
-    except Exception:  # damaged: whoever decodes it says so
+    except pictures.faults():  # damaged: whoever decodes it says so
         return digest, *nothing, 0, False
     try:
         used = next((each for each in BITS if largest < 2**each), pictures.DEEP)
