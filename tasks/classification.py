@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import ClassVar
 
@@ -85,11 +86,14 @@ class Classification(ImageTask):
                 + (f", or take --model-options '{{{own}}}'" if own else "")
             )
 
+    @functools.cached_property
+    def _source(self):
+        return sources.load(self.dataset, self.data_dir or None)
+
     def load(self):
         shape = self.shape()
-        source = sources.load(self.dataset, self.data_dir or None)
-        labelled.check_classes(source, self.num_classes)
-        return labelled.load(source, self.slices(), shape, self.resize, self.image_bits)
+        labelled.check_classes(self._source, self.num_classes)
+        return labelled.load(self._source, self.slices(), shape, self.resize, self.image_bits)
 
     def build(self, data):
         names = list(data.source.classes)
@@ -216,7 +220,7 @@ class Classification(ImageTask):
         )
 
     def evaluate(self, model, about, split):
-        source = sources.load(self.dataset, self.data_dir or None)
+        source = self._source
         part = self.judged(source, split)
         part = relabelled(part, source.classes, about["classes"])
         examples = decoding.decode(part, model.input_shape[1:], self.resize)
@@ -236,11 +240,7 @@ class Classification(ImageTask):
     def _keeps_head(self):
         """Tells whether the weights are of a model with the classes of the data."""
         theirs = files.classes(self.weights)
-        if not theirs:
-            return False
-        return builder.same_classes(
-            theirs, sources.load(self.dataset, self.data_dir or None).classes
-        )
+        return bool(theirs) and builder.same_classes(theirs, self._source.classes)
 
     def _auxiliary(self):
         """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""

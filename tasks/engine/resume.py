@@ -56,11 +56,13 @@ def check(out, task):
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
         read = read_recipe(found)
-        there, resolved = recipe(to_task({**read, "resolved": {}})), read.get("resolved") or {}
+        asked, resolved = recipe(task), read.get("resolved") or {}
         moved = MOVABLE if not finished and State(out).data else ()
-        for key, value in recipe(task).items():
+        place = {key: asked[key] for key in moved if key in asked}
+        there = recipe(to_task({**read, **place, "resolved": {}}))
+        for key, value in asked.items():
             # A recipe repeats a run with what its flags were resolved to, also into its own folder.
-            if value not in (there.get(key), resolved.get(key)) and key not in moved:
+            if value not in (there.get(key), resolved.get(key)):
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
