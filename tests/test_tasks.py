@@ -337,7 +337,8 @@ def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, monkeypat
     assert not resume.State(tmp_path / "run").history
 
 
-def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_that_are_not_finite_stop_the_run(precision, tmp_path, monkeypatch):
     """The loss of the last step is that of the weights before it."""
 
     def spoil(task, model, *args):
@@ -347,7 +348,7 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
     with pytest.raises(record.Diverged, match=r"the largest weight of .* is inf in epoch 1"):
-        trainer.train(tiny("classification"), tmp_path / "run")
+        trainer.train(tiny("classification", precision=precision), tmp_path / "run")
     assert not resume.State(tmp_path / "run").history
 
 
