@@ -168,12 +168,11 @@ class Classification(ImageTask):
         logits = self._logits(model, data.source, data.validation, "one")
         labels = data.validation.labels
         figures = metrics.summary(logits, labels)
-        figures.pop("balanced_accuracy", None)
         if not data.source.multi_label:
             matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
             events.confusion(matrix, data.source.classes, step)
-            if self._by_balance(data):
-                figures["balanced_accuracy"] = metrics.balanced_accuracy(matrix)
+            if not self._by_balance(data):
+                del figures["balanced_accuracy"]
         return figures
 
     def finish(self, model, data):
