@@ -3,6 +3,7 @@
 Each task is run on a few real images, small enough for a laptop.
 """
 
+import argparse
 import dataclasses
 import json
 import math
@@ -13,8 +14,10 @@ import checks
 import keras
 import numpy as np
 import pytest
+import yaml
 
 import tasks
+from scripts import _flags
 from tasks.engine import course, data_identity, distribute, finetune, record, resume, trainer
 from zoo import files
 from zoo.errors import UsageError
@@ -241,6 +244,21 @@ def test_a_recipe_pins_what_auto_meant_and_flags_on_top_of_it_count():
     assert {name: getattr(again, name) for name in meant} == meant
     flagged = resume.to_task({**recipe, "resolved": meant, "precision": "float32"})
     assert (flagged.precision, flagged.jit) == ("float32", "on")
+
+
+def test_flags_that_are_auto_change_a_recipe_too(tmp_path):
+    recipe, path = resume.recipe(tiny("classification", precision="auto")), tmp_path / "recipe.yaml"
+    meant = {"precision": "mixed_bfloat16", "strategy": "one", "image_bits": 12}
+    path.write_text(yaml.safe_dump({**recipe, "resolved": meant}))
+
+    def asked(**given):
+        found = _flags.to_task(None, argparse.Namespace(recipe=str(path), **given))
+        return found.precision, found.strategy, found.image_bits
+
+    assert asked() == ("mixed_bfloat16", "one", 12)
+    assert asked(precision="auto") == ("auto", "one", 12)
+    assert asked(strategy="auto", image_bits=0) == ("mixed_bfloat16", "auto", 0)
+    assert asked(dataset="shapes") == ("mixed_bfloat16", "one", 0)
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -132,6 +132,8 @@ def read_recipe(path):
         raise UsageError(f"{path} is no recipe: it names no task")
     if not isinstance(recipe["task"], str):
         raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
+    if not isinstance(recipe.get("resolved") or {}, dict):
+        raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
     return recipe
 
 
@@ -157,10 +159,10 @@ def to_task(recipe):
     return make(**flags)
 
 
-def for_other_data(recipe):
-    """Returns a recipe without what followed from the data of its run."""
+def unresolved(recipe, names):
+    """Returns a recipe that leaves the flags of some names to the program again."""
     resolved = recipe.get("resolved") or {}
-    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in OF_DATA}}
+    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}
 
 
 def write_text(path, text):
