@@ -115,9 +115,9 @@ def to_task(name, args, given=()):
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
-    if "dataset" in flags:  # from other data other things may follow
-        recipe = resume.for_other_data(recipe)
-    task = resume.to_task({**recipe, **flags})
+    # A flag counts also where it is `auto`, and from other data other values may follow.
+    open_again = {*flags, *(resume.OF_DATA if "dataset" in flags else ())}
+    task = resume.to_task({**resume.unresolved(recipe, open_again), **flags})
     plan = recipe.get("stages") if "plan" in names else None
     if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:
         return dataclasses.replace(task, plan=plan)  # as it was, although presets have changed

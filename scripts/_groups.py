@@ -7,6 +7,7 @@ GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
         *("resize", "channels", "num_classes", "colours", "captions", "augment", "mix", "erase"),
+        "image_bits",
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import ClassVar
 
@@ -91,11 +92,14 @@ class Classification(ImageTask):
                 + (f", or take --model-options '{{{own}}}'" if own else "")
             )
 
+    @functools.cached_property
+    def _source(self):
+        return sources.load(self.dataset, self.data_dir or None)
+
     def load(self):
         shape = self.shape()
-        source = sources.load(self.dataset, self.data_dir or None)
-        labelled.check_classes(source, self.num_classes)
-        return labelled.load(source, self.slices(), shape, self.resize, self.image_bits)
+        labelled.check_classes(self._source, self.num_classes)
+        return labelled.load(self._source, self.slices(), shape, self.resize, self.image_bits)
 
     def build(self, data):
         names = list(data.source.classes)
@@ -170,12 +174,11 @@ class Classification(ImageTask):
         logits = self._logits(model, data.source, data.validation, "one")
         labels = data.validation.labels
         figures = metrics.summary(logits, labels)
-        figures.pop("balanced_accuracy", None)
         if not data.source.multi_label:
             matrix = metrics.confusion(labels, metrics.predictions(logits), logits.shape[-1])
             events.confusion(matrix, data.source.classes, step)
-            if self._by_balance(data):
-                figures["balanced_accuracy"] = metrics.balanced_accuracy(matrix)
+            if not self._by_balance(data):
+                del figures["balanced_accuracy"]
         return figures
 
     def finish(self, model, data):
@@ -222,7 +225,7 @@ class Classification(ImageTask):
         )
 
     def evaluate(self, model, about, split):
-        source = sources.load(self.dataset, self.data_dir or None)
+        source = self._source
         part = self.judged(source, split)
         part = relabelled(part, source.classes, about["classes"])
         examples = decoding.decode(part, model.input_shape[1:], self.resize)
@@ -242,11 +245,7 @@ class Classification(ImageTask):
     def _keeps_head(self):
         """Tells whether the weights are of a model with the classes of the data."""
         theirs = files.classes(self.weights)
-        if not theirs:
-            return False
-        return builder.same_classes(
-            theirs, sources.load(self.dataset, self.data_dir or None).classes
-        )
+        return bool(theirs) and builder.same_classes(theirs, self._source.classes)
 
     def _auxiliary(self):
         """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""

@@ -259,7 +259,7 @@ def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
     read = resume.read_recipe(out / resume.RECIPE)
     again = resume.to_task(read)
     assert again.image_bits == 12
-    other = resume.to_task(resume.for_other_data(read))
+    other = resume.to_task(resume.unresolved(read, resume.OF_DATA))
     assert (other.image_bits, other.precision) == (0, "float32")
     resume.write_text(out / resume.REPORT, "{}")
     resume.claim(out, task)  # the same command goes on

@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 
 import tasks
+import zoo
 from scripts import _flags
 from scripts.__main__ import main
 from tasks.data import sources
 from tasks.engine import data_identity, record, resume, run_folder, trainer
+from zoo import files
 from zoo.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -141,6 +143,20 @@ def test_a_run_goes_on_after_its_data_moved(interrupted, copied, images):
     # What is finished is not compared with data any more.
     with pytest.raises(UsageError, match=r"holds another run \(dataset"):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
+
+
+def test_moved_data_are_not_looked_for_where_they_were(interrupted, copied, images, tmp_path):
+    # The classes of the file decide the plan, so that the data set is looked into for them.
+    weights = tmp_path / "own.keras"
+    model = zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3, widths=[4])
+    files.save(model, weights, {"classes": list(CLASSES)})
+    flags = {"checkpoint_steps": 1, "weights": str(weights)}
+    resume.write_recipe(interrupted, task(images, **flags))
+    before = resume.read_recipe(interrupted / resume.RECIPE)
+    resume.write_text(
+        interrupted / resume.RECIPE, json.dumps({**before, "dataset": str(tmp_path / "gone")})
+    )
+    assert resume.check(interrupted, task(copied, **flags))
 
 
 def test_a_folder_of_an_earlier_version_goes_on(interrupted, images):

@@ -3,6 +3,7 @@
 Each task is run on a few real images, small enough for a laptop.
 """
 
+import argparse
 import dataclasses
 import json
 import math
@@ -13,8 +14,10 @@ import checks
 import keras
 import numpy as np
 import pytest
+import yaml
 
 import tasks
+from scripts import _flags
 from tasks.engine import course, data_identity, distribute, finetune, record, resume, trainer
 from zoo import files
 from zoo.errors import UsageError
@@ -243,6 +246,21 @@ def test_a_recipe_pins_what_auto_meant_and_flags_on_top_of_it_count():
     assert (flagged.precision, flagged.jit) == ("float32", "on")
 
 
+def test_flags_that_are_auto_change_a_recipe_too(tmp_path):
+    recipe, path = resume.recipe(tiny("classification", precision="auto")), tmp_path / "recipe.yaml"
+    meant = {"precision": "mixed_bfloat16", "strategy": "one", "image_bits": 12}
+    path.write_text(yaml.safe_dump({**recipe, "resolved": meant}))
+
+    def asked(**given):
+        found = _flags.to_task(None, argparse.Namespace(recipe=str(path), **given))
+        return found.precision, found.strategy, found.image_bits
+
+    assert asked() == ("mixed_bfloat16", "one", 12)
+    assert asked(precision="auto") == ("auto", "one", 12)
+    assert asked(strategy="auto", image_bits=0) == ("mixed_bfloat16", "auto", 0)
+    assert asked(dataset="shapes") == ("mixed_bfloat16", "one", 0)
+
+
 @pytest.mark.parametrize("name", EACH)
 def test_a_finished_run_is_not_trained_again(name, whole):
     first, out = whole(name)
@@ -337,7 +355,8 @@ def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, monkeypat
     assert not resume.State(tmp_path / "run").history
 
 
-def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_that_are_not_finite_stop_the_run(precision, tmp_path, monkeypatch):
     """The loss of the last step is that of the weights before it."""
 
     def spoil(task, model, *args):
@@ -347,7 +366,7 @@ def test_weights_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
     with pytest.raises(record.Diverged, match=r"the largest weight of .* is inf in epoch 1"):
-        trainer.train(tiny("classification"), tmp_path / "run")
+        trainer.train(tiny("classification", precision=precision), tmp_path / "run")
     assert not resume.State(tmp_path / "run").history
 
 

@@ -58,6 +58,7 @@ def test_hostile_text_is_refused_in_one_line(text, tmp_path):
         (b"task: [1]", r"is no recipe: its task is \[1\]"),
         (b"task: {a: b}", "is no recipe: its task is {'a': 'b'}"),
         (b"task: null", "is no recipe: its task is None"),
+        (b"task: dqn\nresolved: [1]", "is no recipe: 'resolved' holds no values of flags by name"),
         (b"- task", "is no recipe: it names no task"),
         (b"", "is no recipe: it names no task"),
     ],

@@ -197,8 +197,11 @@ def _check_finite(values, epoch):
 
 def _largest(variable):
     """Returns the largest absolute value of a variable, NaN if one of its values is."""
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return 0.0
     values = keras.ops.convert_to_numpy(variable)
-    return float(np.abs(values).max(initial=0)) if variable.dtype.startswith("float") else 0.0
+    with np.errstate(invalid="ignore"):
+        return float(max(values.max(initial=0), -values.min(initial=0)))
 
 
 def say(line):

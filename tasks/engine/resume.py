@@ -56,11 +56,13 @@ def check(out, task):
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
         read = read_recipe(found)
-        there, resolved = recipe(to_task({**read, "resolved": {}})), read.get("resolved") or {}
+        asked, resolved = recipe(task), read.get("resolved") or {}
         moved = MOVABLE if not finished and State(out).data else ()
-        for key, value in recipe(task).items():
+        place = {key: asked[key] for key in moved if key in asked}
+        there = recipe(to_task({**read, **place, "resolved": {}}))
+        for key, value in asked.items():
             # A recipe repeats a run with what its flags were resolved to, also into its own folder.
-            if value not in (there.get(key), resolved.get(key)) and key not in moved:
+            if value not in (there.get(key), resolved.get(key)):
                 raise UsageError(
                     f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
                     "choose another --out"
@@ -130,6 +132,8 @@ def read_recipe(path):
         raise UsageError(f"{path} is no recipe: it names no task")
     if not isinstance(recipe["task"], str):
         raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
+    if not isinstance(recipe.get("resolved") or {}, dict):
+        raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
     return recipe
 
 
@@ -155,10 +159,10 @@ def to_task(recipe):
     return make(**flags)
 
 
-def for_other_data(recipe):
-    """Returns a recipe without what followed from the data of its run."""
+def unresolved(recipe, names):
+    """Returns a recipe that leaves the flags of some names to the program again."""
     resolved = recipe.get("resolved") or {}
-    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in OF_DATA}}
+    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}
 
 
 def write_text(path, text):

@@ -131,8 +131,6 @@ def _loaded(task, out, state, team):
     found = task.data_identity(data)
     state.data = team.told(lambda: state.data or found)
     resume.same_data(out, state, found)
-    if team.chief:
-        resume.write_recipe(out, task)  # the data may have moved
     return data
 
 
@@ -147,6 +145,7 @@ def _fit(task, out, team, since):
     run = course.Course(task, data, strategy)
     if team.chief:
         meant = hardware.resolved(task, run.model, distribute.name_of(strategy))
+        # Also of a run that goes on: its data may have moved, and this may be another machine.
         resume.write_recipe(out, task, resolved=meant | task.resolved(data))
     recorder = record.Recorder(task, run, out, state, team, since)
     for line in (*lines, *task.notes(data)):

@@ -140,16 +140,6 @@ def confusion(labels, predictions, num_classes: int):
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def balanced_accuracy(confusion) -> float:
-    """Returns the mean recall of the classes that have an example, in [0, 1], or NaN."""
-    confusion = np.asarray(confusion)
-    support = confusion.sum(axis=1)
-    there = support > 0
-    if not there.any():
-        return float("nan")
-    return float(np.mean(confusion.diagonal()[there] / support[there]))
-
-
 def per_class(matrix) -> list[dict]:
     """Measures each class of a confusion matrix.
 
