@@ -6,7 +6,17 @@ from __future__ import annotations
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("resize", "channels", "num_classes", "colours", "captions", "augment", "mix", "erase"),
+        *(
+            "resize",
+            "channels",
+            "image_bits",
+            "num_classes",
+            "colours",
+            "captions",
+            "augment",
+            "mix",
+            "erase",
+        ),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
