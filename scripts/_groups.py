@@ -6,8 +6,8 @@ from __future__ import annotations
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("resize", "channels", "num_classes", "colours", "captions", "augment", "mix", "erase"),
-        "image_bits",
+        *("image_bits", "resize", "channels", "num_classes", "colours", "captions"),
+        *("augment", "mix", "erase"),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),

@@ -353,7 +353,9 @@ def test_a_malformed_line_of_yolo_is_named_and_its_image_passed_over(tmp_path, l
         ("names: [a]\ntrain: [[images]]", "['images'] is no folder or file of images"),
         ("names: {0: a, b: c}", "names are numbered from 0 on, not 0, b"),
         ("names: [[a, b], c]", "no list of different ones"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *a]", "no list of different ones"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *a]", "it has references (*)"),
+        ("names: [a]\ntrain: !!timestamp x", "is no YAML file"),
+        ("names: [a]\ntrain: !!float ''", "is no YAML file"),
         ("names: " + 9000 * "[", "is no YAML file"),
     ],
 )

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import zoo
+from tasks.advice import doctor
 from tasks.data import decoding, duplicates, labelled, looks, readers, sources, splits
 from tasks.data.dataset import Split
 from tasks.deploy import answerers, predict
 from tasks.engine import resume
+from zoo import files
 from zoo.errors import UsageError
 
 QUALITIES = (60, 80, 95)
@@ -213,6 +216,18 @@ def test_animations_are_said_once(tmp_path):
     (line,) = seen.notes
     assert line.startswith("animations, of which the first frame is read (3): ")
     assert line.count("moving.") == 3
+
+
+def test_the_doctor_takes_the_bits_of_a_run_and_looks_at_its_images_once(tmp_path, monkeypatch):
+    source = with_copies(tmp_path / "images", 2)
+    facts = {"classes": list(source.classes), "image_bits": 12}
+    path = tmp_path / "x.keras"
+    files.save(zoo.build("lenet5", num_classes=2, input_shape=(32, 32, 3)), path, facts)
+    monkeypatch.setattr(looks, "looked", lambda split: pytest.fail("looked at twice"))
+    monkeypatch.setattr(splits, "plan", lambda source, *_: [source.splits["all"]])
+    monkeypatch.setattr(doctor, "examine", lambda *_, parts, **__: parts)
+    (part,) = doctor.visit(str(path), str(tmp_path / "images"))
+    assert part.bits == 12
 
 
 def test_a_model_file_states_its_bits():

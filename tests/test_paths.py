@@ -10,10 +10,14 @@ import pytest
 from PIL import Image
 
 from tasks.data import (
+    boxed,
     caption_files,
+    captioned,
     coco,
+    dataset,
     folders,
     mask_keys,
+    masked,
     readers,
     sources,
     tables,
@@ -96,3 +100,11 @@ def test_a_named_pipe_in_a_class_folder_is_skipped(tmp_path, pipe):
     assert found.skipped == ((str(path), "a named pipe, not a regular file"),)
     (tmp_path / "list.csv").write_text("path,label\na/x.png,a\nb/x.png,b\na/pipe.png,a\n")
     assert tables.table(tmp_path / "list.csv").skipped == found.skipped
+
+
+@pytest.mark.parametrize("load", [boxed.load, captioned.load, masked.load, sources.load])
+def test_a_home_folder_of_nobody_is_no_data_set(load):
+    with pytest.raises(UsageError, match="'~nobody-here/x'"):
+        load("~nobody-here/x")
+    assert dataset.short("~nobody-here/x") == "~nobody-here/x"
+    assert paths.expanded("~/x") == paths.Path.home() / "x"

@@ -188,7 +188,7 @@ def _check_names(entry, classes, num_classes):
     if not given or num_classes not in (None, len(classes)):
         raise UsageError(
             f"classes of {entry.name} must be a list of names, one for each of the num_classes "
-            f"that are given; got {classes!r} and {num_classes!r}"
+            f"that are given; got {arguments.shown(classes)} and {arguments.shown(num_classes)}"
         )
 
 

@@ -91,9 +91,9 @@ class Spec:
                 f"{self.name} takes input_shape ({axes}), not {arguments.shown(shape)}"
             )
         *sides, channels = shape
-        name = f"a side in input_shape of {self.name}"
-        sides = [side if side is None else arguments.whole(side, name) for side in sides]
-        shape = (*sides, arguments.whole(channels, f"the last number in {name[10:]}"))
+        name = f"input_shape of {self.name}"
+        sides = [s if s is None else arguments.whole(s, f"a side in {name}") for s in sides]
+        shape = (*sides, arguments.whole(channels, f"the last number in {name}"))
         if any(side is not None and side < self.min_size for side in shape[:-1]):
             raise UsageError(
                 f"{self.name} needs images of {self.min_size} x {self.min_size} pixels or more, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from zoo import paths
 from zoo.errors import UsageError
 
 NO = ("", "0", "no", "false", "off")  # values of a switch that is not set
@@ -42,7 +43,7 @@ def mirror():
         return None
     if named.startswith(("http://", "https://")):
         return named.rstrip("/")
-    path = Path(os.path.expanduser(named)).absolute()
+    path = paths.expanded(named).absolute()
     if not path.is_dir():
         raise UsageError(f"ZOO_WEIGHTS must name a folder or a URL (https://...), not {named!r}")
     return path

@@ -34,7 +34,7 @@ class LazyModule(ModuleType):
 
 def _matters(record):
     """Tells whether a line of TensorFlow's log is of use: not that functions are traced again."""
-    return "tf.function retracing" not in record.getMessage()
+    return "tf.function retracing" not in str(record.msg)
 
 
 if TYPE_CHECKING:

@@ -36,6 +36,11 @@ def irregular(path):
     return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "a special file")
 
 
+def expanded(path):
+    """Returns a path whose `~` or `~USER` is a home folder; as it is where there is none."""
+    return Path(os.path.expanduser(path))
+
+
 class Irregular(OSError, UsageError):
     """A path that is not a regular file, so that reading it may never end."""
 

@@ -101,8 +101,11 @@ def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
     keys = ("train_split", "validation_split", "test_split")
     parts = splits.plan(source, *(recipe.get(key, "") if own else "" for key in keys))
     known = recipe or "image_bits" in patient.about
-    bits = looks.stated(patient.about, target) if known else 0
-    parts, _ = looks.settled(parts, bits)
+    if known:  # a look at every image is left to the survey
+        bits = looks.stated(patient.about, target)
+        parts = [part and looks.with_bits(part, bits) for part in parts]
+    else:
+        parts, _ = looks.settled(parts)
     return examine(
         patient.model, patient.about, source, parts=parts, images=images, path=patient.path
     )

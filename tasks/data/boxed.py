@@ -39,6 +39,7 @@ from tasks.data.dataset import Source, Split, objects
 from tasks.data.labelled import Data
 from zoo.errors import UsageError, unknown
 from zoo.lazy import np
+from zoo.paths import expanded
 
 BUILT_IN = ("shapes",)
 REASONS = 3  # the most in a message
@@ -70,7 +71,7 @@ def load(name, data_dir=None):
         return box_shapes.load()
     if name.startswith(tfds_source.PREFIX):
         return box_tfds.load(name, data_dir)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not name or not path.exists():
         raise _nothing(name)
     with folders.reading(name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.data import caption_files, caption_shapes, labelled, looks, splits, vocabulary
 from tasks.data.dataset import Source, Split, objects
@@ -11,6 +10,7 @@ from tasks.data.decoding import Examples, decode
 from tasks.data.folders import reading
 from zoo.errors import UsageError
 from zoo.lazy import np
+from zoo.paths import expanded
 
 LAYOUTS = (
     "needed: shapes; a file of lines such as image.jpg#0, a tab and a caption, as Flickr8k and "
@@ -36,7 +36,7 @@ def load(name):
     name = str(name)
     if name == "shapes":
         return caption_shapes.load()
-    path = Path(name).expanduser()
+    path = expanded(name)
     with reading(name):
         files = caption_files.found(path) if name and path.exists() else {}
         if not files:

@@ -283,7 +283,7 @@ def _image_folder(path, names):
     folders = [top / sub for top in tops for sub in ("", "images", *called)]
     folders += [top / "images" / name for top in tops for name in called]
     for folder in folders:
-        if any(file.is_file() for file in located(folder, names)):
+        if folder.is_dir() and any(file.is_file() for file in located(folder, names)):
             return folder
     raise UsageError(
         f"none of the {len(names)} images of {path} is there, such as {names[0]}; "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from tasks.data.pictures import DEEP
 from zoo.lazy import np
+from zoo.paths import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Source:
 
 def short(name):
     """Returns what to call a data set: of an absolute path the last part, else its name."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path.name if path.is_absolute() and path.name else name
 
 

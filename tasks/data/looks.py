@@ -97,15 +97,16 @@ def settled(parts, bits=0):
         raise UsageError(f"--image-bits takes 0, or 8 to {pictures.DEEP}, not {bits}")
     there = [part for part in parts if part]
     if bits and len(there) == 1:  # nothing is left to find
-        return [part and _with_bits(part, bits) for part in parts], Seen(bits)
+        return [part and with_bits(part, bits) for part in parts], Seen(bits)
     there = [looked(part) for part in there]
     used = bits or used_bits(there)
     test = copies(there[0], there[-1]) if len(there) > 1 else ()
-    found = iter([_with_bits(part, used) for part in there])
+    found = iter([with_bits(part, used) for part in there])
     return [part and next(found) for part in parts], Seen(used, tuple(notes(there, used)), test)
 
 
-def _with_bits(split, bits):
+def with_bits(split, bits):
+    """Returns a split whose images of 16 bits use that many."""
     return Split(split.name, split.items, split.labels, bits, split.looks)
 
 

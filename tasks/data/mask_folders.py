@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tasks.data import folders, mask_keys, mask_numbers, readers
 from tasks.data.folders import SPLIT_FOLDERS, listed
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 IMAGES, MASKS = "images", "masks"
 CLASS_LISTS = ("classes.csv", "classes.txt", "class_dict.csv", "label_colors.txt", "codes.txt")
@@ -82,7 +83,7 @@ def folder(root, colours="", classes=()):
 
 
 def _key(root, colours, masks, classes):
-    path = Path(colours).expanduser() if colours else None
+    path = expanded(colours) if colours else None
     if path is None:
         path = next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
     if path:

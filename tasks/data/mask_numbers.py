@@ -23,14 +23,15 @@ NUMBERED_OBJECTS = 3  # masks that hold 1 to N, N differing, are asked about fro
 EXAMPLE = "lines such as 'ground,0,0,0' and 'object,255,255,255'"
 
 
-def key(masks, origin, listing, classes=()):
+def key(masks, origin, listing, classes=(), flag=""):
     """Returns the `Key` of masks that hold numbers without names.
 
     Args:
         masks: their items; all are read.
         origin: where they are, for messages.
-        listing: where a list of classes is looked for, for messages.
+        listing: path where a list of classes would be looked for, for messages.
         classes: names that a trained model has for such numbers, where there is one.
+        flag: that must name the list, where it is not found by itself.
 
     Raises:
         UsageError: a mask is in colours, there is one class only, or the numbers have gaps, count
@@ -48,25 +49,25 @@ def key(masks, origin, listing, classes=()):
     values = sorted(pixels)
     if len(values) == 2 and values[0] == 0 and values[1] <= mask_keys.DEEPEST:
         return mask_keys.Key(PAIR, {0: 0, values[1]: 1}, {}, origin)
-    _check_numbers(origin, listing, pixels, inner, counts)
+    _check_numbers(origin, (listing, flag), pixels, inner, counts)
     return mask_keys.numbered(values[-1 - (IGNORED in pixels)] + 1, origin)
 
 
-def _check_numbers(origin, listing, pixels, inner, counts):
+def _check_numbers(origin, place, pixels, inner, counts):
     """Refuses numbers that cannot be classes as they are, with the reason and what to do."""
     values = sorted(set(pixels) - {IGNORED})
     if len(values) < 2:
         also = f" and {IGNORED}, which is ignored" if IGNORED in pixels else ""
         raise UsageError(
             f"the masks of {origin} hold only {listed(values) or 'nothing'}{also}; needed are two "
-            f"classes or more: numbers 0, 1, ..., or {EXAMPLE} in {listing}"
+            f"classes or more: numbers 0, 1, ..., or {EXAMPLE} in {_named(*place)}"
         )
     if None not in counts and len(counts - {0}) > 1 and max(counts) >= NUMBERED_OBJECTS:
         raise UsageError(
             f"the masks of {origin} seem to number objects (instances) and not classes: each holds "
             f"1 to N, and N differs from {min(counts - {0})} to {max(counts)}; for one class of "
             f"objects save them as 0 and 1, such as (mask > 0); if the numbers are classes, "
-            f"{_lines(values, listing)}"
+            f"{_lines(values, *place)}"
         )
     if mask_keys.is_blurred(pixels, inner):
         raise UsageError(f"the masks of {origin} hold {len(values)} numbers{mask_keys.BLURRED}")
@@ -79,16 +80,20 @@ def _check_numbers(origin, listing, pixels, inner, counts):
     if values != list(range(len(values))):
         raise UsageError(
             f"the masks of {origin} hold {len(values)} numbers with gaps between them, "
-            f"{listed(values)}, and no list of classes explains them; {_lines(values, listing)}"
+            f"{listed(values)}, and no list of classes explains them; {_lines(values, *place)}"
         )
 
 
-def _lines(values, listing):
+def _named(listing, flag):
+    return f"{listing}, which {flag} names" if flag else str(listing)
+
+
+def _lines(values, listing, flag):
     """Returns how to write a list of classes, ready to be run; the first cell is a name."""
     lines = "".join(rf"{value},{value}\n" for value in values)
     return (
-        f"write their names and numbers into {listing} (here the names are the numbers): "
-        f"printf '{lines}' > {shlex.quote(str(listing).partition(',')[0])}"
+        f"write their names and numbers into {_named(listing, flag)} (here the names are the "
+        f"numbers): printf '{lines}' > {shlex.quote(str(listing))}"
     )
 
 

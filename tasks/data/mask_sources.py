@@ -103,7 +103,7 @@ def tfds_masks(name, data_dir=None, listing="", classes=()):
         return source
     split = next(iter(source.splits.values()))
     items = [mask.item for mask in split.labels]
-    key = mask_numbers.key(items, name, "classes.csv, which --colours names", classes)
+    key = mask_numbers.key(items, name, "classes.csv", classes, "--colours")
     read = functools.partial(_read, image, mask, key)
     return tfds_source.source(builder, name, key.classes, read)
 

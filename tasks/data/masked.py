@@ -7,7 +7,6 @@ to none and is neither learned from nor judged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.data import (
     coco,
@@ -27,6 +26,7 @@ from tasks.data.geometry import IGNORED
 from tasks.data.tfds_source import PREFIX
 from zoo.errors import UsageError
 from zoo.lazy import np
+from zoo.paths import expanded
 
 LAYOUTS = (
     "needed: folders images/ and masks/, also below train/, val/ and test/; or a COCO JSON file, "
@@ -57,7 +57,7 @@ def load(name, data_dir=None, colours="", classes=()):
         return mask_sources.shapes_masks()
     if name.startswith(PREFIX):
         return mask_sources.tfds_masks(name, data_dir, colours, classes)
-    path = Path(name).expanduser()
+    path = expanded(name)
     with reading(name):
         if name and path.is_dir() and mask_folders.found(path):
             return mask_sources.folder_masks(name, mask_folders.folder(path, colours, classes))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.data import batches, folders, sources
 from tasks.data.dataset import Source, Split
 from tasks.data.decoding import Examples
 from zoo.lazy import np, tf
+from zoo.paths import expanded
 
 NOISE_STREAM = 5  # tells the draws of noise from that of the order
 ALL = "image"  # the one class of images that stand in no class folder
@@ -24,7 +24,7 @@ def load(name, data_dir=None):
     Raises:
         UsageError: as `sources.load`.
     """
-    path = Path(str(name)).expanduser()
+    path = expanded(str(name))
     flat = path.is_dir() and not any(each.is_dir() for each in path.iterdir())
     if name in ("", *sources.BUILT_IN) or not flat:
         return sources.load(name, data_dir)

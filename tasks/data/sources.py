@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 from importlib import resources
-from pathlib import Path
 
 from tasks.data import folders, shapes, tables, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import np
-from zoo.paths import irregular
+from zoo.paths import expanded, irregular
 
 
 def load(name, data_dir=None):
@@ -38,7 +37,7 @@ def load(name, data_dir=None):
         return BUILT_IN[name]()
     if name.startswith(tfds_source.PREFIX):
         return tfds_source.load(name, data_dir)
-    path = Path(name).expanduser()
+    path = expanded(name)
     with folders.reading(name):
         if name and path.is_dir():
             return _listed(name, folders.folder(path))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.data import batches, folders, sources
 from tasks.data.dataset import Source, Split
 from tasks.data.decoding import Examples
 from zoo.errors import UsageError
 from zoo.lazy import np, tf
+from zoo.paths import expanded
 
 CLASSES = ("picture",)  # all are alike
 
@@ -28,7 +28,7 @@ def load(name, data_dir=None):
     Raises:
         UsageError: there is nothing of that name, or no image in it.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name in sources.BUILT_IN or not (name and path.is_dir()):
         source = sources.load(name, data_dir)
         splits = {key: _unlabelled(key, split.items) for key, split in source.splits.items()}

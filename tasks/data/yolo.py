@@ -8,13 +8,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tasks.data import boxes, coco, numerals, readers
+from tasks.data import boxes, coco, numerals, readers, yamls
 from tasks.data.folders import SPLIT_FOLDERS, Listing, files, listed, name_hash
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
 from zoo.paths import read_text
-
-yaml = LazyModule("yaml")
 
 ABOUT = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 NAMES = ("classes.txt", "obj.names", "classes.names")
@@ -76,9 +73,9 @@ def folder(root):
 def _content(path):
     text = read_text(path)
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+        content = yamls.parse(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is no YAML file: {error}") from error
     if not isinstance(content, dict) or not content.get("names"):
         raise UsageError(f"{path} has no names of classes; needed: names: [cat, dog]")
     return content

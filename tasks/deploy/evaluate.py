@@ -11,6 +11,7 @@ from tasks.data.dataset import short
 from tasks.engine import resume, run_folder
 from zoo import files
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 FOLDER = "evaluations"
 
@@ -72,4 +73,4 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
 def _gone(dataset):
     """Tells whether a data set is a file or folder that is not there."""
     named = dataset in sources.BUILT_IN or dataset.startswith(tfds_source.PREFIX)
-    return not named and not Path(dataset).expanduser().exists()
+    return not named and not expanded(dataset).exists()
