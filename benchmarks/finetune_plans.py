@@ -108,6 +108,7 @@ def train(root, folder, name, seed, args):
         test_split="test",
         image_size=96,
         epochs=args.epochs,
+        weight_decay=1e-4,
         seed=seed,
         **CASES[name],
     )

@@ -102,6 +102,7 @@ def compared(name, dataset, files, args):
         test_split=f"test[:{TESTED}]",
         image_size=SIZES[name],
         epochs=args.epochs,
+        weight_decay=1e-4,
     )
     with tempfile.TemporaryDirectory() as folder:
         figures = trainer.train(task, Path(folder) / "run")["figures"]

@@ -104,6 +104,7 @@ def task(args, model, seed):
         train_split=f"train[:{args.images}]",
         validation_split=f"train[{args.images}:{args.images + 500}]",
         epochs=args.epochs,
+        weight_decay=1e-4,
         seed=seed,
     )
 

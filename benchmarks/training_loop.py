@@ -63,6 +63,7 @@ def measure(name, data_dir):
         test_split="test[:64]",
         batch_size=batch_size,
         epochs=epochs,
+        weight_decay=1e-4,
         precision="float32",
     )
     data = task.load()

@@ -66,6 +66,12 @@ class Classification(ImageTask):
         search=Between(0.0, 0.2, log=False),
         high=1.0,
     )
+    weight_decay: float = flag(
+        -1.0,
+        "decoupled decay of kernels, times the rate; -1: 0.05 of adamw, else 1e-4",
+        low=-1,
+        high=100.0,
+    )
     patience: int = patience("val_accuracy (val_balanced_accuracy of imbalanced classes)")
     dropout: float = flag(
         0.0, "rate before the logits; 0: its own", search=(0.0, 0.2, 0.5), high=0.99

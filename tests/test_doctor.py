@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tasks
 import zoo
 from scripts import doctor as command
 from scripts.__main__ import main
 from tasks.advice import compiled, doctor, networks, pictures, preprocessing, trial
 from tasks.data import duplicates, sources
 from tasks.data.dataset import Source, Split
+from tasks.engine import resume
 from zoo import blocks, files
 from zoo.errors import UsageError
 
@@ -571,3 +573,11 @@ def test_a_model_of_several_outputs_is_refused():
     heads = {name: keras.layers.Dense(2, name=name)(pooled) for name in ("boxes", "scores")}
     with pytest.raises(UsageError, match=r"several outputs \(boxes, scores\); zoo doctor"):
         diagnosed(keras.Model(image, heads))
+
+
+def test_a_run_without_images_is_refused(tmp_path):
+    task = tasks.get("dqn")()
+    files.save(zoo.build("lenet5", num_classes=2), tmp_path / resume.MODEL, {})
+    resume.write_recipe(tmp_path, task)
+    with pytest.raises(UsageError, match="is a run of dqn, which has no images to examine"):
+        doctor.visit(tmp_path)

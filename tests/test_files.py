@@ -6,10 +6,12 @@ import resource
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +158,22 @@ def test_permissions_are_kept(tmp_path, mode):
     write(path, "new")
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert path.read_text() == "new"
+
+
+def test_a_read_only_file_is_replaced_and_stays_read_only():
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder) / "file"
+        try:
+            os.seteuid(user or 65534)  # permissions do not bind root
+            path.write_text("old")
+            path.chmod(0o444)
+            write(path, "new")
+        finally:
+            os.seteuid(user)
+        assert path.read_text() == "new"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
 def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):

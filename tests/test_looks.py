@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import decoding, labelled, looks, readers, sources, splits
+from tasks.data import decoding, duplicates, labelled, looks, readers, sources, splits
 from tasks.data.dataset import Split
 from tasks.deploy import answerers, predict
 from tasks.engine import resume
@@ -103,6 +103,35 @@ def test_copies_in_a_given_test_split_are_counted_and_named(tmp_path):
     assert sorted(named) == names
     assert skipped.startswith("skipped 1 file: 1 ")
     assert data.notes() == [line, skipped]
+
+
+def test_every_copy_of_one_file_in_a_test_split_is_counted():
+    flat, other = np.full((32, 32, 3), 7, "uint8"), np.asarray(photo(1, (32, 32)))
+    train, test = (
+        looks.looked(Split("all", items, np.zeros(len(items), "int64")))
+        for items in ([flat, other, flat], [flat, flat, np.asarray(photo(2, (32, 32))), flat])
+    )
+    assert looks.copies(train, test).tolist() == [0, 1, 3]
+
+
+def test_frames_of_one_scene_are_one_group_without_comparing_all_pairs(monkeypatch):
+    rng, scene = np.random.default_rng(0), np.asarray(photo(3, (32, 32)).convert("L"))
+    grey = (scene + rng.normal(0, 1, (200, 32, 32))).clip(0, 255).astype("uint8")
+    digests = [bytes([place]) for place in range(200)]
+    none = np.zeros(200)
+    frames = looks.Looks(digests, grey, np.zeros((200, 3)), none, none)
+    monkeypatch.setattr(duplicates, "CHUNK", 1000)
+    assert len(duplicates.pairs(grey, frames.colours, digests)) > 15_000
+    found, some_pairs = [], duplicates.some_pairs
+
+    def counted(*args):
+        for pairs in some_pairs(*args):
+            found.extend(pairs)
+            yield pairs
+
+    monkeypatch.setattr(duplicates, "some_pairs", counted)
+    assert set(looks.groups(frames)) == {digests[0]}
+    assert len(found) < 2_500
 
 
 def test_groups_of_arrays_in_memory_and_of_files_are_the_same(tmp_path):

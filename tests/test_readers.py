@@ -296,9 +296,12 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
         readers.image(b"")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "NPY"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "16-bit PNG", "WEBP", "BMP", "GIF", "TIFF", "NPY"])
 def test_any_truncation_or_damage_is_unreadable_or_read_but_never_a_crash(kind):
-    data = npy(np.asarray(scene())) if kind == "NPY" else encoded(scene(), kind)
+    if kind == "16-bit PNG":
+        data = deep_png(np.asarray(scene()).astype("uint16") * 257)
+    else:
+        data = npy(np.asarray(scene())) if kind == "NPY" else encoded(scene(), kind)
     for length in range(0, len(data) - 40, max(1, len(data) // 50)):
         with pytest.raises(readers.UnreadableImage):
             readers.image(data[:length], (8, 8, 3))
@@ -609,6 +612,7 @@ def test_a_fault_of_ours_is_not_a_damaged_image(read, monkeypatch, tmp_path):
 
     for name in ("upright_size", "fitted"):
         monkeypatch.setattr(pictures, name, fault)
-    monkeypatch.setattr(readers.Image, "open", fault)
+    for module in ("readers", "encoded"):
+        monkeypatch.setattr(f"tasks.data.{module}.Image.open", fault)
     with pytest.raises(AttributeError, match="ours"):
         read(path)

@@ -153,9 +153,9 @@ def replace(partial, path):
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
-    with suppress(FileNotFoundError):
+    _sync(partial, os.O_RDWR)  # first: what is read-only cannot be opened so
+    with suppress(FileNotFoundError, PermissionError):  # PermissionError: a disk without modes
         os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
-    _sync(partial, os.O_RDWR)
     os.replace(partial, path)
     with suppress(OSError):  # the name; not every system opens folders
         _sync(Path(path).parent, os.O_RDONLY)

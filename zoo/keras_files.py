@@ -106,7 +106,7 @@ def _check_sizes(archive):
         sizes = [math.prod(x.shape) for x in getattr(model, "variables", ())]
     except FAULTS as error:
         raise ValueError(_line(error)) from error
-    if 4 * sum(sizes) > 2 * stored + archives.FREE:
+    if sum(sizes) > stored + archives.FREE:  # those of quantised layers have a byte each
         raise ValueError(
             f"its layers have {sum(sizes):,} weights, and {stored:,} bytes of them are stored"
         )

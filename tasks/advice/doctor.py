@@ -89,6 +89,11 @@ def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
     recipe = patient.recipe
     if not dataset and not recipe.get("dataset"):
         raise UsageError(f"{target} is no run; name a data set, as in `zoo doctor MODEL DATASET`")
+    if recipe and "train_split" not in recipe:
+        raise UsageError(
+            f"{target} is a run of {recipe['task']}, which has no images to examine; name a model "
+            "for images and a data set, as in `zoo doctor MODEL DATASET`"
+        )
     if images < trial.LEAST:
         raise UsageError(f"--images must be {trial.LEAST} or more, not {images}")
     own = not dataset or dataset == recipe.get("dataset")

@@ -37,23 +37,37 @@ def pairs(grey, colours, digests):
     Returns:
         int64 `(pairs, 2)`, the lower position first, in order.
     """
+    return np.unique(np.concatenate([*some_pairs(grey, colours, digests)]), axis=0)
+
+
+def some_pairs(grey, colours, digests, wanted=lambda pairs: slice(None)):
+    """Yields the pairs of copies, arrays `(some, 2)`, of which a caller may not want all.
+
+    Among thousands of nearly equal pictures, such as the frames of a camera that does not move,
+    there are millions of pairs.
+
+    Args:
+        grey, colours, digests: as `pairs` takes them.
+        wanted: called with arrays of pairs that may be copies, the lower position first; returns
+            which of them to compare.
+    """
     tiny = shrunk(grey, SIDE, SIDE).reshape(len(grey), -1)
     tiny -= tiny.mean(1, keepdims=True)
     size = np.linalg.norm(tiny, axis=1)
     detailed = np.flatnonzero(size > FLAT * SIDE)
     tiny /= np.maximum(size, 1e-6)[:, None]
     across, down = hashes(grey[detailed])
-    found = [equal(digests)]
+    yield equal(digests)
     for near in _neighbours(across):
         for part in np.array_split(near, max(1, len(near) // CHUNK)):
             bits = np.bitwise_count(across[part[:, 0]] ^ across[part[:, 1]])
             bits += np.bitwise_count(down[part[:, 0]] ^ down[part[:, 1]])
-            kept = detailed[part[bits <= NEAR_BOTH]]
-            one, two = kept[:, 0], kept[:, 1]
+            kept = np.sort(detailed[part[bits <= NEAR_BOTH]], axis=1)
+            kept = kept[wanted(kept)]
+            one, two = kept.T
             alike = np.einsum("ij,ij->i", tiny[one], tiny[two]) >= ALIKE
             alike &= np.abs(colours[one] - colours[two]).max(1, initial=0) <= SAME_COLOUR
-            found.append(np.sort(kept[alike], axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+            yield kept[alike]
 
 
 def hashes(grey):

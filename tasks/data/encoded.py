@@ -58,7 +58,7 @@ def picture(data, kind, bits):
 
     Raises:
         Unsupported: the file is whole, but holds what is not read.
-        Exception: of whatever kind; the file is damaged.
+        Exception: one of `pictures.faults()`; the file is damaged.
     """
     if kind == "TIFF":
         reason = tiff.unsupported(io.BytesIO(data))
@@ -84,7 +84,7 @@ def largest(data):
         data: the bytes of a file, or an array.
 
     Raises:
-        Exception: of whatever kind; the image is damaged.
+        Exception: one of `pictures.faults()`; the image is damaged.
     """
     values = data
     if isinstance(data, bytes):
@@ -120,4 +120,7 @@ def _deep(data, kind):
 
 
 def _deep_png(data):
-    return tf.io.decode_png(data, dtype=tf.uint16).numpy()
+    try:
+        return tf.io.decode_png(data, dtype=tf.uint16).numpy()
+    except tf.errors.OpError as error:
+        raise ValueError(error.message) from error

@@ -112,17 +112,19 @@ def _with_bits(split, bits):
 def groups(looks):
     """Returns for each image a key, equal for images that are near copies of each other: the least
     digest of all that are connected by such pairs."""
-    parents = list(range(len(looks.digests)))
+    group_of = np.arange(len(looks.digests))
 
-    def root(place):
-        while parents[place] != place:
-            parents[place] = place = parents[parents[place]]
-        return place
+    def apart(pairs):
+        return group_of[pairs[:, 0]] != group_of[pairs[:, 1]]
 
-    for one, two in _pairs(looks):
-        first, second = sorted((root(one), root(two)), key=lambda place: looks.digests[place])
-        parents[second] = first
-    return [looks.digests[root(place)] for place in range(len(parents))]
+    for pairs in _pairs(looks, apart):
+        for one, two in pairs.tolist():
+            if group_of[one] != group_of[two]:
+                group_of[group_of == group_of[two]] = group_of[one]
+    least = {}
+    for group, digest in zip(group_of.tolist(), looks.digests, strict=True):
+        least[group] = min(digest, least.get(group, digest))
+    return [least[group] for group in group_of.tolist()]
 
 
 def copies(train, test):
@@ -134,9 +136,15 @@ def copies(train, test):
     one, two = train.looks, test.looks
     names = ("grey", "colours", "largest", "animated")
     arrays = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in names)
-    pairs = _pairs(Looks([*one.digests, *two.digests], *arrays))
-    across = pairs[(pairs[:, 0] < len(train)) & (pairs[:, 1] >= len(train))]
-    return np.unique(across[:, 1]) - len(train)
+    equal = set(one.digests)
+    copied = np.array([False] * len(train) + [digest in equal for digest in two.digests])
+
+    def undecided(pairs):
+        return (pairs[:, 0] < len(train)) & (pairs[:, 1] >= len(train)) & ~copied[pairs[:, 1]]
+
+    for pairs in _pairs(Looks([*one.digests, *two.digests], *arrays), undecided):
+        copied[pairs[undecided(pairs), 1]] = True
+    return np.flatnonzero(copied) - len(train)
 
 
 def stated(about, name):
@@ -181,10 +189,11 @@ def notes(splits, used):
     return lines
 
 
-def _pairs(looks):
+def _pairs(looks, wanted):
+    """Returns an iterator over pairs of near copies, of too many images those of equal content."""
     if len(looks.digests) > MOST:
-        return duplicates.equal(looks.digests)
-    return duplicates.pairs(looks.grey, looks.colours, looks.digests)
+        return iter([duplicates.equal(looks.digests)])
+    return duplicates.some_pairs(looks.grey, looks.colours, looks.digests, wanted)
 
 
 def _look(item):
@@ -194,7 +203,7 @@ def _look(item):
     nothing = np.zeros((SIDE, SIDE), "uint8"), np.zeros(3, "float32")
     try:
         largest = encoded.largest(data)
-    except Exception:  # damaged: whoever decodes it says so
+    except pictures.faults():  # damaged: whoever decodes it says so
         return digest, *nothing, 0, False
     try:
         used = next((each for each in BITS if largest < 2**each), pictures.DEEP)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zlib
+
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -20,13 +24,18 @@ TURNS = {  # value of that tag: what makes the picture upright
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 DRAFT_GAP = 1.25  # a JPEG is decoded at this many times the wanted size, or more
-
-
 DEEP = 16  # bits of what has more than 8, where nothing else is stated
 
 
 class Unsupported(ValueError):
     """A picture that is whole, but not one that can be read; the message says why."""
+
+
+def faults():
+    """Returns the exceptions that Pillow and NumPy raise for damaged files."""
+    found = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError)
+    found += (RuntimeError, struct.error, zlib.error, tokenize.TokenError)
+    return (*found, Image.DecompressionBombError)
 
 
 def fitted(picture, size, mode, resize, bits=DEEP):
@@ -155,5 +164,5 @@ def _orientation(picture):
         return 1
     try:
         return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged notes about a picture do not spoil it
+    except faults():  # damaged notes about a picture do not spoil it
         return 1

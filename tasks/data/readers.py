@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import re
-import struct
 import textwrap
-import tokenize
 import warnings
-import zlib
 from pathlib import Path
 
 from tasks.data import encoded, pictures, tiff
@@ -87,7 +84,7 @@ def image(item, shape=(None, None, 3), resize="stretch", bits=pictures.DEEP):
         ]
     except UnreadableImage:
         raise
-    except _faults() as error:
+    except pictures.faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
 
@@ -115,7 +112,7 @@ def stored(item, *, colours=False):
         numbers = np.asarray(picture)
     except UnreadableImage:
         raise
-    except _faults() as error:
+    except pictures.faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
     if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
         raise UnreadableImage(name(item), "its pixels are not whole numbers")
@@ -151,7 +148,7 @@ def size(item):
                 return pictures.upright_size(picture)[::-1]
     except UnreadableImage:
         raise
-    except _faults() as error:
+    except pictures.faults() as error:
         raise UnreadableImage(name(item), _reason(error)) from error
 
 
@@ -251,13 +248,6 @@ def _silence_pillow():
 
 
 _PILLOW = re.compile(r"PIL\.")
-
-
-def _faults():
-    """Returns what Pillow and NumPy raise for damaged files."""
-    found = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError)
-    found += (RuntimeError, struct.error, zlib.error, tokenize.TokenError)
-    return (*found, Image.DecompressionBombError)
 
 
 def _reason(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.data import pictures
 from zoo.lazy import LazyModule
 
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
@@ -37,7 +38,7 @@ def unsupported(file):
     """
     try:
         pages = _pages(file)
-    except Exception:  # a damaged file, whose damage Pillow describes
+    except pictures.faults():  # a damaged file, whose damage Pillow describes
         return ""
     tags = pages[0]
     samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA, ())

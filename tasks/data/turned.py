@@ -28,11 +28,10 @@ def orientation(item):
     if isinstance(item, np.ndarray):
         return UPRIGHT
     try:
-        with Image.open(
-            io.BytesIO(item) if isinstance(item, bytes) else item, formats=FORMATS
-        ) as p:
-            found = p.getexif().get(pictures.ORIENTATION, UPRIGHT)
-    except Exception:  # an image that cannot be read is reported where it is decoded
+        file = io.BytesIO(item) if isinstance(item, bytes) else item
+        with Image.open(file, formats=FORMATS) as picture:
+            found = picture.getexif().get(pictures.ORIENTATION, UPRIGHT)
+    except pictures.faults():  # an image that cannot be read is reported where it is decoded
         return UPRIGHT
     return found if found in pictures.TURNS else UPRIGHT
 

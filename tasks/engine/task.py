@@ -66,12 +66,7 @@ class Task(abc.ABC):
     )
     milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
     power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
-    weight_decay: float = flag(
-        -1.0,
-        "decoupled decay of kernels, times the rate; -1: 0.05 of adamw, else 1e-4",
-        low=-1,
-        high=100.0,
-    )
+    weight_decay: float = flag(1e-4, "decoupled decay of kernels, times the rate", high=100.0)
     l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
     l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
     clip_norm: float = flag(0.0, "longest gradient, all weights together; 0 for any", low=0.0)
