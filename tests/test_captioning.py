@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 
 import checks
 import keras
@@ -387,6 +388,18 @@ def test_a_vocabulary_of_another_run_is_refused_or_taken(finished, tmp_path):
     same = task(**{**flags, "longest": 3}, vocabulary=str(out), **weights)
     model = same.build(loaded)
     assert model.output_shape[-1] == len(words)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null", '{"vocabulary": 5}', "[" * 99_999, "\xff"])
+def test_a_damaged_file_of_a_vocabulary_is_refused(text, tmp_path):
+    path = tmp_path / "x.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("zoo.json", text.encode("latin-1"))
+    with pytest.raises(UsageError, match=r"x\.keras cannot be read as a model file: "):
+        vocabularies.given(path)
+    with pytest.raises(UsageError, match=r"x\.keras cannot be read as a model file: "):
+        vocabularies.check(path, None)
+    assert files.classes(path) == ()
 
 
 @pytest.mark.parametrize(

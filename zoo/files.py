@@ -21,8 +21,7 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, layers
 
 ABOUT = "zoo.json"
-MOST_ABOUT = 1 << 24  # bytes of it that are read
-keras_files = LazyModule("zoo.keras_files")
+archives, keras_files = LazyModule("zoo.archives"), LazyModule("zoo.keras_files")
 
 
 def save(model, path, about):
@@ -43,7 +42,7 @@ def save(model, path, about):
         kind = type(model).__name__
         raise UsageError(f"a keras.Model is saved to a file ending in .keras, not {kind} to {path}")
     try:
-        facts = json.dumps(about, indent=1)
+        text = json.dumps(about, indent=1)
     except (TypeError, ValueError) as error:
         raise UsageError(f"the facts about a model are plain values: {error}") from error
     net = graphs.graph(model)
@@ -52,7 +51,7 @@ def save(model, path, about):
     with replacing(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(ABOUT, facts)
+            archive.writestr(ABOUT, text)
 
 
 def load(path):
@@ -79,19 +78,35 @@ def load(path):
         raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
+def facts(path):
+    """Reads the facts about a model from its file, and not the model.
+
+    Args:
+        path: a `.keras` file, ours or anybody's.
+
+    Returns:
+        The dict that `save` was given; empty for a file of another maker.
+
+    Raises:
+        UsageError: there is no such file, or it is damaged.
+    """
+    if kind := paths.irregular(path):
+        raise UsageError(f"{path} is {kind}, not a model file")
+    try:
+        with archives.opened(path) as archive:
+            return keras_files.facts(archive)
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as a model file: {error}") from error
+
+
 def classes(path):
     """Returns the names of the classes of a model file, in the order of its logits.
 
     They are none for files of other makers and formats, and for those that cannot be read.
     """
-    if not os.fspath(path).endswith(".keras"):
-        return ()
-    with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
-        with zipfile.ZipFile(path) as archive, archive.open(ABOUT) as file:
-            about = json.loads(file.read(MOST_ABOUT))
-        found = about.get("classes") if isinstance(about, dict) else None
-        if isinstance(found, list) and all(isinstance(name, str) for name in found):
-            return tuple(found)
+    if os.fspath(path).endswith(".keras"):
+        with suppress(UsageError):
+            return tuple(facts(path).get("classes", ()))
     return ()
 
 

@@ -11,7 +11,7 @@ from zoo.lazy import LazyModule, np, tf
 
 Image = LazyModule("PIL.Image")
 
-SIGNATURES = {  # format, as Pillow calls it: how its files begin
+_BEGINNINGS = {  # format, as Pillow calls it: how its files begin
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF.{4}WEBP",
@@ -20,6 +20,7 @@ SIGNATURES = {  # format, as Pillow calls it: how its files begin
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
 }
+SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _BEGINNINGS.items()}
 SIGNATURE_BYTES = 16
 ANIMATED = ("GIF", "WEBP", "PNG")  # formats that may have several frames
 PNG_DEPTH = 24  # where a PNG file states the bits of a sample
@@ -34,8 +35,7 @@ def foreign(start):
 
 def kind(start):
     """Returns the format of a file that begins so, or `None`."""
-    matches = (kind for kind, sign in SIGNATURES.items() if re.match(sign, start, re.DOTALL))
-    return next(matches, None)
+    return next((kind for kind, sign in SIGNATURES.items() if sign.match(start)), None)
 
 
 def array(data):
@@ -92,12 +92,17 @@ def largest(data):
     return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
 
 
-def animated(data):
-    """Returns whether the bytes of an image file, which can be read, hold several frames."""
+def outline(data):
+    """Returns the shorter side of an image that can be read, and whether it has several frames.
+
+    Args:
+        data: the bytes of a file, or an array.
+    """
     found = kind(data[:SIGNATURE_BYTES]) if isinstance(data, bytes) else None
-    if found not in ANIMATED:
-        return False
-    return bool(getattr(Image.open(io.BytesIO(data), formats=[found]), "is_animated", False))
+    if found in (None, "NPY"):
+        return min((array(data) if found else data).shape[:2]), False
+    picture = Image.open(io.BytesIO(data), formats=[found])
+    return min(picture.size), found in ANIMATED and bool(getattr(picture, "is_animated", False))
 
 
 def _deep(data, kind):

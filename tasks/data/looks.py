@@ -209,11 +209,10 @@ def _look(item):
     try:
         used = next((each for each in BITS if largest < 2**each), pictures.DEEP)
         small = readers.image(data, (SIDE, SIDE, 3), bits=used)
-        detailed = min(readers.size(data)) >= SMALLEST
+        side, moving = encoded.outline(data)
     except readers.UnreadableImage:  # also of other channels, which have no colours to compare
         return digest, *nothing, largest, False
-    moving = encoded.animated(data)
-    if not detailed:
+    if side < SMALLEST:
         return digest, *nothing, largest, moving
     return digest, _grey(small), small.reshape(-1, 3).mean(0), largest, moving
 
