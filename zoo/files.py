@@ -21,7 +21,6 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, layers
 
 ABOUT = "zoo.json"
-MOST_ABOUT = 1 << 24  # bytes of it that are read
 keras_files = LazyModule("zoo.keras_files")
 
 
@@ -79,19 +78,28 @@ def load(path):
         raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
+def facts(path):
+    """Returns the facts about a model, as `load` does, without reading the model.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if kind := paths.irregular(path):
+        raise UsageError(f"{path} is {kind}, not a model file")
+    try:
+        return keras_files.read_facts(path)
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as a model file: {error}") from error
+
+
 def classes(path):
     """Returns the names of the classes of a model file, in the order of its logits.
 
     They are none for files of other makers and formats, and for those that cannot be read.
     """
-    if not os.fspath(path).endswith(".keras"):
-        return ()
-    with suppress(OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile):
-        with zipfile.ZipFile(path) as archive, archive.open(ABOUT) as file:
-            about = json.loads(file.read(MOST_ABOUT))
-        found = about.get("classes") if isinstance(about, dict) else None
-        if isinstance(found, list) and all(isinstance(name, str) for name in found):
-            return tuple(found)
+    if os.fspath(path).endswith(".keras"):
+        with suppress(UsageError):
+            return tuple(facts(path).get("classes", ()))
     return ()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
 
 from tasks.data import captioned
@@ -22,7 +20,7 @@ def given(target):
     Raises:
         UsageError: there is no such run, or it knows no words.
     """
-    return told(_about(_file(target)), target) if target else None
+    return told(files.facts(_file(target)), target) if target else None
 
 
 def told(about, target):
@@ -45,7 +43,7 @@ def check(weights, words):
     """
     if weights in ("", RANDOM) or Path(weights).suffix != ".keras":
         return
-    about = _about(weights)
+    about = files.facts(weights)
     known = about.get("vocabulary")
     if known is not None and tuple(known) != words.words:
         raise UsageError(
@@ -71,13 +69,3 @@ def notes(data):
 def _file(target):
     path = Path(target)
     return resume.model_in(path) if path.is_dir() else path
-
-
-def _about(path):
-    """Returns the facts that a file of ours tells beside its model, without reading the model."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            return json.loads(archive.read(files.ABOUT)) if files.ABOUT in names else {}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read as a model file: {error}") from error
