@@ -176,6 +176,24 @@ def test_a_read_only_file_is_replaced_and_stays_read_only():
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
+def test_classes_of_any_damaged_file_are_none_or_words(tmp_path):
+    path = tmp_path / "x.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(files.ABOUT, json.dumps({"classes": list(map(str, range(200)))}))
+    whole = path.read_bytes()
+    assert files.classes(path) == tuple(map(str, range(200)))
+    for place in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        path.write_bytes(damaged)
+        assert all(isinstance(name, str) for name in files.classes(path))
+    path.unlink()
+    os.mkfifo(path)
+    assert files.classes(path) == ()
+    with pytest.raises(UsageError, match=r"x\.keras is a named pipe, not a model file"):
+        files.facts(path)
+
+
 def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):
     old = os.umask(0o027)
     try:

@@ -21,7 +21,7 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, layers
 
 ABOUT = "zoo.json"
-archives, keras_files = LazyModule("zoo.archives"), LazyModule("zoo.keras_files")
+keras_files = LazyModule("zoo.keras_files")
 
 
 def save(model, path, about):
@@ -93,8 +93,7 @@ def facts(path):
     if kind := paths.irregular(path):
         raise UsageError(f"{path} is {kind}, not a model file")
     try:
-        with archives.opened(path) as archive:
-            return keras_files.facts(archive)
+        return keras_files.read_facts(path)
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as a model file: {error}") from error
 

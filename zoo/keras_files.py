@@ -67,6 +67,12 @@ def load(path):
     return model, about
 
 
+def read_facts(path):
+    """Returns the `Facts` of a file; raises `ValueError` as `load` does."""
+    with archives.opened(path) as archive:
+        return facts(archive)
+
+
 def facts(archive):
     """Returns what `zoo.files.save` wrote about a model, as `Facts`; empty for another maker's.
 
