@@ -281,3 +281,13 @@ def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
     resume.claim(out, again)  # and so does the recipe
     with pytest.raises(UsageError, match="image_bits: 0 there, 14 asked"):
         resume.claim(out, dataclasses.replace(task, image_bits=14))
+
+
+def test_images_of_large_sets_are_not_decoded_for_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr(looks, "MOST", 20)
+    source = deep(tmp_path, 4095)
+    (part,), seen = looks.settled([source.splits["all"]])
+    assert len(part) > looks.MOST
+    assert not part.looks.grey.any()
+    assert (part.bits, seen.bits) == (12, 12)
+    assert len(set(looks.groups(part.looks))) == len(set(part.looks.digests))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from tasks.data import duplicates, encoded, pictures, readers
 from tasks.data.dataset import Split
@@ -54,10 +55,13 @@ def looked(split):
     if split.looks is not None:
         return split
     items = split.items
-    rows = _stacked(items) if len(items) and isinstance(items[0], np.ndarray) else None
+    compared = len(items) <= MOST
+    arrays = compared and len(items) and isinstance(items[0], np.ndarray)
+    rows = _stacked(items) if arrays else None
     if rows is None:
+        look = partial(_look, compared=compared)
         each = progress(
-            ordered_map(_look, items, os.cpu_count()), len(items), f"looking at {split.name}"
+            ordered_map(look, items, os.cpu_count()), len(items), f"looking at {split.name}"
         )
         rows = zip(*each, strict=True)
     digests, *arrays = rows
@@ -197,8 +201,11 @@ def _pairs(looks, wanted):
     return duplicates.some_pairs(looks.grey, looks.colours, looks.digests, wanted)
 
 
-def _look(item):
-    """Returns digest, grey copy, mean colour, largest value and whether an image is animated."""
+def _look(item, compared=True):
+    """Returns digest, grey copy, mean colour, largest value and whether an image is animated.
+
+    Images that are not `compared` are not decoded for a copy and a mean.
+    """
     data = item if isinstance(item, np.ndarray) else readers.content(item)
     digest = hashlib.blake2b(readers.content(data), digest_size=16).digest()
     nothing = np.zeros((SIDE, SIDE), "uint8"), np.zeros(3, "float32")
@@ -207,6 +214,8 @@ def _look(item):
     except pictures.faults():  # damaged: whoever decodes it says so
         return digest, *nothing, 0, False
     try:
+        if not compared:
+            return digest, *nothing, largest, encoded.outline(data)[1]
         used = next((each for each in BITS if largest < 2**each), pictures.DEEP)
         small = readers.image(data, (SIDE, SIDE, 3), bits=used)
         side, moving = encoded.outline(data)

@@ -102,7 +102,8 @@ def _place(name):
         )
     if place and name not in ("auto", "multiworker"):
         raise UsageError(
-            f"--strategy {name} is for one process, and there are {len(place.workers)} workers"
+            f"--strategy {name} is for one process, and there are {len(place.workers)} workers; "
+            "take --strategy auto"
         )
     return place
 
