@@ -15,6 +15,7 @@ import tasks
 import zoo
 from scripts import _groups
 from scripts.__main__ import command_names, main
+from tasks.engine import resume
 
 TINY = [
     *("--model", "lenet5", "--epochs", "1", "--precision", "float32"),
