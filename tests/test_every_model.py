@@ -100,6 +100,8 @@ found = [main(words) for words in (predict, ["evaluate", run], ["doctor", run])]
 print(json.dumps(found))
 """
 
+LARGE = 4_000_000  # parameters of a network that takes minutes: it is left to `--slow`
+
 
 def models(task):
     """Returns the names of the models of a task."""
@@ -110,9 +112,10 @@ def models(task):
 
 
 def smallest(names):
-    """Returns of each family the network with the fewest parameters."""
+    """Returns of each family the network with the fewest parameters, if these are not many."""
     by_size = sorted(names, key=lambda name: zoo.spec(name).parameters, reverse=True)
-    return set({zoo.spec(name).family: name for name in by_size}.values())
+    found = {zoo.spec(name).family: name for name in by_size}.values()
+    return {name for name in found if zoo.spec(name).parameters < LARGE}
 
 
 def every():
