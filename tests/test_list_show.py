@@ -156,7 +156,7 @@ def test_show_tells_a_large_network_block_by_block(capsys):
     rows = [line.split() for line in out.splitlines() if line.startswith(("conv", "pool"))]
     assert [int(row[1]) for row in rows if "block" in row[0]] == [1, 2, 1, 3, 1, 5, 1, 2]
     assert sum(int(row[-2].replace(",", "")) for row in rows) == 25_583_592
-    assert "178 layers; --layers shows each" in out
+    assert "179 layers; --layers shows each" in out
 
 
 def test_show_tells_every_layer_if_asked(capsys):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, decoding, folders, readers, sources, splits, tfds_source
+from tasks.data import batches, decoding, readers, sources, splits, tfds_source
 from tasks.data.classes import relabelled
 from tasks.data.dataset import Source, Split
+from zoo import paths
 from zoo.errors import UsageError
 
 
@@ -380,9 +381,9 @@ def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path):
     for number, encoding in enumerate(("utf-8", "utf-8-sig")):
         path = tmp_path / f"{number}.txt"
         path.write_text(word, encoding=encoding)
-        assert folders.read_text(path) == word
+        assert paths.read_text(path) == word
     assert "gone.txt cannot be read: No such file" in refused(
-        folders.read_text, tmp_path / "gone.txt"
+        paths.read_text, tmp_path / "gone.txt"
     )
 
 

@@ -67,7 +67,7 @@ def _encoded(labels, listing):
 
 def _nothing(name, path):
     """Returns the error for a name that stands for nothing."""
-    if kind := irregular(path):
+    if (kind := irregular(path)) and not path.is_dir():
         return UsageError(f"the data set {name!r} is {kind}, not a regular file or a folder")
     if path.is_file():
         return UsageError(

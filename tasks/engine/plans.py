@@ -159,7 +159,10 @@ def text(plan):
     if isinstance(plan, list):
         return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
     if isinstance(plan, str) and plan.endswith((".yaml", ".yml")):
-        return read_text(plan).strip()
+        try:
+            return read_text(plan).strip()
+        except UsageError as error:
+            raise UsageError(f"the plan {error}") from error
     return plan
 
 
