@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NUMERICAL := surgery layers dilation halves optimize segmenters
+NUMERICAL := surgery layers halves optimize
 
 .PHONY: demo test check slow lint format clean
 

@@ -83,7 +83,7 @@ MORE = {  # further flags of a model
     "nature_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
     "nips_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
 }
-QUICK = ("lenet5", "fcn8s")
+QUICK = ("lenet5",)
 UNUSED = {  # why zoo predict refuses a model or a task
     "gan": "answers no image; zoo paint uses it",
     "dqn": "answers no image; zoo evaluate",
