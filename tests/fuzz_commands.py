@@ -137,7 +137,8 @@ def _be_the_case(case, folder, said):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        named = {"errors": "backslashreplace"}  # as `_quiet` has it: names may be no text
+        sys.stdout, sys.stderr = os.fdopen(1, "w", **named), os.fdopen(2, "w", buffering=1, **named)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         os.environ |= {"ZOO_HOME": str(folder / "home"), "ZOO_OFFLINE": "1", "ZOO_WAIT": "5"}
         status = _called(case.words[0]) if case.kind == "call" else _commanded(case.words)
