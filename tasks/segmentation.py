@@ -90,7 +90,7 @@ class Segmentation(BackboneTask):
         )
 
     def notes(self, data):
-        return [*super().notes(data), *(line for part in data.parts for line in part.notes)]
+        return [*super().notes(data), *masked.notes(data)]
 
     def show(self, data, events):
         batch = next(iter(self.training(data).epoch(0)))
