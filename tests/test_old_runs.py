@@ -1,0 +1,73 @@
+"""Runs made by version 0.1.0, before the modules moved: they load, repeat and resume.
+
+`files/old_runs/TASK` holds an `interrupted` run (one of two epochs) and the `model.keras`,
+`recipe.yaml` and `report.json` of the same run when it was left to finish.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.__main__ import main as zoo
+
+RUNS = Path(__file__).parent / "files" / "old_runs"
+TASKS = sorted(folder.name for folder in RUNS.iterdir())
+RUN_FOLDERS = ("interrupted", "finished")
+TIMES = ("seconds", "images_per_second")
+LOSSES = ("loss", "content_loss", "style_loss")  # of a network whose weights are random here
+
+
+@pytest.fixture
+def old(request, tmp_path):
+    """Returns the old run of a task, copied."""
+    return shutil.copytree(RUNS / request.param, tmp_path / request.param)
+
+
+@pytest.mark.parametrize("old", TASKS, indirect=True)
+@pytest.mark.check
+def test_an_interrupted_run_resumes_and_ends_like_one_that_was_not(old):
+    out = old / "interrupted"
+    assert zoo(["train", old.name, "--recipe", str(out / "recipe.yaml"), "--out", str(out)]) == 0
+    with open(out / "history.csv") as file:
+        epochs = list(csv.DictReader(file))
+    before = json.loads((RUNS / old.name / "interrupted/checkpoint/state.json").read_text())
+    first, second = epochs
+    assert float(first["loss"]) == before["history"][0]["loss"]
+    assert float(second["loss"]) != float(first["loss"])
+    resumed, whole = (json.loads((old / run / "report.json").read_text()) for run in RUN_FOLDERS)
+    assert set(resumed["figures"]) == set(whole["figures"])
+
+
+@pytest.mark.parametrize("old", TASKS, indirect=True)
+@pytest.mark.check
+def test_a_finished_run_evaluates_to_the_figures_of_its_report(old):
+    report = json.loads((old / "finished" / "report.json").read_text())["figures"]
+    assert zoo(["evaluate", str(old / "finished")]) == 0
+    (file,) = (old / "finished" / "evaluations").glob("*.json")
+    again = json.loads(file.read_text())["figures"]
+    left_out = LOSSES if old.name == "style_transfer" else TIMES
+    compared = {name for name in again if name in report and name not in left_out}
+    assert compared
+    for name in compared:
+        assert again[name] == pytest.approx(report[name], rel=1e-2, abs=1e-3), name
+
+
+@pytest.mark.parametrize("old", TASKS, indirect=True)
+def test_an_old_model_loads_and_computes(old):
+    import numpy as np
+
+    import zoo.layers  # noqa: F401  the registered layers
+    from zoo.lazy import keras
+
+    model = keras.saving.load_model(old / "finished" / "model.keras", compile=False)
+    inputs = keras.tree.map_structure(
+        lambda tensor: np.zeros([size or 2 for size in tensor.shape], tensor.dtype), model.input
+    )
+    outputs = model(inputs)
+    for output in keras.tree.flatten(outputs):
+        assert np.isfinite(np.array(output, "float64")).all()
