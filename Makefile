@@ -16,7 +16,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.test lint
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/test_models.py tests/test_layers.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/zoo/models/test_models.py tests/zoo/layers/test_layers.py
 
 check: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check

@@ -28,7 +28,8 @@ import loops
 import numpy as np
 
 import tasks
-from tasks.engine import detectors, finetune
+from tasks.detection import train_model
+from tasks.engine import finetune
 
 MODELS = ("faster_rcnn", "retinanet")
 
@@ -59,21 +60,21 @@ def plain(task):
     """Trains as a Keras user does; returns the images per second of all epochs but the first."""
     data = task.load()
     model = task.build(data)
-    finetune.prepare(model, *task.stages())
-    learner = task.learner(model, data)
+    finetune.set_trainable(model, *task.stages())
+    training_model = task.training_model(model, data)
     count = len(data.train)
     rates = keras.optimizers.schedules.CosineDecay(1e-3, count // task.batch_size * task.epochs)
     optimizer = keras.optimizers.AdamW(
         rates, weight_decay=task.weight_decay, global_clipnorm=task.clip_norm or None
     )
-    detectors.compile_losses(learner, optimizer, jit_compile=False)
+    train_model.compile_losses(training_model, optimizer, jit_compile=False)
     inputs = {
         "image": np.asarray(data.train.pixels),
         "boxes": data.train.boxes,
         "labels": data.train.labels,
-        detectors.DRAW: np.random.default_rng(0).random((count, 1), "float32"),
+        train_model.RANDOM_INPUT: np.random.default_rng(0).random((count, 1), "float32"),
     }
-    return loops.fit(learner, inputs, np.zeros(count, "float32"), task)
+    return loops.fit(training_model, inputs, np.zeros(count, "float32"), task)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,10 @@ import numpy as np
 
 import tasks
 import zoo
-from tasks.data import batches, proposals, shapes
+from tasks.data import batches, shapes
+from tasks.detection import selective_search
 from tasks.engine import trainer
-from zoo import files
+from zoo import model_files
 
 MODELS = ("faster_rcnn", "retinanet", "fast_rcnn", "rcnn")
 COMPARED = ("rcnn", "faster_rcnn")
@@ -58,7 +59,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train-split", default="", help="such as train[:256], to try it out")
     parser.add_argument("--speed", action="store_true", help="seconds for an image, too")
-    parser.add_argument("--proposals", type=int, default=proposals.MOST, help="with --speed")
+    parser.add_argument(
+        "--proposals", type=int, default=selective_search.MAX_PROPOSALS, help="with --speed"
+    )
     args = parser.parse_args()
     if args.models:
         print(f"shapes version {shapes.VERSION}, seed {args.seed}")
@@ -81,7 +84,7 @@ def trained(name, seed, train_split):
     task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
     with tempfile.TemporaryDirectory() as folder:
         found = trainer.train(task, Path(folder) / "run")["figures"]
-        model, _ = files.load(Path(folder) / "run" / "model.keras")
+        model, _ = model_files.load(Path(folder) / "run" / "model.keras")
         parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     interval = f"{found['ap_low']:.3f}-{found['ap_high']:.3f}"
     return (
@@ -103,7 +106,7 @@ def seconds(name, size, most):
         given = image[None]
         if external:
             asked = np.zeros((1, most, 4), "float32")
-            some = proposals.find(image)[:most]
+            some = selective_search.search_image(image)[:most]
             asked[0, : len(some)] = some
             given = {"image": given, "proposals": asked}
         between = time.perf_counter()

@@ -21,8 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import yaml
 
 import tasks
+from tasks.dqn import metrics
 from tasks.engine import trainer
-from tasks.report import page, returns
+from tasks.report import page
 
 COLUMNS = ("seed", "mean_return", "mean_return_low", "mean_return_high", "min_return", "seconds")
 CURVES = {
@@ -63,7 +64,7 @@ def main():
         figures={"mean_return": sum(row[1] for row in rows) / len(rows)},
         sections=[
             *(
-                (title, returns.bands(histories, name, title, task.epoch_steps))
+                (title, metrics.learning_curves(histories, name, title, task.epoch_steps))
                 for name, title in CURVES.items()
             ),
             ("Seeds", page.table(rows, COLUMNS)),

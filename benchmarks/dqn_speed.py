@@ -101,17 +101,17 @@ class Zoo:
         model = task.build(data)
         self.stream = task.training(data)
         [optimizer] = task.optimizers(model, self.stream.steps)
-        self.learner = task.learner(model, data)
-        task.compile(self.learner, data, optimizer)
-        self.learner.steps_per_execution = 32
-        [player] = data.players
-        player.look()
-        player.steps += int(share * TOTAL)
+        self.training_model = task.training_model(model, data)
+        task.compile(self.training_model, data, optimizer)
+        self.training_model.steps_per_execution = 32
+        [actor] = data.actors
+        actor.observe()
+        actor.steps += int(share * TOTAL)
 
     def run(self, steps):
         """Takes some steps."""
         batches = self.stream.epoch(0).repeat().take(steps // self.stream.size)
-        self.learner.fit(batches, shuffle=False, verbose=0)
+        self.training_model.fit(batches, shuffle=False, verbose=0)
 
 
 class Torch:

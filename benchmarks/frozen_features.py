@@ -174,7 +174,7 @@ def arrays(name, images, files, args):
     wanted = task(name, images, 1, files, args)
     source = sources.load(wanted.dataset, wanted.data_dir or None)
     names = (wanted.train_split, wanted.validation_split, wanted.test_split)
-    train, validation, _ = splits.plan(source, *names)
+    train, validation, _ = splits.train_val_test_split(source, *names)
     shape = (args.image_size, args.image_size, 3)
     found = [decoding.decode(part, shape, "stretch") for part in (train, validation)]
     return [(np.asarray(each.pixels), np.asarray(each.labels)) for each in found]

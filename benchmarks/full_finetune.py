@@ -33,7 +33,7 @@ import keras
 import numpy as np
 
 import tasks
-from tasks.engine import course, trainer
+from tasks.engine import trainer, training_run
 
 MODEL, BATCH, CLASSES = "resnet50.imagenet", 16, 10
 SEEDS = (0, 1)
@@ -153,15 +153,15 @@ def accuracy(args, seed, fast):
     """Returns the test accuracy of a fine-tune, the zoo's way or the ordinary one."""
     flags = {"train_split": "train[:1000]", "test_split": "test[:2000]", "image_size": 96}
     flags |= {"batch_size": 32, "epochs": 5, "seed": seed}
-    absorb = course.surgery.absorb
+    absorb = training_run.surgery.absorb
     if not fast:
         flags["precision"] = "float32"
-        course.surgery.absorb = lambda model: model
+        training_run.surgery.absorb = lambda model: model
     try:
         with tempfile.TemporaryDirectory() as folder:
             found = trainer.train(task(args, **flags), Path(folder) / "run")
     finally:
-        course.surgery.absorb = absorb
+        training_run.surgery.absorb = absorb
     return found["figures"]["accuracy"]
 
 

@@ -36,7 +36,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tasks
 from tasks.engine import resume, trainer
-from zoo import files
+from zoo import model_files
 
 DATASET = "tfds:fashion_mnist"
 ROWS = {
@@ -69,7 +69,7 @@ def main():
         if args.weights:
             flags = {"network": "inception_v3.imagenet", "network_weights": args.weights}
             judge = dataclasses.replace(task, classifier="", **flags)
-            figures, _ = judge.evaluate(*files.load(resume.model_in(out)), "")
+            figures, _ = judge.evaluate(*model_files.load(resume.model_path(out)), "")
             value, low, high = (figures[f"fd_inception_v3{end}"] for end in ("", "_low", "_high"))
             print(f"  fd_inception_v3 {value:.2f} ({low:.2f} to {high:.2f})")
 

@@ -40,8 +40,8 @@ import tensorflow as tf
 
 import tasks
 import zoo
-from tasks.engine import gan_painting, trainer
-from tasks.report import frechet
+from tasks.engine import trainer
+from tasks.gan import frechet, sampling
 
 
 class Plain(keras.Model):
@@ -161,9 +161,9 @@ def ours(task):
 
 def distance(task, data, generator):
     """Returns the Frechet distance of what a generator paints from the test images."""
-    latent = gan_painting.latents(task.samples, task.latent_size, task.seed)
-    painted = gan_painting.paint(generator, latent, batch_size=task.batch_size)
-    return frechet.distance(data.tested, data.features(painted))
+    latent = sampling.sample_latents(task.samples, task.latent_size, task.seed)
+    painted = sampling.generate(generator, latent, batch_size=task.batch_size)
+    return frechet.frechet_distance(data.test_features, data.features(painted))
 
 
 def show(name, rate, seconds, value):

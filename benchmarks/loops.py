@@ -66,7 +66,7 @@ def zoo(task):
     """Trains by `zoo train`; returns the images per second of all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        resume.claim(out, task)
+        resume.claim_folder(out, task)
         words = ["scripts", "train", "--recipe", str(out / resume.RECIPE), "--out", str(out)]
         subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.DEVNULL)
         with open(out / "history.csv") as file:

@@ -13,10 +13,10 @@ import hashlib
 from pathlib import Path
 
 import zoo
+from tasks.classification import metrics
 from tasks.data import batches, decoding, sources
 from tasks.engine import resume, trainer
-from tasks.report import metrics
-from zoo import files, weights
+from zoo import model_files, weights
 
 RECIPE = Path(__file__).with_name("resnet20_cifar10.yaml")
 NAME = "resnet20_cifar10.npz"
@@ -30,8 +30,8 @@ def main():
     args = parser.parse_args()
 
     recipe = {**resume.read_recipe(RECIPE), "data_dir": args.data_dir}
-    trainer.train(resume.to_task(recipe), args.out)
-    model, _ = files.load(args.out / resume.MODEL)
+    trainer.train(resume.task_from_recipe(recipe), args.out)
+    model, _ = model_files.load(args.out / resume.MODEL)
     weights.save(model, args.to)
     print(f"sha256    {hashlib.sha256(args.to.read_bytes()).hexdigest()}")
     print(f"bytes     {args.to.stat().st_size}")
@@ -44,7 +44,7 @@ def accuracy(path, data_dir):
     test = sources.load("tfds:cifar10", data_dir).splits["test"]
     examples = decoding.decode(test, model.input_shape[1:], "stretch")
     logits = batches.predict(model, examples, batch_size=100)
-    return metrics.classification(logits, examples.labels)["accuracy"]
+    return metrics.classification_metrics(logits, examples.labels)["accuracy"]
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tasks.data import batches, decoding, readers, sources
+from tasks.data import batches, decoding, image_io, sources
 
 SIZES = {2: (1600, 1200), 5: (2592, 1944), 12: (4000, 3000)}  # megapixels: width and height
 KINDS = 8  # different pictures of a size; the rest are copies
@@ -116,9 +116,9 @@ def write(root, size, count, pictures):
 
 def kinds(photos):
     """Yields the different pictures."""
-    paths = sorted(filter(readers.is_image, Path(photos).iterdir())) if photos else ()
+    paths = sorted(filter(image_io.is_image, Path(photos).iterdir())) if photos else ()
     for number in range(len(paths) or KINDS):
-        yield Image.fromarray(readers.image(paths[number])) if paths else noise(number)
+        yield Image.fromarray(image_io.read_image(paths[number])) if paths else noise(number)
 
 
 def noise(seed, height=1500, width=2000):

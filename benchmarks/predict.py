@@ -9,7 +9,8 @@ of each into a CSV file, with MobileNetV2 and with ResNet50, in these ways:
   `keras.utils.load_img(..., interpolation="bilinear")` and `model.predict` of so many at once;
 - `dataset 32`: `keras.utils.image_dataset_from_directory` in batches of 32, and one
   `model.predict` of all;
-- `zoo RUNTIME`: `predict.answer`, which is what `zoo predict` runs; `zoo bfloat16` is OpenVINO with
+- `zoo RUNTIME`: `predict.predict_files`, which is what `zoo predict` runs; `zoo bfloat16` is
+OpenVINO with
   `--precision bfloat16`, no default as its answers are rounded.
 
 Seconds are all from the first file to the last row: compilation, conversion and the comparison
@@ -63,11 +64,11 @@ import numpy as np
 from PIL import Image
 
 import zoo
-from tasks.data import readers
-from tasks.deploy import answers, predict
-from tasks.deploy.classifier import Classifier
-from tasks.engine import runtimes
-from tasks.report import metrics
+from tasks.classification import metrics
+from tasks.classification.predictor import ClassificationPredictor
+from tasks.data import image_io
+from tasks.deploy import predict, prediction_writer
+from tasks.inference import runtimes
 
 MODELS = ("mobilenet_v2", "resnet50")
 SIZE = (500, 375)  # width and height of the files
@@ -94,7 +95,7 @@ def main():
 
 def compare(classifier, folder):
     """Measures every way with one model."""
-    paths = predict.find([folder])
+    paths = predict.find_images([folder])
     reference = None
     print(f"\n{classifier.name}, {len(paths):,} images on {os.cpu_count()} cores")
     print(f"{'':<14}{'seconds':>9}{'images/s':>10}{'cpu ms':>8}{'ratio':>7}{'same':>8}{'gap':>10}")
@@ -176,7 +177,7 @@ def data_set(classifier, paths, table):
 
 def put(rows, classifier, paths, logits):
     """Writes the best classes of some images."""
-    for path, row in zip(paths, metrics.probabilities(logits), strict=True):
+    for path, row in zip(paths, metrics.softmax(logits), strict=True):
         for rank, index in enumerate(np.argsort(-row)[:TOP], 1):
             rows.writerow([path, rank, classifier.classes[index], f"{row[index]:.6g}", ""])
 
@@ -185,9 +186,9 @@ def zoo_way(**options):
     """Returns the way of `zoo predict`."""
 
     def way(classifier, paths, table):
-        with answers.opened(table) as file:
-            found = predict.answer(classifier, paths, top=TOP, **options)
-            answers.write(found, file, "csv", classifier)
+        with prediction_writer.open_output(table) as file:
+            found = predict.predict_files(classifier, paths, top=TOP, **options)
+            prediction_writer.write_predictions(found, file, "csv", classifier)
 
     return way
 
@@ -215,10 +216,10 @@ def build(name, weights, folder):
     model = zoo.build(name, weights=weights[0] if weights else None)
     if not weights:
         shape = model.input_shape[1:]
-        some = predict.find([folder])[:32]
-        settle(model, np.stack([readers.image(path, shape) for path in some]))
+        some = predict.find_images([folder])[:32]
+        settle(model, np.stack([image_io.read_image(path, shape) for path in some]))
     classes = tuple(f"class {number}" for number in range(model.output_shape[-1]))
-    return Classifier(model, classes, "stretch", name)
+    return ClassificationPredictor(model, classes, "stretch", name)
 
 
 def settle(model, images):
@@ -236,7 +237,11 @@ def draw(folder, count, photos):
     """Writes JPEGs: cuts of photos, or smooth textures with fine noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    whole = [Image.open(path).convert("RGB") for path in predict.find([photos])] if photos else []
+    whole = (
+        [Image.open(path).convert("RGB") for path in predict.find_images([photos])]
+        if photos
+        else []
+    )
     for index in range(count):
         if whole:
             picture = whole[index % len(whole)]

@@ -203,7 +203,7 @@ def prepared(strategy, name, kind, batch):
     with strategy.scope():
         model = zoo.build(name)
         rounded = kind if kind == "bfloat16" else "none"
-        made = optimize.optimizer("momentum", 1e-3, compressed=rounded)
+        made = optimize.create_optimizer("momentum", 1e-3, compression=rounded)
         made.build(model.trainable_variables)
     if kind == "no sum":
         made._sums = list  # each worker goes its own way

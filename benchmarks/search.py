@@ -27,8 +27,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tasks
-from tasks.engine import tune
 from tasks.report import axes, svg
+from tasks.tuning import tune
 
 FLAGS = "learning_rate=1e-5..1,batch_size=16|32|64|128,dropout=0..0.8,label_smoothing=0..0.5"
 RANDOM_STRUCTURES = {"random": 1.0, "inherit": False}
@@ -135,8 +135,8 @@ def drawn(part, curves):
         for name, seeds in curves.items()
     }
     trials = len(next(iter(means.values())))
-    up = axes.fitted([best for mean in means.values() for best in mean[trials // 8 :]])
-    across = axes.counted(1, max(2, trials))
+    up = axes.nice_axis([best for mean in means.values() for best in mean[trials // 8 :]])
+    across = axes.integer_axis(1, max(2, trials))
     parts = [svg.text(370, 20, f"{part}: best validation score so far, by trial", kind="title")]
     for value, text in up.ticks:
         parts.append(svg.text(52, 364 - 320 * up.at(value), text, anchor="end"))
@@ -155,9 +155,9 @@ def drawn(part, curves):
                 (60 + 620 * across.at(n), 360 - 320 * max(0.0, up.at(best)))
                 for n, best in enumerate(curve, 1)
             ]
-            parts.append(svg.line(points, kind=f"{kind}{place}"))
+            parts.append(svg.polyline(points, kind=f"{kind}{place}"))
         parts.append(svg.text(670, 300 + 18 * place, name, anchor="end", kind=f"name{place}"))
-    return svg.sheet(720, 400, parts, f"best so far by trial: {part}", style)
+    return svg.standalone_svg(720, 400, parts, f"best so far by trial: {part}", style)
 
 
 def overhead(args):

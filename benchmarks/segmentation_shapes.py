@@ -44,7 +44,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tasks
 import zoo
 from tasks.engine import trainer
-from zoo import count
+from zoo import flops
 
 ROWS = {  # name of a row: its flags
     "unet": {"model": "unet"},
@@ -96,7 +96,7 @@ def parameters(flags):
     model = zoo.build(
         flags["model"], input_shape=(128, 128, 3), num_classes=7, weights="random", **options
     )
-    return count.count(model)[0]
+    return flops.count_params_and_flops(model)[0]
 
 
 if __name__ == "__main__":

@@ -35,10 +35,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tasks
-from tasks.data import readers, style_pictures
-from tasks.deploy import answerers
-from tasks.deploy.answerer import Photo
-from tasks.engine import runtimes, trainer
+from tasks.data import image_io
+from tasks.deploy import model_loader
+from tasks.engine import trainer
+from tasks.inference import runtimes
+from tasks.inference.predictor import InputImage
+from tasks.style_transfer import style_images
 
 PASSES = 11
 SIDE = 256
@@ -86,17 +88,17 @@ def learned(model, flags, out):
 
 def passed(run, content):
     """Returns the seconds of one pass of a run's painter over a square picture."""
-    painter = answerers.open_model(run)
-    pixels = readers.image(style_pictures.read(content), (SIDE, SIDE, 3), "crop")
+    painter = model_loader.load_predictor(run)
+    pixels = image_io.read_image(style_images.read(content), (SIDE, SIDE, 3), "crop")
 
     def start(model, images):
-        return runtimes.start("keras", model, images, count=PASSES)
+        return runtimes.create_predict_function("keras", model, images, count=PASSES)
 
-    paint = painter.prepared([Photo(Path("content"), pixels, "content")], start)
+    paint = painter.prepared([InputImage(Path("content"), pixels, "content")], start)
     seconds = []
     for _ in range(PASSES + 1):
         begun = time.perf_counter()
-        painter.painted(pixels, paint)
+        painter.stylize(pixels, paint)
         seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds[1:])
 

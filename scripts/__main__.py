@@ -9,13 +9,13 @@ import pkgutil
 import sys
 
 import scripts
-from scripts import _quiet
-from zoo.errors import UsageError, unknown
+from scripts import _streams
+from zoo.errors import UsageError, unknown_name_error
 
-WRONG, STOPPED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
-MOST_SHOWN = 200  # characters of a file's name in a message
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
+MAX_FILENAME_LENGTH = 200  # characters of a file's name in a message
 # Errors of the system that are no fault of the program: disks, permissions, too many open files.
-OUTSIDE = {
+SYSTEM_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
     *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
@@ -28,35 +28,35 @@ def main(argv=None):
         return _run(words) or 0
     except UsageError as error:
         print(f"zoo: {' '.join(str(error).split())}", file=sys.stderr)
-        return WRONG
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print("zoo: stopped", file=sys.stderr)
-        return STOPPED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         return 0
     except OSError as error:
-        if _quiet.failed():
-            return WRONG  # as `_quiet.flushed` says
-        if error.errno not in OUTSIDE:
+        if _streams.stdout_failed():
+            return EXIT_ERROR  # as `_streams.flush_stdout` says
+        if error.errno not in SYSTEM_ERRNOS:
             raise
-        where = f": {str(error.filename)[:MOST_SHOWN]}" if error.filename else ""
+        where = f": {str(error.filename)[:MAX_FILENAME_LENGTH]}" if error.filename else ""
         print(f"zoo: {error.strerror}{where}", file=sys.stderr)
-        return WRONG
+        return EXIT_ERROR
     except MemoryError as error:
         print(f"zoo: memory ran out; {str(error) or 'take less at once'}", file=sys.stderr)
-        return WRONG
+        return EXIT_ERROR
 
 
 def console():
     """Runs one command as a process of its own; returns its exit status."""
-    _quiet.in_utf8()
-    words = _quiet.prepare(sys.argv[1:])
-    _quiet.speak()
+    _streams.ensure_utf8()
+    words = _streams.setup_streams(sys.argv[1:])
+    _streams.setup_logging()
     try:
         status = main(words)
     except SystemExit as stop:  # by which argparse ends --help
         status = stop.code
-    return _quiet.flushed(status)
+    return _streams.flush_stdout(status)
 
 
 def command_names():
@@ -65,7 +65,7 @@ def command_names():
     return [name.replace("_", "-") for name in modules if not name.startswith("_")]
 
 
-def module_of(name):
+def command_module(name):
     """Returns the module of a command."""
     return importlib.import_module(f"scripts.{name.replace('-', '_')}")
 
@@ -88,8 +88,8 @@ def _run(words):
         return 0
     name, *rest = words
     if name not in command_names():
-        raise unknown("command", name, command_names())
-    command = module_of(name)
+        raise unknown_name_error("command", name, command_names())
+    command = command_module(name)
     parser = Parser(
         prog=f"zoo {name}",
         description=_docstring(name),
@@ -105,7 +105,7 @@ def _overview():
         summary = _docstring(name).partition(":")[0]
         lines.append(f"  {name:<10} {summary}")
     lines += ["", "zoo finetune, without more, shows what this is about."]
-    return "\n".join([*lines, f"zoo {_quiet.FLAG} COMMAND prints TensorFlow's log, too."])
+    return "\n".join([*lines, f"zoo {_streams.LOG_FLAG} COMMAND prints TensorFlow's log, too."])
 
 
 def _docstring(name):

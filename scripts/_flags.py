@@ -10,49 +10,50 @@ import os
 from pathlib import Path
 
 import tasks
-from scripts import _groups, _imports
-from tasks.data.dataset import short
-from tasks.engine import clusters, distribute, resume, run_folder
+from scripts import _flag_groups, _imports
+from tasks.data.dataset import short_name
+from tasks.distributed import clusters, strategies
+from tasks.engine import resume, run_folder
 from zoo.errors import UsageError
 
-RUNS = Path("runs")  # where runs go whose folder nobody named
-PLANNED = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
-WORDS = {int: "N", float: "X", str: "WORD"}
+RUNS_FOLDER = Path("runs")  # where runs go whose folder nobody named
+PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
+METAVARS = {int: "N", float: "X", str: "WORD"}
 
 
-def add(parser, task, *, hidden=(), run=True):
+def add_task_flags(parser, task, *, hidden=(), run=True):
     """Adds one flag per field of a task class and, for a `run`, those that every run has.
 
     A flag that is not given leaves no attribute, so that a recipe's value can show through.
     """
     fields = [field for field in dataclasses.fields(task) if field.name not in hidden]
-    for heading, some in _groups.grouped(fields, task.name).items():
+    for heading, some in _flag_groups.group_fields(fields, task.name).items():
         group = parser.add_argument_group(heading)
         for field in some:
-            _add_field(group, field)
+            _add_flag(group, field)
     if run:
-        add_run(parser)
+        add_run_flags(parser)
 
 
-def _add_field(group, field):
+def _add_flag(group, field):
     kind = type(field.default)
     default = f" (default: {field.default})" if field.default != "" else ""
     group.add_argument(
         f"--{field.name.replace('_', '-')}",
         type=kind,
         default=argparse.SUPPRESS,
-        metavar="|".join(field.metadata["choices"] or ()) or WORDS[kind],
+        metavar="|".join(field.metadata["choices"] or ()) or METAVARS[kind],
         help=(field.metadata["help"] + default).replace("%", "%%"),
     )
 
 
-def add_positions(parser):
+def add_positionals(parser):
     """Adds the model and the data set by position, as well as by their flags."""
     parser.add_argument("position_model", nargs="?", metavar="MODEL", help="as --model")
     parser.add_argument("position_dataset", nargs="?", metavar="DATASET", help="as --dataset")
 
 
-def positions(args):
+def positional_values(args):
     """Returns the model and the data set that are given by position, by name.
 
     Raises:
@@ -68,7 +69,7 @@ def positions(args):
     return given
 
 
-def add_run(parser):
+def add_run_flags(parser):
     """Adds the flags that every run has."""
     parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to repeat; flags change it")
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
@@ -78,29 +79,31 @@ def add_run(parser):
     )
     parser.add_argument("--worker", metavar="N", help="which of them this process is, from 0")
     parser.add_argument(
-        "--wait", metavar="SECONDS", help=f"for the other workers (default: {clusters.PATIENCE:g})"
+        "--wait",
+        metavar="SECONDS",
+        help=f"for the other workers (default: {clusters.DEFAULT_WAIT_SECONDS:g})",
     )
-    _imports.add(parser)
+    _imports.add_import_flag(parser)
 
 
 def train(args, task):
     """Trains a task as flags say, and prints what came out."""
     from tasks.engine import trainer
 
-    out = folder(args, task)
-    enlist(args)
-    show(trainer.train(task, out, alone=True), out, args.json)
+    out = output_folder(args, task)
+    export_environment(args)
+    print_result(trainer.train(task, out, alone=True), out, args.json)
 
 
-def enlist(args):
+def export_environment(args):
     """Puts the flags that no recipe has where runs look for them: into the environment."""
     names = {clusters.WORKERS: "workers", clusters.WORKER: "worker", clusters.WAIT: "wait"}
     given = {name: getattr(args, flag) for name, flag in names.items()}
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    _imports.allow(args)
+    _imports.export_modules(args)
 
 
-def to_task(name, args, given=()):
+def task_from_args(name, args, given=()):
     """Returns the task that a recipe, if one is named, and the flags on top of it describe.
 
     Args:
@@ -116,27 +119,29 @@ def to_task(name, args, given=()):
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
     # A flag counts also where it is `auto`, and from other data other values may follow.
-    open_again = {*flags, *(resume.OF_DATA if "dataset" in flags else ())}
-    task = resume.to_task({**resume.unresolved(recipe, open_again), **flags})
+    open_again = {*flags, *(resume.DATA_DEPENDENT_FLAGS if "dataset" in flags else ())}
+    task = resume.task_from_recipe({**resume.without_resolved(recipe, open_again), **flags})
     plan = recipe.get("stages") if "plan" in names else None
-    if plan and flags.keys().isdisjoint(PLANNED) and plan != resume.recipe(task)["stages"]:
+    if plan and flags.keys().isdisjoint(PLAN_FLAGS) and plan != resume.recipe(task)["stages"]:
         return dataclasses.replace(task, plan=plan)  # as it was, although presets have changed
     return task
 
 
-def folder(args, task):
+def output_folder(args, task):
     """Returns the run's folder: `--out`, or one named after the recipe."""
     if args.out:
         return Path(args.out)
     flags = dataclasses.asdict(task)
     digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:8]
-    words = [short(str(flags[key])) for key in ("model", "dataset") if key in flags] or [task.name]
-    return RUNS / f"{run_folder.file_name(words)}-{digest}"
+    words = [short_name(str(flags[key])) for key in ("model", "dataset") if key in flags] or [
+        task.name
+    ]
+    return RUNS_FOLDER / f"{run_folder.file_name(words)}-{digest}"
 
 
-def show(record, out, as_json):
+def print_result(record, out, as_json):
     """Prints what came out of a run; of several workers the chief alone does."""
-    if not distribute.leads():
+    if not strategies.is_chief():
         return
     if as_json:
         print(json.dumps({**record, "out": str(out)}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def add(parser):
+def add_import_flag(parser):
     """Adds the flag."""
     parser.add_argument(
         "--import-module",
@@ -15,9 +15,9 @@ def add(parser):
     )
 
 
-def allow(args):
+def export_modules(args):
     """Lets runs, also those in child processes, import the module that the flag names."""
-    from tasks.data import environments
+    from tasks.dqn import environments
 
     if args.import_module is not None:
-        os.environ[environments.MODULES] = args.import_module
+        os.environ[environments.IMPORT_MODULES_VARIABLE] = args.import_module

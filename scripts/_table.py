@@ -5,7 +5,7 @@ from __future__ import annotations
 from zoo import terminal
 
 
-def table(columns, rows, right=()):
+def format_table(columns, rows, right=()):
     """Returns rows as lines under their columns.
 
     Args:
@@ -13,7 +13,7 @@ def table(columns, rows, right=()):
         rows: of texts, as many as there are columns.
         right: titles of the columns that stand on the right, such as those of numbers.
     """
-    rows = [[terminal.line(text) for text in row] for row in (columns, *rows)]
+    rows = [[terminal.escape_line(text) for text in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

@@ -18,7 +18,7 @@ import json
 
 from zoo import terminal
 
-WRONG = 1  # exit status when something is wrong
+EXIT_FINDINGS = 1  # exit status when something is wrong
 
 
 def arguments(parser, words):
@@ -43,18 +43,18 @@ def run(args):
     """Prints what was found; returns the exit status."""
     from tasks.advice import doctor
 
-    found = doctor.visit(
+    found = doctor.diagnose(
         args.model,
         args.dataset,
         data_dir=args.data_dir,
         weights=args.weights,
         images=args.images,
     )
-    print(json.dumps(_plain(found)) if args.json else _text(found, args.all))
-    return 0 if found.healthy else WRONG
+    print(json.dumps(_to_dict(found)) if args.json else _format_report(found, args.all))
+    return 0 if found.healthy else EXIT_FINDINGS
 
 
-def _plain(found):
+def _to_dict(found):
     return {
         "healthy": found.healthy,
         "findings": [dataclasses.asdict(finding) for finding in found.findings],
@@ -63,14 +63,14 @@ def _plain(found):
     }
 
 
-def _text(found, whole):
+def _format_report(found, all_names):
     lines = []
     for finding in found.findings:
         lines.append(f"{finding.severity:<6} {finding.name}: {finding.what}")
         lines.append(f"{'':<6} -> {finding.do}")
-        if whole:
+        if all_names:
             lines += [f"{'':<9} {name}" for name in finding.names]
     if found.checked:
         lines.append(f"nothing found in: {', '.join(found.checked)}")
     lines += [f"not checked: {name} ({reason})" for name, reason in found.unchecked]
-    return "\n".join(map(terminal.line, lines))
+    return "\n".join(map(terminal.escape_line, lines))

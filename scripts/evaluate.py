@@ -16,7 +16,7 @@ def arguments(parser, words):
     parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
     parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
     parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
-    _imports.add(parser)
+    _imports.add_import_flag(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -24,7 +24,7 @@ def run(args):
     """Prints the figures and where they are kept."""
     from tasks.deploy import evaluate
 
-    _imports.allow(args)
+    _imports.export_modules(args)
     found = evaluate.evaluate(
         args.run,
         dataset=args.dataset,

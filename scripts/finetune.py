@@ -14,11 +14,11 @@ TASK = "classification"
 
 def arguments(parser, words):
     """Adds this command's flags."""
-    _flags.add_positions(parser)
-    _flags.add(parser, tasks.get(TASK))
+    _flags.add_positionals(parser)
+    _flags.add_task_flags(parser, tasks.get(TASK))
 
 
 def run(args):
     """Trains, then prints the figures and where the report is."""
-    task = _flags.to_task(TASK, args, _flags.positions(args))
+    task = _flags.task_from_args(TASK, args, _flags.positional_values(args))
     _flags.train(args, task)

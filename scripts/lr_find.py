@@ -12,8 +12,8 @@ from pathlib import Path
 
 import tasks
 from scripts import _flags
+from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
-from zoo.files import replacing
 
 TASK = "classification"
 
@@ -22,11 +22,11 @@ def arguments(parser, words):
     """Adds this command's flags."""
     from tasks.advice import lr_find
 
-    _flags.add_positions(parser)
-    _flags.add(parser, tasks.get(TASK), run=False)
-    parser.add_argument("--low", type=float, default=lr_find.LOWEST, help="first rate")
-    parser.add_argument("--high", type=float, default=lr_find.HIGHEST, help="last rate")
-    parser.add_argument("--steps", type=int, default=lr_find.STEPS, help="rates between them")
+    _flags.add_positionals(parser)
+    _flags.add_task_flags(parser, tasks.get(TASK), run=False)
+    parser.add_argument("--low", type=float, default=lr_find.MIN_LEARNING_RATE, help="first rate")
+    parser.add_argument("--high", type=float, default=lr_find.MAX_LEARNING_RATE, help="last rate")
+    parser.add_argument("--steps", type=int, default=lr_find.NUM_STEPS, help="rates between them")
     parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to start from")
     parser.add_argument("--plot", metavar="FILE", default="lr-find.svg", help="picture to write")
     parser.add_argument("--json", action="store_true", help="print as JSON")
@@ -34,15 +34,14 @@ def arguments(parser, words):
 
 def run(args):
     """Prints the rate to take, and draws the loss by rate."""
-    from tasks.advice import lr_find
-    from tasks.report import sweep
+    from tasks.advice import lr_find, lr_plot
 
-    task = _flags.to_task(TASK, args, _flags.positions(args))
+    task = _flags.task_from_args(TASK, args, _flags.positional_values(args))
     if not args.plot.endswith(".svg"):
         raise UsageError(f"--plot takes the name of an SVG file, not {args.plot}")
     found = lr_find.lr_find(task, low=args.low, high=args.high, steps=args.steps)
-    with replacing(Path(args.plot)) as partial:
-        drawn = sweep.draw(found.rates, found.losses, found.smoothed, found.suggestion)
+    with atomic_write(Path(args.plot)) as partial:
+        drawn = lr_plot.lr_svg(found.rates, found.losses, found.smoothed, found.suggestion)
         partial.write_text(drawn, encoding="utf-8")
     if args.json:
         print(json.dumps({**dataclasses.asdict(found), "plot": args.plot}))

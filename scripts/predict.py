@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from zoo import terminal
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 
 SCALES = ("auto", "fit", "own")
 
@@ -59,27 +59,27 @@ def arguments(parser, words):
         metavar="NAME",
         help="float32, or bfloat16: faster with openvino, answers differ a little (float32)",
     )
-    _add_drawing(parser)
+    _add_drawing_flags(parser)
 
 
 def run(args):
     """Prints or writes what is in each image."""
-    from tasks.deploy import answerers, answers, predict
-    from tasks.engine import runtimes
+    from tasks.deploy import model_loader, predict, prediction_writer
+    from tasks.inference import runtimes
 
-    _check(args)
-    kind = answers.format_for("json" if args.json else args.format, args.output)
-    here = args.output in (None, "", answers.STDOUT)
+    _check_args(args)
+    kind = prediction_writer.choose_format("json" if args.json else args.format, args.output)
+    here = args.output in (None, "", prediction_writer.STDOUT)
     # What cannot be is said before a model is loaded for seconds.
-    answerers.find(args.model)
-    paths = predict.find(args.images)
-    runtimes.choose(args.runtime, args.precision, len(paths))
-    with answers.opened(args.output) as file:
-        model = answerers.open_model(args.model, args.weights)
-        draws = model.draws or _explained(args.explain, model)
-        pictures = _pictures(args.pictures, None if here else args.output) if draws else None
+    model_loader.find_model(args.model)
+    paths = predict.find_images(args.images)
+    runtimes.choose_runtime(args.runtime, args.precision, len(paths))
+    with prediction_writer.open_output(args.output) as file:
+        model = model_loader.load_predictor(args.model, args.weights)
+        draws = model.draws or _check_explain(args.explain, model)
+        pictures = _drawings_folder(args.pictures, None if here else args.output) if draws else None
         start = time.monotonic()
-        found = predict.answer(
+        found = predict.predict_files(
             model,
             paths,
             runtime=args.runtime,
@@ -91,14 +91,14 @@ def run(args):
             tile=args.tile,
             explain=args.explain,
         )
-        tally = answers.write(found, file, kind, model)
+        tally = prediction_writer.write_predictions(found, file, kind, model)
     seconds = time.monotonic() - start
-    _conclude(tally, seconds, None if here else args.output)
+    _print_summary(tally, seconds, None if here else args.output)
     if pictures:
         print(f"zoo: {pictures} has the pictures", file=sys.stderr)
 
 
-def _add_drawing(parser):
+def _add_drawing_flags(parser):
     """Adds the flags of models that draw their answers."""
     parser.add_argument(
         "--pictures", metavar="DIR", help="where drawn answers go; none for nowhere"
@@ -122,25 +122,25 @@ def _add_drawing(parser):
     )
 
 
-def _check(args):
+def _check_args(args):
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")
     if args.json and args.format not in (None, "json"):
         raise UsageError(f"--json and --format {args.format} are two formats; give one")
     if args.scale not in SCALES:
-        raise unknown("scale", args.scale, SCALES)
+        raise unknown_name_error("scale", args.scale, SCALES)
     if args.tile < 0:
         raise UsageError(f"--tile must be 0 or more, not {args.tile}")
 
 
-def _explained(wanted, model):
+def _check_explain(wanted, model):
     """Tells whether the reasons for answers are drawn; refuses who has none to show."""
     if wanted and not model.explains:
         raise UsageError(f"{model.name} cannot show why it answers so; leave out --explain")
     return wanted
 
 
-def _pictures(folder, output):
+def _drawings_folder(folder, output):
     """Returns the folder for drawn answers, or `None`."""
     if folder == "none":
         return None
@@ -151,14 +151,14 @@ def _pictures(folder, output):
     return Path("predictions")
 
 
-def _conclude(tally, seconds, output):
+def _print_summary(tally, seconds, output):
     """Says what could not be read, and where the rest is."""
     if tally.unreadable == tally.images:
         raise UsageError(
             f"none of the {tally.images:,} images could be read; the first: {tally.reasons[0]}"
         )
     for reason in tally.reasons:
-        print(f"zoo: skipped {terminal.line(reason)}", file=sys.stderr)
+        print(f"zoo: skipped {terminal.escape_line(reason)}", file=sys.stderr)
     if tally.unreadable > len(tally.reasons):
         print(f"zoo: and {tally.unreadable - len(tally.reasons):,} more", file=sys.stderr)
     if tally.unreadable:

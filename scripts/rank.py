@@ -11,8 +11,8 @@ import dataclasses
 import json
 
 import zoo
-from scripts._table import table
-from scripts.list import brief
+from scripts._table import format_table
+from scripts.list import format_count
 from zoo.errors import UsageError
 
 COLUMNS = ("model", "accuracy", "+-", "seconds", "params", "FLOPs", "pixels")
@@ -38,8 +38,8 @@ def arguments(parser, words):
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data sets")
     parser.add_argument("--split", default="", help="slice (default: the training split)")
-    most = f"to look at (default: {rank.IMAGES})"
-    parser.add_argument("--images", type=int, default=rank.IMAGES, metavar="N", help=most)
+    most = f"to look at (default: {rank.MAX_IMAGES})"
+    parser.add_argument("--images", type=int, default=rank.MAX_IMAGES, metavar="N", help=most)
     parser.add_argument("--image-size", type=int, default=0, metavar="N", help="0: each its own")
     parser.add_argument(
         "--channels", type=int, default=0, metavar="N", help="of the images; 0: each its own"
@@ -52,10 +52,10 @@ def run(args):
     """Prints a line for each model, the best first; returns the exit status."""
     from tasks.advice import rank
 
-    files = dict(_pair(text) for text in args.weights)
+    files = dict(_parse_weights(text) for text in args.weights)
     rows = rank.rank(
         args.dataset,
-        _models(args.models, files),
+        _model_names(args.models, files),
         weights=files,
         data_dir=args.data_dir,
         split=args.split,
@@ -68,11 +68,11 @@ def run(args):
     if args.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
     elif judged:
-        print(table(COLUMNS, [_cells(row) for row in judged], COLUMNS[1:]))
+        print(format_table(COLUMNS, [_table_row(row) for row in judged], COLUMNS[1:]))
     return int(not judged)
 
 
-def _models(text, files):
+def _model_names(text, files):
     """Returns the names to judge: those with a file, and those that patterns stand for.
 
     Without patterns these are the models whose weights are at hand.
@@ -92,20 +92,20 @@ def _models(text, files):
     return list(dict.fromkeys(found))
 
 
-def _pair(text):
+def _parse_weights(text):
     name, sign, path = text.partition("=")
     if not sign:
         raise UsageError(f"--weights takes MODEL=FILE, not {text!r}")
     return zoo.spec(name).name, path
 
 
-def _cells(row):
+def _table_row(row):
     return (
         row.model,
         f"{row.accuracy:.3f}",
         f"{row.error:.3f}",
         f"{row.seconds:.1f}",
-        brief(row.parameters),
-        brief(row.flops),
+        format_count(row.parameters),
+        format_count(row.flops),
         str(row.image_size),
     )

@@ -7,14 +7,14 @@ import textwrap
 from pathlib import Path
 
 import zoo
-from scripts._table import table
-from scripts.list import brief, facts
-from tasks.report import graph, network
-from zoo.files import replacing
+from scripts._table import format_table
+from scripts.list import format_count, spec_dict
+from tasks.report import model_graph, model_plot
+from zoo.atomic_files import atomic_write
 from zoo.lazy import keras
 
-MOST_LAYERS = 40  # of a network whose layers are shown without asking
-NUMBERS = ("times", "layers", "parameters", "multiply-adds")
+MAX_LAYERS = 40  # of a network whose layers are shown without asking
+NUMERIC_COLUMNS = ("times", "layers", "parameters", "multiply-adds")
 
 
 def arguments(parser, words):
@@ -30,14 +30,18 @@ def run(args):
     spec = zoo.spec(args.name)
     calls, stages = outline(spec)
     if args.plot:
-        with replacing(Path(args.plot)) as partial:
-            partial.write_text(network.draw(spec.name, calls), encoding="utf-8")
+        with atomic_write(Path(args.plot)) as partial:
+            partial.write_text(model_plot.model_svg(spec.name, calls), encoding="utf-8")
     if args.json:
         layers = [vars(call) for call in calls]
-        print(json.dumps({**facts(spec), "stage_shapes": stages, "layers": layers}, indent=1))
+        print(json.dumps({**spec_dict(spec), "stage_shapes": stages, "layers": layers}, indent=1))
         return
     print(
-        "\n\n".join(filter(None, (described(spec), shapes(stages), contents(calls, args.layers))))
+        "\n\n".join(
+            filter(
+                None, (format_spec(spec), format_stages(stages), format_layers(calls, args.layers))
+            )
+        )
     )
     if args.plot:
         print(f"\npicture: {args.plot}")
@@ -49,12 +53,12 @@ def outline(spec):
     The model's weights have shapes and no values, so that the largest is built in a second.
     """
     with keras.StatelessScope(initialize_variables=False):
-        calls = graph.calls(zoo.build(spec.name, weights="random"))
+        calls = model_graph.calls(zoo.build(spec.name, weights="random"))
         stages = zoo.backbone(spec.name, weights="random").output if spec.stages else {}
     return calls, {name: tuple(tensor.shape[1:]) for name, tensor in stages.items()}
 
 
-def described(spec):
+def format_spec(spec):
     """Returns what is known of a model before it is built, as lines of a name and a value."""
     image = len(spec.input_shape) > 1
     least = f", at least {spec.min_size} x {spec.min_size}" if image else ""
@@ -62,11 +66,11 @@ def described(spec):
         "kind": spec.kind,
         "family": spec.family,
         "paper": spec.paper,
-        "input": size(spec.input_shape) + least,
+        "input": format_shape(spec.input_shape) + least,
         "preprocessing": spec.preprocessing,
         "classes": spec.num_classes,
         "parameters": f"{spec.parameters:,}" if spec.parameters is not None else None,
-        "FLOPs": f"{brief(spec.flops)} for one input" if spec.flops is not None else None,
+        "FLOPs": f"{format_count(spec.flops)} for one input" if spec.flops is not None else None,
     }
     if spec.weights:
         known |= {
@@ -87,33 +91,35 @@ def described(spec):
     return "\n".join([spec.name, summary, "", *lines, "", options])
 
 
-def shapes(stages):
+def format_stages(stages):
     """Returns the feature pyramid as lines of a name and a shape."""
-    return "\n".join(f"{name:<15}{size(shape)}" for name, shape in stages.items())
+    return "\n".join(f"{name:<15}{format_shape(shape)}" for name, shape in stages.items())
 
 
-def contents(calls, every):
+def format_layers(calls, every):
     """Returns the table of all layers; of a long network, unless asked for, that of its blocks."""
-    if every or len(calls) <= MOST_LAYERS:
+    if every or len(calls) <= MAX_LAYERS:
         columns = ("layer", "kind", "output", "parameters", "multiply-adds")
-        return table(columns, [(c.name, c.kind, *costs([c])) for c in calls], NUMBERS)
+        return format_table(
+            columns, [(c.name, c.kind, *cost_cells([c])) for c in calls], NUMERIC_COLUMNS
+        )
     columns = ("block", "times", "layers", "output", "parameters", "multiply-adds")
     rows = [
-        (same[0].name, str(len(same)), str(len(same[0].calls)), *costs(same))
-        for group in graph.repeats(graph.blocks(calls))
+        (same[0].name, str(len(same)), str(len(same[0].calls)), *cost_cells(same))
+        for group in model_graph.group_repeats(model_graph.blocks(calls))
         for same in zip(*group, strict=True)
     ]
     hint = f"{len(calls)} layers; --layers shows each, --plot FILE.svg draws them"
-    return f"{table(columns, rows, NUMBERS)}\n\n{hint}"
+    return f"{format_table(columns, rows, NUMERIC_COLUMNS)}\n\n{hint}"
 
 
-def costs(parts):
+def cost_cells(parts):
     """Returns the cells that layers and blocks have alike: the first shape, all of the work."""
     parameters = sum(part.parameters for part in parts)
     work = sum(part.multiply_adds for part in parts)
-    return size(parts[0].shape), f"{parameters:,}", f"{work:,}"
+    return format_shape(parts[0].shape), f"{parameters:,}", f"{work:,}"
 
 
-def size(shape):
+def format_shape(shape):
     """Writes a shape: `224 x 224 x 3`."""
     return " x ".join("any" if side is None else str(side) for side in shape)

@@ -19,16 +19,16 @@ def arguments(parser, words):
     )
     name = words[0] if words and not words[0].startswith("-") else _recipe_task(words)
     if name:
-        _flags.add(parser, tasks.get(name))
+        _flags.add_task_flags(parser, tasks.get(name))
     else:
-        _flags.add_run(parser)
+        _flags.add_run_flags(parser)
 
 
 def run(args):
     """Trains, then prints the figures and where the report is."""
     if not args.task and not args.recipe:
         raise UsageError(f"name a task ({', '.join(tasks.names())}) or give a --recipe")
-    task = _flags.to_task(args.task, args)
+    task = _flags.task_from_args(args.task, args)
     _flags.train(args, task)
 
 

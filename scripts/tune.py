@@ -14,15 +14,17 @@ from pathlib import Path
 
 import tasks
 from scripts import _flags, _imports
-from scripts._table import table
-from tasks.engine import options
-from tasks.engine.search import engines
-from tasks.engine.search import space as spaces
+from scripts._table import format_table
+from tasks.data import builder_options
+from tasks.tuning import engines
+from tasks.tuning import space as spaces
 
 COLUMNS = ("trial", "status", "score", "epochs", "flags")
-SHOWN = 5  # trials that are printed, the best ones
-OWN = "tune_"  # what the attributes of the flags below begin with: tasks may have some of that name
-SEARCH = {
+MAX_SHOWN_TRIALS = 5  # trials that are printed, the best ones
+DEST_PREFIX = (
+    "tune_"  # what the attributes of the flags below begin with: tasks may have some of that name
+)
+SEARCH_FLAGS = {
     "engine": {
         "default": "narrowing",
         "help": f"{', '.join(engines.ENGINES)} (default: narrowing)",
@@ -60,38 +62,46 @@ SEARCH = {
 def arguments(parser, words):
     """Adds the flags of the search, and those of the task that the words name."""
     parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(tasks.names())}")
-    for name, settings in SEARCH.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=OWN + name, **settings)
+    for name, settings in SEARCH_FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=DEST_PREFIX + name, **settings)
     parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to start from")
     parser.add_argument("--out", metavar="DIR", help="the folder (default: runs/tune-NAME)")
-    _imports.add(parser)
+    _imports.add_import_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if words and not words[0].startswith("-"):
-        _flags.add(parser, tasks.get(words[0]), hidden=tuple(SEARCH), run=False)
+        _flags.add_task_flags(parser, tasks.get(words[0]), hidden=tuple(SEARCH_FLAGS), run=False)
 
 
 def run(args):
     """Searches, then prints the best trials and the command that repeats the best one."""
-    from tasks.engine import tune
+    from tasks.tuning import tune
 
-    _imports.allow(args)
-    task = _flags.to_task(args.task, args)
-    given = [field.name for field in dataclasses.fields(task) if field.name in vars(args)]
-    asked = {name: getattr(args, OWN + name) for name in SEARCH}
-    asked["isolate"] = asked["isolate"] == "on"
-    asked["options"] = options.parsed(asked.pop("engine_options"), "--engine-options")
-    space = tune.searched(task, asked["engine"], asked["search"], given)
-    found = tune.tune(task, _folder(args, task, asked, space), given=given, **asked)
+    _imports.export_modules(args)
+    task = _flags.task_from_args(args.task, args)
+    fixed = [field.name for field in dataclasses.fields(task) if field.name in vars(args)]
+    search_args = {name: getattr(args, DEST_PREFIX + name) for name in SEARCH_FLAGS}
+    search_args["isolate"] = search_args["isolate"] == "on"
+    search_args["options"] = builder_options.parse_options(
+        search_args.pop("engine_options"), "--engine-options"
+    )
+    space = tune.search_space(task, search_args["engine"], search_args["search"], fixed)
+    found = tune.tune(
+        task, _output_folder(args, task, search_args, space), fixed=fixed, **search_args
+    )
     if args.json:
         print(json.dumps(found))
     else:
-        _show(found)
+        _print_result(found)
 
 
-def _show(found):
+def _print_result(found):
     trials = [row for row in found["trials"] if row["score"] is not None]
     trials = sorted(trials, key=lambda row: row["score"], reverse=True)
-    print(table(COLUMNS, [_cells(row) for row in trials[:SHOWN]], ("score", "epochs")))
+    print(
+        format_table(
+            COLUMNS, [_table_row(row) for row in trials[:MAX_SHOWN_TRIALS]], ("score", "epochs")
+        )
+    )
     without = len(found["trials"]) - len(trials)
     if without:
         print(f"{without} of {len(found['trials'])} trials have no score: see trials.csv")
@@ -101,16 +111,16 @@ def _show(found):
         print(f"repeat  {found['command']}")
 
 
-def _cells(row):
+def _table_row(row):
     flags = "  ".join(f"{name} {value}" for name, value in row["flags"].items())
     return row["trial"], row["status"], f"{row['score']:.4f}", str(row["epochs"]), flags
 
 
-def _folder(args, task, asked, space):
+def _output_folder(args, task, search_args, space):
     """Returns the folder of a search: `--out`, or one named after what is searched."""
     if args.out:
         return Path(args.out)
-    ranges = {name: spaces.written(span) for name, span in space.ranges.items()}
-    told = [dataclasses.asdict(task), asked["engine"], asked["options"], ranges]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    return _flags.RUNS / f"tune-{task.name}-{digest}"
+    ranges = {name: spaces.format_range(span) for name, span in space.ranges.items()}
+    identity = [dataclasses.asdict(task), search_args["engine"], search_args["options"], ranges]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return _flags.RUNS_FOLDER / f"tune-{task.name}-{digest}"

@@ -16,13 +16,20 @@ import os
 import sys
 
 import zoo
-from scripts._table import table
-from zoo import cache, digests, weights
-from zoo.errors import UsageError, unknown
+from scripts._table import format_table
+from zoo import weights
+from zoo.errors import UsageError, unknown_name_error
+from zoo.weights import cache, digests
 
 COLUMNS = ("name", "part", "size", "where", "digest", "licence")
-SHIPPED, BY_HAND, NOWHERE = "package", "by hand", "-"  # besides the places of `zoo.cache`
-BELIEVED = "first use"  # nobody published a digest; ours, from when the file came, is kept
+IN_PACKAGE, BY_HAND, NOT_PRESENT = (
+    "package",
+    "by hand",
+    "-",
+)  # besides the places of `zoo.weights.cache`
+TRUSTED_ON_FIRST_USE = (
+    "first use"  # nobody published a digest; ours, from when the file came, is kept
+)
 
 
 def arguments(parser, words):
@@ -42,25 +49,25 @@ def arguments(parser, words):
 def run(args):
     """Does what the first word says."""
     if args.action not in ACTIONS:
-        raise unknown("action", args.action, list(ACTIONS))
+        raise unknown_name_error("action", args.action, list(ACTIONS))
     return ACTIONS[args.action](args)
 
 
-def show(args):
+def list_files(args):
     """Prints one line per file, with what is known of it without reading it."""
-    found = [known(name, part) for name, part in files(args.patterns, args.headless)]
+    found = [file_record(name, part) for name, part in files(args.patterns, args.headless)]
     rows = [
         (
-            one["name"],
-            one["part"],
-            f"{one['bytes'] / 1e6:.1f} MB" if one["bytes"] else "",
-            one["where"],
-            one["digest_kind"],
-            one["licence"].partition(" (")[0],
+            record["name"],
+            record["part"],
+            f"{record['bytes'] / 1e6:.1f} MB" if record["bytes"] else "",
+            record["where"],
+            record["digest_kind"],
+            record["licence"].partition(" (")[0],
         )
-        for one in found
+        for record in found
     ]
-    _print(found, args.json, lambda: table(COLUMNS, rows, ("size",)))
+    _print_result(found, args.json, lambda: format_table(COLUMNS, rows, ("size",)))
 
 
 def fetch(args):
@@ -72,7 +79,7 @@ def fetch(args):
         wanted = [(name, part) for name, part in wanted if part == "whole"]
     # Of several, those that only their owners can give are left out.
     wanted = [(name, part) for name, part in wanted if zoo.spec(name).weights.source] or wanted
-    return _each(wanted, _fetched, args.json)
+    return _process_each(wanted, _fetch_file, args.json)
 
 
 def mirror(args):
@@ -80,45 +87,45 @@ def mirror(args):
     if not args.patterns:
         raise UsageError("name the folder of the mirror: zoo weights mirror DIR [PATTERN ...]")
     folder, *patterns = args.patterns
-    wanted = [(n, p) for n, p in files(patterns, args.headless) if _published(n, p)]
+    wanted = [(n, p) for n, p in files(patterns, args.headless) if _published_file(n, p)]
     if not wanted:
         raise UsageError(f"no weights of {' '.join(patterns)} are to be fetched: nothing to mirror")
 
     def put(name, part):
-        return cache.mirror(_published(name, part), folder, f"the weights of {name}")
+        return cache.add_to_mirror(_published_file(name, part), folder, f"the weights of {name}")
 
-    return _each(wanted, put, args.json)
+    return _process_each(wanted, put, args.json)
 
 
 def verify(args):
     """Hashes every file that is on this machine; the status is 1 if one is wrong."""
-    there = [(name, part, _path(name, part)[1]) for name, part in files(args.patterns)]
+    there = [(name, part, _locate(name, part)[1]) for name, part in files(args.patterns)]
     found = [
-        {"name": name, "part": part, "path": path, **judged(name, part, path)}
+        {"name": name, "part": part, "path": path, **verify_file(name, part, path)}
         for name, part, path in there
         if path
     ]
-    rows = [(one["verdict"], one["name"], one["part"], one["path"]) for one in found]
-    _print(found, args.json, lambda: table(("verdict", "name", "part", "path"), rows))
-    for one in found:
-        if one["problem"]:
-            print(f"zoo: {one['problem']}", file=sys.stderr)
+    rows = [(record["verdict"], record["name"], record["part"], record["path"]) for record in found]
+    _print_result(found, args.json, lambda: format_table(("verdict", "name", "part", "path"), rows))
+    for record in found:
+        if record["problem"]:
+            print(f"zoo: {record['problem']}", file=sys.stderr)
     if not found:
         print("zoo: none of these weights is on this machine", file=sys.stderr)
-    return int(any(one["problem"] for one in found))
+    return int(any(record["problem"] for record in found))
 
 
-def judged(name, part, path):
+def verify_file(name, part, path):
     """Returns the verdict on a file, `ok`, `first use` or `wrong`, its SHA-256, and the problem."""
-    facts, file = zoo.spec(name).weights, _published(name, part)
+    facts, file = zoo.spec(name).weights, _published_file(name, part)
     digest = file.digest if file else facts.digest
     try:
         if file:
-            path = str(cache.at_hand(file, anew=True) or path)
-        sha256 = digests.check(path, digest, anew=not file)
+            path = str(cache.find_local(file, anew=True) or path)
+        sha256 = digests.verify(path, digest, anew=not file)
     except UsageError as error:
         return {"verdict": "wrong", "sha256": None, "problem": str(error)}
-    return {"verdict": "ok" if digest else BELIEVED, "sha256": sha256, "problem": None}
+    return {"verdict": "ok" if digest else TRUSTED_ON_FIRST_USE, "sha256": sha256, "problem": None}
 
 
 def files(patterns, headless=False):
@@ -134,20 +141,20 @@ def files(patterns, headless=False):
         found = [name for name in tags if pattern in (name, name.partition(".")[0])]
         found = found or zoo.names(pattern, weights=True)
         if not found:
-            raise unknown("weights", pattern, tags)
+            raise unknown_name_error("weights", pattern, tags)
         names += found
     return [(name, part) for name in dict.fromkeys(names) for part in _parts(name, headless)]
 
 
-def known(name, part):
+def file_record(name, part):
     """Returns what is known of a file as plain values."""
-    facts, file = zoo.spec(name).weights, _published(name, part)
-    where, path = _path(name, part)
+    facts, file = zoo.spec(name).weights, _published_file(name, part)
+    where, path = _locate(name, part)
     digest = file.digest if file else facts.digest
-    kind = digests.kind(digest)
-    noted = digests.read_note(path) if path and file else {}
+    kind = digests.digest_kind(digest)
+    noted = digests.read_record(path) if path and file else {}
     if noted.get("sha256") and noted.get("digest") == digest and kind in ("md5", "none"):
-        kind = f"{kind}, then sha256" if digest else BELIEVED
+        kind = f"{kind}, then sha256" if digest else TRUSTED_ON_FIRST_USE
     return {
         "name": name,
         "part": part,
@@ -163,7 +170,7 @@ def known(name, part):
     }
 
 
-def _each(wanted, get, as_json):
+def _process_each(wanted, get, as_json):
     """Gets one file after the other, and says at the end which were not to be had."""
     failed, got = [], []
     for name, part in wanted:
@@ -183,11 +190,11 @@ def _each(wanted, get, as_json):
         raise UsageError(f"{len(failed)} of {len(wanted)} files failed; the first: {failed[0]}")
 
 
-def _fetched(name, part):
+def _fetch_file(name, part):
     return weights.fetch(name, zoo.spec(name).weights, headless=part == "headless")
 
 
-def _published(name, part):
+def _published_file(name, part):
     return zoo.spec(name).weights.published.get(part)
 
 
@@ -196,19 +203,19 @@ def _parts(name, headless):
     return parts[-1:] if headless else parts
 
 
-def _path(name, part):
+def _locate(name, part):
     """Returns the place of a file and its path; `None` for the path if it is not there."""
-    facts, file = zoo.spec(name).weights, _published(name, part)
+    facts, file = zoo.spec(name).weights, _published_file(name, part)
     if not facts.source:
         return BY_HAND, None
     if not file:
-        return SHIPPED, str(weights.fetch(name, facts))
-    (place, path), *_ = cache.present(file) or [(NOWHERE, None)]
+        return IN_PACKAGE, str(weights.fetch(name, facts))
+    (place, path), *_ = cache.existing_copies(file) or [(NOT_PRESENT, None)]
     return place, path and str(path)
 
 
-def _print(found, as_json, text):
+def _print_result(found, as_json, text):
     print(json.dumps(found, indent=1) if as_json else text())
 
 
-ACTIONS = {"list": show, "fetch": fetch, "verify": verify, "mirror": mirror}
+ACTIONS = {"list": list_files, "fetch": fetch, "verify": verify, "mirror": mirror}

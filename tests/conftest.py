@@ -64,7 +64,7 @@ def cut_short(monkeypatch):
     from tasks.engine import resume, trainer
 
     def train(task, out):
-        save, saved = resume.State.save, []
+        save, saved = resume.RunState.save, []
 
         def stop(state, model, **options):
             save(state, model, **options)
@@ -72,7 +72,7 @@ def cut_short(monkeypatch):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(resume.State, "save", stop)
+            patch.setattr(resume.RunState, "save", stop)
             with pytest.raises(KeyboardInterrupt):
                 trainer.train(task, out)
         return saved

@@ -40,14 +40,14 @@ def test_commands_and_their_flags_exist(page, capsys):
 
 
 def test_the_model_of_add_a_model_works_as_the_page_says():
-    from zoo import build, count, names, spec
+    from zoo import build, flops, names, spec
 
     (code,) = blocks(ROOT / "docs" / "add-a-model.md", "python")
     try:
         exec(code, {})
         assert names("tiny*") == ["tiny16", "tiny32"]
         for name in names("tiny*"):
-            counted = count.count(build(name))
+            counted = flops.count_params_and_flops(build(name))
             assert counted == (spec(name).parameters, spec(name).flops)
     finally:
         for name in ("tiny16", "tiny32"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tasks
 import zoo
-from tasks.engine import gan_players
+from tasks.gan import networks
 
 SPLITS = {"train_split": "train[:4]", "validation_split": "train[4:8]", "test_split": "test[:4]"}
 TINY = {  # task: flags of a run of one step
@@ -108,7 +108,7 @@ def models(task):
     kind = tasks.get(task).kind if isinstance(getattr(tasks.get(task), "kind", 0), str) else ""
     kind = {"style_transfer": "painter"}.get(task, kind)
     known = [name for name in zoo.names(kind=kind) if "." not in name] if kind else []
-    return {"gan": list(gan_players.KINDS), "style_transfer": ["gatys", *known]}.get(task, known)
+    return {"gan": list(networks.VARIANTS), "style_transfer": ["gatys", *known]}.get(task, known)
 
 
 def smallest(names):

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzz_cases
-import fuzz_commands
 import pytest
+
+from tests.support import fuzz_cases, fuzz_commands
 
 SCRIPT = Path(fuzz_commands.__file__)
 TRACEBACK = """zoo: epoch 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 
-import checks
 import keras
 import pytest
-from test_tasks import TINY
 
 import tasks
 from tasks.engine import hardware, trainer
+from tests.support import checks
+from tests.support.tiny_tasks import TINY
 
 SIGNALS = (signal.SIGINT, signal.SIGKILL)
 AT_ONCE = 2  # steps per call; epochs have an odd number of steps
@@ -53,8 +53,8 @@ def rows(out):
 @pytest.fixture
 def several_steps(monkeypatch):
     """Lets each call of a train function do `AT_ONCE` steps, in every task."""
-    monkeypatch.setattr(hardware, "steps_at_once", lambda flops: AT_ONCE)
-    monkeypatch.setattr("tasks.report.frechet.SUBSETS", 5)
+    monkeypatch.setattr(hardware, "steps_per_execution", lambda flops: AT_ONCE)
+    monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
 
 
 def calls_per_epoch(task):
@@ -84,7 +84,7 @@ def assert_killed_in_vain(asked, expected, out, steps, by):
     trainer.train(asked, out)
     assert rows(out) == rows(expected)
     checks.assert_same_checkpoint(out, expected)
-    if asked.name != "style_transfer" or not asked.alone:
+    if asked.name != "style_transfer" or not asked.single_image:
         checks.assert_same(*(checks.weights(each) for each in (out, expected)))
 
 

@@ -1,29 +1,36 @@
-"""The rules of the house, so that every line is in the room where one looks for it."""
+"""The layout of the code: which package may import which, and what a file may hold.
+
+docs/architecture.md explains the packages. Modules that are named in strings, to be loaded on
+first use, count as imports.
+"""
 
 from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
 
-MAY_IMPORT = {  # room: the rooms that it stands above
-    "zoo": {"zoo"},
-    "tasks.data": {"zoo"},
-    "tasks.report": {"zoo"},
-    "tasks.engine": {"zoo", "tasks.data", "tasks.report"},
-    "tasks": {"zoo", "tasks.data", "tasks.report", "tasks.engine"},
-    "tasks.advice": {"zoo", "tasks.data", "tasks.report", "tasks.engine", "tasks"},
-    "tasks.deploy": {"zoo", "tasks.data", "tasks.report", "tasks.engine", "tasks"},
-    "scripts": {"zoo", "tasks", "tasks.data", "tasks.report", "tasks.engine"}
-    | {"tasks.advice", "tasks.deploy"},
-}
-STRANGERS = ("zoo.models", "tasks")  # packages whose files do not know each other
+# From the top down: a package imports only from the rows below its own, and from itself.
+TASK_PACKAGES = ("captioning", "classification", "detection", "dqn", "gan", "segmentation")
+TASK_PACKAGES += ("style_transfer",)
+ROWS = (
+    ("scripts",),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
+    tuple(f"tasks.{name}" for name in TASK_PACKAGES),
+    ("tasks",),
+    ("tasks.engine",),
+    ("tasks.inference", "tasks.distributed"),
+    ("tasks.data", "tasks.report"),
+    ("zoo",),
+)
+SEPARATE = ("zoo.models",)  # packages whose modules do not import each other
 FILES = sorted(
     path.relative_to(ROOT)
     for package in ("zoo", "tasks", "scripts")
@@ -31,13 +38,25 @@ FILES = sorted(
 )
 FRAMEWORKS = {"keras", "tensorflow", "tensorflow_datasets", "keras_tuner", "jax", "torch"}
 SLOW_TO_IMPORT = FRAMEWORKS | {"numpy", "PIL", "h5py", "matplotlib"}
-# Besides zoo/layers: files of classes that derive from those of Keras, which cannot wait for it.
-CLASSES = ("beam", "computed", "groups", "lbfgs", "loop", "schedules", "search/oracles")
-DERIVED = {Path(f"tasks/engine/{name}.py") for name in CLASSES}
+# Besides zoo/layers: files of subclasses of Keras's classes, which import Keras at once.
+SUBCLASSES = {
+    Path(f"tasks/{name}.py")
+    for name in (
+        "captioning/beam_search",
+        "engine/custom_step",
+        "engine/lambda_layer",
+        "engine/param_groups",
+        "engine/schedules",
+        "style_transfer/lbfgs",
+        "tuning/oracles",
+    )
+}
 FORBIDDEN = {"utils", "util", "misc", "helpers", "helper", "common", "base"}
-LONGEST_FILE = 300
-LONGEST_FUNCTION = 40
-LONGEST_BUILDER = 60
+MAX_FILE_LINES = 300
+MAX_ENGINE_LINES = 3_000
+MAX_FUNCTION_LINES = 40
+MAX_BUILDER_LINES = 60
+STRING_MODULE = re.compile(r"((?:zoo|tasks|scripts)(?:\.\w+)+)(?::\w+)?")
 
 
 @functools.cache
@@ -56,7 +75,8 @@ def dotted(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {dotted(path) for path in FILES}
+MODULES = {dotted(path): path for path in FILES}
+ROOMS = [room for row in ROWS for room in row]
 
 
 def innermost(name, known):
@@ -67,13 +87,12 @@ def innermost(name, known):
 
 
 def room(name):
-    """The room that a dotted name leads into, or `None` if it is not of the house."""
-    return innermost(name, MAY_IMPORT)
+    """The package of `ROWS` that a dotted name leads into, or `None` if it is not ours."""
+    return innermost(name, ROOMS)
 
 
-def module(name):
-    """The module of ours that a dotted name is in, or `None`."""
-    return innermost(name, MODULES)
+def row(name):
+    return next(index for index, rooms in enumerate(ROWS) if name in rooms)
 
 
 def imports(nodes):
@@ -86,13 +105,30 @@ def imports(nodes):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def named_in_strings(nodes):
+    """The modules of ours that strings name, such as `"tasks.gan.sampling"`."""
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            match = STRING_MODULE.fullmatch(node.value)
+            if match and match[1] in MODULES:
+                yield match[1]
+
+
+@functools.cache
+def used_modules(path):
+    """The modules of ours that a file imports or names, without itself."""
+    nodes = list(ast.walk(tree(path)))
+    names = [*imports(nodes), *named_in_strings(nodes)]
+    return {innermost(name, MODULES) for name in names} - {None, dotted(path)}
+
+
 def functions(path):
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
     return [node for node in ast.walk(tree(path)) if isinstance(node, kinds)]
 
 
 def code_lines(function):
-    """Lines of a function, less its docstring: a long explanation is no fault."""
+    """Lines of a function, without its docstring."""
     lines = function.end_lineno - function.lineno + 1
     if ast.get_docstring(function):
         lines -= function.body[0].end_lineno - function.body[0].lineno + 1
@@ -106,76 +142,168 @@ def is_builder(path, function):
     return any("register" in mark for mark in marks)
 
 
-def test_the_house_is_found():
-    assert len(FILES) > 10
-    assert {room(dotted(path)) for path in FILES} >= {"zoo", "tasks", "scripts"}
+def test_files_are_found():
+    assert len(FILES) > 300
+    assert {room(dotted(path)) for path in FILES} == set(ROOMS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_point_one_way(path):
-    mine = room(dotted(path))
-    asked = {room(name) for name in imports(ast.walk(tree(path)))} - {None, mine}
-    assert asked <= MAY_IMPORT[mine]
+def test_imports_point_downwards():
+    wrong = []
+    for path in FILES:
+        mine = room(dotted(path))
+        for name in used_modules(path):
+            other = room(name)
+            # The `tasks` package itself finds the tasks, wherever they are.
+            if other != mine and mine != "tasks" and row(other) <= row(mine):
+                wrong.append(f"{path} imports {name}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_siblings_do_not_meet(path):
-    package = ".".join(path.parent.parts)
-    if package in STRANGERS and path.name != "__init__.py":
-        siblings = {dotted(other) for other in FILES if other.parent == path.parent} - {package}
-        asked = {module(name) for name in imports(ast.walk(tree(path)))}
-        assert not asked & (siblings - {dotted(path)})
+def test_models_and_commands_do_not_import_their_siblings():
+    wrong = []
+    for path in FILES:
+        package = ".".join(path.parent.parts)
+        if package in SEPARATE and path.name != "__init__.py":
+            wrong += [f"{path}: {x}" for x in used_modules(path) if x.startswith(f"{package}.")]
+        elif package == "scripts" and not path.name.startswith("_"):
+            siblings = {x for x in used_modules(path) if x.startswith("scripts.")}
+            wrong += [f"{path}: {x}" for x in siblings if not x.startswith("scripts._")]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_frameworks_load_when_they_are_needed(path):
-    if path.parent == Path("zoo/layers") or path in DERIVED:
-        return
-    asked = {name.partition(".")[0] for name in imports(tree(path).body)}
-    assert not asked & SLOW_TO_IMPORT
+def test_no_module_imports_itself_through_others():
+    seen, path = set(), []
+
+    def visit(name):
+        assert name not in path, f"a cycle: {' -> '.join([*path[path.index(name) :], name])}"
+        if name not in seen:
+            path.append(name)
+            for other in sorted(used_modules(MODULES[name])):
+                if not name.startswith(other):  # a package that contains it
+                    visit(other)
+            path.pop()
+            seen.add(name)
+
+    for name in MODULES:
+        visit(name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_tensorflow_is_spoken_in_tasks_only(path):
-    if path.parts[0] == "tasks" or path == Path("zoo/lazy.py"):
-        return
-    asked = set(imports(ast.walk(tree(path))))
-    assert not {name for name in asked if name.startswith("tensorflow")} | asked & {"zoo.lazy.tf"}
+def test_only_one_package_names_distribution_strategies():
+    uses = [path for path in FILES if "tf.distribute." in _code(path)]
+    assert uses
+    assert {path.parts[:2] for path in uses} == {("tasks", "distributed")}
+
+
+@functools.cache
+def _code(path):
+    """The source of a file without comments and docstrings."""
+    return ast.unparse(_WithoutDocstrings().visit(ast.parse(source(path))))
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node):
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if is_text else node
+
+
+def test_frameworks_are_imported_on_first_use():
+    for path in FILES:
+        if path.parent != Path("zoo/layers") and path not in SUBCLASSES:
+            asked = {name.partition(".")[0] for name in imports(tree(path).body)}
+            assert not asked & SLOW_TO_IMPORT, path
+    assert {path for path in SUBCLASSES if path not in FILES} == set()
+
+
+def test_tensorflow_is_imported_by_tasks_only():
+    for path in FILES:
+        if path.parts[0] != "tasks" and path != Path("zoo/lazy.py"):
+            asked = set(imports(ast.walk(tree(path))))
+            tensorflow = {name for name in asked if name.startswith("tensorflow")}
+            assert not tensorflow | asked & {"zoo.lazy.tf"}, path
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_files_and_functions_are_short(path):
-    assert len(source(path).splitlines()) <= LONGEST_FILE
+    assert len(source(path).splitlines()) <= MAX_FILE_LINES
     for function in functions(path):
-        limit = LONGEST_BUILDER if is_builder(path, function) else LONGEST_FUNCTION
+        limit = MAX_BUILDER_LINES if is_builder(path, function) else MAX_FUNCTION_LINES
         lines = code_lines(function)
         assert lines <= limit, f"{path}:{function.lineno} {function.name} has {lines} lines"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_what_is_public_is_documented(path):
-    assert ast.get_docstring(tree(path)), f"{path} has no docstring"
-    for node in tree(path).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name} has no docstring"
+def test_the_engine_is_small():
+    engine = [path for path in FILES if path.parts[:2] == ("tasks", "engine")]
+    assert sum(len(source(path).splitlines()) for path in engine) < MAX_ENGINE_LINES
+
+
+def test_what_is_public_has_a_docstring():
+    for path in FILES:
+        assert ast.get_docstring(tree(path)), f"{path} has no docstring"
+        for node in tree(path).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
+
+
+def documented_arguments(function):
+    """Returns the names under `Args:` in a docstring."""
+    section = re.search(r"\n *Args:\n(.*?)(\n\n|\Z)", ast.get_docstring(function) or "", re.S)
+    if not section:
+        return []
+    lines = [line for line in section[1].splitlines() if re.match(r" {4}\S", line)]
+    names = [line.partition(":")[0] for line in lines if ":" in line]
+    return [name.strip(" *") for part in names for name in part.split(",")]
+
+
+def arguments(node):
+    """Returns the names of the parameters of a function, or of a class's fields or `__init__`."""
+    if isinstance(node, ast.ClassDef):
+        fields = {x.target.id for x in node.body if isinstance(x, ast.AnnAssign)}
+        inits = [x for x in node.body if getattr(x, "name", "") in ("__init__", "__call__")]
+        return fields.union(*(arguments(x) for x in inits))
+    every = node.args
+    found = [*every.posonlyargs, *every.args, *every.kwonlyargs]
+    return {x.arg for x in [*found, every.vararg, every.kwarg] if x}
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_names_say_what_is_inside(path):
-    words = {word for part in path.with_suffix("").parts for word in part.split("_")}
-    assert not words & FORBIDDEN
+def test_documented_arguments_are_arguments(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.ClassDef) and arguments(node)
+        ):
+            wrong = set(documented_arguments(node)) - arguments(node)
+            assert not wrong, f"{path}:{node.lineno} {node.name} documents {', '.join(wrong)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_private_names_stay_at_home(path):
-    for name in set(imports(ast.walk(tree(path)))) - MODULES:
-        assert room(name) is None or not name.rpartition(".")[2].startswith("_"), name
+def test_names_say_what_is_inside():
+    for path in FILES:
+        words = {word for part in path.with_suffix("").parts for word in part.split("_")}
+        assert not words & FORBIDDEN, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_path_of_one_machine(path):
+def test_private_names_stay_in_their_module():
+    for path in FILES:
+        for name in set(imports(ast.walk(tree(path)))) - set(MODULES):
+            assert room(name) is None or not name.rpartition(".")[2].startswith("_"), (path, name)
+
+
+def test_no_path_of_one_machine():
     folders = ("/root/", "/home/", "/work/", "/Users/", "/mnt/")
-    assert not [folder for folder in folders if f'"{folder}' in source(path)]
+    for path in FILES:
+        assert not [folder for folder in folders if f'"{folder}' in source(path)], path
+
+
+def test_no_file_relies_on_assert():
+    """`python -O` leaves assertions out, with what they call."""
+    for path in FILES:
+        assert not [x.lineno for x in ast.walk(tree(path)) if isinstance(x, ast.Assert)], path
+
+
+def test_tests_mirror_the_packages():
+    """A folder of tests has the name of a package."""
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    for folder in folders - {ROOT / "tests"}:
+        assert (ROOT / folder.relative_to(ROOT / "tests")).is_dir(), folder
 
 
 @pytest.mark.parametrize("name", ["zoo", "tasks", "scripts.__main__"])
@@ -185,9 +313,3 @@ def test_importing_loads_no_framework(name):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_file_relies_on_assert(path):
-    """`python -O` leaves assertions out, with what they call."""
-    assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]

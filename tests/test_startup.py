@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from test_layout import ROOT
 
 import zoo
 from scripts.__main__ import command_names
+from tests.support.paths import ROOT
 
 COUNT = """
 import contextlib, io, json, sys
@@ -57,12 +57,12 @@ def strangers(others):
 
 def test_the_package_imports_next_to_nothing():
     ours, others = imported("import zoo")
-    assert ours == ["zoo", "zoo.registration"]
+    assert ours == ["zoo", "zoo.keras_registration"]
     assert len(others) <= 10
 
 
 def test_errors_import_no_catalogue():
-    assert imported("import zoo.errors")[0] == ["zoo", "zoo.errors", "zoo.registration"]
+    assert imported("import zoo.errors")[0] == ["zoo", "zoo.errors", "zoo.keras_registration"]
 
 
 def test_the_overview_imports_no_command():
@@ -82,6 +82,6 @@ def test_help_imports_few_modules(command):
 def test_every_public_name_is_there_and_listed():
     assert set(zoo.__all__) <= set(dir(zoo))
     assert all(getattr(zoo, name) is not None for name in zoo.__all__)
-    assert callable(zoo.files.load)  # modules too, without an import of their own
+    assert callable(zoo.model_files.load)  # modules too, without an import of their own
     with pytest.raises(AttributeError, match="no attribute 'vgg61'"):
         _ = zoo.vgg61

@@ -13,7 +13,7 @@ Names are imported when they are first used, so that `import zoo` costs next to 
 
 from __future__ import annotations
 
-from zoo import registration
+from zoo import keras_registration
 
 TYPE_CHECKING = False  # that of `typing`, whose import costs more than all that is here
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _MODULES = {  # where each name is; the others are modules of this package
     "spec": "catalog",
 }
 
-registration.prepare()
+keras_registration.register_layers()
 
 
 def __getattr__(name):

@@ -8,50 +8,51 @@ import os
 
 from zoo.errors import UsageError
 
-LARGEST = 2**31 - 1  # whole number that a tensor's shape can hold on any backend
+MAX_INT = 2**31 - 1  # whole number that a tensor's shape can hold on any backend
 
 
-def whole(value, name, least=1, most=LARGEST):
+def check_int(value, name, min_value=1, max_value=MAX_INT):
     """Returns a whole number as an `int`.
 
     Raises:
         UsageError: it is none, or out of range.
     """
     number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not number or not least <= value <= most:
+    if not number or not min_value <= value <= max_value:
         raise UsageError(
-            f"{name} must be a whole number from {least:,} to {most:,}, not {shown(value)}"
+            f"{name} must be a whole number from {min_value:,} to {max_value:,}, not "
+            f"{short_repr(value)}"
         )
     return int(value)
 
 
-def rate(value, name):
+def check_rate(value, name):
     """Returns a number in [0, 1); raises `UsageError` if it is none."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not 0 <= value < 1:
-        raise UsageError(f"{name} must be a number from 0 and below 1, not {shown(value)}")
+        raise UsageError(f"{name} must be a number from 0 and below 1, not {short_repr(value)}")
     return float(value)
 
 
-def path(value, name):
+def check_path(value, name):
     """Returns a path as a string; raises `UsageError` if it is none."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise UsageError(f"{name} must be a path, not {shown(value)}")
+        raise UsageError(f"{name} must be a path, not {short_repr(value)}")
     return os.fspath(value)
 
 
-def sides(value, name):
+def check_size(value, name):
     """Returns `(height, width)`, where `None` stands for any length.
 
     Raises:
         UsageError: it is something else.
     """
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise UsageError(f"{name} must be (height, width) in pixels, not {shown(value)}")
-    return tuple(side if side is None else whole(side, name) for side in value)
+        raise UsageError(f"{name} must be (height, width) in pixels, not {short_repr(value)}")
+    return tuple(side if side is None else check_int(side, name) for side in value)
 
 
-def shown(value):
+def short_repr(value):
     """Writes a value in one line that is not too long."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

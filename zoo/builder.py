@@ -6,10 +6,13 @@ import functools
 import inspect
 import logging
 
-from zoo import arguments, blocks, files, surgery, torch_weights, weights
-from zoo.catalog import HEAD, RANDOM, models
-from zoo.errors import UsageError, unknown
+from zoo import arguments, model_files, surgery, weights
+from zoo.catalog import RANDOM, models
+from zoo.errors import UsageError, unknown_name_error
+from zoo.graphs import HEAD_LAYER
 from zoo.lazy import keras
+from zoo.parts import blocks
+from zoo.weights import identify, torch_conversion
 
 log = logging.getLogger("zoo")
 
@@ -49,7 +52,7 @@ def build(name, *, input_shape=None, num_classes=None, classes=None, weights=Non
     """
     entry = models.get(name)
     if classes is not None:
-        _check_names(entry, classes, num_classes)
+        _check_class_names(entry, classes, num_classes)
         num_classes = len(classes)
     return _build(entry, input_shape, num_classes, weights, options, head=True, classes=classes)
 
@@ -73,7 +76,7 @@ def backbone(name, *, input_shape=None, weights=None, **options):
 
 
 @functools.cache
-def head_width(name):
+def head_in_features(name):
     """Returns how many features the logits of the model called `name` are made of; 0: no one layer.
 
     It is that of a fresh head. The network is outlined for it, without values for its weights.
@@ -86,12 +89,12 @@ def head_width(name):
         return 0
     with keras.StatelessScope(initialize_variables=False):
         model = build(name, num_classes=entry.num_classes, weights=RANDOM)
-    found = [layer for layer in model.layers if layer.name == HEAD]
+    found = [layer for layer in model.layers if layer.name == HEAD_LAYER]
     return found[0].kernel.shape[-2] if found else 0
 
 
 def _build(entry, input_shape, num_classes, source, options, *, head, classes=None):
-    shape = entry.checked_shape(input_shape)
+    shape = entry.validate_input_shape(input_shape)
     source = _checked_source(source, entry)
     given = options
     channels = shape[-1]
@@ -102,7 +105,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     if entry.weights and (fresh or not head):
         options = {**entry.weights.options, **options}
     if fresh:
-        _check_classes(entry, num_classes)
+        _check_num_classes(entry, num_classes)
         options["num_classes"] = num_classes
     elif not head:
         options["num_classes"] = None
@@ -110,7 +113,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     if source is not None and "backbone_weights" in _known_options(entry):
         options.setdefault("backbone_weights", RANDOM)  # the file is for all of the network
     inputs = keras.Input(shape, name=entry.first if entry.inputs else "input")
-    pixels = torch_weights.pixels(source, entry)
+    pixels = torch_conversion.infer_preprocessing(source, entry)
     endpoints = _endpoints(entry, blocks.preprocess(inputs, pixels), options, given)
     if more := [name for name in entry.inputs if name in endpoints]:
         inputs = {entry.first: inputs, **{name: endpoints[name] for name in more}}
@@ -121,18 +124,18 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     else:
         outputs = {name: x for name, x in endpoints.items() if name.startswith("stage")}
     model = keras.Model(inputs, outputs, name=_model_name(entry, head))
-    features_only = not head or (fresh and _as_implied(entry, options))
-    _fill(model, entry, source, whole=not fresh, headless=features_only, classes=classes)
+    features_only = not head or (fresh and _matches_tag_options(entry, options))
+    _load_weights(model, entry, source, whole=not fresh, headless=features_only, classes=classes)
     return model if shape[-1] == channels else surgery.channels(model, channels)
 
 
-def _as_implied(entry, options):
+def _matches_tag_options(entry, options):
     """Tells whether a fresh head is the one that the tag's weights imply."""
     implied = entry.weights.options if entry.weights else {}
     return all(options[option] == value for option, value in implied.items())
 
 
-def _fill(model, entry, source, *, whole, headless, classes):
+def _load_weights(model, entry, source, *, whole, headless, classes):
     """Gives `model` the weights it should start from."""
     if source == RANDOM or (source is None and entry.weights is None):
         return
@@ -142,23 +145,34 @@ def _fill(model, entry, source, *, whole, headless, classes):
     # A whole pretrained model that lacks some of its weights would answer nonsense, so there
     # everything must match; a file beside a bare name may be of a model with another head.
     strict = whole and entry.weights is not None
-    theirs = files.classes(path) if classes else ()
-    same = same_classes(theirs, classes or ())
+    file_classes = model_files.read_class_names(path) if classes else ()
+    same = same_classes(file_classes, classes or ())
     # A head of as many classes would fit, but they are other classes.
-    others = bool(theirs) or entry.weights is not None
-    fresh = (HEAD,) if not whole and not same and others else ()
-    loaded = weights.load(model, path, strict=strict, fresh=fresh)
-    if same and HEAD in loaded.matched:
-        _reorder(model.get_layer(HEAD), [theirs.index(name) for name in classes])
+    others = bool(file_classes) or entry.weights is not None
+    fresh = (HEAD_LAYER,) if not whole and not same and others else ()
+    try:
+        loaded = weights.load(model, path, strict=strict, fresh=fresh)
+    except torch_conversion.UnknownStateDictError as error:
+        nearest = identify.describe_nearest(error.tensors, build)
+        message = ", ".join(filter(None, (error.message, nearest)))
+        raise UsageError(f"{message}{error.advice}") from None
+    if same and HEAD_LAYER in loaded.matched:
+        _permute_classes(
+            model.get_layer(HEAD_LAYER), [file_classes.index(name) for name in classes]
+        )
         log.info("kept the head of %s for the same classes; it has no optimiser state", path)
 
 
-def same_classes(theirs, ours):
+def same_classes(file_classes, model_classes):
     """Tells whether two lists of classes are the same but for their order."""
-    return bool(theirs) and len(set(theirs)) == len(theirs) and sorted(theirs) == sorted(ours)
+    return (
+        bool(file_classes)
+        and len(set(file_classes)) == len(file_classes)
+        and sorted(file_classes) == sorted(model_classes)
+    )
 
 
-def _reorder(layer, order):
+def _permute_classes(layer, order):
     """Sorts the classes of a classifier's last layer: class `i` is what was `order[i]`."""
     layer.set_weights([array[..., order] for array in layer.get_weights()])
 
@@ -171,7 +185,7 @@ def _checked_options(entry, options):
     known = _known_options(entry)
     for option in options:
         if option not in known:
-            raise unknown(f"option of {entry.name}", option, known)
+            raise unknown_name_error(f"option of {entry.name}", option, known)
     return {**entry.options, **options}
 
 
@@ -179,7 +193,7 @@ def _known_options(entry):
     return list(inspect.signature(entry.builder).parameters)[1:]
 
 
-def _check_names(entry, classes, num_classes):
+def _check_class_names(entry, classes, num_classes):
     if entry.kind != "classifier":
         raise UsageError(
             f"{entry.name} is a {entry.kind}; only a classifier takes names of classes"
@@ -188,18 +202,21 @@ def _check_names(entry, classes, num_classes):
     if not given or num_classes not in (None, len(classes)):
         raise UsageError(
             f"classes of {entry.name} must be a list of names, one for each of the num_classes "
-            f"that are given; got {arguments.shown(classes)} and {arguments.shown(num_classes)}"
+            f"that are given; got {arguments.short_repr(classes)} and "
+            f"{arguments.short_repr(num_classes)}"
         )
 
 
-def _check_classes(entry, num_classes):
-    arguments.whole(num_classes, f"num_classes of {entry.name}")
+def _check_num_classes(entry, num_classes):
+    arguments.check_int(num_classes, f"num_classes of {entry.name}")
 
 
 def _checked_source(source, entry):
     """Returns the path that stands for weights, `RANDOM` or `None`."""
     return (
-        source if source in (None, RANDOM) else arguments.path(source, f"weights of {entry.name}")
+        source
+        if source in (None, RANDOM)
+        else arguments.check_path(source, f"weights of {entry.name}")
     )
 
 
@@ -214,5 +231,5 @@ def _endpoints(entry, image, options, given):
             raise
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"{entry.name} cannot be built with {arguments.shown(given)}: {reason}"
+            f"{entry.name} cannot be built with {arguments.short_repr(given)}: {reason}"
         ) from error

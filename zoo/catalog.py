@@ -16,7 +16,6 @@ from zoo.weights import Weights
 models = Registry("model", package="zoo.models")
 
 RANDOM = "random"
-HEAD = "logits"  # the layer that every classifier ends in
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Spec:
         parameter = inspect.signature(self.builder).parameters.get("num_classes")
         return parameter.default if parameter else None
 
-    def checked_shape(self, shape=None):
+    def validate_input_shape(self, shape=None):
         """Returns `shape`, or the default for `None`, if the model can be built with it.
 
         Raises:
@@ -88,12 +87,12 @@ class Spec:
         if not isinstance(shape, list | tuple) or len(shape) != len(self.input_shape):
             axes = "height, width, channels" if len(self.input_shape) > 1 else "features,"
             raise UsageError(
-                f"{self.name} takes input_shape ({axes}), not {arguments.shown(shape)}"
+                f"{self.name} takes input_shape ({axes}), not {arguments.short_repr(shape)}"
             )
         *sides, channels = shape
         name = f"input_shape of {self.name}"
-        sides = [s if s is None else arguments.whole(s, f"a side in {name}") for s in sides]
-        shape = (*sides, arguments.whole(channels, f"the last number in {name}"))
+        sides = [s if s is None else arguments.check_int(s, f"a side in {name}") for s in sides]
+        shape = (*sides, arguments.check_int(channels, f"the last number in {name}"))
         if any(side is not None and side < self.min_size for side in shape[:-1]):
             raise UsageError(
                 f"{self.name} needs images of {self.min_size} x {self.min_size} pixels or more, "
@@ -112,7 +111,7 @@ def names(pattern="*", *, kind=None, family=None, weights=None):
         weights: only names with this tag, such as `imagenet`; `True` for any tag, `False` for none.
     """
     if not isinstance(pattern, str):
-        raise UsageError(f"a pattern of names must be text, not {arguments.shown(pattern)}")
+        raise UsageError(f"a pattern of names must be text, not {arguments.short_repr(pattern)}")
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
 
@@ -199,13 +198,13 @@ def register(
             )
             models.add(name, plain, builder.__module__)
             for tag, facts in (weights or {}).get(name, {}).items():
-                models.add(f"{name}.{tag}", tagged(plain, tag, facts), builder.__module__)
+                models.add(f"{name}.{tag}", with_weights(plain, tag, facts), builder.__module__)
         return builder
 
     return decorate
 
 
-def tagged(plain, tag, facts):
+def with_weights(plain, tag, facts):
     """Returns the spec of `plain` with the facts of pretrained weights"""
     return dataclasses.replace(
         plain,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PACKAGES = tuple(
+PROJECT_PATHS = tuple(
     f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("zoo", "tasks", "scripts")
 )
 
-SHOWN = 40  # names that a message lists
+MAX_LISTED = 40  # names that a message lists
 
 
 class UsageError(ValueError):
@@ -22,7 +22,7 @@ class UsageError(ValueError):
     """
 
 
-def unknown(noun, name, known):
+def unknown_name_error(noun, name, known):
     """Returns the error for a `name` that is none of `known`, with the nearest ones.
 
     Args:
@@ -34,12 +34,15 @@ def unknown(noun, name, known):
 
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    shown = [*known[:SHOWN], *([f"{len(known) - SHOWN} others"] if len(known) > SHOWN else [])]
+    shown = [
+        *known[:MAX_LISTED],
+        *([f"{len(known) - MAX_LISTED} others"] if len(known) > MAX_LISTED else []),
+    ]
     hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(shown)}"
     return UsageError(f"no {noun} named {name!r:.300}; {hint}")
 
 
-def is_ours(error):
+def raised_by_project(error):
     """Tells whether an exception was raised by a line of this project, not by one of a library.
 
     Args:
@@ -48,4 +51,4 @@ def is_ours(error):
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGES)
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(PROJECT_PATHS)

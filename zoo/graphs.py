@@ -10,8 +10,10 @@ import collections
 from zoo.errors import UsageError
 from zoo.lazy import keras
 
+HEAD_LAYER = "logits"  # the layer that every classifier ends in
 
-def graph(model):
+
+def functional_graph(model):
     """Returns the functional model that a model is, or wraps as a Sequential one does, or `None`.
 
     Its `inputs`, `output` and nodes are those of the graph.
@@ -20,14 +22,23 @@ def graph(model):
     return found if isinstance(found, keras.Model) and hasattr(found, "_nodes_by_depth") else None
 
 
-def checked(model):
+def leaf_layers(model):
+    """Yields the layers of a model in order, those of models inside it in their place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
+
+
+def require_graph(model):
     """Returns the graph of a model.
 
     Raises:
         UsageError: it has none, because it is a subclass with a `call` of its own or because it
             was never built.
     """
-    found = graph(model)
+    found = functional_graph(model)
     if found is None:
         name = getattr(model, "name", type(model).__name__)
         raise UsageError(
@@ -39,7 +50,7 @@ def checked(model):
 
 def single_input(model):
     """Returns the one input tensor of a model; raises `UsageError` where it has several."""
-    inputs = checked(model).inputs
+    inputs = require_graph(model).inputs
     if len(inputs) != 1:
         names = ", ".join(x.name for x in inputs)
         raise UsageError(f"{model.name} has {len(inputs)} inputs ({names}), not one image")
@@ -72,16 +83,16 @@ def flat(model):
     Raises:
         UsageError: as `checked`.
     """
-    net = checked(model)
-    if not any(graph(node.operation) for node in nodes(net)):
+    net = require_graph(model)
+    if not any(functional_graph(node.operation) for node in nodes(net)):
         return net
     owners = collections.defaultdict(set)
-    _gather(net, owners)
+    _collect_operations(net, owners)
     shared = {name for name, found in owners.items() if len(found) > 1}
-    return rebuilt(net, lambda node, *args, **kwargs: _dissolve(node, args, kwargs, shared))
+    return rebuild(net, lambda node, *args, **kwargs: _inline_nested(node, args, kwargs, shared))
 
 
-def rebuilt(net, call, inputs=None, name=None):
+def rebuild(net, call, inputs=None, name=None):
     """Returns a functional model in which every node of a graph is called in another way.
 
     Args:
@@ -92,33 +103,34 @@ def rebuilt(net, call, inputs=None, name=None):
     """
     inputs = keras.tree.map_structure(_fresh_input, net.input) if inputs is None else inputs
     old, new = keras.tree.flatten(net.input), keras.tree.flatten(inputs)
-    made = replay(net, {id(x): y for x, y in zip(old, new, strict=True)}, call)
-    outputs = keras.tree.map_structure(lambda x: made[id(x)], net.output)
+    tensor_map = replay(net, {id(x): y for x, y in zip(old, new, strict=True)}, call)
+    outputs = keras.tree.map_structure(lambda x: tensor_map[id(x)], net.output)
     return keras.Model(inputs, outputs, name=name or net.name)
 
 
-def replay(net, made, call):
+def replay(net, tensor_map, call):
     """Calls the nodes of a graph that can be reached, and are not known yet, from some tensors.
 
     Args:
         net: a graph.
-        made: what stands for tensors of the graph, by their id; those that are found are added.
+        tensor_map: what stands for tensors of the graph, by their id; those that are found are
+            added.
         call: as in `rebuilt`.
 
     Returns:
-        `made`.
+        `tensor_map`.
     """
     for node in nodes(net):
-        known = all(id(x) in made for x in node.output_tensors)
-        if known or node.is_input or not all(id(x) in made for x in node.input_tensors):
+        known = all(id(x) in tensor_map for x in node.output_tensors)
+        if known or node.is_input or not all(id(x) in tensor_map for x in node.input_tensors):
             continue
-        args, kwargs = node.arguments.fill_in(made)
+        args, kwargs = node.arguments.fill_in(tensor_map)
         outputs = keras.tree.flatten(call(node, *args, **kwargs))
-        made.update({id(x): y for x, y in zip(node.output_tensors, outputs, strict=True)})
-    return made
+        tensor_map.update({id(x): y for x, y in zip(node.output_tensors, outputs, strict=True)})
+    return tensor_map
 
 
-def free_name(net, name):
+def unique_name(net, name):
     """Returns a name that no operation of a graph has: `name`, or it with a number."""
     taken, number, free = {node.operation.name for node in nodes(net)}, 0, name
     while free in taken:
@@ -127,7 +139,7 @@ def free_name(net, name):
     return free
 
 
-def named(x, name):
+def set_operation_name(x, name):
     """Gives the operation of `keras.ops` that made a tensor a name; returns the tensor.
 
     Keras numbers operations in each process, and names in a graph must differ: also from those of
@@ -137,12 +149,12 @@ def named(x, name):
     return x
 
 
-def again(node, *args, **kwargs):
+def call_node(node, *args, **kwargs):
     """Calls a node's own operation."""
     return node.operation(*args, **kwargs)
 
 
-def cuts(net, order=None):
+def single_tensor_cuts(net, order=None):
     """Yields the places where a graph is a single tensor: number of its node, and the tensor.
 
     All that come before or at a cut are needed for its tensor; all that come after it need
@@ -162,7 +174,7 @@ def cuts(net, order=None):
         reach = max([reach, *(last.get(id(x), 0) for x in node.output_tensors)])
 
 
-def readers(net):
+def consumers(net):
     """Returns the nodes that take each tensor, by its id; the model's output counts as `None`."""
     found = collections.defaultdict(list)
     for node in nodes(net):
@@ -187,35 +199,35 @@ def _fresh_input(x):
     return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name)
 
 
-def _gather(net, owners):
+def _collect_operations(net, owners):
     """Enters the operations of a graph, and of the models inside it, under their names."""
     for node in nodes(net):
-        inner = graph(node.operation)
+        inner = functional_graph(node.operation)
         owners[node.operation.name].add(id(node.operation))
         if inner:
-            _gather(inner, owners)
+            _collect_operations(inner, owners)
 
 
-def _dissolve(node, args, kwargs, shared):
+def _inline_nested(node, args, kwargs, shared):
     """Calls the layers of a model inside a graph, or of what is no such model, itself."""
-    inner = graph(node.operation)
-    whole = inner is None or len(inner.inputs) != 1 or any(kwargs.values())
-    given = keras.tree.flatten(args)
-    if whole or len(given) != 1 or _names(inner) & shared:
-        return again(node, *args, **kwargs)
-    [x], [wanted] = given, inner.inputs
+    inner = functional_graph(node.operation)
+    keep_nested = inner is None or len(inner.inputs) != 1 or any(kwargs.values())
+    flat_args = keras.tree.flatten(args)
+    if keep_nested or len(flat_args) != 1 or _operation_names(inner) & shared:
+        return call_node(node, *args, **kwargs)
+    [x], [wanted] = flat_args, inner.inputs
     if x.dtype != wanted.dtype:  # as the model would
         x = keras.ops.cast(x, wanted.dtype)
 
     def call(node, *args, **kwargs):
-        return _dissolve(node, args, kwargs, shared)
+        return _inline_nested(node, args, kwargs, shared)
 
-    made = replay(inner, {id(wanted): x}, call)
-    return [made[id(y)] for y in inner.outputs]
+    tensor_map = replay(inner, {id(wanted): x}, call)
+    return [tensor_map[id(y)] for y in inner.outputs]
 
 
-def _names(net):
+def _operation_names(net):
     owners = collections.defaultdict(set)
-    _gather(net, owners)
+    _collect_operations(net, owners)
     inputs = {x._keras_history.operation.name for x in net.inputs}
     return set(owners) - inputs

@@ -2,11 +2,11 @@
 
 Every other file of `zoo` and `tasks` takes Keras from here:
 
-    from zoo.lazy import keras, layers
+    from zoo.lazy import keras, np
 
 A module of functions then imports instantly, because nothing inside a function
 runs until it is called. Classes derived from Keras cannot wait, so they live in
-`zoo/layers/` and `tasks/engine/loop.py`, which import Keras for real and are
+`zoo/layers/` and `tasks/engine/custom_step.py`, which import Keras for real and are
 themselves reached only through a lazy name.
 """
 
@@ -26,13 +26,13 @@ class LazyModule(ModuleType):
             raise AttributeError(name)
         # TensorFlow greets every process with lines about its build; errors still show.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        importlib.import_module("logging").getLogger("tensorflow").addFilter(_matters)
+        importlib.import_module("logging").getLogger("tensorflow").addFilter(_is_relevant)
         value = getattr(importlib.import_module(self.__name__), name)
         setattr(self, name, value)
         return value
 
 
-def _matters(record):
+def _is_relevant(record):
     """Tells whether a line of TensorFlow's log is of use: not that functions are traced again."""
     return "tf.function retracing" not in str(record.msg)
 
@@ -41,10 +41,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
-
-    from zoo import layers
 else:
     keras = LazyModule("keras")
     np = LazyModule("numpy")
     tf = LazyModule("tensorflow")
-    layers = LazyModule("zoo.layers")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo.errors import UsageError
 
-KINDS = {  # of what is not a regular file, by the type in its mode
+FILE_TYPES = {  # of what is not a regular file, by the type in its mode
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -18,7 +18,7 @@ KINDS = {  # of what is not a regular file, by the type in its mode
 }
 
 
-def irregular(path):
+def special_file_type(path):
     """Returns what a path is if it is there and not a regular file, such as `a named pipe`.
 
     Links are followed.
@@ -33,15 +33,15 @@ def irregular(path):
         mode = os.stat(path).st_mode
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return ""
-    return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "a special file")
+    return "" if stat.S_ISREG(mode) else FILE_TYPES.get(stat.S_IFMT(mode), "a special file")
 
 
-def expanded(path):
+def expand_user(path):
     """Returns a path whose `~` or `~USER` is a home folder; as it is where there is none."""
     return Path(os.path.expanduser(path))
 
 
-class Irregular(OSError, UsageError):
+class NotARegularFileError(OSError, UsageError):
     """A path that is not a regular file, so that reading it may never end."""
 
     def __init__(self, path, kind):
@@ -51,15 +51,15 @@ class Irregular(OSError, UsageError):
         return f"{self.filename} is {self.strerror}"
 
 
-def regular(path):
+def check_regular(path):
     """Returns a path as a `Path`, if to open it cannot take for ever.
 
     Raises:
         Irregular: it is there and neither a regular file nor a folder; an `OSError`, too.
     """
-    kind = irregular(path)
+    kind = special_file_type(path)
     if kind and not os.path.isdir(path):
-        raise Irregular(path, kind)
+        raise NotARegularFileError(path, kind)
     return Path(path)
 
 
@@ -70,13 +70,13 @@ def read_text(path):
         UsageError: the file cannot be read, or is in another encoding.
     """
     try:
-        return regular(path).read_text(encoding="utf-8-sig")
+        return check_regular(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} is no text in UTF-8 (byte {error.object[error.start]:#x} at position "
             f"{error.start}); save it as UTF-8, in Excel as 'CSV UTF-8'"
         ) from error
-    except Irregular:
+    except NotARegularFileError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error

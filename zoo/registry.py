@@ -1,4 +1,4 @@
-"""A registry: names mapped to entries, filled by importing a package's modules."""
+"""A registry: names mapped to entries, filled by importing all modules of a package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pkgutil
 import sys
 import threading
 
-from zoo.errors import unknown
+from zoo.errors import unknown_name_error
 
 
 class Registry:
@@ -36,7 +36,7 @@ class Registry:
         """Returns the entry called `name`; raises `UsageError` with a hint if none is."""
         self._discover()
         if not isinstance(name, str) or name not in self._entries:
-            raise unknown(self.noun, name, self.names())
+            raise unknown_name_error(self.noun, name, self.names())
         return self._entries[name]
 
     def names(self):
@@ -54,7 +54,7 @@ class Registry:
         with self._lock:
             try:
                 for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-                    if not module.ispkg and not module.name.startswith("_"):
+                    if not module.name.startswith("_"):
                         importlib.import_module(f"{self.package}.{module.name}")
             except BaseException:
                 for name, module in list(self._modules.items()):

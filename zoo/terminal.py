@@ -11,16 +11,18 @@ import io
 
 _LINES = "\n\r\t"
 _CONTROLS = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_SHOWN = {code: repr(chr(code))[1:-1] for code in _CONTROLS}  # bidirectional ones, too
-_KEPT = {code: shown for code, shown in _SHOWN.items() if chr(code) not in _LINES}
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}  # bidirectional ones, too
+_ESCAPES_EXCEPT_NEWLINES = {
+    code: shown for code, shown in _ESCAPES.items() if chr(code) not in _LINES
+}
 
 
-def line(text):
+def escape_line(text):
     """Returns text as one line, in which ends of lines, too, are shown as escapes."""
-    return text.translate(_SHOWN)
+    return text.translate(_ESCAPES)
 
 
-class Stream(io.TextIOWrapper):
+class EscapingStream(io.TextIOWrapper):
     """A text stream that shows control characters as escapes, except ends of lines and tabs.
 
     Attributes:
@@ -30,16 +32,16 @@ class Stream(io.TextIOWrapper):
     failure = None
 
     def write(self, text):
-        with self._noted():
-            super().write(text.translate(_KEPT))
+        with self._record_failure():
+            super().write(text.translate(_ESCAPES_EXCEPT_NEWLINES))
         return len(text)
 
     def flush(self):
-        with self._noted():
+        with self._record_failure():
             super().flush()
 
     @contextlib.contextmanager
-    def _noted(self):
+    def _record_failure(self):
         try:
             yield
         except OSError as error:
@@ -47,7 +49,7 @@ class Stream(io.TextIOWrapper):
             raise
 
 
-def wrapped(stream):
+def wrap_stream(stream):
     """Returns a `Stream` in the place of a text stream, which is not used any more."""
     options = {
         "encoding": stream.encoding,
@@ -55,4 +57,4 @@ def wrapped(stream):
         "line_buffering": stream.line_buffering,
         "write_through": stream.write_through,
     }
-    return Stream(stream.detach(), **options)
+    return EscapingStream(stream.detach(), **options)

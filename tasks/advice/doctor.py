@@ -6,34 +6,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zoo
-from tasks.advice import compiled, pictures, preprocessing, statistics, trial
-from tasks.advice.findings import LOOK, WRONG, Finding, Unchecked
-from tasks.data import looks, sources, splits
+from tasks.advice import (
+    batch_norm_check,
+    dataset_checks,
+    model_predictions,
+    preprocessing,
+    trainable_check,
+)
+from tasks.advice.findings import LOOK, WRONG, CheckSkipped, Finding
+from tasks.data import image_stats, sources, splits
 from tasks.engine import resume
-from zoo import files
+from zoo import model_files
 from zoo.errors import UsageError
 
-__all__ = ["CHECKS", "LOOK", "WRONG", "Examination", "Finding", "examine", "opened", "visit"]
+__all__ = [
+    "CHECKS",
+    "LOOK",
+    "WRONG",
+    "DiagnosticReport",
+    "Finding",
+    "diagnose",
+    "load_model",
+    "run_checks",
+]
 
-IMAGES = 512  # that the model is tried on
+NUM_IMAGES = 512  # that the model is tried on
 
-OF_PICTURES = {
-    "unreadable images": pictures.unreadable,
-    "near-constant images": pictures.near_constant,
-    "leaked duplicates": pictures.leaks,
-    "copies with different labels": pictures.conflicts,
-    "class imbalance": pictures.balance,
+DATASET_CHECKS = {
+    "unreadable images": dataset_checks.unreadable,
+    "near-constant images": dataset_checks.near_constant,
+    "leaked duplicates": dataset_checks.leaked_duplicates,
+    "copies with different labels": dataset_checks.conflicting_labels,
+    "class imbalance": dataset_checks.class_imbalance,
 }
-OF_TRIAL = {
-    "class order": trial.class_order,
-    "preprocessing": preprocessing.preprocessing,
-    "batch-norm statistics": statistics.batch_norm,
+PREDICTION_CHECKS = {
+    "class order": model_predictions.check_class_order,
+    "preprocessing": preprocessing.check_preprocessing,
+    "batch-norm statistics": batch_norm_check.check_batch_norm,
 }
-CHECKS = (*OF_PICTURES, "small images", compiled.NAME, *OF_TRIAL, preprocessing.ORDER)
+CHECKS = (
+    *DATASET_CHECKS,
+    "small images",
+    trainable_check.CHECK_NAME,
+    *PREDICTION_CHECKS,
+    preprocessing.ORDER,
+)
 
 
 @dataclass(frozen=True)
-class Examination:
+class DiagnosticReport:
     """What a doctor found.
 
     Attributes:
@@ -53,12 +74,12 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Patient:
+class LoadedModel:
     """A model, and what its file or its run tell of it.
 
     Attributes:
         model: a `keras.Model`.
-        about: as `zoo.files.load` gives it.
+        about: as `zoo.model_files.load` gives it.
         path: its `.keras` file, or `None`.
         recipe: of the run that made it, or `{}`.
     """
@@ -69,7 +90,7 @@ class Patient:
     recipe: dict
 
 
-def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
+def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
     """Examines a model by name and a data set by name.
 
     Args:
@@ -85,8 +106,8 @@ def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
     Raises:
         UsageError: there is no such model or data set, or nothing is said of the latter.
     """
-    patient = opened(target, weights)
-    recipe = patient.recipe
+    subject = load_model(target, weights)
+    recipe = subject.recipe
     if not dataset and not recipe.get("dataset"):
         raise UsageError(f"{target} is no run; name a data set, as in `zoo doctor MODEL DATASET`")
     if recipe and "train_split" not in recipe:
@@ -94,24 +115,26 @@ def visit(target, dataset="", *, data_dir="", weights="", images=IMAGES):
             f"{target} is a run of {recipe['task']}, which has no images to examine; name a model "
             "for images and a data set, as in `zoo doctor MODEL DATASET`"
         )
-    if images < trial.LEAST:
-        raise UsageError(f"--images must be {trial.LEAST} or more, not {images}")
+    if images < model_predictions.MIN_IMAGES:
+        raise UsageError(f"--images must be {model_predictions.MIN_IMAGES} or more, not {images}")
     own = not dataset or dataset == recipe.get("dataset")
     source = sources.load(dataset or recipe["dataset"], data_dir or recipe.get("data_dir") or None)
     keys = ("train_split", "validation_split", "test_split")
-    parts = splits.plan(source, *(recipe.get(key, "") if own else "" for key in keys))
-    known = recipe or "image_bits" in patient.about
+    parts = splits.train_val_test_split(
+        source, *(recipe.get(key, "") if own else "" for key in keys)
+    )
+    known = recipe or "image_bits" in subject.about
     if known:  # a look at every image is left to the survey
-        bits = looks.stated(patient.about, target)
-        parts = [part and looks.with_bits(part, bits) for part in parts]
+        bits = image_stats.stated_bits(subject.about, target)
+        parts = [part and image_stats.with_bits(part, bits) for part in parts]
     else:
-        parts, _ = looks.settled(parts)
-    return examine(
-        patient.model, patient.about, source, parts=parts, images=images, path=patient.path
+        parts, _ = image_stats.inspect_splits(parts)
+    return run_checks(
+        subject.model, subject.about, source, parts=parts, images=images, path=subject.path
     )
 
 
-def examine(model, about, source, *, parts=None, images=IMAGES, path=None):
+def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None):
     """Examines a model and a data set.
 
     Args:
@@ -120,7 +143,7 @@ def examine(model, about, source, *, parts=None, images=IMAGES, path=None):
             either may be absent.
         source: a `sources.Source`.
         parts: its `Split`s, those to learn from first and those to judge by last; by default
-            what `splits.plan` makes of it.
+            what `splits.train_val_test_split` makes of it.
         images: how many images the model is tried on, of the last part.
         path: the `.keras` file that the model is from, or `None`.
 
@@ -130,25 +153,25 @@ def examine(model, about, source, *, parts=None, images=IMAGES, path=None):
     Raises:
         UsageError: the model does not take images, or none can be read.
     """
-    parts = [part for part in parts or splits.plan(source) if part]
-    patient = trial.attempt(model, about, source, parts[-1], images)
-    record = _Record()
-    record.run(compiled.NAME, compiled.changed, model, path)
-    _look_at_pictures(record, source, parts, min(patient.images.shape[1:3]))
-    for name, check in OF_TRIAL.items():
-        if check is statistics.batch_norm and record.has(*preprocessing.DO):
-            record.unchecked.append((name, "preprocessing comes first"))
+    parts = [part for part in parts or splits.train_val_test_split(source) if part]
+    subject = model_predictions.predict_sample(model, about, source, parts[-1], images)
+    results = _CheckResults()
+    results.run(trainable_check.CHECK_NAME, trainable_check.check_trainable, model, path)
+    _check_dataset(results, source, parts, min(subject.images.shape[1:3]))
+    for name, check in PREDICTION_CHECKS.items():
+        if check is batch_norm_check.check_batch_norm and results.has(*preprocessing.REMEDIES):
+            results.unchecked.append((name, "preprocessing comes first"))
         else:
-            record.run(name, check, patient)
-    if patient.incomparable:  # statistics alone hardly tell red from blue
-        record.unchecked.append((preprocessing.ORDER, patient.incomparable))
-    elif not record.has(*preprocessing.DO):
-        record.checked.append(preprocessing.ORDER)
-    record.findings.sort(key=lambda finding: finding.severity != WRONG)
-    return Examination(*map(tuple, (record.findings, record.checked, record.unchecked)))
+            results.run(name, check, subject)
+    if subject.incomparable:  # statistics alone hardly tell red from blue
+        results.unchecked.append((preprocessing.ORDER, subject.incomparable))
+    elif not results.has(*preprocessing.REMEDIES):
+        results.checked.append(preprocessing.ORDER)
+    results.findings.sort(key=lambda finding: finding.severity != WRONG)
+    return DiagnosticReport(*map(tuple, (results.findings, results.checked, results.unchecked)))
 
 
-def opened(target, weights=""):
+def load_model(target, weights=""):
     """Opens the model that `target` means.
 
     Args:
@@ -163,11 +186,11 @@ def opened(target, weights=""):
     """
     path = Path(target)
     if path.is_dir():
-        model, recipe = resume.model_in(path), path / resume.RECIPE
+        model, recipe = resume.model_path(path), path / resume.RECIPE
         recipe = resume.read_recipe(recipe) if recipe.exists() else {}
-        return Patient(*files.load(model), model, recipe)
+        return LoadedModel(*model_files.load(model), model, recipe)
     if path.is_file() or path.suffix == ".keras" or len(path.parts) > 1:
-        return Patient(*files.load(path), path, {})
+        return LoadedModel(*model_files.load(path), path, {})
     spec = zoo.spec(str(target))
     if spec.weights is None and not weights:
         raise UsageError(
@@ -177,10 +200,10 @@ def opened(target, weights=""):
     model = zoo.build(spec.name, weights=weights or None)
     facts = spec.weights
     about = {"classes": zoo.class_names(facts.classes), "resize": facts.resize} if facts else {}
-    return Patient(model, about, None, {})
+    return LoadedModel(model, about, None, {})
 
 
-class _Record:
+class _CheckResults:
     """What has been found so far."""
 
     def __init__(self):
@@ -190,7 +213,7 @@ class _Record:
         """Runs one check and keeps what it finds, or why it could not."""
         try:
             found = list(check(*arguments))
-        except Unchecked as reason:
+        except CheckSkipped as reason:
             self.unchecked.append((name, str(reason)))
             return
         self.findings += found
@@ -202,12 +225,12 @@ class _Record:
         return any(f.severity == WRONG and f.name in names for f in self.findings)
 
 
-def _look_at_pictures(record, source, parts, side):
+def _check_dataset(results, source, parts, side):
     try:
-        survey = pictures.survey(source, parts)
-    except Unchecked as reason:
-        record.unchecked += [(name, str(reason)) for name in (*OF_PICTURES, "small images")]
+        survey = dataset_checks.survey(source, parts)
+    except CheckSkipped as reason:
+        results.unchecked += [(name, str(reason)) for name in (*DATASET_CHECKS, "small images")]
         return
-    for name, check in OF_PICTURES.items():
-        record.run(name, check, survey)
-    record.run("small images", pictures.enlarged, survey, side)
+    for name, check in DATASET_CHECKS.items():
+        results.run(name, check, survey)
+    results.run("small images", dataset_checks.small_images, survey, side)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 WRONG, LOOK = "wrong", "look"  # a fault; something that is worth a look and may be meant so
 
-SURE = 4.0  # standard errors from which a difference of accuracies is no chance
-WORTH = 0.03  # least difference of accuracies to speak of
-NAMED = 3  # most examples in a message
+MIN_STANDARD_ERRORS = 4.0  # standard errors from which a difference of accuracies is no chance
+MIN_ACCURACY_GAIN = 0.03  # least difference of accuracies to speak of
+MAX_NAMED = 3  # most examples in a message
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Finding:
     names: tuple[str, ...] = ()
 
 
-class Unchecked(Exception):
+class CheckSkipped(Exception):
     """A check has nothing to go by; the message says what it lacks."""
 
 
-def clearly_better(right, other):
+def significantly_better(right, other):
     """Tells whether one way of answering beats another on the same questions.
 
     McNemar's test: of the questions that only one way answers rightly, by how many standard
@@ -47,16 +47,16 @@ def clearly_better(right, other):
     """
     won, lost = int((right & ~other).sum()), int((other & ~right).sum())
     gain = (won - lost) / max(1, len(right))
-    return gain >= WORTH and won - lost > SURE * math.sqrt(won + lost)
+    return gain >= MIN_ACCURACY_GAIN and won - lost > MIN_STANDARD_ERRORS * math.sqrt(won + lost)
 
 
-def some(names):
+def join_names(names):
     """Returns names as part of a sentence, the first `NAMED` of them."""
     names = [str(name) for name in names]
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
-def count(number, noun):
+def format_count(number, noun):
     """Returns a number with its noun, such as `1 image` or `2,000 images`."""
     return f"{number:,} {noun}" + "s" * (number != 1)

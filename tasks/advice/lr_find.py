@@ -10,21 +10,23 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from tasks.engine import course, distribute, hardware, optimize
+from tasks.distributed import strategies
+from tasks.engine import optimize, training_run
+from tasks.inference import dtype_policies
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 tqdm = LazyModule("tqdm")
 
-LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
+MIN_LEARNING_RATE, MAX_LEARNING_RATE, NUM_STEPS = 1e-7, 1.0, 100
 SMOOTHING = 0.9  # of the running mean of the loss
-RUNAWAY = 4.0  # times the lowest smoothed loss: where the test ends
-MARGIN = 3.0  # by which a rate is divided that is only just not too high
-LEAST_STEPS = 10  # before which nothing can be said
+DIVERGENCE_FACTOR = 4.0  # times the lowest smoothed loss: where the test ends
+SAFETY_FACTOR = 3.0  # by which a rate is divided that is only just not too high
+MIN_STEPS = 10  # before which nothing can be said
 
 
 @dataclass(frozen=True)
-class Sweep:
+class LRFinderResult:
     """What a range test saw.
 
     Attributes:
@@ -43,7 +45,7 @@ class Sweep:
     lowest: float
 
 
-def lr_find(task, *, low=LOWEST, high=HIGHEST, steps=STEPS):
+def lr_find(task, *, low=MIN_LEARNING_RATE, high=MAX_LEARNING_RATE, steps=NUM_STEPS):
     """Trains for a few steps at rising rates and says which one to take; keeps nothing of it.
 
     Args:
@@ -58,23 +60,23 @@ def lr_find(task, *, low=LOWEST, high=HIGHEST, steps=STEPS):
     Raises:
         UsageError: the rates or steps make no range, or no rate of it teaches anything.
     """
-    if not 0 < low < high or steps < LEAST_STEPS:
+    if not 0 < low < high or steps < MIN_STEPS:
         raise UsageError(
-            f"a range test goes from a low rate to a higher one in {LEAST_STEPS} steps or more; "
+            f"a range test goes from a low rate to a higher one in {MIN_STEPS} steps or more; "
             f"not from {low:g} to {high:g} in {steps}"
         )
-    with hardware.computing(task.precision, task.flops()):
+    with dtype_policies.dtype_policy_scope(task.precision, task.flops()):
         rates = np.geomspace(low, high, steps)
-        return summary(rates, list(_losses(task, rates)))
+        return summarize(rates, list(_train_losses(task, rates)))
 
 
-def summary(rates, losses):
+def summarize(rates, losses):
     """Returns the `Sweep` of losses by rate, of which there may be fewer than rates.
 
     Raises:
         UsageError: the loss never falls.
     """
-    smoothed = list(_smooth(losses))
+    smoothed = list(_moving_average(losses))
     rates = [float(rate) for rate in rates[: len(losses)]]
     finite = [value if math.isfinite(value) else math.inf for value in smoothed]
     lowest = int(np.argmin(finite)) if finite else 0
@@ -84,31 +86,35 @@ def summary(rates, losses):
             "at the data with `zoo doctor`"
         )
     slopes = np.gradient(np.array(finite[: lowest + 1]), np.log10(rates[: lowest + 1]))
-    safe = max(2, sum(rate <= rates[lowest] / MARGIN for rate in rates))
+    safe = max(2, sum(rate <= rates[lowest] / SAFETY_FACTOR for rate in rates))
     suggestion = rates[int(np.argmin(slopes[:safe]))]
-    return Sweep(rates, losses, smoothed, suggestion, lowest=rates[lowest])
+    return LRFinderResult(rates, losses, smoothed, suggestion, lowest=rates[lowest])
 
 
-def _losses(task, rates):
+def _train_losses(task, rates):
     """Yields the loss at each rate, until it runs away."""
-    run = course.Course(task, task.load(), distribute.strategy("one"))
-    lesson = run.lesson(0)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
+    prepared_stage = run.prepared_stage(0)
     rising = task.make_optimizer(optimize.schedules.Schedule(rates))
-    task.compile(lesson.learner, lesson.data, rising)
-    batches = itertools.chain.from_iterable(lesson.stream.epoch(n) for n in itertools.count())
-    seen = []
+    task.compile(prepared_stage.training_model, prepared_stage.data, rising)
+    batches = itertools.chain.from_iterable(
+        prepared_stage.stream.epoch(n) for n in itertools.count()
+    )
+    observed = []
     bar = tqdm.tqdm(rates, desc="rates", leave=False, disable=None)
     for _, (images, labels) in zip(bar, batches, strict=False):
-        logs = lesson.learner.train_on_batch(images, labels, return_dict=True)
-        lesson.learner.reset_metrics()
-        seen.append(float(logs["loss"]))
-        yield seen[-1]
-        *_, last = smoothed = list(_smooth(seen))
-        if not math.isfinite(last) or (len(seen) > LEAST_STEPS and last > RUNAWAY * min(smoothed)):
+        logs = prepared_stage.training_model.train_on_batch(images, labels, return_dict=True)
+        prepared_stage.training_model.reset_metrics()
+        observed.append(float(logs["loss"]))
+        yield observed[-1]
+        *_, last = smoothed = list(_moving_average(observed))
+        if not math.isfinite(last) or (
+            len(observed) > MIN_STEPS and last > DIVERGENCE_FACTOR * min(smoothed)
+        ):
             return
 
 
-def _smooth(losses):
+def _moving_average(losses):
     """Yields the running mean, each as if the first losses were not too few."""
     mean = 0.0
     for count, loss in enumerate(losses, start=1):

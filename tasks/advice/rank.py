@@ -6,18 +6,19 @@ import time
 from dataclasses import dataclass
 
 import zoo
-from tasks.data import decoding, looks, sources, splits
-from tasks.engine import features, finetune, memory, plans, record
-from tasks.report import probe
+from tasks.advice import linear_probe
+from tasks.data import decoding, image_stats, memory_limits, sources, splits
+from tasks.engine import callbacks, finetune, plans
+from tasks.inference import feature_cache
 from zoo import graphs, surgery
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-IMAGES = 2000  # that are looked at, if there are more
+MAX_IMAGES = 2000  # that are looked at, if there are more
 
 
 @dataclass(frozen=True)
-class Rank:
+class RankedModel:
     """What is known of a backbone on some data.
 
     Attributes:
@@ -48,10 +49,10 @@ def rank(
     weights=None,
     data_dir=None,
     split="",
-    images=IMAGES,
+    images=MAX_IMAGES,
     image_size=0,
     channels=0,
-    folds=probe.FOLDS,
+    folds=linear_probe.NUM_FOLDS,
     seed=0,
 ):
     """Judges backbones on a data set, one after the other, with a line for each as it comes.
@@ -80,51 +81,63 @@ def rank(
     source = sources.load(dataset, data_dir)
     if source.multi_label:
         raise UsageError(f"{dataset} has several labels an image; zoo rank needs one")
-    part = splits.select(source, split) if split else splits.plan(source, "", "", "")[0]
-    part = looks.settled([part.take(_chosen(part.labels, images, seed))])[0][0]
-    probe.check(part.labels, folds)
+    part = (
+        splits.select(source, split)
+        if split
+        else splits.train_val_test_split(source, "", "", "")[0]
+    )
+    part = image_stats.inspect_splits([part.take(_stratified_subset(part.labels, images, seed))])[
+        0
+    ][0]
+    linear_probe.check_labels(part.labels, folds)
     rows = []
     for number, spec in enumerate(specs, start=1):
-        file, shape = (weights or {}).get(spec.name), _shape(spec, image_size, channels)
-        row = _judged(spec, part, file, shape, folds, seed)
-        record.say(f"{number}/{len(specs)} {spec.name}: {_said(row)}")
+        file, shape = (weights or {}).get(spec.name), _input_shape(spec, image_size, channels)
+        row = _evaluate_model(spec, part, file, shape, folds, seed)
+        callbacks.print_status(f"{number}/{len(specs)} {spec.name}: {_format_row(row)}")
         rows.append(row)
     return sorted(rows, key=lambda row: -1 if row.accuracy is None else row.accuracy, reverse=True)
 
 
-def _shape(spec, side, channels):
+def _input_shape(spec, side, channels):
     """Returns the shape of the images that a model sees, where some numbers may be its own."""
     height, width, own = spec.input_shape
     return side or height, side or width, channels or own
 
 
-def _judged(spec, part, weights, shape, folds, seed):
+def _evaluate_model(spec, part, weights, shape, folds, seed):
     facts = {"parameters": spec.parameters, "flops": spec.flops}
     try:
-        scores, seconds, size = _scored(spec, part, weights, shape, folds, seed)
+        scores, seconds, size = _probe_accuracies(spec, part, weights, shape, folds, seed)
     except UsageError as error:
-        return Rank(spec.name, why_not=str(error), **facts)
+        return RankedModel(spec.name, why_not=str(error), **facts)
     error = scores.std(ddof=1) / len(scores) ** 0.5
-    return Rank(spec.name, float(scores.mean()), float(error), seconds, image_size=size, **facts)
+    return RankedModel(
+        spec.name, float(scores.mean()), float(error), seconds, image_size=size, **facts
+    )
 
 
-def _scored(spec, part, weights, shape, folds, seed):
+def _probe_accuracies(spec, part, weights, shape, folds, seed):
     """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
-    shape = spec.checked_shape(shape)
-    memory.check_images(shape, len(part))
+    shape = spec.validate_input_shape(shape)
+    memory_limits.check_images(shape, len(part))
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
-    finetune.prepare(model, plans.Stage("head"))
+    finetune.set_trainable(model, plans.Stage("head"))
     parts = surgery.split(model)
     if parts is None:
         raise UsageError("there is nothing before its head whose features could be judged")
     examples = decoding.decode(part, shape, "stretch")
     started = time.perf_counter()
-    found = features.compute(_told(parts[0]), examples)
+    found = feature_cache.compute_features(_stage_features(parts[0]), examples)
     seconds = time.perf_counter() - started
-    return probe.accuracies(found, examples.labels, folds=folds, seed=seed), seconds, shape[0]
+    return (
+        linear_probe.cross_val_accuracy(found, examples.labels, folds=folds, seed=seed),
+        seconds,
+        shape[0],
+    )
 
 
-def _told(bottom):
+def _stage_features(bottom):
     """Returns a network that gives of each stage of another the spread and the means of its maps.
 
     What the last stage says alone is made for the classes that it learned; a fine-tune builds on
@@ -132,14 +145,16 @@ def _told(bottom):
     Where there are no stages it is the other itself.
     """
     net = graphs.flat(bottom)
-    ends = surgery.stages(net).values()
-    if not ends:
+    stage_outputs = surgery.stages(net).values()
+    if not stage_outputs:
         return bottom
-    told = [part for x in ends for part in (keras.ops.std(x, axis=(1, 2)), *_quarters(x))]
-    return keras.Model(net.inputs[0], keras.ops.concatenate(told, axis=-1))
+    pooled = [
+        part for x in stage_outputs for part in (keras.ops.std(x, axis=(1, 2)), *_quadrant_means(x))
+    ]
+    return keras.Model(net.inputs[0], keras.ops.concatenate(pooled, axis=-1))
 
 
-def _quarters(x):
+def _quadrant_means(x):
     """Returns the mean of each quarter of maps `(batch, height, width, channels)`, or of what is
     left of them where they are a single pixel high or wide."""
     rows, columns = (
@@ -148,12 +163,12 @@ def _quarters(x):
     return [keras.ops.mean(x[:, row, column], axis=(1, 2)) for row in rows for column in columns]
 
 
-def _said(row):
+def _format_row(row):
     """Returns in a few words what came of a model."""
     return row.why_not or f"{row.accuracy:.3f} +- {row.error:.3f}, {row.seconds:.1f} s"
 
 
-def _chosen(labels, count, seed):
+def _stratified_subset(labels, count, seed):
     """Returns the places of `count` examples, of each class its share."""
     if count >= len(labels):
         return np.arange(len(labels))

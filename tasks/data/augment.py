@@ -9,7 +9,7 @@ number of channels.
 from __future__ import annotations
 
 from tasks.data import randaugment
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np, tf
 
 SHIFT = 0.125  # of the height and width; 4 of 32 pixels, as in the ResNet paper, section 4.2
@@ -17,20 +17,20 @@ MIXUP_ALPHA = 0.2  # Zhang et al., 2017 (arXiv:1710.09412), section 3.1
 CUTMIX_ALPHA = 1.0  # Yun et al., 2019 (arXiv:1905.04899), section 4.1
 ERASED_AREA = (0.02, 0.4)  # of the image; Zhong et al., 2017 (arXiv:1708.04896), section 5.1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-CHANGES_STREAM = 1  # tells the draws of changes from those of the order
+AUGMENT_SEED = 1  # tells the draws of changes from those of the order
 
 
-def check(augment, mix, erase):
+def check_options(augment, mix, erase):
     """Raises `UsageError` for a level, a mix or a probability that there is not."""
     if augment not in LEVELS:
-        raise unknown("level of augmentation", augment, LEVELS)
+        raise unknown_name_error("level of augmentation", augment, LEVELS)
     if mix not in MIXES:
-        raise unknown("mix", mix, MIXES)
+        raise unknown_name_error("mix", mix, MIXES)
     if not 0 <= erase <= 1:
         raise UsageError(f"erase is a share of images, from 0 to 1, not {erase}")
 
 
-def draw(seed, epoch, size, steps, shape, *, augment="none", mix="none", erase=0.0):
+def sample_params(seed, epoch, size, steps, shape, *, augment="none", mix="none", erase=0.0):
     """Draws what happens in an epoch.
 
     Args:
@@ -47,7 +47,7 @@ def draw(seed, epoch, size, steps, shape, *, augment="none", mix="none", erase=0
     Returns:
         Arrays by name, the first axis of which is `steps`, for `change`.
     """
-    random = np.random.default_rng([seed, epoch, CHANGES_STREAM])
+    random = np.random.default_rng([seed, epoch, AUGMENT_SEED])
     height, width, _ = shape
     return {
         **LEVELS[augment](random, (steps, size), height, width),
@@ -56,28 +56,28 @@ def draw(seed, epoch, size, steps, shape, *, augment="none", mix="none", erase=0
     }
 
 
-def change(images, labels, drawn):
+def apply(images, labels, params):
     """Returns a batch as drawn: images, rounded to uint8, and float32 labels.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
         labels: float32 `(batch, classes)`.
-        drawn: one step of what `draw` returned.
+        params: one step of what `draw` returned.
     """
-    if "mirror" in drawn:
-        images = _moved(images, drawn["mirror"], drawn["down"], drawn["right"])
-    if "operations" in drawn:
-        images = randaugment.batch(images, drawn["operations"], drawn["mirrored"])
-    if "hole" in drawn:
-        noise = tf.random.stateless_uniform(images.shape[1:], drawn["noise"], 0, 256, tf.int32)
-        inside = _inside(drawn["hole"], *images.shape[1:3])
+    if "mirror" in params:
+        images = _flip_and_shift(images, params["mirror"], params["down"], params["right"])
+    if "operations" in params:
+        images = randaugment.apply_batch(images, params["operations"], params["mirrored"])
+    if "hole" in params:
+        noise = tf.random.stateless_uniform(images.shape[1:], params["noise"], 0, 256, tf.int32)
+        inside = _box_mask(params["hole"], *images.shape[1:3])
         images = tf.where(inside, tf.cast(noise, tf.uint8), images)
-    if "weight" in drawn:
-        images, labels = _mixed(images, labels, drawn)
+    if "weight" in params:
+        images, labels = _mix_examples(images, labels, params)
     return images, labels
 
 
-def _nothing(random, *_):
+def _no_augmentation(random, *_):
     return {}
 
 
@@ -90,7 +90,7 @@ def _light(random, shape, height, width):
 
 
 def _rand(random, shape, height, width):
-    operations, mirrored = randaugment.draw(random, shape)
+    operations, mirrored = randaugment.sample_ops(random, shape)
     return {"operations": operations, "mirrored": mirrored}
 
 
@@ -126,11 +126,11 @@ def _cutmix(random, steps, height, width):
     edges = [np.rint(centre - half), np.rint(centre + half)]
     patch = np.concatenate(edges, -1).clip(0, [height, width] * 2).astype("int32")
     area = (patch[:, 2] - patch[:, 0]) * (patch[:, 3] - patch[:, 1])
-    kept = (1 - area / (height * width)).astype("float32")
-    return {"patch": patch, "weight": np.ones(steps, "float32"), "kept": kept}
+    label_weight = (1 - area / (height * width)).astype("float32")
+    return {"patch": patch, "weight": np.ones(steps, "float32"), "kept": label_weight}
 
 
-def _both(random, steps, height, width):
+def _mixup_or_cutmix(random, steps, height, width):
     """Draws the one or the other for each batch."""
     one, other = (draw(random, steps, height, width) for draw in (_mixup, _cutmix))
     first = random.random(steps) < 0.5
@@ -140,27 +140,27 @@ def _both(random, steps, height, width):
     }
 
 
-LEVELS = {"none": _nothing, "light": _light, "rand": _rand}
-MIXES = {"none": _nothing, "mixup": _mixup, "cutmix": _cutmix, "both": _both}
+LEVELS = {"none": _no_augmentation, "light": _light, "rand": _rand}
+MIXES = {"none": _no_augmentation, "mixup": _mixup, "cutmix": _cutmix, "both": _mixup_or_cutmix}
 
 
-def _moved(images, mirror, down, right):
+def _flip_and_shift(images, mirror, down, right):
     """Mirrors and shifts each image by whole pixels: it is as sharp as before."""
     height, width = images.shape[1:3]
-    rows = _reflected(tf.range(height) - down[:, None], height)
-    columns = _reflected(tf.range(width) - right[:, None], width)
+    rows = _reflect(tf.range(height) - down[:, None], height)
+    columns = _reflect(tf.range(width) - right[:, None], width)
     columns = tf.where(mirror[:, None], width - 1 - columns, columns)
     images = tf.gather(images, rows, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
-def _reflected(places, side):
+def _reflect(places, side):
     """Brings positions beyond the border back: ... 1 0 | 0 1 2 ..."""
     places = tf.where(places < 0, -1 - places, places)
     return tf.where(places >= side, 2 * side - 1 - places, places)
 
 
-def _inside(boxes, height, width):
+def _box_mask(boxes, height, width):
     """Returns which pixels are inside boxes, bool `(boxes, height, width, 1)`."""
     top, left, bottom, right = (edge[:, None] for edge in tf.unstack(boxes, axis=-1))
     rows, columns = tf.range(height), tf.range(width)
@@ -169,11 +169,13 @@ def _inside(boxes, height, width):
     return (tall[:, :, None] & wide[:, None, :])[..., None]
 
 
-def _mixed(images, labels, drawn):
+def _mix_examples(images, labels, params):
     """Mixes each example with its neighbour, a random one, since the batch is in random order."""
-    patch = _inside(drawn["patch"][None], *images.shape[1:3])
-    weight = tf.where(patch, 0.0, drawn["weight"])
+    patch = _box_mask(params["patch"][None], *images.shape[1:3])
+    weight = tf.where(patch, 0.0, params["weight"])
     one = tf.cast(images, tf.float32)
     mean = weight * one + (1 - weight) * tf.roll(one, 1, 0)
-    kept = drawn["kept"]
-    return tf.cast(tf.round(mean), tf.uint8), kept * labels + (1 - kept) * tf.roll(labels, 1, 0)
+    label_weight = params["kept"]
+    return tf.cast(tf.round(mean), tf.uint8), label_weight * labels + (1 - label_weight) * tf.roll(
+        labels, 1, 0
+    )

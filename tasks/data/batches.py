@@ -8,10 +8,10 @@ from functools import cached_property, partial, reduce
 
 from tasks.data import augment as changes
 from tasks.data.decoding import Examples
-from zoo.catalog import HEAD
+from zoo.graphs import HEAD_LAYER
 from zoo.lazy import keras, np, tf
 
-ROUND = 64  # examples, of which a bounded batch holds a multiple
+BATCH_MULTIPLE = 64  # examples, of which a bounded batch holds a multiple
 
 
 def training(
@@ -24,7 +24,7 @@ def training(
         batch_size: images in a batch; fewer if there are fewer.
         seed: of the order and of all random changes.
         num_classes: length of a label.
-        augment, mix, erase: random changes, as `augment.draw` has them.
+        augment, mix, erase: random changes, as `augment.sample_params` has them.
         heads: names of the outputs that learn the same labels; `()` for one without a name.
 
     Returns:
@@ -33,11 +33,11 @@ def training(
     Raises:
         UsageError: there is no such level, mix or share.
     """
-    changes.check(augment, mix, erase)
+    changes.check_options(augment, mix, erase)
     size = min(batch_size, len(examples))
-    drawn = {"augment": augment, "mix": mix, "erase": erase}
-    drawn = {} if (augment, mix, erase) == ("none", "none", 0) else drawn
-    return Batches(examples, size, seed, num_classes, drawn, tuple(heads))
+    params = {"augment": augment, "mix": mix, "erase": erase}
+    params = {} if (augment, mix, erase) == ("none", "none", 0) else params
+    return Batches(examples, size, seed, num_classes, params, tuple(heads))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Batches:
         size: images in a batch.
         seed: of the order and of all random changes.
         num_classes: length of a label.
-        changes: what `augment.draw` is asked for; nothing where examples are no images.
+        changes: what `augment.sample_params` is asked for; nothing where examples are no images.
         heads: names of the outputs that learn the labels, or `()`.
     """
 
@@ -81,17 +81,21 @@ class Batches:
             Batches of uint8 images `(size, height, width, channels)` and float32 labels
             `(size, num_classes)`, or a dict of such by head.
         """
-        examples = self.examples.turn(number)
-        indices = shuffled(len(self.examples), self.size, self.seed, number)
-        shape, drawn = examples.pixels.shape[1:], {}
+        examples = self.examples.for_epoch(number)
+        indices = shuffled_indices(len(self.examples), self.size, self.seed, number)
+        shape, params = examples.pixels.shape[1:], {}
         if self.changes:
-            drawn = changes.draw(self.seed, number, self.size, self.steps, shape, **self.changes)
-        batch = partial(self._batch, gatherer(examples.pixels, self.size, examples.held))
-        return made((indices, drawn), batch, start)
+            params = changes.sample_params(
+                self.seed, number, self.size, self.steps, shape, **self.changes
+            )
+        batch = partial(
+            self._batch, make_gather(examples.pixels, self.size, examples.pixels_tensor)
+        )
+        return make_dataset((indices, params), batch, start)
 
-    def _batch(self, gather, indices, drawn):
+    def _batch(self, gather, indices, params):
         labels = self._labels(indices)
-        images, labels = changes.change(gather(indices), labels, drawn)
+        images, labels = changes.apply(gather(indices), labels, params)
         return images, dict.fromkeys(self.heads, labels) if self.heads else labels
 
     @cached_property
@@ -104,7 +108,7 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Passes:
+class RepeatedBatches:
     """Batches whose epoch goes through the examples more than once, each time in another order.
 
     Attributes:
@@ -112,31 +116,31 @@ class Passes:
         count: how often.
     """
 
-    stream: object
+    batches: object
     count: int
 
     @property
     def steps(self):
         """Batches in an epoch."""
-        return self.count * self.stream.steps
+        return self.count * self.batches.steps
 
     @property
     def size(self):
         """Examples in a batch."""
-        return self.stream.size
+        return self.batches.size
 
     def epoch(self, number, start=0):
         """Returns one epoch, of which some batches at the beginning may be left out."""
-        passed, inside = divmod(start, self.stream.steps)
+        passed, inside = divmod(start, self.batches.steps)
         first = number * self.count
-        parts = [self.stream.epoch(first + n) for n in range(passed + 1, self.count)]
-        begun = self.stream.epoch(first + passed, inside)
+        parts = [self.batches.epoch(first + n) for n in range(passed + 1, self.count)]
+        begun = self.batches.epoch(first + passed, inside)
         return reduce(lambda one, other: one.concatenate(other), parts, begun)
 
 
-def passes(stream, count):
+def repeat(batches, count):
     """Returns batches that go through their examples some times in an epoch."""
-    return Passes(stream, count) if count > 1 else stream
+    return RepeatedBatches(batches, count) if count > 1 else batches
 
 
 def predict(model, examples, *, batch_size):
@@ -146,14 +150,16 @@ def predict(model, examples, *, batch_size):
     Every batch is full, the last one padded with copies that are cut off again: a replica
     without any example would fail, and a short batch would be compiled for itself.
     """
-    size = bounded(batch_size, len(examples))
-    gather = gatherer(examples.pixels, size, examples.held)
-    images = made(in_order(len(examples), size), gather)
-    answers = without_xla(model).predict(images, verbose=0)
-    return (answers[HEAD] if isinstance(answers, dict) else answers)[: len(examples)]
+    size = bounded_batch_size(batch_size, len(examples))
+    gather = make_gather(examples.pixels, size, examples.pixels_tensor)
+    images = make_dataset(sequential_indices(len(examples), size), gather)
+    predictions = without_xla(model).predict(images, verbose=0)
+    return (predictions[HEAD_LAYER] if isinstance(predictions, dict) else predictions)[
+        : len(examples)
+    ]
 
 
-def shuffled(count, size, seed, epoch):
+def shuffled_indices(count, size, seed, epoch):
     """Returns the indices of an epoch's batches, int64 `(batches, size)`, in random order.
 
     What is left over is dropped, other examples each time.
@@ -167,17 +173,17 @@ def shuffled(count, size, seed, epoch):
     return order[: count // size * size].reshape(-1, size)
 
 
-def bounded(size, count):
+def bounded_batch_size(size, count):
     """Returns how many examples of `count` to take at a time where `size` were asked for.
 
     A batch is padded, so that one larger than the split would be memory for nothing. It is bounded
     by a multiple of `ROUND` that holds them all, which replicas can share, and which does not have
     every small split compiled for itself.
     """
-    return min(size, -(-count // ROUND) * ROUND)
+    return min(size, -(-count // BATCH_MULTIPLE) * BATCH_MULTIPLE)
 
 
-def in_order(count, size):
+def sequential_indices(count, size):
     """Returns the indices of full batches of all examples, int64 `(batches, size)`.
 
     The last batch is padded with the last example, to be cut off of the answers: a replica without
@@ -187,7 +193,7 @@ def in_order(count, size):
     return np.minimum(np.arange(padded), count - 1).reshape(-1, size)
 
 
-def made(rows, batch, start=0):
+def make_dataset(rows, batch, start=0):
     """Returns batches that are made while others are used, a `tf.data.Dataset`.
 
     Args:
@@ -213,7 +219,7 @@ def without_xla(model):
 
 
 @contextlib.contextmanager
-def dealt(part, parts):
+def read_shard(part, parts):
     """Lets the batches that are made meanwhile read the examples of some of their parts alone.
 
     What is not read is zeros, and the shape of a batch is what it is without. One example before
@@ -223,37 +229,37 @@ def dealt(part, parts):
         part: a range of numbers of parts, from 0.
         parts: how many equal parts a batch has.
     """
-    before = list(_dealt)
-    _dealt[:] = [part, parts]
+    before = list(_active_shard)
+    _active_shard[:] = [part, parts]
     try:
         yield
     finally:
-        _dealt[:] = before
+        _active_shard[:] = before
 
 
-_dealt = []  # what `dealt` was given, while it lasts
+_active_shard = []  # what `dealt` was given, while it lasts
 
 
-def _read(size):
+def _rows_to_read(size):
     """Returns the places in a batch of some size whose examples are read."""
-    if not _dealt:
+    if not _active_shard:
         return np.arange(size)
-    part, parts = _dealt
+    part, parts = _active_shard
     return np.arange(part.start * size // parts - 1, part.stop * size // parts) % size
 
 
-def gatherer(pixels, size, held=None):
+def make_gather(pixels, size, pixels_tensor=None):
     """Returns what takes `size` indices to images, or to what else `pixels` holds, inside a graph.
 
     Args:
         pixels: `(count, ...)`, an array or what gives one when it is indexed by an array.
         size: of a batch.
-        held: the same as a tensor, where there is one.
+        pixels_tensor: the same as a tensor, where there is one.
     """
-    if held is not None:
-        return lambda indices: tf.gather(held, indices)
+    if pixels_tensor is not None:
+        return lambda indices: tf.gather(pixels_tensor, indices)
 
-    dtype, shape, places = getattr(pixels, "dtype", np.uint8), pixels.shape[1:], _read(size)
+    dtype, shape, places = getattr(pixels, "dtype", np.uint8), pixels.shape[1:], _rows_to_read(size)
 
     def read(indices):
         found = np.zeros((size, *shape), dtype)

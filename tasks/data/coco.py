@@ -8,23 +8,24 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.data import numerals, readers
-from tasks.data.folders import SPLIT_FOLDERS, listed
+from tasks.data import image_io, number_parsing
+from tasks.data.class_folders import SPLIT_FOLDERS, join_names
 from zoo.errors import UsageError
 from zoo.paths import read_text
 
 SUFFIX = ".json"
-MOST_PIXELS = 2**27  # of an image, 134 million: no mask of a file is drawn larger
+MAX_PIXELS = 2**27  # of an image, 134 million: no mask of a file is drawn larger
 
 
-class Thing(NamedTuple):
+class CocoObject(NamedTuple):
     """One annotation.
 
     Attributes:
         number: its id in the file.
         label: position of its category in the classes.
         box: `(x0, y0, x1, y1)` in pixels of the image as the file has it, unclipped; or `None`.
-        segmentation: polygons, or run lengths, for `segments.mask`; `None` without any.
+        segmentation: polygons, or run lengths, for `coco_masks.decode_segmentation`; `None`
+        without any.
         crowd: whether it stands for several objects that are not told apart.
         area: in pixels as the file says; of the box, if it does not.
     """
@@ -37,17 +38,17 @@ class Thing(NamedTuple):
     area: float
 
 
-class Picture(NamedTuple):
+class CocoImage(NamedTuple):
     """An image of the file: its `path`, its size as the file says, and the `things` in it."""
 
     number: int
     path: str
     height: int
     width: int
-    things: tuple[Thing, ...]
+    things: tuple[CocoObject, ...]
 
 
-class Annotations(NamedTuple):
+class CocoAnnotations(NamedTuple):
     """What a file says.
 
     Attributes:
@@ -59,11 +60,11 @@ class Annotations(NamedTuple):
 
     path: str
     classes: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[CocoImage, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
-def files(root):
+def annotation_files(root):
     """Returns the annotation files of a data set by split, in the usual order of splits.
 
     Args:
@@ -79,18 +80,18 @@ def files(root):
         return {"all": root}
     found = defaultdict(list)
     for path in sorted([*root.glob(f"*{SUFFIX}"), *root.glob(f"*/*{SUFFIX}")]):
-        if split := _split(path.relative_to(root)):
+        if split := _split_of_file(path.relative_to(root)):
             found[split].append(path)
     for split, paths in found.items():
         if len(paths) > 1:
             raise UsageError(
                 f"{root} has {len(paths)} annotation files for {split}: "
-                f"{listed(path.name for path in paths)}; name one of them as the data set"
+                f"{join_names(path.name for path in paths)}; name one of them as the data set"
             )
     return {split: found[split][0] for split in SPLIT_FOLDERS if split in found}
 
 
-def read(path):
+def read_annotations(path):
     """Reads an annotation file.
 
     Images are looked for beside the file, in `images/`, in the folder above it, in `images/`
@@ -107,32 +108,32 @@ def read(path):
             image is there.
     """
     path = Path(path)
-    content = _content(path)
+    content = _read_json(path)
     known = {_id(path, "category", row, "id"): row for row in content["categories"]}
     order = sorted(known, key=lambda number: (isinstance(number, str), number))
     classes = tuple(str(_field(path, "category", known[number], "name")) for number in order)
-    if twice := [name for name, count in Counter(classes).items() if count > 1]:
-        raise UsageError(f"{path} has several categories called {listed(twice)}")
+    if duplicates := [name for name, count in Counter(classes).items() if count > 1]:
+        raise UsageError(f"{path} has several categories called {join_names(duplicates)}")
     labels = {number: label for label, number in enumerate(order)}
     things = defaultdict(list)
     for row in content["annotations"]:
-        things[_id(path, "annotation", row, "image_id")].append(_thing(path, row, labels))
-    pictures, skipped = _pictures(path, content["images"], things)
-    if lost := _lost(content, things):
-        skipped.insert(0, (str(path), lost))
-    return Annotations(str(path), classes, tuple(pictures), tuple(skipped))
+        things[_id(path, "annotation", row, "image_id")].append(_parse_object(path, row, labels))
+    pictures, skipped = _read_images(path, content["images"], things)
+    if unmatched := _unmatched_annotations(content, things):
+        skipped.insert(0, (str(path), unmatched))
+    return CocoAnnotations(str(path), classes, tuple(pictures), tuple(skipped))
 
 
-def is_size(picture):
+def size_matches(picture):
     """Tells whether the size of a `Picture` in its file is that of its image, stored or shown."""
     try:
-        size = readers.size(picture.path)
-    except readers.UnreadableImage:
+        size = image_io.image_size(picture.path)
+    except image_io.UnreadableImage:
         return False
     return (picture.height, picture.width) in (size, size[::-1])
 
 
-def together(files):
+def read_splits(files):
     """Returns the `Annotations` of several files by split, all with the same categories.
 
     Args:
@@ -141,25 +142,26 @@ def together(files):
     Raises:
         UsageError: a file is none of COCO's, or they list different categories.
     """
-    found = {split: read(path) for split, path in files.items()}
+    found = {split: read_annotations(path) for split, path in files.items()}
     first, *others = found.values()
     for other in others:
         if other.classes != first.classes:
             raise UsageError(
                 f"the files list different categories: {other.path} has the categories "
-                f"{listed(other.classes)}, {first.path} has {listed(first.classes)}; every split "
+                f"{join_names(other.classes)}, {first.path} has {join_names(first.classes)}; "
+                "every split "
                 "needs the same"
             )
     return found
 
 
-def _split(path):
+def _split_of_file(path):
     """Returns the split that an annotation file is called after, or `None`."""
     parts = re.split(r"[^a-z]+", path.with_suffix("").as_posix().lower())
     return next((split for split in SPLIT_FOLDERS if split in parts), None)
 
 
-def _content(path):
+def _read_json(path):
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -177,17 +179,18 @@ def _content(path):
     return {**content, "annotations": annotations}
 
 
-def _lost(content, things):
+def _unmatched_annotations(content, things):
     """Returns what keeps annotations from images, or `""` where nothing does."""
     if not content["annotations"]:
         return "it has no annotations"
-    known = dict.fromkeys(numerals.key(row["id"]) for row in content["images"])
+    known = dict.fromkeys(number_parsing.normalize_id(row["id"]) for row in content["images"])
     strange = [number for number in things if number not in known]
     if not strange:
         return ""
     return (
         f"{sum(len(things[number]) for number in strange)} annotations of images that it does not "
-        f"list: of the image_id {listed(map(repr, strange))}; it lists {listed(map(repr, known))}"
+        f"list: of the image_id {join_names(map(repr, strange))}; it lists "
+        f"{join_names(map(repr, known))}"
     )
 
 
@@ -201,47 +204,47 @@ def _field(path, what, row, name):
 def _id(path, what, row, name):
     """Returns an identifier that a row must have: a number, or text that is none."""
     value = _field(path, what, row, name)
-    if not isinstance(value, str) and numerals.whole(value) is None:
+    if not isinstance(value, str) and number_parsing.parse_int(value) is None:
         raise UsageError(f"{path}: {what} {row!r:.60} has the {name} {value!r:.20}")
-    return numerals.key(value)
+    return number_parsing.normalize_id(value)
 
 
-def _thing(path, row, labels):
+def _parse_object(path, row, labels):
     number = row.get("id")
     category = _id(path, "annotation", row, "category_id")
     if category not in labels:
         raise UsageError(
             f"{path}: annotation {number} has the category {category!r}, which the file does not "
-            f"list; it lists {listed(map(repr, labels))}"
+            f"list; it lists {join_names(map(repr, labels))}"
         )
     box = row.get("bbox")
     if box is not None:
-        sides = [numerals.real(side) for side in box] if isinstance(box, list) else []
+        sides = [number_parsing.parse_float(side) for side in box] if isinstance(box, list) else []
         if len(sides) != 4 or None in sides:
             raise UsageError(
                 f"{path}: annotation {number} has the box {box!r:.60}; needed: x, y, width, height"
             )
         x, y, width, height = sides
         box = (x, y, x + width, y + height)
-    area = numerals.real(row.get("area"))
+    area = number_parsing.parse_float(row.get("area"))
     if area is None:
         area = max(0.0, width) * max(0.0, height) if box else 0.0
-    crowd = bool(numerals.key(row.get("iscrowd")))
-    return Thing(number, labels[category], box, row.get("segmentation") or None, crowd, area)
+    crowd = bool(number_parsing.normalize_id(row.get("iscrowd")))
+    return CocoObject(number, labels[category], box, row.get("segmentation") or None, crowd, area)
 
 
-def _pictures(path, rows, things):
+def _read_images(path, rows, things):
     """Returns the images that are there, and `(path, reason)` of those that are not."""
     names = [str(_field(path, "image", row, "file_name")) for row in rows]
     numbers = [_id(path, "image", row, "id") for row in rows]
-    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
-        raise UsageError(f"{path} has several images of the id {listed(twice)}")
+    if duplicates := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise UsageError(f"{path} has several images of the id {join_names(duplicates)}")
     folder = _image_folder(path, names)
     pictures, skipped = [], []
-    for row, file, number in zip(rows, located(folder, names), numbers, strict=True):
+    for row, file, number in zip(rows, locate_images(folder, names), numbers, strict=True):
         size = _size(path, row)
         if file.is_file():
-            pictures.append(Picture(number, str(file), *size, tuple(things.get(number, ()))))
+            pictures.append(CocoImage(number, str(file), *size, tuple(things.get(number, ()))))
         else:
             skipped.append((str(file), "no such file"))
     return pictures, skipped
@@ -249,16 +252,18 @@ def _pictures(path, rows, things):
 
 def _size(path, row):
     """Returns the `(height, width)` of an image as the file says, 0 where it does not know."""
-    sides = [numerals.whole(_field(path, "image", row, side)) for side in ("height", "width")]
-    if None in sides or min(sides) < 0 or sides[0] * sides[1] > MOST_PIXELS:
+    sides = [
+        number_parsing.parse_int(_field(path, "image", row, side)) for side in ("height", "width")
+    ]
+    if None in sides or min(sides) < 0 or sides[0] * sides[1] > MAX_PIXELS:
         raise UsageError(
             f"{path}: image {row['file_name']!r:.60} has the width {row['width']!r:.20} and the "
-            f"height {row['height']!r:.20}; needed: pixels, {MOST_PIXELS:,} in all at most"
+            f"height {row['height']!r:.20}; needed: pixels, {MAX_PIXELS:,} in all at most"
         )
     return sides
 
 
-def located(folder, names):
+def locate_images(folder, names):
     """Yields where images are, a path for each name, also of those that are nowhere.
 
     A name is a path below the folder, with `/` or `\\`. Where it names another place, such as
@@ -271,21 +276,21 @@ def located(folder, names):
     last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
     shared = Counter(end for _, end in set(zip(names, last, strict=True)))
     for name, end in zip(names, last, strict=True):
-        tries = [name, name.replace("\\", "/"), *([end] if shared[end] == 1 else [])]
-        paths = [folder / each for each in dict.fromkeys(tries)]
+        candidates = [name, name.replace("\\", "/"), *([end] if shared[end] == 1 else [])]
+        paths = [folder / each for each in dict.fromkeys(candidates)]
         yield next((path for path in paths if path.is_file()), paths[0])
 
 
 def _image_folder(path, names):
     """Returns the folder that images are in: the first in which one of them is."""
-    called = [path.stem, path.stem.rpartition("_")[2]]
+    folder_names = [path.stem, path.stem.rpartition("_")[2]]
     tops = (path.parent, path.parent.parent)
-    folders = [top / sub for top in tops for sub in ("", "images", *called)]
-    folders += [top / "images" / name for top in tops for name in called]
+    folders = [top / sub for top in tops for sub in ("", "images", *folder_names)]
+    folders += [top / "images" / name for top in tops for name in folder_names]
     for folder in folders:
-        if folder.is_dir() and any(file.is_file() for file in located(folder, names)):
+        if folder.is_dir() and any(file.is_file() for file in locate_images(folder, names)):
             return folder
     raise UsageError(
         f"none of the {len(names)} images of {path} is there, such as {names[0]}; "
-        f"looked in {listed(dict.fromkeys(map(str, folders[:5])))}"
+        f"looked in {join_names(dict.fromkeys(map(str, folders[:5])))}"
     )

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tasks.data import augment, readers
+from tasks.data import augment, image_io
 from tasks.data.parallel import ordered_map
-from tasks.data.pictures import DEEP
+from tasks.data.pillow_images import MAX_BITS
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np, tf
 
 tqdm = LazyModule("tqdm")
 
-MEMORY_SHARE = 0.3  # of the free memory that decoded images may fill
-READ_AT_ONCE = 8  # images that a thread reads before it hands them over, which takes time, too
-SMALL = 2**14  # bytes of an image, below which a call of Python costs more than copying it
-COPIED = 2**30  # bytes of such images that TensorFlow may hold too
-DISK_SHARE = 0.5  # of the free disk, likewise
+MEMORY_FRACTION = 0.3  # of the free memory that decoded images may fill
+MAX_READ_CHUNK = 8  # images that a thread reads before it hands them over, which takes time, too
+SMALL_IMAGE_BYTES = (
+    2**14
+)  # bytes of an image, below which a call of Python costs more than copying it
+MAX_TENSOR_BYTES = 2**30  # bytes of such images that TensorFlow may hold too
+DISK_FRACTION = 0.5  # of the free disk, likewise
 FALLBACK_MEMORY = 2 * 2**30  # bytes taken as free where the system does not tell
 
 
@@ -48,7 +50,7 @@ class Examples:
     def __len__(self):
         return len(self.labels)
 
-    def turn(self, epoch):
+    def for_epoch(self, epoch):
         """Returns the examples as an epoch sees them."""
         return self
 
@@ -61,17 +63,21 @@ class Examples:
         return f"{self.name} {place}"
 
     @cached_property
-    def held(self):
+    def pixels_tensor(self):
         """The pixels as TensorFlow holds them, where they are small; else `None`."""
         pixels = self.pixels
-        if isinstance(pixels, np.ndarray) and pixels[0].nbytes < SMALL and pixels.nbytes <= COPIED:
+        if (
+            isinstance(pixels, np.ndarray)
+            and pixels[0].nbytes < SMALL_IMAGE_BYTES
+            and pixels.nbytes <= MAX_TENSOR_BYTES
+        ):
             with tf.init_scope(), tf.device("cpu:0"):
                 return tf.constant(pixels)
         return None
 
 
 @dataclass(frozen=True, eq=False)
-class Turns(Examples):
+class VersionedExamples(Examples):
     """Examples of which there are several versions, one after the other for each epoch.
 
     Attributes:
@@ -80,45 +86,45 @@ class Turns(Examples):
 
     versions: tuple[Examples, ...] = ()
 
-    def turn(self, epoch):
+    def for_epoch(self, epoch):
         """Returns the version of an epoch."""
         return self.versions[epoch % len(self.versions)]
 
 
-class Augmented:
+class AugmentedImages:
     """Images changed at random, each the same way whenever it is asked for.
 
     Args:
         examples: `Examples`.
         seed, view: which of all changes.
-        drawn: what `augment.draw` is asked for.
+        params: what `augment.sample_params` is asked for.
     """
 
-    def __init__(self, examples, seed, view, drawn):
+    def __init__(self, examples, seed, view, params):
         self.pixels, self.shape = examples.pixels, examples.pixels.shape
-        self._drawn = augment.draw(seed, view, len(examples), 1, self.shape[1:], **drawn)
+        self._drawn = augment.sample_params(seed, view, len(examples), 1, self.shape[1:], **params)
 
     def __len__(self):
         return len(self.pixels)
 
     def __getitem__(self, indices):
         each = {name: values[0] for name, values in self._drawn.items()}
-        drawn = {k: v if k == "noise" else v[indices] for k, v in each.items()}
-        images, _ = augment.change(tf.constant(self.pixels[indices]), None, drawn)
+        params = {k: v if k == "noise" else v[indices] for k, v in each.items()}
+        images, _ = augment.apply(tf.constant(self.pixels[indices]), None, params)
         return images.numpy()
 
 
-class Decoder:
+class LazyImages:
     """Images read from their files each time they are asked for.
 
     Args:
-        items: what `readers.image` reads.
+        items: what `image_io.read_image` reads.
         shape: `(height, width, channels)` that each becomes.
         resize: how: `stretch`, `crop` or `pad`.
-        bits: of images of more than 8, as `readers.image` takes them.
+        bits: of images of more than 8, as `image_io.read_image` takes them.
     """
 
-    def __init__(self, items, shape, resize, bits=DEEP):
+    def __init__(self, items, shape, resize, bits=MAX_BITS):
         self.items, self.shape, self.resize = items, (len(items), *shape), resize
         self.bits = bits
 
@@ -126,11 +132,11 @@ class Decoder:
         return len(self.items)
 
     def __getitem__(self, indices):
-        return np.stack(list(_in_threads(self.one, np.atleast_1d(indices))))
+        return np.stack(list(_map_in_threads(self.one, np.atleast_1d(indices))))
 
     def one(self, index):
         """Returns one image; raises `UnreadableImage` if it cannot be read."""
-        return readers.image(self.items[int(index)], self.shape[1:], self.resize, self.bits)
+        return image_io.read_image(self.items[int(index)], self.shape[1:], self.resize, self.bits)
 
 
 def decode(split, shape, resize, *, memory=None, disk=None):
@@ -149,24 +155,24 @@ def decode(split, shape, resize, *, memory=None, disk=None):
     Raises:
         UsageError: no image is left.
     """
-    decoder = Decoder(split.items, shape, resize, split.bits)
-    pixels = room(len(split), shape, memory, disk)
-    good, dropped = fill(split.name, len(split), lambda index: [decoder.one(index)], [pixels])
+    decoder = LazyImages(split.items, shape, resize, split.bits)
+    pixels = allocate_images(len(split), shape, memory, disk)
+    good, dropped = read_into(split.name, len(split), lambda index: [decoder.one(index)], [pixels])
     if dropped and pixels is None:
-        decoder = Decoder([split.items[index] for index in good], shape, resize, split.bits)
+        decoder = LazyImages([split.items[index] for index in good], shape, resize, split.bits)
     labels = np.asarray(split.labels)[good]
     kept = decoder if pixels is None else pixels[: len(good)]
     return Examples(split.name, kept, labels, dropped, items=split.items, places=good)
 
 
-def fill(name, count, one, rooms):
+def read_into(name, count, one, buffers):
     """Reads examples in threads, one after the other into rooms, but for those it cannot read.
 
     Args:
         name: of the split.
         count: of its examples.
         one: takes an index and returns one array for each room, or raises `UnreadableImage`.
-        rooms: of `count` such arrays, or `None` for what is read but not kept.
+        buffers: of `count` such arrays, or `None` for what is read but not kept.
 
     Returns:
         The indices of what was read, and a tuple of `(item, reason)` of what was not.
@@ -175,19 +181,19 @@ def fill(name, count, one, rooms):
         UsageError: nothing can be read.
     """
 
-    def tried(index):
+    def read_or_error(index):
         try:
             return one(index)
-        except readers.UnreadableImage as error:
+        except image_io.UnreadableImage as error:
             return error
 
     good, dropped = [], []
-    found = progress(_in_threads(tried, range(count)), count, f"reading {name}")
+    found = progress(_map_in_threads(read_or_error, range(count)), count, f"reading {name}")
     for index, parts in enumerate(found):
-        if isinstance(parts, readers.UnreadableImage):
+        if isinstance(parts, image_io.UnreadableImage):
             dropped.append((parts.name, parts.reason))
             continue
-        for place, part in zip(rooms, parts, strict=True):
+        for place, part in zip(buffers, parts, strict=True):
             if place is not None:
                 place[len(good)] = part
         good.append(index)
@@ -196,16 +202,16 @@ def fill(name, count, one, rooms):
     return good, tuple(dropped)
 
 
-def _in_threads(one, indices):
+def _map_in_threads(one, indices):
     """Yields in order what a function gives for each index; threads call it for a handful each."""
-    size = max(1, min(READ_AT_ONCE, len(indices) // os.cpu_count()))
-    handfuls = (indices[start : start + size] for start in range(0, len(indices), size))
-    several = ordered_map(lambda some: [one(index) for index in some], handfuls, os.cpu_count())
-    for found in several:
+    size = max(1, min(MAX_READ_CHUNK, len(indices) // os.cpu_count()))
+    index_chunks = (indices[start : start + size] for start in range(0, len(indices), size))
+    chunks = ordered_map(lambda some: [one(index) for index in some], index_chunks, os.cpu_count())
+    for found in chunks:
         yield from found
 
 
-def room(count, shape, memory=None, disk=None):
+def allocate_images(count, shape, memory=None, disk=None):
     """Returns room for `count` images, uint8, in memory or else on disk, or `None`.
 
     Args:
@@ -213,10 +219,10 @@ def room(count, shape, memory=None, disk=None):
         memory, disk: bytes that it may take in each; by default a share of what is free.
     """
     size = count * int(np.prod(shape))
-    if size <= (free_memory() * MEMORY_SHARE if memory is None else memory):
+    if size <= (free_memory() * MEMORY_FRACTION if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
-    if size <= (_free_disk(folder) * DISK_SHARE if disk is None else disk):
+    if size <= (_free_disk(folder) * DISK_FRACTION if disk is None else disk):
         # Without a name the file goes when the process does, however it ends.
         with tempfile.TemporaryFile(dir=folder) as file:
             return np.memmap(file, np.uint8, "w+", shape=(count, *shape))

@@ -9,12 +9,12 @@ image has a negative factor across. The centre of a pixel lies half a pixel from
 from __future__ import annotations
 
 from tasks.data.augment import SHIFT
-from zoo.errors import unknown
+from zoo.errors import unknown_name_error
 from zoo.lazy import np, tf
 
-IGNORED = 255  # in a mask: belongs to no class
-GREY = 128  # of what a moved image uncovers
-GEOMETRY_STREAM = 2  # tells these draws from those of the order and of other changes
+IGNORE_LABEL = 255  # in a mask: belongs to no class
+FILL_VALUE = 128  # of what a moved image uncovers
+GEOMETRY_SEED = 2  # tells these draws from those of the order and of other changes
 
 # Name: whether one image in two is mirrored, the largest factor of scale (the least is one by
 # it), and how far an image may shift, in parts of its sides, beyond what scaling leaves free.
@@ -26,13 +26,13 @@ LEVELS = {
 }
 
 
-def check(level):
+def check_level(level):
     """Raises `UsageError` for a level of augmentation that there is not."""
     if level not in LEVELS:
-        raise unknown("level of augmentation", level, LEVELS)
+        raise unknown_name_error("level of augmentation", level, LEVELS)
 
 
-def draw(seed, epoch, size, steps, shape, level):
+def sample_params(seed, epoch, size, steps, shape, level):
     """Draws how the images of an epoch move.
 
     Args:
@@ -48,11 +48,11 @@ def draw(seed, epoch, size, steps, shape, level):
         float32 arrays `(steps, size, 2)` by name, `factor` and `offset`, of x and y; nothing for
         `none`.
     """
-    check(level)
+    check_level(level)
     mirrors, largest, shift = LEVELS[level]
     if not mirrors:
         return {}
-    random = np.random.default_rng([seed, epoch, GEOMETRY_STREAM])
+    random = np.random.default_rng([seed, epoch, GEOMETRY_SEED])
     sides = np.array(shape[1::-1])
     mirror = random.random((steps, size, 1)) < 0.5
     scale = largest ** random.uniform(-1, 1, (steps, size, 1))
@@ -65,53 +65,53 @@ def draw(seed, epoch, size, steps, shape, level):
     return {"factor": factor.astype("float32"), "offset": offset.astype("float32")}
 
 
-def warp(images, drawn):
+def transform_images(images, params):
     """Returns uint8 images `(batch, height, width, channels)` moved as drawn, bilinear.
 
     What is uncovered is grey.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
-        drawn: one step of what `draw` returned.
+        params: one step of what `draw` returned.
     """
-    if not drawn:
+    if not params:
         return images
-    moved = _projected(tf.cast(images, tf.float32), drawn, "BILINEAR", GREY)
+    moved = _affine_transform(tf.cast(images, tf.float32), params, "BILINEAR", FILL_VALUE)
     return tf.cast(tf.round(moved), tf.uint8)
 
 
-def warp_masks(masks, drawn):
+def transform_masks(masks, params):
     """Returns uint8 masks `(batch, height, width)` moved as drawn; labels are never mixed.
 
     Each pixel takes the label of the nearest one; what is uncovered is `IGNORED`.
 
     Args:
         masks: uint8 `(batch, height, width)`.
-        drawn: one step of what `draw` returned.
+        params: one step of what `draw` returned.
     """
-    if not drawn:
+    if not params:
         return masks
-    return _projected(masks[..., None], drawn, "NEAREST", IGNORED)[..., 0]
+    return _affine_transform(masks[..., None], params, "NEAREST", IGNORE_LABEL)[..., 0]
 
 
-def move(boxes, drawn):
+def transform_boxes(boxes, params):
     """Returns boxes moved as drawn; they may reach beyond the picture.
 
     Args:
         boxes: float32 `(batch, boxes, 4)`, `x0, y0, x1, y1` in pixels.
-        drawn: one step of what `draw` returned.
+        params: one step of what `draw` returned.
     """
-    if not drawn:
+    if not params:
         return boxes
-    factor, offset = drawn["factor"][:, None], drawn["offset"][:, None]
+    factor, offset = params["factor"][:, None], params["offset"][:, None]
     one, other = (factor * corner + offset for corner in tf.split(boxes, 2, axis=-1))
     return tf.concat([tf.minimum(one, other), tf.maximum(one, other)], -1)
 
 
-def _projected(images, drawn, way, fill):
+def _affine_transform(images, params, way, fill):
     """Looks up, for the centre of each pixel, where it came from."""
-    back = 1 / drawn["factor"]
-    start = (0.5 - drawn["offset"]) * back - 0.5  # of the first pixel, counted in pixels
+    back = 1 / params["factor"]
+    start = (0.5 - params["offset"]) * back - 0.5  # of the first pixel, counted in pixels
     none = tf.zeros_like(back[:, 0])
     rows = [back[:, 0], none, start[:, 0], none, back[:, 1], start[:, 1], none, none]
     moved = tf.raw_ops.ImageProjectiveTransformV3(

@@ -17,13 +17,13 @@ Image = LazyModule("PIL.Image")
 ImageEnhance = LazyModule("PIL.ImageEnhance")
 ImageOps = LazyModule("PIL.ImageOps")
 
-COUNT = 2  # operations on an image: N in the paper
+NUM_OPS = 2  # operations on an image: N in the paper
 MAGNITUDE = 9  # of each: M in the paper
-LARGEST = 30  # M that the ranges below belong to
-GREY = 128
+MAX_MAGNITUDE = 30  # M that the ranges below belong to
+FILL_VALUE = 128
 
 
-def draw(random, shape):
+def sample_ops(random, shape):
     """Draws the operations on each image, and whether each acts the other way round.
 
     Args:
@@ -33,21 +33,21 @@ def draw(random, shape):
     Returns:
         int32 `(*shape, COUNT)`, positions in `OPERATIONS`, and bool of the same shape.
     """
-    operations = random.integers(0, len(OPERATIONS), (*shape, COUNT), "int32")
-    return operations, random.random((*shape, COUNT)) < 0.5
+    operations = random.integers(0, len(OPERATIONS), (*shape, NUM_OPS), "int32")
+    return operations, random.random((*shape, NUM_OPS)) < 0.5
 
 
-def batch(images, operations, mirrored):
+def apply_batch(images, operations, mirrored):
     """Returns uint8 images `(batch, height, width, channels)` on which the operations have acted.
 
     Args:
         operations, mirrored: `(batch, COUNT)`, from `draw`.
     """
-    changed = tf.numpy_function(_batch, [images, operations, mirrored], tf.uint8)
+    changed = tf.numpy_function(_apply_batch, [images, operations, mirrored], tf.uint8)
     return tf.ensure_shape(changed, images.shape)
 
 
-def image(pixels, operation, magnitude=MAGNITUDE, mirrored=False):
+def apply_op(pixels, operation, magnitude=MAGNITUDE, mirrored=False):
     """Returns an image, uint8 `(height, width, channels)`, on which one operation has acted.
 
     Args:
@@ -60,19 +60,19 @@ def image(pixels, operation, magnitude=MAGNITUDE, mirrored=False):
     channels = pixels.shape[-1]
     if function is None or (operation == "color" and channels != 3):
         return pixels
-    amount = largest * magnitude / LARGEST * (-1 if mirrored else 1)
+    amount = largest * magnitude / MAX_MAGNITUDE * (-1 if mirrored else 1)
     if channels == 3:
         return np.asarray(function(Image.fromarray(pixels), amount))
     bands = (Image.fromarray(pixels[..., band]) for band in range(channels))
     return np.stack([np.asarray(function(band, amount)) for band in bands], -1)
 
 
-def _batch(images, operations, mirrored):
+def _apply_batch(images, operations, mirrored):
     changed = np.empty_like(images)
     names = tuple(OPERATIONS)
     for row, (pixels, chosen, ways) in enumerate(zip(images, operations, mirrored, strict=True)):
         for operation, way in zip(chosen, ways, strict=True):
-            pixels = image(pixels, names[operation], mirrored=way)
+            pixels = apply_op(pixels, names[operation], mirrored=way)
         changed[row] = pixels
     return changed
 
@@ -80,16 +80,16 @@ def _batch(images, operations, mirrored):
 def _affine(picture, *matrix):
     nearest = Image.Resampling.NEAREST
     return picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, nearest, fillcolor=_grey(picture)
+        picture.size, Image.Transform.AFFINE, matrix, nearest, fillcolor=_fill_colour(picture)
     )
 
 
 def _rotate(picture, degrees):
-    return picture.rotate(degrees, fillcolor=_grey(picture))
+    return picture.rotate(degrees, fillcolor=_fill_colour(picture))
 
 
-def _grey(picture):
-    return (GREY,) * len(picture.getbands())
+def _fill_colour(picture):
+    return (FILL_VALUE,) * len(picture.getbands())
 
 
 def _enhance(kind):

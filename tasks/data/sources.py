@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import folders, shapes, tables, tfds_source
+from tasks.data import class_folders, csv_table, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import np
-from zoo.paths import expanded, irregular
+from zoo.paths import expand_user, special_file_type
 
 
 def load(name, data_dir=None):
@@ -20,7 +20,8 @@ def load(name, data_dir=None):
 
     Args:
         name: a key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
-            `validation`) and `test` folders of such; a CSV file, as `tables.table` reads it; or
+            `validation`) and `test` folders of such; a CSV file, as `csv_table.read_csv` reads it;
+            or
             `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TFDS with image and label. `./NAME` is a
             folder even where `NAME` is built in.
         data_dir: where TFDS keeps its data sets; the default is its own.
@@ -37,24 +38,24 @@ def load(name, data_dir=None):
         return BUILT_IN[name]()
     if name.startswith(tfds_source.PREFIX):
         return tfds_source.load(name, data_dir)
-    path = expanded(name)
-    with folders.reading(name):
+    path = expand_user(name)
+    with class_folders.reading_errors(name):
         if name and path.is_dir():
-            return _listed(name, folders.folder(path))
+            return _to_source(name, class_folders.list_folder(path))
         if path.suffix.lower() == ".csv" and path.is_file():
-            return _listed(name, tables.table(path))
-    raise _nothing(name, path)
+            return _to_source(name, csv_table.read_csv(path))
+    raise _not_found_error(name, path)
 
 
-def _listed(name, listing):
+def _to_source(name, listing):
     splits = {
-        split: Split(split, items, _encoded(labels, listing))
+        split: Split(split, items, _encode_labels(labels, listing))
         for split, (items, labels) in listing.splits.items()
     }
     return Source(name, listing.classes, splits, listing.skipped, multi_label=listing.multi_label)
 
 
-def _encoded(labels, listing):
+def _encode_labels(labels, listing):
     """Returns labels as positions, or where there are several as a row of 0 and 1 each."""
     position = {label: index for index, label in enumerate(listing.classes)}
     if not listing.multi_label:
@@ -65,9 +66,9 @@ def _encoded(labels, listing):
     return rows
 
 
-def _nothing(name, path):
+def _not_found_error(name, path):
     """Returns the error for a name that stands for nothing."""
-    if (kind := irregular(path)) and not path.is_dir():
+    if (kind := special_file_type(path)) and not path.is_dir():
         return UsageError(f"the data set {name!r} is {kind}, not a regular file or a folder")
     if path.is_file():
         return UsageError(

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
 
-from tasks.data import carving, looks, readers
-from tasks.data.dataset import Split, View, once_per_source
-from tasks.data.folders import THREADS, listed
+from tasks.data import hash_split, image_io, image_stats
+from tasks.data.class_folders import THREADS, join_names
+from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
 from zoo.lazy import np
 
 ROLES = ("train", "validation", "test")
-SYNONYMS = ("validation", "val", "valid")
+VALIDATION_NAMES = ("validation", "val", "valid")
 NO_VALIDATION = "none"
 _BOUND = r"-?[\d_]+|-?[\d_.]+%"
 _SLICE = re.compile(rf"([\w.-]+)(?:\[({_BOUND})?:({_BOUND})?\])?")
@@ -33,11 +33,11 @@ def select(source, expression):
     Raises:
         UsageError: the expression is no such thing, or names no example.
     """
-    return _joined(_pieces(source, _parse(source, expression), expression), expression)
+    return _concatenate(_take_spans(source, _parse(source, expression), expression), expression)
 
 
-@once_per_source
-def plan(source, train="", validation="", test=""):
+@cache_per_source
+def train_val_test_split(source, train="", validation="", test=""):
     """Returns the examples that train, that validate and that test.
 
     1. A split that an expression names is what `select` returns.
@@ -49,9 +49,11 @@ def plan(source, train="", validation="", test=""):
 
     Carving goes by a hash of each image's content, class by class (of several classes, by the
     rarest), so that files which are added move no others, and near copies of an image
-    (`looks.groups`) stay together. The only exception to the first is a class so small that chance
+    (`image_stats.duplicate_groups`) stay together. The only exception to the first is a class so
+    small that chance
     would leave a part without it: images move until training, validation and test, in this order,
-    have one each for as long as there are images; and of fewer than `carving.SMALL` images,
+    have one each for as long as there are images; and of fewer than `hash_split.SMALL_CLASS_SIZE`
+    images,
     validation and test get no more than one each.
 
     Args:
@@ -65,30 +67,34 @@ def plan(source, train="", validation="", test=""):
         UsageError: an expression is wrong, two parts share an image of one split, nothing is
             left to train on, or a class has no image to train on though `train` is `""`.
     """
-    asked = {"train": train, "validation": validation, "test": test}
-    wanted = [role for role in ROLES if (role, asked[role]) != ("validation", NO_VALIDATION)]
-    spans = {role: _parse(source, asked[role]) for role in wanted if asked[role]}
+    expressions = {"train": train, "validation": validation, "test": test}
+    wanted = [role for role in ROLES if (role, expressions[role]) != ("validation", NO_VALIDATION)]
+    spans = {role: _parse(source, expressions[role]) for role in wanted if expressions[role]}
     explicit = set(spans)
     for role in wanted:
-        if role not in spans and (left := _left(source, _own(source, role), spans)):
+        if role not in spans and (
+            left := _remaining_spans(source, _own_spans(source, role), spans)
+        ):
             spans[role] = left
     if "train" not in spans:
-        raise UsageError(f"nothing of {source.name} is left to train on; {_known(source)}")
-    names = {role: asked[role] or _written(source, spans[role]) for role in spans}
-    pieces = {role: _pieces(source, spans[role], names[role]) for role in spans}
+        raise UsageError(
+            f"nothing of {source.name} is left to train on; {_available_splits(source)}"
+        )
+    names = {role: expressions[role] or _format_spans(source, spans[role]) for role in spans}
+    pieces = {role: _take_spans(source, spans[role], names[role]) for role in spans}
     if explicit:
-        _refuse_shared(spans, pieces, names)
-    parts = {role: _joined(pieces[role], names[role]) for role in spans}
+        _check_disjoint(spans, pieces, names)
+    parts = {role: _concatenate(pieces[role], names[role]) for role in spans}
     if missing := [role for role in wanted if role not in parts]:
-        parts.update(_carved(source, parts["train"], missing))
+        parts.update(_carve(source, parts["train"], missing))
     if not train:
         _check_classes(source, parts["train"])
     return parts["train"], parts.get("validation"), parts["test"]
 
 
-def digest(item):
+def content_digest(item):
     """Returns what tells the content of an image from that of any other: 16 bytes."""
-    return hashlib.blake2b(readers.content(item), digest_size=16).digest()
+    return hashlib.blake2b(image_io.item_bytes(item), digest_size=16).digest()
 
 
 def _parse(source, expression):
@@ -97,25 +103,28 @@ def _parse(source, expression):
     for text in re.split(r"\s*\+\s*", expression.strip()):
         match = _SLICE.fullmatch(text)
         if not match:
-            raise UsageError(f"{text!r} is no slice of {source.name}; {_known(source)}")
+            raise UsageError(f"{text!r} is no slice of {source.name}; {_available_splits(source)}")
         name, *bounds = match.groups()
         if name == "all" and "all" not in source.splits:
             if text != "all":
                 raise UsageError(
-                    f"'all' of {source.name} is several splits and has no slices; {_known(source)}"
+                    f"'all' of {source.name} is several splits and has no slices; "
+                    f"{_available_splits(source)}"
                 )
             spans += [(split, range(len(part))) for split, part in source.splits.items()]
             continue
-        name = _resolved(source, name)
+        name = _resolve_name(source, name)
         if name is None:
-            raise UsageError(f"{source.name} has no split {match[1]!r}; {_known(source)}")
+            raise UsageError(
+                f"{source.name} has no split {match[1]!r}; {_available_splits(source)}"
+            )
         spans.append((name, _range(text, *bounds, len(source.splits[name]))))
     return spans
 
 
-def _resolved(source, name):
+def _resolve_name(source, name):
     """Returns the name of a split as the source has it, or `None`."""
-    names = (name, *SYNONYMS) if name in SYNONYMS else (name,)
+    names = (name, *VALIDATION_NAMES) if name in VALIDATION_NAMES else (name,)
     return next((name for name in names if name in source.splits), None)
 
 
@@ -143,21 +152,21 @@ def _position(bound, count):
     return round(percent * count / 100) if abs(percent) <= 100 else count + 1
 
 
-def _known(source):
+def _available_splits(source):
     """Says which splits there are, and how to slice one."""
     example = next(iter(source.splits))
-    return f"there is {listed(source.splits)}, and slices such as {example}[:80%]"
+    return f"there is {join_names(source.splits)}, and slices such as {example}[:80%]"
 
 
-def _own(source, role):
+def _own_spans(source, role):
     """Returns the source's own spans for a role."""
-    name = _resolved(source, role)
+    name = _resolve_name(source, role)
     if name is None and role == "train" and len(source.splits) == 1:
         name = next(iter(source.splits))
     return [] if name is None else [(name, range(len(source.splits[name])))]
 
 
-def _left(source, own, spans):
+def _remaining_spans(source, own, spans):
     """Returns what is left of spans when all others have taken theirs."""
     left = []
     for name, span in own:
@@ -172,7 +181,7 @@ def _left(source, own, spans):
     return left
 
 
-def _written(source, spans):
+def _format_spans(source, spans):
     """Writes spans as an expression."""
     whole = {name: range(len(part)) for name, part in source.splits.items()}
     return "+".join(
@@ -180,20 +189,20 @@ def _written(source, spans):
     )
 
 
-def _pieces(source, spans, name):
+def _take_spans(source, spans, name):
     """Returns the examples of each span, as splits called `name`."""
     return [source.splits[split].take(span, name) for split, span in spans]
 
 
-def _joined(pieces, name):
+def _concatenate(pieces, name):
     """Returns the examples of all pieces as one split."""
     if len(pieces) == 1:
         return pieces[0]
     places = [(piece.items, index) for piece in pieces for index in range(len(piece))]
-    return Split(name, View(places), np.concatenate([piece.labels for piece in pieces]))
+    return Split(name, ItemView(places), np.concatenate([piece.labels for piece in pieces]))
 
 
-def _refuse_shared(spans, pieces, names):
+def _check_disjoint(spans, pieces, names):
     """Refuses parts that share positions of one split, or images of equal content."""
     digests = cache(_digests)
     parts = [
@@ -221,20 +230,20 @@ def _refuse_shared(spans, pieces, names):
 
 def _digests(split):
     if not isinstance(split.items[0], str):
-        return [digest(item) for item in split.items]
+        return [content_digest(item) for item in split.items]
     with ThreadPoolExecutor(THREADS) as pool:  # files: most of the time is spent on waiting
-        return list(pool.map(digest, split.items))
+        return list(pool.map(content_digest, split.items))
 
 
-def _carved(source, base, missing):
+def _carve(source, base, missing):
     """Shares a split out between training and what is missing.
 
     Near copies go by one key; where that leaves a part without any image, only equal ones do.
     """
-    base = looks.looked(base)
-    strata = carving.strata(base.labels)
-    for keys in (looks.groups(base.looks), base.looks.digests):
-        roles = carving.roles(keys, strata, missing)
+    base = image_stats.with_stats(base)
+    strata = hash_split.strata(base.labels)
+    for keys in (image_stats.duplicate_groups(base.image_stats), base.image_stats.digests):
+        roles = hash_split.assign_roles(keys, strata, missing)
         if set(roles) == {"train", *missing}:
             break
     else:
@@ -257,6 +266,6 @@ def _check_classes(source, split):
     present = set(np.flatnonzero(labels.any(0)) if labels.ndim == 2 else labels.tolist())
     if absent := [name for label, name in enumerate(source.classes) if label not in present]:
         raise UsageError(
-            f"{listed(absent)} of {source.name} has no image to train on in {split.name}; "
+            f"{join_names(absent)} of {source.name} has no image to train on in {split.name}; "
             "add some, or say with --train-split what to train on"
         )

@@ -10,7 +10,7 @@ import socket
 import textwrap
 from functools import cached_property
 
-from tasks.data import folders
+from tasks.data import class_folders
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -19,7 +19,7 @@ tfds = LazyModule("tensorflow_datasets")
 request = LazyModule("urllib.request")
 
 PREFIX = "tfds:"
-MEMORY_SHARE = 4  # the encoded images of one split may take a quarter of the memory
+MEMORY_DIVISOR = 4  # the encoded images of one split may take a quarter of the memory
 READ_BATCH = 1000  # examples that TFDS hands over at a time; less is slower
 
 
@@ -37,16 +37,16 @@ def load(name, data_dir):
         UsageError: there is no such data set, it has no images with a label, or it is not here
             and cannot be fetched.
     """
-    builder = found(name, data_dir)
+    builder = find_builder(name, data_dir)
     features = dict(builder.info.features)
     for key, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
         if not isinstance(features.get(key), kind):
-            known = folders.listed(features) or "none"
+            known = class_folders.join_names(features) or "none"
             raise UsageError(f"{name} has no {kind.__name__} {key!r}; its features: {known}")
-    return source(builder, name, tuple(features["label"].names), _labelled)
+    return make_source(builder, name, tuple(features["label"].names), _read_labelled)
 
 
-def source(builder, name, classes, read):
+def make_source(builder, name, classes, read):
     """Returns the `Source` of a data set of TFDS, downloading it if need be.
 
     Args:
@@ -110,7 +110,7 @@ class LazySplit(Split):
     def _check_memory(self):
         info = self.builder.info.splits[self.split]
         size = info.num_bytes * len(self.span) / max(1, info.num_examples)
-        limit = _memory() / MEMORY_SHARE
+        limit = _total_memory() / MEMORY_DIVISOR
         if size > limit:
             fit = f"{self.split}[:{max(1, int(100 * limit / info.num_bytes))}%]"
             raise UsageError(
@@ -119,7 +119,7 @@ class LazySplit(Split):
             )
 
 
-def _labelled(split):
+def _read_labelled(split):
     """Reads images and the one label of each."""
     items, labels = [], [np.zeros(0, "int64")]
     examples = split.examples({"image": True, "label": True}, ("image",))
@@ -132,7 +132,7 @@ def _labelled(split):
     return items, labels
 
 
-def found(name, data_dir):
+def find_builder(name, data_dir):
     """Returns the builder of a data set of TFDS, prepared or not.
 
     Raises:
@@ -177,7 +177,7 @@ def _has_network():
     return False
 
 
-def _memory():
+def _total_memory():
     """Bytes of memory of this machine, or no limit where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

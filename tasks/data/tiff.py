@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from tasks.data import pictures
+from tasks.data import pillow_images
 from zoo.lazy import LazyModule
 
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 254, 258, 262, 277, 284, 338, 339
 REDUCED, MASK = 1, 4  # bits of SUBFILE: a thumbnail or a pyramid's level, a transparency mask
-COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # samples of a colour by PHOTOMETRIC: RGB, CMYK, YCbCr, Lab
+SAMPLES_OF_PHOTOMETRIC = {
+    2: 3,
+    5: 4,
+    6: 3,
+    8: 3,
+}  # samples of a colour by PHOTOMETRIC: RGB, CMYK, YCbCr, Lab
 UNSPECIFIED = 0  # value of EXTRA: a sample that is not alpha
 FLOAT = 3  # value of FORMAT
-SEPARATE = 2  # value of PLANAR: one band after the other
+PLANAR_SEPARATE = 2  # value of PLANAR: one band after the other
 
-AS_NPY = "as .npy it is read: numpy.save('x.npy', {})"
-ARRAY = "tifffile.imread('x.tif')"
-WAY = AS_NPY.format(ARRAY)
-BANDS_FIRST = f"numpy.moveaxis({ARRAY}, 0, -1)"
-AS_WHOLE = "(65535 * (a - a.min()) / (a.max() - a.min())).astype('uint16')"  # of an array `a`
+NPY_HINT = "as .npy it is read: numpy.save('x.npy', {})"
+READ_CALL = "tifffile.imread('x.tif')"
+DEFAULT_HINT = NPY_HINT.format(READ_CALL)
+BANDS_FIRST = f"numpy.moveaxis({READ_CALL}, 0, -1)"
+TO_UINT16 = "(65535 * (a - a.min()) / (a.max() - a.min())).astype('uint16')"  # of an array `a`
 
 
-def deep_colour(file):
+def is_deep_colour(file):
     """Returns whether a TIFF file has more than one sample per pixel, of more than 8 bits each.
 
     Pillow reads the upper 8 bits of these.
@@ -30,7 +35,7 @@ def deep_colour(file):
     return len(bits) > 1 and max(bits) > 8
 
 
-def unsupported(file):
+def unsupported_reason(file):
     """Returns why a TIFF file is not read as one image, and how to have it read, or `""`.
 
     Args:
@@ -38,22 +43,22 @@ def unsupported(file):
     """
     try:
         pages = _pages(file)
-    except pictures.faults():  # a damaged file, whose damage Pillow describes
+    except pillow_images.decoding_errors():  # a damaged file, whose damage Pillow describes
         return ""
     tags = pages[0]
     samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA, ())
-    added = samples - COLOURS.get(tags.get(PHOTOMETRIC), 1)
+    added = samples - SAMPLES_OF_PHOTOMETRIC.get(tags.get(PHOTOMETRIC), 1)
     bits = max(tags.get(BITS, (1,)))
     if FLOAT in tags.get(FORMAT, ()):
-        way = f"a = {ARRAY}; numpy.save('x.npy', {AS_WHOLE})"
+        way = f"a = {READ_CALL}; numpy.save('x.npy', {TO_UINT16})"
         return f"a TIFF of {bits}-bit floating-point numbers; as .npy of uint16 it is read: {way}"
-    whole = [page for page in pages if not page.get(SUBFILE, 0) & (REDUCED | MASK)]
-    if len(whole) > 1:
-        way = f"save each as a file, or all as channels; {AS_NPY.format(BANDS_FIRST)}"
-        return f"a TIFF of {len(whole)} pages; {way}"
+    full_pages = [page for page in pages if not page.get(SUBFILE, 0) & (REDUCED | MASK)]
+    if len(full_pages) > 1:
+        way = f"save each as a file, or all as channels; {NPY_HINT.format(BANDS_FIRST)}"
+        return f"a TIFF of {len(full_pages)} pages; {way}"
     if added > 1 or (added == 1 and extra and extra[0] == UNSPECIFIED):
-        array = BANDS_FIRST if tags.get(PLANAR) == SEPARATE else ARRAY
-        return f"a TIFF of {samples} bands of {bits} bits; {AS_NPY.format(array)}"
+        array = BANDS_FIRST if tags.get(PLANAR) == PLANAR_SEPARATE else READ_CALL
+        return f"a TIFF of {samples} bands of {bits} bits; {NPY_HINT.format(array)}"
     return ""
 
 

@@ -6,14 +6,14 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tasks.data import looks, sources, tfds_source
-from tasks.data.dataset import short
+from tasks.data import image_stats, sources, tfds_source
+from tasks.data.dataset import short_name
 from tasks.engine import resume, run_folder
-from zoo import files
+from zoo import model_files
 from zoo.errors import UsageError
-from zoo.paths import expanded
+from zoo.paths import expand_user
 
-FOLDER = "evaluations"
+EVALUATIONS_FOLDER = "evaluations"
 
 
 def evaluate(run, *, dataset="", split="", data_dir="", **flags):
@@ -40,37 +40,37 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     recipe = run / resume.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
-    task = resume.to_task(resume.read_recipe(recipe))
+    task = resume.task_from_recipe(resume.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # this process is not that of the run
-    given = {"dataset": dataset, "data_dir": data_dir, **flags}
-    given = {key: value for key, value in given.items() if value}
-    known = {field.name for field in dataclasses.fields(task)}
-    if wrong := [f"--{name.replace('_', '-')}" for name in given if name not in known]:
+    overrides = {"dataset": dataset, "data_dir": data_dir, **flags}
+    overrides = {key: value for key, value in overrides.items() if value}
+    field_names = {field.name for field in dataclasses.fields(task)}
+    if wrong := [f"--{name.replace('_', '-')}" for name in overrides if name not in field_names]:
         raise UsageError(f"{task.name} has no {' and no '.join(wrong)}; leave that out")
-    task = dataclasses.replace(task, **given)
+    task = dataclasses.replace(task, **overrides)
     split = split or ("all" if dataset else "")
-    model, about = files.load(run / resume.MODEL)
-    if "image_bits" in known:
-        task = dataclasses.replace(task, image_bits=looks.stated(about, run))
+    model, about = model_files.load(run / resume.MODEL)
+    if "image_bits" in field_names:
+        task = dataclasses.replace(task, image_bits=image_stats.stated_bits(about, run))
     try:
         figures, split = task.evaluate(model, about, split)
     except UsageError as error:
-        if dataset or not _gone(task.dataset):
+        if dataset or not _is_missing(task.dataset):
             raise
         own = getattr(task, "test_split", "") or "SLICE"
         raise UsageError(
             f"{error}; if the data have moved, name their place and what to judge on (default: "
             f"all): --dataset PLACE --split '{own}'"
         ) from error
-    words = [word for word in (short(task.dataset), split, *flags.values()) if word]
-    place = "" if short(task.dataset) == task.dataset else task.dataset
-    path = run / FOLDER / f"{run_folder.file_name(words, place)}.json"
+    words = [word for word in (short_name(task.dataset), split, *flags.values()) if word]
+    place = "" if short_name(task.dataset) == task.dataset else task.dataset
+    path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, place)}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
     resume.write_text(path, json.dumps(record, indent=2) + "\n")
     return {**record, "evaluation": str(path)}
 
 
-def _gone(dataset):
+def _is_missing(dataset):
     """Tells whether a data set is a file or folder that is not there."""
     named = dataset in sources.BUILT_IN or dataset.startswith(tfds_source.PREFIX)
-    return not named and not expanded(dataset).exists()
+    return not named and not expand_user(dataset).exists()

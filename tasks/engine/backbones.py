@@ -8,54 +8,65 @@ from __future__ import annotations
 import inspect
 
 import zoo
-from tasks.engine import options, plans
+from tasks.data import builder_options
+from tasks.engine import plans
 from zoo.catalog import RANDOM
 
 
-def spec(task):
+def backbone_spec(task):
     """Returns the `Spec` of the network that a task's model begins with, or `None` without any."""
     model = zoo.spec(task.model)
     parameter = inspect.signature(model.builder).parameters.get("backbone")
     known = {"backbone": parameter and parameter.default, **model.options}
-    name = task.backbone or {**known, **options.of_model(task.model_options)}["backbone"]
+    name = (
+        task.backbone
+        or {**known, **builder_options.parse_model_options(task.model_options)}["backbone"]
+    )
     return zoo.spec(name) if name else None
 
 
-def given(task):
+def model_builder_options(task):
     """Returns the options for the model's builder that a task's flags name."""
     found = {"backbone": task.backbone, "backbone_weights": task.backbone_weights}
-    if task.weights == RANDOM and spec(task):
+    if task.weights == RANDOM and backbone_spec(task):
         found["backbone_weights"] = RANDOM
-    return {**options.parsed(task.model_options), **{k: v for k, v in found.items() if v}}
+    return {
+        **builder_options.parse_options(task.model_options),
+        **{k: v for k, v in found.items() if v},
+    }
 
 
-def architecture(task):
+def architecture_options(task):
     """Returns those of `given` that say what the model is, and not what its weights come from."""
-    return {name: value for name, value in given(task).items() if name != "backbone_weights"}
+    return {
+        name: value
+        for name, value in model_builder_options(task).items()
+        if name != "backbone_weights"
+    }
 
 
-def pretrained(task):
+def is_pretrained(task):
     """Tells whether a task's model starts from weights that know something."""
     if task.weights:
         return task.weights != RANDOM
-    backbone, own = spec(task), zoo.spec(task.model).weights
+    backbone, own = backbone_spec(task), zoo.spec(task.model).weights
     if own or not backbone:
         return bool(own)
     return task.backbone_weights != RANDOM and bool(task.backbone_weights or backbone.weights)
 
 
-def stages(task, scratch=plans.RATES["scratch"]):
+def plan_stages(task, scratch=plans.LEARNING_RATES["scratch"]):
     """Returns the plan that a task's flags mean, a tuple of `plans.Stage`.
 
     Args:
         task: the task.
         scratch: the rate that suits random weights.
     """
-    backbone = spec(task)
-    return plans.resolve(
+    backbone = backbone_spec(task)
+    return plans.resolve_plan(
         task.plan,
         epochs=task.epochs,
-        pretrained=pretrained(task),
+        pretrained=is_pretrained(task),
         levels=backbone.stages if backbone else (),
         rate=task.learning_rate,
         optimizer=task.optimizer,

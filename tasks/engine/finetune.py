@@ -6,17 +6,19 @@ import contextlib
 import functools
 
 from tasks.engine import optimize
-from zoo import graphs, stages
 from zoo.errors import UsageError
+from zoo.graphs import leaf_layers
 from zoo.lazy import LazyModule, keras, np
-from zoo.weights import leaves
+from zoo.surgery import feature_stages, graphs
 
-groups = LazyModule("tasks.engine.groups")
+param_groups = LazyModule("tasks.engine.param_groups")
 
-CALIBRATED = 1024  # images from which statistics are estimated anew, or all if there are fewer
+RECALIBRATION_IMAGES = (
+    1024  # images from which statistics are estimated anew, or all if there are fewer
+)
 
 
-def prepare(model, stage):
+def set_trainable(model, stage):
     """Lets those weights of a model learn that a stage of a plan names.
 
     What a model adds to an encoder that it begins with is fresh: its normalisation goes on
@@ -26,17 +28,19 @@ def prepare(model, stage):
         model: a built `keras.Model`, changed in place before it is compiled.
         stage: a `plans.Stage`.
     """
-    layers = leaves(model) if stage.learn == "all" else stages.learnable(model, stage.learn)
+    layers = (
+        leaf_layers(model) if stage.learn == "all" else feature_stages.learnable(model, stage.learn)
+    )
     learning = {id(layer) for layer in layers}
     if stage.batch_norm != "update":
-        learning -= {id(layer) for layer in norms(model)} - _fresh(model)
-    for layer in leaves(model):
+        learning -= {id(layer) for layer in batch_norm_layers(model)} - _new_layer_ids(model)
+    for layer in leaf_layers(model):
         layer.trainable = id(layer) in learning
 
 
-def norms(model):
+def batch_norm_layers(model):
     """Returns the layers of a model that are batch normalisation."""
-    return [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+    return [x for x in leaf_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
 
 def optimizers(task, model, plan, steps):
@@ -52,22 +56,22 @@ def optimizers(task, model, plan, steps):
         plan: the stages, `plans.Stage`.
         steps: optimiser steps in an epoch.
     """
-    members = _groups(model, plan)
-    together = len(members) == 1 and len(plan) == 1
-    if task.clip_norm and task.accumulate > 1 and not together:
+    members = _param_groups(model, plan)
+    single_group = len(members) == 1 and len(plan) == 1
+    if task.clip_norm and task.accumulate > 1 and not single_group:
         raise UsageError(
             "--clip-norm and --accumulate together do not work with a plan of several groups of "
             "weights; leave one of them out"
         )
-    made = {row: _optimizer(task, row, plan, steps, clip=together) for row in members}
+    made = {row: _group_optimizer(task, row, plan, steps, clip=single_group) for row in members}
     for row, group in members.items():
-        optimize.exclude_embeddings(made[row], group)
-    if together:
+        optimize.exclude_embeddings_from_weight_decay(made[row], group)
+    if single_group:
         for row, group in members.items():
             made[row].build(group)
         return list(made.values())
     return [
-        groups.Groups(
+        param_groups.ParamGroupOptimizer(
             [(made[row], group) for row, group in members.items() if row[number] is not None],
             task.clip_norm,
         )
@@ -88,16 +92,16 @@ def recalibrate(model, stream, layers=None):
             are seen, as they are in training.
         layers: whose statistics; `None` for those of all batch normalisation.
     """
-    layers = norms(model) if layers is None else layers
+    layers = batch_norm_layers(model) if layers is None else layers
     before = [(layer.trainable, layer.momentum) for layer in layers]
     seen = [[] for _ in layers]
     try:
         for layer in layers:
             layer.trainable, layer.momentum = True, 0.0  # so that it stores those of each batch
-        for images, _ in stream.epoch(0).take(-(-CALIBRATED // stream.size)):
+        for images, _ in stream.epoch(0).take(-(-RECALIBRATION_IMAGES // stream.size)):
             model(images, training=True)
             for layer, found in zip(layers, seen, strict=True):
-                found.append([_float64(layer.moving_mean), _float64(layer.moving_variance)])
+                found.append([_to_float64(layer.moving_mean), _to_float64(layer.moving_variance)])
     finally:
         for layer, (trainable, momentum) in zip(layers, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
@@ -109,31 +113,31 @@ def recalibrate(model, stream, layers=None):
 
 
 @contextlib.contextmanager
-def kept(variables):
+def preserve_values(variables):
     """Gives variables the values back, afterwards, that they have now."""
-    own = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
+    saved_values = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
     try:
         yield
     finally:
-        for variable, value in own:
+        for variable, value in saved_values:
             variable.assign(value)
 
 
-def _fresh(model):
+def _new_layer_ids(model):
     """Returns the ids of the layers that come after an encoder, where a model begins with one."""
-    net = graphs.graph(model)
-    if not (net and stages.marked(net)):
+    net = graphs.functional_graph(model)
+    if not (net and feature_stages.marked_stages(net)):
         return set()
-    return {id(layer) for layer in stages.learnable(model, "head")}
+    return {id(layer) for layer in feature_stages.learnable(model, "head")}
 
 
-def _groups(model, plan):
+def _param_groups(model, plan):
     """Returns variables by the factors of their rate in each stage, `None` where they rest."""
     factors = {}
     for number, stage in enumerate(plan):
-        prepare(model, stage)
-        depths = stages.depths(model) if stage.decay < 1 else {}
-        for layer in leaves(model):
+        set_trainable(model, stage)
+        depths = feature_stages.depths(model) if stage.decay < 1 else {}
+        for layer in leaf_layers(model):
             for variable in layer.trainable_weights:
                 row = factors.setdefault(id(variable), [None] * len(plan))
                 row[number] = stage.decay ** depths.get(layer.name, 0)
@@ -144,7 +148,7 @@ def _groups(model, plan):
     return members
 
 
-def _optimizer(task, row, plan, steps, *, clip):
+def _group_optimizer(task, row, plan, steps, *, clip):
     """Returns the optimiser of weights whose rate has a factor in each stage, or `None`."""
     parts = [
         task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes, stage.epochs)
@@ -154,5 +158,5 @@ def _optimizer(task, row, plan, steps, *, clip):
     return task.make_optimizer(functools.reduce(lambda a, b: a.then(b), parts), clip=clip)
 
 
-def _float64(variable):
+def _to_float64(variable):
     return keras.ops.convert_to_numpy(variable).astype("float64")

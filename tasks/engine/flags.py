@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Between:
     log: bool = True
 
 
-LARGEST = {int: 1_000_000_000, float: 1e6}  # of a number whose flag declares no `high`
+MAX_VALUES = {int: 1_000_000_000, float: 1e6}  # of a number whose flag declares no `high`
 
 
 def flag(default, help, *, choices=None, search=None, low=0, high=None):
@@ -30,30 +30,30 @@ def flag(default, help, *, choices=None, search=None, low=0, high=None):
         low: the smallest number allowed.
         high: the largest one, or `None` for `LARGEST` of the type.
     """
-    high = LARGEST.get(type(default)) if high is None else high
+    high = MAX_VALUES.get(type(default)) if high is None else high
     metadata = {"help": help, "choices": choices, "search": search, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def patience(figure):
+def patience_flag(figure):
     """Declares the flag for early stopping of a task whose best epoch is chosen by a figure."""
     return flag(0, f"epochs without a better {figure} before training stops; 0: never")
 
 
-def check(field, value):
+def check_value(field, value):
     """Raises `UsageError` if a flag's value is of another type or out of its range."""
     flag_name = f"--{field.name.replace('_', '-')}"
     kind = type(field.default)
     good = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not good or (kind is not bool and isinstance(value, bool)):
-        raise UsageError(f"{flag_name} takes {article(kind)}, not {value!r}")
+        raise UsageError(f"{flag_name} takes {describe_type(kind)}, not {value!r}")
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
-        raise unknown(f"choice of {flag_name}", value, list(choices))
-    if kind in LARGEST and not low <= value <= high:  # also refuses nan
+        raise unknown_name_error(f"choice of {flag_name}", value, list(choices))
+    if kind in MAX_VALUES and not low <= value <= high:  # also refuses nan
         raise UsageError(f"{flag_name} must be from {low:.15g} to {high:.15g}, not {value}")
 
 
-def article(kind):
+def describe_type(kind):
     """Returns what a type is called: `a number`."""
     return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]

@@ -7,15 +7,15 @@ import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import looks, splits
-from tasks.data.dataset import short
-from tasks.engine import backbones, data_identity, losses, memory, options, plans
+from tasks.data import builder_options, data_fingerprint, image_stats, memory_limits, splits
+from tasks.data.dataset import short_name
+from tasks.engine import backbones, plans, regularizers
 from tasks.engine.flags import flag
 from tasks.engine.task import Task
-from zoo import digests
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 from zoo.lazy import keras
+from zoo.weights import digests
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,33 +36,40 @@ class SplitTask(Task):
     @property
     def data_name(self):
         """What to call the data set in a report."""
-        return short(self.dataset)
+        return short_name(self.dataset)
 
-    def recorded(self):
+    def recipe_fields(self):
         digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))
         stages = [dataclasses.asdict(stage) for stage in self.stages()]
-        return {**super().recorded(), "weights_sha256": digest, "stages": stages}
+        return {**super().recipe_fields(), "weights_sha256": digest, "stages": stages}
 
     def files(self):
         """Returns what the flags name that may be files of weights."""
         return ()
 
     def slices(self):
-        """Returns what to learn from, to choose by and to judge on, as `splits.plan` takes it."""
+        """Returns what to learn from, to choose by and to judge on, as
+        `splits.train_val_test_split` takes it."""
         return self.train_split, self.validation_split, self.test_split
 
-    def data_identity(self, data):
-        return self.identity(data.source)
+    def data_fingerprint(self, data):
+        return self.source_fingerprint(data.source)
 
-    def identity(self, source):
+    def source_fingerprint(self, source):
         """Returns the `data_identity` of a source."""
-        parts = splits.plan(source, *self.slices())
-        return data_identity.of(source, dict(zip(splits.ROLES, parts, strict=True)))
+        parts = splits.train_val_test_split(source, *self.slices())
+        return data_fingerprint.dataset_fingerprint(
+            source, dict(zip(splits.ROLES, parts, strict=True))
+        )
 
     def judged(self, source, split):
         """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
-        part = splits.select(source, split) if split else splits.plan(source, *self.slices())[-1]
-        return looks.settled([part], self.image_bits)[0][0]
+        part = (
+            splits.select(source, split)
+            if split
+            else splits.train_val_test_split(source, *self.slices())[-1]
+        )
+        return image_stats.inspect_splits([part], self.image_bits)[0][0]
 
     def resolved(self, data):
         return {} if self.image_bits else {"image_bits": data.seen.bits}
@@ -99,11 +106,11 @@ class ImageTask(SplitTask):
     batch_norm: str = flag(
         "auto",
         "statistics of pretrained BatchNorm: auto freezes them",
-        choices=("auto", *plans.POLICIES),
+        choices=("auto", *plans.BATCH_NORM_POLICIES),
     )
 
     def __post_init__(self):
-        object.__setattr__(self, "plan", plans.text(self.plan))
+        object.__setattr__(self, "plan", plans.plan_text(self.plan))
         super().__post_init__()
 
     def flops(self):
@@ -120,15 +127,15 @@ class ImageTask(SplitTask):
         if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
             with keras.StatelessScope(initialize_variables=False):  # dense layers grow with it
                 outline = self._built(image_shape, num_classes, RANDOM, options)
-            memory.check_weights(outline, image_shape)
+            memory_limits.check_weights(outline, image_shape)
         model = self._built(image_shape, num_classes, self.weights or None, options)
-        losses.penalise(model, self.l1, self.l2)
+        regularizers.add_kernel_regularization(model, self.l1, self.l2)
         return model
 
     def _built(self, image_shape, num_classes, weights, options):
         given = self.options()
-        if taken := sorted(given.keys() & options.keys()):
-            raise UsageError(f"--model-options cannot set {taken[0]}: the data do")
+        if conflicting := sorted(given.keys() & options.keys()):
+            raise UsageError(f"--model-options cannot set {conflicting[0]}: the data do")
         return zoo.build(
             self.model,
             input_shape=image_shape,
@@ -143,7 +150,7 @@ class ImageTask(SplitTask):
 
     def options(self):
         """Returns the options of the model's builder."""
-        return options.of_model(self.model_options)
+        return builder_options.parse_model_options(self.model_options)
 
     def spec(self):
         """Returns the spec of the model; raises `UsageError` if it is of another kind."""
@@ -164,8 +171,8 @@ class ImageTask(SplitTask):
         spec = self.spec()
         height, width, channels = spec.input_shape
         size = (self.image_size or height, self.image_size or width)
-        shape = spec.checked_shape((*size, self.channels or channels))
-        memory.check_images(shape, self.batch_size)
+        shape = spec.validate_input_shape((*size, self.channels or channels))
+        memory_limits.check_images(shape, self.batch_size)
         return shape
 
 
@@ -177,18 +184,18 @@ class BackboneTask(ImageTask):
         scratch_rate: peak rate that suits random weights.
     """
 
-    scratch_rate: ClassVar[float] = plans.RATES["scratch"]
-    least_steps: ClassVar[int] = plans.LEAST_STEPS
+    scratch_learning_rate: ClassVar[float] = plans.LEARNING_RATES["scratch"]
+    min_steps_per_epoch: ClassVar[int] = plans.MIN_STEPS_PER_EPOCH
 
     weights: str = flag("", "file to start from; or random, for the backbone too")
     backbone: str = flag("", "a zoo name for the encoder, of models that take any; their own")
     backbone_weights: str = flag("", "file for the encoder, in place of its tag's; or random")
 
     def stages(self):
-        return backbones.stages(self, scratch=self.scratch_rate)
+        return backbones.plan_stages(self, scratch=self.scratch_learning_rate)
 
     def files(self):
         return (*super().files(), self.backbone_weights)
 
     def options(self):
-        return backbones.given(self)
+        return backbones.model_builder_options(self)

@@ -6,30 +6,33 @@ import inspect
 import re
 from contextlib import contextmanager
 
-from tasks.engine import rates, replicas
-from zoo.errors import UsageError, unknown
+from tasks.distributed import replicas
+from tasks.engine import schedule_shapes
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, keras
 
-groups = LazyModule("tasks.engine.groups")
+param_groups = LazyModule("tasks.engine.param_groups")
 schedules = LazyModule("tasks.engine.schedules")
 
-SCHEDULES, PLATEAU = rates.NAMES, "plateau"
+SCHEDULES, PLATEAU = schedule_shapes.SCHEDULE_NAMES, "plateau"
 
-MOMENTUM = {  # names for Keras's SGD: with which of its options
+SGD_VARIANTS = {  # names for Keras's SGD: with which of its options
     "sgd": {"momentum": False, "nesterov": False},
     "momentum": {"momentum": True, "nesterov": False},
     "nesterov": {"momentum": True, "nesterov": True},
 }
 WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
-UNDECAYED = ["bias", "gamma", "beta"]  # parts of the names of variables without weight decay
-EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # in paths of variables: likewise (ViT)
+NO_DECAY_NAMES = ["bias", "gamma", "beta"]  # parts of the names of variables without weight decay
+NO_DECAY_EMBEDDINGS = re.compile(
+    r"(^|/)(class_token|positions)/"
+)  # in paths of variables: likewise (ViT)
 # Weight decay where the flag leaves it to the optimiser. That of AdamW is multiplied by rates of
 # 1e-3 or less: of 1e-4, 0.05, 0.5 the first did nothing (docs/fine-tuning.md).
-DECAYS = {"adamw": 0.05}
-OTHER_DECAY = 1e-4
+DEFAULT_WEIGHT_DECAYS = {"adamw": 0.05}
+DEFAULT_WEIGHT_DECAY = 1e-4
 
 
-def optimizer(
+def create_optimizer(
     name,
     rate,
     *,
@@ -38,7 +41,7 @@ def optimizer(
     clip_norm=0.0,
     accumulate=1,
     average=0.0,
-    compressed="none",
+    compression="none",
 ):
     """Returns the optimiser called `name`; made for replicas if it is in the scope of several.
 
@@ -54,14 +57,14 @@ def optimizer(
         accumulate: steps whose gradients are averaged into one update.
         average: decay, per update, of a running average of the weights (Polyak & Juditsky,
             1992), which `averaged` lends to the model; 0 for none.
-        compressed: one of `replicas.COMPRESSED`: how gradients travel between replicas.
+        compression: one of `replicas.GRADIENT_COMPRESSIONS`: how gradients travel between replicas.
     """
-    make = find(name)
+    make = optimizer_class(name)
     known = inspect.signature(make).parameters
-    wanted = {"momentum": momentum, "weight_decay": weight_decay or None}
-    options = {key: value for key, value in wanted.items() if key in known}
-    if name.lower() in MOMENTUM:
-        has = MOMENTUM[name.lower()]
+    requested = {"momentum": momentum, "weight_decay": weight_decay or None}
+    options = {key: value for key, value in requested.items() if key in known}
+    if name.lower() in SGD_VARIANTS:
+        has = SGD_VARIANTS[name.lower()]
         options |= {"momentum": momentum * has["momentum"], "nesterov": has["nesterov"]}
     if name.lower() == "adamw":
         options["weight_decay"] = weight_decay  # its own default is not none
@@ -71,47 +74,51 @@ def optimizer(
         options["gradient_accumulation_steps"] = accumulate
     if average:  # Keras takes the average at each step, also at those that only accumulate
         options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
-    made = (replicas.shared(make) if replicas.several() else make)(rate, **options)
-    made.compressed = compressed
+    made = (replicas.distributed_optimizer(make) if replicas.is_multi_replica() else make)(
+        rate, **options
+    )
+    made.compression = compression
     if getattr(rate, "scale", None) is not None:
         made._track_variable(rate.scale)  # so that it is known to a compiled step, on JAX too
-    made.exclude_from_weight_decay(var_names=UNDECAYED)
+    made.exclude_from_weight_decay(var_names=NO_DECAY_NAMES)
     # `fit` would end in putting the averages in the place of the weights that go on learning.
     made.finalize_variable_values = lambda variables: None
     return made
 
 
-def exclude_embeddings(optimizer, variables):
+def exclude_embeddings_from_weight_decay(optimizer, variables):
     """Excludes learned tokens and positions from weight decay, besides biases and normalisation.
 
     Args:
         optimizer: of Keras, not yet built.
         variables: those that it is to update.
     """
-    embeddings = [variable for variable in variables if EMBEDDINGS.search(variable.path)]
-    optimizer.exclude_from_weight_decay(var_list=embeddings, var_names=UNDECAYED)
+    embeddings = [variable for variable in variables if NO_DECAY_EMBEDDINGS.search(variable.path)]
+    optimizer.exclude_from_weight_decay(var_list=embeddings, var_names=NO_DECAY_NAMES)
 
 
-def flagged_optimizer(task, rates, *, clip=True):
+def optimizer_from_flags(task, rates, *, clip=True):
     """Returns the optimiser that a task's flags describe, for a schedule of rates."""
-    return optimizer(
+    return create_optimizer(
         task.optimizer,
         rates,
         momentum=task.momentum,
-        weight_decay=decay_of(task.optimizer) if task.weight_decay < 0 else task.weight_decay,
+        weight_decay=default_weight_decay(task.optimizer)
+        if task.weight_decay < 0
+        else task.weight_decay,
         clip_norm=task.clip_norm if clip else 0.0,
         accumulate=task.accumulate,
         average=task.average,
-        compressed=task.compress_gradients,
+        compression=task.compress_gradients,
     )
 
 
-def decay_of(name):
+def default_weight_decay(name):
     """Returns the weight decay of the optimiser called `name` where no other is asked for."""
-    return DECAYS.get(name.lower(), OTHER_DECAY)
+    return DEFAULT_WEIGHT_DECAYS.get(name.lower(), DEFAULT_WEIGHT_DECAY)
 
 
-def find(name):
+def optimizer_class(name):
     """Returns the class of the optimiser called `name`, in any case of letters."""
     classes = {
         key.lower(): value
@@ -120,17 +127,17 @@ def find(name):
     }
     for wrapper in WRAPPERS:
         classes.pop(wrapper, None)
-    classes |= dict.fromkeys(MOMENTUM, keras.optimizers.SGD)
+    classes |= dict.fromkeys(SGD_VARIANTS, keras.optimizers.SGD)
     if name.lower() not in classes:
-        raise unknown("optimiser", name, sorted(classes))
+        raise unknown_name_error("optimiser", name, sorted(classes))
     return classes[name.lower()]
 
 
 @contextmanager
-def averaged(optimizer):
+def ema_weights(optimizer):
     """Lends weights their running averages, if the optimiser that updates them takes such."""
-    own = [(weight, keras.ops.convert_to_numpy(weight)) for weight, _ in _averages(optimizer)]
-    take_averages(optimizer)
+    own = [(weight, keras.ops.convert_to_numpy(weight)) for weight, _ in _ema_pairs(optimizer)]
+    load_ema_weights(optimizer)
     try:
         yield
     finally:
@@ -138,44 +145,44 @@ def averaged(optimizer):
             weight.assign(value)
 
 
-def take_averages(optimizer):
+def load_ema_weights(optimizer):
     """Replaces the weights that an optimiser updates by their running averages, if it has them."""
-    for weight, average in _averages(optimizer):
+    for weight, average in _ema_pairs(optimizer):
         weight.assign(average)
 
 
-def scaled(optimizer):
+def with_loss_scaling(optimizer):
     """Returns an optimiser that scales losses, if float16 is computed in, or it as it is.
 
     It is for models that are made now, in this scope, by the dtype policy of now.
     """
-    narrow = keras.config.dtype_policy().name == "mixed_float16"
+    is_float16 = keras.config.dtype_policy().name == "mixed_float16"
     known = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    if not narrow or known or keras.backend.backend() != "tensorflow":
+    if not is_float16 or known or keras.backend.backend() != "tensorflow":
         return optimizer
-    made = groups.LossScale(optimizer)
-    made.build([v for part in parts(optimizer) for v in part._trainable_variables])
+    made = param_groups.DynamicLossScaleOptimizer(optimizer)
+    made.build([v for part in inner_optimizers(optimizer) for v in part._trainable_variables])
     return made
 
 
-def variables(optimizer):
+def optimizer_variables(optimizer):
     """Returns the variables of an optimiser that change in a run: moments, counters, scales."""
-    found = [variable for part in parts(optimizer) for variable in part.variables]
-    whole = getattr(optimizer, "inner_optimizer", None)
-    return [*found, *(optimizer._variables if whole else ())]
+    found = [variable for part in inner_optimizers(optimizer) for variable in part.variables]
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return [*found, *(optimizer._variables if inner else ())]
 
 
-def parts(optimizer):
+def inner_optimizers(optimizer):
     """Returns the optimisers that one consists of: itself, or those of its groups of weights."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 scales the loss
     return list(getattr(optimizer, "parts", [optimizer]))
 
 
-def _averages(optimizer):
+def _ema_pairs(optimizer):
     """Returns `(weight, running average)` of the weights that an optimiser updates."""
     return [
         (weight, average)
-        for part in parts(optimizer)
+        for part in inner_optimizers(optimizer)
         if part.use_ema
         for weight, average in zip(
             part._trainable_variables, part._model_variables_moving_average, strict=True
@@ -184,7 +191,7 @@ def _averages(optimizer):
     ]
 
 
-def schedule(name, peak, *, steps, warmup_steps=0, **options):
+def create_schedule(name, peak, *, steps, warmup_steps=0, **options):
     """Returns the learning rate over a run, as a Keras schedule.
 
     Args:
@@ -193,7 +200,7 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
         steps: optimiser steps of the whole run.
         warmup_steps: steps in which the rate rises in a straight line to the peak; where 0,
             the schedule's own share of the run.
-        **options: the numbers `decay`, `milestones` and `power` of `rates.shares`.
+        **options: the numbers `decay`, `milestones` and `power` of `schedule_shapes.multipliers`.
 
     Raises:
         UsageError: the warm-up leaves nothing of the run.
@@ -206,12 +213,14 @@ def schedule(name, peak, *, steps, warmup_steps=0, **options):
     scale = None
     if name == PLATEAU:
         scale = keras.Variable(1.0, trainable=False, autocast=False, name="rate_scale")
-    return schedules.Schedule(peak * rates.shares(name, steps, warmup_steps, own), scale)
+    return schedules.Schedule(
+        peak * schedule_shapes.multipliers(name, steps, warmup_steps, own), scale
+    )
 
 
-def rescale(optimizer, factor):
+def set_rate_factor(optimizer, factor):
     """Multiplies the rates of an optimiser by a factor, where its schedule is `plateau`."""
-    for part in parts(optimizer):
+    for part in inner_optimizers(optimizer):
         scale = getattr(getattr(part, "_learning_rate", None), "scale", None)
         if scale is not None:
             scale.assign(factor)
@@ -231,7 +240,7 @@ def plateau_factor(task, history):
     factor, waited, best = 1.0, 0, None
     for row in history:
         better = best is None or (
-            task.better(row, best) if task.merit(row) else row["loss"] < best["loss"]
+            task.better(row, best) if task.monitored_values(row) else row["loss"] < best["loss"]
         )
         best, waited = (row, 0) if better else (best, waited + 1)
         if waited == task.plateau_patience:
@@ -239,25 +248,25 @@ def plateau_factor(task, history):
     return factor
 
 
-def flagged_schedule(task, peak, steps, epochs):
+def schedule_from_flags(task, peak, steps, epochs):
     """Returns the schedule that a task's flags describe, for some steps in so many of its epochs.
 
     Where these are a stage of a plan, which may be as short as the warm-up, the warm-up is half of
     it at most.
     """
     warmup = round(task.warmup_epochs * steps / epochs)
-    return schedule(
+    return create_schedule(
         task.schedule,
         peak * task.rate_factor(),
         steps=steps,
         warmup_steps=warmup if epochs == task.epochs else min(warmup, steps // 2),
         decay=task.decay,
-        milestones=milestones(task.milestones),
+        milestones=parse_milestones(task.milestones),
         power=task.power,
     )
 
 
-def milestones(text):
+def parse_milestones(text):
     """Returns the milestones that a flag names, shares of the run such as `0.5,0.75`.
 
     Raises:

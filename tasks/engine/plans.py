@@ -5,29 +5,31 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tasks.data import yamls
+from tasks.data import safe_yaml
 from tasks.engine import optimize
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule
 from zoo.paths import read_text
 
 yaml = LazyModule("yaml")
 
-POLICIES = ("frozen", "update", "recalibrate")
-RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
+BATCH_NORM_POLICIES = ("frozen", "update", "recalibrate")
+LEARNING_RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
 # A step of Adam's moves each weight by about the rate, so logits made of more features go further:
 # the rate of a head falls with its width (Yang & Hu, 2021, arXiv:2011.14522). 2,048 features and
 # 256 were tried with rates from 1e-3 to 3e-2.
-HEAD_REACH, HEAD_MOST = 2.5, 1e-2  # features times rate, and the largest rate
+HEAD_RATE_TIMES_WIDTH, MAX_HEAD_RATE = 2.5, 1e-2  # features times rate, and the largest rate
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
-WHAT = {"all": "all layers", "head": "the head alone"}  # names for a person
+LEARN_DESCRIPTIONS = {"all": "all layers", "head": "the head alone"}  # names for a person
 LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
-HEAD_SHARE = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
+HEAD_EPOCH_FRACTION = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
 # A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
 # docs/fine-tuning.md.
-HEAD_UPDATES, MOST_PASSES = 250, 16
-LEAST_STEPS = 8  # of an epoch of tasks whose batches are small, so that a few images are learned
+MIN_HEAD_UPDATES, MAX_PASSES = 250, 16
+MIN_STEPS_PER_EPOCH = (
+    8  # of an epoch of tasks whose batches are small, so that a few images are learned
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +67,10 @@ class Stage:
                 number and not math.isfinite(value)
             ):
                 raise UsageError(f"{field.name} of a plan's stage cannot be {value!r}")
-        if self.batch_norm not in POLICIES:
-            raise unknown("policy of batch normalisation", self.batch_norm, POLICIES)
+        if self.batch_norm not in BATCH_NORM_POLICIES:
+            raise unknown_name_error(
+                "policy of batch normalisation", self.batch_norm, BATCH_NORM_POLICIES
+            )
         if self.epochs < 1 or min(self.rate, self.passes) < 0 or not 0 < self.decay <= 1:
             raise UsageError(
                 "a plan's stage takes epochs of 1 or more, a rate and passes of 0 or more and a "
@@ -75,16 +79,16 @@ class Stage:
             )
 
     def __str__(self):
-        often = f", each {self.passes} times through the images," if self.passes > 1 else ""
-        span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{often}"
-        what = WHAT.get(self.learn, self.learn)
+        repeats = f", each {self.passes} times through the images," if self.passes > 1 else ""
+        span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{repeats}"
+        what = LEARN_DESCRIPTIONS.get(self.learn, self.learn)
         text = f"train {what} for {span} at a learning rate of {self.rate:g}"
         if self.decay < 1:
             text += f", {self.decay:g} times that from each stage of the network to the one below"
         return f"{text}; batch normalisation: {self.batch_norm}"
 
 
-def resolve(
+def resolve_plan(
     plan,
     *,
     epochs,
@@ -93,7 +97,7 @@ def resolve(
     rate=0.0,
     optimizer="adamw",
     own=None,
-    scratch=RATES["scratch"],
+    scratch=LEARNING_RATES["scratch"],
     batch_norm="auto",
     width=0,
 ):
@@ -119,38 +123,46 @@ def resolve(
     """
     if plan == "auto":
         plan = "lpft" if pretrained else "scratch"
-    fresh = plan == "scratch" or not pretrained
-    policy = batch_norm if batch_norm != "auto" else ("update" if fresh else "frozen")
+    from_scratch = plan == "scratch" or not pretrained
+    policy = batch_norm if batch_norm != "auto" else ("update" if from_scratch else "frozen")
     head = Stage("head", batch_norm=policy, passes=0 if width else 1)
-    stages = _preset(plan, epochs, levels, head) if plan in PRESETS else _parsed(plan, policy)
+    stages = (
+        _preset_stages(plan, epochs, levels, head)
+        if plan in PRESETS
+        else _parse_stages(plan, policy)
+    )
     if sum(stage.epochs for stage in stages) != epochs:
         total = sum(stage.epochs for stage in stages)
         raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
     known = {
-        "head": min(HEAD_MOST, HEAD_REACH / width) if width else RATES["head"],
-        "full": scratch if fresh else own or RATES["full"],
+        "head": min(MAX_HEAD_RATE, HEAD_RATE_TIMES_WIDTH / width)
+        if width
+        else LEARNING_RATES["head"],
+        "full": scratch if from_scratch else own or LEARNING_RATES["full"],
     }
-    rates = [stage.rate or _rate(stage, rate, known, optimizer, len(stages)) for stage in stages]
+    rates = [
+        stage.rate or _peak_rate(stage, rate, known, optimizer, len(stages)) for stage in stages
+    ]
     return tuple(dataclasses.replace(s, rate=r) for s, r in zip(stages, rates, strict=True))
 
 
-def filled(stages, steps, least=1):
+def stages_with_passes(stages, steps, min_steps=1):
     """Returns stages whose `passes` are known.
 
     Args:
         stages: of a plan, `Stage`.
         steps: that a pass through the training images takes.
-        least: steps that an epoch has at least, unless that takes more than `MOST_PASSES`.
+        min_steps: steps that an epoch has at least, unless that takes more than `MOST_PASSES`.
     """
-    enough = min(MOST_PASSES, -(-least // steps))
-    heads = [min(MOST_PASSES, -(-HEAD_UPDATES // (steps * stage.epochs))) for stage in stages]
+    min_passes = min(MAX_PASSES, -(-min_steps // steps))
+    heads = [min(MAX_PASSES, -(-MIN_HEAD_UPDATES // (steps * stage.epochs))) for stage in stages]
     return tuple(
-        dataclasses.replace(stage, passes=max(stage.passes or passes, enough))
+        dataclasses.replace(stage, passes=max(stage.passes or passes, min_passes))
         for stage, passes in zip(stages, heads, strict=True)
     )
 
 
-def text(plan):
+def plan_text(plan):
     """Returns a plan as a flag holds it: what a file says in place of its name, YAML for a list.
 
     Raises:
@@ -166,14 +178,14 @@ def text(plan):
     return plan
 
 
-def described(stages):
+def describe_plan(stages):
     """Returns a plan as lines for a person."""
     if len(stages) == 1:
         return f"plan: {stages[0]}"
     return "\n".join(f"plan, stage {n}: {stage}" for n, stage in enumerate(stages, start=1))
 
 
-def _preset(name, epochs, levels, head):
+def _preset_stages(name, epochs, levels, head):
     """Returns the stages of a preset, in some of which such a head learns first."""
     policy = head.batch_norm
     if name == "probe":
@@ -184,7 +196,7 @@ def _preset(name, epochs, levels, head):
         return [Stage("all", epochs, batch_norm=policy)]
     # A head that knows nothing would first of all undo what the layers below it know: linear
     # probing, then fine-tuning (Kumar et al., 2022).
-    first = max(1, round(HEAD_SHARE * epochs)) if epochs > 1 else 0
+    first = max(1, round(HEAD_EPOCH_FRACTION * epochs)) if epochs > 1 else 0
     # From the top down; the last part teaches all layers, also where the epochs are few.
     downwards = reversed(levels[1:]) if name == "gradual" else ()
     parts = [*downwards, "all"][-(epochs - first) :]
@@ -196,14 +208,14 @@ def _preset(name, epochs, levels, head):
     ]
 
 
-def _parsed(text, policy):
+def _parse_stages(text, policy):
     """Returns the stages of a plan in YAML."""
     try:
-        found = yamls.parse(text)
+        found = safe_yaml.parse(text)
     except ValueError:
         found = None
     if isinstance(found, str):
-        raise unknown("plan", text, ["auto", *PRESETS])
+        raise unknown_name_error("plan", text, ["auto", *PRESETS])
     if (
         not isinstance(found, list)
         or not all(isinstance(each, dict) for each in found)
@@ -216,27 +228,29 @@ def _parsed(text, policy):
     names = [field.name for field in dataclasses.fields(Stage)]
     for key in (key for each in found for key in each):
         if key not in names:
-            raise unknown("key of a plan's stage", key, names)
+            raise unknown_name_error("key of a plan's stage", key, names)
     # YAML reads 1e-4, without a point, as a word.
     numbers = {"rate": float, "decay": float}
     return [
-        Stage(**{"batch_norm": policy, **{k: _number(k, v, numbers) for k, v in each.items()}})
+        Stage(
+            **{"batch_norm": policy, **{k: _parse_number(k, v, numbers) for k, v in each.items()}}
+        )
         for each in found
     ]
 
 
-def _number(key, value, numbers):
+def _parse_number(key, value, numbers):
     try:
         return numbers[key](value) if key in numbers else value
     except (TypeError, ValueError) as error:
         raise UsageError(f"{key} of a plan's stage is a number, not {value!r}") from error
 
 
-def _rate(stage, rate, known, optimizer, count):
+def _peak_rate(stage, rate, known, optimizer, count):
     """Returns the peak rate of a stage that names none."""
     kind = "head" if stage.learn == "head" else "full"
     if not rate and optimizer.lower() not in ADAM_FAMILY:
-        optimize.find(optimizer)
+        optimize.optimizer_class(optimizer)
         raise UsageError(
             f"--optimizer {optimizer} needs a --learning-rate; plans know one for "
             f"{', '.join(ADAM_FAMILY)} only"
@@ -244,4 +258,4 @@ def _rate(stage, rate, known, optimizer, count):
     if not rate:
         return known[kind]
     # Beside stages for all layers, a head that learns alone keeps its larger share.
-    return rate * RATES["head"] / known["full"] if count > 1 and kind == "head" else rate
+    return rate * LEARNING_RATES["head"] / known["full"] if count > 1 and kind == "head" else rate

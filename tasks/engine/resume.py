@@ -15,29 +15,32 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tasks.data import yamls
-from tasks.engine import data_identity, run_files, run_folder
+from tasks.data import data_fingerprint, safe_yaml
+from tasks.engine import run_folder
 from tasks.engine.task import RECORDED, tasks
-from tasks.report.cells import safe, safe_row
-from zoo.errors import UsageError, unknown
-from zoo.files import replacing
+from tasks.report import run_files
+from tasks.report.csv_cells import escape_formula, escape_row
+from zoo.atomic_files import atomic_write
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, keras, np
 
 yaml = LazyModule("yaml")
 
 RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
-OF_DATA = ("image_bits",)  # flags of tasks whose 0 or `auto` is resolved by looking at the data
+DATA_DEPENDENT_FLAGS = (
+    "image_bits",
+)  # flags of tasks whose 0 or `auto` is resolved by looking at the data
 STATE = "checkpoint/state.json"
 # What reading a damaged archive raises; RuntimeError where a flag says that it is encrypted or
 # compressed in an unknown way.
-DAMAGED = (
+READ_ERRORS = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
-MOVABLE = ("dataset", "data_dir")  # flags that say where data are
+DATA_LOCATION_FLAGS = ("dataset", "data_dir")  # flags that say where data are
 
 
-def check(out, task):
+def check_folder(out, task):
     """Refuses a folder that is not that of a task's run, nor free to become it; writes nothing.
 
     An unfinished run may go on with its data in another place, if `same_data` finds them the same.
@@ -56,27 +59,28 @@ def check(out, task):
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
         read = read_recipe(found)
-        asked, resolved = recipe(task), read.get("resolved") or {}
-        moved = MOVABLE if not finished and State(out).data else ()
-        place = {key: asked[key] for key in moved if key in asked}
-        there = recipe(to_task({**read, **place, "resolved": {}}))
-        for key, value in asked.items():
+        requested, resolved = recipe(task), read.get("resolved") or {}
+        moved = DATA_LOCATION_FLAGS if not finished and RunState(out).data else ()
+        location = {key: requested[key] for key in moved if key in requested}
+        existing = recipe(task_from_recipe({**read, **location, "resolved": {}}))
+        for key, value in requested.items():
             # A recipe repeats a run with what its flags were resolved to, also into its own folder.
-            if value not in (there.get(key), resolved.get(key)):
+            if value not in (existing.get(key), resolved.get(key)):
                 raise UsageError(
-                    f"{out} holds another run ({key}: {there.get(key)!r} there, {value!r} asked); "
+                    f"{out} holds another run ({key}: {existing.get(key)!r} there, {value!r} "
+                    "asked); "
                     "choose another --out"
                 )
         return True
     # A run that failed before its first epoch ended has left nothing to lose.
-    if out.exists() and not found.exists() and (not out.is_dir() or _others(out)):
+    if out.exists() and not found.exists() and (not out.is_dir() or _has_other_files(out)):
         raise UsageError(f"{out} is there and is no run's folder; choose another --out")
     return False
 
 
-def claim(out, task):
+def claim_folder(out, task):
     """Makes `out` the folder of a task's run, or finds that it already is, as `check` does."""
-    if not check(out, task):
+    if not check_folder(out, task):
         write_recipe(out, task)
 
 
@@ -85,7 +89,7 @@ def write_recipe(out, task, **facts):
     write_text(out / RECIPE, yaml.safe_dump({**recipe(task), **facts}, sort_keys=False))
 
 
-def same_data(out, state, found):
+def check_same_data(out, state, found):
     """Refuses to go on with other data than a run began with.
 
     Args:
@@ -96,7 +100,7 @@ def same_data(out, state, found):
     Raises:
         UsageError: they differ; it says how.
     """
-    differences = data_identity.differences(state.data, found)
+    differences = data_fingerprint.differences(state.data, found)
     if state.data and differences:
         raise UsageError(
             f"{out} was trained on other data: {'; '.join(differences)}. Give it the data that it "
@@ -106,10 +110,10 @@ def same_data(out, state, found):
 
 def recipe(task):
     """Returns the dict that repeats a task's run."""
-    return {"task": task.name, **task.recorded()}
+    return {"task": task.name, **task.recipe_fields()}
 
 
-def model_in(out):
+def model_path(out):
     """Returns the path of the model in a run's folder; raises `UsageError` if it has none yet."""
     if not (out / MODEL).exists():
         raise UsageError(f"{out} holds no finished run: it has no {MODEL}")
@@ -122,12 +126,12 @@ def read_report(out):
     Raises:
         UsageError: it is damaged.
     """
-    return run_files.report(out / REPORT) if (out / REPORT).exists() else None
+    return run_files.read_report(out / REPORT) if (out / REPORT).exists() else None
 
 
 def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    recipe = yamls.read(path, "a recipe")
+    recipe = safe_yaml.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
         raise UsageError(f"{path} is no recipe: it names no task")
     if not isinstance(recipe["task"], str):
@@ -137,7 +141,7 @@ def read_recipe(path):
     return recipe
 
 
-def to_task(recipe):
+def task_from_recipe(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
     Where a flag was left to the program, the value counts that it was `resolved` to. What else a
@@ -151,7 +155,7 @@ def to_task(recipe):
     known = [field.name for field in dataclasses.fields(make)]
     for key in flags:
         if key not in known:
-            raise unknown(f"flag of {recipe['task']}", key, known)
+            raise unknown_name_error(f"flag of {recipe['task']}", key, known)
     defaults = {field.name: field.default for field in dataclasses.fields(make)}
     for key, value in (recipe.get("resolved") or {}).items():
         if key in defaults and flags.get(key, defaults[key]) == defaults[key]:
@@ -159,7 +163,7 @@ def to_task(recipe):
     return make(**flags)
 
 
-def unresolved(recipe, names):
+def without_resolved(recipe, names):
     """Returns a recipe that leaves the flags of some names to the program again."""
     resolved = recipe.get("resolved") or {}
     return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}
@@ -167,11 +171,11 @@ def unresolved(recipe, names):
 
 def write_text(path, text):
     """Writes a small file in one step."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text)
 
 
-class State:
+class RunState:
     """How far a run came, and the files that hold what its variables were then.
 
     Attributes:
@@ -192,7 +196,7 @@ class State:
         self.weights = self.best_weights = ""
         self.older, self.times, self.data = [], {}, {}
         if begun and self.path.exists():
-            self.take(run_files.state(self.path))
+            self.take(run_files.read_state(self.path))
 
     def facts(self):
         """Returns all that the state is, but for its place, as JSON has it."""
@@ -217,8 +221,8 @@ class State:
         older = [*self.older, self.weights]
         self.weights = f"epoch-{self.epoch:04}-step-{self.step:07}.npz"
         older = [name for name in older if name not in ("", self.weights)]
-        with replacing(self.path.parent / self.weights) as partial:
-            np.savez(partial, **{name: _plain(array) for name, array in arrays.items()})
+        with atomic_write(self.path.parent / self.weights) as partial:
+            np.savez(partial, **{name: _to_storable(array) for name, array in arrays.items()})
         if better:
             self.best, self.best_weights = self.epoch, self.weights
         self.older = older[max(0, len(older) - keep + 1) :]
@@ -226,22 +230,28 @@ class State:
         for name in before - {self.weights, self.best_weights, *self.older}:
             (self.path.parent / name).unlink(missing_ok=True)
 
-    def read(self, name, team=None):
+    def read(self, name, process_group=None):
         """Returns the arrays of a checkpoint by name; raises `UsageError` if it is none.
 
         Args:
             name: of its file.
-            team: the `crew.Alone` whose chief has the file; `None` where each process has it.
+            process_group: the `process_group.SingleProcess` whose chief has the file; `None` where
+                each
+            process has it.
         """
         path = self.path.parent / name
         try:
-            several = team and team.count > 1
-            with io.BytesIO(team.handed(path.read_bytes)) if several else path.open("rb") as file:
+            several = process_group and process_group.count > 1
+            with (
+                io.BytesIO(process_group.broadcast_bytes(path.read_bytes))
+                if several
+                else path.open("rb") as file
+            ):
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
                     raise ValueError("it is one array, and no archive of arrays")
                 return {key: archive[key] for key in archive.files}
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             raise UsageError(
                 f"the checkpoint {path} cannot be read ({error}); start again with another --out"
             ) from error
@@ -250,13 +260,13 @@ class State:
 def write_history(out, history):
     """Writes one row per epoch into `history.csv`."""
     columns = list(dict.fromkeys(key for row in history for key in row))
-    with replacing(out / "history.csv") as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [safe(column) for column in columns])
+    with atomic_write(out / "history.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [escape_formula(column) for column in columns])
         writer.writeheader()
-        writer.writerows(map(safe_row, history))
+        writer.writerows(map(escape_row, history))
 
 
-def assign(variables, arrays, prefix):
+def assign_values(variables, arrays, prefix):
     """Gives variables the values under `prefix/NUMBER` among some arrays.
 
     Raises:
@@ -270,23 +280,23 @@ def assign(variables, arrays, prefix):
                 f"the checkpoint does not fit the model at {variable.path}: it is of another "
                 "version of this program; start again with another --out"
             )
-        variable.assign(_typed(array, variable.dtype))
+        variable.assign(_from_storable(array, variable.dtype))
 
 
-def values(variables, prefix):
+def variable_values(variables, prefix):
     """Returns the values of variables as arrays by `prefix/NUMBER`."""
     return {f"{prefix}/{n}": keras.ops.convert_to_numpy(v) for n, v in enumerate(variables)}
 
 
-def _others(out):
+def _has_other_files(out):
     """Tells whether a folder holds something that a run has not put there before its recipe."""
-    return any(path.name not in run_folder.OURS for path in out.iterdir())
+    return any(path.name not in run_folder.OWN_FILES for path in out.iterdir())
 
 
-def _plain(array):
+def _to_storable(array):
     """Returns an array as a file of NumPy can hold it, bfloat16 as its bits."""
     return array.view("uint16") if array.dtype.name == "bfloat16" else array
 
 
-def _typed(array, dtype):
+def _from_storable(array, dtype):
     return array.view(np.dtype(dtype)) if dtype == "bfloat16" else array

@@ -9,16 +9,16 @@ import shutil
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 
-from zoo import locks
+from zoo import file_lock
 from zoo.errors import UsageError
 
 LOCK, OWNER = ".lock", ".lock.owner"
-OURS = (LOCK, f"{LOCK}ed", OWNER)  # names that a folder may hold before it is a run's
-LONGEST = 160  # bytes of a name that we make up; file systems take 255
+OWN_FILES = (LOCK, f"{LOCK}ed", OWNER)  # names that a folder may hold before it is a run's
+MAX_NAME_BYTES = 160  # bytes of a name that we make up; file systems take 255
 
 
 @contextmanager
-def held(out, saved):
+def lock_folder(out, saved):
     """Holds a run's folder, which is made, for this process alone.
 
     Where the block ends by a `UsageError` before anything was saved, what it left there goes again,
@@ -32,12 +32,12 @@ def held(out, saved):
         UsageError: another process holds it, or it cannot be made.
     """
     with ExitStack() as stack:
-        with usable(out):
+        with folder_errors(out):
             missing = [path for path in (out, *out.parents) if not path.exists()]
             out.mkdir(parents=True, exist_ok=True)
             stack.callback(_remove_empty, missing)
             before = {path.name for path in out.iterdir()}
-            stack.enter_context(locks.held(out / LOCK, lambda: _refuse(out)))
+            stack.enter_context(file_lock.hold_lock(out / LOCK, lambda: _refuse(out)))
         stack.callback((out / OWNER).unlink, missing_ok=True)
         with suppress(OSError):
             (out / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
@@ -45,12 +45,12 @@ def held(out, saved):
             yield
         except UsageError:
             if not saved():
-                _clean(out, {*before, *OURS})
+                _remove_new_files(out, {*before, *OWN_FILES})
             raise
 
 
 @contextmanager
-def usable(out):
+def folder_errors(out):
     """Says what is wrong with a folder that the system does not let us look into or make."""
     try:
         yield
@@ -58,7 +58,9 @@ def usable(out):
         if isinstance(error, UsageError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"--out {_short(out)} cannot be used: {reason}; choose another") from error
+        raise UsageError(
+            f"--out {_shortened(out)} cannot be used: {reason}; choose another"
+        ) from error
 
 
 def file_name(words, digest_of=""):
@@ -69,10 +71,10 @@ def file_name(words, digest_of=""):
         digest_of: text whose digest follows, or that of the words if the name had to be cut.
     """
     name = re.sub(r"[^\w.-]+", "-", "-".join(words)).strip("-.")
-    short = name.encode()[:LONGEST].decode(errors="ignore")
-    told = digest_of or ("" if short == name else name)
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
-    return f"{short}-{digest}" if told else short
+    short = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    digest_text = digest_of or ("" if short == name else name)
+    digest = hashlib.sha256(digest_text.encode()).hexdigest()[:8]
+    return f"{short}-{digest}" if digest_text else short
 
 
 def _refuse(out):
@@ -83,7 +85,7 @@ def _refuse(out):
     raise UsageError(f"{out} is in use: {owner} trains in it; wait for it, or choose another --out")
 
 
-def _clean(out, kept):
+def _remove_new_files(out, kept):
     for path in out.iterdir():
         if path.name in kept:
             continue
@@ -99,6 +101,6 @@ def _remove_empty(folders):
             path.rmdir()
 
 
-def _short(out):
+def _shortened(out):
     text = str(out)
     return text if len(text) <= 100 else f"{text[:80]}... ({len(text)} characters)"

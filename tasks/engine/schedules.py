@@ -5,10 +5,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tasks.engine.rates import NAMES
-
-__all__ = ["NAMES", "Schedule"]
-
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

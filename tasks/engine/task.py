@@ -7,7 +7,8 @@ import dataclasses
 import math
 from typing import ClassVar, dataclass_transform
 
-from tasks.engine import finetune, flags, optimize, plans, replicas
+from tasks.distributed import replicas
+from tasks.engine import finetune, flags, optimize, plans
 from tasks.engine.flags import Between, flag
 from zoo.errors import UsageError
 from zoo.registry import Registry
@@ -38,10 +39,10 @@ class Task(abc.ABC):
 
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
     # Columns that an epoch is chosen by, the next where one is equal; `-`: the less the better.
-    goals: ClassVar[tuple[str, ...]] = ("-val_loss",)
+    monitor: ClassVar[tuple[str, ...]] = ("-val_loss",)
     compilable: ClassVar[bool] = True  # by XLA
-    whole: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
-    least_steps: ClassVar[int] = 1  # of an epoch; few images are gone through more often
+    checkpoint_all: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
+    min_steps_per_epoch: ClassVar[int] = 1  # of an epoch; few images are gone through more often
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)
@@ -79,7 +80,7 @@ class Task(abc.ABC):
     )
     checkpoint_steps: int = flag(0, "steps between checkpoints; 0: by time", low=0)
     keep: int = flag(1, "latest checkpoints to keep, besides the best", low=1)
-    patience: int = flags.patience("val_loss")
+    patience: int = flags.patience_flag("val_loss")
     precision: str = flag(
         "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
     )
@@ -92,7 +93,9 @@ class Task(abc.ABC):
         "auto", "whether XLA compiles the step; auto: on one GPU", choices=("auto", "on", "off")
     )
     scale_rate: str = flag(
-        "none", "of rates with the examples an update sees", choices=tuple(replicas.RULES)
+        "none",
+        "of rates with the examples an update sees",
+        choices=tuple(replicas.RATE_SCALING_RULES),
     )
     reference_batch: int = flag(
         0, "examples an update that rates are meant for; 0: the task's own batch size", low=0
@@ -101,7 +104,7 @@ class Task(abc.ABC):
         "on", "statistics of BatchNorm are those of all replicas together", choices=("on", "off")
     )
     compress_gradients: str = flag(
-        "none", "how gradients travel between replicas", choices=replicas.COMPRESSED
+        "none", "how gradients travel between replicas", choices=replicas.GRADIENT_COMPRESSIONS
     )
     strategy: str = flag(
         "auto",
@@ -113,7 +116,7 @@ class Task(abc.ABC):
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            flags.check(field, getattr(self, field.name))
+            flags.check_value(field, getattr(self, field.name))
         if self.jit == "on" and not self.compilable:
             raise UsageError(f"--jit on: XLA cannot compile a step of {self.name}; take --jit auto")
 
@@ -121,22 +124,22 @@ class Task(abc.ABC):
         """Returns the FLOPs of the model for one example, 0 where they are not known before."""
         return 0
 
-    def recorded(self):
+    def recipe_fields(self):
         """Returns what a recipe holds: the flags and, by `RECORDED`, what else they meant."""
         return dataclasses.asdict(self)
 
     def stages(self):
         """Returns the plan of the run, a tuple of `plans.Stage` that make up its epochs."""
-        asked = {"rate": self.learning_rate, "optimizer": self.optimizer}
-        return plans.resolve("scratch", epochs=self.epochs, pretrained=False, **asked)
+        plan_options = {"rate": self.learning_rate, "optimizer": self.optimizer}
+        return plans.resolve_plan("scratch", epochs=self.epochs, pretrained=False, **plan_options)
 
-    def filled(self, steps):
+    def stages_with_passes(self, steps):
         """Returns the stages with their `passes`, where one through the images takes some steps."""
-        return plans.filled(self.stages(), steps, self.least_steps)
+        return plans.stages_with_passes(self.stages(), steps, self.min_steps_per_epoch)
 
     def learning_rates(self, peak, steps, epochs=0):
         """Returns the schedule of some steps, in all `epochs` or so many, of the flags' shape."""
-        return optimize.flagged_schedule(self, peak, steps, epochs or self.epochs)
+        return optimize.schedule_from_flags(self, peak, steps, epochs or self.epochs)
 
     def rate_factor(self):
         """Returns what the rates of the plan are multiplied by, as `--scale-rate` says."""
@@ -145,7 +148,7 @@ class Task(abc.ABC):
 
     def make_optimizer(self, rates, *, clip=True):
         """Returns the optimiser that the flags describe, for a schedule of rates."""
-        return optimize.flagged_optimizer(self, rates, clip=clip)
+        return optimize.optimizer_from_flags(self, rates, clip=clip)
 
     def optimizers(self, model, steps):
         """Returns the Keras optimiser of each stage of the plan; called inside the scope.
@@ -154,9 +157,9 @@ class Task(abc.ABC):
             model: the whole model.
             steps: of a pass through the training images.
         """
-        return finetune.optimizers(self, model, self.filled(steps), steps)
+        return finetune.optimizers(self, model, self.stages_with_passes(steps), steps)
 
-    def memory(self, data):
+    def extra_state(self, data):
         """Returns what a run knows besides variables, such as what an agent saw, or `None`.
 
         It has `arrays()`, a dict of arrays by name that a checkpoint holds, and `restore(arrays)`.
@@ -171,7 +174,7 @@ class Task(abc.ABC):
         `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
         """
 
-    def data_identity(self, data):
+    def data_fingerprint(self, data):
         """Returns what of the data must stay the same while a run goes on, as JSON has it."""
         return {}
 
@@ -187,7 +190,7 @@ class Task(abc.ABC):
     def build(self, data):
         """Returns a `keras.Model` for the data; called inside the strategy's scope."""
 
-    def learner(self, model, data):
+    def training_model(self, model, data):
         """Returns the model that `compile` and `fit` are called on; by default `model` itself.
 
         A model whose answers are not what it learns by is rebuilt here, of the same layers, into
@@ -203,11 +206,11 @@ class Task(abc.ABC):
         return model
 
     @abc.abstractmethod
-    def compile(self, learner, data, optimizer):
+    def compile(self, training_model, data, optimizer):
         """Compiles what learns; called inside the strategy's scope, once per stage of the plan.
 
         Args:
-            learner: what `learner` returned.
+            training_model: what `training_model` returned.
             data: what `load` returned.
             optimizer: of Keras.
         """
@@ -238,23 +241,23 @@ class Task(abc.ABC):
         """Returns figures on the validation split after an epoch, or `{}` without one.
 
         The history has them as `val_NAME`. Pictures may go to TensorBoard through `events`, a
-        `tasks.report.events.Events`, at `step`, the epoch counted from 1.
+        `tasks.report.tensorboard.SummaryWriter`, at `step`, the epoch counted from 1.
         """
 
-    def settle(self, model, data):
+    def recalibrate_batch_norm(self, model, data):
         """Estimates the BatchNorm statistics of averaged weights, where layers are trainable."""
-        layers = [layer for layer in finetune.norms(model) if layer.trainable]
+        layers = [layer for layer in finetune.batch_norm_layers(model) if layer.trainable]
         if self.average and layers:
-            finetune.recalibrate(self.learner(model, data), self.training(data), layers)
+            finetune.recalibrate(self.training_model(model, data), self.training(data), layers)
 
-    def merit(self, row):
+    def monitored_values(self, row):
         """Returns what `goals` come to in a row of the history, a tuple: the more the better."""
-        signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.goals}
+        signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.monitor}
         return tuple(sign * row[name] for name, sign in signs.items() if name in row)
 
     def better(self, row, best):
         """Tells whether the epoch of history `row` is better than the best one so far."""
-        found, before = self.merit(row), self.merit(best)
+        found, before = self.monitored_values(row), self.monitored_values(best)
         # With nothing to choose by, the last epoch is the one to keep.
         return not found or found > before or any(map(math.isnan, before))
 
@@ -263,7 +266,7 @@ class Task(abc.ABC):
         return model
 
     @abc.abstractmethod
-    def judge(self, model, data):
+    def build_report(self, model, data):
         """Returns the `Verdict` on a trained model."""
 
     @abc.abstractmethod
@@ -271,7 +274,7 @@ class Task(abc.ABC):
         """Returns the figures of a saved `model` on a slice of data, and the slice's name.
 
         Args:
-            model: what `zoo.files.load` read.
+            model: what `zoo.model_files.load` read.
             about: the facts that `save` put beside it.
             split: a slice of the task's data, or `""` for its own test split.
         """

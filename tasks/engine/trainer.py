@@ -11,24 +11,23 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tasks.distributed import replicas, strategies
 from tasks.engine import (
-    clock,
-    course,
-    distribute,
-    environment,
+    callbacks,
     finetune,
     hardware,
     optimize,
+    phase_timer,
     plans,
-    record,
-    replicas,
     resume,
     run_folder,
+    training_run,
 )
-from tasks.report import page, plots, words
+from tasks.inference import dtype_policies
+from tasks.report import environment, formatting, page, plots
 
 PAGE = "report.html"
-PLAN = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
+PLAN_COLUMNS = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,159 +52,172 @@ def train(task, out, *, alone=False):
             data are wrong, or others than those that the run began with.
     """
     out, since = Path(out), time.perf_counter()
-    joined = distribute.joined(task.strategy, resume.recipe(task), out)
-    with joined as team, ExitStack() as stack:
-        found = team.told(lambda: _finished(task, out, stack))
+    joined = strategies.join_process_group(task.strategy, resume.recipe(task), out)
+    with joined as process_group, ExitStack() as stack:
+        found = process_group.broadcast(lambda: _read_report_or_claim(task, out, stack))
         if found:
             return found
-        if alone and hardware.tiny(task.flops() * task.batch_size):
-            hardware.one_thread()
-        with hardware.computing(task.precision, task.flops()):
-            run, recorder = _fit(task, out, team, since)
+        if alone and hardware.is_tiny(task.flops() * task.batch_size):
+            hardware.use_single_thread()
+        with dtype_policies.dtype_policy_scope(task.precision, task.flops()):
+            run, training_callback = _fit(task, out, process_group, since)
             with run.alone():
-                return team.told(lambda: _judged(task, out, run, recorder))
+                return process_group.broadcast(lambda: _evaluate(task, out, run, training_callback))
 
 
-def _finished(task, out, stack):
+def _read_report_or_claim(task, out, stack):
     """Returns the record of the run in a folder; `None` if that is not finished, and then claims
     the folder, until the stack is closed."""
-    with run_folder.usable(out):
-        resume.check(out, task)
+    with run_folder.folder_errors(out):
+        resume.check_folder(out, task)
         found = resume.read_report(out)
     if found is None:
-        stack.enter_context(run_folder.held(out, lambda: (out / resume.STATE).exists()))
-        resume.claim(out, task)
+        stack.enter_context(run_folder.lock_folder(out, lambda: (out / resume.STATE).exists()))
+        resume.claim_folder(out, task)
     return found
 
 
-def _judged(task, out, run, recorder):
+def _evaluate(task, out, run, training_callback):
     """Saves and judges what a run has taught, with its best weights; returns the record."""
-    state = recorder.state
+    state = training_callback.state
     if state.best_weights != state.weights:
         run.restore(state.read(state.best_weights))
-    optimize.take_averages(run.optimizer(state.best - 1))
-    run.settle(state.best - 1)
-    for layer in finetune.norms(run.model):
+    optimize.load_ema_weights(run.optimizer(state.best - 1))
+    run.recalibrate_batch_norm(state.best - 1)
+    for layer in finetune.batch_norm_layers(run.model):
         layer.synchronized = False  # files are for any number of devices, and for any backend
     model = task.finish(run.model, run.data)
     task.save(model, run.data, out / resume.MODEL)
-    verdict = task.judge(model, run.data)
-    for line in verdict.doubts:
-        record.say(f"warning: {line}")
-    around = {**environment.describe(), "replicas": str(run.strategy.num_replicas_in_sync)}
-    recorder.clock.lap(clock.EVALUATION)
-    return _report(task, out, verdict, state, around, run.stages)
+    evaluation = task.build_report(model, run.data)
+    for line in evaluation.metric_warnings:
+        callbacks.print_status(f"warning: {line}")
+    environment_info = {
+        **environment.describe(),
+        "replicas": str(run.strategy.num_replicas_in_sync),
+    }
+    training_callback.clock.lap(phase_timer.EVALUATION)
+    return _write_reports(task, out, evaluation, state, environment_info, run.stages)
 
 
-def _report(task, out, verdict, state, around, stages):
+def _write_reports(task, out, evaluation, state, environment_info, stages):
     """Writes what a person and a program read of a run; returns the latter."""
-    history, figures = state.history, {**verdict.figures, **_speed(state)}
+    history, figures = state.history, {**evaluation.figures, **_speed(state)}
     planned = [[*map(str, dataclasses.astuple(stage))] for stage in stages]
-    curves = "".join(plots.curves(history, [name], title) for name, title in task.curves.items())
+    curves = "".join(
+        plots.training_curves(history, [name], title) for name, title in task.curves.items()
+    )
     page.write(
         out / PAGE,
-        title=verdict.title,
-        lead=verdict.lead,
+        title=evaluation.title,
+        lead=evaluation.lead,
         command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
         figures=figures,
         sections=[
-            *verdict.sections,
+            *evaluation.sections,
             ("Curves", curves),
-            ("Plan", page.table(planned, PLAN)),
-            ("Time", page.table(_shown(state.times), ("part", "time"))),
+            ("Plan", page.table(planned, PLAN_COLUMNS)),
+            ("Time", page.table(_time_rows(state.times), ("part", "time"))),
         ],
-        environment=around,
-        warnings=[*verdict.doubts, *verdict.warnings],
+        environment=environment_info,
+        warnings=[*evaluation.metric_warnings, *evaluation.warnings],
     )
     # This file comes last: where it is, the run is finished.
-    flags = task.recorded()
+    flags = task.recipe_fields()
     written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
-    written["environment"] = around
+    written["environment"] = environment_info
     resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 
 
-def _loaded(task, out, state, team):
+def _load_data(task, out, state, process_group):
     """Returns the data of a task, which are those that its run began with."""
     data = task.load()
-    found = task.data_identity(data)
-    state.data = team.told(lambda: state.data or found)
-    resume.same_data(out, state, found)
+    found = task.data_fingerprint(data)
+    state.data = process_group.broadcast(lambda: state.data or found)
+    resume.check_same_data(out, state, found)
     return data
 
 
-def _fit(task, out, team, since):
-    """Trains; returns what came of it, a `course.Course` and its recorder."""
-    strategy = distribute.strategy(task.strategy)
+def _fit(task, out, process_group, since):
+    """Trains; returns what came of it, a `training_run.TrainingRun` and its recorder."""
+    strategy = strategies.create_strategy(task.strategy)
     with strategy.scope():
-        lines = replicas.settled(task)
-    state = resume.State(out, begun=team.chief)
-    state.take(team.told(state.facts))
-    data = _loaded(task, out, state, team)
-    run = course.Course(task, data, strategy)
-    if team.chief:
-        meant = hardware.resolved(task, run.model, distribute.name_of(strategy))
+        lines = replicas.check_replicas(task)
+    state = resume.RunState(out, begun=process_group.chief)
+    state.take(process_group.broadcast(state.facts))
+    data = _load_data(task, out, state, process_group)
+    run = training_run.TrainingRun(task, data, strategy)
+    if process_group.chief:
+        resolved_flags = hardware.resolve_auto_flags(
+            task, run.model, strategies.strategy_name(strategy)
+        )
         # Also of a run that goes on: its data may have moved, and this may be another machine.
-        resume.write_recipe(out, task, resolved=meant | task.resolved(data))
-    recorder = record.Recorder(task, run, out, state, team, since)
+        resume.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))
+    training_callback = callbacks.TrainingCallback(task, run, out, state, process_group, since)
     for line in (*lines, *task.notes(data)):
-        recorder.say(line)
+        training_callback.print_status(line)
     if state.weights:
-        arrays = state.read(state.weights, team)
+        arrays = state.read(state.weights, process_group)
         run.restore(arrays)
-        recorder.metrics = arrays if state.step else {}
-        recorder.say(f"going on after {_place(state)} of {task.epochs}")
+        training_callback.metrics = arrays if state.step else {}
+        training_callback.print_status(f"going on after {_progress(state)} of {task.epochs}")
     else:
-        recorder.say(plans.described(run.stages))
-        if team.chief:
-            task.show(data, recorder.events)
-    with _stopped_with_care(recorder):
-        while not recorder.finished():
+        training_callback.print_status(plans.describe_plan(run.stages))
+        if process_group.chief:
+            task.show(data, training_callback.events)
+    with _graceful_interrupt(training_callback):
+        while not training_callback.finished():
             started = time.perf_counter()
-            lesson = run.lesson(state.epoch, begun=bool(state.step))
-            recorder.take_up(lesson, time.perf_counter() - started)
-            lesson.learner.fit(
-                distribute.shared(run.strategy, lesson.stream, state.epoch, state.step),
-                steps_per_epoch=lesson.stream.steps - state.step if team.count > 1 else None,
+            prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
+            training_callback.start_stage(prepared_stage, time.perf_counter() - started)
+            prepared_stage.training_model.fit(
+                strategies.distribute_batches(
+                    run.strategy, prepared_stage.stream, state.epoch, state.step
+                ),
+                steps_per_epoch=prepared_stage.stream.steps - state.step
+                if process_group.count > 1
+                else None,
                 initial_epoch=state.epoch,
                 epochs=state.epoch + 1,
-                callbacks=[recorder.callback()],
+                callbacks=[training_callback.to_keras()],
                 shuffle=False,  # the batches come in an order of their own
                 verbose=0,
             )
-    return run, recorder
+    return run, training_callback
 
 
 @contextmanager
-def _stopped_with_care(recorder):
+def _graceful_interrupt(training_callback):
     """Lets the first Ctrl-C, or SIGTERM, wait for the step under way and a checkpoint after it."""
 
     def stop(number, frame):
-        if recorder.stopping:
+        if training_callback.stopping:
             raise KeyboardInterrupt
-        recorder.stopping = True
-        recorder.say("saving; once more to stop at once")
+        training_callback.stopping = True
+        training_callback.print_status("saving; once more to stop at once")
 
     here = threading.current_thread() is threading.main_thread()
     before = {each: signal.signal(each, stop) for each in SIGNALS} if here else {}
     try:
         yield
     except KeyboardInterrupt:
-        recorder.say(f"stopped; the same command goes on after {_place(recorder.state)}")
+        training_callback.print_status(
+            f"stopped; the same command goes on after {_progress(training_callback.state)}"
+        )
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _place(state):
+def _progress(state):
     """Says how far a run came: `epoch 3`, `step 120 of epoch 4`."""
     return f"step {state.step} of epoch {state.epoch + 1}" if state.step else f"epoch {state.epoch}"
 
 
-def _shown(times):
+def _time_rows(times):
     """Returns the parts of a run and what they took, as a table has it."""
-    return [[part, words.number("seconds", seconds)] for part, seconds in times.items()]
+    return [[part, formatting.format_value("seconds", seconds)] for part, seconds in times.items()]
 
 
 def _speed(state):

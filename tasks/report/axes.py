@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_DECADES = 100  # positive values that span more than this factor get a logarithmic axis
+_MIN_LOG_RATIO = 100  # positive values that span more than this factor get a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -28,54 +28,58 @@ class Axis:
         return (value - low) / (high - low)
 
 
-def fitted(values: Sequence[float], share: bool = False) -> Axis:
+def nice_axis(values: Sequence[float], as_percent: bool = False) -> Axis:
     """Returns an axis from a round value to a round value with all of `values` between.
 
     Args:
         values: At least one, all finite.
-        share: Whether they are shares in [0, 1], to be written in per cent and not to be exceeded
+        as_percent: Whether they are shares in [0, 1], to be written in per cent and not to be
+            exceeded
             by the axis.
     """
     low, high = min(values), max(values)
-    if low > 0 and high > _DECADES * low and not share:
-        return _decades(low, high)
-    bounded = share and low >= 0 and high <= 1 + 1e-6  # float32 may round up
+    if low > 0 and high > _MIN_LOG_RATIO * low and not as_percent:
+        return _log_axis(low, high)
+    bounded = as_percent and low >= 0 and high <= 1 + 1e-6  # float32 may round up
     if high - low <= 1e-9 * abs(high):
         margin = 0.1 * abs(high) or 0.1
         low, high = low - margin, high + margin
-    step = _step((high - low) / 5)
+    step = _nice_step((high - low) / 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-6)
     if bounded:
         first, last = max(first, 0), min(last, round(1 / step))
-    ticks = [(index * step, _text(index * step, step, share)) for index in range(first, last + 1)]
+    ticks = [
+        (index * step, _tick_label(index * step, step, as_percent))
+        for index in range(first, last + 1)
+    ]
     return Axis(first * step, last * step, ticks)
 
 
-def counted(first: float, last: float) -> Axis:
+def integer_axis(first: float, last: float) -> Axis:
     """Returns an axis from `first` to `last` exactly, with ticks at whole numbers only."""
     if first == last:
         return Axis(first - 0.5, last + 0.5, [(first, f"{first:g}")])
-    step = max(1, round(_step((last - first) / 9)))
+    step = max(1, round(_nice_step((last - first) / 9)))
     start = math.ceil(first / step) * step
     return Axis(first, last, [(x, f"{x}") for x in range(start, math.floor(last) + 1, step)])
 
 
-def _decades(low, high):
+def _log_axis(low, high):
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = range(first, last + 1, math.ceil((last - first) / 6))
     return Axis(10.0**first, 10.0**last, [(10.0**k, f"{10.0**k:g}") for k in powers], log=True)
 
 
-def _step(rough):
+def _nice_step(rough):
     """Returns the smallest of 1, 2, 5 times a power of ten that is not below `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(k * power for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
 
 
-def _text(value, step, share):
+def _tick_label(value, step, as_percent):
     """Returns a tick in as many digits as tell it from the next one."""
-    if share:
-        return f"{_text(100 * value, 100 * step, False)}%"
+    if as_percent:
+        return f"{_tick_label(100 * value, 100 * step, False)}%"
     places = -math.floor(math.log10(step) + 1e-9)
     value = round(value, places) + 0.0  # no minus sign on zero
     if places < 6 and abs(value) < 1e5:

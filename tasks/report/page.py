@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.report.words import escape, is_number, is_share, number, words
-from zoo.files import replacing
+from tasks.report.formatting import display_name, escape, format_value, is_number, is_percentage
+from zoo.atomic_files import atomic_write
 
-UNBOUNDED = ("mean_return",)  # figures whose interval is unknown where all values are alike
-_LISTED = 1000  # names below a warning
+METRICS_WITHOUT_BOUNDS = (
+    "mean_return",
+)  # figures whose interval is unknown where all values are alike
+_MAX_LISTED = 1000  # names below a warning
 
 # The policy forbids every load: the page looks the same on a machine without a network.
 _PAGE = """<!doctype html>
@@ -64,16 +66,18 @@ def write(
         warnings: What a reader must know before believing the figures: lines, or pairs of a line
             and what it counts, which a reader may unfold.
     """
-    sections = [*sections, ("Repeat this run", _copyable(command))]
+    sections = [*sections, ("Repeat this run", _command_block(command))]
     text = _PAGE.format(
         title=escape(title),
         lead=escape(lead),
         style=_STYLE,
         warnings="".join(map(_warning, warnings)),
-        main="\n".join([_cards(figures), *(_section(*each) for each in sections if each[1])]),
-        footer=_section("Environment", _facts(environment)),
+        main="\n".join(
+            [_metric_cards(figures), *(_section(*each) for each in sections if each[1])]
+        ),
+        footer=_section("Environment", _environment_table(environment)),
     )
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -93,7 +97,7 @@ def table(rows: Iterable[Mapping[str, object] | Sequence], columns: Sequence[str
         for values in (zip(*rows, strict=True) if rows else [()] * len(columns))
     ]
     head = "".join(
-        f'<th scope="col"{style}>{escape(words(column))}</th>'
+        f'<th scope="col"{style}>{escape(display_name(column))}</th>'
         for column, style in zip(columns, styles, strict=True)
     )
     body = "\n".join(f"<tr>{''.join(map(_cell, columns, styles, row))}</tr>" for row in rows)
@@ -108,17 +112,17 @@ def _warning(warning):
     line = f"<strong>Warning</strong> {escape(text)}"
     if not names:
         return f'<p class="warning">{line}</p>\n'
-    rows = "".join(f"<li>{escape(name)}</li>" for name in names[:_LISTED])
-    more = f"<li>and {len(names) - _LISTED:,} more</li>" if len(names) > _LISTED else ""
+    rows = "".join(f"<li>{escape(name)}</li>" for name in names[:_MAX_LISTED])
+    more = f"<li>and {len(names) - _MAX_LISTED:,} more</li>" if len(names) > _MAX_LISTED else ""
     listed = f"<ul>{rows}{more}</ul>"
     return f'<details class="warning"><summary>{line}</summary>{listed}</details>\n'
 
 
-def _cards(figures):
+def _metric_cards(figures):
     """Returns the figures as cards; the ends of an interval stand on the card of their figure."""
     ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
     cards = "\n".join(
-        f"<div><dt>{escape(words(name))}</dt><dd>{escape(number(name, value))}</dd>"
+        f"<div><dt>{escape(display_name(name))}</dt><dd>{escape(format_value(name, value))}</dd>"
         f"{_interval(name, figures)}</div>"
         for name, value in figures.items()
         if name not in ends
@@ -128,11 +132,11 @@ def _cards(figures):
 
 def _interval(name, figures):
     ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
-    if None in ends and name in UNBOUNDED:
+    if None in ends and name in METRICS_WITHOUT_BOUNDS:
         return '<dd class="interval">no interval: all that was measured is alike</dd>'
     if None in ends:
         return ""
-    low, high = (escape(number(name, end)) for end in ends)
+    low, high = (escape(format_value(name, end)) for end in ends)
     return f'<dd class="interval">95% interval {low} to {high}</dd>'
 
 
@@ -140,23 +144,23 @@ def _section(heading, contents):
     return f"<section>\n<h2>{escape(heading)}</h2>\n{contents}\n</section>"
 
 
-def _copyable(command):
+def _command_block(command):
     """Returns a block that one click selects, whose lines break between words, not in a flag."""
     words_whole = re.sub(r"\S+", r"<span>\g<0></span>", escape(command))
     return f"<pre><code>{words_whole}</code></pre>"
 
 
-def _facts(facts):
+def _environment_table(facts):
     rows = "\n".join(
-        f'<tr><th scope="row">{escape(words(name))}</th><td>{escape(value)}</td></tr>'
+        f'<tr><th scope="row">{escape(display_name(name))}</th><td>{escape(value)}</td></tr>'
         for name, value in facts.items()
     )
     return f'<table class="facts"><tbody>\n{rows}\n</tbody></table>'
 
 
 def _cell(column, style, value):
-    text = escape(number(column, value))
-    if is_number(value) and is_share(column) and 0 <= value <= 1:
+    text = escape(format_value(column, value))
+    if is_number(value) and is_percentage(column) and 0 <= value <= 1:
         return f'<td class="number share" style="--share:{100 * value:.1f}%">{text}</td>'
     return f"<td{style}>{text}</td>"
 

@@ -7,31 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks.report.words import escape
+from tasks.report.formatting import escape
 
-SHEET = """
+BASE_STYLE = """
 text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
   fill: #59636e }
 .paper { fill: #fff } .title { fill: #1b1f24; font-weight: 600 }
 """
 
 
-def picture(width: float, height: float, parts: Iterable[str], label: str = "") -> str:
+def inline_svg(width: float, height: float, parts: Iterable[str], label: str = "") -> str:
     """Returns a picture of elements; one without a label is passed over by screen readers."""
-    spoken = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
+    aria = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" {spoken}>{"".join(parts)}</svg>'
+        f'width="{width:.0f}" height="{height:.0f}" {aria}>{"".join(parts)}</svg>'
     )
 
 
-def sheet(width: float, height: float, parts: Iterable[str], label: str, style: str) -> str:
+def standalone_svg(
+    width: float, height: float, parts: Iterable[str], label: str, style: str
+) -> str:
     """Returns a picture that is a file of its own: on white paper, with a style of its own.
 
     Text is grey unless its class is `title`; `style` is CSS for the rest.
     """
     paper = rectangle(0, 0, width, height, kind="paper")
-    return picture(width, height, [f"<style>{SHEET}{style}</style>", paper, *parts], label)
+    return inline_svg(width, height, [f"<style>{BASE_STYLE}{style}</style>", paper, *parts], label)
 
 
 def text(x, y, content, *, anchor="middle", kind="label", size=12, turn=0, hint="") -> str:
@@ -51,7 +53,7 @@ def rectangle(x, y, width, height, *, kind, opacity=1.0, hint="") -> str:
     )
 
 
-def disc(x, y, radius, *, kind, hint="") -> str:
+def circle(x, y, radius, *, kind, hint="") -> str:
     """Returns a disc about a point."""
     return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_title(hint)}</circle>'
 
@@ -61,7 +63,7 @@ def path(data: str, *, kind, hint="") -> str:
     return f'<path class="{kind}" d="{data}">{_title(hint)}</path>'
 
 
-def line(points: Iterable[tuple[float, float]], *, kind) -> str:
+def polyline(points: Iterable[tuple[float, float]], *, kind) -> str:
     """Returns a line through points."""
     return path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), kind=f"line {kind}")
 

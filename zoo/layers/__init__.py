@@ -1,50 +1,50 @@
 """Layers that Keras lacks, one kind a file. Importing this package loads Keras."""
 
-from zoo.layers.absorbed import AbsorbedConv2D
+from zoo.layers.absorbed_conv import AbsorbedConv2D
 from zoo.layers.anchors import Anchors
-from zoo.layers.bilinear import Bilinear
-from zoo.layers.borders import CutLike, MirrorPadding2D, ResizeLike
-from zoo.layers.bounds import Bounded
-from zoo.layers.canvas import Canvas
-from zoo.layers.detections import Detections
+from zoo.layers.bilinear_initializer import BilinearInitializer
+from zoo.layers.caption_decoders import AttendingLSTM, TellingLSTM
+from zoo.layers.clip_at_inference import ClipAtInference
+from zoo.layers.decode_detections import DecodeDetections
 from zoo.layers.dilated_pooling import DilatedPooling2D
 from zoo.layers.dueling import Dueling
-from zoo.layers.fold import FoldRegions, UnfoldRegions
+from zoo.layers.flatten_regions import FlattenRegions, UnflattenRegions
 from zoo.layers.lrn import LocalResponseNormalization
-from zoo.layers.mix import MixChannels
-from zoo.layers.pixels import PixelNormalization
-from zoo.layers.proposals import Proposals
-from zoo.layers.reflection import ReflectionPadding2D
+from zoo.layers.mix_channels import MixChannels
+from zoo.layers.pad_crop_resize import CropLike, ReflectPadToMultiple2D, ResizeLike
+from zoo.layers.padded_shortcut import PaddedShortcut
+from zoo.layers.pixel_normalization import PixelNormalization
+from zoo.layers.proposal_layer import ProposalLayer
+from zoo.layers.reflection_padding import ReflectionPadding2D
 from zoo.layers.roi_align import RoIAlign
 from zoo.layers.roi_pool import RoIPool
-from zoo.layers.shortcut import PaddedShortcut
-from zoo.layers.spectral import SpectralConv2D, SpectralDense, SpectralEmbedding
-from zoo.layers.telling import AttendingLSTM, TellingLSTM
-from zoo.layers.tokens import ClassToken, PositionEmbedding
+from zoo.layers.spectral_norm import SpectralConv2D, SpectralDense, SpectralEmbedding
+from zoo.layers.trainable_image import Canvas
 from zoo.layers.unpooling import ArgmaxPooling2D, MaxUnpooling2D
+from zoo.layers.vit_tokens import ClassToken, PositionEmbedding
 
 __all__ = [
     "AbsorbedConv2D",
     "Anchors",
     "ArgmaxPooling2D",
     "AttendingLSTM",
-    "Bilinear",
-    "Bounded",
+    "BilinearInitializer",
     "Canvas",
     "ClassToken",
-    "CutLike",
-    "Detections",
+    "ClipAtInference",
+    "CropLike",
+    "DecodeDetections",
     "DilatedPooling2D",
     "Dueling",
-    "FoldRegions",
+    "FlattenRegions",
     "LocalResponseNormalization",
     "MaxUnpooling2D",
-    "MirrorPadding2D",
     "MixChannels",
     "PaddedShortcut",
     "PixelNormalization",
     "PositionEmbedding",
-    "Proposals",
+    "ProposalLayer",
+    "ReflectPadToMultiple2D",
     "ReflectionPadding2D",
     "ResizeLike",
     "RoIAlign",
@@ -53,5 +53,5 @@ __all__ = [
     "SpectralDense",
     "SpectralEmbedding",
     "TellingLSTM",
-    "UnfoldRegions",
+    "UnflattenRegions",
 ]

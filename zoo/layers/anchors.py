@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from zoo import boxes
+from zoo.parts import boxes
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -12,7 +12,8 @@ class Anchors(keras.layers.Layer):
     """Gives the anchors of a pyramid's maps, which are constants. It has no weights.
 
     Args:
-        sizes: for each map one size in pixels of the image or several; see `boxes.anchors`.
+        sizes: for each map one size in pixels of the image or several; see
+        `boxes.generate_anchors`.
         strides: pixels from cell to cell of each map.
         ratios: heights over widths.
 
@@ -40,4 +41,4 @@ class Anchors(keras.layers.Layer):
 
     def _constants(self, shapes):
         grids = [shape[1:3] for shape in shapes]
-        return boxes.anchors(self.sizes, self.strides, self.ratios, grids)[None]
+        return boxes.generate_anchors(self.sizes, self.strides, self.ratios, grids)[None]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keras
 
-LEVEL = 4  # where a region of CANONICAL pixels is looked up (Lin et al., 2016, equation 1)
+CANONICAL_LEVEL = (
+    4  # where a region of CANONICAL pixels is looked up (Lin et al., 2016, equation 1)
+)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -72,7 +74,7 @@ class RoIAlign(keras.layers.Layer):
         """Returns the position in the list of the map that each region is looked up in."""
         sides = keras.ops.maximum(regions[..., 2:] - regions[..., :2], 1e-3)
         size = keras.ops.sqrt(sides[..., 0] * sides[..., 1])
-        wanted = keras.ops.floor(LEVEL + keras.ops.log2(size / self.canonical))
+        wanted = keras.ops.floor(CANONICAL_LEVEL + keras.ops.log2(size / self.canonical))
         levels = [stride.bit_length() - 1 for stride in self.strides]
         nearest = keras.ops.abs(wanted[..., None] - keras.ops.convert_to_tensor(levels, "float32"))
         return keras.ops.argmin(nearest, axis=-1)

@@ -40,7 +40,9 @@ class RoIPool(keras.layers.Layer):
         ops = keras.ops
         regions = ops.stop_gradient(ops.cast(regions, "float32"))
         height, width, channels = x.shape[1:]
-        table, tall, wide = _windows(x, *(-(-side // self.size) + 1 for side in (height, width)))
+        table, tall, wide = _sparse_table(
+            x, *(-(-side // self.size) + 1 for side in (height, width))
+        )
         page = height * width
         rows = self._cells(regions[..., 1], regions[..., 3], height, wide * page, width)
         columns = self._cells(regions[..., 0], regions[..., 2], width, page, 1)
@@ -81,19 +83,19 @@ class RoIPool(keras.layers.Layer):
         first = start[..., None] + (cells * count) // self.size
         last = start[..., None] - (-(cells + 1) * count) // self.size
         longest = -(-side // self.size) + 1
-        powers = ops.take(ops.convert_to_tensor(_powers(longest), "int32"), last - first)
+        powers = ops.take(ops.convert_to_tensor(_floor_log2(longest), "int32"), last - first)
         windows = ops.left_shift(ops.ones_like(powers), powers)
         there = ops.broadcast_to(count > 0, ops.shape(first))
         begins = (first, ops.maximum(last - windows, 0))
         return *(powers * page + ops.minimum(b, side - 1) * step for b in begins), there
 
 
-def _powers(longest):
+def _floor_log2(longest):
     """Returns for each length up to the longest the power of two that is not more than it."""
     return [max(length, 1).bit_length() - 1 for length in range(longest + 1)]
 
 
-def _windows(x, tallest, widest):
+def _sparse_table(x, tallest, widest):
     """Returns the maxima of windows of 1, 2, 4 and so on rows and columns from each pixel on.
 
     Those that reach over the border hold other pixels in place of what is not there.
@@ -104,7 +106,7 @@ def _windows(x, tallest, widest):
 
     def doubled(x, axis, longest):
         found = [x]
-        for power in range(_powers(longest)[-1]):
+        for power in range(_floor_log2(longest)[-1]):
             found.append(keras.ops.maximum(found[-1], keras.ops.roll(found[-1], -(2**power), axis)))
         return found
 

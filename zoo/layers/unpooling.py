@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-SIDE = 2  # of the windows, in pixels
+POOL_SIZE = 2  # of the windows, in pixels
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -27,20 +27,26 @@ class ArgmaxPooling2D(keras.layers.Layer):
 
     def call(self, x):
         for axis in (1, 2):
-            x = _even(x, axis)
+            x = _pad_to_even(x, axis)
         # JAX's needs the strides said, and a pair of them.
-        maxima = keras.ops.max_pool(x, (SIDE, SIDE), (SIDE, SIDE), data_format="channels_last")
+        maxima = keras.ops.max_pool(
+            x, (POOL_SIZE, POOL_SIZE), (POOL_SIZE, POOL_SIZE), data_format="channels_last"
+        )
         # From the last to the first, so that the first of equals stays.
-        places = keras.ops.full_like(maxima, SIDE * SIDE - 1, dtype="int8")
-        for place in reversed(range(SIDE * SIDE - 1)):
-            row, column = divmod(place, SIDE)
-            there = keras.ops.equal(x[:, row::SIDE, column::SIDE, :], maxima)
-            places = keras.ops.where(there, keras.ops.cast(place, "int8"), places)
-        return maxima, places
+        indices = keras.ops.full_like(maxima, POOL_SIZE * POOL_SIZE - 1, dtype="int8")
+        for index in reversed(range(POOL_SIZE * POOL_SIZE - 1)):
+            row, column = divmod(index, POOL_SIZE)
+            is_maximum = keras.ops.equal(x[:, row::POOL_SIZE, column::POOL_SIZE, :], maxima)
+            indices = keras.ops.where(is_maximum, keras.ops.cast(index, "int8"), indices)
+        return maxima, indices
 
     def compute_output_spec(self, x):
         batch, *sides, channels = x.shape
-        shape = (batch, *(None if side is None else -(-side // SIDE) for side in sides), channels)
+        shape = (
+            batch,
+            *(None if side is None else -(-side // POOL_SIZE) for side in sides),
+            channels,
+        )
         return keras.KerasTensor(shape, self.compute_dtype), keras.KerasTensor(shape, "int8")
 
 
@@ -60,31 +66,32 @@ class MaxUnpooling2D(keras.layers.Layer):
     """
 
     def call(self, inputs):
-        x, places = inputs
+        x, indices = inputs
         _, *sides, channels = x.shape
         rows, columns = (
             keras.ops.shape(x)[i] if side is None else side for i, side in enumerate(sides, 1)
         )
         parts = [
-            keras.ops.where(keras.ops.equal(places, place), x, keras.ops.zeros_like(x))
-            for place in range(SIDE * SIDE)
+            keras.ops.where(keras.ops.equal(indices, index), x, keras.ops.zeros_like(x))
+            for index in range(POOL_SIZE * POOL_SIZE)
         ]
         lines = [
-            keras.ops.stack(parts[SIDE * row : SIDE * row + SIDE], axis=3) for row in range(SIDE)
+            keras.ops.stack(parts[POOL_SIZE * row : POOL_SIZE * row + POOL_SIZE], axis=3)
+            for row in range(POOL_SIZE)
         ]
         lines = keras.ops.stack(lines, axis=2)  # batch, rows, 2, columns, 2, channels
-        return keras.ops.reshape(lines, (-1, SIDE * rows, SIDE * columns, channels))
+        return keras.ops.reshape(lines, (-1, POOL_SIZE * rows, POOL_SIZE * columns, channels))
 
     def compute_output_shape(self, input_shape):
         (batch, *sides, channels), _ = input_shape
-        return batch, *(None if side is None else SIDE * side for side in sides), channels
+        return batch, *(None if side is None else POOL_SIZE * side for side in sides), channels
 
 
-def _even(x, axis):
+def _pad_to_even(x, axis):
     """Repeats the last row or column of maps that have an odd number of them."""
     side = x.shape[axis]
-    if side is not None and side % SIDE == 0:
+    if side is not None and side % POOL_SIZE == 0:
         return x
     side = keras.ops.shape(x)[axis] if side is None else side
-    places = keras.ops.arange(0, side + side % SIDE, dtype="int32")
-    return keras.ops.take(x, keras.ops.minimum(places, side - 1), axis=axis)
+    indices = keras.ops.arange(0, side + side % POOL_SIZE, dtype="int32")
+    return keras.ops.take(x, keras.ops.minimum(indices, side - 1), axis=axis)

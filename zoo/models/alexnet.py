@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
+from zoo.parts import blocks
+from zoo.weights import torchvision
 
 PAPER = "https://doi.org/10.1145/3065386"  # Krizhevsky, Sutskever & Hinton, NIPS 2012, reprinted
 
 KERNELS = (11, 5, 3, 3, 3)  # figure 2
-POOLED = (1, 2, 5)  # the convolutions with a pooling behind them
-NORMALISED = (1, 2)  # the convolutions with a response normalisation behind them
+POOLED_CONVS = (1, 2, 5)  # the convolutions with a pooling behind them
+LRN_CONVS = (1, 2)  # the convolutions with a response normalisation behind them
 
 VARIANTS = {
     # One tower, as in "One weird trick" (Krizhevsky, 2014, arXiv:1404.5997) and torchvision.
@@ -27,7 +28,7 @@ COUNTS = {  # trainable parameters, FLOPs
 
 WEIGHTS = {
     "alexnet": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "alexnet-owt",
             "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
             0.56522,
@@ -92,9 +93,9 @@ def alexnet(
         x = ends[f"stage{stage}"] = blocks.conv_relu(
             x, width, KERNELS[index - 1], strides, **options
         )
-        if lrn and index in NORMALISED:
-            x = blocks.response_normalise(x, name=f"norm{index}")
-        if index in POOLED:
+        if lrn and index in LRN_CONVS:
+            x = blocks.local_response_norm(x, name=f"norm{index}")
+        if index in POOLED_CONVS:
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{index}")(x)
             stage += 1
     ends["stage5"] = x

@@ -4,7 +4,7 @@ Keras builds each of them; this file gives it the contract of the zoo: pixels in
 out, a feature pyramid on the way, and facts that are known before anything is built. The facts
 stand in `assets/applications.json`: addresses and digests from the source of Keras 3.15.1,
 figures from keras.io/api/applications unless a `protocol` says otherwise, parameters and FLOPs
-from `zoo.count`.
+from `zoo.flops`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import json
 import math
 import re
 
-from zoo import blocks
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
+from zoo.parts import blocks
 from zoo.weights import ASSETS, Weights
 
 KERAS_FILES = "https://storage.googleapis.com/"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from zoo import blocks
 from zoo.catalog import register
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import keras
+from zoo.parts import blocks
 
 PAPER = "https://doi.org/10.1162/neco.1989.1.4.541"
 
@@ -61,7 +61,7 @@ def convnet(
         activation: Keras's name of the activation after each convolution and hidden layer.
         batch_norm: whether each convolution and hidden layer is normalised before it.
         norm: by what: `batch`, `layer` (Ba et al., 2016; of each pixel's channels), `group` (Wu &
-            He, 2018; of `blocks.GROUPS` groups of channels), or `none`.
+            He, 2018; of `blocks.NUM_GROUPS` groups of channels), or `none`.
         skip: whether what enters a block is added before its last activation (He et al., 2016),
             through a convolution of 1 x 1 where the channels differ; of all or of each block.
         pooling: how a block ends: `max` or `average`; all or each.
@@ -76,16 +76,18 @@ def convnet(
     Returns:
         Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
     """
-    dials = _dials(depths, widths=widths, kernel_size=kernel_size, skip=skip, pooling=pooling)
+    block_options = _per_block_options(
+        depths, widths=widths, kernel_size=kernel_size, skip=skip, pooling=pooling
+    )
     norm = norm if batch_norm else "none"
-    _check(dials["pooling"], head, norm)
+    _check(block_options["pooling"], head, norm)
     kernels = {
         "kernel_initializer": initializer,
         "kernel_regularizer": keras.regularizers.L2(weight_decay) if weight_decay else None,
         "use_bias": norm == "none",
     }
     ends, x = {}, image
-    rows = zip(depths, *dials.values(), strict=True)
+    rows = zip(depths, *block_options.values(), strict=True)
     for block, (depth, width, size, skips, pool) in enumerate(rows, start=1):
         entry = x
         for index in range(1, depth + 1):
@@ -93,7 +95,7 @@ def convnet(
             x = keras.layers.Conv2D(width, size, padding="same", **kernels, name=name)(x)
             x = blocks.normalise(x, norm, name=name)
             if skips and index == depth:
-                x = _joined(x, entry, kernels, name=f"block{block}_skip")
+                x = _add_skip(x, entry, kernels, name=f"block{block}_skip")
             x = blocks.activate(x, activation, name=f"{name}_activation")
         ends |= _stage(x, pool_size ** (block - 1))
         pool = getattr(keras.layers, POOLING[pool])
@@ -112,7 +114,7 @@ def convnet(
     return ends
 
 
-def _joined(x, entry, kernels, *, name):
+def _add_skip(x, entry, kernels, *, name):
     """Adds what entered a block to what its convolutions made of it."""
     if entry.shape[-1] != x.shape[-1]:
         plain = {**kernels, "use_bias": False}
@@ -126,10 +128,10 @@ def _stage(x, strides):
     return {f"stage{int(level)}": x} if level.is_integer() else {}
 
 
-def _dials(depths, **dials):
+def _per_block_options(depths, **block_options):
     """Returns for each option its value in each block; a single value is that of all blocks."""
     found = {}
-    for name, value in dials.items():
+    for name, value in block_options.items():
         each = value if isinstance(value, list | tuple) else [value] * len(depths)
         if len(each) != len(depths):
             raise UsageError(
@@ -143,8 +145,8 @@ def _dials(depths, **dials):
 def _check(pooling, head, norm):
     for kind in pooling:
         if kind not in POOLING:
-            raise unknown("pooling", kind, list(POOLING))
+            raise unknown_name_error("pooling", kind, list(POOLING))
     if head not in HEADS:
-        raise unknown("head of convnet", head, list(HEADS))
-    if norm not in blocks.NORMS:
-        raise unknown("normalisation", norm, blocks.NORMS)
+        raise unknown_name_error("head of convnet", head, list(HEADS))
+    if norm not in blocks.NORMALIZATIONS:
+        raise unknown_name_error("normalisation", norm, blocks.NORMALIZATIONS)

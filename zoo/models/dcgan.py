@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from zoo.blocks import BATCH_NORM
 from zoo.catalog import register
-from zoo.errors import UsageError, unknown
-from zoo.lazy import keras, layers
+from zoo.errors import UsageError, unknown_name_error
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts.blocks import BATCH_NORM
 
 PAPER = "https://arxiv.org/abs/1511.06434"
 
-SLOPE = 0.2  # of the critic's leaky ReLU
-SMALLEST, LARGEST = 4, 7  # sides of the maps that a generator begins with and a critic ends with
+LEAKY_RELU_SLOPE = 0.2  # of the critic's leaky ReLU
+MIN_BASE_SIZE, MAX_BASE_SIZE = (
+    4,
+    7,
+)  # sides of the maps that a generator begins with and a critic ends with
 NORMALIZATIONS = ("batch", "spectral", "layer", "none")
 GENERATOR_CONDITIONS = ("batch_norm", "concatenation")
 CRITIC_CONDITIONS = ("projection", "concatenation")
-EMBEDDED = 32  # length of the vector that a class becomes where it is concatenated
+EMBEDDING_DIM = 32  # length of the vector that a class becomes where it is concatenated
 
 COUNTS = {
     "dcgan_generator": (18_855_043, 1_281_228_800),
@@ -56,22 +60,22 @@ def dcgan_generator(
         float32 `(batch, image_size, image_size, channels)` in [0, 255].
     """
     _check("condition", condition, GENERATOR_CONDITIONS)
-    start, doublings = halved(image_size)
+    start, doublings = base_size(image_size)
     filters = width * 2 ** (doublings - 1)
     x, ends = latent, {}
     if num_classes:
         label = ends["label"] = keras.Input((), dtype="int32", name="label")
         if condition == "concatenation":
-            known = keras.layers.Embedding(num_classes, EMBEDDED, name="label_vector")(label)
+            known = keras.layers.Embedding(num_classes, EMBEDDING_DIM, name="label_vector")(label)
             x = keras.layers.Concatenate(name="told")([x, known])
     by_class = (label, num_classes) if num_classes and condition == "batch_norm" else None
     x = keras.layers.Dense(start * start * filters, use_bias=False, **_init(), name="project")(x)
     x = keras.layers.Reshape((start, start, filters), name="maps")(x)
-    x = _normed(x, by_class, name="maps")
+    x = _conditional_batch_norm(x, by_class, name="maps")
     for index in range(1, doublings):
         options = {"use_bias": False, "padding": "same", **_init()}
         x = keras.layers.Conv2DTranspose(filters // 2**index, 5, 2, **options, name=f"up{index}")(x)
-        x = _normed(x, by_class, name=f"up{index}")
+        x = _conditional_batch_norm(x, by_class, name=f"up{index}")
     options = {"activation": "tanh", "padding": "same", **_init()}
     x = keras.layers.Conv2DTranspose(channels, 5, 2, **options, name=f"up{doublings}")(x)
     ends["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
@@ -116,7 +120,7 @@ def dcgan_critic(
     height, side, _ = image.shape[1:]
     if height != side:
         raise UsageError(f"dcgan_critic judges square images, not {height} x {side}")
-    _, halvings = halved(side)
+    _, halvings = base_size(side)
     spectral = normalization == "spectral"
     conv = layers.SpectralConv2D if spectral else keras.layers.Conv2D
     dense = layers.SpectralDense if spectral else keras.layers.Dense
@@ -137,28 +141,28 @@ def dcgan_critic(
             x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
         elif normed:
             x = keras.layers.LayerNormalization(axis=(1, 2, 3), name=f"{name}_ln")(x)
-        x = keras.layers.LeakyReLU(SLOPE, name=f"{name}_relu")(x)
+        x = keras.layers.LeakyReLU(LEAKY_RELU_SLOPE, name=f"{name}_relu")(x)
     x = keras.layers.Flatten(name="flatten", dtype="float32")(x)
     score = dense(1, **_init(), dtype="float32", name="score")(x)
     if num_classes and condition == "projection":
         options = {"embeddings_initializer": _init()["kernel_initializer"], "dtype": "float32"}
         known = embedding(num_classes, x.shape[-1], **options, name="label_vector")(label)
-        told = keras.layers.Dot(1, dtype="float32", name="projection")([x, known])
-        score = keras.layers.Add(dtype="float32", name="told")([score, told])
+        projection = keras.layers.Dot(1, dtype="float32", name="projection")([x, known])
+        score = keras.layers.Add(dtype="float32", name="told")([score, projection])
     ends["score"] = score
     return ends
 
 
-def halved(side):
+def base_size(side):
     """Returns the side of the smallest maps of an image, and how often it is halved on the way.
 
     Raises:
         UsageError: it is not 4, 5, 6 or 7 times a power of two from 2.
     """
     start, times = side, 0
-    while start % 2 == 0 and start >= 2 * SMALLEST:
+    while start % 2 == 0 and start >= 2 * MIN_BASE_SIZE:
         start, times = start // 2, times + 1
-    if not times or start > LARGEST:
+    if not times or start > MAX_BASE_SIZE:
         raise UsageError(
             f"dcgan's images have sides of 4, 5, 6 or 7 times a power of two, such as 28, 32, 48, "
             f"64 or 128; not {side}"
@@ -166,7 +170,7 @@ def halved(side):
     return start, times
 
 
-def _normed(x, by_class, *, name):
+def _conditional_batch_norm(x, by_class, *, name):
     """Batch normalisation, with gains and shifts of each class where these are told, and `relu`."""
     if by_class is None:
         x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
@@ -193,4 +197,4 @@ def _init():
 
 def _check(option, value, known):
     if value not in known:
-        raise unknown(f"{option} of dcgan", value, list(known))
+        raise unknown_name_error(f"{option} of dcgan", value, list(known))

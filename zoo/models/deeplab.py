@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import blocks, encoder, sizes
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
+from zoo.parts import blocks, encoder, padding
 
 PAPER = "https://arxiv.org/abs/1802.02611"
 
@@ -63,48 +63,50 @@ def deeplab(
     Returns:
         Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
     """
-    padded = sizes.padded(image, encoder.stride(backbone))
-    ends = encoder.pyramid(padded, backbone, backbone_weights, output_stride=output_stride)
+    padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
+    ends = encoder.backbone_features(
+        padded, backbone, backbone_weights, output_stride=output_stride
+    )
     *others, last = ends
-    x = _atrous_pyramid(ends[last], width, rates, separable)
+    x = _aspp(ends[last], width, rates, separable)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    stride = min(output_stride, 2 ** encoder.number(last))
-    low = [name for name in others if 2 ** encoder.number(name) >= min(4, stride / 2)]
+    stride = min(output_stride, 2 ** encoder.stage_level(last))
+    low = [name for name in others if 2 ** encoder.stage_level(name) >= min(4, stride / 2)]
     if not low:
         raise UsageError(f"deeplabv3plus needs two stages; {backbone} has {', '.join(ends)}")
     low = ends[low[0]]
-    x = sizes.matched(x, low, name="stretched")
+    x = padding.resize_to(x, low, name="stretched")
     low = blocks.conv_bn(low, low_width, 1, name="low")
     x = keras.layers.Concatenate(name="joined")([x, low])
     for index in (1, 2):
-        x = _conv(x, width, 1, separable, name=f"decoder{index}")
+        x = _atrous_conv(x, width, 1, separable, name=f"decoder{index}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.answer(x, padded, image)}
+    return {**ends, "logits": padding.restore_size(x, padded, image)}
 
 
-def _atrous_pyramid(x, width, rates, separable):
+def _aspp(x, width, rates, separable):
     """Looks at maps pixel by pixel, with holes of several sizes, and as a whole."""
     views = [blocks.conv_bn(x, width, 1, name="atrous0")]
     for index, rate in enumerate(rates, start=1):
-        views.append(_conv(x, width, rate, separable, name=f"atrous{index}"))
-    whole = keras.layers.GlobalAveragePooling2D(keepdims=True, name="whole_pool")(x)
-    whole = blocks.conv_bn(whole, width, 1, name="whole")
-    views.append(sizes.matched(whole, x, name="whole_stretched"))
+        views.append(_atrous_conv(x, width, rate, separable, name=f"atrous{index}"))
+    image_pool = keras.layers.GlobalAveragePooling2D(keepdims=True, name="whole_pool")(x)
+    image_pool = blocks.conv_bn(image_pool, width, 1, name="whole")
+    views.append(padding.resize_to(image_pool, x, name="whole_stretched"))
     x = keras.layers.Concatenate(name="atrous")(views)
     return blocks.conv_bn(x, width, 1, name="atrous_joined")
 
 
-def _conv(x, filters, rate, separable, *, name):
+def _atrous_conv(x, filters, rate, separable, *, name):
     """A 3 x 3 convolution with holes, normalised, with `relu`."""
     options = {"padding": "same", "dilation_rate": rate, "use_bias": False}
     if separable:
         x = keras.layers.DepthwiseConv2D(
             3, depthwise_initializer="he_normal", **options, name=f"{name}_depth_conv"
         )(x)
-        x = blocks.norm(x, name=f"{name}_depth")
+        x = blocks.bn_act(x, name=f"{name}_depth")
         return blocks.conv_bn(x, filters, 1, name=name)
     x = keras.layers.Conv2D(
         filters, 3, kernel_initializer="he_normal", **options, name=f"{name}_conv"
     )(x)
-    return blocks.norm(x, name=name)
+    return blocks.bn_act(x, name=name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from zoo import blocks
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import blocks
 
 NATURE = "https://doi.org/10.1038/nature14236"
 NIPS = "https://arxiv.org/abs/1312.5602"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import pyramids, regions
 from zoo.catalog import register
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import fpn, roi_head
 
 PAPER = "https://arxiv.org/abs/1506.01497"
 
@@ -74,21 +75,23 @@ def faster_rcnn(
         Endpoints `anchors`, `anchor_logits`, `anchor_deltas`, `proposals`, `roi_logits`,
         `roi_deltas` and `detections`: a dict of `boxes`, `scores` and `classes`.
     """
-    pyramid = pyramids.feature_pyramid(
+    pyramid = fpn.feature_pyramid(
         image, backbone, backbone_weights, levels=levels, channels=channels, batch_norm=batch_norm
     )
     strides, maps = list(pyramid), list(pyramid.values())
     sizes = [anchor_scale * stride for stride in strides]
     ends = {"anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps)}
     ends |= _propose(maps, channels, len(ratios))
-    select = layers.Proposals(proposals, candidates, name="proposals")
+    select = layers.ProposalLayer(proposals, candidates, name="proposals")
     ends["proposals"] = select(*ends.values(), image)
     # The top level is there for its anchors alone.
     looked = [stride for stride in strides if stride <= 32] or strides[:1]
     align = layers.RoIAlign(region_size, looked, canonical=canonical, name="roi_align")
     x = align([pyramid[stride] for stride in looked], ends["proposals"])
     options = {"count": detections, "least": least, "threshold": threshold}
-    found = regions.classified(ends["proposals"], x, image, num_classes, hidden=hidden, **options)
+    found = roi_head.classify_regions(
+        ends["proposals"], x, image, num_classes, hidden=hidden, **options
+    )
     return ends | found
 
 
@@ -100,10 +103,10 @@ def _propose(maps, channels, ratios):
         options = {"padding": "same", "kernel_initializer": init, "name": name, **options}
         return keras.layers.Conv2D(filters, size, **options)
 
-    x = pyramids.shared(maps, [conv(channels, 3, "rpn_conv", activation="relu")])
-    logits = pyramids.shared(x, [conv(ratios, 1, "rpn_logits", dtype="float32")])
-    deltas = pyramids.shared(x, [conv(4 * ratios, 1, "rpn_deltas", dtype="float32")])
+    x = fpn.apply_shared(maps, [conv(channels, 3, "rpn_conv", activation="relu")])
+    logits = fpn.apply_shared(x, [conv(ratios, 1, "rpn_logits", dtype="float32")])
+    deltas = fpn.apply_shared(x, [conv(4 * ratios, 1, "rpn_deltas", dtype="float32")])
     return {
-        "anchor_logits": pyramids.joined(logits, 1, name="anchor_logits"),
-        "anchor_deltas": pyramids.joined(deltas, 4, name="anchor_deltas"),
+        "anchor_logits": fpn.concatenate_levels(logits, 1, name="anchor_logits"),
+        "anchor_deltas": fpn.concatenate_levels(deltas, 4, name="anchor_deltas"),
     }

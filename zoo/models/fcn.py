@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 
-from zoo import encoder, sizes
 from zoo.catalog import register, spec
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import encoder, padding
 
 PAPER = "https://arxiv.org/abs/1411.4038"
 
@@ -77,23 +78,25 @@ def fcn(
         Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
     """
     hidden = _hidden(backbone) if hidden is None else hidden
-    known = encoder.whole(backbone, backbone_weights) if hidden else backbone_weights
-    padded = sizes.padded(image, encoder.stride(backbone))
-    ends = encoder.pyramid(padded, backbone, known)
+    full_weights = (
+        encoder.fetch_full_weights(backbone, backbone_weights) if hidden else backbone_weights
+    )
+    padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
+    ends = encoder.backbone_features(padded, backbone, full_weights)
     last, *others = list(ends)[::-1][:scored]
     if len(others) + 1 < scored:
         raise UsageError(f"{backbone} has {len(ends)} stages, not the {scored} that are scored")
     x = _dense_as_convolutions(ends[last], hidden, kernel_size, dropout)
     if hidden:
-        encoder.pour(image, x, known)
+        encoder.load_weights_into(image, x, full_weights)
     x = _score(x, num_classes, last)
     for stage in others:
-        skip = _score(_entered(ends, stage), num_classes, stage)
-        factor = 2 ** (encoder.number(last) - encoder.number(stage))
-        x = sizes.matched(_stretched(x, factor, stage), skip, name=f"resized_{stage}")
+        skip = _score(_stage_input(ends, stage), num_classes, stage)
+        factor = 2 ** (encoder.stage_level(last) - encoder.stage_level(stage))
+        x = padding.resize_to(_upsample_scores(x, factor, stage), skip, name=f"resized_{stage}")
         x = keras.layers.Add(dtype="float32", name=f"sum_{stage}")([x, skip])
         last = stage
-    return {**ends, "logits": sizes.answer(x, padded, image)}
+    return {**ends, "logits": padding.restore_size(x, padded, image)}
 
 
 def _hidden(backbone):
@@ -125,7 +128,7 @@ def _score(x, num_classes, stage):
     )(x)
 
 
-def _stretched(x, factor, stage):
+def _upsample_scores(x, factor, stage):
     """Scores at a smaller stride, by a kernel that starts as bilinear interpolation."""
     return keras.layers.Conv2DTranspose(
         x.shape[-1],
@@ -133,18 +136,18 @@ def _stretched(x, factor, stage):
         strides=factor,
         padding="same",
         use_bias=False,
-        kernel_initializer=layers.Bilinear(),
+        kernel_initializer=layers.BilinearInitializer(),
         dtype="float32",
         name=f"stretch_{stage}",
     )(x)
 
 
-def _entered(ends, stage):
+def _stage_input(ends, stage):
     """Returns the maps of a stage as pooling makes them, where it makes them; else its last ones.
 
     So VGG's `pool3` is scored, and not what its fourth block makes of it.
     """
-    before = ends.get(f"stage{encoder.number(stage) - 1}")
+    before = ends.get(f"stage{encoder.stage_level(stage) - 1}")
     readers = before._keras_history.operation._outbound_nodes if before is not None else ()
     pools = [node for node in readers if type(node.operation) is keras.layers.MaxPooling2D]
     return pools[0].output_tensors[0] if pools else ends[stage]

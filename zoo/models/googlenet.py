@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.lazy import keras
+from zoo.parts import blocks
+from zoo.weights import torchvision
 
 PAPER = "https://arxiv.org/abs/1409.4842"
 
@@ -37,7 +38,7 @@ COUNTS = {  # trainable parameters, FLOPs
 
 WEIGHTS = {
     "googlenet": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "googlenet",
             "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
             0.69778,
@@ -120,11 +121,11 @@ def _stem(x, batch_norm, lrn, ends):
     x = ends["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
     x = blocks.ceil_pool(x, name="pool1")
     if lrn:
-        x = blocks.response_normalise(x, name="norm1")
+        x = blocks.local_response_norm(x, name="norm1")
     x = _convolve(x, 64, 1, batch_norm=batch_norm, name="conv2_reduce")
     x = ends["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
     if lrn:
-        x = blocks.response_normalise(x, name="norm2")
+        x = blocks.local_response_norm(x, name="norm2")
     return blocks.ceil_pool(x, name="pool2")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from zoo import blocks, sizes
 from zoo.catalog import register
-from zoo.errors import unknown
-from zoo.lazy import keras, layers
+from zoo.errors import unknown_name_error
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import blocks
+from zoo.parts import padding as sizes
 
 PAPER = "https://arxiv.org/abs/1603.08155"
 
-PAPERS = {"norm": "batch", "enlarging": "transposed", "padding": "valid", "output": "tanh"}
+PAPER_OPTIONS = {"norm": "batch", "enlarging": "transposed", "padding": "valid", "output": "tanh"}
 
 COUNTS = {  # trainable parameters, FLOPs
     "fast_style": (1_677_635, 20_157_825_024),
@@ -19,11 +21,11 @@ COUNTS = {  # trainable parameters, FLOPs
 INSTANCE_EPSILON = 1e-5  # PyTorch's, and so that of most programs since
 MARGIN = 4  # of pixels, that each side of an image loses in a convolution of 9 x 9
 STRIDE = 4
-FAINT = 5e-3  # deviation of the last kernel at first
+OUTPUT_KERNEL_STD = 5e-3  # deviation of the last kernel at first
 
 
 @register(
-    {"fast_style": {}, "fast_style_paper": PAPERS},
+    {"fast_style": {}, "fast_style_paper": PAPER_OPTIONS},
     kind="painter",
     input_shape=(256, 256, 3),
     preprocessing="tf",
@@ -71,16 +73,16 @@ def fast_style(
     style = {"norm": norm, "padding": padding}
     reflect = padding == "reflect"
     if reflect:  # maps at a quarter of the size need two pixels to be reflected in
-        x = sizes.padded(image, 2 * STRIDE, margin=MARGIN)
+        x = sizes.pad_to_multiple(image, 2 * STRIDE, margin=MARGIN)
     else:  # every residual block takes two pixels off each side
-        x = sizes.padded(image, STRIDE, margin=2 * STRIDE * depth)
+        x = sizes.pad_to_multiple(image, STRIDE, margin=2 * STRIDE * depth)
     x = _convolve(x, width, 9, name="conv1", **style, padded=reflect)
     x = _convolve(x, 2 * width, 3, 2, name="down1", **style)
     x = _convolve(x, 4 * width, 3, 2, name="down2", **style)
     for number in range(1, depth + 1):
         x = _residual(x, 4 * width, name=f"block{number}", **style)
     for number, channels in enumerate((2 * width, width), start=1):
-        x = _enlarge(x, channels, enlarging, name=f"up{number}", **style)
+        x = _upsample(x, channels, enlarging, name=f"up{number}", **style)
     if reflect:
         x = layers.ReflectionPadding2D(MARGIN, name="picture_pad")(x)
     return {"picture": _pixels(x, image, output, "valid" if reflect else "same")}
@@ -124,7 +126,7 @@ def _unpadded(x, filters, norm, *, relu, name):
     return _normalise(x, norm, relu=relu, name=name)
 
 
-def _enlarge(x, filters, enlarging, *, norm, padding, name):
+def _upsample(x, filters, enlarging, *, norm, padding, name):
     """Maps of twice the size."""
     if enlarging == "nearest":
         x = keras.layers.UpSampling2D(2, name=f"{name}_double")(x)
@@ -143,34 +145,34 @@ def _enlarge(x, filters, enlarging, *, norm, padding, name):
 
 def _pixels(x, image, output, padding):
     """The last convolution, and its values as pixels, or as changes of those that the image has."""
-    init = keras.initializers.RandomNormal(stddev=FAINT)
+    init = keras.initializers.RandomNormal(stddev=OUTPUT_KERNEL_STD)
     x = keras.layers.Conv2D(
         image.shape[-1], 9, padding=padding, kernel_initializer=init, name="picture_conv"
     )(x)
-    x = sizes.cut(x, image, name="picture_cut")
+    x = sizes.crop_to(x, image, name="picture_cut")
     if output == "change":
         x = keras.layers.Add(dtype="float32", name="picture_add")([image, x])
     else:
         x = keras.layers.Activation("tanh", dtype="float32", name="picture_tanh")(x)
     x = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="picture_pixels")(x)
-    return layers.Bounded(0.0, 255.0, dtype="float32", name="picture")(x)
+    return layers.ClipAtInference(0.0, 255.0, dtype="float32", name="picture")(x)
 
 
 def _normalise(x, norm, *, relu=True, name):
     """Normalisation of each image by itself, or of the batch; then `relu` or nothing."""
     if norm == "batch":
-        return blocks.norm(x, "relu" if relu else None, name=name)
+        return blocks.bn_act(x, "relu" if relu else None, name=name)
     x = keras.layers.GroupNormalization(-1, epsilon=INSTANCE_EPSILON, name=f"{name}_norm")(x)
     return keras.layers.Activation("relu", name=f"{name}_relu")(x) if relu else x
 
 
-def _check(**asked):
+def _check(**options):
     known = {
         "norm": ("instance", "batch"),
         "enlarging": ("nearest", "transposed"),
         "padding": ("reflect", "valid"),
         "output": ("change", "tanh"),
     }
-    for option, value in asked.items():
+    for option, value in options.items():
         if value not in known[option]:
-            raise unknown(f"{option} of a painter", value, known[option])
+            raise unknown_name_error(f"{option} of a painter", value, known[option])

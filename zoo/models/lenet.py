@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zoo import blocks
 from zoo.catalog import register
 from zoo.lazy import keras
+from zoo.parts import blocks
 
 PAPER = "https://doi.org/10.1109/5.726791"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import blocks
 from zoo.catalog import register
-from zoo.errors import unknown
+from zoo.errors import unknown_name_error
 from zoo.lazy import keras
+from zoo.parts import blocks
 
 PAPER = "https://doi.org/10.1038/323533a0"
 
@@ -55,8 +55,8 @@ def mlp(
     if not num_classes:
         return {}
     norm = "batch" if batch_norm else norm
-    if norm not in blocks.NORMS:
-        raise unknown("normalisation", norm, blocks.NORMS)
+    if norm not in blocks.NORMALIZATIONS:
+        raise unknown_name_error("normalisation", norm, blocks.NORMALIZATIONS)
     x = blocks.flatten(image)
     for index, width in enumerate(widths, start=1):
         entry = x

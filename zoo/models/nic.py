@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from zoo import blocks, encoder
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import blocks, encoder
 
 PAPER = "https://arxiv.org/abs/1411.4555"
-ATTEND = "https://arxiv.org/abs/1502.03044"
+ATTENTION_PAPER = "https://arxiv.org/abs/1502.03044"
 
 COUNTS = {  # trainable parameters, FLOPs
     "nic": (1_256_773, 372_262_912),
     "show_attend_tell": (1_186_374, 352_986_112),
 }
 
-OWN = {"kind": "captioner", "preprocessing": "none", "inputs": ("words",), "counts": COUNTS}
+SHARED_OPTIONS = {
+    "kind": "captioner",
+    "preprocessing": "none",
+    "inputs": ("words",),
+    "counts": COUNTS,
+}
 
 
-@register({"nic": {}}, input_shape=(64, 64, 3), min_size=16, paper=PAPER, **OWN)
+@register({"nic": {}}, input_shape=(64, 64, 3), min_size=16, paper=PAPER, **SHARED_OPTIONS)
 def nic(
     image,
     num_classes=53,
@@ -57,14 +63,20 @@ def nic(
         Endpoints: the stages of the backbone; `words`, an input, int32 `(batch, length)`; and
         `logits`, `(batch, length, num_classes)`, of the word after each.
     """
-    ends, x = _seen(image, backbone, backbone_weights, level, widths)
+    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dense(embedding, name="image_word")(x)
     decoder = layers.TellingLSTM(units, name="decoder")
-    return {**ends, **_told(decoder, x, num_classes, embedding, dropout, length)}
+    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
-@register({"show_attend_tell": {}}, input_shape=(64, 64, 3), min_size=16, paper=ATTEND, **OWN)
+@register(
+    {"show_attend_tell": {}},
+    input_shape=(64, 64, 3),
+    min_size=16,
+    paper=ATTENTION_PAPER,
+    **SHARED_OPTIONS,
+)
 def show_attend_tell(
     image,
     num_classes=53,
@@ -113,32 +125,32 @@ def show_attend_tell(
     """
     if None in image.shape[1:]:
         raise UsageError("show_attend_tell is built for images of one size; give input_shape")
-    ends, x = _seen(image, backbone, backbone_weights, level, widths)
+    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
     if positions:
         x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
-    return {**ends, **_told(decoder, x, num_classes, embedding, dropout, length)}
+    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
-def _seen(image, backbone, weights, level, widths):
+def _encode_image(image, backbone, weights, level, widths):
     """Returns the stages of an encoder, and the maps that the decoder is told about."""
-    ends = encoder.pyramid(image, backbone, weights, None if level is None else [level])
+    ends = encoder.backbone_features(image, backbone, weights, None if level is None else [level])
     x = ends[list(ends)[-1]]
     for index, width in enumerate(widths, start=1):
         x = blocks.conv_bn(x, width, 3, 2 if index == 1 else 1, name=f"neck{index}")
     return ends, x
 
 
-def _told(decoder, features, num_classes, embedding, dropout, length):
+def _decode_caption(decoder, features, num_classes, embedding, dropout, length):
     """Returns the words as an input, and the logits of those that come after them."""
     words = keras.Input((length,), dtype="int32", name="words")
     x = keras.layers.Embedding(num_classes, embedding, name="embedding")(words)
-    x = _dropped(x, dropout, name="embedding_dropout")
+    x = _dropout(x, dropout, name="embedding_dropout")
     x = decoder(x, features)
-    x = _dropped(x, dropout, name="decoder_dropout")
+    x = _dropout(x, dropout, name="decoder_dropout")
     return {"words": words, "logits": blocks.logits(x, num_classes)}
 
 
-def _dropped(x, rate, *, name):
+def _dropout(x, rate, *, name):
     return keras.layers.Dropout(rate, name=name)(x) if rate else x

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import blocks
 from zoo.catalog import register
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import keras
+from zoo.parts import blocks
 
 PAPER = "https://arxiv.org/abs/1312.4400"
 
@@ -74,18 +74,18 @@ def nin(image, num_classes=10, *, mlpconvs, pools, drops, strides=1, dropout=0.5
             if drops[index - 1] and dropout:
                 x = keras.layers.Dropout(dropout, name=f"dropout{index}")(x)
     if num_classes:
-        ends["logits"] = blocks.mapped_head(x, num_classes)
+        ends["logits"] = blocks.conv_gap_head(x, num_classes)
     return ends
 
 
-for _variants, _size, _least, _stages in (
+for _variants, _size, _min_size, _stages in (
     (CIFAR, 32, 2, range(3)),
     (IMAGENET, 224, 39, range(2, 6)),
 ):
     register(
         _variants,
         input_shape=(_size, _size, 3),
-        min_size=_least,
+        min_size=_min_size,
         stages=_stages,
         paper=PAPER,
         counts=COUNTS,
@@ -108,4 +108,4 @@ def _check(mlpconvs, pools, drops):
         )
     for pool in pools:
         if pool not in POOLS:
-            raise unknown("pooling", pool, list(POOLS))
+            raise unknown_name_error("pooling", pool, list(POOLS))

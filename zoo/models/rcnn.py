@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from zoo import encoder, regions
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import encoder, roi_head
 
-RCNN = "https://arxiv.org/abs/1311.2524"
-FAST = "https://arxiv.org/abs/1504.08083"
+RCNN_PAPER = "https://arxiv.org/abs/1311.2524"
+FAST_RCNN_PAPER = "https://arxiv.org/abs/1504.08083"
 
 COUNTS = {  # trainable parameters, FLOPs; the backbone of `rcnn` counts for one region alone
     "rcnn": (1_343_861, 631_209_984),
     "fast_rcnn": (1_163_893, 1_755_447_296),
 }
 
-GREY = 127.5  # stands for what a region has outside the image
+FILL_VALUE = 127.5  # stands for what a region has outside the image
 
 
 @register(
@@ -24,7 +25,7 @@ GREY = 127.5  # stands for what a region has outside the image
     min_size=32,
     kind="detector",
     preprocessing="none",
-    paper=RCNN,
+    paper=RCNN_PAPER,
     counts=COUNTS,
     inputs=("proposals",),
 )
@@ -70,17 +71,19 @@ def rcnn(
     """
     if crop_size <= 2 * context:
         raise UsageError(f"crop_size must be over twice the context of {context}, not {crop_size}")
-    asked = regions.given(image, proposals)
+    proposal_boxes = roi_head.proposals_input(image, proposals)
     margin = context / (crop_size - 2 * context)
-    x = keras.layers.Rescaling(1.0, -GREY, dtype="float32", name="centred")(image)
-    x = layers.RoIAlign(crop_size, [1], margin=margin, name="warp")([x], asked)
-    x = keras.layers.Rescaling(1.0, GREY, dtype="float32", name="crops")(x)
-    x = layers.FoldRegions(dtype="float32", name="fold")(x)
-    [*_, x] = encoder.pyramid(x, backbone, backbone_weights).values()
-    x = layers.UnfoldRegions(name="unfold")(x, asked)
+    x = keras.layers.Rescaling(1.0, -FILL_VALUE, dtype="float32", name="centred")(image)
+    x = layers.RoIAlign(crop_size, [1], margin=margin, name="warp")([x], proposal_boxes)
+    x = keras.layers.Rescaling(1.0, FILL_VALUE, dtype="float32", name="crops")(x)
+    x = layers.FlattenRegions(dtype="float32", name="fold")(x)
+    [*_, x] = encoder.backbone_features(x, backbone, backbone_weights).values()
+    x = layers.UnflattenRegions(name="unfold")(x, proposal_boxes)
     options = {"count": detections, "least": least, "threshold": threshold}
-    found = regions.classified(asked, x, image, num_classes, hidden=hidden, **options)
-    return {"proposals": asked, **found}
+    found = roi_head.classify_regions(
+        proposal_boxes, x, image, num_classes, hidden=hidden, **options
+    )
+    return {"proposals": proposal_boxes, **found}
 
 
 @register(
@@ -89,7 +92,7 @@ def rcnn(
     min_size=32,
     kind="detector",
     preprocessing="none",
-    paper=FAST,
+    paper=FAST_RCNN_PAPER,
     counts=COUNTS,
     inputs=("proposals",),
 )
@@ -130,11 +133,13 @@ def fast_rcnn(
         Endpoints `proposals`, an input `(batch, proposals, 4)`, `roi_logits`, `roi_deltas` and
         `detections`: a dict of `boxes`, `scores` and `classes`.
     """
-    asked = regions.given(image, proposals)
+    proposal_boxes = roi_head.proposals_input(image, proposals)
     levels = None if level is None else [level]
-    [*_, x] = encoder.pyramid(image, backbone, backbone_weights, levels).values()
-    stride = encoder.stride(backbone, level)
-    x = layers.RoIPool(region_size, stride, name="roi_pool")(x, asked)
+    [*_, x] = encoder.backbone_features(image, backbone, backbone_weights, levels).values()
+    stride = encoder.stage_stride(backbone, level)
+    x = layers.RoIPool(region_size, stride, name="roi_pool")(x, proposal_boxes)
     options = {"count": detections, "least": least, "threshold": threshold}
-    found = regions.classified(asked, x, image, num_classes, hidden=hidden, **options)
-    return {"proposals": asked, **found}
+    found = roi_head.classify_regions(
+        proposal_boxes, x, image, num_classes, hidden=hidden, **options
+    )
+    return {"proposals": proposal_boxes, **found}

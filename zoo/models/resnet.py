@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from zoo import torchvision
-from zoo.blocks import conv_bn, padded_pool, padded_shortcut, pooled_head
 from zoo.catalog import register
-from zoo.errors import unknown
+from zoo.errors import unknown_name_error
 from zoo.lazy import keras
-from zoo.weights import Weights
+from zoo.parts.blocks import conv_bn, padded_pool, padded_shortcut, pooled_head
+from zoo.weights import Weights, torchvision
 
 PAPER = "https://arxiv.org/abs/1512.03385"
 
@@ -24,7 +23,7 @@ def basic(x, filters, strides, *, padded=False, name):
             shortcut = conv_bn(x, filters, 1, strides, activation=None, name=f"{name}_0")
     x = conv_bn(x, filters, 3, strides, name=f"{name}_1")
     x = conv_bn(x, filters, 3, activation=None, name=f"{name}_2")
-    return join(shortcut, x, name=name)
+    return residual_add(shortcut, x, name=name)
 
 
 def bottleneck(x, filters, strides, *, stride_in=1, bias=True, name):
@@ -37,10 +36,10 @@ def bottleneck(x, filters, strides, *, stride_in=1, bias=True, name):
     x = conv_bn(x, filters, 1, first, bias=bias, name=f"{name}_1")
     x = conv_bn(x, filters, 3, second, bias=bias, name=f"{name}_2")
     x = conv_bn(x, 4 * filters, 1, bias=bias, activation=None, name=f"{name}_3")
-    return join(shortcut, x, name=name)
+    return residual_add(shortcut, x, name=name)
 
 
-def join(shortcut, x, *, name):
+def residual_add(shortcut, x, *, name):
     """Adds a block's correction to its input."""
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.Activation("relu", name=f"{name}_out")(x)
@@ -144,7 +143,7 @@ WEIGHTS = {
         )
     },
     "resnet18": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "resnet18",
             "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
             0.69758,
@@ -152,7 +151,7 @@ WEIGHTS = {
         )
     },
     "resnet34": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "resnet34",
             "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
             0.73314,
@@ -160,13 +159,13 @@ WEIGHTS = {
         )
     },
     "resnet50_v1_5": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "resnet50",
             "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
             0.76130,
             0.92862,
         ),
-        "torchvision_v2": torchvision.published(
+        "torchvision_v2": torchvision.pretrained(
             "resnet50",
             "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
             0.80858,
@@ -175,24 +174,24 @@ WEIGHTS = {
         ),
     },
     "resnet101_v1_5": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "resnet101",
             "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
             0.77374,
             0.93546,
         ),
-        "torchvision_v2": torchvision.published(
+        "torchvision_v2": torchvision.pretrained(
             "resnet101", "cd907fc2", 0.81886, 0.95780, resized=232
         ),
     },
     "resnet152_v1_5": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "resnet152",
             "394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58",
             0.78312,
             0.94046,
         ),
-        "torchvision_v2": torchvision.published(
+        "torchvision_v2": torchvision.pretrained(
             "resnet152", "f82ba261", 0.82284, 0.96002, resized=232
         ),
     },
@@ -232,7 +231,7 @@ def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding",
         UsageError: there is no such shortcut.
     """
     if shortcut not in SHORTCUTS:
-        raise unknown("shortcut", shortcut, SHORTCUTS)
+        raise unknown_name_error("shortcut", shortcut, SHORTCUTS)
     x = conv_bn(image, width, 3, name="conv1")
     ends, padded = {}, shortcut == "padding"
     for stage, depth in enumerate(depths):

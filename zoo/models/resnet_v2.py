@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo.blocks import conv, norm, padded_pool, padded_shortcut, pooled_head
 from zoo.catalog import register
-from zoo.errors import unknown
+from zoo.errors import unknown_name_error
 from zoo.lazy import keras
+from zoo.parts.blocks import bn_act, conv, padded_pool, padded_shortcut, pooled_head
 
 PAPER = "https://arxiv.org/abs/1603.05027"
 
@@ -18,7 +18,7 @@ def basic(x, before, filters, strides, *, padded, name):
             shortcut = padded_shortcut(x, filters, strides, name=f"{name}_0_pad")
         else:
             shortcut = conv(x, filters, 1, strides, name=f"{name}_0")
-    x = norm(conv(x, filters, 3, strides, name=f"{name}_1"), name=f"{name}_1")
+    x = bn_act(conv(x, filters, 3, strides, name=f"{name}_1"), name=f"{name}_1")
     x = conv(x, filters, 3, name=f"{name}_2")
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
 
@@ -28,8 +28,8 @@ def bottleneck(x, before, filters, strides, *, padded, name):
     shortcut = before
     if before.shape[-1] != 4 * filters:
         shortcut = conv(x, 4 * filters, 1, strides, name=f"{name}_0")
-    x = norm(conv(x, filters, 1, strides, name=f"{name}_1"), name=f"{name}_1")
-    x = norm(conv(x, filters, 3, name=f"{name}_2"), name=f"{name}_2")
+    x = bn_act(conv(x, filters, 1, strides, name=f"{name}_1"), name=f"{name}_1")
+    x = bn_act(conv(x, filters, 3, name=f"{name}_2"), name=f"{name}_2")
     x = conv(x, 4 * filters, 1, name=f"{name}_3")
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
 
@@ -87,7 +87,7 @@ def resnet_v2_cifar(image, num_classes=10, *, depths, block="basic", width=16, d
         Endpoints `stage0`, `stage1`, `stage2`, all activated, and, with classes, `logits`.
     """
     ends = {}
-    x = norm(conv(image, width, 3, name="conv1"), name="conv1")
+    x = bn_act(conv(image, width, 3, name="conv1"), name="conv1")
     for stage, depth in enumerate(depths):
         name, strides = f"conv{stage + 2}", 2 if stage else 1
         x = _stage(x, depth, block, width * 2**stage, strides, padded=True, name=name)
@@ -124,7 +124,7 @@ def resnet_v2(image, num_classes=1000, *, depths, block="basic", width=64, dropo
         Endpoints `stage1` to `stage5`, all activated, and, with classes, `logits`.
     """
     ends = {}
-    x = ends["stage1"] = norm(conv(image, width, 7, 2, name="conv1"), name="conv1")
+    x = ends["stage1"] = bn_act(conv(image, width, 7, 2, name="conv1"), name="conv1")
     x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         name, strides = f"conv{stage}", 2 if stage > 2 else 1
@@ -143,12 +143,12 @@ def _stage(x, depth, block, filters, strides, *, padded, name):
     shortcut clear of it.
     """
     if block not in BLOCKS:
-        raise unknown("block of resnet_v2", block, list(BLOCKS))
+        raise unknown_name_error("block of resnet_v2", block, list(BLOCKS))
     before = x
     for index in range(1, depth + 1):
         label = f"{name}_block{index}"
         if index > 1:
-            x = norm(before, name=f"{label}_preact")
+            x = bn_act(before, name=f"{label}_preact")
         before = BLOCKS[block](x, before, filters, strides, padded=padded, name=label)
         strides = 1
-    return norm(before, name=f"{name}_out")
+    return bn_act(before, name=f"{name}_out")

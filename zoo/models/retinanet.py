@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from zoo import boxes, pyramids
 from zoo.catalog import register
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import boxes, fpn
 
 PAPER = "https://arxiv.org/abs/1708.02002"
 
@@ -72,7 +73,7 @@ def retinanet(
         Endpoints `anchors`, `anchor_logits`, `anchor_deltas` and `detections`: a dict of `boxes`,
         `scores` and `classes`.
     """
-    pyramid = pyramids.feature_pyramid(
+    pyramid = fpn.feature_pyramid(
         image, backbone, backbone_weights, levels=levels, channels=channels, batch_norm=batch_norm
     )
     strides, maps = list(pyramid), list(pyramid.values())
@@ -80,26 +81,26 @@ def retinanet(
     sizes = [[anchor_scale * stride * step for step in steps] for stride in strides]
     each = octave * len(ratios)
     bias = -math.log((1 - prior) / prior)
-    logits = _answer(maps, channels, depth, each * num_classes, bias, name="class")
-    deltas = _answer(maps, channels, depth, each * 4, 0.0, name="box")
+    logits = _head(maps, channels, depth, each * num_classes, bias, name="class")
+    deltas = _head(maps, channels, depth, each * 4, 0.0, name="box")
     ends = {
         "anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps),
-        "anchor_logits": pyramids.joined(logits, num_classes, name="anchor_logits"),
-        "anchor_deltas": pyramids.joined(deltas, 4, name="anchor_deltas"),
+        "anchor_logits": fpn.concatenate_levels(logits, num_classes, name="anchor_logits"),
+        "anchor_deltas": fpn.concatenate_levels(deltas, 4, name="anchor_deltas"),
     }
-    detect = layers.Detections(
+    detect = layers.DecodeDetections(
         detections,
         candidates,
         least,
         threshold,
         ground=False,
-        deviations=boxes.ANCHOR_DEVIATIONS,
+        deviations=boxes.ANCHOR_BOX_STD,
         name="detections",
     )
     return ends | {"detections": detect(*ends.values(), image)}
 
 
-def _answer(maps, channels, depth, filters, bias, *, name):
+def _head(maps, channels, depth, filters, bias, *, name):
     """A head (figure 3, c and d), the same on every map; its answer in float32."""
     options = {"padding": "same"}
     chain = [
@@ -113,7 +114,7 @@ def _answer(maps, channels, depth, filters, bias, *, name):
         )
         for index in range(depth)
     ]
-    answer = keras.layers.Conv2D(
+    output_conv = keras.layers.Conv2D(
         filters,
         3,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
@@ -122,4 +123,4 @@ def _answer(maps, channels, depth, filters, bias, *, name):
         name=f"{name}_answer",
         **options,
     )
-    return pyramids.shared(maps, [*chain, answer])
+    return fpn.apply_shared(maps, [*chain, output_conv])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from zoo import blocks, encoder, sizes
 from zoo.catalog import register
 from zoo.errors import UsageError
-from zoo.lazy import keras, layers
+from zoo.lazy import keras
+from zoo.lazy_layers import layers
+from zoo.parts import blocks, encoder, padding
 
 PAPER = "https://arxiv.org/abs/1511.00561"
 
@@ -19,11 +20,11 @@ COUNTS = {  # trainable parameters, FLOPs
     "segnet_vgg16": (29_449_355, 227_200_204_800),
 }
 
-OWN = {"kind": "segmenter", "preprocessing": "none", "paper": PAPER, "counts": COUNTS}
+SHARED_OPTIONS = {"kind": "segmenter", "preprocessing": "none", "paper": PAPER, "counts": COUNTS}
 
 
-@register({"segnet_vgg16": {"backbone": "vgg16_bn"}}, input_shape=(360, 480, 3), **OWN)
-@register({"segnet": {}}, input_shape=(128, 128, 3), **OWN)
+@register({"segnet_vgg16": {"backbone": "vgg16_bn"}}, input_shape=(360, 480, 3), **SHARED_OPTIONS)
+@register({"segnet": {}}, input_shape=(128, 128, 3), **SHARED_OPTIONS)
 def segnet(
     image,
     num_classes=11,
@@ -61,14 +62,14 @@ def segnet(
         Endpoints: the stages of the encoder, and `logits`, of the image's height and width.
     """
     if backbone:
-        padded = sizes.padded(image, encoder.stride(backbone))
-        ends = encoder.pyramid(padded, backbone, backbone_weights)
+        padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
+        ends = encoder.backbone_features(padded, backbone, backbone_weights)
         *pooled, last = ends
-        places = {name: _pool(ends[name], f"places_{name}")[1] for name in pooled}
+        pool_indices = {name: _pool(ends[name], f"places_{name}")[1] for name in pooled}
     else:
-        depths = _checked(depths, widths)
-        padded = sizes.padded(image, 2 ** len(depths))
-        ends, places = _encode(blocks.preprocess(padded, "tf"), depths, widths)
+        depths = _check_depths(depths, widths)
+        padded = padding.pad_to_multiple(image, 2 ** len(depths))
+        ends, pool_indices = _encode(blocks.preprocess(padded, "tf"), depths, widths)
         *pooled, last = ends
     if not 0 < len(pooled) <= len(depths):
         raise UsageError(f"segnet needs depths for {len(pooled)} stages; got {tuple(depths)}")
@@ -76,41 +77,41 @@ def segnet(
     for index in reversed(range(len(pooled))):
         name = pooled[index]
         width, after = (ends[pooled[i]].shape[-1] for i in (index, max(0, index - 1)))
-        x = _unpool(x, places[name], width, bool(backbone), name=name)
+        x = _unpool(x, pool_indices[name], width, bool(backbone), name=name)
         outputs = [*[width] * (depths[index] - 1), *([after] if index else [])]
         for number, filters in enumerate(outputs, start=1):
             label = f"decoder{index + 1}_{number}"
             x = blocks.conv_bn(x, filters, 3, bias=bool(backbone), name=label)
     x = keras.layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.answer(x, padded, image)}
+    return {**ends, "logits": padding.restore_size(x, padded, image)}
 
 
 def _encode(x, depths, widths):
     """Returns the stages of an encoder, and the places of the maxima of all but the last."""
-    ends, places = {}, {}
+    ends, pool_indices = {}, {}
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         name = f"stage{stage}"
         for index in range(1, depth + 1):
             x = blocks.conv_bn(x, width, 3, name=f"block{stage + 1}_{index}")
-        x = ends[name] = encoder.mark(x, name)
-        x, places[name] = _pool(x, f"block{stage + 1}_pool")
+        x = ends[name] = encoder.mark_stage(x, name)
+        x, pool_indices[name] = _pool(x, f"block{stage + 1}_pool")
     name = f"stage{len(depths)}"
-    return {**ends, name: encoder.mark(x, name)}, places
+    return {**ends, name: encoder.mark_stage(x, name)}, pool_indices
 
 
 def _pool(x, name):
     return layers.ArgmaxPooling2D(name=name)(x)
 
 
-def _unpool(x, places, width, bias, *, name):
+def _unpool(x, pool_indices, width, bias, *, name):
     """Puts maps back in the places that a stage's maxima had; they get as many channels first."""
     if x.shape[-1] != width:
         x = blocks.conv_bn(x, width, 3, bias=bias, name=f"narrowed_{name}")
-    x = sizes.matched(x, places, name=f"resized_{name}")
-    return layers.MaxUnpooling2D(name=f"unpooled_{name}")([x, places])
+    x = padding.resize_to(x, pool_indices, name=f"resized_{name}")
+    return layers.MaxUnpooling2D(name=f"unpooled_{name}")([x, pool_indices])
 
 
-def _checked(depths, widths):
+def _check_depths(depths, widths):
     """Returns the depths of as many blocks as there are widths."""
     if len(depths) < len(widths) or min(depths, default=0) < 1:
         raise UsageError(

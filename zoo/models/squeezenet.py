@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.lazy import keras
+from zoo.parts import blocks
+from zoo.weights import torchvision
 
 PAPER = "https://arxiv.org/abs/1602.07360"
 
@@ -23,10 +24,10 @@ COUNTS = {  # trainable parameters, FLOPs
 
 WEIGHTS = {
     "squeezenet": {
-        "torchvision": torchvision.published("squeezenet1_0", "b66bff10", 0.58092, 0.80420)
+        "torchvision": torchvision.pretrained("squeezenet1_0", "b66bff10", 0.58092, 0.80420)
     },
     "squeezenet_v1_1": {
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "squeezenet1_1",
             "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
             0.58178,
@@ -67,15 +68,15 @@ def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5
             x = blocks.ceil_pool(x, name=f"pool{index}")
             stage += 1
     if num_classes:
-        ends["logits"] = blocks.mapped_head(x, num_classes, dropout=dropout)
+        ends["logits"] = blocks.conv_gap_head(x, num_classes, dropout=dropout)
     return ends
 
 
-for _name, _least in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
+for _name, _min_size in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
     register(
         {_name: VARIANTS[_name]},
         input_shape=(224, 224, 3),
-        min_size=_least,
+        min_size=_min_size,
         stages=range(1, 5),
         preprocessing="torch",
         paper=PAPER,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from zoo import blocks, encoder, sizes
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
+from zoo.parts import blocks, encoder
+from zoo.parts import padding as sizes
 
 PAPER = "https://arxiv.org/abs/1505.04597"
 
-PAPERS = {  # figure 1
+PAPER_OPTIONS = {  # figure 1
     "widths": (64, 128, 256, 512, 1024),
     "padding": "valid",
     "batch_norm": False,
@@ -23,11 +24,13 @@ COUNTS = {  # trainable parameters, FLOPs
     "unet_backbone": (314_469, 1_795_162_112),
 }
 
-OWN = {"kind": "segmenter", "paper": PAPER, "counts": COUNTS}
+SHARED_OPTIONS = {"kind": "segmenter", "paper": PAPER, "counts": COUNTS}
 
 
-@register({"unet_paper": PAPERS}, input_shape=(388, 388, 1), preprocessing="tf", **OWN)
-@register({"unet": {}}, input_shape=(128, 128, 3), preprocessing="tf", **OWN)
+@register(
+    {"unet_paper": PAPER_OPTIONS}, input_shape=(388, 388, 1), preprocessing="tf", **SHARED_OPTIONS
+)
+@register({"unet": {}}, input_shape=(128, 128, 3), preprocessing="tf", **SHARED_OPTIONS)
 def unet(
     image,
     num_classes=21,
@@ -65,32 +68,32 @@ def unet(
     steps = len(widths) - 1
     stride = 2**steps
     if padding == "valid":  # each size takes four pixels off on the way down, and on the way up
-        padded = sizes.padded(image, stride, 4 % stride, margin=6 * stride - 4)
+        padded = sizes.pad_to_multiple(image, stride, 4 % stride, margin=6 * stride - 4)
     else:
-        padded = sizes.padded(image, stride)
+        padded = sizes.pad_to_multiple(image, stride)
     style = {"padding": padding, "batch_norm": batch_norm}
     ends, x = {}, padded
     for stage, width in enumerate(widths):
         if stage:
             x = keras.layers.MaxPooling2D(2, name=f"down{stage}")(x)
-        x = _two(x, width, name=f"encoder{stage}", **style)
-        x = ends[f"stage{stage}"] = encoder.mark(x, f"stage{stage}")
+        x = _double_conv(x, width, name=f"encoder{stage}", **style)
+        x = ends[f"stage{stage}"] = encoder.mark_stage(x, f"stage{stage}")
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    off = 4
+    crop = 4
     for stage in reversed(range(steps)):
-        x = _stretched(x, widths[stage], name=f"up{stage}")
+        x = _up_conv(x, widths[stage], name=f"up{stage}")
         skip = ends[f"stage{stage}"]
         if padding == "valid":
-            skip = keras.layers.Cropping2D(off, name=f"cut{stage}")(skip)
-            off = 2 * off + 8
+            skip = keras.layers.Cropping2D(crop, name=f"cut{stage}")(skip)
+            crop = 2 * crop + 8
         x = keras.layers.Concatenate(name=f"joined{stage}")([skip, x])
-        x = _two(x, widths[stage], name=f"decoder{stage}", **style)
+        x = _double_conv(x, widths[stage], name=f"decoder{stage}", **style)
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.cut(x, image, name="logits_cut")}
+    return {**ends, "logits": sizes.crop_to(x, image, name="logits_cut")}
 
 
-@register({"unet_backbone": {}}, input_shape=(128, 128, 3), preprocessing="none", **OWN)
+@register({"unet_backbone": {}}, input_shape=(128, 128, 3), preprocessing="none", **SHARED_OPTIONS)
 def unet_backbone(
     image,
     num_classes=21,
@@ -119,26 +122,26 @@ def unet_backbone(
     Returns:
         Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
     """
-    padded = sizes.padded(image, encoder.stride(backbone))
-    ends = encoder.pyramid(padded, backbone, backbone_weights)
+    padded = sizes.pad_to_multiple(image, encoder.stage_stride(backbone))
+    ends = encoder.backbone_features(padded, backbone, backbone_weights)
     [*_, last] = ends
-    steps = encoder.number(last)
+    steps = encoder.stage_level(last)
     if steps > len(widths):
         raise UsageError(f"unet_backbone on {backbone} needs {steps} widths; got {tuple(widths)}")
     x = keras.layers.Dropout(dropout, name="dropout")(ends[last]) if dropout else ends[last]
     for level in reversed(range(steps)):
         width = widths[len(widths) - 1 - level]
-        x = _stretched(x, width, name=f"up{level}")
+        x = _up_conv(x, width, name=f"up{level}")
         if f"stage{level}" in ends:
             skip = ends[f"stage{level}"]
-            x = sizes.matched(x, skip, name=f"resized{level}")
+            x = sizes.resize_to(x, skip, name=f"resized{level}")
             x = keras.layers.Concatenate(name=f"joined{level}")([skip, x])
-        x = _two(x, width, name=f"decoder{level}")
+        x = _double_conv(x, width, name=f"decoder{level}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.answer(x, padded, image)}
+    return {**ends, "logits": sizes.restore_size(x, padded, image)}
 
 
-def _two(x, width, *, padding="same", batch_norm=True, name):
+def _double_conv(x, width, *, padding="same", batch_norm=True, name):
     """Two 3 x 3 convolutions, normalised or not, each with `relu`."""
     for index in (1, 2):
         label = f"{name}_{index}"
@@ -153,11 +156,11 @@ def _two(x, width, *, padding="same", batch_norm=True, name):
             kernel_initializer="he_normal",
             name=f"{label}_conv",
         )(x)
-        x = blocks.norm(x, name=label)
+        x = blocks.bn_act(x, name=label)
     return x
 
 
-def _stretched(x, width, *, name):
+def _up_conv(x, width, *, name):
     """The paper's up-convolution: every pixel becomes 2 x 2."""
     init = "he_normal"
     return keras.layers.Conv2DTranspose(width, 2, 2, kernel_initializer=init, name=name)(x)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
-from zoo.weights import Weights
+from zoo.parts import blocks
+from zoo.weights import Weights, torchvision
 
 PAPER = "https://arxiv.org/abs/1409.1556"
 
@@ -101,7 +101,7 @@ TORCHVISION = {  # SHA-256 or its beginning, accuracy, top-5 accuracy
 }
 
 for _name, _facts in TORCHVISION.items():
-    WEIGHTS.setdefault(_name, {})["torchvision"] = torchvision.published(
+    WEIGHTS.setdefault(_name, {})["torchvision"] = torchvision.pretrained(
         _name, *_facts, options={"hidden": ()}
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zoo import blocks, torchvision
 from zoo.catalog import register
 from zoo.errors import UsageError
 from zoo.lazy import keras
-from zoo.weights import Weights
+from zoo.parts import blocks
+from zoo.weights import Weights, torchvision
 
 PAPER = "https://arxiv.org/abs/2010.11929"
 
@@ -53,7 +53,7 @@ WEIGHTS = {
     "vit_small": {"deit": deit("deit_small_patch16_224-cd65a155.pth", 0.799, 0.950)},
     "vit_base": {
         "deit": deit("deit_base_patch16_224-b5f2ef4d.pth", 0.818, 0.956),
-        "torchvision": torchvision.published(
+        "torchvision": torchvision.pretrained(
             "vit_b_16",
             "c867db91d3e12c6cbadabb610d73c24a546bf82d8c03a9fea34f43a712ddb0e9",
             0.81072,
@@ -114,7 +114,7 @@ def vit(
     token = blocks.learned_tokens(x[:, :1], name="class_token")  # equation 1
     x = keras.layers.Concatenate(axis=1, name="with_class_token")([token, x])
     x = x + blocks.learned_tokens(x[:1, :], name="positions")
-    x = _drop(x, dropout, name="positions_dropout")
+    x = _dropout(x, dropout, name="positions_dropout")
     for index in range(depth):
         rate = stochastic_depth * index / max(depth - 1, 1)
         x = _block(x, heads, expansion, dropout, rate, name=f"block{index + 1}")
@@ -130,14 +130,14 @@ def _block(x, heads, expansion, dropout, rate, *, name):
     """Attention, then a perceptron, each added to its input (equations 2 and 3)."""
     width = x.shape[-1]
     y = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
-    y = _drop(_attention(y, heads, name=f"{name}_attention"), dropout, name=f"{name}_dropout1")
-    y = _skip(y, rate, name=f"{name}_skip1")
+    y = _dropout(_attention(y, heads, name=f"{name}_attention"), dropout, name=f"{name}_dropout1")
+    y = _drop_path(y, rate, name=f"{name}_skip1")
     x = keras.layers.Add(name=f"{name}_add1")([x, y])
     y = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm2")(x)
     y = _dense(y, expansion * width, activation="gelu", name=f"{name}_mlp1")
-    y = _drop(y, dropout, name=f"{name}_dropout2")
-    y = _drop(_dense(y, width, name=f"{name}_mlp2"), dropout, name=f"{name}_dropout3")
-    y = _skip(y, rate, name=f"{name}_skip2")
+    y = _dropout(y, dropout, name=f"{name}_dropout2")
+    y = _dropout(_dense(y, width, name=f"{name}_mlp2"), dropout, name=f"{name}_dropout3")
+    y = _drop_path(y, rate, name=f"{name}_skip2")
     return keras.layers.Add(name=f"{name}_add2")([x, y])
 
 
@@ -159,11 +159,11 @@ def _kernel():
     return {"kernel_initializer": keras.initializers.TruncatedNormal(stddev=0.02)}
 
 
-def _drop(x, rate, *, name):
+def _dropout(x, rate, *, name):
     return keras.layers.Dropout(rate, name=name)(x) if rate else x
 
 
-def _skip(x, rate, *, name):
+def _drop_path(x, rate, *, name):
     """Drops all that a branch says of a sample, at that rate."""
     if not rate:
         return x

@@ -10,23 +10,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tasks.data.shapes.arrangement import (
+from tasks.data.shapes.captions import sentences
+from tasks.data.shapes.distance_fields import SHAPES, UNITS
+from tasks.data.shapes.rendering import render
+from tasks.data.shapes.scene_layout import (
     COLOURS,
     SIZES,
     SPLITS,
     UNSEEN,
     VERSION,
-    Thing,
-    die,
+    SceneObject,
     labels,
     layout,
     main_object,
-    stream,
+    make_randint,
+    random_words,
 )
-from tasks.data.shapes.canvas import paint
-from tasks.data.shapes.grammar import sentences
-from tasks.data.shapes.outlines import SHAPES, UNITS
-from zoo.errors import UsageError, unknown
+from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "main_object",
 ]
 
-SMALLEST = 32  # pixels along a side at which every object can still be seen
+MIN_IMAGE_SIZE = 32  # pixels along a side at which every object can still be seen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ class Scene:
     instances: np.ndarray
     boxes: np.ndarray
     box_labels: np.ndarray
-    objects: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     sentences: tuple[str, ...]
 
 
-WHAT = ("scene", *(field.name for field in dataclasses.fields(Scene)))
+SCENE_PARTS = ("scene", *(field.name for field in dataclasses.fields(Scene)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Scenes(Sequence):
 
     def __post_init__(self):
         _check(self.split, 0, self.seed, self.image_size)
-        if self.what not in WHAT:
-            raise unknown("part of a scene", self.what, WHAT)
+        if self.what not in SCENE_PARTS:
+            raise unknown_name_error("part of a scene", self.what, SCENE_PARTS)
         if self.indices is None:
             object.__setattr__(self, "indices", range(SPLITS[self.split]))
 
@@ -114,8 +114,8 @@ class Scenes(Sequence):
         if isinstance(index, slice):
             return dataclasses.replace(self, indices=self.indices[index])
         index = self.indices[index]
-        if self.what in _UNPAINTED:
-            return _UNPAINTED[self.what](self.split, index, seed=self.seed)
+        if self.what in _LAYOUT_PARTS:
+            return _LAYOUT_PARTS[self.what](self.split, index, seed=self.seed)
         scene = draw(self.split, index, seed=self.seed, image_size=self.image_size)
         return scene if self.what == "scene" else getattr(scene, self.what)
 
@@ -135,7 +135,7 @@ def draw(split, index, *, seed=0, image_size=UNITS):
     """
     _check(split, index, seed, image_size)
     objects, label = layout(split, index, seed=seed)
-    image, instances = paint(objects, stream(split, index, seed, "paint"), image_size)
+    image, instances = render(objects, random_words(split, index, seed, "paint"), image_size)
     box_labels = np.array([thing.label for thing in objects], "int64")
     classes = np.array([0, *(box_labels + 1)], "uint8")
     return Scene(
@@ -146,7 +146,7 @@ def draw(split, index, *, seed=0, image_size=UNITS):
         boxes=_boxes(instances, len(objects)),
         box_labels=box_labels,
         objects=objects,
-        sentences=sentences(objects, die(stream(split, index, seed, "sentences"))),
+        sentences=sentences(objects, make_randint(random_words(split, index, seed, "sentences"))),
     )
 
 
@@ -157,10 +157,10 @@ def describe(split, index, *, seed=0):
         UsageError: there is no such split, or the index or the seed is negative.
     """
     objects, _ = layout(split, index, seed=seed)
-    return sentences(objects, die(stream(split, index, seed, "sentences")))
+    return sentences(objects, make_randint(random_words(split, index, seed, "sentences")))
 
 
-_UNPAINTED = {
+_LAYOUT_PARTS = {
     "label": lambda *scene, seed: layout(*scene, seed=seed)[1],
     "objects": lambda *scene, seed: layout(*scene, seed=seed)[0],
     "sentences": describe,
@@ -169,9 +169,11 @@ _UNPAINTED = {
 
 def _check(split, index, seed, image_size):
     """Refuses what names no scene."""
-    stream(split, index, seed, "layout")
-    if image_size < SMALLEST:
-        raise UsageError(f"shapes cannot be drawn at {image_size} pixels; {SMALLEST} is the least")
+    random_words(split, index, seed, "layout")
+    if image_size < MIN_IMAGE_SIZE:
+        raise UsageError(
+            f"shapes cannot be drawn at {image_size} pixels; {MIN_IMAGE_SIZE} is the least"
+        )
 
 
 def _boxes(instances, count):

@@ -1,0 +1,122 @@
+"""How well a linear classifier tells classes by given features: ridge regression, cross-validated.
+
+The classes are one-hot targets, and the class with the highest value is the answer (Rifkin et al.,
+2003). It has a closed form, and so has what it says of each example when that one is left out
+(Allen's PRESS, 1974), by which the penalty is chosen inside each training part.
+"""
+
+from __future__ import annotations
+
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+RIDGE_ALPHAS = tuple(10.0**power for power in range(-3, 5))  # times the number of examples
+NUM_FOLDS = 5
+CONSTANT_TOLERANCE = 1e-9  # spread of a feature, as a share of its mean, up to which it is left out
+
+
+def cross_val_accuracy(features, labels, *, folds: int = NUM_FOLDS, seed: int = 0):
+    """Returns the accuracy on each fold `(folds,)` of a probe that learns from the others.
+
+    Args:
+        features: `(examples, ..., features)`; all that is in between, as in maps, is averaged.
+        labels: Class numbers `(examples,)`.
+        folds: Parts that the examples are cut into, each with its share of every class.
+        seed: Of the cut.
+
+    Raises:
+        UsageError: If there are fewer than two examples a fold, or of one class only, or a
+            feature is not finite.
+    """
+    labels = np.asarray(labels)
+    check_labels(labels, folds)
+    features = np.asarray(features, np.float64)
+    features = features.mean(axis=tuple(range(1, features.ndim - 1)))
+    if not np.isfinite(features).all():
+        raise UsageError("some of its features are not finite: the weights are damaged")
+    fold_ids = _stratified_folds(labels, folds, seed)
+    return np.array(
+        [
+            _fold_accuracy(
+                features[fold_ids != part],
+                labels[fold_ids != part],
+                features[held_out],
+                labels[held_out],
+            )
+            for part in range(folds)
+            for held_out in [fold_ids == part]
+        ]
+    )
+
+
+def check_labels(labels, folds: int = NUM_FOLDS):
+    """Raises `UsageError` if labels are too few to be judged in so many folds."""
+    classes = len(np.unique(labels))
+    if folds < 2 or len(labels) < 2 * folds or classes < 2:
+        raise UsageError(
+            f"a probe needs 2 images for each of 2 folds or more, and 2 classes; not {len(labels)} "
+            f"images of {classes} for {folds}"
+        )
+
+
+def _stratified_folds(labels, folds, seed):
+    """Returns the fold of each example: the classes are dealt out one after the other."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    fold_ids = np.empty(len(labels), np.int64)
+    fold_ids[by_class] = np.arange(len(labels)) % folds
+    return fold_ids
+
+
+def _fold_accuracy(x, labels, held_out, held_out_labels):
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    used = spread > CONSTANT_TOLERANCE * (1 + np.abs(mean))
+    x, held_out = ((each[:, used] - mean[used]) / spread[used] for each in (x, held_out))
+    targets = np.eye(labels.max() + 1)[labels]
+    centre = targets.mean(axis=0)
+    weights = _fit_ridge(x, targets - centre, labels, centre)
+    return float(np.mean(np.argmax(held_out @ weights + centre, axis=1) == held_out_labels))
+
+
+def _fit_ridge(x, targets, labels, centre):
+    """Returns the weights `(features, classes)` of the penalty that is best when one is left out.
+
+    Args:
+        x: `(examples, features)`, of mean 0.
+        targets: `(examples, classes)`, of mean 0.
+        labels: `(examples,)`, the class of each.
+        centre: `(classes,)`, what was taken from the targets.
+    """
+    wide = x.shape[1] > len(x)
+    eigenvalues, eigenvectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    rotated = eigenvectors * np.sqrt(np.maximum(eigenvalues, 0)) if wide else x @ eigenvectors
+    projected_targets = rotated.T @ targets
+
+    def leave_one_out_accuracy(penalty):
+        left_out = _leave_one_out_predictions(
+            rotated, eigenvalues, projected_targets, targets, penalty * len(x)
+        )
+        return np.mean(np.argmax(left_out + centre, axis=1) == labels)
+
+    penalty = max(RIDGE_ALPHAS, key=leave_one_out_accuracy) * len(x)  # the smallest of equals
+    if wide:
+        return x.T @ (
+            eigenvectors @ ((eigenvectors.T @ targets) / (eigenvalues + penalty)[:, None])
+        )
+    return eigenvectors @ (projected_targets / (eigenvalues + penalty)[:, None])
+
+
+def _leave_one_out_predictions(rotated, eigenvalues, projected_targets, targets, penalty):
+    """Returns what is said of each example by weights and a mean that were made without it.
+
+    Args:
+        rotated: examples in the axes in which features do not correlate.
+        eigenvalues: the sum of squares along each.
+        projected_targets: `turned.T @ targets`.
+        targets: `(examples, classes)`, of mean 0.
+        penalty: added to the squares; the same without the example.
+    """
+    inverse = 1 / (eigenvalues + penalty)
+    leverage = rotated**2 @ inverse + 1 / len(rotated)  # the second is that of the mean
+    fitted = rotated @ (inverse[:, None] * projected_targets)
+    return targets - (targets - fitted) / (1 - leverage)[:, None]

@@ -1,0 +1,58 @@
+"""Which part an image belongs to by a hash of its content, class by class."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from zoo.lazy import np
+
+PERCENTILES = {
+    "validation": (80, 90),
+    "test": (90, 100),
+}  # percentiles of the hash; train has the rest
+SMALL_CLASS_SIZE = 10  # a class of fewer distinct images gives no more than one to what is carved
+
+
+def assign_roles(keys, strata, missing):
+    """Returns the part that each image belongs to; images of one key belong together."""
+    role_of = {key: _role_of_hash(key, missing) for key in keys}
+    keys_of = defaultdict(set)
+    for label, key in zip(strata, keys, strict=True):
+        keys_of[label].add(key)
+    for _, own in sorted(keys_of.items()):
+        _balance_roles(role_of, sorted(own), ["train", *missing])
+    return [role_of[key] for key in keys]
+
+
+def strata(labels):
+    """Returns the class of each example; of several the rarest, and -1 of none.
+
+    What is more than a class counts as one and the same.
+    """
+    if labels.dtype == object:
+        return [0] * len(labels)
+    if labels.ndim == 1:
+        return labels.tolist()
+    rarity = np.where(labels > 0, labels.sum(0, dtype="int64"), len(labels) + 1)
+    return np.where(labels.any(1), rarity.argmin(1), -1).tolist()
+
+
+def _role_of_hash(key, missing):
+    """Returns the part that an image belongs to by its content."""
+    percentile = int.from_bytes(key, "big") % 100
+    bands = ((role, range(*PERCENTILES[role])) for role in missing)
+    return next((role for role, band in bands if percentile in band), "train")
+
+
+def _balance_roles(role_of, keys, roles):
+    """Moves images of a class until each role has one, the first roles first."""
+    for role in roles[1:] if len(keys) < SMALL_CLASS_SIZE else ():
+        for key in [key for key in keys if role_of[key] == role][1:]:
+            role_of[key] = roles[0]
+    roles_to_fill = roles[: len(keys)]
+    for role in roles_to_fill:
+        keys_by_role = {other: [key for key in keys if role_of[key] == other] for other in roles}
+        if not keys_by_role[role]:
+            spare = {other: len(keys_by_role[other]) - (other in roles_to_fill) for other in roles}
+            donor = max(roles, key=spare.get)
+            role_of[keys_by_role[donor][-1]] = role

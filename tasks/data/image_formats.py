@@ -1,0 +1,128 @@
+"""What the bytes of an image file are: their format, an array, a picture of Pillow."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+
+from tasks.data import pillow_images, tiff
+from zoo.lazy import LazyModule, np, tf
+
+Image = LazyModule("PIL.Image")
+
+_SIGNATURE_PATTERNS = {  # format, as Pillow calls it: how its files begin
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # two letters alone begin many a text
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
+}
+SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _SIGNATURE_PATTERNS.items()}
+SIGNATURE_BYTES = 16
+ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")  # formats that may have several frames
+PNG_DEPTH_OFFSET = 24  # where a PNG file states the bits of a sample
+
+
+def rejection_reason(start):
+    """Returns why a file that begins so is no image, or `""`."""
+    if not start:
+        return "empty file"
+    return "" if image_format(start) else "not an image by its first bytes"
+
+
+def image_format(start):
+    """Returns the format of a file that begins so, or `None`."""
+    return next((kind for kind, sign in SIGNATURES.items() if sign.match(start)), None)
+
+
+def read_npy(data):
+    """Returns the array of a `.npy` file, of numbers alone: nothing in it is run."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        header = np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = header(file)
+    numbers = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    return numbers.reshape(shape, order="F" if by_column else "C")
+
+
+def open_image(data, kind, bits):
+    """Returns the picture of Pillow in a file of a format of `SIGNATURES`, but `NPY`.
+
+    Args:
+        bits: as `pillow_images.scale_to_uint8` takes them.
+
+    Raises:
+        Unsupported: the file is whole, but holds what is not read.
+        Exception: one of `pillow_images.decoding_errors()`; the file is damaged.
+    """
+    if kind == "TIFF":
+        reason = tiff.unsupported_reason(io.BytesIO(data))
+        if not reason and bits < pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
+            reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.DEFAULT_HINT}"
+        if reason:
+            raise pillow_images.UnsupportedImage(reason)
+    found = Image.open(io.BytesIO(data), formats=[kind])
+    if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(found.getbands()) > 1:
+        # Pillow reads the upper 8 bits of 16-bit colours.
+        deep_image = Image.fromarray(pillow_images.scale_to_uint8(_deep_png(data), bits))
+        deep_image.info = {key: value for key, value in found.info.items() if key == "exif"}
+        return deep_image
+    return found
+
+
+def max_value(data):
+    """Returns the largest value of an image of more than 8 bits per channel, and 0 of any other.
+
+    Of 16-bit colours in TIFF it is known to 8 bits, and rounded up.
+
+    Args:
+        data: the bytes of a file, or an array.
+
+    Raises:
+        Exception: one of `pillow_images.decoding_errors()`; the image is damaged.
+    """
+    values = data
+    if isinstance(data, bytes):
+        values = _deep_values(data, image_format(data[:SIGNATURE_BYTES]))
+    return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
+
+
+def min_side_and_animated(data):
+    """Returns the shorter side of an image that can be read, and whether it has several frames.
+
+    Args:
+        data: the bytes of a file, or an array.
+    """
+    found = image_format(data[:SIGNATURE_BYTES]) if isinstance(data, bytes) else None
+    if found in (None, "NPY"):
+        return min((read_npy(data) if found else data).shape[:2]), False
+    picture = Image.open(io.BytesIO(data), formats=[found])
+    return min(picture.size), found in ANIMATED_FORMATS and bool(
+        getattr(picture, "is_animated", False)
+    )
+
+
+def _deep_values(data, kind):
+    """Returns the numbers in a file, or `None` where these have 8 bits by its format."""
+    if kind == "NPY":
+        return read_npy(data)
+    if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16:
+        return _deep_png(data)
+    if kind == "TIFF":
+        found = Image.open(io.BytesIO(data), formats=[kind])
+        if tiff.is_deep_colour(io.BytesIO(data)):
+            return np.asarray(found) * np.uint16(256) + np.uint16(255)
+        return np.asarray(found) if found.mode.startswith("I") else None
+    return None
+
+
+def _deep_png(data):
+    try:
+        return tf.io.decode_png(data, dtype=tf.uint16).numpy()
+    except tf.errors.OpError as error:
+        raise ValueError(error.message) from error

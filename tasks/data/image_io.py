@@ -1,0 +1,274 @@
+"""One image, from a file, encoded bytes or an array, as uint8 pixels of a given shape."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+import textwrap
+import warnings
+from pathlib import Path
+
+from tasks.data import image_formats, pillow_images, tiff
+from zoo.errors import UsageError, unknown_name_error
+from zoo.lazy import LazyModule, np
+from zoo.paths import check_regular
+
+Image = LazyModule("PIL.Image")
+
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
+ERROR_REASONS = {  # what stands in a message of Pillow, in small letters: what it means
+    "truncated": "truncated",
+    "not enough image data": "truncated",
+    "buffer is smaller": "truncated",
+    "unknown pixel mode": "of pixels that Pillow does not know",
+    "unpack": "truncated",
+    "decoder object": "truncated or damaged",  # all that WebP tells
+    "invalid png": "truncated or damaged",
+    "next frame": "truncated or damaged",
+    "broken data stream": "damaged",
+    "embedded null": "no such file: its name holds a NUL character",
+    "cannot identify": "damaged at its beginning",
+    "decompression bomb": "so many pixels that it may be a decompression bomb",
+}
+
+
+class UnreadableImage(UsageError):
+    """An image that cannot be read; `name` says which and `reason`, in short, why."""
+
+    def __init__(self, name, reason):
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self):
+        return f"{self.name}: {self.reason}"
+
+
+def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
+    """Reads one image.
+
+    The first frame of an animation is read; a TIFF file of several pages, of fractions, or of more
+    bands than a picture has is refused. A picture is turned as its EXIF says, 16 bits are scaled to
+    8, and colour becomes grey by Pillow's mode `L` (ITU-R 601-2 luma). Transparency is
+    laid on white, unless 2 or 4 channels are wanted, of which it is the last. Resizing is bilinear
+    and antialiased.
+
+    Args:
+        item: path of a file, its bytes, or an array `(height, width)` or `(height, width,
+            channels)` of uint8 or uint16, as a `.npy` file holds it.
+        shape: `(height, width, channels)` of the result; a side that is `None` stays as long as it
+            is. Pictures have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array
+            must have as many as wanted, except that grey and RGB become each other.
+        resize: `stretch` brings both sides to the shape; `crop` scales until the shape is
+            covered and keeps the centre; `pad` scales until the image fits in and
+            centres it on black.
+        bits: of an image of more than 8 bits, how many are used: 2**bits - 1 becomes 255.
+
+    Returns:
+        uint8 `(height, width, channels)`, in [0, 255].
+
+    Raises:
+        UnreadableImage: the item is no image, a damaged one, or one of other channels.
+        UsageError: there is no such way to resize, or no such number of channels.
+    """
+    height, width, channels = shape
+    if channels < 1:
+        raise UsageError(f"an image has 1 channel (grey), 3 (RGB) or others, not {channels}")
+    if resize not in pillow_images.RESIZE_MODES:
+        raise unknown_name_error("way to resize", resize, list(pillow_images.RESIZE_MODES))
+    _silence_pillow()
+    try:
+        read = [
+            np.asarray(
+                pillow_images.decode_and_resize(picture, (width, height), mode, resize, bits)
+            )
+            for picture, mode in _open_images(item, channels, bits)
+        ]
+    except UnreadableImage:
+        raise
+    except pillow_images.decoding_errors() as error:
+        raise UnreadableImage(item_name(item), _error_reason(error)) from error
+    return read[0].reshape(*read[0].shape[:2], -1).copy() if len(read) == 1 else np.stack(read, -1)
+
+
+def read_stored(item, *, colours=False):
+    """Reads the numbers of an image as they are stored, such as the labels of a mask.
+
+    Args:
+        item: what `image` reads.
+        colours: whether to look up the colours that an indexed picture stands for.
+
+    Returns:
+        Whole numbers `(height, width)`: the indices of an indexed picture, the values of a grey
+        one, also of one that is grey in spite of its three channels. Of any other picture, and
+        of all if `colours`, uint8 `(height, width, 3)`; transparency is left out.
+
+    Raises:
+        UnreadableImage: the item is no image, a damaged one, or one of other channels.
+    """
+    _silence_pillow()
+    try:
+        [(picture, _)] = _open_images(item, 3)
+        if colours:
+            picture = picture.convert("RGB")
+        numbers = np.asarray(picture)
+    except UnreadableImage:
+        raise
+    except pillow_images.decoding_errors() as error:
+        raise UnreadableImage(item_name(item), _error_reason(error)) from error
+    if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
+        raise UnreadableImage(item_name(item), "its pixels are not whole numbers")
+    if numbers.ndim == 3:
+        numbers = numbers[..., : 1 if numbers.shape[-1] < 3 else 3]
+        if not colours and (numbers == numbers[..., :1]).all():
+            numbers = numbers[..., 0]
+    return numbers.astype("uint8") if numbers.dtype == bool else numbers
+
+
+def image_size(item):
+    """Returns the `(height, width)` of an image as it is seen, turned as its EXIF says.
+
+    Of a picture no more than the beginning is read where that tells.
+
+    Raises:
+        UnreadableImage: the item is no image, or a damaged one.
+    """
+    if isinstance(item, np.ndarray):
+        return item.shape[:2]
+    _silence_pillow()
+    try:
+        with (
+            io.BytesIO(item) if isinstance(item, bytes) else check_regular(item).open("rb") as file
+        ):
+            start = file.read(image_formats.SIGNATURE_BYTES)
+            if reason := image_formats.rejection_reason(start):
+                raise UnreadableImage(item_name(item), reason)
+            file.seek(0)
+            if image_formats.image_format(start) == "NPY":
+                return image_formats.read_npy(file.read()).shape[:2]
+            if image_formats.image_format(start) == "TIFF" and (
+                reason := tiff.unsupported_reason(file)
+            ):
+                raise pillow_images.UnsupportedImage(reason)
+            with Image.open(file, formats=[image_formats.image_format(start)]) as picture:
+                return pillow_images.upright_size(picture)[::-1]
+    except UnreadableImage:
+        raise
+    except pillow_images.decoding_errors() as error:
+        raise UnreadableImage(item_name(item), _error_reason(error)) from error
+
+
+def num_channels(item):
+    """Returns how many channels an array has that is neither grey nor RGB; 3 for other images."""
+    if not isinstance(item, np.ndarray):
+        data = item_bytes(item)
+        if image_formats.image_format(data[: image_formats.SIGNATURE_BYTES]) != "NPY":
+            return 3
+        item = image_formats.read_npy(data)
+    return item.shape[2] if item.ndim == 3 and item.shape[2] > 1 else 3
+
+
+def item_bytes(item):
+    """Returns the bytes of an item: of its file, as encoded, or of its pixels.
+
+    Raises:
+        UnreadableImage: the file cannot be read.
+    """
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, np.ndarray):
+        return item.tobytes()
+    try:
+        return check_regular(item).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(item_name(item), _error_reason(error)) from error
+
+
+def item_name(item):
+    """Returns what to call an item in a message."""
+    if isinstance(item, bytes):
+        return f"image of {len(item)} bytes"
+    if isinstance(item, np.ndarray):
+        return f"{item.dtype} array of shape {item.shape}"
+    return str(item)
+
+
+def is_image(path):
+    """Tells whether a file is an image by its suffix, one of `EXTENSIONS`."""
+    return Path(path).suffix.lower() in EXTENSIONS
+
+
+def rejection_reason(path):
+    """Returns why a file is no image, by its suffix and first bytes, or `""` if it seems one."""
+    if not is_image(path):
+        return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
+    try:
+        with check_regular(path).open("rb") as file:
+            start = file.read(image_formats.SIGNATURE_BYTES)
+    except (OSError, ValueError) as error:
+        return _error_reason(error)
+    return image_formats.rejection_reason(start)
+
+
+def _open_images(item, channels, bits=pillow_images.MAX_BITS):
+    """Returns `(picture, mode)` of a picture of Pillow, or of one for each channel of an array."""
+    array = item
+    if not isinstance(item, np.ndarray):
+        data = item_bytes(item)
+        if reason := image_formats.rejection_reason(data[: image_formats.SIGNATURE_BYTES]):
+            raise UnreadableImage(item_name(item), reason)
+        kind = image_formats.image_format(data[: image_formats.SIGNATURE_BYTES])
+        if kind != "NPY":
+            picture = image_formats.open_image(data, kind, bits)
+            if channels not in pillow_images.MODE_OF_CHANNELS:
+                _reject_channels(item, len(picture.getbands()), channels)
+            return [(picture, pillow_images.MODE_OF_CHANNELS[channels])]
+        array = image_formats.read_npy(data)
+    if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        what = f"a {array.dtype} array of shape {array.shape}"
+        needed = "uint8 or uint16 (height, width) or (height, width, channels)"
+        raise UnreadableImage(item_name(item), f"{what}; an image is {needed}")
+    if not array.size:
+        raise UnreadableImage(item_name(item), "no pixels")
+    if array.dtype.itemsize == 2:
+        array = pillow_images.scale_to_uint8(array, bits)
+    if array.shape[2:] == (1,):
+        array = array[..., 0]
+    found = 1 if array.ndim == 2 else array.shape[-1]
+    if found != channels and not {found, channels} <= {1, 3}:
+        _reject_channels(item, found, channels)
+    if found in (1, 3):
+        return [(Image.fromarray(array), pillow_images.MODE_OF_CHANNELS[channels])]
+    return [(Image.fromarray(array[..., band]), "L") for band in range(found)]
+
+
+def _reject_channels(item, found, wanted):
+    raise UnreadableImage(
+        item_name(item), f"has {found} channel{'s' * (found > 1)}, wanted {wanted}"
+    )
+
+
+def _silence_pillow():
+    """Ignores Pillow's warnings, by a filter that stays: to restore filters is not thread-safe."""
+    entry = ("ignore", None, Warning, _PILLOW, 0)
+    if entry not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+_PILLOW = re.compile(r"PIL\.")
+
+
+def _error_reason(error):
+    """Says in short what went wrong."""
+    text = str(error)
+    if isinstance(error, pillow_images.UnsupportedImage):
+        return text
+    if isinstance(error, EOFError):
+        return "truncated"
+    if isinstance(error, OSError) and error.errno:
+        return "no such file" if error.errno == errno.ENOENT else error.strerror.lower()
+    for sign, reason in ERROR_REASONS.items():
+        if sign in text.lower():
+            return reason
+    text = text.strip() or type(error).__name__
+    return f"damaged ({textwrap.shorten(text, 80)})"

@@ -1,0 +1,296 @@
+"""Data sets of images with boxes, and their splits decoded.
+
+A box is `x0, y0, x1, y1` in pixels from the upper left corner; x1 and y1 are exclusive. What is
+wrong with a box is mended and counted, and no error:
+
+- one that reaches beyond its image is cut to it;
+- one that has no area in its image, or is none at all, is left out;
+- an image without objects is kept, as one in which there is nothing to find;
+- a class that nobody has is kept, and said.
+
+An image that cannot be read, or whose size is not that for which its boxes were drawn, is left
+out and named, as one that cannot be read is everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+from tasks.data import (
+    class_folders,
+    coco,
+    coco_masks,
+    decoding,
+    exif,
+    image_io,
+    image_stats,
+    splits,
+    tfds_source,
+)
+from tasks.data.data_splits import DataSplits
+from tasks.data.dataset import Source, Split, object_array
+from tasks.detection import box_annotations as box_annotations
+from tasks.detection import image_sizes, shapes, tfds_boxes, voc, yolo
+from zoo.errors import UsageError, unknown_name_error
+from zoo.lazy import np
+from zoo.paths import expand_user
+
+BUILT_IN = ("shapes",)
+MAX_REASONS = 3  # the most in a message
+NO_OBJECT = "without an object"
+SUPPORTED_LAYOUTS = (
+    "a COCO file (.json), or a folder with train.json or annotations/instances_train.json; "
+    "a Pascal VOC folder of XML files; a YOLO folder with images/ and labels/, or its data.yaml; "
+    f"{tfds_source.PREFIX}NAME"
+)
+
+
+def load(name, data_dir=None):
+    """Finds a data set of images with boxes by name.
+
+    Args:
+        name: `shapes`; a file or folder of COCO's (`coco.annotation_files`), a folder of Pascal VOC
+            (`voc.read_folder`), a folder or `data.yaml` of YOLO (`yolo.read_folder`); or
+            `tfds:NAME`, a data
+            set of TFDS with a feature of boxes.
+        data_dir: where TFDS keeps its data sets; the default is its own.
+
+    Returns:
+        A `Source`; the labels of its splits are `box_annotations.GroundTruth`, one for each image.
+
+    Raises:
+        UsageError: there is nothing of that name, or it is not laid out as it should be.
+    """
+    name = str(name)
+    if name in BUILT_IN:
+        return shapes.load()
+    if name.startswith(tfds_source.PREFIX):
+        return tfds_boxes.load(name, data_dir)
+    path = expand_user(name)
+    if not name or not path.exists():
+        raise _not_found_error(name)
+    with class_folders.reading_errors(name):
+        return _to_source(name, _read_listing(name, path))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DetectionExamples(decoding.Examples):
+    """One split, ready to be batched.
+
+    Attributes:
+        labels: int32 `(count, most)`, positions in the classes; -1 where there is no object.
+        boxes: float32 `(count, most, 4)`, in pixels of the images as they are in `pixels`; 0 where
+            there is no object.
+        ignored: bool `(count, most)`, true of what is neither to be found nor to be missed.
+        notes: what was mended or is strange about the boxes, a line each.
+        proposals: float32 `(count, some, 4)` boxes that may hold something, padded with 0, where
+            a model takes them; or `None`.
+    """
+
+    boxes: object = None
+    ignored: object = None
+    notes: tuple[str, ...] = ()
+    proposals: object = None
+
+
+def prepare(source, names, shape, resize, bits=0):
+    """Returns the `data_splits.DataSplits` of a source, whose three parts are `Boxed`.
+
+    Args:
+        source: what `load` returned.
+        names: slices to learn from, to choose by and to judge on, as `splits.train_val_test_split`
+        takes them.
+        shape: `(height, width, channels)` that every image becomes.
+        resize: how: `stretch`, `crop` or `pad`.
+        bits: as `image_stats.inspect_splits` takes them.
+
+    Raises:
+        UsageError: a slice is wrong, no image of one can be read, or one has no object at all.
+    """
+    parts, facts = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts = [part and decode(part, shape, resize) for part in parts]
+    for part in filter(None, parts):
+        if not valid_objects(part).any():
+            raise UsageError(
+                f"no image of {part.name} in {source.name} has an "
+                f"object{_explain_no_objects(part, source)}"
+            )
+    return DataSplits(source, *parts, shape, seen=facts)
+
+
+def decode(split, shape, resize, **room):
+    """Decodes every image of a split, once, and brings its boxes with it.
+
+    Args:
+        split: of a source that `load` returned.
+        shape, resize: as `decoding.decode` has them.
+        room: bytes of `memory` and `disk`, likewise.
+
+    Returns:
+        `Boxed`.
+
+    Raises:
+        UsageError: no image is left.
+    """
+    measured = image_sizes.MeasuredImages(split.items, split.labels)
+    rows = Split(split.name, measured, np.arange(len(split)), split.bits)
+    examples = decoding.decode(rows, shape, resize, **room)
+    ground_truths, first_items, counts = [], {}, Counter()
+    for row in examples.labels:
+        ground_truth, faults = box_annotations.resize_ground_truth(
+            measured.ground_truth(row), measured.sizes[row], shape, resize
+        )
+        ground_truths.append(ground_truth)
+        counts.update(faults)
+        for fault in +faults:
+            first_items.setdefault(fault, image_io.item_name(split.items[row]))
+    boxes, labels, ignored = box_annotations.pad_ground_truth(ground_truths)
+    lines = [
+        text.format(split.name, counts[fault], first_items[fault])
+        for fault, text in _FAULT_MESSAGES.items()
+        if counts[fault]
+    ]
+    if measured.unsure:
+        names = [image_io.item_name(split.items[row]) for row in sorted(measured.unsure)]
+        lines.append(exif.ambiguity_warning(split.name, names, "boxes"))
+    if empty := int((labels < 0).all(1).sum()):
+        lines.append(f"images of {split.name} {NO_OBJECT}: {empty} of {len(labels)}")
+    rest = (examples.dropped, boxes, ignored, tuple(lines))
+    own = {"items": split.items, "places": examples.places}
+    return DetectionExamples(split.name, examples.pixels, labels, *rest, **own)
+
+
+def remap_labels(examples, classes, model_classes):
+    """Returns examples whose labels are positions in `model_classes`, found by the names of
+    classes.
+
+    Args:
+        examples: `Boxed`.
+        classes: the names that its labels stand for.
+        model_classes: the names that a model was taught, in its order.
+
+    Raises:
+        UsageError: an object has a class that is not known.
+    """
+    labels = examples.labels
+    present = np.unique(labels[labels >= 0])
+    unknown_classes = [classes[label] for label in present if classes[label] not in model_classes]
+    if unknown_classes:
+        raise UsageError(
+            f"{examples.name} has classes that the model was not taught: "
+            f"{', '.join(unknown_classes)}; "
+            f"it knows {', '.join(model_classes)}"
+        )
+    places = [model_classes.index(name) if name in model_classes else -1 for name in classes]
+    return dataclasses.replace(examples, labels=np.array([*places, -1], "int32")[labels])
+
+
+def valid_objects(examples):
+    """Returns which places hold an object that is to be found, bool `(count, most)`."""
+    return (examples.labels >= 0) & ~examples.ignored
+
+
+def notes(data):
+    """Returns what is strange about the boxes of `data_splits.DataSplits`, a line each."""
+    lines = [line for part in data.parts for line in part.notes]
+    classes = data.source.classes
+    for part in data.parts:
+        present = set(part.labels[valid_objects(part)].tolist())
+        absent = [name for label, name in enumerate(classes) if label not in present]
+        if absent:
+            noun = "class" if len(absent) == 1 else "classes"
+            lines.append(
+                f"{part.name} has no object of the {noun} {class_folders.join_names(absent)}"
+            )
+    return lines
+
+
+_FAULT_MESSAGES = {
+    "cut": "boxes of {} that reach beyond their images, and were cut: {}, the first in {}",
+    "empty": "boxes of {} without area in their images, and left out: {}, the first in {}",
+}
+
+
+def _read_listing(name, path):
+    """Returns the `class_folders.Listing` of a file or folder, whatever its layout."""
+    if path.suffix.lower() == coco.SUFFIX or (path.is_dir() and coco.annotation_files(path)):
+        return _coco_listing(coco.read_splits(coco.annotation_files(path)))
+    if path.suffix.lower() in (".yaml", ".yml") or (path.is_dir() and yolo.is_yolo_folder(path)):
+        return yolo.read_folder(path)
+    if path.is_dir() and voc.is_voc_folder(path):
+        return voc.read_folder(path)
+    raise UsageError(f"{name!r} has no boxes that can be read; needed: {SUPPORTED_LAYOUTS}")
+
+
+def _explain_no_objects(part, source):
+    """Returns why no image of a part has an object, as far as that was noticed."""
+    reasons = [line for line in part.notes if NO_OBJECT not in line]
+    if some := int((part.labels >= 0).sum()):
+        reasons.insert(0, f"{part.name} has only objects to be ignored: {some}")
+    reasons += [f"{path}: {reason}" for path, reason in (*source.skipped, *part.dropped)]
+    if not reasons:
+        return "; name another or a larger slice"
+    return f": {'; '.join(reasons[:MAX_REASONS])}"
+
+
+def _coco_listing(read):
+    parts = {
+        split: (
+            [picture.path for picture in annotations.pictures],
+            [_coco_objects(picture) for picture in annotations.pictures],
+        )
+        for split, annotations in read.items()
+    }
+    skipped = [line for annotations in read.values() for line in annotations.skipped]
+    classes = next(iter(read.values())).classes
+    return class_folders.Listing(classes, parts, tuple(skipped))
+
+
+def _coco_objects(picture):
+    rows = [(_coco_box(thing, picture), thing.label, thing.crowd) for thing in picture.things]
+    size = (picture.width, picture.height)
+    return box_annotations.ground_truth(rows, size if all(size) else None)
+
+
+def _coco_box(thing, picture):
+    """Returns the box of an annotation; of one without, that round what it covers."""
+    if thing.box:
+        return thing.box
+    covered = np.zeros((0, 0), bool)
+    if thing.segmentation and coco.size_matches(picture):
+        covered = coco_masks.decode_segmentation(thing.segmentation, picture.height, picture.width)
+    if not covered.any():
+        return (0, 0, 0, 0)
+    rows, columns = np.nonzero(covered)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def _to_source(name, listing):
+    """Returns the source of what was listed, less what is no image."""
+    every = {path for paths, _ in listing.splits.values() for path in paths}
+    reasons = dict(class_folders.find_non_images(sorted(every)))
+    skipped = [*listing.skipped, *reasons.items()]
+    parts = {}
+    for split, (paths, ground_truths) in listing.splits.items():
+        rows = [row for row in zip(paths, ground_truths, strict=True) if row[0] not in reasons]
+        items, labels = (
+            [path for path, _ in rows],
+            object_array([ground_truth for _, ground_truth in rows]),
+        )
+        if rows:
+            parts[split] = Split(split, items, labels)
+    if not parts:
+        first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
+        raise UsageError(f"the data set {name!r} has no image that can be read{first}")
+    return Source(name, listing.classes, parts, tuple(skipped))
+
+
+def _not_found_error(name):
+    """Returns the error for a name that stands for nothing."""
+    if Path(name).name == name and not Path(name).suffix:
+        return unknown_name_error(
+            "data set with boxes", name, [*BUILT_IN, f"{tfds_source.PREFIX}{name}"]
+        )
+    return UsageError(f"no data set with boxes named {name!r}: no such file or folder")

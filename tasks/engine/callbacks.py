@@ -1,0 +1,253 @@
+"""What happens after each epoch: checkpoint, history, TensorBoard, early stopping, a line."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+
+from tasks.distributed import strategies
+from tasks.engine import phase_timer, resume
+from tasks.report import tensorboard
+from zoo.errors import UsageError
+from zoo.lazy import LazyModule, keras, np
+
+tqdm = LazyModule("tqdm")
+
+LOG_DIR = "logs"
+
+# called with the history after each epoch is saved; what one raises ends the run
+epoch_listeners = []
+
+
+class DivergenceError(UsageError):
+    """A figure or a weight is not a finite number any more."""
+
+
+class TrainingCallback:
+    """Keeps a run's state on disk in step with its model.
+
+    Args:
+        task: the `tasks.Task` being trained.
+        run: its `training_run.TrainingRun`.
+        out: the run's folder.
+        state: its `resume.RunState`.
+        process_group: the processes that train it, a `process_group.SingleProcess`; the chief
+            alone writes
+        files.
+        since: when the run was asked for, by `time.perf_counter`; now by default.
+    """
+
+    def __init__(self, task, run, out, state, process_group=strategies.SINGLE_PROCESS, since=None):
+        self.clock = phase_timer.PhaseTimer(state, since)
+        self.task, self.run, self.out, self.state, self.process_group = (
+            task,
+            run,
+            out,
+            state,
+            process_group,
+        )
+        self.prepared_stage = self.bar = self.started = self.saved = None
+        self.metrics = {}  # of the part of an epoch that an earlier process did
+        self.stopping = False  # set from outside: save as soon as that can be, and stop
+        self.events = (
+            tensorboard.SummaryWriter(out / LOG_DIR, state.history) if process_group.chief else None
+        )
+
+    def finished(self):
+        """Tells whether there is nothing left to train."""
+        patient = self.task.patience
+        waited = self.state.epoch - self.state.best
+        return self.state.epoch >= self.task.epochs or bool(patient and waited >= patient)
+
+    def to_keras(self):
+        """Returns the Keras callback that calls this recorder."""
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=self.begin, on_train_batch_end=self.step, on_epoch_end=self.end
+        )
+
+    def start_stage(self, prepared_stage, seconds):
+        """Turns to a lesson that took some seconds to prepare, perhaps amid an epoch."""
+        self.prepared_stage = prepared_stage
+        self.state.seconds += seconds
+        self.clock.lap(phase_timer.PREPARATION)
+        self.clock.move(self.run.feature_seconds, phase_timer.PREPARATION, phase_timer.FEATURES)
+        self.run.feature_seconds = 0.0
+        if self.state.step >= prepared_stage.stream.steps:  # as earlier versions saved it
+            raise UsageError(
+                f"{self.state.path} goes on after step {self.state.step} of an epoch that has "
+                f"{prepared_stage.stream.steps}; start again with another --out"
+            )
+        if (
+            f"metrics/{len(prepared_stage.training_model.metrics_variables)}" in self.metrics
+        ):  # a batch makes more
+            images, labels = next(
+                iter(prepared_stage.stream.epoch(self.state.epoch, self.state.step))
+            )
+            prepared_stage.training_model.test_on_batch(images, labels)
+
+    def begin(self, epoch, logs):
+        """Starts or takes up the epoch's clock, bar and metrics."""
+        self.started = self.saved = time.perf_counter()
+        if self.metrics:
+            resume.assign_values(
+                self.prepared_stage.training_model.metrics_variables, self.metrics, "metrics"
+            )
+            self.metrics = {}
+        self.start, self.before = self.state.step, self.state.seconds
+        self.run.set_rate_factor(epoch, self.state.history)
+        self.bar = tqdm.tqdm(
+            desc=f"epoch {epoch + 1}/{self.task.epochs}",
+            total=self.prepared_stage.stream.steps,
+            initial=self.start,
+            leave=False,
+            disable=None,
+        )
+
+    def step(self, number, logs):
+        """Follows a step, counted from 0, before which some may have passed unseen."""
+        # Keras counts the last call of an epoch as whole, though fewer steps may be left for it.
+        done = min(self.start + number + 1, self.prepared_stage.stream.steps)
+        self.bar.update(done - self.bar.n)
+        if done == self.prepared_stage.stream.steps:
+            return  # the epoch's end is near, and saves more
+        sync_step = (
+            done % self.process_group.sync_interval == 0
+        )  # what clocks and signals say is not the same to all
+        stopping = sync_step and self.process_group.any(self.stopping)
+        if (
+            stopping
+            or self._steps_due(done)
+            or (sync_step and self.process_group.any(self._time_due()))
+        ):
+            self._save_step_checkpoint(done)
+        if stopping:
+            raise KeyboardInterrupt
+
+    def end(self, epoch, logs):
+        """Validates and records a completed epoch."""
+        prepared_stage = self.prepared_stage
+        done = prepared_stage.stream.steps - self.start
+        rate = done * prepared_stage.stream.size / (time.perf_counter() - self.started)
+        self.bar.close()
+        self.clock.lap(phase_timer.TRAINING)
+        row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
+        _check_finite(row, row["epoch"])
+        with self.run.alone(prepared_stage):
+            self.state.take(self.process_group.broadcast(lambda: self._validate(row, rate)))
+        self.clock.lap(phase_timer.CHECKPOINTS)
+        for watch in epoch_listeners:
+            watch(self.state.history)
+        if self.process_group.any(self.stopping):
+            raise KeyboardInterrupt
+
+    def print_status(self, line):
+        """Tells a person how a run goes, once for all processes."""
+        if self.process_group.chief:
+            print_status(line)
+
+    def _validate(self, row, rate):
+        """Validates an epoch whose row of the history begins so; returns the state after it."""
+        prepared_stage = self.prepared_stage
+        with self.run.ema_weights(row["epoch"] - 1):
+            figures = self.task.validate(
+                prepared_stage.model, prepared_stage.data, self.events, row["epoch"]
+            )
+        self.clock.lap(phase_timer.VALIDATION)
+        row |= {f"val_{key}": value for key, value in figures.items()}
+        weights = {
+            f"the largest weight of {v.path}": _max_abs(v) for v in self.run.updated_variables
+        }
+        _check_finite({**row, **weights}, row["epoch"])
+        seconds = self._seconds()
+        row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
+        self._save_epoch(row)
+        self.events.scalars(row)
+        print_status(_epoch_line(row, self.task))
+        return self.state.facts()
+
+    def _steps_due(self, done):
+        """Tells whether so many steps were done that a checkpoint is due."""
+        steps = self.task.checkpoint_steps
+        return bool(steps) and done - self.state.step >= steps
+
+    def _time_due(self):
+        """Tells whether so much time has passed that a checkpoint is due."""
+        if self.task.checkpoint_steps or not self.task.checkpoint_minutes:
+            return False
+        return time.perf_counter() - self.saved >= 60 * self.task.checkpoint_minutes
+
+    def _save_step_checkpoint(self, done):
+        """Writes a checkpoint after some steps of an epoch."""
+        self.clock.lap(phase_timer.TRAINING)
+        training_model = self.prepared_stage.training_model
+        if keras.backend.backend() == "jax":
+            training_model.jax_state_sync()
+        self.state.step, self.state.seconds = done, self._seconds()
+
+        def save():
+            metrics = resume.variable_values(training_model.metrics_variables, "metrics")
+            with self.process_group.critical_section():
+                self.state.save({**self.run.arrays(), **metrics}, keep=self.task.keep)
+            return self.state.facts()
+
+        with self.run.alone(self.prepared_stage):
+            self.state.take(self.process_group.broadcast(save))
+        self.saved = time.perf_counter()
+        self.clock.lap(phase_timer.CHECKPOINTS)
+
+    def _save_epoch(self, row):
+        state = self.state
+        best = state.history[state.best - 1] if state.best else None
+        better = best is None or self.task.better(row, best)
+        state.history.append(row)
+        state.epoch, state.step, state.seconds = row["epoch"], 0, 0.0
+        with self.process_group.critical_section():
+            state.save(self.run.arrays(), better=better, keep=self.task.keep)
+            resume.write_history(self.out, state.history)
+
+    def _seconds(self):
+        return self.before + time.perf_counter() - self.started
+
+    def _rate(self):
+        return float(
+            keras.ops.convert_to_numpy(self.prepared_stage.training_model.optimizer.learning_rate)
+        )
+
+
+def _check_finite(values, epoch):
+    """Raises `Diverged` if one of the values by name, after an epoch, is not a finite number."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}: nothing "
+                "was saved of it; start again with a lower --learning-rate and another --out"
+            )
+
+
+def _max_abs(variable):
+    """Returns the largest absolute value of a variable, NaN if one of its values is."""
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return 0.0
+    values = keras.ops.convert_to_numpy(variable)
+    with np.errstate(invalid="ignore"):
+        return float(max(values.max(initial=0), -values.min(initial=0)))
+
+
+def print_status(line):
+    """Tells a person how a run goes; results go to standard output, this does not."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _epoch_line(row, task):
+    """Writes one epoch as a line: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
+
+    It tells losses, accuracies, and what else the task draws.
+    """
+    shown = [
+        key
+        for key in row
+        if key.endswith(("loss", "accuracy")) or key.removeprefix("val_") in task.curves
+    ]
+    figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+    return f"epoch {row['epoch']}/{task.epochs}  {figures}  {row['seconds']:.1f} s"

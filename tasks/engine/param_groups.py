@@ -1,0 +1,98 @@
+"""Optimisers of optimisers: groups of weights with rates of their own, and scaled losses."""
+
+from __future__ import annotations
+
+import keras
+
+from tasks.distributed import replicas, strategies
+from zoo.lazy import tf
+
+
+class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
+    """Updates each group of weights by its own optimiser, and clips all their gradients together.
+
+    Args:
+        members: `(optimizer, variables)` of each group. The optimisers are built here, and keep
+            what they know when they are handed on to another `Groups`.
+        clip_norm: longest gradient, all groups together; 0 for any.
+    """
+
+    def __init__(self, members, clip_norm=0.0):
+        for optimizer, variables in members:
+            optimizer.build(variables)
+        owners = {id(v): optimizer for optimizer, variables in members for v in variables}
+        super().__init__(lambda variable: owners[id(variable)])
+        self.parts, self.clip_norm = [optimizer for optimizer, _ in members], clip_norm
+        if clip_norm and replicas.is_multi_replica():
+            for optimizer in self.parts:
+                optimizer._sums = list  # what they are given is summed over replicas already
+
+    @property
+    def learning_rate(self):
+        """The highest rate of any group."""
+        rates = [optimizer.learning_rate for optimizer in self.parts]
+        return keras.ops.max(keras.ops.stack(rates))
+
+    def finalize_variable_values(self, var_list):
+        """Does nothing at the end of `fit`, as the members, and asks nobody who was not built."""
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates the weights; gradients are clipped by the norm of all of them."""
+        if self.clip_norm:
+            if replicas.is_multi_replica():
+                grads = replicas.all_reduce_gradients(grads, self.parts[0].compression)
+            limit = self.clip_norm * (self.loss_scale_factor or 1)
+            norm = keras.ops.sqrt(sum(keras.ops.sum(keras.ops.square(g)) for g in grads))
+            factor = limit / keras.ops.maximum(norm, limit)
+            grads = [keras.ops.cast(factor, g.dtype) * g for g in grads]
+        super().apply(grads, trainable_variables)
+
+
+class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Scales the loss so that float16 holds its gradients, and skips a step where it does not.
+
+    Keras's own asks one replica for all whether its gradients are finite, before they are summed,
+    and knows nothing of a `Loop`. TensorFlow alone.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates the weights, or halves the scale where a gradient is not finite."""
+        self.update(self.inner_optimizer, grads, trainable_variables)
+
+    def update(self, part, grads, variables):
+        """Updates the weights of one of several optimisers that the scale is common to.
+
+        Args:
+            part: one of `optimize.inner_optimizers` of this one.
+            grads: of the scaled loss, one for each of the variables.
+            variables: those of the part.
+        """
+        indices = [i for i, g in enumerate(grads) if g is not None]
+
+        def apply_update(found):
+            unscaled = [None] * len(grads)
+            for i, g in zip(indices, found, strict=True):
+                unscaled[i] = g / tf.cast(self.dynamic_scale, g.dtype)
+            part.apply(unscaled, variables)
+            steps = tf.convert_to_tensor(self.step_counter) + 1
+            should_grow = steps >= self.dynamic_growth_steps
+            self.dynamic_scale.assign(self.dynamic_scale * tf.where(should_grow, 2.0, 1.0))
+            self.step_counter.assign(tf.where(should_grow, tf.zeros_like(steps), steps))
+
+        def skip(found):
+            self.dynamic_scale.assign(self.dynamic_scale / 2)
+            self.step_counter.assign(0)
+
+        found = [tf.convert_to_tensor(grads[i]) for i in indices]
+        replicas.cond_across_replicas(self._finite(found), apply_update, skip, found)
+
+    def build(self, var_list):
+        """Makes the scale, and lets the optimiser inside be built."""
+        if not self.built:
+            super().build(var_list)
+            self._trainable_variables = []  # the parts know them, and in which order
+
+    def _finite(self, grads):
+        """Tells whether the gradients of all replicas are finite."""
+        num_nonfinite = tf.reduce_sum([tf.cast(~self.check_finite([g]), "float32") for g in grads])
+        return strategies.all_reduce_sum(num_nonfinite) == 0

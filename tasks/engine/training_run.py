@@ -1,0 +1,233 @@
+"""The course of a run: stage by stage of its plan, what learns and from what."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from dataclasses import dataclass
+
+from tasks.data import batches, decoding
+from tasks.distributed import strategies
+from tasks.engine import callbacks, finetune, hardware, optimize, resume
+from tasks.inference import feature_cache
+from zoo import surgery
+from zoo.graphs import leaf_layers
+from zoo.lazy import LazyModule, keras
+
+param_groups = LazyModule("tasks.engine.param_groups")
+
+EXTRA_STATE_PREFIX = "memory/"  # what the names in a checkpoint begin with of what a task remembers
+SEED_VARIABLE_NAME = (
+    "seed_generator_state"  # what Keras calls the variables that its random numbers come from
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStage:
+    """What `fit` is called on in a stage.
+
+    Attributes:
+        learner: a compiled model with weights of the whole one.
+        model: what answers as the whole one does: the learner, unless the task makes it of that.
+        data: what it learns from and is validated on.
+        stream: the batches of `data`.
+    """
+
+    training_model: keras.Model
+    model: keras.Model
+    data: object
+    stream: object
+
+
+class TrainingRun:
+    """A model and the plan by which it learns.
+
+    Args:
+        task: the `tasks.Task`.
+        data: what it loaded.
+        strategy: a `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, task, data, strategy):
+        self.task, self.data, self.strategy = task, data, strategy
+        stream = task.training(data)
+        self.stages = task.stages_with_passes(stream.steps)
+        self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
+        strategies.check_batch_size(strategy, stream.size)
+        # Here and no sooner: what was outlined before, and how often, must not change the weights.
+        keras.utils.set_random_seed(task.seed)
+        with strategy.scope():
+            self.model = task.build(data)
+            made = task.optimizers(self.model, stream.steps)
+            self.optimizers = [optimize.with_loss_scaling(each) for each in made]
+        self.updated_variables = _updated_variables(self.model, self.stages, task.checkpoint_all)
+        self.extra_state, self._others = task.extra_state(data), {}
+        self._lesson = None, None
+        self.feature_seconds = 0.0  # seconds that the features of frozen layers took
+
+    def stage(self, epoch):
+        """Returns the number of the stage that an epoch, from 0, belongs to."""
+        return sum(epoch >= end for end in self.ends[:-1])
+
+    def optimizer(self, epoch):
+        """Returns the optimiser of an epoch's stage."""
+        return self.optimizers[self.stage(epoch)]
+
+    def prepared_stage(self, epoch, *, begun=False):
+        """Returns the lesson of an epoch.
+
+        Args:
+            epoch: its number, from 0.
+            begun: whether the run is taken up in the middle of it.
+        """
+        number = self.stage(epoch)
+        if self._lesson[0] != number:
+            first = epoch == self.ends[number] - self.stages[number].epochs and not begun
+            with self.strategy.scope():
+                self._lesson = number, self._prepared(number, first)
+        return self._lesson[1]
+
+    def set_rate_factor(self, epoch, history):
+        """Sets the rates of an epoch, from 0, by the epochs before it, if they depend on those."""
+        stage = self.stage(epoch)
+        first = self.ends[stage] - self.stages[stage].epochs
+        factor = optimize.plateau_factor(self.task, history[first:epoch])
+        optimize.set_rate_factor(self.optimizers[stage], factor)
+
+    def recalibrate_batch_norm(self, epoch):
+        """Gives averaged weights of an epoch the statistics of normalisation that they need."""
+        finetune.set_trainable(self.model, self.stages[self.stage(epoch)])
+        self.task.recalibrate_batch_norm(self.model, self.data)
+
+    @contextlib.contextmanager
+    def ema_weights(self, epoch):
+        """Lends the model the weights and statistics that an epoch is validated with."""
+        statistics = [v for norm in finetune.batch_norm_layers(self.model) for v in norm.variables]
+        seeds = [v for v in self.model.variables if v.name == SEED_VARIABLE_NAME]
+        with (
+            finetune.preserve_values([*statistics, *seeds]),
+            optimize.ema_weights(self.optimizer(epoch)),
+        ):
+            self.task.recalibrate_batch_norm(self.model, self.data)
+            yield
+
+    def _prepared(self, number, first):
+        task, stage = self.task, self.stages[number]
+        finetune.set_trainable(self.model, stage)
+        stream = task.training(self.data)
+        if first and stage.batch_norm == "recalibrate":
+            finetune.recalibrate(task.training_model(self.model, self.data), stream)
+        alone = self.strategy.num_replicas_in_sync == 1
+        split_parts = alone and task.features == "auto" and self._split_at_frozen(stage)
+        model, data, flops = self.model, self.data, task.flops()
+        if split_parts:
+            model, data = split_parts
+            stream, flops = task.training(data, changed=False), feature_cache.flops(model)
+        if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
+            model = surgery.absorb(model)
+        training_model = task.training_model(model, data)
+        task.compile(training_model, data, _optimizer_for(self.optimizers[number], training_model))
+        if alone:
+            # With more replicas Keras 3.15 loses the iterator in its loop. Small networks would
+            # spend their time on being called.
+            training_model.steps_per_execution = hardware.steps_per_execution(flops * stream.size)
+        return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
+
+    def _split_at_frozen(self, stage):
+        """Returns what learns in a stage behind what does not, and the features in between.
+
+        `None` where that is nothing, or saves no time.
+        """
+        versions = self.task.versions(self.data)
+        parts = surgery.split(self.model) if versions and stage.learn != "all" else None
+        if parts is None:
+            return None
+        before, after = parts
+        images = len(self.data.train) + len(self.data.validation or ())
+        num_passes = stage.epochs * stage.passes
+        if not feature_cache.is_worthwhile(before, images, epochs=num_passes, views=len(versions)):
+            return None
+        share = feature_cache.flops(before) / max(1, feature_cache.flops(self.model))
+        times = f"{len(versions)} times" if len(versions) > 1 else "once"
+        percent = int(1000 * share) / 10  # never 100
+        callbacks.print_status(
+            f"{percent}% of the network is frozen: its features are computed {times} per image"
+        )
+        validation_versions = [(self.data.validation, "")] if self.data.validation else []
+        several, started = [*versions, *validation_versions], time.perf_counter()
+        featured = [
+            dataclasses.replace(examples, pixels=pixels)
+            for (examples, _), pixels in zip(
+                several, feature_cache.compute_features_for_each(before, several), strict=True
+            )
+        ]
+        self.feature_seconds += time.perf_counter() - started
+        training_versions = featured[: len(versions)]
+        first = (
+            training_versions[0].name,
+            training_versions[0].pixels,
+            training_versions[0].labels,
+            training_versions[0].dropped,
+        )
+        train = decoding.VersionedExamples(*first, versions=tuple(training_versions))
+        validation = featured[-1] if validation_versions else None
+        return after, dataclasses.replace(self.data, train=train, validation=validation)
+
+    def variables(self):
+        """Returns what changes in a run: weights, random states, moments; each once, in order."""
+        mine = [v for optimizer in self.optimizers for v in optimize.optimizer_variables(optimizer)]
+        return list({id(v): v for v in [*self.updated_variables, *mine]}.values())
+
+    def arrays(self):
+        """Returns the values of all that changes, for a checkpoint."""
+        remembered = {**self._others, **self.extra_state.arrays()} if self.extra_state else {}
+        named = {EXTRA_STATE_PREFIX + name: array for name, array in remembered.items()}
+        return {**resume.variable_values(self.variables(), "run"), **named}
+
+    def alone(self, prepared_stage=None):
+        """Lets this process answer, and know all that changes, without the other workers.
+
+        All of them enter together.
+
+        Args:
+            prepared_stage: the one that is being learned, if any.
+        """
+        if self.extra_state:
+            self._others = strategies.gather(self.extra_state.arrays())
+        models, metrics = [self.model], []
+        if prepared_stage:
+            models += [prepared_stage.training_model, prepared_stage.model]
+            metrics = prepared_stage.training_model.metrics_variables
+        return strategies.single_process(models, [*self.variables(), *metrics])
+
+    def restore(self, arrays):
+        """Gives all that changes the values of a checkpoint."""
+        resume.assign_values(self.variables(), arrays, "run")
+        if self.extra_state:
+            known = [key for key in arrays if key.startswith(EXTRA_STATE_PREFIX)]
+            self.extra_state.restore(
+                {key.removeprefix(EXTRA_STATE_PREFIX): arrays[key] for key in known}
+            )
+
+
+def _optimizer_for(optimizer, training_model):
+    """Returns an optimiser that knows the weights of a learner in their order, as JAX needs it."""
+    known = getattr(optimizer, "_trainable_variables", [])
+    if not known or [id(v) for v in known] == [id(v) for v in training_model.trainable_variables]:
+        return optimizer
+    return param_groups.ParamGroupOptimizer([(optimizer, known)])
+
+
+def _updated_variables(model, stages, checkpoint_all):
+    """Returns the variables of a model that a plan changes, or all of them."""
+    if checkpoint_all:
+        return list(model.variables)
+    found = []
+    for stage in stages:
+        finetune.set_trainable(model, stage)
+        learning = [layer for layer in leaf_layers(model) if layer.trainable_weights]
+        estimated = finetune.batch_norm_layers(model) if stage.batch_norm == "recalibrate" else []
+        found += [v for layer in (*learning, *estimated) for v in layer.variables]
+    return [*found, *(v for v in model.variables if v.name == SEED_VARIABLE_NAME)]

@@ -1,0 +1,1 @@
+"""Inference: frozen graphs, cached features, runtimes and the base of predictors."""

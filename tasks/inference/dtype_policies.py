@@ -1,0 +1,51 @@
+"""Keras dtype policies that suit the device: float32 or mixed bfloat16."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.errors import unknown_name_error
+from zoo.lazy import keras, tf
+
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+# FLOPs per example below which casting costs at least what bfloat16 saves.
+MIN_MIXED_PRECISION_FLOPS = 1e9
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as /proc/cpuinfo names them
+
+
+def resolve_dtype_policy(name, flops=0):
+    """Returns the Keras dtype policy that `name` means here.
+
+    Args:
+        name: a policy, or `auto`: `mixed_bfloat16` on a GPU of compute capability 8 or more and
+            on a CPU that multiplies bfloat16, `float32` elsewhere and for small models.
+        flops: of the model for one example, 0 if they are not known.
+    """
+    if name == "auto":
+        small = 0 < flops < MIN_MIXED_PRECISION_FLOPS
+        return "mixed_bfloat16" if has_bfloat16() and not small else "float32"
+    if name not in POLICIES:
+        raise unknown_name_error("precision", name, ["auto", *POLICIES])
+    return name
+
+
+@contextmanager
+def dtype_policy_scope(name, flops=0):
+    """Lets models be built, for a while, that compute as `policy` says of its arguments."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(resolve_dtype_policy(name, flops))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def has_bfloat16():
+    """Tells whether the device that a run would use computes in bfloat16 by itself."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return details.get("compute_capability", (0, 0)) >= (8, 0)
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())

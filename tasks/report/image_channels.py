@@ -1,0 +1,26 @@
+"""Which channels of an image are displayed: in reports, in TensorBoard, in drawn predictions.
+
+One channel is displayed as grey, three as red, green and blue. Of two channels the first is
+displayed, as grey; of more than three, the first three.
+"""
+
+from __future__ import annotations
+
+from zoo.lazy import np
+
+
+def to_displayable(images):
+    """Returns the channels of images that are displayed, `(..., height, width, 1 or 3)`.
+
+    Args:
+        images: `(..., height, width, channels)`.
+    """
+    images = np.asarray(images)
+    channels = images.shape[-1]
+    return images if channels in (1, 3) else images[..., : 3 if channels > 3 else 1]
+
+
+def to_rgb(images):
+    """Returns what is displayed of images as `(..., height, width, 3)`; grey is repeated."""
+    shown = to_displayable(images)
+    return shown if shown.shape[-1] == 3 else np.repeat(shown, 3, axis=-1)

@@ -1,0 +1,24 @@
+"""A colour for each class, the same on every page and in every saved mask."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+from zoo.lazy import np
+
+BACKGROUND_NAMES = ("ground", "background")  # classes drawn black, and not laid over an image
+GOLDEN_RATIO = 0.618034  # part of the circle of hues between one class and the next
+
+
+def class_colours(classes: Sequence[str]):
+    """Returns a colour for each class, uint8 `(classes, 3)`, that only its position decides.
+
+    A class named in `BACKGROUND_NAMES` is black.
+    """
+    tones = []
+    for place, name in enumerate(classes):
+        bright = (1.0, 0.75, 0.9)[place % 3]
+        tone = colorsys.hsv_to_rgb(place * GOLDEN_RATIO % 1, (0.85, 1.0, 0.6)[place % 3], bright)
+        tones.append((0, 0, 0) if name in BACKGROUND_NAMES else tone)
+    return np.rint(255 * np.array(tones)).astype("uint8")

@@ -1,0 +1,143 @@
+"""The JSON files of a run, believed only after each field was found to be what it should be."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+from zoo.errors import UsageError
+
+# Names inside the folder of checkpoints, and nothing else: a state file may come from anywhere.
+CHECKPOINT_NAME = re.compile(r"epoch-[0-9]{4,}-step-[0-9]{7,}\.npz")
+HISTORY_COLUMNS = {
+    "epoch",
+    "loss",
+    "seconds",
+    "images_per_second",
+}  # what every row of a history has
+
+
+def read_json(path, fields, *, remedy):
+    """Returns the fields of a JSON file, a dict; fields that nobody knows are left out.
+
+    Args:
+        path: of the file.
+        fields: name to `(check, what it should be, needed)` of each field.
+        remedy: what to do if it cannot be used.
+
+    Raises:
+        UsageError: it cannot be read, or a field is missing or wrong.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds no JSON object but {_shortened(found)}; {remedy}")
+    for name, (check, wanted, needed) in fields.items():
+        if name not in found and needed:
+            raise UsageError(f"{path} has no {name!r}; {remedy}")
+        if name in found and not check(found[name]):
+            raise UsageError(
+                f"{path}: {name!r} is {_shortened(found[name])}, not {wanted}; {remedy}"
+            )
+    return {name: found[name] for name in fields if name in found}
+
+
+def _shortened(value):
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_seconds(value):
+    return _is_number(value) and math.isfinite(value) and value >= 0
+
+
+def _is_checkpoint(value):
+    return isinstance(value, str) and (not value or bool(CHECKPOINT_NAME.fullmatch(value)))
+
+
+def _are_checkpoints(value):
+    return isinstance(value, list) and all(each and _is_checkpoint(each) for each in value)
+
+
+def _are_figures(value):
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_history(value):
+    return isinstance(value, list) and all(
+        _are_figures(row) and row.keys() >= HISTORY_COLUMNS for row in value
+    )
+
+
+def _are_times(value):
+    return isinstance(value, dict) and all(map(_is_seconds, value.values()))
+
+
+def _is_data(value):
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"classes", "splits"}
+        and isinstance(value.get("classes", []), list)
+        and all(isinstance(name, str) for name in value.get("classes", []))
+        and isinstance(value.get("splits", {}), dict)
+        and all(isinstance(text, str) for text in value.get("splits", {}).values())
+    )
+
+
+def _is_object(value):
+    return isinstance(value, dict)
+
+
+STATE_FIELDS = {
+    "epoch": (_is_count, "a number of epochs", True),
+    "step": (_is_count, "a number of steps", True),
+    "seconds": (_is_seconds, "a time in seconds", True),
+    "history": (
+        _is_history,
+        f"a list of rows of numbers with {', '.join(sorted(HISTORY_COLUMNS))}",
+        True,
+    ),
+    "best": (_is_count, "the number of an epoch", True),
+    "weights": (_is_checkpoint, "the name of a checkpoint", True),
+    "best_weights": (_is_checkpoint, "the name of a checkpoint", True),
+    "older": (_are_checkpoints, "a list of names of checkpoints", True),
+    "times": (_are_times, "seconds by part of the run", False),
+    "data": (_is_data, "the classes and the digests of the splits", False),
+}
+REPORT_FIELDS = {
+    "task": (lambda value: isinstance(value, str), "the name of a task", True),
+    "flags": (_is_object, "an object", True),
+    "figures": (_are_figures, "an object of numbers", True),
+    "times": (_are_times, "seconds by part of the run", False),
+    "environment": (_is_object, "an object", True),
+}
+
+
+def read_state(path):
+    """Returns the fields of a `state.json`; raises `UsageError` if one is wrong."""
+    remedy = "start again with another --out"
+    found = read_json(path, STATE_FIELDS, remedy=remedy)
+    rows, begun = len(found["history"]), found["epoch"] or found["step"]
+    if rows != found["epoch"] or found["best"] > rows or (begun and not found["weights"]):
+        raise UsageError(
+            f"{path} contradicts itself: epoch {found['epoch']}, {rows} rows of history, best "
+            f"epoch {found['best']}, checkpoint {found['weights']!r}; {remedy}"
+        )
+    return found
+
+
+def read_report(path):
+    """Returns the record in a `report.json`; raises `UsageError` if it is damaged."""
+    remedy = "delete it, and the same command writes it again from the checkpoint"
+    return read_json(path, REPORT_FIELDS, remedy=remedy)

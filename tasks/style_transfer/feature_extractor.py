@@ -1,0 +1,89 @@
+"""The network that looks at pictures: some layers of any network of the zoo, at rest."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import zoo
+from zoo import graphs
+from zoo.errors import unknown_name_error
+from zoo.lazy import keras
+
+POOLINGS = ("max", "average")
+
+# Layers that papers compare, of VGG: those of a network that has them, and else its stages.
+GATYS_LAYERS = (  # Gatys et al., 2016, section 3.1
+    ("block4_conv2",),
+    tuple(f"block{number}_conv1" for number in range(1, 6)),
+)
+JOHNSON_LAYERS = (  # Johnson et al., 2016, section 3.2 and figure 3
+    ("block3_conv3",),
+    ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureExtractor:
+    """Which network looks at pictures, and at what of it losses are taken.
+
+    Attributes:
+        backbone: a name of the zoo that has stages.
+        weights: a weights file in place of the tag's source, or `None`.
+        pooling: one of `POOLINGS`: the network's own, or averages in place of maxima.
+        content, style: names of layers or stages; nothing for those of `paper`.
+        paper: `GATYS` or `JOHNSON`.
+    """
+
+    backbone: str
+    weights: str | None
+    pooling: str
+    content: tuple[str, ...]
+    style: tuple[str, ...]
+    paper: tuple
+
+    def build(self):
+        """Returns the network, and the names of the content and of the style layers.
+
+        The network is a `keras.Model` from pictures of any size, in [0, 255], to a dict of maps;
+        it does not learn.
+
+        Raises:
+            UsageError: there is no such network, or none of its layers is called so.
+        """
+        net = graphs.flat(
+            zoo.backbone(self.backbone, input_shape=(None, None, 3), weights=self.weights)
+        )
+        if self.pooling == "average":
+            net = graphs.rebuild(net, _to_average_pooling)
+        tensors = {node.operation.name: node.output_tensors[0] for node in graphs.nodes(net)}
+        stages = list(net.output)
+        tensors.update(net.output)
+        content, style = self._layers(tensors, stages)
+        for name in (*content, *style):
+            if name not in tensors or len(tensors[name].shape) != 4:
+                near = [key for key in tensors if len(tensors[key].shape) == 4]
+                raise unknown_name_error(
+                    f"layer or stage of {self.backbone}", name, [*stages, *near]
+                )
+        names = dict.fromkeys((*content, *style))
+        outputs = {name: tensors[name] for name in names}
+        model = keras.Model(net.input, outputs, name="eye")
+        model.trainable = False
+        return model, content, style
+
+    def _layers(self, tensors, stages):
+        """Returns the names of the content and of the style layers."""
+        content, style = self.paper
+        if not {*content, *style} <= set(tensors):
+            content, style = (stages[len(stages) // 2],), tuple(stages)
+        return self.content or content, self.style or style
+
+
+def _to_average_pooling(node, *args, **kwargs):
+    """Calls a node, but means in place of maxima (Gatys et al., 2016, section 2)."""
+    layer = node.operation
+    if isinstance(layer, keras.layers.MaxPooling2D):
+        layer = keras.layers.AveragePooling2D(
+            layer.pool_size, layer.strides, layer.padding, name=layer.name
+        )
+    return layer(*args, **kwargs)

@@ -1,0 +1,130 @@
+"""A process that has loaded what trials need, and makes of itself one process for each of them.
+
+To load TensorFlow takes longer than many a trial, and a trial that is a process gives all its
+memory back. So one process loads it, computes nothing, and forks for each trial. Started by
+`subprocess_trials.SubprocessExecutor`; it reads a JSON object a line from standard input and
+answers likewise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.tuning import trial
+from zoo import file_lock, terminal
+
+ORPHANED, INTERRUPTED = 3, 130  # exit status of a trial whose search is gone, and after Ctrl-C
+
+
+def main():
+    """Reads what to try, line by line, and runs each in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the trial, which gets it too
+    responses = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    _setup_logging(quiet=sys.argv[1] == "1", level=int(sys.argv[2]))
+    _preload()
+    _send(responses, ready=True)
+    while (request := _next_request()) is not None:
+        if not hasattr(os, "fork"):
+            _run_trial(request, responses)
+            _send(responses, ended=0)
+        elif child := os.fork():
+            _, status = os.waitpid(child, 0)
+            _send(responses, ended=os.waitstatus_to_exitcode(status))
+        else:
+            _run_child(request, responses)
+
+
+def _run_child(request, responses):
+    """Runs a trial in a process that ends with it, whatever comes."""
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _run_trial(request, responses)
+        status = 0
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # what the process above has open is not this one's to close
+
+
+def _setup_logging(*, quiet, level):
+    """Says on standard error what the search would say, and where it hushes native libraries so
+    does this."""
+    if quiet:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = sys.__stderr__ = terminal.wrap_stream(sys.stderr)
+    log = logging.getLogger("zoo")
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(level)
+    log.propagate = False
+
+
+def _preload():
+    """Loads what trials need. No operation runs: its threads would not be there after a fork."""
+    import keras  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    from tasks.engine import trainer  # noqa: F401
+
+
+def _run_trial(request, responses):
+    """Runs a trial, and says after each epoch how it is doing."""
+    from tasks.engine import resume
+
+    replies = queue.Queue()
+    threading.Thread(target=_forward_replies, args=(replies,), daemon=True).start()
+    out = Path(request["out"])
+
+    def report(scores):
+        _send(responses, scores=scores)
+        return json.loads(replies.get())["go_on"]
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock.hold_lock(out.parent / f"{out.name}.lock", lambda: None):
+        found = trial.run(resume.task_from_recipe(request["task"]), out, report)
+    _send(responses, status=found.status, reason=found.reason)
+
+
+def _next_request():
+    """Returns the next order, `None` if there will be none; replies to a trial that was killed
+    before it read them, or all of them, are passed over."""
+    while line := _read_line():
+        with suppress(json.JSONDecodeError):
+            request = json.loads(line)
+            if isinstance(request, dict) and "task" in request:
+                return request
+    return None
+
+
+def _forward_replies(replies):
+    """Passes replies on. Where the search is gone so is the trial: another may take it up."""
+    while line := _read_line():
+        replies.put(line)
+    os._exit(ORPHANED)
+
+
+def _read_line():
+    """Returns the next line of standard input, of which no byte is read ahead; "" at its end."""
+    letters = bytearray()
+    while (letter := os.read(0, 1)) not in (b"", b"\n"):
+        letters += letter
+    return letters.decode()
+
+
+def _send(responses, **what):
+    responses.write(json.dumps(what) + "\n")
+    responses.flush()

@@ -1,0 +1,230 @@
+"""A search as a page shows it: its trials, what they reached, and which flags mattered."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from tasks.report import axes, page, svg
+from tasks.report.formatting import display_name, format_value
+
+MIN_SCORED_TRIALS = 8  # trials with a score from which importance is told
+NUM_BINS = 4  # groups that the trials are put into by their places in a range
+MAX_VALUE_LENGTH = 22  # letters of a value that are shown
+
+_WIDTH, _HEIGHT = 860, 320  # of a picture, in pixels, as all lengths below
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 800, 34, 280
+_BAR_WIDTH, _ROW_HEIGHT = 420, 26  # of the importance of a flag
+
+
+def trials_table(rows: Sequence[Mapping]) -> str:
+    """Returns the table of trials, the best first and those without a score last.
+
+    Args:
+        rows: What is known of each: `trial`, `status`, `score` or `None`, `epochs`, `seconds`,
+            `reason` and its `flags` by name.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row["flags"]))
+    ordered = sorted(rows, key=lambda row: -math.inf if row["score"] is None else row["score"])
+    cells = [
+        {**row, **row["flags"], "score": _rounded_score(row["score"])} for row in ordered[::-1]
+    ]
+    columns = ["trial", "status", "score", "epochs", "seconds", *names, "reason"]
+    return page.table(cells, columns)
+
+
+def optimization_history(rows: Sequence[Mapping]) -> str:
+    """Draws the score of each trial, in their order, and the best one up to each."""
+    points, best = [], []
+    for place, row in enumerate(rows, start=1):
+        if _is_scored(row):
+            points.append((place, row))
+            best.append((place, max(row["score"], best[-1][1] if best else -math.inf)))
+    if not points:
+        return "<p>No trial has a score.</p>"
+    x_axis = axes.integer_axis(1, max(2, len(rows)))
+    y_axis = axes.nice_axis([row["score"] for _, row in points])
+    place = _pixel_mapping(x_axis, y_axis)
+    parts = _axis_grid(x_axis, y_axis, place, "trial")
+    corners = [place(*best[0])]
+    for x, y in best[1:]:
+        corners += [(place(x, y)[0], corners[-1][1]), place(x, y)]
+    parts.append(svg.polyline(corners, kind="validation"))
+    parts += [
+        svg.circle(*place(x, row["score"]), 3, kind="training", hint=_tooltip(row))
+        for x, row in points
+    ]
+    picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "score by trial")
+    note = "A circle is the score of a trial, the line the best so far."
+    return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
+
+
+def parallel_coordinates(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
+    """Draws each trial as a line through its flags to its score.
+
+    Args:
+        rows: As of `trials`.
+        spans: What was searched: `name` and either `values` or `low`, `high` and `log`.
+    """
+    scored = sorted(filter(_is_scored, rows), key=lambda row: row["score"])
+    if not scored or not spans:
+        return "<p>Nothing to draw: no trial has a score, or there is no range.</p>"
+    y_axis = axes.nice_axis([row["score"] for row in scored])
+    step = (_RIGHT - _LEFT) / len(spans)
+    parts = []
+    for rank, row in enumerate(scored):
+        heights = [
+            (_LEFT + n * step, _relative_position(span, row)) for n, span in enumerate(spans)
+        ]
+        points = [(x, y) for x, y in heights if y is not None] + [(_RIGHT, y_axis.at(row["score"]))]
+        data = "M" + "L".join(f"{x:.1f} {_y_pixel(y):.1f}" for x, y in points)
+        best = rank == len(scored) - 1
+        line = svg.path(
+            data, kind=f"line {'validation' if best else 'training'}", hint=_tooltip(row)
+        )
+        shade = 1 if best else 0.1 + 0.7 * rank / len(scored)
+        parts.append(f'<g style="opacity:{shade:.2f}">{line}</g>')
+    for place, span in enumerate(spans):
+        parts += _vertical_axis(_LEFT + place * step, span["name"], _ticks(span))
+    ticks = [(y_axis.at(value), text) for value, text in y_axis.ticks]
+    parts += _vertical_axis(_RIGHT, "score", ticks, anchor="start")
+    picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "trials through their flags")
+    note = "A line is a trial; the better its score, the darker it is, and the best is orange."
+    return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
+
+
+def flag_importances(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
+    """Draws which share of the variance of the scores each flag explains; see `explained`."""
+    scored = [row for row in rows if _is_scored(row)]
+    if len(scored) < MIN_SCORED_TRIALS or not spans:
+        return f"<p>Importance is told from {MIN_SCORED_TRIALS} trials with a score on.</p>"
+    shares = [(omega_squared(scored, span), span["name"]) for span in spans]
+    parts, left = [], 180
+    for row, (share, name) in enumerate(sorted(shares, reverse=True)):
+        top = row * _ROW_HEIGHT + 4
+        parts.append(svg.text(left - 8, top + 14, display_name(name), anchor="end", kind="name"))
+        parts.append(svg.rectangle(left, top, max(1, _BAR_WIDTH * share), 16, kind="bar"))
+        text = f"{share:.0%}"
+        parts.append(svg.text(left + _BAR_WIDTH * share + 6, top + 13, text, anchor="start"))
+    picture = svg.inline_svg(
+        left + _BAR_WIDTH + 60, len(shares) * _ROW_HEIGHT + 8, parts, "importance of flags"
+    )
+    note = (
+        "The share of the variance of the scores that the means of groups of trials explain (omega "
+        f"squared: less what chance would): a choice is a group, a range has {NUM_BINS} groups of "
+        "as "
+        "many trials. Each flag is looked at alone; what only two together do is not seen, and "
+        "an engine that looks where scores are good makes flags look less important than they are."
+    )
+    return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
+
+
+def omega_squared(rows: Sequence[Mapping], span: Mapping) -> float:
+    """Returns the share of the variance of scores that groups by a flag explain, from 0 to 1.
+
+    It is omega squared, `(between - (groups - 1) * within) / (total + within)`, where `within` is
+    the mean square inside the groups; 0 where that is negative.
+
+    Args:
+        rows: Trials with a score.
+        span: Of the flag, as of `parallel`.
+    """
+    groups = _score_groups([row for row in rows if span["name"] in row["flags"]], span)
+    scores = [score for group in groups for score in group]
+    if len(groups) < 2 or len(scores) <= len(groups):
+        return 0.0
+    mean = statistics.fmean(scores)
+    total = sum((score - mean) ** 2 for score in scores)
+    between = sum(len(group) * (statistics.fmean(group) - mean) ** 2 for group in groups)
+    within = (total - between) / (len(scores) - len(groups))
+    if total + within <= 0:
+        return 0.0
+    return min(1.0, max(0.0, (between - (len(groups) - 1) * within) / (total + within)))
+
+
+def _score_groups(rows, span):
+    """Returns the scores of trials in groups: by choice, or so many by their order in a range."""
+    name = span["name"]
+    if "values" in span:
+        found = [[row["score"] for row in rows if row["flags"][name] == v] for v in span["values"]]
+    else:
+        ordered = [row["score"] for row in sorted(rows, key=lambda row: row["flags"][name])]
+        ends = [round(len(ordered) * part / NUM_BINS) for part in range(NUM_BINS + 1)]
+        found = [ordered[a:b] for a, b in itertools.pairwise(ends)]
+    return [group for group in found if group]
+
+
+def _is_scored(row):
+    return row["score"] is not None and row["status"] in ("completed", "stopped")
+
+
+def _relative_position(span, row):
+    """Returns where a trial is in a range, from 0 to 1, `None` if it has no such flag."""
+    value = row["flags"].get(span["name"])
+    if value is None:
+        return None
+    if "values" in span:
+        last = len(span["values"]) - 1
+        return span["values"].index(value) / last if last else 0.5
+    low, high = span["low"], span["high"]
+    if span["log"]:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low)
+
+
+def _ticks(span):
+    """Returns places and texts along a range: all choices, or its ends and three between."""
+    if "values" in span:
+        last = max(1, len(span["values"]) - 1)
+        middle = 0.5 if len(span["values"]) == 1 else 0
+        return [(middle or n / last, _truncate(value)) for n, value in enumerate(span["values"])]
+    places = [n / 4 for n in range(5)]
+    low, high = span["low"], span["high"]
+    if span["log"]:
+        return [(place, f"{low * (high / low) ** place:.2g}") for place in places]
+    return [(place, f"{low + (high - low) * place:.3g}") for place in places]
+
+
+def _vertical_axis(x, name, ticks, anchor="end"):
+    parts = [svg.path(f"M{x:.1f} {_TOP}V{_BOTTOM}", kind="frame")]
+    parts.append(svg.text(x, _TOP - 16, display_name(name), kind="name", hint=name))
+    aside = x + (5 if anchor == "start" else -5)
+    texts = [svg.text(aside, _y_pixel(y) + 4, t, anchor=anchor, size=11) for y, t in ticks]
+    return parts + texts
+
+
+def _y_pixel(height):
+    return _BOTTOM - (_BOTTOM - _TOP) * height
+
+
+def _pixel_mapping(x_axis, y_axis):
+    def place(x, y):
+        return _LEFT + (_RIGHT - _LEFT) * x_axis.at(x), _y_pixel(y_axis.at(y))
+
+    return place
+
+
+def _axis_grid(x_axis, y_axis, place, below):
+    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 4, below)]
+    for value, text in y_axis.ticks:
+        _, y = place(x_axis.low, value)
+        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
+        parts.append(svg.text(_LEFT - 8, y + 4, text, anchor="end"))
+    ends = [svg.text(place(x, y_axis.low)[0], _BOTTOM + 18, text) for x, text in x_axis.ticks]
+    return parts + ends
+
+
+def _tooltip(row):
+    flags = ", ".join(f"{name} {_truncate(value)}" for name, value in row["flags"].items())
+    return f"trial {row['trial']}: {format_value('score', row['score'])} ({flags})"
+
+
+def _rounded_score(score):
+    return "" if score is None else round(score, 5)
+
+
+def _truncate(value):
+    text = str(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}…"

@@ -1,0 +1,202 @@
+"""Runs what an oracle proposes, trial after trial, perhaps several at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+from tasks.engine import callbacks
+from tasks.tuning import subprocess_trials, trial, trials_table
+from zoo.errors import UsageError
+from zoo.lazy import LazyModule
+
+oracles = LazyModule("tasks.tuning.oracles")
+weight_inheritance = LazyModule("tasks.tuning.weight_inheritance")
+
+MAX_WORKERS = 1_000  # trials at once on a machine
+POLL_INTERVAL = 0.5  # seconds until an oracle is asked again that waits for what is under way
+REMOTE_TRIAL = "its folder is not here: see the worker's"
+PARENT = "parent"  # the trial whose weights another one begins with
+
+
+class ThreadSafeOracle:
+    """An oracle that several threads may call."""
+
+    def __init__(self, oracle):
+        self.oracle, self.lock = oracle, threading.RLock()
+
+    def create_trial(self, tuner):
+        """Returns the next trial for a tuner, of which nobody else has the same object."""
+        with self.lock:
+            return self.oracle.create_trial(tuner)
+
+    def update_trial(self, name, metrics, step=0):
+        """Takes the score of an epoch; returns the trial."""
+        with self.lock:
+            return self.oracle.update_trial(name, metrics, step=step)
+
+    def end_trial(self, ended):
+        """Takes a trial that is over, unless another worker was faster."""
+        with self.lock:
+            known = self.oracle.trials[ended.trial_id]
+            if known.trial_id not in self.oracle.end_order:
+                ended.hyperparameters = known.hyperparameters  # those of a worker have lost digits
+                self.oracle.end_trial(ended)
+
+    def rows(self, plan):
+        """Returns what is known of all trials that ended, also of those in a folder elsewhere."""
+        found = {row["trial"]: row for row in trials_table.read_trials(plan.out)}
+        with self.lock:
+            ended = [self.oracle.trials[name] for name in self.oracle.end_order]
+        for each in ended:
+            if trials_table.trial_name(each.trial_id) not in found:
+                flags, scores = (
+                    plan.space.flags(each.hyperparameters.values),
+                    oracles.epoch_scores(each),
+                )
+                status = trial.COMPLETED if each.status == oracles.COMPLETED else trial.FAILED
+                stopped = each.trial_id in self.oracle.lagging
+                outcome = trial.TrialResult(trial.STOPPED if stopped else status, REMOTE_TRIAL)
+                row = trials_table.trial_record(
+                    plan.out, each.trial_id, flags, [*scores.values()], outcome
+                )
+                found[row["trial"]] = row
+        return sorted(found.values(), key=lambda row: row["trial"])
+
+    def get_trial(self, name):
+        """Returns a trial."""
+        with self.lock:
+            return self.oracle.get_trial(name)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchPlan:
+    """What all trials of a search have in common.
+
+    Attributes:
+        task: the `tasks.Task` that each starts from.
+        space: the `space.SearchSpace`.
+        out: the folder of the search, a `Path`.
+    """
+
+    task: object
+    space: object
+    out: object
+
+
+def run_trials(oracle, plan, executor, tuner, after=lambda: None):
+    """Runs trials until the oracle has no more.
+
+    Args:
+        oracle: what proposes them: `Guarded`, or `server.OracleClient`.
+        plan: a `Plan`.
+        executor: `subprocess_trials.SubprocessExecutor` or `subprocess_trials.InProcessExecutor`.
+        tuner: a name for who asks.
+        after: called after each.
+
+    Raises:
+        UsageError: the first trials failed alike.
+    """
+    while True:
+        found = oracle.create_trial(tuner)
+        if found.status == oracles.STOPPED:
+            return
+        if found.status == oracles.IDLE:
+            time.sleep(POLL_INTERVAL)
+            continue
+        _run_trial(oracle, plan, executor, found)
+        after()
+        rows = trials_table.read_trials(plan.out)
+        if trials_table.all_failed_alike(rows):
+            raise UsageError(
+                f"the first {len(rows)} trials failed alike, so the search ended: "
+                f"{rows[0]['reason']}"
+            )
+
+
+def run_parallel(oracle, plan, count, after=lambda: None, tuner="worker"):
+    """Runs trials until the oracle has no more, `count` at once, each in a process of its own."""
+    count = min(count, MAX_WORKERS)
+    executors = [subprocess_trials.SubprocessExecutor() for _ in range(count)]
+    errors = []
+
+    def run(number):
+        try:
+            run_trials(oracle, plan, executors[number], f"{tuner}-{number}", after)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in threads) and not errors:
+            threads[0].join(0.1)
+            time.sleep(0.1)
+        if not errors:
+            return
+        raise errors[0]
+    finally:  # the others, if any, save what they have
+        for executor in executors:
+            executor.interrupt()
+        for thread in threads:
+            thread.join()
+        for executor in executors:
+            executor.close()
+
+
+def _run_trial(oracle, plan, executor, found):
+    """Runs one trial, and says and writes what became of it."""
+    values, name = found.hyperparameters.values, trials_table.trial_name(found.trial_id)
+    flags, scores = plan.space.flags(values), []
+
+    def report_scores(last):
+        for step, score in enumerate(scores, start=1):
+            if step > report_scores.num_reported and (last or step < epochs):
+                metrics = {oracles.SCORE: score} | ({oracles.FINAL_EPOCH: 1.0} if last else {})
+                report_scores.last_trial = oracle.update_trial(found.trial_id, metrics, step=step)
+                report_scores.num_reported = step
+        return (
+            report_scores.last_trial is None or report_scores.last_trial.status != oracles.STOPPED
+        )
+
+    def report(known):
+        scores[:] = known
+        return report_scores(last=False)
+
+    report_scores.num_reported, report_scores.last_trial, epochs = 0, None, 0
+    callbacks.print_status(f"trial {name}: {format_flags(flags) or 'the flags as they are'}")
+    try:
+        task = dataclasses.replace(
+            plan.task, **flags, **_inherited_weights(plan, values, flags, name)
+        )
+        epochs = task.epochs
+        outcome = executor.run(task, trials_table.trial_folder(plan.out, name), report)
+    except UsageError as error:
+        outcome = trial.TrialResult(trial.FAILED, str(error))
+    report_scores(last=True)
+    trials_table.write_trial(plan.out, name, flags, scores, outcome)
+    good = outcome.status in (trial.COMPLETED, trial.STOPPED)
+    found.status = oracles.COMPLETED if good else oracles.FAILED
+    found.message = outcome.reason or None
+    oracle.end_trial(found)
+    score = f"score {max(scores):.4f}" if scores and good else "no score"
+    callbacks.print_status(f"trial {name} {outcome.status}: {outcome.reason or score}")
+
+
+def _inherited_weights(plan, values, flags, name):
+    """Returns the flag of the weights that a trial has of its parent, `{}` if it has none."""
+    if not values.get(PARENT):
+        return {}
+    child = dataclasses.replace(plan.task, **flags)
+    path = plan.out / trials_table.TRIALS_FOLDER / f"{name}.inherited.weights.h5"
+    weights = weight_inheritance.write_inherited_weights(
+        trials_table.trial_folder(plan.out, values[PARENT]), child, path
+    )
+    return {"weights": str(weights)} if weights else {}
+
+
+def format_flags(flags):
+    """Returns flags as a person reads them."""
+    return "  ".join(f"{name} {value}" for name, value in flags.items())

@@ -1,0 +1,130 @@
+"""What a search leaves: a table, a page, the best recipe, and what TensorBoard reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from tasks.data import builder_options
+from tasks.engine import resume
+from tasks.report import environment, page
+from tasks.tuning import hparams, report, trial, trials_table
+from tasks.tuning.space import Choices
+from zoo.lazy import LazyModule
+
+yaml = LazyModule("yaml")
+
+HTML_FILE, BEST_RECIPE = "search.html", "best.yaml"
+MODEL_OPTIONS = "model_options"  # the flag that says what a structure is
+
+
+def search_summary(plan, engine, rows):
+    """Returns what is known of a search so far, what `tasks.tuning.tune.tune` returns.
+
+    Args:
+        plan: a `runner.SearchPlan`.
+        engine: its name.
+        rows: what `trials_table.read_trials` returned.
+    """
+    best, recipe = trials_table.best_trial(rows), plan.out / BEST_RECIPE
+    command = f"zoo train {plan.task.name} --recipe {recipe} --out NEW_FOLDER"
+    return {
+        "task": plan.task.name,
+        "engine": engine,
+        "out": str(plan.out),
+        "trials": rows,
+        "best": best and {**best, "figures": _trial_figures(plan, best)},
+        "recipe": str(recipe) if best else "",
+        "command": command if best else "",
+    }
+
+
+def write_summary(plan, engine, rows):
+    """Writes what is known of a search so far, and returns it."""
+    found = search_summary(plan, engine, rows)
+    trials_table.write_csv(plan.out, rows)
+    if found["best"]:
+        recipe = yaml.safe_dump(_trial_recipe(plan, found["best"]), sort_keys=False)
+        resume.write_text(plan.out / BEST_RECIPE, recipe)
+    _write_page(plan, engine, rows, found)
+    return found
+
+
+def write_hparams(plan, rows):
+    """Writes what TensorBoard reads of the trials, the last of which has just ended."""
+    column = plan.task.monitor[0].removeprefix("-")
+    hparams.write_experiment(plan.out, plan.space, column)
+    for row in rows:
+        hparams.write_session(plan.out, row)
+
+
+def _trial_recipe(plan, best):
+    """Returns the recipe of a trial, as its folder has it or, where that is far, as it was made."""
+    there = trials_table.trial_folder(plan.out, best["trial"]) / resume.RECIPE
+    if there.exists():
+        return resume.read_recipe(there)
+    return resume.recipe(dataclasses.replace(plan.task, **best["flags"]))
+
+
+def _trial_figures(plan, best):
+    """Returns what the report of a trial says of its model."""
+    there = trials_table.trial_folder(plan.out, best["trial"]) / resume.REPORT
+    return json.loads(there.read_text())["figures"] if there.exists() else {}
+
+
+def _write_page(plan, engine, rows, found):
+    goal = plan.task.monitor[0]
+    drawn, spans = expand_model_options(plan.space, rows)
+    sections = [
+        ("Trials", report.trials_table(rows)),
+        ("Best so far", report.optimization_history(rows)),
+        ("Parallel coordinates", report.parallel_coordinates(drawn, spans)),
+        ("Importance", report.flag_importances(drawn, spans)),
+    ]
+    best = found["best"]
+    failed, stopped = (
+        trials_table.failed_trials(rows),
+        sum(r["status"] == trial.STOPPED for r in rows),
+    )
+    lead = f"{engine} search, {len(rows)} trials: {len(failed)} failed, {stopped} lagged and were "
+    lead += f"stopped. The score is {goal.removeprefix('-')} of the best epoch"
+    lead += ", negated: the larger the better." if goal.startswith("-") else "."
+    page.write(
+        plan.out / HTML_FILE,
+        title=f"Search for {plan.task.name}",
+        lead=lead,
+        command=found["command"] or "zoo tune: no trial is complete yet",
+        figures={"best_score": best["score"], **best["figures"]} if best else {},
+        sections=sections,
+        environment=environment.describe(),
+        warnings=[f"trial {r['trial']} {r['status']}: {r['reason']}" for r in failed],
+    )
+
+
+def expand_model_options(space, rows):
+    """Returns rows and ranges for pictures, in which a structure that was made up is its options.
+
+    Of what is said for each block or layer, such as widths, the largest stands for all.
+    """
+    spans = _range_dicts(space)
+    if MODEL_OPTIONS in space.ranges or not any(MODEL_OPTIONS in row["flags"] for row in rows):
+        return rows, spans
+    found, values = [], {}
+    for row in rows:
+        known = builder_options.parse_options(row["flags"].get(MODEL_OPTIONS, ""))
+        known = {k: max(v, default=0) if isinstance(v, list) else v for k, v in known.items()}
+        found.append({**row, "flags": {**row["flags"], **known}})
+        for name, value in known.items():
+            values.setdefault(name, set()).add(value)
+    genes = [{"name": k, "values": sorted(v)} for k, v in values.items() if len(v) > 1]
+    return found, [*spans, *genes]
+
+
+def _range_dicts(space):
+    """Returns the ranges as the report takes them, dicts."""
+    return [
+        {"name": name, "values": list(span.values)}
+        if isinstance(span, Choices)
+        else {"name": name, "low": span.low, "high": span.high, "log": span.log}
+        for name, span in space.ranges.items()
+    ]

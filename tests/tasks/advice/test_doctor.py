@@ -1,0 +1,597 @@
+"""The doctor: each fault is planted and found, and the healthy are left in peace."""
+
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import tasks
+import zoo
+from scripts import doctor as command
+from scripts.__main__ import main
+from tasks.advice import (
+    dataset_checks,
+    doctor,
+    layer_statistics,
+    model_predictions,
+    preprocessing,
+    trainable_check,
+)
+from tasks.data import near_duplicates, sources
+from tasks.data.dataset import Source, Split
+from tasks.engine import resume
+from zoo import graphs, model_files
+from zoo.errors import UsageError
+from zoo.parts import blocks
+
+NAMES = ("red", "green", "blue", "grey")
+
+
+def colours(count, seed, names=NAMES):
+    """A source of noisy pictures whose class is a colour: the order of channels matters."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    tints = np.array([[70, 0, 0], [0, 70, 0], [0, 0, 70], [25, 25, 25]])[labels]
+    levels = random.uniform(60, 110, (count, 1, 1, 1)) + tints[:, None, None]
+    pixels = levels + random.normal(0, 35, (count, 16, 16, 3))
+    items = list(pixels.clip(0, 255).astype("uint8"))
+    split = Split("test", items, labels.astype("int64"))
+    return Source("colours", names, {"test": split})
+
+
+def network(inside="torch"):
+    """A small network with batch normalisation, not trained."""
+    inputs = keras.Input((16, 16, 3))
+    x = blocks.preprocess(inputs, inside)
+    x = blocks.conv_bn(x, 8, 3, 2, name="one")
+    x = blocks.conv_bn(x, 8, 3, name="two")
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(4, name="logits")(x))
+
+
+@pytest.fixture(scope="module")
+def taught():
+    """Weights of `network()` that tell the colours."""
+    keras.utils.set_random_seed(0)
+    model, split = network(), colours(512, 1).splits["test"]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    pixels = np.stack(split.items).astype("float32")
+    model.fit(pixels, split.labels, batch_size=32, epochs=10, verbose=0)
+    return [np.array(weight) for weight in model.get_weights()]
+
+
+@pytest.fixture
+def model(taught):
+    """A healthy model."""
+    model = network()
+    model.set_weights(taught)
+    return model
+
+
+def behind(model, *front):
+    """A model that does something to pixels first."""
+    inputs = keras.Input(model.input_shape[1:])
+    x = inputs
+    for layer in front:
+        x = layer(x)
+    return keras.Model(inputs, model(x))
+
+
+@keras.saving.register_keras_serializable("test_doctor")
+class Swap(keras.layers.Layer):
+    """Turns RGB into BGR."""
+
+    def call(self, x):
+        return x[..., ::-1]
+
+
+def diagnosed(model, source=None, about=None, check=None):
+    """What the checks of a model find: `{name: finding}`."""
+    source = source or colours(256, 2)
+    about = {"classes": NAMES} if about is None else about
+    patient = model_predictions.predict_sample(model, about, source, source.splits["test"], 256)
+    checks = [check] if check else doctor.PREDICTION_CHECKS.values()
+    found = {}
+    for each in checks:
+        try:
+            found.update({finding.name: finding for finding in each(patient)})
+        except doctor.CheckSkipped:
+            continue
+    return found
+
+
+# Healthy
+
+
+def test_a_healthy_model_has_no_findings(model):
+    assert diagnosed(model) == {}
+
+
+@pytest.mark.parametrize("about", [{}, {"classes": NAMES}, {"classes": ("a", "b", "c", "d")}])
+def test_a_healthy_model_has_none_whatever_is_known_of_it(model, about):
+    assert diagnosed(model, about=about) == {}
+
+
+def test_pretrained_weights_are_healthy_on_other_pictures():
+    source = sources.load("fashion_sample")
+    facts = {"classes": zoo.class_names("cifar10")}
+    found = doctor.run_checks(zoo.build("resnet20.cifar10"), facts, source, images=128)
+    assert found.findings == ()
+    assert found.healthy
+    assert "leaked duplicates" in found.checked
+    assert dict(found.unchecked)["class order"].startswith("the model was taught other classes")
+    assert set(found.checked) | set(dict(found.unchecked)) == set(doctor.CHECKS)
+
+
+def test_a_finetuned_run_is_healthy_and_brings_its_data(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["finetune", "resnet20.cifar10", "--epochs", "2", "--out", str(out)]
+    words += ["--train-split", "train[:1000]", "--validation-split", "none"]
+    assert main([*words, "--test-split", "test[:300]", "--precision", "float32"]) == 0
+    capsys.readouterr()
+    assert main(["doctor", str(out), "--images", "200", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["findings"] == []
+    assert told["healthy"]
+    assert {"class order", "preprocessing", "channel order"} <= set(told["checked"])
+
+
+@pytest.mark.parametrize(
+    ("constructor", "module", "mode"),
+    [("MobileNet", "mobilenet", "tf"), ("VGG16", "vgg16", "caffe")],
+)
+def test_keras_applications_with_their_preprocessing_and_without(constructor, module, mode):
+    options = {"weights": None, "include_top": False, "input_shape": (32, 32, 3)}
+    base = getattr(keras.applications, constructor)(**options)
+    inputs = keras.Input((32, 32, 3))  # as many classes as no data set here: no labels to compare
+    prepared = getattr(keras.applications, module).preprocess_input(inputs)
+    tops = [
+        keras.layers.GlobalAveragePooling2D()(base(x, training=False)) for x in (prepared, inputs)
+    ]
+    healthy, bare = (keras.Model(inputs, keras.layers.Dense(7)(top)) for top in tops)
+    source = sources.load("fashion_sample")
+    check = preprocessing.check_preprocessing
+    assert diagnosed(healthy, source, {}, check) == {}
+    found = diagnosed(bare, source, {}, check)["preprocessing missing"]
+    assert base.name in found.what
+    assert preprocessing.SCHEMES[mode][0] in found.what
+
+
+def test_keras_efficientnet_is_not_told_that_it_does_things_twice():
+    base = keras.applications.EfficientNetB0(weights=None, input_shape=(32, 32, 3), classes=7)
+    found = diagnosed(base, sources.load("fashion_sample"), {}, preprocessing.check_preprocessing)
+    assert found == {}
+
+
+# Faults of preprocessing
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 127.5])
+@pytest.mark.parametrize("about", [{"classes": NAMES}, {"classes": ("a", "b", "c", "d")}])
+def test_preprocessing_done_twice(model, scale, about):
+    twice = behind(model, keras.layers.Rescaling(scale))
+    found = diagnosed(twice, about=about)["preprocessing done twice"]
+    assert found.severity == "wrong"
+    assert "undoing" in found.what
+
+
+@pytest.mark.parametrize("about", [{"classes": NAMES}, {"classes": ("a", "b", "c", "d")}])
+def test_preprocessing_missing(taught, about):
+    bare = network("none")
+    bare.set_weights(taught)
+    found = diagnosed(bare, about=about)["preprocessing missing"]
+    assert found.severity == "wrong"
+
+
+def test_without_batch_norm_or_labels_arithmetic_tells():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    model = keras.Model(inputs, keras.layers.Flatten()(x))
+    found = diagnosed(model)["preprocessing done twice"]
+    assert "pixels from 0 to 255 arrive at stem as 0 to 0.003922" in found.what
+
+
+def test_a_value_range_that_no_network_wants():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(5, 3, name="stem")(keras.layers.Rescaling(255.0)(inputs))
+    found = diagnosed(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)))
+    assert found["value range"].what.endswith("0 to 6.502e+04")
+
+
+def test_preprocessing_of_another_network():
+    base = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(32, 32, 3))
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, base(keras.layers.Rescaling(1 / 255)(inputs)))
+    found = diagnosed(model, sources.load("fashion_sample"), {}, preprocessing.check_preprocessing)
+    assert "calls for x / 127.5 - 1" in found["preprocessing of another network"].what
+
+
+def test_channels_in_another_order(model):
+    found = diagnosed(behind(model, Swap()))["channel order"]
+    assert found.severity == "wrong"
+    assert "with red and blue swapped" in found.what
+    assert "cvtColor" in found.do
+
+
+@pytest.mark.parametrize("kind", ["unit", "tf", "torch", "caffe"])
+def test_every_way_undoes_its_counterpart(kind):
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3)).astype("float32")
+    there = preprocessing.corrections(3)[2 * list(preprocessing.SCHEMES).index(kind)]
+    back = preprocessing.corrections(3)[2 * list(preprocessing.SCHEMES).index(kind) + 1]
+    np.testing.assert_allclose(back.change(there.change(pixels)), pixels, atol=1e-3)
+    if kind in blocks.PREPROCESSING:
+        own = np.asarray(blocks.preprocess(keras.ops.convert_to_tensor(pixels), kind))
+        np.testing.assert_allclose(there.change(pixels), own, atol=1e-4)
+
+
+# Class order
+
+
+def test_classes_taught_in_another_order_without_names(model):
+    rolled = keras.Model(model.input, keras.layers.Lambda(lambda x: x[:, ::-1])(model.output))
+    found = diagnosed(rolled, about={})
+    assert list(found) == ["class order"]
+    assert found["class order"].severity == "wrong"
+    assert "100%" in found["class order"].what
+
+
+def test_names_in_a_wrong_order(model):
+    found = diagnosed(model, about={"classes": NAMES[::-1]})["class order"]
+    assert found.severity == "wrong"
+    assert "0 is 'grey' to the model and 'red' in the data" in found.what
+
+
+def test_data_in_another_order_is_worth_a_look(model):
+    shuffled = colours(256, 2)
+    split = shuffled.splits["test"]
+    other = Split("test", split.items, 3 - split.labels)
+    source = Source("other", NAMES[::-1], {"test": other})
+    found = diagnosed(model, source)["class order"]
+    assert found.severity == "look"
+
+
+# Batch normalisation
+
+
+@pytest.mark.parametrize("about", [{"classes": NAMES}, {"classes": ("a", "b", "c", "d")}])
+def test_statistics_far_from_the_data(model, about):
+    last = layer_statistics.batch_norms(model)[-1]
+    last.moving_mean.assign(last.moving_mean + 5 * np.sqrt(last.moving_variance))
+    first = layer_statistics.batch_norms(model)[0]
+    spread = first.moving_variance * 9.0
+    first.moving_variance.assign(spread)
+    before = [np.array(weight) for weight in model.get_weights()]
+    found = diagnosed(model, about=about)["batch-norm statistics"]
+    assert found.severity == ("wrong" if about["classes"] == NAMES else "look")
+    assert "--batch-norm" in found.do
+    for weight, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+def test_statistics_that_nothing_trained():
+    assert "made with" in diagnosed(network())["batch-norm statistics"].what
+
+
+def test_moments_are_those_of_the_layers_input(model):
+    split = colours(70, 3).splits["test"]
+    images = np.stack(split.items)
+    seen, answers = layer_statistics.batch_norm_moments(model, images, batch_size=32)
+    for norm, found in seen.items():
+        inner = keras.Model(model.input, norm.input)
+        x = np.asarray(inner(images.astype("float32"), training=False), "float64")
+        np.testing.assert_allclose(found.mean, x.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found.variance, x.var((0, 1, 2)), rtol=1e-3, atol=1e-4)
+    own = np.asarray(model(images.astype("float32"), training=False))
+    np.testing.assert_allclose(answers, own, atol=1e-4)
+    assert all("call" not in vars(layer) for layer in graphs.leaf_layers(model))
+
+
+def test_the_distance_is_bhattacharyyas():
+    """Against the integral of the root of the product of the densities."""
+    norm = keras.layers.BatchNormalization(epsilon=0.0)
+    norm.build((None, 1))
+    norm.moving_mean.assign([1.0])
+    norm.moving_variance.assign([4.0])
+    x = np.linspace(-40, 40, 200_001)
+
+    def density(mean, variance):
+        return np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+
+    overlap = np.sqrt(density(1, 4) * density(-2, 0.5)).sum() * (x[1] - x[0])
+    seen = layer_statistics.Moments(np.array([-2.0]), np.array([0.5]))
+    assert layer_statistics.bhattacharyya_distance(norm, seen) == pytest.approx(
+        -np.log(overlap), rel=1e-4
+    )
+
+
+# trainable
+
+
+def compiled_and_fitted(model):
+    model.compile("adam", "mse")
+    model.fit(np.zeros((4, 16, 16, 3)), np.zeros((4, 4)), verbose=0)
+    return model
+
+
+def test_trainable_set_before_compile_is_healthy(model, tmp_path):
+    model.layers[2].trainable = False
+    compiled_and_fitted(model)
+    assert list(trainable_check.check_trainable(model)) == []
+    model.save(tmp_path / "model.keras")
+    loaded, _ = model_files.load(tmp_path / "model.keras")
+    assert list(trainable_check.check_trainable(loaded, tmp_path / "model.keras")) == []
+
+
+def test_trainable_changed_after_compile(model):
+    model.compile("adam", "mse")
+    model.get_layer("logits").trainable = False
+    (found,) = trainable_check.check_trainable(model)
+    assert found.severity == "wrong"
+    assert "frozen: logits" in found.what
+
+
+def test_trainable_changed_after_compile_when_keras_has_forgotten(model):
+    model.get_layer("one_conv").trainable = False
+    compiled_and_fitted(model)
+    model.get_layer("one_conv").trainable = True
+    model._compiled_trainable_state = {layer: layer.trainable for layer in model._flatten_layers()}
+    (found,) = trainable_check.check_trainable(model)
+    assert "1 of them unknown" in found.what
+
+
+def test_trainable_changed_after_compile_in_a_file(model, tmp_path, capsys):
+    model.get_layer("one_conv").trainable = False
+    compiled_and_fitted(model)
+    model.get_layer("one_conv").trainable = True
+    model.save(tmp_path / "model.keras")
+    loaded, _ = model_files.load(tmp_path / "model.keras")
+    (found,) = trainable_check.check_trainable(loaded, tmp_path / "model.keras")
+    assert "it was built for others" in found.what
+
+
+def test_a_file_without_optimiser_is_not_checked(model, tmp_path):
+    model_files.save(model, tmp_path / "model.keras", {})
+    with pytest.raises(doctor.CheckSkipped, match="no optimiser"):
+        list(
+            trainable_check.check_trainable(
+                model_files.load(tmp_path / "model.keras")[0], tmp_path / "model.keras"
+            )
+        )
+
+
+# Pictures
+
+
+def photo(seed, size=(64, 48)):
+    """A picture with large and small shapes, like nothing but itself."""
+    random = np.random.default_rng(seed)
+    rough = Image.fromarray(random.integers(0, 256, (6, 8, 3), "uint8"))
+    return rough.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Splits of two classes, twenty and ten images each."""
+    seed = 0
+    for split, count in (("train", 20), ("test", 10)):
+        for label in ("cat", "dog"):
+            place = tmp_path / "data" / split / label
+            place.mkdir(parents=True)
+            for _ in range(count):
+                photo(seed).save(place / f"{seed}.png")
+                seed += 1
+    return tmp_path / "data"
+
+
+def looked_at(folder, check):
+    source = sources.load(folder)
+    survey = dataset_checks.survey(source, list(source.splits.values()))
+    return {finding.name: finding for finding in check(survey)}
+
+
+CHECKS = list(doctor.DATASET_CHECKS.values())
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_healthy_pictures_have_no_findings(folder, check):
+    assert looked_at(folder, check) == {}
+
+
+def test_leaked_duplicates_are_found_encoded_anew_and_resized(folder):
+    kept = sorted((folder / "train" / "cat").iterdir())
+    Image.open(kept[0]).save(folder / "test" / "cat" / "a.jpg", quality=60)
+    Image.open(kept[1]).resize((150, 130)).save(folder / "test" / "cat" / "b.webp")
+    (folder / "test" / "cat" / "c.png").write_bytes(kept[2].read_bytes())
+    found = looked_at(folder, dataset_checks.leaked_duplicates)["leaked duplicates"]
+    assert found.severity == "wrong"
+    assert "3 of 23 images of test are copies of ones in train" in found.what
+    assert "a.jpg" in found.what
+
+
+def test_copies_with_different_labels(folder):
+    one = sorted((folder / "train" / "cat").iterdir())[0]
+    Image.open(one).save(folder / "train" / "dog" / "a.jpg", quality=80)
+    found = looked_at(folder, dataset_checks.conflicting_labels)["copies with different labels"]
+    assert found.what.startswith("1 pair of copies")
+
+
+def test_near_constant_images_but_not_fine_noise(folder):
+    noise = np.random.default_rng(0).integers(100, 130, (256, 256, 3), "uint8")
+    Image.fromarray(noise).save(folder / "train" / "cat" / "noise.png")
+    assert looked_at(folder, dataset_checks.near_constant) == {}
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "train" / "cat" / "black.png")
+    found = looked_at(folder, dataset_checks.near_constant)["near-constant images"]
+    assert found.what.startswith("1 image of 62")
+    assert "black.png" in found.what
+
+
+def test_unreadable_images(folder):
+    whole = (folder / "train" / "cat" / "0.png").read_bytes()
+    (folder / "train" / "cat" / "half.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "train" / "dog" / "page.jpg").write_text("<html>")
+    found = looked_at(folder, dataset_checks.unreadable)["unreadable images"]
+    assert found.what.startswith("2 files of 62")
+    assert "half.png (truncated)" in found.what
+
+
+def test_class_imbalance_and_small_classes(folder):
+    for path in sorted((folder / "train" / "dog").iterdir())[2:]:
+        path.unlink()
+    found = looked_at(folder, dataset_checks.class_imbalance)
+    assert "--class-weight balanced" in found["class imbalance"].do
+    assert "cat has 20 images to learn from, dog 2: 10 to 1" in found["class imbalance"].what
+    assert "dog (2)" in found["small classes"].what
+
+
+def test_small_images(folder):
+    source = sources.load(folder)
+    survey = dataset_checks.survey(source, list(source.splits.values()))
+    assert list(dataset_checks.small_images(survey, 96)) == []
+    (found,) = dataset_checks.small_images(survey, 224)
+    assert "48 pixels or less" in found.what
+
+
+def test_flat_images_have_no_copies_but_those_of_equal_content(tmp_path):
+    for label in range(2):
+        place = tmp_path / f"class{label}"
+        place.mkdir()
+        for step in range(10):
+            level = 8 + 5 * (10 * label + step)
+            Image.fromarray(np.full((32, 32, 3), level, "uint8")).save(place / f"{level}.png")
+    source = sources.load(tmp_path)
+    survey = dataset_checks.survey(source, list(source.splits.values()))
+    assert survey.copies.shape == (0, 2)
+    (found,) = dataset_checks.near_constant(survey)
+    assert found.what.startswith("20 images of 20")
+    assert list(dataset_checks.conflicting_labels(survey)) == []
+
+
+# The search for copies
+
+
+def test_hashes_agree_with_a_slow_formula():
+    grey = np.random.default_rng(0).integers(0, 256, (3, 32, 32), "uint8")
+    across, down = near_duplicates.dhash(grey)
+    for place, picture in enumerate(grey):
+        fine = np.kron(picture.astype(float), np.ones((9, 9)))  # 288 = 9 * 32
+        wide = fine.reshape(8, 36, 9, 32).mean((1, 3))
+        tall = fine.reshape(9, 32, 8, 36).mean((1, 3))
+        for code, bits in ((across, wide[:, 1:] - wide[:, :-1]), (down, tall[1:] - tall[:-1])):
+            own = np.unpackbits(code[place : place + 1].view("uint8"))
+            np.testing.assert_array_equal(own, bits.ravel() > near_duplicates.DHASH_MARGIN)
+
+
+@pytest.mark.parametrize("looked_up", [0, 1e9])  # through bands; by a plain scan
+def test_near_codes_are_all_found(looked_up, monkeypatch):
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 2**63, 300, "uint64")
+    for place in range(100):  # near codes, of one bit to three
+        flips = random.choice(64, 1 + place % 3, replace=False)
+        codes[200 + place] = codes[place] ^ np.bitwise_or.reduce(
+            np.left_shift(np.uint64(1), flips.astype("uint64"))
+        )
+    monkeypatch.setattr(near_duplicates, "BAND_LOOKUP_COST", looked_up)
+    found = np.concatenate(list(near_duplicates._near_hash_pairs(codes)))
+    slow = {
+        (one, two)
+        for one in range(300)
+        for two in range(one + 1, 300)
+        if bin(int(codes[one] ^ codes[two])).count("1") <= 3
+    }
+    assert slow <= {tuple(sorted(map(int, pair))) for pair in found}
+    assert len(slow) >= 100
+
+
+def test_encoding_finds_copies_in_fashion_mnist_and_no_others():
+    items = sources.load("fashion_sample").splits["test"].items
+    anew = []
+    for pixels in items[:200]:
+        picture = Image.fromarray(pixels).resize((56, 56), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=75)
+        anew.append(file.getvalue())
+    labels = np.zeros(len(items) + 200, "int64")
+    split = Split("all", [*items, *anew], labels)
+    survey = dataset_checks.survey(Source("x", ("a",), {"all": split}), [split])
+    found = {tuple(pair) for pair in survey.copies.tolist()}
+    true = {(place, len(items) + place) for place in range(200)}
+    assert len(found & true) >= 190
+    assert len(found - true) <= 4
+
+
+# The command
+
+
+def test_the_command_tells_and_exits_with_1(folder, model, tmp_path, capsys):
+    one = sorted((folder / "train" / "cat").iterdir())[0]
+    Image.open(one).save(folder / "test" / "cat" / "a.jpg")
+    for split, label in (("train", "cat"), ("test", "dog")):
+        for seed in range(30):
+            photo(1000 + seed, (40, 40)).rotate(90 * (label == "dog")).save(
+                folder / split / label / f"more{seed}.png"
+            )
+    path = tmp_path / "model.keras"
+    model_files.save(model, path, {"classes": ["cat", "dog", "emu", "fox"]})
+    assert main(["doctor", str(path), str(folder)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("wrong  leaked duplicates: 1 of ")
+    assert out[1].startswith("       -> delete the copies")
+    assert any(line.startswith("nothing found in: ") for line in out)
+
+
+def test_all_unreadable_files_are_named_on_request(folder):
+    for number in range(32):
+        (folder / "train" / "cat" / f"bad{number:02}.jpg").write_text("<html>")
+    (found,) = looked_at(folder, dataset_checks.unreadable).values()
+    assert found.what.endswith("and 29 more")
+    assert len(found.names) == 32
+    assert all(f"bad{n:02}.jpg (not an image" in found.names[n] for n in range(32))
+    examined = doctor.DiagnosticReport((found,), (), ())
+    short, whole = (command._format_report(examined, every).splitlines() for every in (False, True))
+    assert len(short) == 2
+    assert whole[2:] == [f"{'':<9} {name}" for name in found.names]
+    assert list(command._to_dict(examined)["findings"][0]["names"]) == list(found.names)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["resnet20", "fashion_sample"], "has random weights"),
+        (["resnet20.cifar10"], "name a data set"),
+        (["nowhere.keras", "fashion_sample"], "no model file"),
+        (["resnet20.cifar10", "fashion_sampel"], "did you mean fashion_sample"),
+        (["resnet20.cifar10", "fashion_sample", "--images", "3"], "--images must be 40 or more"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, message, capsys):
+    assert main(["doctor", *words]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("zoo: ")
+    assert message in error
+
+
+def test_a_model_of_no_images_is_refused():
+    model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)])
+    with pytest.raises(UsageError, match="not images"):
+        diagnosed(model)
+
+
+def test_a_model_of_several_outputs_is_refused():
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    heads = {name: keras.layers.Dense(2, name=name)(pooled) for name in ("boxes", "scores")}
+    with pytest.raises(UsageError, match=r"several outputs \(boxes, scores\); zoo doctor"):
+        diagnosed(keras.Model(image, heads))
+
+
+def test_a_run_without_images_is_refused(tmp_path):
+    task = tasks.get("dqn")()
+    model_files.save(zoo.build("lenet5", num_classes=2), tmp_path / resume.MODEL, {})
+    resume.write_recipe(tmp_path, task)
+    with pytest.raises(UsageError, match="is a run of dqn, which has no images to examine"):
+        doctor.diagnose(tmp_path)

@@ -1,0 +1,338 @@
+"""Augmentation: what is drawn, what it does to pixels and labels, and that it can be repeated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.data import augment, batches, decoding, randaugment
+from zoo.errors import UsageError
+
+COUNT, SHAPE, CLASSES = 24, (16, 20, 3), 4
+ALL = {
+    "light": {"augment": "light"},
+    "rand": {"augment": "rand"},
+    "erase": {"erase": 0.5},
+    "mixup": {"mix": "mixup"},
+    "cutmix": {"mix": "cutmix"},
+    "all": {"augment": "rand", "mix": "both", "erase": 0.5},
+}
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
+
+
+def examples(pixels):
+    return decoding.Examples("train", pixels, np.arange(len(pixels)) % CLASSES)
+
+
+def stream(pixels, **options):
+    """The images and labels of an epoch; options may name the seed and the number of it."""
+    options = {"batch_size": 8, "seed": 3, "num_classes": CLASSES, "number": 0, **options}
+    number = options.pop("number")
+    found = list(batches.training(examples(pixels), **options).epoch(number).as_numpy_iterator())
+    return [np.concatenate(part) for part in zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_changes_are_a_function_of_seed_and_epoch(name, channels):
+    pixels = noise(COUNT, 16, 20, channels)
+    images, labels = stream(pixels, **ALL[name])
+    assert images.shape == (COUNT, 16, 20, channels)
+    assert images.dtype == np.uint8
+    assert labels.sum(-1) == pytest.approx(1, abs=1e-6)
+    again = stream(pixels, **ALL[name])
+    np.testing.assert_array_equal(again[0], images)
+    np.testing.assert_array_equal(again[1], labels)
+    plain = stream(pixels)
+    assert (plain[0] != images).any()
+    for other in ({"seed": 4}, {"number": 1}):
+        assert (stream(pixels, **ALL[name], **other)[0] != images).any()
+
+
+def test_changes_of_images_leave_their_order():
+    pixels = noise(COUNT, *SHAPE)
+    _, labels = stream(pixels)
+    for name in ("light", "rand", "erase"):
+        np.testing.assert_array_equal(stream(pixels, **ALL[name])[1], labels)
+
+
+@pytest.mark.parametrize("way", [{"augment": "heavy"}, {"mix": "blend"}, {"erase": 1.5}])
+def test_what_there_is_not_is_refused(way):
+    with pytest.raises(UsageError):
+        stream(noise(COUNT, *SHAPE), **way)
+
+
+# light
+
+
+def moved(image, mirror, down, right):
+    """The image mirrored and shifted by whole pixels, as NumPy pads it."""
+    height, width = image.shape[:2]
+    image = image[:, ::-1] if mirror else image
+    wide = np.pad(image, ((4, 4), (4, 4), (0, 0)), "symmetric")
+    return wide[4 - down : 4 - down + height, 4 - right : 4 - right + width]
+
+
+def test_light_mirrors_and_shifts_by_whole_pixels_with_reflection():
+    pixels = noise(64, 16, 20, 2)
+    plain, _ = stream(pixels)
+    light, _ = stream(pixels, augment="light")
+    ways = [(m, d, r) for m in (0, 1) for d in range(-2, 3) for r in range(-3, 4)]
+    seen = []
+    for before, after in zip(plain, light, strict=True):
+        fits = [way for way in ways if (moved(before, *way) == after).all()]
+        assert len(fits) == 1
+        seen += fits
+    assert {way[0] for way in seen} == {0, 1}
+    assert len({way[1:] for way in seen}) > 15
+
+
+def test_light_draws_evenly():
+    drawn = augment.sample_params(0, 0, 1000, 10, (32, 64, 3), augment="light")
+    assert drawn["mirror"].mean() == pytest.approx(0.5, abs=0.02)
+    for name, most in (("down", 4), ("right", 8)):
+        counts = np.bincount(drawn[name].ravel() + most, minlength=2 * most + 1) / 10_000
+        assert counts[1:-1] == pytest.approx(1 / (2 * most), abs=0.02)  # rounded: half at the ends
+        assert counts[[0, -1]] == pytest.approx(1 / (4 * most), abs=0.02)
+
+
+# Mixing
+
+
+@pytest.mark.parametrize("size", [8, 7])
+def test_mixup_is_a_weighted_mean_of_images_and_labels(size):
+    pixels = np.full((COUNT, *SHAPE), np.arange(COUNT)[:, None, None, None] * 10, "uint8")
+    plain, onehot = stream(pixels, batch_size=size)
+    mixed, labels = stream(pixels, batch_size=size, mix="mixup")
+    shares = set()
+    for start in range(0, len(plain), size):
+        batch = slice(start, start + size)
+        values, classes = plain[batch, 0, 0, 0].astype(float), onehot[batch].argmax(-1)
+        for row, (image, label) in enumerate(zip(mixed[batch], labels[batch], strict=True)):
+            other = row - 1  # the neighbour
+            share = label[classes[row]] if classes[row] != classes[other] else None
+            if share is not None:
+                assert label[classes[other]] == pytest.approx(1 - share, abs=1e-6)
+                mean = share * values[row] + (1 - share) * values[other]
+                assert np.abs(image - mean).max() <= 0.5 + 1e-4
+                shares.add(round(float(share), 5))
+    assert len(shares) == len(plain) // size  # one for each batch
+
+
+def test_mixup_draws_from_beta():
+    weight = augment.sample_params(0, 0, 1, 20_000, SHAPE, mix="mixup")["weight"]
+    alpha = augment.MIXUP_ALPHA
+    assert weight.mean() == pytest.approx(0.5, abs=0.02)
+    assert weight.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.01)
+
+
+def test_a_label_of_cutmix_is_the_share_of_pixels():
+    pixels = np.full((COUNT, *SHAPE), np.arange(COUNT)[:, None, None, None], "uint8")
+    names = np.arange(COUNT) % CLASSES
+    pasted = set()
+    for number in range(5):
+        images, labels = stream(pixels, mix="cutmix", number=number)
+        for image, label in zip(images, labels, strict=True):
+            counted = np.bincount(names[image[..., 0].ravel()], minlength=CLASSES)
+            assert label == pytest.approx(counted / counted.sum(), abs=1e-6)
+            pasted.add(len(np.unique(image)))
+    assert max(pasted) == 2
+
+
+def test_cutmix_keeps_half_of_the_pixels_or_more_on_average():
+    drawn = augment.sample_params(0, 0, 1, 20_000, (224, 224, 3), mix="cutmix")
+    top, left, bottom, right = drawn["patch"].T
+    assert min(top.min(), left.min()) == 0
+    assert max(bottom.max(), right.max()) == 224
+    area = (bottom - top) * (right - left) / 224**2
+    assert drawn["kept"] == pytest.approx(1 - area, abs=1e-6)
+    # A square of side s about a uniform centre keeps s - s * s / 4 of each of its sides, and
+    # s * s is uniform: the integral of (s - s**2 / 4)**2 over it is 1/2 - 1/5 + 1/48.
+    assert area.mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.01)
+
+
+def test_both_is_the_one_or_the_other_by_batch():
+    drawn = augment.sample_params(0, 0, 1, 2000, SHAPE, mix="both")
+    patched = drawn["patch"].any(-1)
+    assert (drawn["weight"][patched] == 1).all()
+    assert (drawn["weight"] == 1).mean() == pytest.approx(0.5, abs=0.05)
+    plain = drawn["weight"] < 1
+    assert not drawn["patch"][plain].any()
+    assert (drawn["kept"][plain] == drawn["weight"][plain]).all()
+
+
+def test_several_labels_are_mixed_too():
+    several = noise(COUNT, CLASSES) % 2
+    data = decoding.Examples("train", np.zeros((COUNT, *SHAPE), "uint8"), several)
+    options = {"batch_size": 8, "seed": 0, "num_classes": CLASSES}
+    plain = list(batches.training(data, **options).epoch(0).as_numpy_iterator())
+    mixed = list(batches.training(data, mix="mixup", **options).epoch(0).as_numpy_iterator())
+    weights = augment.sample_params(0, 0, 8, 3, SHAPE, mix="mixup")["weight"]
+    for (_, before), (_, after), weight in zip(plain, mixed, weights, strict=True):
+        expected = weight * before + (1 - weight) * np.roll(before, 1, 0)
+        assert after == pytest.approx(expected, abs=1e-6)
+
+
+# Erasing
+
+
+def test_what_is_erased_is_a_rectangle_of_noise_within_bounds():
+    side, count = 64, 400
+    pixels = np.zeros((count, side, side, 3), "uint8")
+    images, _ = stream(pixels, erase=0.5)
+    holes = [np.argwhere(image.any(-1)) for image in images]
+    assert np.mean([len(hole) > 0 for hole in holes]) == pytest.approx(0.5, abs=0.1)
+    low, high = augment.ERASED_AREA
+    for image, hole in zip(images, holes, strict=True):
+        if not len(hole):
+            continue
+        top, left, bottom, right = *hole.min(0), *hole.max(0) + 1
+        tall, wide = bottom - top, right - left
+        # Whole pixels: each side is up to one shorter.
+        assert tall * wide <= high * side**2
+        assert (tall + 1) * (wide + 1) >= low * side**2
+        inside = image[top:bottom, left:right]
+        assert len(hole) > 0.999 * tall * wide  # black by chance once in 2**24
+        assert inside.std() > 50
+    tops = [hole.min(0)[0] for hole in holes if len(hole)]
+    assert min(tops) < 5
+    assert max(tops) > side / 2
+
+
+def test_no_share_erases_nothing_and_all_erases_all():
+    pixels = np.zeros((COUNT, 32, 32, 1), "uint8")
+    assert not stream(pixels, erase=0.0)[0].any()
+    assert stream(pixels, erase=1.0)[0].any((1, 2, 3)).all()
+
+
+# RandAugment: every operation against a formula
+
+
+def picture():
+    """A picture of many colours that fills no channel's whole range."""
+    y, x = np.mgrid[:24, :24]
+    bands = np.stack([40 + 6 * x, 200 - 5 * y, 90 + 2 * x + 3 * y], -1)
+    return (bands + noise(24, 24, 3) % 10).astype("uint8")
+
+
+def blend(image, other, factor):
+    return np.clip(other + factor * (image.astype(float) - other), 0, 255)
+
+
+def luma(image):
+    return image @ np.array([0.299, 0.587, 0.114])
+
+
+def close(one, other, most=1.5):  # levels: grey and blend are both cut to whole ones
+    assert np.abs(one.astype(float) - other).max() <= most
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_enhancements_are_blends(mirrored):
+    image = picture()
+    factor = 1 + 0.27 * (-1 if mirrored else 1)  # 9 of 30 of 0.9
+
+    def act(name):
+        return randaugment.apply_op(image, name, 9, mirrored)
+
+    close(act("brightness"), blend(image, 0, factor))
+    close(act("color"), blend(image, luma(image)[..., None], factor))
+    close(act("contrast"), blend(image, luma(image).mean(), factor))
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), (0, 1)).astype(float)
+    smooth = (windows.sum((-1, -2)) + 4 * windows[..., 1, 1]) / 13
+    inner = slice(1, -1)
+    close(act("sharpness")[inner, inner], blend(image[inner, inner], smooth, factor))
+
+
+def test_solarize_and_posterize():
+    image = picture()
+    inverted = np.where(image >= 255 - 0.3 * 255, 255 - image, image)
+    assert (inverted != image).any()
+    for mirrored in (False, True):  # there is no other way round
+        close(randaugment.apply_op(image, "solarize", 9, mirrored), inverted, 0)
+        close(randaugment.apply_op(image, "posterize", 9, mirrored), image & 0b11111110, 0)
+    close(randaugment.apply_op(image, "posterize", 30), image & 0b11110000, 0)
+    close(randaugment.apply_op(image, "solarize", 30), 255 - image, 0)
+
+
+def test_autocontrast_and_equalize():
+    image = picture()
+    low, high = image.min((0, 1)).astype(float), image.max((0, 1))
+    close(randaugment.apply_op(image, "autocontrast"), (image - low) / (high - low) * 255)
+    image = np.tile(image, (8, 8, 1))  # Pillow counts in whole pixels a level
+    equal = randaugment.apply_op(image, "equalize")
+    for before, after in zip(np.moveaxis(image, -1, 0), np.moveaxis(equal, -1, 0), strict=True):
+        order = np.sort(before.ravel())
+        # As many pixels are darker as the level says of the range.
+        rank = np.searchsorted(order, before) / order.size * 255
+        assert np.abs(after - rank).max() < 16
+        assert after.min() == 0
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_geometric_operations_uncover_grey(axis, mirrored):
+    image = np.repeat(np.arange(100, dtype="uint8")[:, None, None], 100, 1)
+    image = image if axis == "y" else image.transpose(1, 0, 2)
+    way = -1 if mirrored else 1
+    by = round(way * 100 * 150 / 331 * 0.3)
+    shifted = randaugment.apply_op(image, f"translate_{axis}", 9, mirrored)
+    line = shifted[:, 0, 0] if axis == "y" else shifted[0, :, 0]
+    expected = [n + by if 0 <= n + by < 100 else 128 for n in range(100)]
+    assert line.tolist() == expected
+    sheared = randaugment.apply_op(image, f"shear_{axis}", 9, mirrored)
+    sheared = sheared if axis == "y" else sheared.transpose(1, 0, 2)
+    for along in (0, 40, 99):
+        places = np.floor(np.arange(100) + 0.5 + way * 0.09 * (along + 0.5))
+        line = np.where((places >= 0) & (places < 100), places, 128)
+        assert (sheared[:, along, 0] == line).mean() > 0.98
+
+
+def test_rotation_turns_about_the_centre():
+    image = noise(32, 32, 3)
+    np.testing.assert_array_equal(randaugment.apply_op(image, "rotate", 90), np.rot90(image))
+    np.testing.assert_array_equal(
+        randaugment.apply_op(image, "rotate", 90, True), np.rot90(image, -1)
+    )
+    assert (randaugment.apply_op(image, "rotate")[0, 0] == randaugment.FILL_VALUE).all()
+
+
+def test_identity_and_nothing_of_anything():
+    image = picture()
+    for name in set(randaugment.OPERATIONS) - {"autocontrast", "equalize"}:
+        close(randaugment.apply_op(image, name, 0), image, 0)
+    close(randaugment.apply_op(image, "identity", 30), image, 0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_channels_are_changed_one_by_one(channels):
+    image = noise(16, 16, channels)
+    for name in randaugment.OPERATIONS:
+        changed = randaugment.apply_op(image, name)
+        for band in range(channels):
+            alone = randaugment.apply_op(image[..., band : band + 1], name)
+            np.testing.assert_array_equal(changed[..., band : band + 1], alone)
+    assert (randaugment.apply_op(image, "color") == image).all()
+
+
+def test_two_of_fourteen_operations_are_drawn_evenly():
+    assert len(randaugment.OPERATIONS) == 14
+    drawn = augment.sample_params(0, 0, 100, 100, SHAPE, augment="rand")
+    assert drawn["operations"].shape == (100, 100, 2)
+    shares = np.bincount(drawn["operations"].ravel()) / 20_000
+    assert shares == pytest.approx(np.full(14, 1 / 14), abs=0.01)
+    assert drawn["mirrored"].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_batch_is_each_image_by_itself():
+    images = noise(6, *SHAPE)
+    operations, mirrored = randaugment.sample_ops(np.random.default_rng(5), (6,))
+    names = list(randaugment.OPERATIONS)
+    batch = randaugment.apply_batch(images, operations, mirrored).numpy()
+    for before, after, chosen, ways in zip(images, batch, operations, mirrored, strict=True):
+        for operation, way in zip(chosen, ways, strict=True):
+            before = randaugment.apply_op(before, names[operation], mirrored=way)
+        np.testing.assert_array_equal(after, before)

@@ -1,0 +1,261 @@
+"""Batches that replicas share: rates, gradients and statistics are those of one device."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import tasks
+from tasks.distributed import replicas, strategies
+from tasks.engine import finetune, optimize, training_run
+from zoo.errors import UsageError
+
+if keras.config.backend() != "tensorflow":
+    pytest.skip("replicas are of TensorFlow", allow_module_level=True)
+
+import tensorflow as tf
+
+TINY = {
+    "model": "convnet",
+    "train_split": "train[:64]",
+    "validation_split": "none",
+    "test_split": "test[:16]",
+    "batch_size": 16,
+    "epochs": 2,
+    "optimizer": "momentum",
+    "learning_rate": 0.05,
+    "precision": "float32",
+    "plan": "full",
+}
+PLAIN = "{depths: [1, 1], widths: [4, 8], head: pool, hidden: [], conv_dropout: 0.0}"
+UNNORMALISED = PLAIN.replace("}", ", batch_norm: false}")
+# float32 sums in another order: a few units in the last place a step, which steps make larger.
+SAME = {"rtol": 1e-4, "atol": 1e-6}
+
+
+def task(**flags):
+    return tasks.get("classification")(**{**TINY, "model_options": UNNORMALISED, **flags})
+
+
+def trained(**flags):
+    """Trains a course; returns its losses by epoch, and its weights and averages in the end."""
+    asked = task(**flags)
+    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy(asked.strategy))
+    prepared_stage = run.prepared_stage(0)
+    found = prepared_stage.training_model.fit(
+        prepared_stage.stream.epoch(0), epochs=asked.epochs, shuffle=False, verbose=0
+    )
+    weights = [np.array(v) for v in run.model.weights]
+    with optimize.ema_weights(run.optimizer(0)):
+        averages = [np.array(v) for v in run.model.weights]
+    return found.history["loss"], weights, averages
+
+
+def assert_equal(one, other, **tolerance):
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, **(tolerance or SAME))
+
+
+def lines(n, **flags):
+    """What is said of a task on `n` devices."""
+    if n == 1:
+        return replicas.check_replicas(task(**flags))
+    with strategies.create_strategy("mirrored").scope():
+        return replicas.check_replicas(task(**flags))
+
+
+def test_the_share_of_each_replica_is_told(two_devices):
+    assert lines(2) == ["16 examples a step: 8 on each of 2 replicas"]
+    assert lines(1) == []
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(two_devices):
+    with pytest.raises(UsageError, match="15 cannot be shared evenly by 2 replicas"):
+        lines(2, batch_size=15)
+    with pytest.raises(UsageError, match="take 2"):
+        lines(2, batch_size=1)
+    assert lines(1, batch_size=15) == []
+    with pytest.raises(UsageError, match="shared evenly"):
+        trained(strategy="mirrored", batch_size=15)
+
+
+def test_what_one_replica_does_not_do_is_told():
+    told = ["--compress-gradients changes nothing: there is one replica"]
+    assert lines(1, compress_gradients="bfloat16") == told
+
+
+@pytest.mark.parametrize(
+    ("flags", "factor"),
+    [
+        ({"batch_size": 256}, 1.0),
+        ({"batch_size": 256, "scale_rate": "linear"}, 8.0),
+        ({"batch_size": 128, "scale_rate": "sqrt"}, 2.0),
+        ({"batch_size": 64, "accumulate": 4, "scale_rate": "linear"}, 8.0),
+        ({"batch_size": 16, "reference_batch": 64, "scale_rate": "linear"}, 0.25),
+    ],
+)
+def test_rates_follow_the_examples_of_an_update(flags, factor):
+    """A classification's own batch is of 32 examples."""
+    asked = task(schedule="constant", **flags)
+    assert float(asked.learning_rates(0.1, 100)(50)) == pytest.approx(0.1 * factor)
+    told = [line for line in replicas.check_replicas(asked) if "--scale-rate" in line]
+    assert bool(told) == (factor != 1)
+
+
+def test_a_scaled_rate_rises_from_0_as_any_other():
+    asked = task(scale_rate="linear", batch_size=64, warmup_epochs=1.0)
+    rates = asked.learning_rates(0.1, 100)
+    assert [float(rates(step)) for step in (0, 25, 50)] == pytest.approx([0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_schedule_ends_with_the_run_however_many_steps_make_an_update(accumulate):
+    """Keras asks for the rate of a step, not of an update."""
+    asked = task(accumulate=accumulate)
+    optimizer = asked.make_optimizer(asked.learning_rates(1.0, 100))
+    for step, share in ((0, 1.0), (50, 0.5), (99, 0.0)):
+        optimizer._iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(share, abs=0.01)
+
+
+OPTIONS = {
+    "plain": {},
+    "clipped": {"clip_norm": 0.1},
+    "groups": {"clip_norm": 0.1, "plan": "[{learn: all, epochs: 2, decay: 0.5}]"},
+    "averaged": {"average": 0.8},
+    "adamw": {"optimizer": "adamw", "learning_rate": 1e-3, "accumulate": 2, "average": 0.8},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_two_replicas_take_the_steps_of_one_device(options, two_devices):
+    one, two = (trained(strategy=name, **OPTIONS[options]) for name in ("one", "mirrored"))
+    for mine, other in zip(one, two, strict=True):
+        assert_equal(mine, other)
+
+
+@pytest.mark.parametrize("strategy", ["one", "mirrored"])
+def test_two_half_batches_are_a_whole_one(strategy, two_devices):
+    """The batches of an epoch are rows of one permutation, so two halves are the whole."""
+    flags = {"strategy": strategy, "clip_norm": 0.1, "l2": 1e-3, "schedule": "constant"}
+    _, whole, _ = trained(batch_size=32, **flags)
+    _, halves, _ = trained(batch_size=16, accumulate=2, **flags)
+    assert_equal(whole, halves)
+
+
+def test_what_is_accumulated_is_saved_as_its_sum(two_devices):
+    asked = task(strategy="mirrored", accumulate=3)
+    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("mirrored"))
+    prepared_stage = run.prepared_stage(0)
+    prepared_stage.training_model.fit(
+        prepared_stage.stream.epoch(0).take(2), shuffle=False, verbose=0
+    )
+    [part] = optimize.inner_optimizers(run.optimizer(0))
+    before = [np.array(v) for v in part._accumulated_gradients]
+    assert any(value.any() for value in before)
+    arrays = run.arrays()
+    run.restore(arrays)
+    assert_equal(before, [np.array(v) for v in part._accumulated_gradients])
+    own = [part._accumulated_gradients[-1].value.values[i].numpy() for i in (0, 1)]
+    np.testing.assert_allclose(sum(own), before[-1], rtol=1e-5)
+
+
+def test_statistics_of_all_replicas_are_those_of_one_device(two_devices):
+    """Its batch normalisation sees the batch of 16, and not two of 8."""
+    flags = {"model_options": PLAIN, "epochs": 1}
+    one = trained(strategy="one", **flags)
+    two = trained(strategy="mirrored", sync_batch_norm="on", **flags)
+    own = trained(strategy="mirrored", sync_batch_norm="off", **flags)
+    # Keras's synchronised variance is a difference of two means, not a mean of differences.
+    assert_equal(one[0], two[0], rtol=1e-4)
+    apart, wrong = (distance(one[1], other[1]) for other in (two, own))
+    assert apart < 1e-3
+    assert wrong > 100 * apart
+
+
+def distance(ones, others):
+    """The largest difference of weights, as a share of the largest of their array."""
+    pairs = zip(ones, others, strict=True)
+    return max(np.abs(one - other).max() / np.abs(one).max() for one, other in pairs)
+
+
+@pytest.mark.parametrize("asked", ["on", "off"])
+def test_normalisation_is_synchronised_where_that_is_asked(asked, two_devices):
+    asked = task(strategy="mirrored", sync_batch_norm=asked, model_options=PLAIN)
+    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("mirrored"))
+    run.prepared_stage(0)
+    found = {layer.synchronized for layer in finetune.batch_norm_layers(run.model)}
+    assert found == {asked.sync_batch_norm == "on"}
+
+
+VALUES = np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
+
+
+def reduced(compression):
+    """The sums of two replicas' values, and of values that only one has."""
+    strategy = strategies.create_strategy("mirrored")
+    table = tf.constant(VALUES)
+
+    def each():
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return replicas.all_reduce_gradients([table[place], None, 2 * table[place]], compression)
+
+    found = strategy.run(each)
+    return [x and [v.numpy() for v in strategy.experimental_local_results(x)] for x in found]
+
+
+def bfloat16(values):
+    import ml_dtypes
+
+    return np.asarray(values, "float32").astype(ml_dtypes.bfloat16)
+
+
+def test_gradients_are_summed_over_replicas(two_devices):
+    one, none, two = reduced("none")
+    assert none is None
+    for values in (*one, *(two / 2 for two in two)):
+        np.testing.assert_allclose(values, VALUES.sum(0), rtol=1e-6)
+
+
+def test_compressed_gradients_are_sums_of_rounded_ones(two_devices):
+    first, second = bfloat16(VALUES)
+    wanted = (first.astype("float32") + second.astype("float32")).astype(first.dtype)
+    one, _, _ = reduced("bfloat16")
+    for values in one:
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, wanted.astype("float32"))
+    assert (wanted.astype("float32") != VALUES.sum(0)).any()
+
+
+def test_a_step_with_compressed_gradients_is_that_of_numpy(two_devices):
+    """A linear model, whose gradient on each replica is known by hand."""
+    x, w = VALUES[:, :4].reshape(2, 4), np.array([0.5, -1.0, 2.0, 0.25], "float32")
+    with strategies.create_strategy("mirrored").scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, use_bias=False)])
+        model.layers[0].kernel.assign(w[:, None])
+        made = optimize.create_optimizer("sgd", 1.0, compression="bfloat16")
+        made.build(model.trainable_variables)
+        model.compile(made, "mse", jit_compile=False)
+    model.fit(x, np.zeros((2, 1), "float32"), batch_size=2, shuffle=False, verbose=0)
+    halves = bfloat16((x @ w)[:, None] * x)  # of the mean of two squares, each replica's share
+    total = (halves[0].astype("float32") + halves[1].astype("float32")).astype(halves.dtype)
+    wanted = w - total.astype("float32")
+    np.testing.assert_allclose(np.array(model.layers[0].kernel)[:, 0], wanted, rtol=1e-6)
+
+
+def test_losses_fall_with_compressed_gradients_as_without(two_devices):
+    flags = {"strategy": "mirrored", "epochs": 3, "schedule": "constant"}
+    plain, rounded = (
+        trained(**flags, compress_gradients=x)[0] for x in replicas.GRADIENT_COMPRESSIONS
+    )
+    assert plain != rounded
+    assert rounded[-1] < rounded[0]
+    np.testing.assert_allclose(rounded, plain, rtol=0.02)
+
+
+def test_compression_is_nothing_on_one_device():
+    plain, rounded = (
+        trained(compress_gradients=x, epochs=1) for x in replicas.GRADIENT_COMPRESSIONS
+    )
+    assert plain[0] == rounded[0]

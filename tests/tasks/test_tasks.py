@@ -1,0 +1,375 @@
+"""The contract of a task: what every name in `tasks` must do.
+
+Each task is run on a few real images, small enough for a laptop.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import re
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+import tasks
+from scripts import _flags
+from tasks.data import data_fingerprint
+from tasks.distributed import strategies
+from tasks.engine import callbacks, finetune, resume, trainer, training_run
+from tests.support import checks
+from tests.support.tiny_tasks import TINY, tiny
+from zoo import model_files
+from zoo.errors import UsageError
+
+MORE = {"style_transfer": ("picture.png",)}  # files that a run leaves besides
+TIMES = {"seconds", "images_per_second"}
+
+
+def figures(record):
+    """The figures that a second run must repeat."""
+    return {key: value for key, value in record["figures"].items() if key not in TIMES}
+
+
+# Tasks that take long, of which what others show by default is shown by `--slow`.
+LONG = ("captioning", "detection", "segmentation", "style_transfer")
+
+
+def each(*, slow=()):
+    """Returns all tasks; the tests of one share a run, so they stay in one process."""
+    marks = {name: [pytest.mark.xdist_group(name)] for name in tasks.names()}
+    for name in slow:
+        marks[name].append(pytest.mark.slow)
+    return [pytest.param(name, marks=marks[name]) for name in marks]
+
+
+EACH, SHORT = each(), each(slow=LONG)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns what trains a task once, for all tests; it returns the record and the folder."""
+    done = {}
+
+    def run(name):
+        if name not in done:
+            out = tmp_path_factory.mktemp(name) / "run"
+            done[name] = trainer.train(tiny(name), out), out
+        return done[name]
+
+    return run
+
+
+def test_every_task_has_a_tiny_version():
+    assert sorted(TINY) == sorted(tasks.names())
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_flag_has_help_and_a_plain_default(name):
+    for field in dataclasses.fields(tasks.get(name)):
+        assert field.metadata["help"], f"{name}.{field.name} has no help"
+        assert isinstance(field.default, int | float | str)
+        choices = field.metadata["choices"]
+        assert not choices or field.default in choices
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_number_has_a_finite_range_and_nothing_outside_of_it_is_taken(name):
+    make = tasks.get(name)
+    numbers = [f for f in dataclasses.fields(make) if type(f.default) in (int, float)]
+    assert len(numbers) > 10
+    for field in numbers:
+        low, high = field.metadata["low"], field.metadata["high"]
+        assert -math.inf < low <= field.default <= high < math.inf, field.name
+        wrong = {low - 1, high + 1, 10**23}
+        if type(field.default) is float:
+            wrong |= {math.nan, math.inf, -math.inf, 1e23}
+        said = f"--{field.name.replace('_', '-')} must be from {low:.15g} to {high:.15g}, not "
+        for value in wrong:
+            with pytest.raises(UsageError, match=re.escape(said)):
+                make(**{field.name: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "bounds"),
+    [
+        ({"learning_rate": math.inf}, "0 to 1000000"),
+        ({"label_smoothing": 3.0}, "0 to 1"),
+        ({"momentum": math.inf}, "0 to 1"),
+        ({"average": 5.0}, "0 to 0.999999"),
+        ({"l1": math.inf}, "0 to 1000000"),
+        ({"patience": -1}, "0 to 1000000000"),
+        ({"seed": 2**32}, "0 to 4294967295"),
+        ({"accumulate": 10**23}, "1 to 1000000000"),
+        ({"dropout": 1.0}, "0 to 0.99"),
+    ],
+    ids=str,
+)
+def test_a_number_out_of_range_is_refused_with_the_range(flags, bounds):
+    with pytest.raises(UsageError, match=rf"must be from {bounds}, not"):
+        tasks.get("classification")(**flags)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_run_leaves_what_the_contract_says(name, whole):
+    record, out = whole(name)
+    assert json.loads((out / "report.json").read_text()) == record
+    assert set(record) == {"task", "flags", "figures", "times", "environment"}
+    assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
+    assert all(math.isfinite(value) for value in record["figures"].values())
+    left = {path.name for path in out.iterdir()}
+    assert left == {
+        *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
+        *("logs", "checkpoint"),
+        *MORE.get(name, ()),
+    }
+    with zipfile.ZipFile(out / "model.keras") as archive:
+        assert not json.loads(archive.read("config.json")).get("compile_config")
+    assert len(checks.history(out)) == 2
+    recipe = resume.read_recipe(out / "recipe.yaml")
+    meant = recipe["resolved"]
+    left = [key for key in ("precision", "jit", "features", "strategy") if recipe[key] == "auto"]
+    left += ["image_bits"] if name != "dqn" else []
+    assert sorted(meant) == sorted(left)
+    again = resume.task_from_recipe(recipe)
+    assert resume.recipe(again) == resume.recipe(dataclasses.replace(tiny(name), **meant))
+    assert resume.check_folder(out, again)
+    assert resume.check_folder(out, tiny(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.names()) - {"dqn"}))  # which has no data
+def test_a_run_knows_its_data_by_their_content(name):
+    found = [
+        asked.data_fingerprint(asked.load())
+        for asked in (tiny(name), tiny(name), tiny(name, train_split="train[1:17]"))
+    ]
+    assert found[0] == found[1] == json.loads(json.dumps(found[0]))
+    assert {"train", "validation", "test"} <= found[0]["splits"].keys()
+    assert data_fingerprint.differences(found[0], found[2])[0].startswith("train had ")
+
+
+def test_a_recipe_pins_what_auto_meant_and_flags_on_top_of_it_count():
+    asked = tiny("classification", precision="auto")
+    recipe = resume.recipe(asked)
+    meant = {"precision": "mixed_bfloat16", "jit": "on", "features": "off", "strategy": "one"}
+    again = resume.task_from_recipe({**recipe, "resolved": meant})
+    assert {name: getattr(again, name) for name in meant} == meant
+    flagged = resume.task_from_recipe({**recipe, "resolved": meant, "precision": "float32"})
+    assert (flagged.precision, flagged.jit) == ("float32", "on")
+
+
+def test_flags_that_are_auto_change_a_recipe_too(tmp_path):
+    recipe, path = resume.recipe(tiny("classification", precision="auto")), tmp_path / "recipe.yaml"
+    meant = {"precision": "mixed_bfloat16", "strategy": "one", "image_bits": 12}
+    path.write_text(yaml.safe_dump({**recipe, "resolved": meant}))
+
+    def asked(**given):
+        found = _flags.task_from_args(None, argparse.Namespace(recipe=str(path), **given))
+        return found.precision, found.strategy, found.image_bits
+
+    assert asked() == ("mixed_bfloat16", "one", 12)
+    assert asked(precision="auto") == ("auto", "one", 12)
+    assert asked(strategy="auto", image_bits=0) == ("mixed_bfloat16", "auto", 0)
+    assert asked(dataset="shapes") == ("mixed_bfloat16", "one", 0)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_finished_run_is_not_trained_again(name, whole):
+    first, out = whole(name)
+    before = (out / "model.keras").stat().st_mtime_ns
+    assert trainer.train(tiny(name), out) == first
+    assert (out / "model.keras").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_another_seed_gives_other_losses(name, tmp_path, whole, cut_short):
+    _, out = whole(name)
+    cut_short(tiny(name, seed=1), tmp_path)
+    assert resume.RunState(tmp_path).history[0]["loss"] != checks.column(out, "loss")[0]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name, tmp_path, whole, cut_short):
+    """The same seed gives the same figures, then, in one go or two."""
+    record, out = whole(name)
+    assert cut_short(tiny(name), tmp_path / "cut") == [1]
+    assert not (tmp_path / "cut/report.json").exists()
+
+    again = trainer.train(tiny(name), tmp_path / "cut")
+    assert figures(again) == figures(record)
+    assert checks.column(tmp_path / "cut", "loss") == checks.column(out, "loss")
+
+
+@pytest.mark.parametrize("name", SHORT)  # the others have such a test of their own
+def test_two_replicas_give_figures_of_the_whole_split(name, tmp_path, two_devices):
+    if keras.backend.backend() != "tensorflow":
+        with pytest.raises(UsageError, match="needs KERAS_BACKEND=tensorflow; this is"):
+            trainer.train(tiny(name, strategy="mirrored"), tmp_path / "r")
+        return
+    split = {"test_split": "test[:33]"} if "test_split" in TINY[name] else {}
+    record = trainer.train(tiny(name, strategy="mirrored", epochs=1, **split), tmp_path / "r")
+    assert all(math.isfinite(value) for value in record["figures"].values())
+    if name == "classification":
+        # Every one of the 33 images counts once: accuracy is a multiple of 1 / 33.
+        assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_classification_learns(tmp_path):
+    task = tiny("classification", epochs=6, train_split="train[384:1900]", augment="none")
+    assert trainer.train(task, tmp_path / "run")["figures"]["accuracy"] > 0.6
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    resume.claim_folder(tmp_path / "run", tiny("classification"))
+    resume.claim_folder(
+        tmp_path / "run", tiny("classification", seed=1)
+    )  # the first has left nothing
+    (tmp_path / "run" / "report.json").write_text("{}")
+    resume.claim_folder(tmp_path / "run", tiny("classification", seed=1))
+    with pytest.raises(UsageError, match=r"seed: 1 there, 0 asked.*another --out"):
+        resume.claim_folder(tmp_path / "run", tiny("classification"))
+
+
+def test_somebody_elses_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="no run's folder"):
+        resume.claim_folder(tmp_path, tiny("classification"))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
+    """Epoch 1 of 3 is declared the best: the model saved must be that of a run of 1 epoch."""
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "better", lambda task, row, best: False)
+    flags = {"schedule": "constant"}
+    one = trainer.train(tiny("classification", epochs=1, **flags), tmp_path / "one")
+    three = trainer.train(tiny("classification", epochs=3, **flags), tmp_path / "three")
+    assert figures(three) == figures(one)
+
+
+def test_patience_stops_early(tmp_path, monkeypatch):
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "better", lambda task, row, best: False)
+    trainer.train(tiny("classification", epochs=9, patience=2), tmp_path / "run")
+    assert len(checks.history(tmp_path / "run")) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(UsageError, match="lower --learning-rate"):
+        trainer.train(
+            tiny("classification", optimizer="sgd", learning_rate=1e6, l2=40.0), tmp_path / "run"
+        )
+
+
+def test_a_validation_figure_that_is_no_number_stops_the_run(tmp_path, monkeypatch):
+    make = tasks.get("classification")
+    monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": math.nan})
+    with pytest.raises(
+        callbacks.DivergenceError, match=r"^val_accuracy is nan in epoch 1: .*lower"
+    ):
+        trainer.train(tiny("classification"), tmp_path / "run")
+    assert not resume.RunState(tmp_path / "run").history
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_that_are_not_finite_stop_the_run(precision, tmp_path, monkeypatch):
+    """The loss of the last step is that of the weights before it."""
+
+    def spoil(task, model, *args):
+        weight = model.trainable_variables[0]
+        weight.assign(keras.ops.full(weight.shape, math.inf))
+        return {}
+
+    monkeypatch.setattr(tasks.get("classification"), "validate", spoil)
+    with pytest.raises(
+        callbacks.DivergenceError, match=r"the largest weight of .* is inf in epoch 1"
+    ):
+        trainer.train(tiny("classification", precision=precision), tmp_path / "run")
+    assert not resume.RunState(tmp_path / "run").history
+
+
+def test_an_epoch_without_a_number_is_worse_than_any_other():
+    chosen = tiny("classification")
+    nothing = {"val_accuracy": math.nan, "val_loss": math.nan}
+    found = {"val_accuracy": 0.1, "val_loss": 2.3}
+    assert chosen.better(found, nothing)
+    assert not chosen.better(nothing, found)
+    assert not chosen.better(found, {**found, "val_accuracy": 0.2})
+
+
+NORMALISED = {  # tasks with a network that has batch normalisation, for `--average`
+    "classification": {
+        "model": "convnet",
+        "model_options": "{depths: [1], widths: [4], head: pool, hidden: [], conv_dropout: 0.0}",
+        "augment": "none",
+    },
+    "segmentation": {"augment": "none"},
+    "detection": {"augment": "none"},
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_averaged_weights_are_validated_with_statistics_of_their_own(name):
+    """The first normalisation has the mean and variance of what the averages make of the images."""
+    flags = {"learning_rate": 0.02, "schedule": "constant", "average": 0.9, "plan": "scratch"}
+    asked = tiny(name, **{**NORMALISED[name], **flags, "train_split": "train[:32]"}, batch_size=8)
+    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
+    prepared_stage = run.prepared_stage(0)
+    prepared_stage.training_model.fit(
+        prepared_stage.stream.epoch(0), epochs=3, shuffle=False, verbose=0
+    )
+    norm = finetune.batch_norm_layers(run.model)[0]
+    below = keras.Model(run.model.input, norm.input)
+    own = checks.values(run.model)
+    with run.ema_weights(0):
+        batches = [batch for batch, _ in prepared_stage.stream.epoch(0)]
+        images = [batch["image"] if isinstance(batch, dict) else batch for batch in batches]
+        maps = np.concatenate([below.predict_on_batch(np.array(each)) for each in images])
+        wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+        found = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    last = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    assert np.abs(np.subtract(last, wanted)).max() > 0.01  # what they were judged with before
+    for mine, again in zip(own, checks.values(run.model), strict=True):
+        np.testing.assert_array_equal(again, mine)
+
+
+def test_a_model_of_averaged_weights_is_saved_with_the_statistics_it_was_validated_with(tmp_path):
+    flags = {**NORMALISED["classification"], "plan": "scratch", "average": 0.95, "epochs": 1}
+    asked = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
+    trainer.train(asked, tmp_path / "run")
+    model, about = model_files.load(tmp_path / "run/model.keras")
+    again, _ = asked.evaluate(model, about, "train[256:384]")
+    assert again["loss"] == pytest.approx(checks.column(tmp_path / "run", "val_loss")[0], rel=1e-4)
+    norm = finetune.batch_norm_layers(model)[0]
+    maps = keras.Model(model.input, norm.input).predict(asked.load().train.pixels[:], verbose=0)
+    wanted = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))
+    np.testing.assert_allclose((norm.moving_mean, norm.moving_variance), wanted, rtol=1e-3)
+
+
+def test_batch_norm_is_frozen_in_a_pretrained_model_only():
+    import zoo
+    from tasks.engine import finetune, plans
+
+    def learning(plan, policy="auto"):
+        model = zoo.build("resnet20", num_classes=3)
+        pretrained = plan != "scratch"
+        (stage,) = plans.resolve_plan(plan, epochs=1, pretrained=pretrained, batch_norm=policy)
+        finetune.set_trainable(model, stage)
+        return {w.path.split("/")[-1] for w in model.trainable_weights}, model
+
+    assert learning("scratch")[0] == {"kernel", "bias", "gamma", "beta"}
+    assert learning("full")[0] == {"kernel", "bias"}
+    assert learning("full", "update")[0] == {"kernel", "bias", "gamma", "beta"}
+    _, model = learning("probe")
+    assert [layer.name for layer in model.layers if layer.trainable_weights] == ["logits"]
+
+    _, model = learning("full")
+    before = [np.array(w) for layer in model.layers for w in layer.non_trainable_weights]
+    model.compile("sgd", "mse")
+    model.fit(np.full((4, 32, 32, 3), 200), np.ones((4, 3)), verbose=0)
+    after = [np.array(w) for layer in model.layers for w in layer.non_trainable_weights]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))

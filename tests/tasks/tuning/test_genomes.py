@@ -1,0 +1,296 @@
+"""Genomes of structures: what they mean, how they are drawn, mutated and crossed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from tasks.tuning import genetic_operators, genomes
+from zoo import flops as count
+from zoo.errors import UsageError
+
+MODELS = list(genomes.MODELS)
+SHAPE = (16, 16, 1)
+
+
+def drawn(name, number, seed=0):
+    rng = np.random.default_rng(seed)
+    return [genetic_operators.random_genome(name, rng) for _ in range(number)]
+
+
+def genes(value, path=()):
+    """Returns the genes of a genome by their place in it, the lengths of sequences among them."""
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        parts = [genes(getattr(value, name), (*path, name)) for name in names]
+    elif isinstance(value, tuple):
+        parts = [genes(item, (*path, place)) for place, item in enumerate(value)]
+        parts.append({(*path, "length"): len(value)})
+    else:
+        return {path: value}
+    return {place: gene for part in parts for place, gene in part.items()}
+
+
+def unnumbered(place):
+    return tuple(part for part in place if not isinstance(part, int))
+
+
+def changed(one, other):
+    """Returns where two genomes differ; of an item that only one of them has, the length alone."""
+    mine, theirs = genes(one), genes(other)
+    return [place for place in mine.keys() & theirs.keys() if mine[place] != theirs[place]]
+
+
+def built(genome):
+    options = genome.options()
+    return zoo.build(genomes.model_name(genome), input_shape=SHAPE, num_classes=3, **options)
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+# What a genome is
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_genome_is_read_from_what_it_is_written_as(name):
+    for genome in drawn(name, 50):
+        text = genomes.to_model_options(genome, {"hidden_dropout": 0.25})
+        assert genomes.from_model_options(name, text) == genome
+        assert "hidden_dropout: 0.25" in text
+        assert "\n" not in text
+        assert genomes.model_name(genome) == name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_genomes_can_be_built_and_cost_what_is_counted_then(name):
+    for genome in drawn(name, 4):
+        model = built(genome)
+        text = genomes.to_model_options(genome)
+        assert genomes.model_cost(name, text, SHAPE, 3) == count.count_params_and_flops(model)
+        assert model(np.zeros((2, *SHAPE))).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_genomes_can_be_outlined(name):
+    for genome in drawn(name, 15, seed=1):
+        parameters, flops = genomes.model_cost(name, genomes.to_model_options(genome), SHAPE, 3)
+        assert parameters > 0
+        assert flops > 0
+
+
+def test_a_model_without_genes_is_refused():
+    with pytest.raises(UsageError, match="no model whose structure evolves named 'vgg16'"):
+        genomes.genome_class("vgg16")
+
+
+# How genomes come about
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_random_genomes_have_every_value_of_every_gene(name):
+    seen = {}
+    for genome in drawn(name, 400):
+        for place, value in genes(genome).items():
+            seen.setdefault(unnumbered(place), set()).add(value)
+    cls = genomes.genome_class(name)
+    for field in dataclasses.fields(cls):
+        about = field.metadata
+        if "item" in about:
+            assert seen[field.name, "length"] == {*range(about["least"], about["most"] + 1)}
+            for inner in dataclasses.fields(about["item"]):
+                assert seen[field.name, inner.name] == set(inner.metadata["values"])
+        else:
+            assert seen[(field.name,)] == set(about["values"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_mutation_changes_one_thing(name):
+    rng = np.random.default_rng(2)
+    places, known = set(), set()
+    for genome in drawn(name, 300):
+        child = genetic_operators.mutate(genome, rng)
+        different = changed(genome, child)
+        assert len(different) == 1, (genome, child)
+        assert child.shown() != genome.shown()
+        place = different[0]
+        if place[-1] in ("width", "depth", "kernel"):
+            ladder = {"depth": (1, 2, 3), "kernel": (3, 5, 7)}.get(place[-1])
+            ladder = ladder or (genomes.WIDTHS if place[0] == "blocks" else genomes.UNITS)
+            steps = [ladder.index(genes(one)[place]) for one in (genome, child)]
+            assert abs(steps[0] - steps[1]) == 1
+        elif place[-1] == "length":
+            lengths = [genes(one)[place] for one in (genome, child)]
+            assert abs(lengths[0] - lengths[1]) == 1
+        places.add(unnumbered(place))
+        known |= set(map(unnumbered, genes(genome)))
+    assert places == known
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_neighbours_are_within_what_genes_may_be(name):
+    for genome in drawn(name, 20):
+        for others in genetic_operators.neighbours(genome).values():
+            for other in others:
+                assert genomes.from_model_options(name, genomes.to_model_options(other)) == other
+                for field in dataclasses.fields(other):
+                    size = len(getattr(other, field.name)) if "item" in field.metadata else 0
+                    assert not size or size <= field.metadata["most"]
+                    if "item" in field.metadata:
+                        assert size >= field.metadata["least"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_genomes_become_smaller_step_by_step(name):
+    rng = np.random.default_rng(8)
+    for genome in drawn(name, 10):
+        lengths = []
+        while less := genetic_operators.shrink(genome, rng):
+            (place,) = changed(genome, less)
+            assert genes(less)[place] < genes(genome)[place]
+            lengths.append(place[-1] == "length")
+            genome = less
+        assert lengths == sorted(lengths), "items go when numbers cannot"
+        low = {"width": 8 if name == "convnet" else 16, "depth": 1, "kernel": 3}
+        found = genes(genome)
+        assert all(value == low[place[-1]] for place, value in found.items() if place[-1] in low)
+        assert sum(value for place, value in found.items() if place[-1] == "length") == 1
+
+
+def test_a_skip_between_other_widths_is_no_mutation():
+    hidden = (genomes.DenseLayer(32), genomes.DenseLayer(64))
+    genome = genomes.MLP(hidden, "none", "relu", False)
+    assert "skip" not in genetic_operators.neighbours(genome)
+    alike = dataclasses.replace(genome, hidden=hidden[:1] * 2)
+    assert [one.skip for one in genetic_operators.neighbours(alike)["skip"]] == [True]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_child_of_two_has_genes_of_both_and_no_others(name):
+    rng = np.random.default_rng(3)
+    pairs = zip(drawn(name, 200, seed=4), drawn(name, 200, seed=5), strict=True)
+    for one, other in pairs:
+        if len(changed(one, other)) < 2:
+            continue
+        child = genetic_operators.crossover(one, other, rng)
+        assert child.shown() not in (one.shown(), other.shown())
+        for place, value in genes(child).items():
+            assert value in (genes(one).get(place), genes(other).get(place))
+        assert changed(child, one), "nothing of the other"
+        assert changed(child, other), "nothing of the one"
+
+
+def test_what_differs_in_one_thing_or_in_kind_has_no_child():
+    rng = np.random.default_rng(6)
+    genome = drawn("convnet", 1)[0]
+    assert genetic_operators.crossover(genome, genome, rng) is None
+    assert (
+        genetic_operators.crossover(genome, genetic_operators.mutate(genome, rng, "norm"), rng)
+        is None
+    )
+    assert genetic_operators.crossover(genome, drawn("mlp", 1)[0], rng) is None
+
+
+def test_all_of_it_is_a_function_of_the_seed():
+    def life(seed):
+        rng = np.random.default_rng(seed)
+        one, other = (genetic_operators.random_genome("convnet", rng) for _ in range(2))
+        return [
+            one,
+            other,
+            genetic_operators.mutate(one, rng),
+            genetic_operators.crossover(one, other, rng),
+        ]
+
+    assert life(7) == life(7) != life(8)
+
+
+# What a genome needs of the networks
+
+
+def test_the_networks_are_what_they_were():
+    model = zoo.build("convnet")
+    assert count.count_params_and_flops(model) == (814_250, 59_308_032)
+    names = [layer.name for layer in model.layers if layer.weights]
+    convs = [f"block{block}_conv{index}" for block in (1, 2, 3) for index in (1, 2)]
+    hidden = ["hidden1", "hidden1_bn", "logits"]
+    assert names == [name + end for name in convs for end in ("", "_bn")] + hidden
+    model = zoo.build("mlp")
+    assert count.count_params_and_flops(model) == (108_210, 215_600)
+    assert [x.name for x in model.layers if x.weights] == ["hidden1", "hidden2", "logits"]
+
+
+def test_blocks_of_a_convnet_have_their_own_kernels_and_poolings():
+    options = {"depths": (1, 2), "widths": (4, 6), "hidden": ()}
+    model = zoo.build("convnet", kernel_size=(3, 5), pooling=("max", "average"), **options)
+    convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.kernel_size[0] for layer in convs] == [3, 5, 5]
+    assert [kind for kind in kinds(model) if "Pool" in kind] == [
+        "MaxPooling2D",
+        "AveragePooling2D",
+    ]
+
+
+def test_a_skip_adds_what_enters_a_block():
+    options = {"depths": (1, 2), "widths": (4, 4), "norm": "none", "activation": "linear"}
+    model = zoo.build("convnet", skip=(False, True), hidden=(), **options)
+    assert [x.name for x in model.layers if "skip" in x.name] == ["block2_skip_add"]
+    model.get_layer("block2_conv2").set_weights([np.zeros((3, 3, 4, 4)), np.zeros(4)])
+    entry = keras.Model(model.input, model.get_layer("block1_dropout").output)
+    end = keras.Model(model.input, model.get_layer("block2_conv2_activation").output)
+    image = np.random.default_rng(0).normal(size=(1, 28, 28, 1))
+    np.testing.assert_array_equal(entry(image), end(image))
+
+
+def test_a_skip_goes_through_a_convolution_where_channels_differ():
+    model = zoo.build("convnet", depths=(2,), widths=(4,), skip=True, hidden=())
+    assert model.get_layer("block1_skip").kernel.shape == (1, 1, 1, 4)
+
+
+def test_hidden_layers_of_one_width_may_skip():
+    model = zoo.build("mlp", widths=(8, 8, 4), skip=True)
+    assert kinds(model).count("Add") == 1
+    without = zoo.build("mlp", widths=(8, 8, 4))
+    assert count.count_params_and_flops(model) == count.count_params_and_flops(without)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [("layer", "LayerNormalization"), ("group", "GroupNormalization"), ("none", None)],
+)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("convnet", {"depths": (1,), "widths": (12,), "hidden": (6,)}), ("mlp", {"widths": (12, 6)})],
+)
+def test_networks_normalise_in_several_ways(name, options, norm, kind):
+    model = zoo.build(name, norm=norm, **options)
+    found = [layer for layer in model.layers if "Normalization" in type(layer).__name__]
+    found = [layer for layer in found if layer.name != "pixels"]
+    assert [type(layer).__name__ for layer in found] == ([kind] * 2 if kind else [])
+    assert model.get_layer("hidden1").use_bias == (norm == "none")
+    if norm == "group":
+        assert [layer.groups for layer in found] == [4, 2]  # of 12 and 6, at most 8
+
+
+ERRORS = [
+    ({"kernel_size": (3, 3)}, r"needs a kernel_size for each depth; .*kernel_size=\(3, 3\)"),
+    ({"skip": [True]}, r"needs a skip for each depth; .*depths=\(2, 2, 2\), skip=\(True,\)"),
+    ({"pooling": ("max", "most", "max")}, "no pooling named 'most'; .*max"),
+    ({"norm": "instance"}, "no normalisation named 'instance'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), ERRORS)
+def test_what_no_network_has_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        zoo.build("convnet", **options)
+
+
+def test_a_normalisation_that_no_mlp_has_is_refused():
+    with pytest.raises(UsageError, match="no normalisation named 'instance'"):
+        zoo.build("mlp", norm="instance")

@@ -1,0 +1,197 @@
+"""Model files that are damaged or hostile: one line each, nothing in them runs, nothing swells."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from tests.support.paths import ROOT
+from zoo import model_files
+from zoo.errors import UsageError
+
+CONFIG, WEIGHTS, ABOUT = "config.json", "model.weights.h5", "zoo.json"
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """The members of the file of a small classifier, by name."""
+    path = tmp_path_factory.mktemp("model") / "x.keras"
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")])
+    model_files.save(model, path, {"classes": ["a", "b"]})
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def written(members, tmp_path):
+    """Writes a model file, of which some members are others."""
+
+    def write(changes=None, pack=zipfile.ZIP_STORED):
+        path = tmp_path / "x.keras"
+        with zipfile.ZipFile(path, "w", pack) as archive:
+            for name, content in {**members, **(changes or {})}.items():
+                archive.writestr(name, content)
+        return path
+
+    return write
+
+
+def refused(path, match=""):
+    with pytest.raises(UsageError, match=match) as error:
+        model_files.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_a_packed_file_is_read(written):
+    model, about = model_files.load(written(pack=zipfile.ZIP_DEFLATED))
+    assert about == {"classes": ["a", "b"]}
+    assert model.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize("left", [0, 10, 0.5, -1])
+def test_a_truncated_file_is_called_that(left, written):
+    path = written()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole)) if 0 < left < 1 else left])
+    refused(path, "it is not a whole zip archive")
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, ABOUT])
+@pytest.mark.parametrize("flaw", ["encrypted", "method", "data"])
+def test_a_member_that_cannot_be_unpacked_is_named(name, flaw, written):
+    path = written(pack=zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    local, central = (content.index(name.encode()), content.rindex(name.encode()))
+    if flaw == "data":
+        start = local + len(name)
+        content[start : start + 8] = b"\xff" * 8
+    else:  # fields of the headers before the name
+        at, value = {"encrypted": (24, 1), "method": (22, 99)}[flaw]
+        struct.pack_into("<H", content, local - at, value)
+        struct.pack_into("<H", content, central - at - 14, value)
+    path.write_bytes(content)
+    refused(path, f"{name} cannot be unpacked")
+
+
+DEEP = '{"module":"keras","class_name":"Sequential","config":' * 9_000 + "{}" + "}" * 9_000
+
+
+@pytest.mark.parametrize("config", ["[" * 200_000, DEEP, "5", "null", "[]", "{}", "", "\xff"])
+def test_a_config_of_no_model_is_one_line(config, written):
+    refused(written({CONFIG: config}), "config.json")
+
+
+ABOUTS = {
+    "[]": "no table",
+    "null": "no table",
+    "5": "no table",
+    "[" * 200_000: "zoo.json: ",
+    '{"classes": 5}': "gives classes as '5', not as a list of words",
+    '{"classes": [1, 2]}': "not as a list of words",
+    '{"classes": ["a"]}': "names 1 classes, and it has 2 outputs",
+    '{"task": ["x"]}': "gives task as .* not as text",
+    '{"resize": 3}': "gives resize",
+    '{"length": "x"}': "gives length",
+    '{"options": []}': "gives options",
+}
+
+
+@pytest.mark.parametrize("about", ABOUTS)
+def test_facts_of_the_wrong_form_are_one_line(about, written):
+    refused(written({ABOUT: about}), ABOUTS[about])
+
+
+def test_a_fact_that_is_missing_is_said_when_it_is_needed(written):
+    _, about = model_files.load(written({ABOUT: "{}"}))
+    with pytest.raises(UsageError, match="does not say its length"):
+        about["length"]
+
+
+class Mark:
+    """A pickle that would leave a mark."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["TorchModuleWrapper", "Lambda"])
+def test_code_in_a_file_does_not_run(kind, members, written, tmp_path):
+    config = json.loads(members[CONFIG])
+    code = pickle.dumps(Mark(tmp_path / "mark")).decode("latin-1")
+    lambda_ = {"class_name": "__lambda__", "config": {"code": "4w==", "defaults": None}}
+    inner = {"module": code, "name": "x", "function": lambda_}
+    config["config"]["layers"].insert(
+        1, {"module": "keras.layers", "class_name": kind, "config": inner, "registered_name": None}
+    )
+    torchless = kind == "TorchModuleWrapper" and find_spec("torch") is None
+    reason = "No module named 'torch'$" if torchless else "disallowed by default.$"
+    refused(written({CONFIG: json.dumps(config)}), reason)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_layers_larger_than_what_is_stored_of_them_are_not_made(members, written):
+    config = members[CONFIG].replace(b'"units": 2', b'"units": 700000000')
+    path = written({CONFIG: config})
+    code = """
+import resource, sys
+from zoo import files
+from zoo.errors import UsageError
+resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+try:
+    files.load(sys.argv[1])
+except UsageError as error:
+    print(error)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    words = [sys.executable, "-c", code, str(path)]
+    root = ROOT
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    said, most = done.stdout.splitlines()
+    assert "its layers have 3,500,000,000 weights, and 40 bytes of them are stored" in said
+    assert int(most) < 4_000_000  # kilobytes, where the weights are 14 GB
+
+
+def test_a_quantised_model_is_read(tmp_path):
+    model = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000, name="logits")])
+    model.layers[0].quantize("int8")
+    model.save(tmp_path / "x.keras")
+    read, _ = model_files.load(tmp_path / "x.keras")
+    assert read.layers[0].kernel.dtype == "int8"
+
+
+def test_a_decompression_bomb_is_refused(written):
+    bomb = written({ABOUT: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
+    refused(bomb, "zoo.json claims 50,000,000 bytes .* decompression bomb")
+
+
+def test_weights_that_claim_more_than_they_store_are_refused(written):
+    content = io.BytesIO()
+    with h5py.File(content, "w") as root:
+        root.create_dataset("layers/logits/vars/0", (1 << 32,), "f4", chunks=(1 << 16,))
+    refused(written({WEIGHTS: content.getvalue()}), "claims 17,179,869,184 bytes and stores 0")
+
+
+def test_weights_that_lead_out_of_the_file_are_refused(written, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as root:
+        root["x"] = np.ones((4, 2), "float32")
+    content = io.BytesIO()
+    with h5py.File(content, "w") as root:
+        root.create_group("layers/logits/vars")["0"] = h5py.ExternalLink("other.h5", "/x")
+    refused(written({WEIGHTS: content.getvalue()}), "link to another place")

@@ -1,0 +1,260 @@
+"""Model files: whole or not at all, and readable by Keras alone."""
+
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zoo
+from zoo import atomic_files, model_files
+from zoo.errors import UsageError
+
+ABOUT = {"classes": ["dark", "light"], "resize": "crop"}
+
+
+@pytest.fixture
+def model():
+    return zoo.build("lenet5", num_classes=2)
+
+
+def test_a_model_comes_back_with_what_was_said_about_it(model, tmp_path):
+    import keras
+
+    path = tmp_path / "model.keras"
+    model_files.save(model, path, ABOUT)
+    again, about = model_files.load(path)
+    assert about == ABOUT
+    images = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(again.predict(images, verbose=0), expected)
+    plain = keras.saving.load_model(path)
+    np.testing.assert_array_equal(plain.predict(images, verbose=0), expected)
+
+
+def test_an_optimiser_is_no_part_of_a_model(model, tmp_path):
+    import keras
+
+    model_files.save(model, tmp_path / "plain.keras", {})
+    model.compile("adam", "mse")
+    model.train_on_batch(np.zeros((4, *model.input_shape[1:])), np.zeros((4, 2)))
+    model_files.save(model, tmp_path / "taught.keras", {})
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("plain", "taught")]
+    assert sizes[1] <= sizes[0] * 1.01
+    again = keras.saving.load_model(tmp_path / "taught.keras")
+    assert not again.compiled
+    assert [w.path for w in again.weights] == [w.path for w in model.weights]
+
+
+def test_a_file_of_another_maker_has_nothing_said_about_it(model, tmp_path):
+    model.save(tmp_path / "plain.keras")
+    assert model_files.load(tmp_path / "plain.keras")[1] == {}
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    (tmp_path / "text.keras").write_text("not a model")
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    for name in ("text.keras", "empty.keras"):
+        with pytest.raises(UsageError, match="cannot be read as a Keras model"):
+            model_files.load(tmp_path / name)
+    with pytest.raises(UsageError, match="no model file"):
+        model_files.load(tmp_path / "nowhere.keras")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text("old")
+
+    def fail(partial):
+        partial.write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UsageError, match=r"No space left.*untouched"):  # noqa: SIM117
+        with atomic_files.atomic_write(path) as partial:
+            fail(partial)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+FULL_DISK = """
+import json, sys, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import zoo
+from zoo import files
+model = zoo.build("lenet5", num_classes=2)
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    files.save(model, sys.argv[1], {})
+except zoo.UsageError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_a_full_disk_leaves_the_last_good_model(model, tmp_path):
+    """A limit on the size of files stands in for a full disk: both fail in mid-write."""
+    path = tmp_path / "model.keras"
+    model_files.save(model, path, ABOUT)
+    good = path.read_bytes()
+    code = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    assert "untouched" in json.loads(done.stdout)
+    assert path.read_bytes() == good
+    assert os.listdir(tmp_path) == ["model.keras"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def write(path, text):
+    with atomic_files.atomic_write(path) as partial:
+        partial.write_text(text)
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    path, together = tmp_path / "state.json", threading.Barrier(8)
+
+    def work(number):
+        with atomic_files.atomic_write(path) as partial:
+            together.wait(60)  # all have their partial file now
+            partial.write_text(str(number) * 1000)
+            together.wait(60)
+            return partial
+
+    with ThreadPoolExecutor(8) as pool:
+        partials = list(pool.map(work, range(8)))
+    assert len(set(partials)) == 8
+    assert path.read_text() in {str(number) * 1000 for number in range(8)}
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("old")
+    for target in ("there/file", "there/absent"):
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        write(link, "new")
+        assert os.readlink(link) == target
+        assert (tmp_path / target).read_text() == "new"
+        link.unlink()
+    assert sorted(os.listdir(tmp_path / "there")) == ["absent", "file"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755])
+def test_permissions_are_kept(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(mode)
+    write(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert path.read_text() == "new"
+
+
+def test_a_read_only_file_is_replaced_and_stays_read_only():
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder) / "file"
+        try:
+            os.seteuid(user or 65534)  # permissions do not bind root
+            path.write_text("old")
+            path.chmod(0o444)
+            write(path, "new")
+        finally:
+            os.seteuid(user)
+        assert path.read_text() == "new"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+
+
+def test_classes_of_any_damaged_file_are_none_or_words(tmp_path):
+    path = tmp_path / "x.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(
+            model_files.METADATA_FILE, json.dumps({"classes": list(map(str, range(200)))})
+        )
+    whole = path.read_bytes()
+    assert model_files.read_class_names(path) == tuple(map(str, range(200)))
+    for place in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        path.write_bytes(damaged)
+        assert all(isinstance(name, str) for name in model_files.read_class_names(path))
+    path.unlink()
+    os.mkfifo(path)
+    assert model_files.read_class_names(path) == ()
+    with pytest.raises(UsageError, match=r"x\.keras is a named pipe, not a model file"):
+        model_files.read_metadata(path)
+
+
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write(tmp_path / "file", "new")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_a_fifo_is_written_to(tmp_path):
+    path, text = tmp_path / "fifo", "x" * 300_000  # more than a pipe holds
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def read():
+        heard = b""
+        while len(heard) < len(text):
+            with suppress(BlockingIOError):
+                heard += os.read(reader, 1 << 16)
+        return heard.decode()
+
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(read)
+        write(path, text)
+        assert heard.result(60) == text
+    os.close(reader)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match=r"fifo could not be written"):
+        write(tmp_path / "fifo", "text")
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+
+def test_a_device_is_written_to():
+    master, slave = os.openpty()
+    try:
+        path = os.ttyname(slave)
+        write(path, "text")
+        assert os.read(master, 100) == b"text"
+        assert stat.S_ISCHR(os.stat(path).st_mode)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="folder could not be written"):
+        write(tmp_path / "folder", "text")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_model_is_read_where_assertions_are_left_out(tmp_path):
+    model_files.save(zoo.build("lenet5", num_classes=2), tmp_path / "m.keras", {})
+    code = "import sys; from zoo import files; print(files.load(sys.argv[1])[0].output_shape)"
+    words = [sys.executable, "-O", "-c", code, tmp_path / "m.keras"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(None, 2)"

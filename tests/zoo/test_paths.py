@@ -1,0 +1,106 @@
+"""What is not a regular file is never opened: a named pipe would be waited for without end."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.captioning import annotation_files
+from tasks.captioning import dataset as captioning_dataset
+from tasks.data import class_folders, coco, csv_table, dataset, image_io, sources
+from tasks.deploy import model_loader
+from tasks.detection import dataset as detection_dataset
+from tasks.detection import voc, yolo
+from tasks.engine import plans, resume
+from tasks.segmentation import class_map
+from tasks.segmentation import dataset as segmentation_dataset
+from zoo import model_files, paths
+from zoo.errors import UsageError
+from zoo.weights import formats
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """Makes named pipes by name."""
+
+    def make(name):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        return path
+
+    return make
+
+
+READERS = {
+    "x.keras": model_files.load,
+    "z.keras": model_loader.find_model,
+    "y.keras": formats.read,
+    "x.weights.h5": formats.read,
+    "x.safetensors": formats.read,
+    "x.pth": formats.read,
+    "x.npz": formats.read,
+    "x.png": image_io.read_image,
+    "y.png": image_io.image_size,
+    "z.png": image_io.item_bytes,
+    "x.csv": sources.load,
+    "y.csv": csv_table.read_csv,
+    "x.json": coco._read_json,
+    "y.json": lambda path: list(annotation_files._parse_coco(path)),
+    "x.txt": annotation_files._parse_text,
+    "x.yaml": yolo._read_config,
+    "x.names": class_map._rows,
+    "x.list": voc._lines,
+    "recipe.yaml": resume.read_recipe,
+    "plan.yaml": lambda path: plans.plan_text(str(path)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_waits_for_a_named_pipe(name, pipe):
+    with pytest.raises(UsageError, match="a named pipe, not a ") as error:
+        READERS[name](pipe(name) if READERS[name] is not sources.load else str(pipe(name)))
+    assert "\n" not in str(error.value)
+
+
+def test_other_kinds_and_links_to_them_are_named(tmp_path, pipe):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "socket"))
+        assert paths.special_file_type(tmp_path / "socket") == "a socket"
+    assert paths.special_file_type("/dev/null") == "a device"
+    assert paths.special_file_type(tmp_path) == "a folder"
+    (tmp_path / "link").symlink_to(pipe("pipe"))
+    assert paths.special_file_type(tmp_path / "link") == "a named pipe"
+    (tmp_path / "file").touch()
+    assert paths.special_file_type(tmp_path / "file") == ""
+    assert paths.special_file_type(tmp_path / "gone") == ""
+    assert paths.check_regular(str(tmp_path / "file")) == tmp_path / "file"
+    with pytest.raises(OSError, match="a device, not a regular file"):
+        paths.check_regular("/dev/null")
+
+
+def test_a_named_pipe_in_a_class_folder_is_skipped(tmp_path, pipe):
+    for index, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        pixels = np.full((4, 4, 3), 50 * index, "uint8")
+        Image.fromarray(pixels).save(tmp_path / name / "x.png")
+    path = pipe("a/pipe.png")
+    found = class_folders.list_folder(tmp_path)
+    assert found.skipped == ((str(path), "a named pipe, not a regular file"),)
+    (tmp_path / "list.csv").write_text("path,label\na/x.png,a\nb/x.png,b\na/pipe.png,a\n")
+    assert csv_table.read_csv(tmp_path / "list.csv").skipped == found.skipped
+
+
+@pytest.mark.parametrize(
+    "load",
+    [detection_dataset.load, captioning_dataset.load, segmentation_dataset.load, sources.load],
+)
+def test_a_home_folder_of_nobody_is_no_data_set(load):
+    with pytest.raises(UsageError, match="'~nobody-here/x'"):
+        load("~nobody-here/x")
+    assert dataset.short_name("~nobody-here/x") == "~nobody-here/x"
+    assert paths.expand_user("~/x") == paths.Path.home() / "x"

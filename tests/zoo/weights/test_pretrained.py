@@ -1,0 +1,41 @@
+"""Weights that have learned: do they still know it? Needs the real data of `ZOO_DATA`."""
+
+import hashlib
+
+import pytest
+
+import zoo
+from tasks.classification import metrics
+from tasks.data import batches, decoding, sources
+from tasks.deploy import predict
+from zoo import weights
+
+
+def test_shipped_weights_are_those_of_the_spec():
+    facts = zoo.spec("resnet20.cifar10").weights
+    path = weights.fetch("resnet20.cifar10", facts)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == facts.digest
+    assert path.stat().st_size <= 1_200_000
+    assert len(zoo.class_names(facts.classes)) == facts.num_classes
+
+
+def test_shipped_weights_have_the_accuracy_of_the_spec(zoo_data):
+    spec = zoo.spec("resnet20.cifar10")
+    source = sources.load("tfds:cifar10", zoo_data / "tfds")
+    assert len(source.classes) == len(zoo.class_names("cifar10"))
+    examples = decoding.decode(source.splits["test"], spec.input_shape, "stretch")
+    logits = batches.predict(zoo.build(spec.name), examples, batch_size=100)
+    found = metrics.classification_metrics(logits, examples.labels)
+    # One image of 10,000 may fall the other way on another processor.
+    assert found["accuracy"] == pytest.approx(spec.weights.figures["accuracy"], abs=2e-4)
+    assert found["accuracy"] >= 0.915
+
+
+@pytest.mark.parametrize(
+    ("photo", "first"), [("chelsea.png", "Egyptian cat"), ("coffee.png", "espresso")]
+)
+def test_resnet50_names_what_is_in_a_photo(zoo_data, photo, first):
+    path = zoo_data / "weights" / "resnet50_imagenet.weights.h5"
+    (answer,) = predict.predict("resnet50.imagenet", [zoo_data / "photos" / photo], weights=path)
+    assert answer["classes"][0]["name"] == first
+    assert answer["classes"][0]["probability"] > 0.9

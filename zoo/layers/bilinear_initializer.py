@@ -1,0 +1,32 @@
+"""Transposed convolutions that begin as bilinear interpolation."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable("zoo", name="Bilinear")
+class BilinearInitializer(keras.initializers.Initializer):
+    """The kernel of a `Conv2DTranspose` that stretches each map by itself, bilinearly.
+
+    The kernel's side should be `2 * stride - stride % 2`, and the padding `same`: then the maps
+    are as `keras.layers.UpSampling2D(stride, interpolation="bilinear")` makes them, but for the
+    border, beyond which they are taken for zero.
+
+    Reference:
+        Long et al., 2015, section 3.3.
+    """
+
+    def __call__(self, shape, dtype=None):
+        *sides, outputs, inputs = shape
+        rows, columns = map(_triangle_filter, sides)
+        kernel = np.outer(rows, columns)[..., None, None] * np.eye(outputs, inputs)
+        return keras.ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
+
+
+def _triangle_filter(side):
+    """Returns the shares that a value has in its neighbours, the largest in the middle."""
+    stride = (side + 1) // 2
+    middle = (side - 1) / 2
+    return 1 - np.abs(np.arange(side) - middle) / stride

@@ -1,0 +1,57 @@
+"""NumPy's `.npz` files, whose arrays are read only when they are asked for."""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+
+from zoo import zip_archives
+from zoo.lazy import np
+from zoo.weights.hdf5 import LazyArray
+
+SUFFIX = ".npy"
+NUMERIC_KINDS = "fiub"  # kinds of NumPy's data types
+MAX_HEADER_BYTES = 1 << 12  # bytes that are enough for the header of an array
+
+
+def read(path):
+    """Returns the arrays of a file by name, in its order; shapes are read, numbers are not yet.
+
+    Raises:
+        ValueError: it is damaged, or holds Python objects.
+    """
+    archive = zip_archives.open_zip(path, None)  # an array is not unpacked unless its shape fits
+    names = [name for name in archive.namelist() if name.endswith(SUFFIX)]
+    return {name.removesuffix(SUFFIX): _array(archive, name) for name in names}
+
+
+def _array(archive, name):
+    try:
+        with archive.open(name) as member:
+            shape, order, dtype = _header(io.BytesIO(member.read(MAX_HEADER_BYTES)))
+    except (*zip_archives.ZIP_ERRORS, SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"{name} is damaged ({zip_archives.error_message(error)})") from error
+    if dtype.kind not in NUMERIC_KINDS:
+        raise ValueError(f"{name} holds {dtype}, not numbers")
+
+    def load():
+        size = math.prod(shape) * dtype.itemsize
+        member = io.BytesIO(zip_archives.read_member(archive, name, size + MAX_HEADER_BYTES))
+        _header(member)
+        data = member.read()
+        if len(data) != size:
+            raise ValueError(f"{name} holds more or less than its shape says")
+        return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+    return LazyArray(shape, dtype, load)
+
+
+def _header(file):
+    """Returns shape, order and data type of an array, and leaves the file at its numbers."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        version, np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read(file)
+    return shape, "F" if fortran else "C", dtype
