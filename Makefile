@@ -3,9 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Interpreters that `make dist` tries the wheel with; by default the one of the environment.
+PYTHONS ?=
 NUMERICAL := surgery layers halves optimize
 
-.PHONY: demo test check slow lint format clean help
+.PHONY: demo test check slow lint format dist clean help
 
 demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures
 	$(BIN)/zoo finetune
@@ -29,6 +31,12 @@ lint: $(VENV)/.test  ## check style and format
 format: $(VENV)/.test  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: $(VENV)/bin/python  ## build wheel and sdist, test the wheel in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+	$(BIN)/python tests/smoke.py dist $(PYTHONS:%=--python %)
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
