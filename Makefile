@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHONS ?=
 NUMERICAL := surgery layers halves optimize
 
-.PHONY: demo test check slow lint format dist clean help
+.PHONY: demo test check slow lint format docs dist clean help
 
 demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures
 	$(BIN)/zoo finetune
@@ -32,6 +32,9 @@ format: $(VENV)/.test  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs  ## build the documentation into site/, warnings are errors
+	$(BIN)/python docs/site/build.py site
+
 dist: $(VENV)/bin/python  ## build wheel and sdist, test the wheel in an empty environment
 	rm -rf build dist
 	$(BIN)/python -m pip install --quiet build
@@ -50,10 +53,14 @@ $(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[all,jax,test]'
 	touch $@ $(VENV)/.core
 
+$(VENV)/.docs: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@ $(VENV)/.core
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "keras-zoo needs Python 3.11 to 3.13; try: make PYTHON=python3.12 demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
