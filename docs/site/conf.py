@@ -18,7 +18,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 myst_heading_anchors = 3
 default_role = "code"  # docstrings write `name`
 language = "en"
-smartquotes = False  # they would make one dash of the two of a flag
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False  # those of Keras are not about our classes

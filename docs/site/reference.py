@@ -15,6 +15,7 @@ import inspect
 import io
 import os
 import pkgutil
+import re
 import types
 from unittest import mock
 
@@ -70,7 +71,7 @@ def defines_all(name):
 def module_page(name):
     """Returns the page of one public module."""
     module = importlib.import_module(name)
-    text = heading(f"``{name}``") + f".. automodule:: {name}\n   :no-members:\n\n"
+    text = heading(name) + f".. automodule:: {name}\n   :no-members:\n\n"
     text += f".. currentmodule:: {name}\n\n"
     return text + "".join(entry(module, public) for public in module.__all__)
 
@@ -172,5 +173,6 @@ def flag_row(field):
 
 
 def escaped(text):
-    """Returns text in which reStructuredText finds no markup."""
-    return "".join(f"\\{sign}" if sign in "\\*`|_" else sign for sign in text)
+    """Returns text in which reStructuredText finds no markup, with flags set as code."""
+    plain = "".join(f"\\{sign}" if sign in "\\*`|_" else sign for sign in text)
+    return re.sub(r"(?<!\S)--[a-z][a-z-]*", r"``\g<0>``", plain)
