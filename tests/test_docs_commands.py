@@ -18,9 +18,10 @@ import yaml
 
 import scripts.__main__ as command_line
 import tasks
+import zoo
 from zoo.errors import UsageError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(zoo.__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("zoo", "tasks", "scripts")
 ENDS = {"|", "&&", "||", ";", ">", "&"}  # of a command in the shell

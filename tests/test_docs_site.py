@@ -11,7 +11,7 @@ import pytest
 import tasks
 import zoo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(zoo.__file__).parent.parent
 SITE = ROOT / "docs" / "site"
 
 

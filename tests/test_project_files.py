@@ -11,7 +11,7 @@ import yaml
 
 import zoo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(zoo.__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 # Of https://citation-file-format.github.io, version 1.2.0.
 CFF_REQUIRED = {"authors", "cff-version", "message", "title"}

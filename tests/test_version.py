@@ -60,5 +60,5 @@ def test_no_framework_is_imported():
         "import sys; from scripts.__main__ import main; main(['--version']);"
         "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'numpy')))"
     )
-    root = Path(__file__).parent.parent
+    root = Path(zoo.__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
