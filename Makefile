@@ -1,38 +1,48 @@
-# make demo   sets up, fine-tunes the embedded default offline, shows the figures
-# make test   sets up, runs the tests, and the model contracts once more on JAX
-# make check  sets up, runs the longer tests, and those of numbers as an older processor computes
-# make lint   checks style and format
-# make slow   runs every test, for hours
+# Without a target: make demo. `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Interpreters that `make dist` tries the wheel with; by default the one of the environment.
+PYTHONS ?=
 NUMERICAL := surgery layers halves optimize
 
-.PHONY: demo test check slow lint format clean
+.PHONY: demo test check slow lint format docs dist clean help
 
-demo: $(VENV)/.core
+demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures
 	$(BIN)/zoo finetune
 
-test: $(VENV)/.test lint
+test: $(VENV)/.test lint  ## set up, run the tests, and the model contracts once more on JAX
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/zoo/models/test_models.py tests/zoo/layers/test_layers.py
 
-check: $(VENV)/.test
+check: $(VENV)/.test  ## run the longer tests, and those of numbers as on an older processor
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto \
 	  $(NUMERICAL:%=tests/test_%.py)
 
-slow: $(VENV)/.test
+slow: $(VENV)/.test  ## run every test, for hours
 	$(BIN)/python -m pytest -q --slow
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.test
+format: $(VENV)/.test  ## mend style and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs  ## build the documentation into site/, warnings are errors
+	$(BIN)/python docs/site/build.py site
+
+dist: $(VENV)/bin/python  ## build wheel and sdist, test the wheel in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+	$(BIN)/python tests/smoke.py dist $(PYTHONS:%=--python %)
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is newer than setup.cfg only if everything that it asks for was installed.
 $(VENV)/.core: setup.cfg pyproject.toml | $(VENV)/bin/python
@@ -43,10 +53,14 @@ $(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[all,jax,test]'
 	touch $@ $(VENV)/.core
 
+$(VENV)/.docs: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@ $(VENV)/.core
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "keras-zoo needs Python 3.11 to 3.13; try: make PYTHON=python3.12 demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info
+clean:  ## remove the environment and what was built
+	rm -rf $(VENV) build dist site *.egg-info

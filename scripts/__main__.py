@@ -82,9 +82,9 @@ def _run(words):
         print(_overview())
         return 0
     if words[0] == "--version":
-        import zoo
+        from scripts import _version
 
-        print(f"keras-zoo {zoo.__version__}")
+        print(*_version.lines(), sep="\n")
         return 0
     name, *rest = words
     if name not in command_names():
