@@ -12,6 +12,7 @@ import scripts
 from scripts import _streams
 from zoo.errors import UsageError, unknown_name_error
 
+FORMER_NAMES = {"paint": "generate"}  # commands of earlier versions, which still work
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
 MAX_FILENAME_LENGTH = 200  # characters of a file's name in a message
 # Errors of the system that are no fault of the program: disks, permissions, too many open files.
@@ -87,6 +88,7 @@ def _run(words):
         print(*_version.lines(), sep="\n")
         return 0
     name, *rest = words
+    name = FORMER_NAMES.get(name, name)
     if name not in command_names():
         raise unknown_name_error("command", name, command_names())
     command = command_module(name)

@@ -38,6 +38,14 @@ def add_task_flags(parser, task, *, hidden=(), run=True):
 def _add_flag(group, field):
     kind = type(field.default)
     default = f" (default: {field.default})" if field.default != "" else ""
+    if former := field.metadata["former"]:
+        group.add_argument(
+            f"--{former.replace('_', '-')}",
+            type=kind,
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
     group.add_argument(
         f"--{field.name.replace('_', '-')}",
         type=kind,

@@ -1,4 +1,4 @@
-"""Paints with what a GAN has learned: zoo paint runs/NAME --count 64 --out pictures.
+"""Paints with what a GAN has learned: zoo generate runs/NAME --count 64 --out pictures.
 
 Each image becomes a file, DIR/0000.png and on, and grid.png has all of them. The same seed paints
 the same images. A generator that was told classes paints --label CLASS, or all classes in turn.

@@ -73,7 +73,7 @@ def filled(words):
 def parsed(words, monkeypatch):
     """What a command's own parser makes of its words; the command does not run."""
     seen = []
-    monkeypatch.setattr(command_line.module_of(words[0]), "run", seen.append)
+    monkeypatch.setattr(command_line.command_module(words[0]), "run", seen.append)
     command_line._run(words)
     return seen[0]
 

@@ -85,7 +85,7 @@ MORE = {  # further flags of a model
 }
 QUICK = ("lenet5",)
 UNUSED = {  # why zoo predict refuses a model or a task
-    "gan": "answers no image; zoo paint uses it",
+    "gan": "answers no image; zoo generate uses it",
     "dqn": "answers no image; zoo evaluate",
     "gatys": "holds one picture",
 }

@@ -31,7 +31,7 @@ MOST = {  # command: the most modules of ours that its help may import
     "launch": 45,
     "list": 14,
     "lr-find": 220,
-    "paint": 12,
+    "generate": 12,
     "predict": 12,
     "rank": 110,
     "show": 45,

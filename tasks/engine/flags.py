@@ -19,7 +19,7 @@ class Between:
 MAX_VALUES = {int: 1_000_000_000, float: 1e6}  # of a number whose flag declares no `high`
 
 
-def flag(default, help, *, choices=None, search=None, low=0, high=None):
+def flag(default, help, *, choices=None, search=None, low=0, high=None, former=""):
     """Declares one field of a task.
 
     Args:
@@ -28,11 +28,24 @@ def flag(default, help, *, choices=None, search=None, low=0, high=None):
         choices: the values allowed, or `None` for any of the type.
         search: where `zoo tune` looks: a tuple of choices, a `Between`, or `None`.
         low: the smallest number allowed.
-        high: the largest one, or `None` for `LARGEST` of the type.
+        high: the largest one, or `None` for `MAX_VALUES` of the type.
+        former: the name that it had in an earlier version, which still works but is not shown.
     """
     high = MAX_VALUES.get(type(default)) if high is None else high
     metadata = {"help": help, "choices": choices, "search": search, "low": low, "high": high}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**metadata, "former": former})
+
+
+def rename_former_flags(task, values):
+    """Returns values by the present names of flags, where they have names of earlier versions.
+
+    Args:
+        task: a task class.
+        values: a dict by name of a flag, such as a recipe.
+    """
+    fields = dataclasses.fields(task)
+    present = {x.metadata["former"]: x.name for x in fields if x.metadata.get("former")}
+    return {present.get(name, name): value for name, value in values.items()}
 
 
 def patience_flag(figure):

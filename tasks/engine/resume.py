@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tasks.data import data_fingerprint, safe_yaml
 from tasks.engine import run_folder
+from tasks.engine.flags import rename_former_flags
 from tasks.engine.task import RECORDED, tasks
 from tasks.report import run_files
 from tasks.report.csv_cells import escape_formula, escape_row
@@ -138,6 +139,11 @@ def read_recipe(path):
         raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
     if not isinstance(recipe.get("resolved") or {}, dict):
         raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
+    if recipe["task"] in tasks.names():
+        task = tasks.get(recipe["task"])
+        recipe = rename_former_flags(task, recipe)
+        if recipe.get("resolved"):
+            recipe["resolved"] = rename_former_flags(task, recipe["resolved"])
     return recipe
 
 

@@ -116,7 +116,7 @@ def load_generator(target):
     model, about = model_files.load(resume.model_path(path) if path.is_dir() else path)
     if about.get("task") != "gan":
         origin = f"was taught {about['task']}" if "task" in about else "is not of a run"
-        raise UsageError(f"{target} {origin}; zoo paint needs what zoo train gan leaves")
+        raise UsageError(f"{target} {origin}; zoo generate needs what zoo train gan leaves")
     return TrainedGenerator(model, tuple(about["classes"]))
 
 

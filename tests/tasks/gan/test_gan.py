@@ -280,7 +280,7 @@ def test_evaluation_gives_the_figures_of_the_report(run, monkeypatch):
 
 
 def test_who_asks_it_about_an_image_is_told_what_it_does(run):
-    with pytest.raises(UsageError, match="was taught gan and answers no image; zoo paint uses it"):
+    with pytest.raises(UsageError, match="was taught gan and answers no image; zoo generate uses it"):
         model_loader.load_predictor(run)
 
 
@@ -490,7 +490,7 @@ def test_what_cannot_be_painted_is_said(run, tmp_path):
         sampling.sample_images(untold, 1, 0, "bag")
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model_files.save(model, tmp_path / "other.keras", {"task": "classification"})
-    with pytest.raises(UsageError, match="was taught classification; zoo paint needs"):
+    with pytest.raises(UsageError, match="was taught classification; zoo generate needs"):
         sampling.load_generator(tmp_path / "other.keras")
 
 
