@@ -144,7 +144,7 @@ def _stage_features(bottom):
     what lies below, too (Evci et al., 2022, arXiv:2201.03529), and on where in the image it is.
     Where there are no stages it is the other itself.
     """
-    net = graphs.flat(bottom)
+    net = graphs.flatten(bottom)
     stage_outputs = surgery.stages(net).values()
     if not stage_outputs:
         return bottom

@@ -68,7 +68,7 @@ def loss_names(model):
     Raises:
         UsageError: the model has not the layers that a detector learns by.
     """
-    known = _output_tensors(graphs.flat(model))
+    known = _output_tensors(graphs.flatten(model))
     found = [
         loss for layers, names in LOSSES_OF_LAYERS.items() if layers[1] in known for loss in names
     ]
@@ -101,7 +101,7 @@ def build_training_model(
         UsageError: as `losses`.
     """
     loss_names(model)
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     ends, tensor_dict, ground_truth = (
         _output_tensors(net),
         _cloned_inputs(net),

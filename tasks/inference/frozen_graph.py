@@ -7,8 +7,9 @@ would be copied, hashed and searched for what else could be folded, for seconds.
 
 from __future__ import annotations
 
+from zoo import graphs
 from zoo.lazy import keras, np, tf
-from zoo.surgery import folding, graphs
+from zoo.surgery import folding
 
 KERNEL_OPS = {  # class of layer: what it computes of an input and a kernel
     "Conv2D": lambda layer, x, kernel: layer.convolution_op(x, kernel),
@@ -40,7 +41,7 @@ def trace(model, precision):
     Raises:
         UsageError: the model is no graph of layers.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     dtype = tf.as_dtype(precision)
     chains = {
         id(chain.conv): chain for chain in folding.find_conv_batch_norm(net, tuple(KERNEL_OPS))

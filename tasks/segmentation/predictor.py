@@ -198,7 +198,7 @@ def rebuild_for_any_size(model, about):
                 weights=RANDOM,
                 **about.get("options", {}),
             )
-        return graphs.rebuild(graphs.flat(net), call)
+        return graphs.rebuild(graphs.flatten(net), call)
     except (UsageError, KeyError, ValueError, TypeError) as error:
         log.info("%s is for one size of images: %s", model.name, error)
         return model

@@ -50,7 +50,7 @@ class FeatureExtractor:
         Raises:
             UsageError: there is no such network, or none of its layers is called so.
         """
-        net = graphs.flat(
+        net = graphs.flatten(
             zoo.backbone(self.backbone, input_shape=(None, None, 3), weights=self.weights)
         )
         if self.pooling == "average":

@@ -162,7 +162,7 @@ def pixel_bytes(model):
     much again for copies that are made on the way.
     """
     image = keras.Input((PROBE_SIZE, PROBE_SIZE, model.input_shape[-1]))
-    net = graphs.rebuild(graphs.flat(model), graphs.call_node, image)
+    net = graphs.rebuild(graphs.flatten(model), graphs.call_node, image)
     widest = max(
         sum(math.prod(x.shape[1:]) for x in (*node.input_tensors, *node.output_tensors))
         for node in graphs.nodes(net)

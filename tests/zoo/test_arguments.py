@@ -82,7 +82,7 @@ NEVER = {  # what is wrong for every call of these
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_nothing_but_a_usage_error_comes_of_a_wrong_value(name, model, tmp_path, monkeypatch):
+def test_invalid_arguments_raise_only_usage_errors(name, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []
     for value in WRONG:
@@ -94,7 +94,7 @@ def test_nothing_but_a_usage_error_comes_of_a_wrong_value(name, model, tmp_path,
 
 
 @pytest.mark.parametrize("name", NEVER)
-def test_a_wrong_value_is_refused(name, model, tmp_path, monkeypatch):
+def test_invalid_arguments_are_refused(name, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for value in NEVER[name]:
         with pytest.raises(UsageError):

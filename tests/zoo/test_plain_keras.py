@@ -93,7 +93,7 @@ SMALL = {
 }
 
 
-def test_classifiers_load_where_the_package_is_not_installed(tmp_path):
+def test_classifiers_load_without_the_package(tmp_path):
     models = [make() for make in SMALL.values()]
     paths = [saved(model, tmp_path, name) for name, model in zip(SMALL, models, strict=True)]
     found = elsewhere(paths, tmp_path, HIDE + "import keras")
@@ -122,7 +122,7 @@ def families():
 
 
 @pytest.mark.check
-def test_every_family_is_made_of_keras_layers_and_operations():
+def test_every_family_consists_of_keras_layers_and_operations():
     """Which is what a file needs in order to load, and takes no values of weights to see."""
     for name in families():
         with keras.StatelessScope(initialize_variables=False):
@@ -133,7 +133,7 @@ def test_every_family_is_made_of_keras_layers_and_operations():
 
 
 @pytest.mark.check
-def test_small_networks_of_all_families_load_where_the_package_is_not_installed(tmp_path):
+def test_small_networks_of_all_families_load_without_the_package(tmp_path):
     """What the larger ones are made of is known by the test above."""
     names = [name for name in families() if zoo.spec(name).parameters < MOST]
     paths, expected = [], []
@@ -149,20 +149,20 @@ def test_small_networks_of_all_families_load_where_the_package_is_not_installed(
 
 
 @pytest.mark.parametrize("first", ["import zoo, keras", "import keras, zoo"])
-def test_layers_of_the_zoo_load_after_its_import(tmp_path, first):
+def test_layers_are_registered_in_any_import_order(tmp_path, first):
     [logits] = elsewhere([EARLIER], tmp_path, first)
     expected = here(model_files.load(EARLIER)[0])
     np.testing.assert_array_equal(logits, expected)
 
 
-def test_earlier_files_give_what_they_gave():
+def test_logits_of_an_earlier_file():
     model, about = model_files.load(EARLIER)
     assert about == {"classes": ["dark", "light"], "resize": "stretch"}
     logits = keras.ops.convert_to_numpy(model(EARLIER_INPUT))
     np.testing.assert_allclose(logits, EARLIER_LOGITS, rtol=1e-4)
 
 
-def test_weights_of_earlier_files_enter_networks_of_keras_layers():
+def test_weights_of_an_earlier_file_load_into_keras_layers():
     image = keras.Input((16, 16, 1))
     x = keras.ops.matmul(image, np.ones((1, 3), "float32"))
     x = keras.layers.Conv2D(4, 4, 4, name="conv")(blocks.preprocess(x, "caffe"))
@@ -181,7 +181,7 @@ def test_weights_of_earlier_files_enter_networks_of_keras_layers():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_other_channels_of_an_earlier_file_give_the_same(count):
+def test_channels_of_an_earlier_file_are_adapted_alike(count):
     """Preprocessing by one layer of the zoo and by layers of Keras is adapted alike."""
     image = keras.Input((8, 8, 3))
     pixels = zoo.layers.PixelNormalization(**blocks.PREPROCESSING["caffe"], name="pixels")
@@ -194,7 +194,7 @@ def test_other_channels_of_an_earlier_file_give_the_same(count):
 
 
 @pytest.mark.parametrize("name", ["alexnet_paper", "resnet20"])
-def test_operations_of_a_file_and_new_ones_have_different_names(tmp_path, name):
+def test_operation_names_of_a_loaded_model_are_unique(tmp_path, name):
     """Keras numbers operations from the first in each process, as here after a reset."""
     shape = (64, 64, 3)
     small = {"widths": (8, 8, 8, 8, 8), "hidden": (8,)} if name == "alexnet_paper" else {}

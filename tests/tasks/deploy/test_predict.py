@@ -137,7 +137,7 @@ def test_a_model_for_any_size_takes_images_as_they_are(tmp_path):
 
 def test_a_model_that_says_nothing_of_labels_has_one(saved):
     with zipfile.ZipFile(saved) as archive:
-        assert "multi_label" not in json.loads(archive.read(model_files.METADATA_FILE))
+        assert "multi_label" not in json.loads(archive.read("zoo.json"))
     assert not load_predictor(saved).multi_label
 
 

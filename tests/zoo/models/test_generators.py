@@ -225,7 +225,7 @@ def test_a_side_is_halved_down_to_four_to_seven(size, start, steps):
         (lambda: zoo.build("dcgan_critic", normalization="bach"), "did you mean batch"),
         (lambda: zoo.build("dcgan_critic", condition="project"), "did you mean projection"),
         (lambda: zoo.build("dcgan_generator", condition="x"), "batch_norm, concatenation"),
-        (lambda: zoo.build("dcgan_generator", num_classes=0), "must be a whole number from 1"),
+        (lambda: zoo.build("dcgan_generator", num_classes=0), "must be an integer from 1"),
     ],
 )
 def test_what_cannot_be_is_said(make, wanted):

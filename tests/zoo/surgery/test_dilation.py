@@ -60,7 +60,7 @@ def backbone(name, size):
 
 
 @pytest.mark.parametrize("name", quick([*SMALL, *UNEVEN]))
-def test_stages_keep_the_size_that_they_have_at_the_output_stride(name):
+def test_sizes_of_dilated_stages(name):
     for size in (97, 224, 225):
         with keras.StatelessScope(initialize_variables=False):
             net = backbone(name, size)
@@ -84,7 +84,7 @@ def expected(name, size, sides, level, stride):
 
 
 @pytest.mark.parametrize("name", quick(SMALL))
-def test_a_dilated_network_sees_the_same_at_a_smaller_stride(name):
+def test_dilated_features_contain_the_original_ones(name):
     """Every second pixel of its maps, or every fourth, is a pixel of the network as it was."""
     keras.config.set_dtype_policy("float64")
     keras.utils.set_random_seed(0)
@@ -102,7 +102,7 @@ def test_a_dilated_network_sees_the_same_at_a_smaller_stride(name):
                 assert networks.distance(there, found) < 1e-9, (stride, stage)
 
 
-def test_sizes_that_are_not_known_are_taken_for_multiples_of_the_stride():
+def test_dilation_with_unknown_input_size():
     keras.utils.set_random_seed(0)
     net = networks.shaken(zoo.backbone("mobilenet_025", input_shape=(None, None, 3)))
     images = networks.pixels((1, 64, 96, 3))
@@ -116,7 +116,7 @@ def test_sizes_that_are_not_known_are_taken_for_multiples_of_the_stride():
 @pytest.mark.parametrize("side", [23, 30])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("kind", ["Conv2D", "MaxPooling2D", "AveragePooling2D"])
-def test_layers_without_a_stride_return_what_they_returned(kind, size, side, margin):
+def test_layers_with_removed_stride_keep_their_outputs(kind, size, side, margin):
     """A layer that loses its stride, and one behind it, with `same` padding or with a margin."""
     padding = "valid" if margin else "same"
 
@@ -144,7 +144,7 @@ def test_layers_without_a_stride_return_what_they_returned(kind, size, side, mar
 @pytest.mark.parametrize(
     ("size", "strides", "rate"), [((3, 2), 1, 2), ((2, 2), 2, 3), ((2, 3), 1, 1)]
 )
-def test_dilated_pooling_takes_the_pixels_that_it_should(size, strides, rate, average):
+def test_dilated_pooling_matches_numpy(size, strides, rate, average):
     x = np.random.default_rng(0).normal(size=(2, 9, 8, 3)) - 5  # zeros outside would be the maxima
     padding = ((1, 1), (0, 1))
     layer = layers.DilatedPooling2D(size, strides, rate, padding, average, dtype="float64")
@@ -168,13 +168,13 @@ def test_dilated_pooling_takes_the_pixels_that_it_should(size, strides, rate, av
         assert each.compute_output_shape(x.shape) == found.shape
 
 
-def test_a_dilated_network_needs_a_power_of_two():
+def test_output_stride_must_be_a_power_of_two():
     with pytest.raises(UsageError, match="power of two from 2, not 12"):
         dilation.dilate(zoo.build("lenet5"), 12)
 
 
-def test_networks_of_one_size_are_not_dilated():
-    with pytest.raises(UsageError, match="output stride of 2: flatten takes maps of 5 x 5 only"):
+def test_networks_of_fixed_size_cannot_be_dilated():
+    with pytest.raises(UsageError, match="output stride of 2: flatten needs maps of 5 x 5"):
         dilation.dilate(zoo.build("lenet5"), 2)
     with pytest.raises(
         UsageError, match="vit_tiny_backbone cannot be dilated to an output stride of 8"

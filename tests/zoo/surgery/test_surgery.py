@@ -109,7 +109,7 @@ def test_folding_keeps_the_outputs(name):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
-def test_folding_dissolves_models_and_may_compute_in_half_precision():
+def test_folding_flattens_models_and_supports_half_precision():
     model = tutorial()
     x = image().astype("uint8")
     whole = surgery.fold(model)
@@ -122,7 +122,7 @@ def test_folding_dissolves_models_and_may_compute_in_half_precision():
     assert 0 < distance(run(half, x), run(model, x)) < 0.05
 
 
-def test_what_cannot_be_folded_stays():
+def test_batch_norm_that_cannot_be_folded_is_kept():
     """A normalisation of maps that something else reads too, or behind an activation."""
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3)(inputs)
@@ -134,7 +134,7 @@ def test_what_cannot_be_folded_stays():
     assert distance(run(folded, image(8)), run(model, image(8))) < 1e-6
 
 
-def test_a_convolution_called_twice_is_folded_twice():
+def test_shared_convolution_is_folded_per_call():
     inputs = keras.Input((8, 8, 3))
     conv = keras.layers.Conv2D(3, 3, padding="same", name="twice")
     x = keras.layers.ReLU()(BATCH_NORM()(conv(inputs)))
@@ -184,12 +184,12 @@ def check_trajectory(name, optimizer):
 
 @pytest.mark.parametrize("optimizer", RATES)
 @pytest.mark.parametrize("name", ["resnet20.cifar10", "mobilenet_025"])
-def test_an_absorbed_network_learns_as_the_frozen_one_does(name, optimizer):
+def test_absorbed_network_gets_the_same_updates(name, optimizer):
     check_trajectory(name, optimizer)
 
 
 @pytest.mark.slow
-def test_an_absorbed_network_learns_as_the_frozen_one_does_on_jax():
+def test_absorbed_network_gets_the_same_updates_on_jax():
     pytest.importorskip("jax")
     code = "from tests.zoo.surgery import test_surgery as t; "
     code += "t.check_trajectory('resnet20.cifar10', 'Adam'); "
@@ -216,7 +216,7 @@ def check_surgery():
     assert run(surgery.resize(vit, (48, 48)), image(48)).shape == (2, 1000)
 
 
-def test_the_original_learns_in_place_and_nothing_else():
+def test_absorbed_network_shares_variables():
     model = frozen(zoo.build("mobilenet_025", input_shape=(32, 32, 3), num_classes=5))
     model.get_layer("conv_pw_3").trainable = False
     taught = surgery.absorb(model)
@@ -228,7 +228,7 @@ def test_the_original_learns_in_place_and_nothing_else():
     assert distance(run(taught, image()), run(model, image())) < 1e-5
 
 
-def test_normalisation_that_is_not_frozen_is_not_absorbed():
+def test_trainable_batch_norm_is_not_absorbed():
     model = zoo.build("resnet20", input_shape=(32, 32, 3))
     model.get_layer("conv1_bn").trainable = False
     taught = surgery.absorb(model)
@@ -247,7 +247,7 @@ def test_absorbing_works_in_half_precision():
     assert 0 < errors[1] < max(2 * errors[0], 0.02)
 
 
-def test_an_absorbed_network_inside_another_survives_saving(tmp_path):
+def test_absorbed_nested_model_can_be_saved(tmp_path):
     model = frozen(tutorial())
     taught = surgery.absorb(model)
     x = image().astype("uint8")
@@ -261,7 +261,7 @@ def test_an_absorbed_network_inside_another_survives_saving(tmp_path):
 # Splitting
 
 
-def test_a_network_is_cut_behind_the_frozen_layers():
+def test_split_after_the_frozen_layers():
     model = shaken(zoo.build("resnet20", input_shape=(32, 32, 3)))
     x, head = image(), lambda layer: layer.name == "logits"
     before, _ = surgery.split(model, head)
@@ -278,7 +278,7 @@ def test_a_network_is_cut_behind_the_frozen_layers():
     assert surgery.split(model) is None
 
 
-def test_the_cut_is_at_the_smallest_of_equally_good_tensors():
+def test_split_at_the_smallest_tensor():
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(4, 3, name="conv1")(inputs)
     x = keras.layers.MaxPooling2D(2)(x)
@@ -288,14 +288,14 @@ def test_the_cut_is_at_the_smallest_of_equally_good_tensors():
     assert before.output.shape == (None, 7, 7, 4)
 
 
-def test_the_cut_never_goes_through_a_block():
+def test_split_is_between_residual_blocks():
     model = frozen(zoo.build("resnet20", input_shape=(32, 32, 3)))
     before, after = surgery.split(model, {model.get_layer("conv3_block2_2_conv")})
     assert before.layers[-1].name == "conv3_block1_out"
     assert run(after, run(before, image())).shape == (2, 10)
 
 
-def test_a_cut_shares_variables_also_inside_models_and_of_layers_called_again():
+def test_split_parts_share_variables_of_nested_and_shared_layers():
     model = frozen(tutorial())
     before, after = surgery.split(model, lambda layer: "block_16" in layer.name)
     x = image().astype("uint8")
@@ -312,7 +312,7 @@ def test_a_cut_shares_variables_also_inside_models_and_of_layers_called_again():
     np.testing.assert_array_equal(run(after, run(before, image(8))), run(model, image(8)))
 
 
-def test_dictionaries_of_outputs_stay_what_they_are():
+def test_split_and_fold_keep_dicts_of_outputs():
     model = zoo.build("googlenet", input_shape=(64, 64, 3), num_classes=4, auxiliary=True)
     frozen(model)
     heads = {layer for layer in model.layers if layer.name.startswith(("aux", "logits"))}
@@ -326,7 +326,7 @@ def test_dictionaries_of_outputs_stay_what_they_are():
 
 
 @pytest.mark.parametrize("kind", ["Dropout", "SpatialDropout2D", "GaussianNoise", "RandomFlip"])
-def test_what_is_random_stays_behind_the_cut(kind):
+def test_random_layers_are_after_the_split(kind):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(4, 3, name="conv1")(inputs)
     x = getattr(keras.layers, kind)(*([] if kind == "RandomFlip" else [0.5]))(x)
@@ -348,11 +348,13 @@ def test_what_is_random_stays_behind_the_cut(kind):
         *("efficientnet_b0", "efficientnet_v2_b0"),
     ],
 )
-def test_stages_are_found_in_the_graph(name):
+def test_stages_are_inferred_from_the_graph(name):
     spec = zoo.spec(name)
     size = max(spec.min_size, 32)
     options = {"input_shape": (size, size, spec.input_shape[-1])}
-    whole, backbone = (graphs.flat(build(name, **options)) for build in (zoo.build, zoo.backbone))
+    whole, backbone = (
+        graphs.flatten(build(name, **options)) for build in (zoo.build, zoo.backbone)
+    )
 
     def needed(net, x):
         operations = [node.operation for node in graphs.ancestors(net, [x])]
@@ -369,7 +371,7 @@ def test_stages_are_found_in_the_graph(name):
             assert not wanted - needed(net, x), stage
 
 
-def test_layers_are_chosen_by_stage_depth_and_name():
+def test_select_layers_by_stage_number_and_name():
     model = zoo.build("resnet20", input_shape=(None, None, 3))
 
     def chosen(what):
@@ -389,7 +391,7 @@ def test_layers_are_chosen_by_stage_depth_and_name():
         chosen(30)
 
 
-def test_depth_is_counted_from_the_head():
+def test_depths_count_from_the_head():
     depths = surgery.depths(zoo.build("resnet20", input_shape=(32, 32, 3)))
     assert depths["logits"] == 0
     assert depths["conv4_block1_1_conv"] == 1
@@ -400,7 +402,7 @@ def test_depth_is_counted_from_the_head():
     assert depths["logits"] == 0
 
 
-def test_freezing_reaches_into_models():
+def test_freeze_changes_nested_models():
     model = tutorial()
     model.layers[2].trainable = False
     learned = surgery.freeze(model, "Conv_1*")
@@ -412,7 +414,7 @@ def test_freezing_reaches_into_models():
 
 
 @pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "VGG16", "ResNet50V2"])
-def test_networks_of_keras_get_a_fresh_head(name):
+def test_new_head_on_keras_applications(name):
     options = {} if name == "VGG16" else {"alpha": 0.75} if "Mobile" in name else {}
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(32, 32, 3), classes=9, classifier_activation="softmax", **options
@@ -428,7 +430,7 @@ def test_networks_of_keras_get_a_fresh_head(name):
     assert len(mine - theirs) == 2
 
 
-def test_a_head_of_maps_and_one_behind_features():
+def test_new_head_on_maps_and_on_features():
     squeezenet = surgery.head(zoo.build("squeezenet_v1_1", input_shape=(64, 64, 3)), 4, 0.3)
     assert names(squeezenet.layers)[-3:] == ["logits", "logits_relu", "pool"]
     drops = [x.rate for x in squeezenet.layers if isinstance(x, keras.layers.Dropout)]
@@ -439,7 +441,7 @@ def test_a_head_of_maps_and_one_behind_features():
     assert names(model.layers)[-3:] == ["pool", "dropout", "logits"]
 
 
-def test_a_separate_softmax_goes_with_the_old_head():
+def test_separate_softmax_is_removed_with_the_head():
     model = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(3), keras.layers.Softmax()]
     )
@@ -454,7 +456,7 @@ def test_a_separate_softmax_goes_with_the_old_head():
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet20", (48, 40)), ("mobilenet_025", (64, 96))])
-def test_another_size_is_the_network_built_for_it(name, size):
+def test_resized_network_equals_one_built_for_the_size(name, size):
     model = zoo.build(name, input_shape=(32, 32, 3))
     resized = surgery.resize(model, size)
     built = zoo.build(name, input_shape=(*size, 3))
@@ -464,7 +466,7 @@ def test_another_size_is_the_network_built_for_it(name, size):
     assert {id(v) for v in resized.weights} == {id(v) for v in model.weights}
 
 
-def test_positions_are_interpolated():
+def test_position_embeddings_are_interpolated():
     model = zoo.build("vit_tiny", input_shape=(64, 64, 3), depth=2)
     layer = model.get_layer("positions")
     rows, columns = np.mgrid[:4, :4]
@@ -484,8 +486,10 @@ def test_positions_are_interpolated():
     np.testing.assert_array_equal(run(same, image(64)), run(model, image(64)))
 
 
-def test_a_dense_layer_over_all_pixels_refuses_another_size():
-    with pytest.raises(UsageError, match="cannot take images of 64 x 64: c5 is made for"):
+def test_dense_layer_on_flattened_maps_cannot_be_resized():
+    with pytest.raises(
+        UsageError, match="cannot be resized to images of 64 x 64: its layer c5 needs"
+    ):
         surgery.resize(zoo.build("lenet5"), (64, 64))
 
 
@@ -503,7 +507,7 @@ def grey_alike(model, counts=(1, 2, 4, 5, 6)):
 
 
 @pytest.mark.parametrize("mode", ["caffe", "tf", "torch", "efficientnet"])
-def test_equal_channels_give_what_grey_gives(mode):
+def test_equal_channels_have_the_outputs_of_grey(mode):
     inputs = keras.Input((16, 16, 3))
     x = blocks.preprocess(inputs, mode)
     x = keras.layers.ZeroPadding2D(2)(x)
@@ -512,7 +516,7 @@ def test_equal_channels_give_what_grey_gives(mode):
 
 
 @pytest.mark.parametrize("name", ["EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"])
-def test_networks_with_normalisation_of_their_own_are_adapted(name):
+def test_channels_of_keras_applications(name):
     model = getattr(keras.applications, name)(
         weights=None, include_top=False, input_shape=(32, 32, 3)
     )
@@ -524,7 +528,7 @@ def test_networks_with_normalisation_of_their_own_are_adapted(name):
     grey_alike(model, (2, 4))
 
 
-def test_colours_are_told_apart():
+def test_channels_are_assigned_to_colours():
     """Two reds of four channels count half each, in BGR too."""
     model = zoo.build("resnet20.cifar10", input_shape=(32, 32, 3))
     inputs = keras.Input((32, 32, 3))
@@ -540,7 +544,7 @@ def test_colours_are_told_apart():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
-def test_a_pretrained_network_is_built_for_other_channels(count):
+def test_build_pretrained_network_with_other_channels(count):
     rgb = zoo.build("resnet20.cifar10")
     model = zoo.build("resnet20.cifar10", input_shape=(32, 32, count))
     grey = image(channels=1)
@@ -550,13 +554,13 @@ def test_a_pretrained_network_is_built_for_other_channels(count):
     assert list(pyramid.output) == ["stage0", "stage1", "stage2"]
 
 
-def test_a_grey_network_takes_colours():
+def test_grey_network_is_adapted_to_rgb():
     model = zoo.build("lenet5")
     grey = image(channels=1)
     assert distance(run(surgery.channels(model, 3), grey.repeat(3, -1)), run(model, grey)) < 1e-4
 
 
-def test_adapted_networks_survive_saving(tmp_path):
+def test_networks_with_other_channels_can_be_saved(tmp_path):
     for count in (1, 4):
         model = zoo.build("resnet20.cifar10", input_shape=(32, 32, count))
         model.save(tmp_path / "model.keras")
@@ -569,7 +573,7 @@ def test_adapted_networks_survive_saving(tmp_path):
 # Refusing
 
 
-def test_colours_that_are_looked_at_are_refused():
+def test_layers_that_mix_channels_cannot_be_adapted():
     inputs = keras.Input((16, 16, 3))
     x = keras.applications.resnet50.preprocess_input(inputs)
     model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(x), name="flipped")
@@ -578,7 +582,7 @@ def test_colours_that_are_looked_at_are_refused():
         surgery.channels(model, 4)
 
 
-def test_what_is_no_graph_is_refused():
+def test_models_without_graph_are_refused():
     class Own(keras.Model):
         def call(self, x):
             return x
@@ -587,23 +591,23 @@ def test_what_is_no_graph_is_refused():
     two = keras.Model([a, b], keras.layers.Add()([a, b]))
     for function in (surgery.fold, surgery.absorb, surgery.split, surgery.stages):
         for model in (Own(name="own"), keras.Sequential([keras.layers.Dense(2)], name="own")):
-            with pytest.raises(UsageError, match="own is no graph of layers; make it with"):
+            with pytest.raises(UsageError, match="own is not a graph of layers; make it with"):
                 function(model)
-    with pytest.raises(UsageError, match=r"has 2 inputs \(a, b\), not one image"):
+    with pytest.raises(UsageError, match=r"must have one input, the image, not 2 \(a, b\)"):
         surgery.channels(two, 4)
     pyramid = zoo.backbone("resnet20", input_shape=(32, 32, 3))
     with pytest.raises(UsageError, match=r"several outputs \(stage0, stage1, stage2\)"):
         surgery.head(pyramid, 3)
-    with pytest.raises(UsageError, match=r"whole number from 1 to .*, not 0"):
+    with pytest.raises(UsageError, match=r"integer from 1 to .*, not 0"):
         surgery.head(zoo.build("lenet5"), 0)
-    with pytest.raises(UsageError, match=r"whole number from 1 to .*, not 0"):
+    with pytest.raises(UsageError, match=r"integer from 1 to .*, not 0"):
         surgery.channels(zoo.build("lenet5"), 0)
 
 
 # Real weights
 
 
-def test_resnet50_knows_a_cat_folded_and_grey(zoo_data):
+def test_resnet50_classifies_a_photo_after_folding_and_with_other_channels(zoo_data):
     path = zoo_data / "weights" / "resnet50_imagenet.weights.h5"
     photo = keras.utils.load_img(zoo_data / "photos" / "chelsea.png", target_size=(224, 224))
     x = keras.utils.img_to_array(photo)[None]

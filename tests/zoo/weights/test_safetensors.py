@@ -46,7 +46,7 @@ def sample():
     }
 
 
-def test_tensors_of_every_kind_are_read(tmp_path):
+def test_read_tensors_of_every_dtype(tmp_path):
     path = save(sample(), tmp_path / "x.safetensors", {"format": "pt"})
     found = safetensors.read(path)
     assert set(found) == set(sample()) == set(safetensors.names(path))
@@ -56,7 +56,7 @@ def test_tensors_of_every_kind_are_read(tmp_path):
         assert found[name].shape == expected.shape
 
 
-def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
+def test_read_bfloat16_as_float32(tmp_path):
     exact = np.array([1.0, -2.5, 3.140625, 1e30, 0.0], "float32")
     upper = (exact.view("<u4") >> 16).astype("<u2")
     header = {"w": {"dtype": "BF16", "shape": [5], "data_offsets": [0, 10]}}
@@ -65,7 +65,7 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
     assert found[:3].tolist() == exact[:3].tolist()
 
 
-def test_what_the_authors_of_the_format_write_is_read(tmp_path):
+def test_read_files_of_the_safetensors_package(tmp_path):
     theirs = pytest.importorskip("safetensors.numpy")
     arrays = {name: array for name, array in sample().items() if name != "truth"}
     theirs.save_file(arrays, tmp_path / "x.safetensors", {"format": "np"})
@@ -108,7 +108,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_header_that_lies_is_refused(lie, tmp_path):
+def test_wrong_headers_are_refused(lie, tmp_path):
     header, size = LIES[lie]
     refused(written(tmp_path / "x.safetensors", header, bytes(size)))
 
@@ -119,20 +119,20 @@ def refused(path):
     assert "\n" not in str(error.value)
 
 
-def test_a_header_longer_than_the_file_is_refused_unread(tmp_path):
+def test_header_longer_than_the_file_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
     refused(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("left", np.linspace(0, 0.999, 17))
-def test_a_truncated_file_is_an_error_of_one_line(left, tmp_path):
+def test_truncated_file_is_refused(left, tmp_path):
     path = save(sample(), tmp_path / "x.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))])
     refused(path)
 
 
-def test_our_own_names_in_a_file_fill_a_model(tmp_path):
+def test_load_safetensors_with_indexed_names(tmp_path):
     model = zoo.build("lenet5")
     arrays = {
         f"{layer.name}/{index}": np.asarray(array)
@@ -147,7 +147,7 @@ def test_our_own_names_in_a_file_fill_a_model(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_state_dict_is_known_by_its_names(tmp_path):
+def test_state_dict_is_detected_by_its_names(tmp_path):
     path = save({"fc.weight": np.zeros((2, 3), "float32")}, tmp_path / "x.safetensors")
     assert formats.is_torch_state_dict(path)
     assert formats.is_torch_state_dict("gone.pth")

@@ -300,7 +300,7 @@ def standardised(images):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_are_pytorchs(name, zipped, tmp_path):
+def test_logits_match_pytorch(name, zipped, tmp_path):
     build, side, options = NETWORKS[name]
     images = np.random.default_rng(0).uniform(0, 255, (4, side, side, 3))
     net = trained(build(), standardised(images))
@@ -356,7 +356,7 @@ class Cifar(nn.Module):
 
 @pytest.mark.parametrize("option", ["A", "B"])
 @pytest.mark.parametrize("wrapper", ["module.", ""])
-def test_logits_of_a_resnet_for_cifar_are_pytorchs(option, wrapper, tmp_path):
+def test_logits_of_a_resnet_for_cifar_match_pytorch(option, wrapper, tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3))
     net = trained(Cifar(3, option), standardised(images))
     state = {wrapper + name: tensor for name, tensor in net.state_dict().items()}
@@ -370,7 +370,7 @@ def test_logits_of_a_resnet_for_cifar_are_pytorchs(option, wrapper, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
 
 
-def test_what_pytorch_saves_is_what_is_read(tmp_path):
+def test_read_files_saved_by_pytorch(tmp_path):
     from zoo.weights import torch_files
 
     base = torch.arange(24.0)
@@ -395,7 +395,7 @@ def test_what_pytorch_saves_is_what_is_read(tmp_path):
                 np.testing.assert_array_equal(found[name], expected.numpy())
 
 
-def test_a_whole_model_is_refused(tmp_path):
+def test_pickled_torch_module_is_refused(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "x.pth")
     with pytest.raises(zoo.UsageError, match=r"torch.nn.modules.linear.Linear, which is refused"):
         zoo.build("resnet18", weights=tmp_path / "x.pth")

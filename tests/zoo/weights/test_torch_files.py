@@ -165,7 +165,7 @@ def sample():
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_tensors_of_every_kind_are_read(save, protocol, tmp_path):
+def test_read_tensors_of_every_dtype(save, protocol, tmp_path):
     content, meaning = sample()
     save(content, tmp_path / "x.pth", protocol)
     found = torch_files.read(tmp_path / "x.pth")
@@ -175,7 +175,7 @@ def test_tensors_of_every_kind_are_read(save, protocol, tmp_path):
         assert found[name].dtype == expected.dtype
 
 
-def test_a_checkpoint_is_searched_for_its_state_dict(save, tmp_path):
+def test_state_dict_is_found_in_a_checkpoint(save, tmp_path):
     inner, ema = ({"w": tensor(np.full(3, value, "float32"))} for value in (1, 2))
     rest = {"epoch": 3, "best": 0.5, "name": "x", "done": True, "lr": [1e-3, None], "shape": (1, 2)}
     save(
@@ -208,14 +208,14 @@ class Hostile:
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"w": x}, lambda x: {"epoch": [x]}])
-def test_a_hostile_pickle_is_refused_and_not_run(save, wrap, protocol, tmp_path):
+def test_malicious_pickle_is_refused_and_not_executed(save, wrap, protocol, tmp_path):
     mark = tmp_path / "mark"
     content = wrap(Hostile(os.system, f"touch {mark}"))
     save(content, tmp_path / "x.pth", protocol)
     what = f"{os.system.__module__}.system, which is refused" if protocol > 1 else ""
-    refused(tmp_path / "x.pth", f"asks for {what}")
+    refused(tmp_path / "x.pth", what or "which is refused|opcode DICT")
     (tmp_path / "bare.bin").write_bytes(pickle.dumps(content, protocol))
-    refused(tmp_path / "bare.bin", f"asks for {what}")
+    refused(tmp_path / "bare.bin", what or "which is refused|opcode DICT")
     assert not mark.exists()
     os.system(f"touch {mark}")  # the mark would have been seen
     assert mark.exists()
@@ -246,7 +246,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_what_no_dict_of_tensors_needs_is_refused(save, program, tmp_path):
+def test_unsupported_pickle_programs_are_refused(save, program, tmp_path):
     save((PROGRAMS[program], []), tmp_path / "x.pth")
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
@@ -274,13 +274,13 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_a_tensor_that_cannot_be_is_refused(save, name, tmp_path):
+def test_invalid_tensor_is_refused(save, name, tmp_path):
     save({"w": IMPOSSIBLE[name]}, tmp_path / "x.pth")
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
 
 @pytest.mark.parametrize("left", [*np.linspace(0, 0.999, 23), "almost"])
-def test_a_truncated_file_is_an_error_of_one_line(save, left, tmp_path):
+def test_truncated_file_is_refused(save, left, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     whole = (tmp_path / "x.pth").read_bytes()
     keep = len(whole) - 1 if left == "almost" else int(left * len(whole))
@@ -289,7 +289,7 @@ def test_a_truncated_file_is_an_error_of_one_line(save, left, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_noise_in_a_file_is_no_traceback(save, seed, tmp_path):
+def test_random_damage_raises_only_usage_errors(save, seed, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     random, content = np.random.default_rng(seed), bytearray((tmp_path / "x.pth").read_bytes())
     start = random.integers(len(content))
@@ -299,16 +299,18 @@ def test_noise_in_a_file_is_no_traceback(save, seed, tmp_path):
         formats.read(tmp_path / "x.pth")
 
 
-def test_a_packed_archive_is_refused(tmp_path):
+def test_compressed_torch_archive_is_refused(tmp_path):
     bomb = {"w": Tensor(Storage(np.zeros(1 << 20, "float32")), (1 << 20,))}
     save_zip(bomb, tmp_path / "x.pth", pack=zipfile.ZIP_DEFLATED)
-    refused(tmp_path / "x.pth", "packed, as PyTorch leaves none")
+    refused(
+        tmp_path / "x.pth", "data/0 is missing or compressed|byteorder is missing or compressed"
+    )
 
 
-def test_other_archives_and_empty_checkpoints_are_refused(save, tmp_path):
+def test_archives_without_tensors_are_refused(save, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    refused(tmp_path / "x.pt", r"without data.pkl is no file of PyTorch")
+    refused(tmp_path / "x.pt", r"has no data.pkl, so it is not a PyTorch file")
     save({"epoch": 3}, tmp_path / "y.pt")
     refused(tmp_path / "y.pt", "holds no tensors by name")
 
@@ -367,14 +369,14 @@ def vgg_shapes(depths, widths=(64, 128, 256, 512, 512), hidden=8, classes=10, si
     return found
 
 
-def outline(name, **options):
-    """A model whose weights have shapes and no values, and its layers."""
+def outline(name, weights="random", **options):
+    """The layers with weights of a model that is built without values."""
     with keras.StatelessScope(initialize_variables=False):
-        model = zoo.build(name, weights="random", **options)
+        model = zoo.build(name, weights=weights, **options)
     return [layer for layer in graphs.leaf_layers(model) if layer.weights]
 
 
-def test_every_layer_of_resnet18_has_its_tensors(tmp_path):
+def test_every_layer_of_resnet18_gets_its_tensors(tmp_path):
     path = torch_like(resnet_shapes((2, 2, 2, 2), bottleneck=False), tmp_path / "x.pth")
     layers = outline("resnet18")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
@@ -386,7 +388,7 @@ def test_every_layer_of_resnet18_has_its_tensors(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
-def test_what_a_trainer_puts_before_every_name_is_taken_off(prefix, tmp_path):
+def test_prefixes_of_all_keys_are_removed(prefix, tmp_path):
     shapes = resnet_shapes((1, 1, 1, 1), bottleneck=True, width=4, classes=3)
     shapes = {prefix + name: shape for name, shape in shapes.items()}
     path = torch_like(shapes, tmp_path / "x.bin", 20_000)
@@ -403,7 +405,7 @@ def test_what_a_trainer_puts_before_every_name_is_taken_off(prefix, tmp_path):
     np.testing.assert_allclose(bn.moving_variance.numpy() + bn.epsilon, expected, rtol=1e-6)
 
 
-def test_a_normalisation_is_theirs_to_the_epsilon(tmp_path):
+def test_batch_norm_is_converted_to_another_epsilon(tmp_path):
     shapes = resnet_shapes((1, 1, 1, 1), bottleneck=False, width=4, classes=3)
     storage = Storage(np.random.default_rng(0).uniform(0, 1, 20_000).astype("float32"))
     small = Storage(np.array([0, 1e-9, 1e-7, 1e-5], "float32"))
@@ -423,7 +425,7 @@ def test_a_normalisation_is_theirs_to_the_epsilon(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["torchvision", "timm"])
-def test_the_dense_layer_behind_the_maps_reads_them_in_their_order(form, tmp_path):
+def test_dense_kernel_after_flattened_maps_is_permuted(form, tmp_path):
     widths, random = (2, 3, 2, 3, 5), np.random.default_rng(0)
     shapes = vgg_shapes((1, 1, 2, 2, 2), widths, hidden=6, classes=4, side=2)
     arrays = {
@@ -463,7 +465,7 @@ PLACES = {  # torchvision's numbers, as `print(model)` shows them
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_layers_stand_where_torchvision_counts_them(name):
+def test_module_numbers_of_torchvision(name):
     found = torch_names.NAME_TABLES[zoo.spec(name).family](outline(name))
     for layer, place in PLACES[name].items():
         assert found[layer] == f"features.{place}"
@@ -473,7 +475,7 @@ def test_layers_stand_where_torchvision_counts_them(name):
     "name",
     ["alexnet", "googlenet", "resnet18", "resnet50_v1_5", "squeezenet", "vgg13_bn", "vit_tiny"],
 )
-def test_no_layer_is_left_out_and_no_module_is_given_twice(name):
+def test_names_map_layers_to_modules_one_to_one(name):
     layers = outline(name, **({"auxiliary": True} if name == "googlenet" else {}))
     names = torch_names.NAME_TABLES[zoo.spec(name).family](layers)
     found = [names[layer.name] for layer in layers]
@@ -490,7 +492,7 @@ def cifar_shapes(blocks, projected=False, classes=10):
 
 
 @pytest.mark.parametrize("projected", [False, True])
-def test_the_resnets_for_cifar_are_read_from_their_usual_source(projected, tmp_path):
+def test_load_resnets_for_cifar(projected, tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3, projected).items()}
     path = torch_like(shapes, tmp_path / "resnet20.th")
     layers = outline("resnet20", shortcut="projection" if projected else "padding")
@@ -500,7 +502,7 @@ def test_the_resnets_for_cifar_are_read_from_their_usual_source(projected, tmp_p
     assert len(layers) == (43 if projected else 39)
 
 
-def test_averaged_weights_count_their_steps(tmp_path):
+def test_step_count_of_averaged_weights_is_ignored(tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3).items()}
     path = torch_like({"n_averaged": (), **shapes}, tmp_path / "x.pth")
     layers = outline("resnet20")
@@ -508,7 +510,7 @@ def test_averaged_weights_count_their_steps(tmp_path):
     assert weights.count_matching(weights.match_by_name(entries, layers)) == len(layers)
 
 
-def test_an_unknown_shortcut_is_refused():
+def test_unknown_shortcut_is_refused():
     with pytest.raises(UsageError, match="no shortcut named 'identity'; choose from padding, pro"):
         zoo.build("resnet20", shortcut="identity")
 
@@ -517,44 +519,54 @@ REFUSED = [
     (
         "resnet50",
         resnet_shapes((3, 4, 6, 3), True),
-        r"conv1_conv has 1 .* 2 here.*of resnet50_v1_5",
+        r"conv1_conv has 1 .* 2 in the model.*of resnet50_v1_5",
     ),
     (
         "resnet34",
         resnet_shapes((2, 2, 2, 2), False),
         r"lacks conv2_block3_1_conv.*of resnet18; build",
     ),
-    ("resnet18", resnet_shapes((3, 4, 6, 3), False), r"layer1.2.conv1 besides.*of resnet34; build"),
-    ("resnet18", vgg_shapes((2, 2, 3, 3, 3)), "those of vgg16; build that"),
-    ("vgg19", vgg_shapes((2, 2, 3, 3, 3)), "those of vgg16; build that"),
-    ("vgg11_bn", vgg_shapes((1, 1, 2, 2, 2)), "those of vgg11; build that"),
-    ("vgg11", {"features.0.weight": (64, 3, 11, 11)}, "those of alexnet; build that"),
-    ("resnet20", cifar_shapes(5), r"layer1.3.conv1 besides\): those of resnet32; build that"),
-    ("resnet20", cifar_shapes(3, True), "those of resnet20 with shortcut: projection; build"),
-    ("resnet18", cifar_shapes(9), "those of resnet56; build that"),
-    ("resnet18", {"stem.weight": (3, 3)}, "network without a table here; .*googlenet, resnet"),
+    (
+        "resnet18",
+        resnet_shapes((3, 4, 6, 3), False),
+        r"extra module layer1.2.conv1.*of resnet34; build",
+    ),
+    ("resnet18", vgg_shapes((2, 2, 3, 3, 3)), "they are of vgg16; build that"),
+    ("vgg19", vgg_shapes((2, 2, 3, 3, 3)), "they are of vgg16; build that"),
+    ("vgg11_bn", vgg_shapes((1, 1, 2, 2, 2)), "they are of vgg11; build that"),
+    ("vgg11", {"features.0.weight": (64, 3, 11, 11)}, "they are of alexnet; build that"),
+    (
+        "resnet20",
+        cifar_shapes(5),
+        r"extra module layer1.3.conv1\): they are of resnet32; build that",
+    ),
+    ("resnet20", cifar_shapes(3, True), "they are of resnet20 with shortcut: projection; build"),
+    ("resnet18", cifar_shapes(9), "they are of resnet56; build that"),
+    ("resnet18", {"stem.weight": (3, 3)}, "family that cannot be converted; .*googlenet, resnet"),
     (
         "resnet50_v1_5",
         {**resnet_shapes((3, 4, 6, 3), True), "layer1.0.se.fc1.weight": (4, 4)},
-        r"layer1.0.se.fc1 besides\): another network's, most like resnet50_v1_5, of which 99%",
+        r"extra module layer1.0.se.fc1\), the most similar model is resnet50_v1_5: 99% of",
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "shapes", "message"), REFUSED)
-def test_another_network_is_refused_and_named(name, shapes, message, tmp_path):
+def test_weights_of_another_network_are_refused_with_its_name(name, shapes, message, tmp_path):
     path = torch_like(shapes, tmp_path / "x.pth")
     with pytest.raises(UsageError, match=message) as error:
-        torch_conversion.convert_state_dict(formats.read(path), outline(name), path)
+        outline(name, weights=path)
     assert "\n" not in str(error.value)
 
 
-def test_a_network_without_a_table_is_likened_by_its_size(tmp_path):
+def test_unknown_network_is_compared_by_its_size(tmp_path):
     size = zoo.spec("mobilenet_025").parameters
     shapes = {"stem.weight": (size - 257 * 1000,), "classifier.weight": (10, 256)}
     path = torch_like({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
-    with pytest.raises(UsageError, match="without a table here, about as large as mobilenet_025; "):
-        torch_conversion.convert_state_dict(formats.read(path), outline("lenet5"), path)
+    with pytest.raises(
+        UsageError, match="cannot be converted, mobilenet_025 has about as many parameters; "
+    ):
+        zoo.build("resnet20", weights=path)
 
 
 # What is said, and the pixels
@@ -568,7 +580,7 @@ def small(tmp_path, classes=3, **more):
 SMALL = {"depths": (1, 1, 1, 1), "width": 4, "input_shape": (32, 32, 3)}
 
 
-def test_loading_reports_matched_skipped_and_unexpected(tmp_path):
+def test_load_result_lists_matched_skipped_and_unexpected(tmp_path):
     path = small(tmp_path, 5, **{"aux1.weight": (3, 3), "aux1.bias": (3,)})
     model = zoo.build("resnet18", num_classes=3, **SMALL, weights="random")
     loaded = weights.load(model, path)
@@ -577,7 +589,7 @@ def test_loading_reports_matched_skipped_and_unexpected(tmp_path):
     assert loaded.unexpected == ("aux1.weight", "aux1.bias")
 
 
-def test_a_tag_with_a_fresh_head_leaves_theirs_in_the_file(tmp_path):
+def test_torch_head_is_not_loaded_into_a_new_head(tmp_path):
     widths = (2, 3, 2, 3, 5)
     path = torch_like(vgg_shapes((1, 1, 2, 2, 2), widths, 6, 4, side=2), tmp_path / "x.pth", 999)
     options = {"widths": widths, "input_shape": (64, 64, 3)}
@@ -595,7 +607,7 @@ def pixels(model):
     return tuple(round(-value, 3) for value in np.ravel(model.get_layer("pixels").offset))
 
 
-def test_a_state_dict_brings_pytorchs_pixels(tmp_path):
+def test_state_dict_implies_pytorch_preprocessing(tmp_path):
     path = small(tmp_path)
     torch, plain = (123.675, 116.28, 103.53), (127.5,)
     assert pixels(zoo.build("resnet18", num_classes=3, **SMALL)) == plain
@@ -603,13 +615,15 @@ def test_a_state_dict_brings_pytorchs_pixels(tmp_path):
     assert pixels(zoo.backbone("resnet18", **SMALL, weights=path)) == torch
 
 
-def test_a_tag_of_other_pixels_refuses_a_state_dict(tmp_path):
+def test_tag_with_other_preprocessing_refuses_a_state_dict(tmp_path):
     path = torch_like(vgg_shapes((2, 2, 3, 3, 3)), tmp_path / "x.pth")
-    with pytest.raises(UsageError, match=r"as 'caffe', the PyTorch weights .*'torch'; build vgg16"):
+    with pytest.raises(
+        UsageError, match=r"preprocessing 'caffe', the PyTorch weights .*'torch'; build vgg16"
+    ):
         zoo.build("vgg16.imagenet", weights=path)
 
 
-def test_googlenet_wants_the_pixels_that_torchvision_makes_of_its_own():
+def test_googlenet_preprocessing_is_transform_input_of_torchvision():
     assert torch_conversion.infer_preprocessing("x.pth", zoo.spec("googlenet")) == "tf"
     assert zoo.spec("googlenet.torchvision").preprocessing == "tf"
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -618,9 +632,9 @@ def test_googlenet_wants_the_pixels_that_torchvision_makes_of_its_own():
     np.testing.assert_allclose(again, (255 * pixel - 127.5) / 127.5)
 
 
-def test_a_vision_transformer_of_timm_must_say_its_pixels(tmp_path):
+def test_preprocessing_of_a_timm_vit_is_ambiguous(tmp_path):
     path = torch_like({"patch_embed.proj.weight": (192, 3, 16, 16)}, tmp_path / "x.pth")
-    with pytest.raises(UsageError, match=r"name vit_tiny.deit .* or vit_tiny.augreg"):
+    with pytest.raises(UsageError, match=r"build vit_tiny.deit .* or vit_tiny.augreg"):
         torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny"))
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.deit")) == "torch"
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.augreg")) == "tf"
@@ -628,7 +642,7 @@ def test_a_vision_transformer_of_timm_must_say_its_pixels(tmp_path):
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_base")) == "torch"
 
 
-def test_other_files_and_networks_keep_their_pixels():
+def test_other_files_keep_the_preprocessing():
     assert (
         torch_conversion.infer_preprocessing("x.weights.h5", zoo.spec("resnet50.imagenet"))
         == "caffe"
@@ -641,7 +655,7 @@ def test_other_files_and_networks_keep_their_pixels():
     assert torch_conversion.infer_preprocessing("random", zoo.spec("googlenet")) == "tf"
 
 
-def test_tags_of_torchvision_say_what_its_files_are_called():
+def test_sources_of_torchvision_tags():
     facts = zoo.spec("resnet18.torchvision").weights
     assert facts.source == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     for name in zoo.names(weights="torchvision"):

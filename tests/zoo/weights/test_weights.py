@@ -95,7 +95,7 @@ def written(request, tmp_path):
     return model, path
 
 
-def test_every_format_fills_every_layer(written):
+def test_load_every_format(written):
     model, path = written
     other = network()
     assert not equal(model, other)
@@ -107,7 +107,7 @@ def test_every_format_fills_every_layer(written):
     assert str(loaded) == f"{path}: 3 of 3 layers"
 
 
-def test_another_head_is_skipped_and_said(written, caplog):
+def test_head_of_another_shape_is_skipped_with_a_warning(written, caplog):
     model, path = written
     other = network(num_classes=5)
     fresh = other.get_layer("logits").get_weights()
@@ -122,19 +122,19 @@ def test_another_head_is_skipped_and_said(written, caplog):
         np.testing.assert_array_equal(before, after)
 
 
-def test_strict_refuses_another_head(written):
+def test_strict_loading_refuses_another_head(written):
     _, path = written
     with pytest.raises(UsageError, match=r"leaves 1 layers of .* without weights \(logits: 4x3"):
         weights.load(network(num_classes=5), path, strict=True)
 
 
-def test_another_network_is_refused(written):
+def test_weights_of_another_network_are_refused(written):
     _, path = written
     with pytest.raises(UsageError, match="another network's weights: 0 of the 3 layers"):
         weights.load(network(num_classes=5, width=6), path)
 
 
-def test_layers_that_have_other_names_match_by_order(written):
+def test_layers_with_other_names_match_by_order(written):
     model, path = written
     other = network(prefix="my_")
     weights.load(other, path, strict=True)
@@ -142,7 +142,7 @@ def test_layers_that_have_other_names_match_by_order(written):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_layers_that_nobody_named_match_by_order(form, tmp_path):
+def test_layers_with_default_names_match_by_order(form, tmp_path):
     def stack():
         square = [keras.layers.Conv2D(3, 3, padding="same") for _ in range(12)]
         return keras.Sequential([keras.Input((SIZE, SIZE, 3)), *square])
@@ -157,7 +157,7 @@ def test_layers_that_nobody_named_match_by_order(form, tmp_path):
     assert equal(model, other)
 
 
-def test_models_inside_models_are_one_list_of_layers(tmp_path):
+def test_nested_models_are_flattened(tmp_path):
     inner = network(seed=7)
     image = keras.Input((SIZE, SIZE, 3))
     inner.name = "inner"
@@ -202,12 +202,12 @@ SAVE = {**WRITERS, "ours.safetensors": save_safetensors}
 
 @pytest.mark.parametrize("form", SAVE)
 @pytest.mark.parametrize("parts", [("c_1", "b_1", "p", "logits"), ("c_1", "b_1", "c_3")])
-def test_a_larger_network_is_refused_in_every_format(form, parts, tmp_path):
+def test_weights_of_a_larger_network_are_refused(form, parts, tmp_path):
     path = tmp_path / form
     SAVE[form](deep("c_1", "b_1", "c_2", "b_2", "c_3", "b_3", "p", "logits"), path)
     model = deep(*parts, seed=1)
     before = model.get_weights()
-    with pytest.raises(UsageError, match=r"no place for . of its 7 layers \(.*c_2") as error:
+    with pytest.raises(UsageError, match=r"does not have . of its 7 layers \(.*c_2") as error:
         weights.load(model, path)
     assert "\n" not in str(error.value)
     for old, new in zip(before, model.get_weights(), strict=True):
@@ -225,7 +225,7 @@ HEADS = {  # what the file has, and what the model has of it
 
 @pytest.mark.parametrize("form", SAVE)
 @pytest.mark.parametrize("case", HEADS)
-def test_a_head_that_the_model_does_not_take_may_be_left_over(case, form, tmp_path):
+def test_unused_head_in_the_file_is_allowed(case, form, tmp_path):
     theirs, ours = HEADS[case]
     if (case, form) == ("the stages of a segmenter", "ours.safetensors"):
         pytest.skip("the format has no order, so that what comes last is not known")
@@ -250,7 +250,7 @@ def test_a_head_that_the_model_does_not_take_may_be_left_over(case, form, tmp_pa
         assert equal(layer, model.get_layer(layer.name)) or not layer.weights
 
 
-def test_a_model_without_weights_takes_none(tmp_path):
+def test_model_without_weights_matches_nothing(tmp_path):
     deep("c_1").save_weights(tmp_path / "x.weights.h5")
     image = keras.Input((SIZE, SIZE, 3))
     loaded = weights.load(keras.Model(image, keras.layers.ReLU()(image)), tmp_path / "x.weights.h5")
@@ -258,15 +258,17 @@ def test_a_model_without_weights_takes_none(tmp_path):
     assert loaded.unexpected == ("c_1",)
 
 
-def test_the_weights_of_resnet32_are_not_those_of_resnet20(tmp_path):
+def test_weights_of_resnet32_are_refused_by_resnet20(tmp_path):
     model = zoo.build("resnet32")
     weights.save(model, tmp_path / "resnet32.npz")
-    with pytest.raises(UsageError, match=r"no place for 24 of its 63 layers \(conv2_block4_1_conv"):
+    with pytest.raises(
+        UsageError, match=r"does not have 24 of its 63 layers \(conv2_block4_1_conv"
+    ):
         zoo.build("resnet20.cifar10", weights=tmp_path / "resnet32.npz")
     assert zoo.build("resnet32", weights=tmp_path / "resnet32.npz")
 
 
-def test_ours_is_half_precision_unless_told(tmp_path):
+def test_save_uses_float16_by_default(tmp_path):
     model, other = network(seed=7), network()
     weights.save(model, tmp_path / "half.npz")
     weights.load(other, tmp_path / "half.npz", strict=True)
@@ -275,7 +277,7 @@ def test_ours_is_half_precision_unless_told(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 40, 0.5, 0.99])
-def test_a_truncated_file_is_an_error_of_one_line(written, left):
+def test_truncated_file_is_refused(written, left):
     _, path = written
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
@@ -286,7 +288,7 @@ def test_a_truncated_file_is_an_error_of_one_line(written, left):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_noise_in_a_file_is_no_traceback(written, seed):
+def test_random_damage_raises_only_usage_errors(written, seed):
     _, path = written
     random = np.random.default_rng(seed)
     content = bytearray(path.read_bytes())
@@ -298,24 +300,26 @@ def test_noise_in_a_file_is_no_traceback(written, seed):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_an_unreadable_file_is_refused(form, tmp_path):
+def test_unreadable_file_is_refused(form, tmp_path):
     (tmp_path / form).write_bytes(b"<html>404 not found</html>")
     with pytest.raises(UsageError, match=f"{form} cannot be read as weights"):
         formats.read(tmp_path / form)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
+def test_hdf5_file_without_weights_is_refused(tmp_path):
     with h5py.File(tmp_path / "table.h5", "w") as root:
         root["x"] = [1, 2]
     with pytest.raises(UsageError, match="neither a Keras 3 nor an older Keras weights file"):
         formats.read(tmp_path / "table.h5")
 
 
-def test_a_missing_file_and_an_unknown_ending_are_refused(tmp_path):
+def test_missing_file_and_unknown_ending_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no weights file at .*gone.keras"):
         formats.read(tmp_path / "gone.keras")
     (tmp_path / "model.onnx").write_bytes(b"graph")
-    with pytest.raises(UsageError, match=r"model.onnx is no weights file; known endings: .*\.npz"):
+    with pytest.raises(
+        UsageError, match=r"model.onnx is not a weights file; known endings: .*\.npz"
+    ):
         formats.read(tmp_path / "model.onnx")
 
 
@@ -371,7 +375,7 @@ def test_build_with_a_file_beside_a_name(tiny, tmp_path):
     assert other.output.shape == (None, 3)
 
 
-def test_build_a_tag_with_a_file_keeps_the_tags_pixels(tiny_file):
+def test_build_tag_with_file_keeps_its_preprocessing(tiny_file):
     model, path = tiny_file
     whole = zoo.build("tiny.demo", weights=path)
     assert equal(whole, model)
@@ -380,7 +384,7 @@ def test_build_a_tag_with_a_file_keeps_the_tags_pixels(tiny_file):
     assert zoo.build("tiny").get_layer("pixels").offset == -127.5
 
 
-def test_build_a_tag_with_classes_has_the_head_that_it_implies(tiny_file):
+def test_build_tag_with_num_classes_has_the_implied_head(tiny_file):
     model, path = tiny_file
     fresh = zoo.build("tiny.demo", num_classes=3, weights=path)
     assert fresh.output.shape == (None, 3)
@@ -390,21 +394,21 @@ def test_build_a_tag_with_classes_has_the_head_that_it_implies(tiny_file):
     assert told.get_layer("hidden").units == 9
 
 
-def test_backbone_of_a_tag_takes_what_it_needs_of_a_whole_file(tiny_file):
+def test_backbone_of_tag_loads_part_of_a_whole_file(tiny_file):
     model, path = tiny_file
     features = zoo.backbone("tiny.demo", weights=path)
     assert equal(features.get_layer("conv"), model.get_layer("conv"))
     assert list(features.output) == ["stage1"]
 
 
-def test_a_whole_tag_must_be_filled(tiny, tmp_path):
+def test_whole_tag_is_loaded_strictly(tiny, tmp_path):
     other = zoo.build("tiny.demo", num_classes=3, hidden=5, weights="random")
     weights.save(other, tmp_path / "other.npz")
     with pytest.raises(UsageError, match="with num_classes=N the model gets a fresh head"):
         zoo.build("tiny.demo", weights=tmp_path / "other.npz")
 
 
-def test_only_what_is_needed_is_fetched(tiny_file, monkeypatch):
+def test_headless_file_is_downloaded_if_enough(tiny_file, monkeypatch):
     _, path = tiny_file
     fetched = []
 
@@ -426,7 +430,7 @@ def test_only_what_is_needed_is_fetched(tiny_file, monkeypatch):
     assert fetched == [whole, headless, headless, whole, headless]
 
 
-def test_offline_is_an_error_of_one_line(tiny, monkeypatch, tmp_path):
+def test_offline_build_is_refused(tiny, monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     with pytest.raises(UsageError, match=r"tiny.demo are not on this machine .*FILE") as e:
@@ -434,8 +438,8 @@ def test_offline_is_an_error_of_one_line(tiny, monkeypatch, tmp_path):
     assert "\n" not in str(e.value)
 
 
-def test_weights_without_a_source_are_asked_for():
-    with pytest.raises(UsageError, match="no source to fetch from; give a file with weights=FILE"):
+def test_tag_without_source_needs_a_file():
+    with pytest.raises(UsageError, match="no source to download from; pass a file as weights=FILE"):
         zoo.build("vgg16.torch_imagenet", num_classes=2)
 
 
@@ -457,7 +461,7 @@ SAME = [
 
 @pytest.mark.parametrize("top", [True, False])
 @pytest.mark.parametrize(("name", "constructor", "package"), SAME)
-def test_keras_network_is_ours(name, constructor, package, top, tmp_path):
+def test_logits_match_keras_applications(name, constructor, package, top, tmp_path):
     shape = (32, 32, 3)
     head = {"classifier_activation": None} if top else {}
     build = getattr(keras.applications, constructor)
@@ -473,7 +477,7 @@ def test_keras_network_is_ours(name, constructor, package, top, tmp_path):
 
 
 @pytest.mark.parametrize(("photo", "label"), [("chelsea.png", 285), ("coffee.png", 967)])
-def test_resnet50_names_a_photo(photo, label, zoo_data):
+def test_resnet50_classifies_a_photo(photo, label, zoo_data):
     path = zoo_data / "weights" / "resnet50_imagenet.weights.h5"
     model = zoo.build("resnet50.imagenet", weights=path)
     image = keras.utils.load_img(zoo_data / "photos" / photo, target_size=(224, 224))
@@ -481,13 +485,13 @@ def test_resnet50_names_a_photo(photo, label, zoo_data):
     assert logits.argmax() == label
 
 
-def test_torch_weights_of_vgg16_fill_the_backbone(zoo_data):
+def test_torch_weights_of_vgg16_load_into_the_backbone(zoo_data):
     path = zoo_data / "weights" / "vgg16_notop_torch.weights.h5"
     model = zoo.backbone("vgg16.torch_imagenet", input_shape=(32, 32, 3), weights=path)
     assert model.get_layer("block5_conv3").bias.numpy().any()
 
 
-def test_a_fresh_head_is_fresh_even_where_the_old_one_would_fit():
+def test_num_classes_gives_a_new_head_of_the_same_shape():
     import keras
 
     whole = zoo.build("resnet20.cifar10")
