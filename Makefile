@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Interpreters that `make dist` tries the wheel with; by default the one of the environment.
 PYTHONS ?=
-NUMERICAL := zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
+NUMERICAL := zoo/surgery/test_folding zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
 .PHONY: demo test check slow lint format docs dist clean help
 
