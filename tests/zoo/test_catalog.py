@@ -1,4 +1,4 @@
-"""The catalogue: how a model is found, what is known of it, and what a mistake is told."""
+"""The catalogue: look-up, registration, error messages, and published counts of parameters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_users_can_register_models(monkeypatch):
 
     @zoo.register({"mine": {"width": 3}}, input_shape=(8, 8, 3), paper="https://example.org")
     def own(image, num_classes=10, *, width):
-        """Builds a linear classifier of one convolution."""
+        """Builds a linear classifier with one convolution."""
         x = keras.layers.Conv2D(width, 8)(image)
         return {"logits": keras.layers.Dense(num_classes)(keras.layers.Flatten()(x))}
 
@@ -65,7 +65,7 @@ def test_users_can_register_models(monkeypatch):
         zoo.register({"mine": {}}, input_shape=(8, 8, 3), paper="https://example.org")(own)
 
 
-# What papers and torchvision's documentation say: parameters, and multiply-adds in billions.
+# Parameters, and multiply-adds in billions, from papers and the documentation of torchvision.
 PUBLISHED = {
     "lenet5": (61_706, None),
     "resnet18": (11_689_512, 1.81),
@@ -133,14 +133,14 @@ def test_flops_need_a_static_input_shape():
         count_params_and_flops(keras.Sequential([keras.layers.Dense(2)]))
 
 
-# The dials of the networks that are made to be turned
+# Options of the configurable networks
 
 
 def layers_of(model, kind):
     return [layer for layer in model.layers if type(layer).__name__ == kind]
 
 
-DIALS = [  # option, value, what to look at, what to see there
+OPTIONS = [  # option, value, function of the model, its result
     ("depths", (1, 1, 2), lambda model: len(layers_of(model, "Conv2D")), 4),
     ("widths", (4, 5, 6), lambda model: layers_of(model, "Conv2D")[-1].filters, 6),
     ("kernel_size", 5, lambda model: layers_of(model, "Conv2D")[0].kernel_size, (5, 5)),
@@ -157,10 +157,15 @@ DIALS = [  # option, value, what to look at, what to see there
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "look", "seen"), DIALS)
-def test_options_of_convnet(option, value, look, seen):
-    assert look(zoo.build("convnet")) != seen
-    assert look(zoo.build("convnet", **{option: value})) == seen
+@pytest.fixture(scope="module")
+def default_convnet():
+    return zoo.build("convnet")
+
+
+@pytest.mark.parametrize(("option", "value", "inspect", "expected"), OPTIONS)
+def test_options_of_convnet(option, value, inspect, expected, default_convnet):
+    assert inspect(default_convnet) != expected
+    assert inspect(zoo.build("convnet", **{option: value})) == expected
 
 
 def test_stages_of_convnet_have_power_of_two_strides():

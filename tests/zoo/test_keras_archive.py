@@ -1,4 +1,4 @@
-"""Model files that are damaged or hostile: one line each, nothing in them runs, nothing swells."""
+"""Damaged and malicious model files: one-line errors, no code executed, no excessive memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.paths import ROOT
 from zoo import model_files
 from zoo.errors import UsageError
 
-CONFIG, WEIGHTS, ABOUT = "config.json", "model.weights.h5", "zoo.json"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "zoo.json"
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
-    """The members of the file of a small classifier, by name."""
+    """The contents of the members of a small classifier's file, by name."""
     path = tmp_path_factory.mktemp("model") / "x.keras"
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")])
     model_files.save(model, path, {"classes": ["a", "b"]})
@@ -36,7 +36,7 @@ def members(tmp_path_factory):
 
 @pytest.fixture
 def written(members, tmp_path):
-    """Writes a model file, of which some members are others."""
+    """Returns a function that writes the model file with some members replaced."""
 
     def write(changes=None, pack=zipfile.ZIP_STORED):
         path = tmp_path / "x.keras"
@@ -57,8 +57,8 @@ def refused(path, match=""):
 
 
 def test_load_compressed_archive(written):
-    model, about = model_files.load(written(pack=zipfile.ZIP_DEFLATED))
-    assert about == {"classes": ["a", "b"]}
+    model, metadata = model_files.load(written(pack=zipfile.ZIP_DEFLATED))
+    assert metadata == {"classes": ["a", "b"]}
     assert model.output_shape == (None, 2)
 
 
@@ -70,7 +70,7 @@ def test_truncated_model_file_is_refused(left, written):
     refused(path, "it is not a complete zip archive")
 
 
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, ABOUT])
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, METADATA])
 @pytest.mark.parametrize("flaw", ["encrypted", "method", "data"])
 def test_unreadable_archive_member_is_named(name, flaw, written):
     path = written(pack=zipfile.ZIP_DEFLATED)
@@ -95,7 +95,7 @@ def test_invalid_config_is_refused(config, written):
     refused(written({CONFIG: config}), "config.json")
 
 
-ABOUTS = {
+INVALID_METADATA = {
     "[]": "not a JSON object",
     "null": "not a JSON object",
     "5": "not a JSON object",
@@ -110,19 +110,19 @@ ABOUTS = {
 }
 
 
-@pytest.mark.parametrize("about", ABOUTS)
-def test_invalid_metadata_is_refused(about, written):
-    refused(written({ABOUT: about}), ABOUTS[about])
+@pytest.mark.parametrize("text", INVALID_METADATA)
+def test_invalid_metadata_is_refused(text, written):
+    refused(written({METADATA: text}), INVALID_METADATA[text])
 
 
 def test_missing_metadata_key_raises_usage_error(written):
-    _, about = model_files.load(written({ABOUT: "{}"}))
+    _, metadata = model_files.load(written({METADATA: "{}"}))
     with pytest.raises(UsageError, match="has no length"):
-        about["length"]
+        metadata["length"]
 
 
 class Mark:
-    """A pickle that would leave a mark."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, path):
         self.path = path
@@ -146,9 +146,23 @@ def test_code_in_a_model_file_is_not_executed(kind, members, written, tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
+TOO_LARGE = "its layers have 3,500,000,000 weights, but only 40 bytes are stored"
+
+
+def with_many_units(members, written):
+    """Writes a file whose only layer has 14 GB of weights by its configuration."""
+    return written({CONFIG: members[CONFIG].replace(b'"units": 2', b'"units": 700000000')})
+
+
+def test_layers_larger_than_the_stored_weights_are_refused(members, written, monkeypatch):
+    path = with_many_units(members, written)
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    refused(path, TOO_LARGE)
+
+
+@pytest.mark.check
 def test_layers_larger_than_the_stored_weights_are_not_allocated(members, written):
-    config = members[CONFIG].replace(b'"units": 2', b'"units": 700000000')
-    path = written({CONFIG: config})
+    path = with_many_units(members, written)
     code = """
 import resource, sys
 from zoo import model_files
@@ -163,9 +177,9 @@ except UsageError as error:
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120, check=False)
-    said, most = done.stdout.splitlines()
-    assert "its layers have 3,500,000,000 weights, but only 40 bytes are stored" in said
-    assert int(most) < 4_000_000  # kilobytes, where the weights are 14 GB
+    message, max_rss = done.stdout.splitlines()
+    assert TOO_LARGE in message
+    assert int(max_rss) < 4_000_000  # kilobytes; the weights would be 14 GB
 
 
 def test_load_quantised_model(tmp_path):
@@ -177,7 +191,7 @@ def test_load_quantised_model(tmp_path):
 
 
 def test_decompression_bomb_is_refused(written):
-    bomb = written({ABOUT: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
+    bomb = written({METADATA: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
     refused(bomb, "zoo.json claims 50,000,000 bytes .* decompression bomb")
 
 

@@ -1,4 +1,4 @@
-"""Modules that load late, and what their loading changes for the process."""
+"""Lazy imports, and the logging that they configure."""
 
 import logging
 

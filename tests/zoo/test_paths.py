@@ -1,4 +1,4 @@
-"""What is not a regular file is never opened: a named pipe would be waited for without end."""
+"""Only regular files are opened: opening a named pipe might block forever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zoo.weights import formats
 
 @pytest.fixture
 def pipe(tmp_path):
-    """Makes named pipes by name."""
+    """Returns a function that creates a named pipe."""
 
     def make(name):
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Weights files that are damaged or hostile: one line each, and neither memory nor time."""
+"""Damaged and malicious weights files: one-line errors, without excessive memory or time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(path, match=""):
     assert len(str(error.value)) < 1000
 
 
-# PyTorch's
+# PyTorch
 
 
 NESTED = b"\x8c\x01a\x94" + b"".join(b"h" + bytes([n]) + b"\x86\x94" for n in range(60))
@@ -39,7 +39,7 @@ PICKLES = {
     + b"e0ctorch\nSize\nq\x010"
     + b"h\x01h\x00\x85R0" * 1000
     + b"N.",
-    "a value never kept": b"\x80\x02h\x05.",
+    "a value that is not in the memo": b"\x80\x02h\x05.",
 }
 
 
@@ -85,7 +85,7 @@ def test_overlapping_archive_members_are_refused(tmp_path):
 
 
 def weights_h5(path, fill):
-    """Writes a file of Keras 3 with one layer, whose variables `fill` writes into a group."""
+    """Writes a file of Keras 3 with one layer; `fill` writes its variables into a group."""
     with h5py.File(path, "w") as root:
         fill(root.create_group("layers/dense/vars"))
     return path
@@ -181,8 +181,8 @@ def test_npz_headers_are_read_without_decompressing_arrays(tmp_path):
     )
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT
-    said = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True, timeout=60)
-    assert int(said.stdout) < 20_000  # kilobytes, where the array has 40,000
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 20_000  # kilobytes; the array has 40,000
 
 
 def header(shape, extra=b""):
@@ -227,8 +227,8 @@ def test_damaged_npz_is_refused_without_mentioning_pickle(name, tmp_path):
     assert "pickle" not in str(error.value)
 
 
-def flagged(path, offset, value):
-    """Changes a field in the local and the central header of an archive's only member."""
+def set_header_field(path, offset, value):
+    """Sets a field in the local and the central header of an archive's only member."""
     content = bytearray(path.read_bytes())
     for start, shift in ((0, 0), (content.index(b"PK\x01\x02"), 2)):
         struct.pack_into("<H", content, start + offset + shift, value)
@@ -244,7 +244,7 @@ ENCRYPTED, METHOD = (6, 1), (8, 99)
 def test_encrypted_archive_or_unknown_compression_is_refused(change, name, tmp_path):
     member = {"x.keras": "model.weights.h5", "x.npz": "a/0.npy", "x.pth": "archive/data.pkl"}[name]
     path = archived(tmp_path / name, member, header((2,), bytes(8)))
-    refused(flagged(path, *change), "encrypted|compression|compressed|zip archive")
+    refused(set_header_field(path, *change), "encrypted|compression|compressed|zip archive")
 
 
 def test_damaged_compressed_data_is_refused(tmp_path):
@@ -273,15 +273,15 @@ def test_invalid_safetensors_header_is_refused(text, tmp_path):
     refused(path, "header")
 
 
-# Our own faults
+# Internal errors
 
 
 def test_internal_errors_are_not_reported_as_damaged_files(tmp_path, monkeypatch):
     path = archived(tmp_path / "x.npz", "layer/0.npy", header((2,), bytes(8)))
 
-    def fault(*_):
-        raise AttributeError("ours")
+    def fail(*_):
+        raise AttributeError("internal")
 
-    monkeypatch.setattr(formats, "_group_by_layer", fault)
-    with pytest.raises(AttributeError, match="ours"):
+    monkeypatch.setattr(formats, "_group_by_layer", fail)
+    with pytest.raises(AttributeError, match="internal"):
         formats.read(path)

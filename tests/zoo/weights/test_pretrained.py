@@ -1,4 +1,4 @@
-"""Weights that have learned: do they still know it? Needs the real data of `ZOO_DATA`."""
+"""Accuracy and predictions of pretrained weights. Most tests need the real data of `ZOO_DATA`."""
 
 import hashlib
 
@@ -26,7 +26,7 @@ def test_accuracy_of_weights_in_the_package(zoo_data):
     examples = decoding.decode(source.splits["test"], spec.input_shape, "stretch")
     logits = batches.predict(zoo.build(spec.name), examples, batch_size=100)
     found = metrics.classification_metrics(logits, examples.labels)
-    # One image of 10,000 may fall the other way on another processor.
+    # On another processor, the prediction for one image of 10,000 may differ.
     assert found["accuracy"] == pytest.approx(spec.weights.figures["accuracy"], abs=2e-4)
     assert found["accuracy"] >= 0.915
 
@@ -36,6 +36,8 @@ def test_accuracy_of_weights_in_the_package(zoo_data):
 )
 def test_predict_class_of_a_photo_with_resnet50(zoo_data, photo, first):
     path = zoo_data / "weights" / "resnet50_imagenet.weights.h5"
-    (answer,) = predict.predict("resnet50.imagenet", [zoo_data / "photos" / photo], weights=path)
-    assert answer["classes"][0]["name"] == first
-    assert answer["classes"][0]["probability"] > 0.9
+    (prediction,) = predict.predict(
+        "resnet50.imagenet", [zoo_data / "photos" / photo], weights=path
+    )
+    assert prediction["classes"][0]["name"] == first
+    assert prediction["classes"][0]["probability"] > 0.9

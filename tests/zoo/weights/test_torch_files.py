@@ -1,4 +1,4 @@
-"""PyTorch's files without PyTorch: what is read, what is refused, and where the tensors go."""
+"""PyTorch files read without PyTorch: valid and malicious files, and the names of tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo import graphs, weights
 from zoo.errors import UsageError
 from zoo.weights import formats, torch_conversion, torch_files, torch_names
 
-# A `torch.save` of our own, so that nothing here needs PyTorch
+# An implementation of `torch.save`, so that these tests do not need PyTorch
 
 KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "u1": "Byte", "b1": "Bool"}
 
@@ -57,7 +57,7 @@ class Tensor:
 
 @contextlib.contextmanager
 def names_of_torch():
-    """Lets `pickle` find the names that it writes."""
+    """Provides the modules that `pickle` looks names up in when it writes them."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for kind in (*KINDS.values(), "BFloat16"):
         setattr(torch, f"{kind}Storage", type(f"{kind}Storage", (), {"__module__": "torch"}))
@@ -77,7 +77,7 @@ def names_of_torch():
 
 
 def pickled(content, protocol=2):
-    """Returns the pickle of a checkpoint, and its storages in order."""
+    """Returns the pickle of a checkpoint and its storages in order."""
     storages, out = [], io.BytesIO()
 
     class Pickler(pickle.Pickler):
@@ -130,7 +130,7 @@ def tensor(array, **options):
 
 
 def sample():
-    """A state dict with what occurs in them, and what it means."""
+    """Returns a state dict with tensors of all kinds, and the expected arrays."""
     random = np.random.default_rng(0)
     block = random.normal(size=24).astype("float32")
     shared = Storage(block)
@@ -149,7 +149,7 @@ def sample():
     )
     content._metadata = {"": {"version": 1}}
     rows = block.reshape(4, 6)
-    meaning = {
+    arrays = {
         "plain": rows,
         "turned": rows.T,
         "inner": np.array([[block[7 + 6 * i + 2 * j] for j in range(3)] for i in range(2)]),
@@ -161,28 +161,36 @@ def sample():
         "mask": np.array([True, False]),
         "empty": np.zeros((0, 4), "float32"),
     }
-    return content, meaning
+    return content, arrays
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_read_tensors_of_every_dtype(save, protocol, tmp_path):
-    content, meaning = sample()
+    content, arrays = sample()
     save(content, tmp_path / "x.pth", protocol)
     found = torch_files.read(tmp_path / "x.pth")
-    assert list(found) == list(meaning)
-    for name, expected in meaning.items():
+    assert list(found) == list(arrays)
+    for name, expected in arrays.items():
         np.testing.assert_array_equal(found[name], expected, err_msg=name)
         assert found[name].dtype == expected.dtype
 
 
 def test_state_dict_is_found_in_a_checkpoint(save, tmp_path):
     inner, ema = ({"w": tensor(np.full(3, value, "float32"))} for value in (1, 2))
-    rest = {"epoch": 3, "best": 0.5, "name": "x", "done": True, "lr": [1e-3, None], "shape": (1, 2)}
+    others = {
+        "epoch": 3,
+        "best": 0.5,
+        "name": "x",
+        "done": True,
+        "lr": [1e-3, None],
+        "shape": (1, 2),
+    }
     save(
-        {**rest, "optimizer": {"state": {0: dict(inner)}}, "state_dict": inner}, tmp_path / "a.pth"
+        {**others, "optimizer": {"state": {0: dict(inner)}}, "state_dict": inner},
+        tmp_path / "a.pth",
     )
     assert torch_files.read(tmp_path / "a.pth")["w"].tolist() == [1, 1, 1]
-    save({"model": inner, "model_ema": ema, **rest}, tmp_path / "b.pth")
+    save({"model": inner, "model_ema": ema, **others}, tmp_path / "b.pth")
     assert torch_files.read(tmp_path / "b.pth")["w"].tolist() == [2, 2, 2]
     save({"epoch": 3, "w": inner["w"]}, tmp_path / "c.pth")
     assert list(torch_files.read(tmp_path / "c.pth")) == ["w"]
@@ -195,10 +203,10 @@ def refused(path, match):
     assert "\n" not in str(error.value)
 
 
-# What must not be done
+# Malicious files
 
 
-class Hostile:
+class Malicious:
     def __init__(self, function, *arguments):
         self.call = function, arguments
 
@@ -210,14 +218,14 @@ class Hostile:
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"w": x}, lambda x: {"epoch": [x]}])
 def test_malicious_pickle_is_refused_and_not_executed(save, wrap, protocol, tmp_path):
     mark = tmp_path / "mark"
-    content = wrap(Hostile(os.system, f"touch {mark}"))
+    content = wrap(Malicious(os.system, f"touch {mark}"))
     save(content, tmp_path / "x.pth", protocol)
     what = f"{os.system.__module__}.system, which is refused" if protocol > 1 else ""
     refused(tmp_path / "x.pth", what or "which is refused|opcode DICT")
     (tmp_path / "bare.bin").write_bytes(pickle.dumps(content, protocol))
     refused(tmp_path / "bare.bin", what or "which is refused|opcode DICT")
     assert not mark.exists()
-    os.system(f"touch {mark}")  # the mark would have been seen
+    os.system(f"touch {mark}")  # the call would have had this effect
     assert mark.exists()
 
 
@@ -279,7 +287,7 @@ def test_invalid_tensor_is_refused(save, name, tmp_path):
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
 
-@pytest.mark.parametrize("left", [*np.linspace(0, 0.999, 23), "almost"])
+@pytest.mark.parametrize("left", [*np.linspace(0, 0.999, 12), "almost"])
 def test_truncated_file_is_refused(save, left, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     whole = (tmp_path / "x.pth").read_bytes()
@@ -288,14 +296,16 @@ def test_truncated_file_is_refused(save, left, tmp_path):
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.check) for seed in range(8, 40))]
+)
 def test_random_damage_raises_only_usage_errors(save, seed, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     random, content = np.random.default_rng(seed), bytearray((tmp_path / "x.pth").read_bytes())
     start = random.integers(len(content))
     content[start : start + 8] = random.bytes(len(content[start : start + 8]))
     (tmp_path / "x.pth").write_bytes(content)
-    with contextlib.suppress(UsageError):  # noise among the numbers of an old file is not noticed
+    with contextlib.suppress(UsageError):  # damaged values in a legacy file are not detected
         formats.read(tmp_path / "x.pth")
 
 
@@ -315,11 +325,11 @@ def test_archives_without_tensors_are_refused(save, tmp_path):
     refused(tmp_path / "y.pt", "holds no tensors by name")
 
 
-# Where the tensors go
+# Names and layouts of tensors
 
 
-def torch_like(shapes, path, largest=2_400_000):
-    """Writes a state dict of these shapes, all of them views of one storage."""
+def save_shapes(shapes, path, largest=2_400_000):
+    """Saves a state dict with tensors of these shapes, all views of one storage."""
     numbers = np.random.default_rng(0).uniform(0.5, 1, largest).astype("float16")
     storage = Storage(numbers)
     save_zip({name: Tensor(storage, shape) for name, shape in shapes.items()}, path)
@@ -332,7 +342,7 @@ def normalised(name, width):
 
 
 def resnet_shapes(depths, bottleneck, width=64, classes=1000):
-    """The tensors of torchvision's ResNets, from the paper's table 1."""
+    """Returns the shapes of the tensors of torchvision's ResNets, from table 1 of the paper."""
     found = {"conv1.weight": (width, 3, 7, 7), **normalised("bn1", width)}
     before = width
     for stage, depth in enumerate(depths):
@@ -355,7 +365,7 @@ def resnet_shapes(depths, bottleneck, width=64, classes=1000):
 
 
 def vgg_shapes(depths, widths=(64, 128, 256, 512, 512), hidden=8, classes=10, side=1):
-    """The tensors of torchvision's VGGs: 3 x 3 convolutions, each with an activation behind it."""
+    """Returns the shapes of the tensors of torchvision's VGGs: 3 x 3 convolutions and ReLUs."""
     found, index, before = {}, 0, 3
     for depth, width in zip(depths, widths, strict=True):
         for _ in range(depth):
@@ -377,21 +387,21 @@ def outline(name, weights="random", **options):
 
 
 def test_every_layer_of_resnet18_gets_its_tensors(tmp_path):
-    path = torch_like(resnet_shapes((2, 2, 2, 2), bottleneck=False), tmp_path / "x.pth")
+    path = save_shapes(resnet_shapes((2, 2, 2, 2), bottleneck=False), tmp_path / "x.pth")
     layers = outline("resnet18")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert [entry.name for entry in entries] == [layer.name for layer in layers]
     assert weights.count_matching(weights.match_by_name(entries, layers)) == len(layers) == 41
     kernel = {entry.name: entry for entry in entries}["conv3_block1_0_conv"].arrays[0]
-    theirs = torch_files.read(path)["layer2.0.downsample.0.weight"]
-    assert all(kernel[0, 0, i, o] == theirs[o, i, 0, 0] for i in (0, 63) for o in (0, 1, 127))
+    torch_arrays = torch_files.read(path)["layer2.0.downsample.0.weight"]
+    assert all(kernel[0, 0, i, o] == torch_arrays[o, i, 0, 0] for i in (0, 63) for o in (0, 1, 127))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
 def test_prefixes_of_all_keys_are_removed(prefix, tmp_path):
     shapes = resnet_shapes((1, 1, 1, 1), bottleneck=True, width=4, classes=3)
     shapes = {prefix + name: shape for name, shape in shapes.items()}
-    path = torch_like(shapes, tmp_path / "x.bin", 20_000)
+    path = save_shapes(shapes, tmp_path / "x.bin", 20_000)
     model = zoo.build(
         "resnet50_v1_5",
         depths=(1, 1, 1, 1),
@@ -431,17 +441,19 @@ def test_dense_kernel_after_flattened_maps_is_permuted(form, tmp_path):
     arrays = {
         name: random.normal(0, 0.5, shape).astype("float32") for name, shape in shapes.items()
     }
-    theirs = dict(arrays)
-    if form == "timm":  # which calls the hidden layers convolutions
+    torch_arrays = dict(arrays)
+    if form == "timm":  # its hidden layers are convolutions
         for old, new, side in (
             ("classifier.0", "pre_logits.fc1", 2),
             ("classifier.3", "pre_logits.fc2", 1),
         ):
-            theirs[f"{new}.weight"] = theirs.pop(f"{old}.weight").reshape(6, -1, side, side)
-            theirs[f"{new}.bias"] = theirs.pop(f"{old}.bias")
+            torch_arrays[f"{new}.weight"] = torch_arrays.pop(f"{old}.weight").reshape(
+                6, -1, side, side
+            )
+            torch_arrays[f"{new}.bias"] = torch_arrays.pop(f"{old}.bias")
         for part in ("weight", "bias"):
-            theirs[f"head.fc.{part}"] = theirs.pop(f"classifier.6.{part}")
-    save_zip({name: tensor(array) for name, array in theirs.items()}, tmp_path / "x.pth")
+            torch_arrays[f"head.fc.{part}"] = torch_arrays.pop(f"classifier.6.{part}")
+    save_zip({name: tensor(array) for name, array in torch_arrays.items()}, tmp_path / "x.pth")
     options = {"widths": widths, "input_shape": (64, 64, 3), "weights": tmp_path / "x.pth"}
     model = zoo.build("vgg11", hidden=(6, 6), num_classes=4, **options)
     images = random.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -453,7 +465,7 @@ def test_dense_kernel_after_flattened_maps_is_permuted(form, tmp_path):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(images)), x, rtol=1e-4, atol=1e-4)
 
 
-PLACES = {  # torchvision's numbers, as `print(model)` shows them
+MODULE_NUMBERS = {  # as `print(model)` of torchvision shows them
     "vgg11": {"block1_conv1": 0, "block3_conv2": 8, "block5_conv2": 18},
     "vgg16": {"block2_conv1": 5, "block5_conv3": 28},
     "vgg16_bn": {"block1_bn2": 4, "block5_conv3": 40, "block5_bn3": 41},
@@ -464,11 +476,11 @@ PLACES = {  # torchvision's numbers, as `print(model)` shows them
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", MODULE_NUMBERS)
 def test_module_numbers_of_torchvision(name):
     found = torch_names.NAME_TABLES[zoo.spec(name).family](outline(name))
-    for layer, place in PLACES[name].items():
-        assert found[layer] == f"features.{place}"
+    for layer, number in MODULE_NUMBERS[name].items():
+        assert found[layer] == f"features.{number}"
 
 
 @pytest.mark.parametrize(
@@ -483,7 +495,7 @@ def test_names_map_layers_to_modules_one_to_one(name):
 
 
 def cifar_shapes(blocks, projected=False, classes=10):
-    """The tensors of akamaster/pytorch_resnet_cifar10."""
+    """Returns the shapes of the tensors of akamaster/pytorch_resnet_cifar10."""
     shapes = resnet_shapes((blocks,) * 3, False, 16, classes)
     shapes["conv1.weight"] = (16, 3, 3, 3)
     shapes = {name: shape for name, shape in shapes.items() if projected or "down" not in name}
@@ -494,7 +506,7 @@ def cifar_shapes(blocks, projected=False, classes=10):
 @pytest.mark.parametrize("projected", [False, True])
 def test_load_resnets_for_cifar(projected, tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3, projected).items()}
-    path = torch_like(shapes, tmp_path / "resnet20.th")
+    path = save_shapes(shapes, tmp_path / "resnet20.th")
     layers = outline("resnet20", shortcut="projection" if projected else "padding")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert {entry.name for entry in entries} == {layer.name for layer in layers}
@@ -504,7 +516,7 @@ def test_load_resnets_for_cifar(projected, tmp_path):
 
 def test_step_count_of_averaged_weights_is_ignored(tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3).items()}
-    path = torch_like({"n_averaged": (), **shapes}, tmp_path / "x.pth")
+    path = save_shapes({"n_averaged": (), **shapes}, tmp_path / "x.pth")
     layers = outline("resnet20")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert weights.count_matching(weights.match_by_name(entries, layers)) == len(layers)
@@ -553,7 +565,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "shapes", "message"), REFUSED)
 def test_weights_of_another_network_are_refused_with_its_name(name, shapes, message, tmp_path):
-    path = torch_like(shapes, tmp_path / "x.pth")
+    path = save_shapes(shapes, tmp_path / "x.pth")
     with pytest.raises(UsageError, match=message) as error:
         outline(name, weights=path)
     assert "\n" not in str(error.value)
@@ -562,26 +574,26 @@ def test_weights_of_another_network_are_refused_with_its_name(name, shapes, mess
 def test_unknown_network_is_compared_by_its_size(tmp_path):
     size = zoo.spec("mobilenet_025").parameters
     shapes = {"stem.weight": (size - 257 * 1000,), "classifier.weight": (10, 256)}
-    path = torch_like({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
+    path = save_shapes({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
     with pytest.raises(
         UsageError, match="cannot be converted, mobilenet_025 has about as many parameters; "
     ):
         zoo.build("resnet20", weights=path)
 
 
-# What is said, and the pixels
+# Load results and preprocessing
 
 
-def small(tmp_path, classes=3, **more):
+def save_small_resnet(tmp_path, classes=3, **more):
     shapes = {**resnet_shapes((1, 1, 1, 1), False, 4, classes), **more}
-    return torch_like(shapes, tmp_path / "small.pth", 20_000)
+    return save_shapes(shapes, tmp_path / "small.pth", 20_000)
 
 
 SMALL = {"depths": (1, 1, 1, 1), "width": 4, "input_shape": (32, 32, 3)}
 
 
 def test_load_result_lists_matched_skipped_and_unexpected(tmp_path):
-    path = small(tmp_path, 5, **{"aux1.weight": (3, 3), "aux1.bias": (3,)})
+    path = save_small_resnet(tmp_path, 5, **{"aux1.weight": (3, 3), "aux1.bias": (3,)})
     model = zoo.build("resnet18", num_classes=3, **SMALL, weights="random")
     loaded = weights.load(model, path)
     assert len(loaded.matched) == 24
@@ -591,13 +603,13 @@ def test_load_result_lists_matched_skipped_and_unexpected(tmp_path):
 
 def test_torch_head_is_not_loaded_into_a_new_head(tmp_path):
     widths = (2, 3, 2, 3, 5)
-    path = torch_like(vgg_shapes((1, 1, 2, 2, 2), widths, 6, 4, side=2), tmp_path / "x.pth", 999)
+    path = save_shapes(vgg_shapes((1, 1, 2, 2, 2), widths, 6, 4, side=2), tmp_path / "x.pth", 999)
     options = {"widths": widths, "input_shape": (64, 64, 3)}
     model = zoo.build("vgg11.torchvision", num_classes=4, weights=path, **options)
     assert model.get_layer("logits").kernel.shape == (5, 4)
-    theirs = torch_files.read(path)["features.18.weight"]
+    torch_arrays = torch_files.read(path)["features.18.weight"]
     kernel = model.get_layer("block5_conv2").kernel.numpy()
-    np.testing.assert_array_equal(kernel, theirs.transpose(2, 3, 1, 0).astype("float32"))
+    np.testing.assert_array_equal(kernel, torch_arrays.transpose(2, 3, 1, 0).astype("float32"))
     loaded = weights.load(model, path, fresh=("logits",))
     assert loaded.skipped == {"logits": "fresh"}
     assert "classifier.0.weight" in loaded.unexpected
@@ -608,7 +620,7 @@ def pixels(model):
 
 
 def test_state_dict_implies_pytorch_preprocessing(tmp_path):
-    path = small(tmp_path)
+    path = save_small_resnet(tmp_path)
     torch, plain = (123.675, 116.28, 103.53), (127.5,)
     assert pixels(zoo.build("resnet18", num_classes=3, **SMALL)) == plain
     assert pixels(zoo.build("resnet18", num_classes=3, **SMALL, weights=path)) == torch
@@ -616,7 +628,7 @@ def test_state_dict_implies_pytorch_preprocessing(tmp_path):
 
 
 def test_tag_with_other_preprocessing_refuses_a_state_dict(tmp_path):
-    path = torch_like(vgg_shapes((2, 2, 3, 3, 3)), tmp_path / "x.pth")
+    path = save_shapes(vgg_shapes((2, 2, 3, 3, 3)), tmp_path / "x.pth")
     with pytest.raises(
         UsageError, match=r"preprocessing 'caffe', the PyTorch weights .*'torch'; build vgg16"
     ):
@@ -633,12 +645,12 @@ def test_googlenet_preprocessing_is_transform_input_of_torchvision():
 
 
 def test_preprocessing_of_a_timm_vit_is_ambiguous(tmp_path):
-    path = torch_like({"patch_embed.proj.weight": (192, 3, 16, 16)}, tmp_path / "x.pth")
+    path = save_shapes({"patch_embed.proj.weight": (192, 3, 16, 16)}, tmp_path / "x.pth")
     with pytest.raises(UsageError, match=r"build vit_tiny.deit .* or vit_tiny.augreg"):
         torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny"))
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.deit")) == "torch"
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.augreg")) == "tf"
-    path = torch_like({"conv_proj.weight": (768, 3, 16, 16)}, tmp_path / "x.pth")
+    path = save_shapes({"conv_proj.weight": (768, 3, 16, 16)}, tmp_path / "x.pth")
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_base")) == "torch"
 
 
