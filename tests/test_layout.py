@@ -22,7 +22,7 @@ TASK_PACKAGES = ("captioning", "classification", "detection", "dqn", "gan", "seg
 TASK_PACKAGES += ("style_transfer",)
 ROWS = (
     ("scripts",),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
     tuple(f"tasks.{name}" for name in TASK_PACKAGES),
     ("tasks",),
     ("tasks.engine",),
