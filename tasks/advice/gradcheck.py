@@ -85,9 +85,12 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
     with tf.GradientTape() as tape:
         loss = value()
     gradients = tape.gradient(loss, list(checked.values()))
+    terms = zip(outputs, projections, strict=True)
+    magnitude = sum(float(tf.reduce_sum(abs(output * weight))) for output, weight in terms)
+    rounding = 8 * np.finfo("float64").eps * magnitude / step
     value = tf.function(value)
     return [
-        _check(name, tensor, gradient, value, samples, rng, step)
+        _check(name, tensor, gradient, value, samples, rng, step, rounding)
         for (name, tensor), gradient in zip(checked.items(), gradients, strict=True)
     ]
 
@@ -168,14 +171,13 @@ def _float_outputs(target, inputs):
     return [tf.cast(x, "float64") for x in keras.tree.flatten(outputs) if x.dtype.is_floating]
 
 
-def _check(name, tensor, gradient, value, samples, rng, step):
+def _check(name, tensor, gradient, value, samples, rng, step, rounding):
     gradient = (
         np.zeros(tensor.shape) if gradient is None else tf.convert_to_tensor(gradient).numpy()
     )
     size = int(np.prod(tensor.shape))
     places = rng.choice(size, min(samples, size), replace=False)
     scale = max(np.abs(gradient).max(), 1e-8)
-    rounding = 8 * np.finfo("float64").eps * abs(float(value())) / step
     worst = (-1.0, 0, 0.0)
     for place in places:
         index = np.unravel_index(place, tensor.shape) if tensor.shape.rank else ()
