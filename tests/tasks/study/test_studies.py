@@ -10,6 +10,7 @@ import pytest
 
 from scripts.__main__ import main as zoo
 from tasks.study import Claim, Findings, Study, course, get, page, running, studies
+from tests.support.paths import ROOT
 from zoo.errors import UsageError
 
 # Options with which a study takes about a second; the others have their defaults.
@@ -99,3 +100,8 @@ def test_softmax_is_that_of_keras():
     logits = np.random.default_rng(0).normal(0, 50, (8, 5)).astype("float32")
     wanted = np.array(keras.ops.softmax(logits))
     assert softmax(logits) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_page_of_the_documentation_lists_all_studies():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (ROOT / "docs/studies.md").read_text(), re.M)
+    assert rows == [(study.name, study.question) for study in course()]
