@@ -94,7 +94,7 @@ def passed(run, content):
     def start(model, images):
         return runtimes.create_predict_function("keras", model, images, count=PASSES)
 
-    paint = painter.prepared([InputImage(Path("content"), pixels, "content")], start)
+    paint = painter.prepare([InputImage(Path("content"), pixels, "content")], start)
     seconds = []
     for _ in range(PASSES + 1):
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rows under their columns, as text."""
+"""Formats tables as text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from zoo import terminal
 
 
 def format_table(columns, rows, right=()):
-    """Returns rows as lines under their columns.
+    """Returns a table as text, one line per row below a line of column titles.
 
     Args:
-        columns: titles.
-        rows: of texts, as many as there are columns.
-        right: titles of the columns that stand on the right, such as those of numbers.
+        columns: the column titles.
+        rows: an iterable of rows, each with one string per column.
+        right: titles of the right-aligned columns, such as numbers.
     """
     rows = [[terminal.escape_line(text) for text in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -85,8 +85,8 @@ MORE = {  # further flags of a model
 }
 QUICK = ("lenet5",)
 UNUSED = {  # why zoo predict refuses a model or a task
-    "gan": "answers no image; zoo generate uses it",
-    "dqn": "answers no image; zoo evaluate",
+    "gan": "does not take images; use `zoo generate`",
+    "dqn": "does not take images; use `zoo evaluate`",
     "gatys": "holds one picture",
 }
 
@@ -95,7 +95,7 @@ USE = """
 import json, sys
 from scripts.__main__ import main
 run, image, folder = sys.argv[1:]
-predict = ["predict", run, image, "--output", folder + "/found.csv", "--pictures", folder]
+predict = ["predict", run, image, "--output", folder + "/found.csv", "--drawings-dir", folder]
 found = [main(words) for words in (predict, ["evaluate", run], ["doctor", run])]
 print(json.dumps(found))
 """

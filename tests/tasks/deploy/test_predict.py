@@ -162,7 +162,7 @@ def test_folders_and_patterns_give_images_in_order_of_name(photos, monkeypatch):
 
 @pytest.mark.parametrize("image", [None, 5, True, b"x.png", ["x.png"]])
 def test_an_image_is_named_by_a_path(image):
-    with pytest.raises(UsageError, match="an image is named by its path"):
+    with pytest.raises(UsageError, match="expected the path of an image"):
         predict.find_images([image])
 
 
@@ -175,10 +175,10 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(photos):
 @pytest.mark.parametrize(
     ("images", "wanted"),
     [
-        ("nowhere.png", "no image at nowhere.png"),
-        ("*.webp", r"no image is \*.webp"),
+        ("nowhere.png", "image nowhere.png does not exist"),
+        ("*.webp", r"no image matches \*.webp"),
         ("empty", "no images in empty"),
-        ("notes*", r"no image is notes\*"),
+        ("notes*", r"no image matches notes\*"),
     ],
 )
 def test_what_leads_nowhere_is_an_error_at_once(images, wanted, classifier, tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_csv_has_a_row_for_each_guess(saved, photos, tmp_path, capsys, classifie
     assert said.out == ""
     assert "broken.png: empty file" in said.err
     assert "1 of 41 images could not be read" in said.err
-    assert "answers.csv has the answers to 41 images" in said.err
+    assert "predictions for 41 images in" in said.err
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -340,7 +340,7 @@ def test_a_stopped_stream_leaves_what_it_has_under_another_name(
         prediction_writer.write_predictions(stopped(), file, "jsonl", classifier)
     assert out.read_text() == "old\n"
     assert len((tmp_path / "answers.jsonl.partial").read_text().splitlines()) == 3
-    assert "answers so far are in" in caplog.text
+    assert "predictions so far are in" in caplog.text
 
 
 def test_a_mistake_before_the_first_answer_leaves_no_file(photos, tmp_path, capsys):
@@ -351,14 +351,14 @@ def test_a_mistake_before_the_first_answer_leaves_no_file(photos, tmp_path, caps
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_is_one_line(saved, photos, capsys):
     run("predict", saved, photos, "--output", "/dev/full", status=1)
-    assert "/dev/full could not be written: No space left on device" in capsys.readouterr().err
+    assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("--output nowhere/out.csv", "no folder nowhere for out.csv: make it first"),
-        ("--output photos", "photos is a folder; name a file"),
+        ("--output nowhere/out.csv", "no folder nowhere for out.csv; create it first"),
+        ("--output photos", "photos is a folder; pass the path of a file"),
         ("--output photos/a/00-0.png/out.csv", "no folder photos/a/00-0.png for out.csv"),
         ("--runtime openvin", "no runtime named 'openvin'; did you mean openvino"),
         ("--precision bfloat61", "no precision named 'bfloat61'; did you mean bfloat16"),
@@ -379,7 +379,7 @@ def test_a_mistake_is_answered_in_one_line_before_the_model_is_loaded(
 def test_a_folder_that_may_not_be_written_to_is_one_line(saved, photos, tmp_path, capsys):
     (tmp_path / "locked").mkdir(mode=0o500)
     run("predict", saved, photos, "--output", tmp_path / "locked" / "out.csv", status=1)
-    assert "out.csv could not be written: Permission denied" in capsys.readouterr().err
+    assert "out.csv: Permission denied" in capsys.readouterr().err
 
 
 def test_nothing_readable_is_an_error(saved, tmp_path, capsys):

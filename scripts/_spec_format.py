@@ -1,0 +1,27 @@
+"""Formats of model specs that several commands print: counts, and the fields of a spec."""
+
+from __future__ import annotations
+
+import math
+
+SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}  # of a number, by their factor
+
+
+def format_count(number):
+    """Returns a number with three digits and a suffix, such as `25.6M`; `?` for `None`."""
+    if number is None:
+        return "?"
+    for letter, unit in reversed(SUFFIXES.items()):
+        if float(f"{number:.3g}") >= unit:
+            amount = number / unit
+            places = 2 - math.floor(math.log10(float(f"{amount:.3g}")))
+            return f"{amount:.{max(0, places)}f}{letter.upper() if letter != 'k' else letter}"
+    return str(number)
+
+
+def spec_dict(spec):
+    """Returns the fields of a spec as plain values, for JSON output."""
+    plain = {key: value for key, value in vars(spec).items() if key not in ("builder", "options")}
+    plain["weights"] = spec.weights and {**vars(spec.weights), "options": None}
+    plain["num_classes"] = spec.num_classes
+    return plain
