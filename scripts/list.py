@@ -7,10 +7,11 @@ import json
 import math
 
 import zoo
-from scripts._spec_format import SUFFIXES, format_count, spec_dict
-from scripts._table import format_table
+from scripts._output import SUFFIXES, format_count, format_table, spec_dict
 from zoo.errors import UsageError
-from zoo.weights import licences
+from zoo.lazy import LazyModule
+
+licences = LazyModule("zoo.weights.licences")
 
 SORT_KEYS = {  # name: key function, for ascending order
     "name": lambda spec: spec.name,

@@ -11,8 +11,7 @@ import dataclasses
 import json
 
 import zoo
-from scripts._spec_format import format_count
-from scripts._table import format_table
+from scripts._output import format_count, format_table
 from zoo.errors import UsageError
 
 COLUMNS = ("model", "accuracy", "+-", "seconds", "params", "FLOPs", "pixels")

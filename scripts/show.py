@@ -7,8 +7,7 @@ import textwrap
 from pathlib import Path
 
 import zoo
-from scripts._spec_format import format_count, spec_dict
-from scripts._table import format_table
+from scripts._output import format_count, format_table, spec_dict
 from tasks.report import model_graph, model_plot
 from zoo.atomic_files import atomic_write
 from zoo.lazy import keras

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tasks
 from scripts import _flags, _imports
-from scripts._table import format_table
+from scripts._output import format_table
 from tasks.data import builder_options
 from tasks.tuning import engines
 from tasks.tuning import space as spaces

@@ -17,7 +17,7 @@ import os
 import sys
 
 import zoo
-from scripts._table import format_table
+from scripts._output import format_table
 from zoo import weights
 from zoo.errors import UsageError, unknown_name_error
 from zoo.weights import cache, digests
