@@ -3,7 +3,7 @@
 Two comparisons at equal numbers of trials, with three seeds each, on a subset of Fashion-MNIST
 (`fashion_sample`, which ships; or `--dataset tfds:fashion_mnist --data-dir DIR --images 2000`):
 
-- `flags`: rate, batch size, dropout and label smoothing of a small network by `narrowing`,
+- `flags`: rate, batch size, dropout and label smoothing of a small network by `shrinking`,
   `random` and `bayesian`;
 - `structures`: layers of a small convolutional network by `evolution`, with inherited weights and
   without, and by the same number of random structures.
@@ -34,7 +34,7 @@ FLAGS = "learning_rate=1e-5..1,batch_size=16|32|64|128,dropout=0..0.8,label_smoo
 RANDOM_STRUCTURES = {"random": 1.0, "inherit": False}
 PARTS = {  # name of an engine in the tables: how to search, and the model of the task
     "flags": {
-        "narrowing": ({"engine": "narrowing", "search": FLAGS}, "lenet5"),
+        "shrinking": ({"engine": "shrinking", "search": FLAGS}, "lenet5"),
         "random": ({"engine": "random", "search": FLAGS}, "lenet5"),
         "bayesian": ({"engine": "bayesian", "search": FLAGS}, "lenet5"),
     },
@@ -91,7 +91,12 @@ def search(part, name, how, model, seed, args):
         how["options"] = {**how["options"], "max_flops": args.max_flops}
     out = args.out / f"{part}-{name.replace(' ', '-')}-{seed}"
     return tune.tune(
-        task(args, model, seed), out, trials=args.trials, lag=0, workers=args.workers, **how
+        task(args, model, seed),
+        out,
+        trials=args.trials,
+        median_stopping_epochs=0,
+        workers=args.workers,
+        **how,
     )
 
 
@@ -164,7 +169,11 @@ def overhead(args):
     """Prints the time of a trial that is no epoch."""
     print(f"\n{'seconds a trial':<34}{'all':>8}{'epochs':>8}{'rest':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        how = {"engine": "random", "search": "learning_rate=1e-4..1e-2", "lag": 0}
+        how = {
+            "engine": "random",
+            "search": "learning_rate=1e-4..1e-2",
+            "median_stopping_epochs": 0,
+        }
         for name, isolate in (("zoo tune", True), ("zoo tune --isolate off", False)):
             out = Path(folder) / name.replace(" ", "")
             started = time.perf_counter()

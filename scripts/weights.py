@@ -102,7 +102,7 @@ def verify(args):
         if path
     ]
     rows = [(record["verdict"], record["name"], record["part"], record["path"]) for record in found]
-    _print_result(found, args.json, lambda: format_table(("verdict", "name", "part", "path"), rows))
+    _print_result(found, args.json, lambda: format_table(("result", "name", "part", "path"), rows))
     for record in found:
         if record["problem"]:
             print(f"zoo: {record['problem']}", file=sys.stderr)

@@ -172,7 +172,7 @@ def check(*values):
         ("train", "no task given"),
         ("train clasification", "did you mean classification"),
         ("train --recipe nowhere.yaml", "cannot be read as a recipe"),
-        ("predict resnet50 x.png", "has random weights .* resnet50.imagenet"),
+        ("predict resnet50 x.png", "has random weights; pretrained: resnet50.imagenet"),
         ("predict nowhere.keras x.png", "does not exist; pass a model file"),
         ("predict resnet20.cifar10 x.png", "image x.png does not exist"),
         ("predict resnet20.cifar10 *.png", r"no image matches \*.png"),

@@ -17,6 +17,8 @@ from tasks.inference import array_store, feature_cache
 from zoo import surgery
 from zoo.errors import UsageError
 
+pytestmark = pytest.mark.xdist_group("rank")  # the tests share built models
+
 SHIPPED, ABSENT = "resnet20.cifar10", "mobilenet_025.imagenet"
 
 
@@ -32,16 +34,33 @@ def alone(tmp_path, monkeypatch):
     return tmp_path
 
 
+MODELS = {}  # built by the tests below, which do not depend on their weights
+
+
 @pytest.fixture
-def quick(monkeypatch):
+def cached_models(monkeypatch):
+    """Builds each model once per process."""
+    build = zoo.build
+
+    def build_once(name, **options):
+        key = repr((name, options))
+        if key not in MODELS:
+            MODELS[key] = build(name, **options)
+        return MODELS[key]
+
+    monkeypatch.setattr(zoo, "build", build_once)
+
+
+@pytest.fixture
+def quick(monkeypatch, cached_models):
     """Replaces features by the mean brightness of the quadrants of an image."""
 
-    def compute(before, examples):
+    def compute(network, examples):
         height, width = (side // 2 for side in examples.pixels.shape[1:3])
-        quarters = [
+        quadrants = [
             examples.pixels[:, y:, x:].mean((1, 2)) for y in (0, height) for x in (0, width)
         ]
-        return np.concatenate(quarters, axis=1)
+        return np.concatenate(quadrants, axis=1)
 
     monkeypatch.setattr(feature_cache, "compute_features", compute)
 
@@ -52,7 +71,7 @@ def error_line(capsys, *words):
     return line
 
 
-def test_missing_weights_are_reported_and_other_models_ranked(capsys):
+def test_models_are_evaluated_and_missing_weights_reported(capsys, monkeypatch):
     rows = rank.rank("fashion_sample", [ABSENT, SHIPPED], images=120)
     assert [row.model for row in rows] == [SHIPPED, ABSENT]
     good, bad = rows
@@ -68,11 +87,19 @@ def test_missing_weights_are_reported_and_other_models_ranked(capsys):
     assert first == f"1/2 {ABSENT}: {bad.why_not}"
     assert second.startswith(f"2/2 {SHIPPED}: {good.accuracy:.3f} +- {good.error:.3f}, ")
 
+    # The second time the features come from the cache.
+    def never(*args):
+        raise AssertionError("features are computed again")
 
-def test_best_model_is_first(monkeypatch):
+    monkeypatch.setattr(feature_cache, "_start_runtime", never)
+    (again,) = rank.rank("fashion_sample", [SHIPPED], images=120)
+    assert again.accuracy == good.accuracy
+
+
+def test_best_model_is_first(monkeypatch, cached_models):
     noise = iter([3.0, 0.0, 1.0])
 
-    def compute(before, examples):
+    def compute(network, examples):
         random, scale = np.random.default_rng(0), next(noise)
         return np.eye(10)[examples.labels] + scale * random.normal(size=(len(examples), 10))
 
@@ -85,21 +112,10 @@ def test_best_model_is_first(monkeypatch):
     assert (rows[0].accuracy, rows[0].error) == (1.0, 0.0)
 
 
-def test_features_are_cached(monkeypatch):
-    first = rank.rank("fashion_sample", [SHIPPED], images=60)
-
-    def never(*args):
-        raise AssertionError("features are computed again")
-
-    monkeypatch.setattr(feature_cache, "_start_runtime", never)
-    (again,) = rank.rank("fashion_sample", [SHIPPED], images=60)
-    assert again.accuracy == first[0].accuracy
-
-
-def test_split_size_and_seed_are_used(monkeypatch):
+def test_split_size_and_seed_are_used(monkeypatch, cached_models):
     seen = []
 
-    def compute(before, examples):
+    def compute(network, examples):
         seen.append(examples)
         return np.random.default_rng(0).normal(size=(len(examples), 3))
 

@@ -69,7 +69,7 @@ def test_genomes_survive_serialisation(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_genomes_can_be_built_at_the_counted_cost(name):
-    for genome in random_genomes(name, 4):
+    for genome in random_genomes(name, 2):
         model = built(genome)
         text = genomes.to_model_options(genome)
         assert genomes.model_cost(name, text, SHAPE, 3) == count.count_params_and_flops(model)
@@ -78,7 +78,7 @@ def test_genomes_can_be_built_at_the_counted_cost(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_cost_of_all_genomes_is_counted(name):
-    for genome in random_genomes(name, 15, seed=1):
+    for genome in random_genomes(name, 8, seed=1):
         parameters, flops = genomes.model_cost(name, genomes.to_model_options(genome), SHAPE, 3)
         assert parameters > 0
         assert flops > 0

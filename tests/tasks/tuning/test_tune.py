@@ -27,6 +27,7 @@ pytest.importorskip("tensorboard")
 
 SMALL = {
     "model": "mlp",
+    "model_options": "{widths: [16]}",
     "dataset": "fashion_sample",
     "train_split": "train[:128]",
     "validation_split": "train[128:192]",
@@ -139,7 +140,7 @@ def test_unexpected_errors_are_recorded(tmp_path, monkeypatch):
 def test_trial_below_the_median_is_stopped_and_never_the_best(tmp_path):
     found = search(
         tmp_path,
-        small(epochs=3),
+        small(),
         engine="grid",
         trials=4,
         search="learning_rate=1e-2|8e-3|5e-3|1e-9,batch_size=16",
@@ -211,15 +212,17 @@ def test_search_inside_a_cluster_is_rejected_before_anything_is_written(tmp_path
 
 
 def test_two_processes_do_not_search_in_one_folder(tmp_path, monkeypatch):
-    work = runner.run_trials
+    rejected = []
 
-    def another(*args):
+    def search_again(*args):
         with pytest.raises(UsageError, match="another process is searching in"):
             search(tmp_path, small(epochs=1), trials=1)
-        work(*args)
+        rejected.append(True)
 
-    monkeypatch.setattr(runner, "run_trials", another)
-    search(tmp_path, small(epochs=1), trials=1)
+    monkeypatch.setattr(runner, "run_trials", search_again)
+    with pytest.raises(UsageError, match="all 0 trials failed"):
+        search(tmp_path, small(epochs=1), trials=1)
+    assert rejected
 
 
 def test_command_prints_the_best_trial_and_how_to_repeat_it(tmp_path, capsys):
