@@ -24,7 +24,9 @@ EXIT_FINDINGS = 1  # exit status if a finding is `wrong`
 
 def arguments(parser, words):
     """Adds the options of this command."""
-    parser.add_argument("model", help="run folder, .keras file or pretrained model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
+    )
     parser.add_argument(
         "dataset",
         nargs="?",

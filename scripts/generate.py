@@ -15,7 +15,7 @@ from zoo.errors import UsageError
 
 def arguments(parser, words):
     """Adds the options of this command."""
-    parser.add_argument("model", help="run folder or .keras file of a GAN")
+    parser.add_argument("model", metavar="MODEL", help="run folder or .keras file of a GAN")
     parser.add_argument(
         "--count", type=int, default=64, metavar="N", help="number of images (default: 64)"
     )

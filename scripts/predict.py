@@ -28,7 +28,9 @@ FORMER_SCALES = {"own": "native"}  # names of earlier versions, which still work
 
 def arguments(parser, words):
     """Adds the options of this command."""
-    parser.add_argument("model", help="run folder, .keras file or pretrained model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder or pattern")
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(

@@ -37,34 +37,15 @@ def arguments(parser, words):
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument("--split", default="", help="split to use (default: the training split)")
-    parser.add_argument(
-        "--images",
-        type=int,
-        default=rank.MAX_IMAGES,
-        metavar="N",
-        help=f"maximum number of images (default: {rank.MAX_IMAGES})",
-    )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        default=0,
-        metavar="N",
-        help="height and width of the images; 0: those of each model (default: 0)",
-    )
-    parser.add_argument(
-        "--channels",
-        type=int,
-        default=0,
-        metavar="N",
-        help="channels of the images; 0: those of each model (default: 0)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="random seed of the choice of images and of the folds (default: 0)",
-    )
+    numbers = {
+        "images": (rank.MAX_IMAGES, "maximum number of images"),
+        "image-size": (0, "height and width of the images; 0: those of each model"),
+        "channels": (0, "channels of the images; 0: those of each model"),
+        "seed": (0, "random seed of the choice of images and of the folds"),
+    }
+    for name, (default, text) in numbers.items():
+        text = f"{text} (default: {default})"
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
