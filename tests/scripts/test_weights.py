@@ -18,7 +18,7 @@ from zoo.weights import cache
 CONTENTS = {
     "http://example.invalid/one.h5": b"one, whole",
     "http://example.invalid/one_notop.h5": b"one",
-    "http://example.invalid/two.h5": b"two, of which nobody says a digest",
+    "http://example.invalid/two.h5": b"two, without a digest",
 }
 ONE, SMALL, TWO = CONTENTS
 
@@ -33,7 +33,7 @@ def md5(source):
 
 FACTS = {
     "lenet5.one": zoo.Weights(
-        source=ONE, digest=digest(ONE), headless=(SMALL, md5(SMALL)), licence="MIT (of somebody)"
+        source=ONE, digest=digest(ONE), headless=(SMALL, md5(SMALL)), licence="MIT (of its authors)"
     ),
     "lenet5.two": zoo.Weights(source=TWO, licence="CC BY-NC 4.0"),
     "lenet5.hand": zoo.Weights(licence="GPL 3"),

@@ -66,7 +66,7 @@ COMMANDS = (
     f"tune {TASK} --engine evolution --engine-options '{{population: 2}}' --trials 1 "
     f"--isolate off --dataset images {SMALL}",
     "predict run images/black/0.png --top 2",
-    "predict run images --format csv --output answers.csv",
+    "predict run images --format csv --output predictions.csv",
     "predict run/model.keras images --json --runtime keras",
     "evaluate run --dataset images --json",
     "evaluate run --split train[:4] --views flip",

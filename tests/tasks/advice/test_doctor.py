@@ -300,14 +300,14 @@ def test_untrained_statistics():
 def test_moments_match_the_inputs_of_layers(model):
     split = colours(70, 3).splits["test"]
     images = np.stack(split.items)
-    seen, answers = layer_statistics.batch_norm_moments(model, images, batch_size=32)
+    seen, outputs = layer_statistics.batch_norm_moments(model, images, batch_size=32)
     for norm, found in seen.items():
         inner = keras.Model(model.input, norm.input)
         x = np.asarray(inner(images.astype("float32"), training=False), "float64")
         np.testing.assert_allclose(found.mean, x.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(found.variance, x.var((0, 1, 2)), rtol=1e-3, atol=1e-4)
     own = np.asarray(model(images.astype("float32"), training=False))
-    np.testing.assert_allclose(answers, own, atol=1e-4)
+    np.testing.assert_allclose(outputs, own, atol=1e-4)
     assert all("call" not in vars(layer) for layer in graphs.leaf_layers(model))
 
 

@@ -102,10 +102,10 @@ def test_default_ranges_are_valid_for_the_classifier(model):
     for name, span in found.items():
         ends = (span.low, span.high) if isinstance(span, Between) else span.values
         for value in ends:
-            asked = dataclasses.replace(start, **{name: value})
-            assert set(asked.options()) <= known
-            asked.shape()
-            asked.stages()
+            task = dataclasses.replace(start, **{name: value})
+            assert set(task.options()) <= known
+            task.shape()
+            task.stages()
 
 
 @pytest.mark.parametrize("model", list(networks.VARIANTS))
@@ -145,7 +145,7 @@ def test_search_spec_is_parsed():
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("search_spec", "message"),
     [
         ("learnin_rate", "did you mean learning_rate"),
         ("erase", "declares no range to search; pass one: erase=LOW..HIGH"),
@@ -158,9 +158,9 @@ def test_search_spec_is_parsed():
         ("batch_size=1.5", "must be integers"),
     ],
 )
-def test_invalid_ranges_are_rejected(asked, message):
+def test_invalid_ranges_are_rejected(search_spec, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        ranges(asked)
+        ranges(search_spec)
 
 
 def test_flags_that_are_set_are_not_searched():
@@ -192,15 +192,15 @@ def test_positions_follow_the_scale_of_the_range(name):
 def test_killed_search_resumes_deterministically(engine, tmp_path):
     if engine == "bayesian":
         pytest.importorskip("sklearn")
-    asked = f"{RATE},dropout=0.0|0.25|0.5"
+    search_spec = f"{RATE},dropout=0.0|0.25|0.5"
     options = {"first": 4} if engine == "bayesian" else {}
     trials = 6 if engine == "bayesian" else 14
-    whole, found = oracle(engine, asked, trials=trials, **options)
+    whole, found = oracle(engine, search_spec, trials=trials, **options)
     wanted = run_search(whole, found)
     assert len(wanted) == trials
     tried = []
     for part in range(0, trials, 5):
-        again, _ = oracle(engine, asked, trials=trials, **options)
+        again, _ = oracle(engine, search_spec, trials=trials, **options)
         again.save_to(tmp_path)
         tried += run_search(again, found, 5)
         assert again.create_trial("t").status in (oracles.RUNNING, oracles.STOPPED)
@@ -411,9 +411,11 @@ def test_search_ends_if_the_first_trials_fail_for_one_reason(tmp_path):
 
 def test_invalid_values_fail_only_their_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(space, "_check_range", lambda *args: None)
-    asked = "epochs=0|1|2|3"
-    found = plan(tmp_path, asked)
-    runner.run_trials(runner.ThreadSafeOracle(oracle("grid", asked)[0]), found, FakeExecutor(), "t")
+    search_spec = "epochs=0|1|2|3"
+    found = plan(tmp_path, search_spec)
+    runner.run_trials(
+        runner.ThreadSafeOracle(oracle("grid", search_spec)[0]), found, FakeExecutor(), "t"
+    )
     first, *others = trials_table.read_trials(tmp_path)
     assert (first["status"], first["reason"]) == (
         "failed",

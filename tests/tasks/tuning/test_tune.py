@@ -109,8 +109,8 @@ def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
 
 
 def test_search_continues_after_failed_trials(tmp_path):
-    asked = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
-    found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=asked)
+    search_spec = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
+    found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=search_spec)
     rows = {tuple(row["flags"].values()): row for row in found["trials"]}
     assert rows["sgd", 1e-2]["status"] == "completed"
     assert rows["sgd", 1e6]["status"] == "diverged"
@@ -177,11 +177,11 @@ def test_trials_share_the_features_of_a_frozen_network(tmp_path, monkeypatch):
 def test_folder_of_another_search_is_rejected(tmp_path, change, message):
     with pytest.raises(UsageError, match="all 1 trials failed"):
         search(tmp_path, trials=1, task=small(dataset="nowhere"))
-    asked = {"task": small(dataset="nowhere"), "trials": 1} | change
+    settings = {"task": small(dataset="nowhere"), "trials": 1} | change
     if "task" in change:
-        asked["task"] = small(dataset="nowhere", seed=1)
+        settings["task"] = small(dataset="nowhere", seed=1)
     with pytest.raises(UsageError) as error:
-        search(tmp_path, **asked)
+        search(tmp_path, **settings)
     assert message in str(error.value)
 
 
@@ -265,8 +265,8 @@ def test_killed_trial_process_does_not_end_the_search(tmp_path):
             reported[0],
             [*reported[0], reported[-1][1]],
         ]  # resumed after epoch 1
-        refused = executor.run(small(dataset="nowhere"), tmp_path / "0001", None)
-        assert (refused.status, refused.reason[:11]) == ("failed", "no data set")
+        rejected = executor.run(small(dataset="nowhere"), tmp_path / "0001", None)
+        assert (rejected.status, rejected.reason[:11]) == ("failed", "no data set")
         stopped = executor.run(small(), tmp_path / "0002", lambda scores: False)
         assert stopped.status == trial.STOPPED
     finally:
