@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from scripts import _imports
@@ -13,7 +14,10 @@ def arguments(parser, words):
     parser.add_argument("--dataset", default="", help="as in training (default: the run's own)")
     parser.add_argument("--split", default="", help="slice (default: all, or the run's test split)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
-    parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
+    parser.add_argument(
+        "--tta", default="", help="test-time augmentation: one, flip or ten (default: as the run)"
+    )
+    parser.add_argument("--views", dest="tta", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
     parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
     _imports.add_import_flag(parser)
@@ -30,7 +34,7 @@ def run(args):
         dataset=args.dataset,
         split=args.split,
         data_dir=args.data_dir,
-        views=args.views,
+        tta=args.tta,
         network=args.network,
         network_weights=args.network_weights,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
 from tasks.engine import resume, run_folder
+from tasks.engine.flags import rename_former_flags
 from zoo import model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
@@ -25,7 +26,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         split: the slice to judge on; by default all of another data set, or the run's own
             test split.
         data_dir: where TFDS keeps its data sets; the run's own by default.
-        **flags: of the task that say how it is judged, such as `views` or `network`; the run's
+        **flags: of the task that say how it is judged, such as `tta` or `network`; the run's
             own where they are empty.
 
     Returns:
@@ -42,7 +43,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
     task = resume.task_from_recipe(resume.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # this process is not that of the run
-    overrides = {"dataset": dataset, "data_dir": data_dir, **flags}
+    overrides = {"dataset": dataset, "data_dir": data_dir, **rename_former_flags(task, flags)}
     overrides = {key: value for key, value in overrides.items() if value}
     field_names = {field.name for field in dataclasses.fields(task)}
     if wrong := [f"--{name.replace('_', '-')}" for name in overrides if name not in field_names]:

@@ -226,7 +226,7 @@ def test_evaluation_matches_classes_by_name_and_refuses_strange_ones(folder, tmp
     capsys.readouterr()
     (folder / "light").mkdir()
     (tmp_path / "light" / "0.png").rename(folder / "light" / "0.png")
-    assert "classes that the model was not taught: zebra" in refused(
+    assert "classes that the model was not trained on: zebra" in refused(
         capsys, "evaluate", out, "--dataset", folder
     )
     (folder / "zebra").rename(tmp_path / "zebra")

@@ -126,7 +126,7 @@ def test_dropout_that_a_model_does_not_have_is_refused_with_the_option_that_does
 
 def test_a_user_names_flags_and_ranges():
     found = ranges(
-        "learning_rate, batch-size=16|32,dropout=0..0.5,epochs=1..20:linear,erase=0.01..1,"
+        "learning_rate, batch-size=16|32,dropout=0..0.5,epochs=1..20:linear,random_erasing=0.01..1,"
         "model_options={widths: [32, 64], dropout: 0.1}|{widths: [8]},milestones=0.5,0.75|0.3"
     )
     assert found == {
@@ -134,7 +134,7 @@ def test_a_user_names_flags_and_ranges():
         "batch_size": space.Choices((16, 32)),
         "dropout": Between(0.0, 0.5, log=False),
         "epochs": Between(1, 20, log=False),
-        "erase": Between(0.01, 1.0, log=True),
+        "random_erasing": Between(0.01, 1.0, log=True),
         "model_options": space.Choices(("{widths: [32, 64], dropout: 0.1}", "{widths: [8]}")),
         "milestones": space.Choices(("0.5,0.75", "0.3")),
     }
@@ -147,7 +147,7 @@ def test_a_user_names_flags_and_ranges():
     ("asked", "message"),
     [
         ("learnin_rate", "did you mean learning_rate"),
-        ("erase", "declares no range to search; give one: erase=LOW..HIGH"),
+        ("focal_gamma", "declares no range to search; give one: focal_gamma=LOW..HIGH"),
         ("batch_size=0|8", "--batch-size must be from 1 to 1000000000"),
         ("augment=heavy", "no choice of --augment named 'heavy'"),
         ("learning_rate=1e-1..1e-3", "goes from 0.1 to 0.001"),
