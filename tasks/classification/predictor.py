@@ -47,19 +47,19 @@ class ClassificationPredictor(Predictor):
         return f"{resize}, {describe_channels(channels)}"
 
     def answers(self, photos, run, wanted):
-        """Returns a dict per image with `classes`, as returned by `top_classes`."""
+        """Returns for each image `classes`, as `named` has them."""
         rows = self.top_classes(run(np.stack([photo.pixels for photo in photos])), wanted.top)
-        return [{"classes": classes} for classes in rows]
+        return [{"classes": guesses} for guesses in rows]
 
     def lines(self, answer):
-        """Returns one line per predicted class."""
-        return [f"{found['probability']:6.1%}  {found['name']}" for found in answer["classes"]]
+        """Returns a line for each class that is named."""
+        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in answer["classes"]]
 
     def cells(self, answer):
-        """Returns rank, name and probability of each predicted class."""
+        """Returns rank, name and probability of each class that is named."""
         return [
-            (rank, found["name"], f"{found['probability']:.6g}")
-            for rank, found in enumerate(answer["classes"], 1)
+            (rank, guess["name"], f"{guess['probability']:.6g}")
+            for rank, guess in enumerate(answer["classes"], 1)
         ]
 
     def top_classes(self, logits, top):
