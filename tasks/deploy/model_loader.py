@@ -21,7 +21,10 @@ PREDICTOR_MODULES = {
     "captioning": LazyModule("tasks.captioning.predictor"),
     "style_transfer": LazyModule("tasks.style_transfer.predictor"),
 }
-OTHER_COMMANDS = {"gan": "zoo generate", "dqn": "zoo evaluate"}  # commands for what answers no image
+OTHER_COMMANDS = {
+    "gan": "zoo generate",
+    "dqn": "zoo evaluate",
+}  # commands for what answers no image
 TASK_OF_KIND = {"classifier": "classification"}  # kind of a zoo name: which of these answers for it
 
 
