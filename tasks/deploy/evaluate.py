@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
 from tasks.engine import resume, run_folder
+from tasks.engine.flags import rename_former_flags
 from zoo import model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
@@ -25,7 +26,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         split: the slice to evaluate on; by default all of another data set, or the test split of
             the run.
         data_dir: the folder of TFDS data sets; by default that of the run.
-        **flags: flags of the task that concern the evaluation, such as `views` or `network`;
+        **flags: flags of the task that concern the evaluation, such as `tta` or `network`;
             those of the run where they are empty.
 
     Returns:
@@ -44,6 +45,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         )
     task = resume.task_from_recipe(resume.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # the run may have used other devices
+    flags = rename_former_flags(task, flags)
     task = _with_flags(task, {"dataset": dataset, "data_dir": data_dir, **flags})
     split = split or ("all" if dataset else "")
     model, metadata = model_files.load(run / resume.MODEL)

@@ -254,7 +254,7 @@ def test_evaluation_matches_classes_by_name(finetuned, folder, tmp_path, capsys)
     (folder / "light").mkdir()
     (tmp_path / "light" / "0.png").rename(folder / "light" / "0.png")
     line = error_line(capsys, "evaluate", finetuned, "--dataset", folder)
-    assert re.search("classes that .*: zebra", line)
+    assert "classes that the model was not trained on: zebra" in line
     (folder / "zebra").rename(tmp_path / "zebra")
     (folder / "dark").mkdir()
     for index in range(3):
