@@ -22,7 +22,7 @@ from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 NUM_LOGGED_IMAGES = 8
 # The rate of plans is for classifiers. Words were learned sooner at twice that, and no worse.
@@ -34,6 +34,7 @@ class Captioning(BackboneTask):
     """Teaches a model of the zoo to say what an image shows."""
 
     kind: ClassVar = "captioner"
+    predictor: ClassVar = LazyModule("tasks.captioning.predictor")
     compilable: ClassVar = False  # its decoder's loop has no end that XLA knows
     curves: ClassVar = {
         "loss": "Loss",

@@ -44,7 +44,7 @@ class CaptioningPredictor(Predictor):
     penalty: float = 0.2
 
     columns: ClassVar = ("path", "sentence", "probability", "picture", "error")
-    explains: ClassVar = True
+    has_explanations: ClassVar = True
     keras_only: ClassVar = True
 
     @property
@@ -62,13 +62,13 @@ class CaptioningPredictor(Predictor):
         )
         return f"{how}; beam of {self.width}, length penalty {self.penalty:g}"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns what asks Keras, one thread at a time, for full batches."""
         options = {"width": self.width, "length": self.length, "penalty": self.penalty}
         caption_generator = batches.without_xla(
             beam_search.caption_generator(self.model, **options)
         )
-        size = len(photos)
+        size = len(images)
 
         def answer(images):
             rest = np.repeat(images[-1:], max(0, size - len(images)), axis=0)
@@ -77,42 +77,42 @@ class CaptioningPredictor(Predictor):
 
         return threads.with_lock(answer)
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its `sentence`, the `probability` of it, and the drawing."""
-        found = run(np.stack([photo.pixels for photo in photos]))
+        found = run(np.stack([image.pixels for image in images]))
         generated = [self.words.sentence(row) for row in found["words"]]
-        answers = [
+        predictions = [
             {"sentence": vocabulary.detokenize(sentence), "probability": math.exp(chance)}
             for sentence, chance in zip(generated, found["log_probability"].tolist(), strict=True)
         ]
-        if wanted.explain and wanted.pictures:
-            for photo, sentence, answer in zip(photos, generated, answers, strict=True):
-                self._explain(photo, sentence, answer, wanted.pictures)
-        return answers
+        if options.explain and options.drawings_dir:
+            for image, sentence, prediction in zip(images, generated, predictions, strict=True):
+                self._explain(image, sentence, prediction, options.drawings_dir)
+        return predictions
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns the sentence behind its probability, and a line for what was drawn."""
-        drawn = [f"picture: {answer['picture']}"] if answer.get("picture") else []
-        generated = answer["sentence"] or "(nothing)"
-        return [f"{100 * answer['probability']:6.2g}%  {generated}", *drawn]
+        drawn = [f"picture: {prediction['picture']}"] if prediction.get("picture") else []
+        generated = prediction["sentence"] or "(nothing)"
+        return [f"{100 * prediction['probability']:6.2g}%  {generated}", *drawn]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns the sentence, its probability, and what was drawn."""
-        chance = f"{answer['probability']:.6g}"
-        return [(answer["sentence"], chance, answer.get("picture") or "")]
+        chance = f"{prediction['probability']:.6g}"
+        return [(prediction["sentence"], chance, prediction.get("picture") or "")]
 
-    def _explain(self, photo, generated, answer, folder):
+    def _explain(self, image, generated, prediction, folder):
         """Draws where the model looked at each word, if it looks anywhere."""
         attention_maps = generated and evaluation.attention_maps(
-            self.model, photo.pixels[None], [generated], self.words
+            self.model, image.pixels[None], [generated], self.words
         )
         if not attention_maps:
             return
-        path = folder / f"{photo.stem}-attention.png"
+        path = folder / f"{image.stem}-attention.png"
         with atomic_write(path) as partial:
-            picture = report.attention_grid(photo.pixels, generated.split(), attention_maps[0])
+            picture = report.attention_grid(image.pixels, generated.split(), attention_maps[0])
             Image.fromarray(picture).save(partial, "PNG")
-        answer["picture"] = str(path)
+        prediction["picture"] = str(path)
 
 
 def from_file(path, model, about):

@@ -106,7 +106,7 @@ def _label_parts(labels):
         yield np.ascontiguousarray(labels).tobytes()
         return
     if len(labels) and hasattr(labels[0], "item"):  # masks that are read when asked for
-        key = labels[0].key
+        key = labels[0].class_map
         yield key.classes, sorted(key.values.items()), sorted(key.colours.items())
         masks = [label.item for label in labels]
         yield from _file_sizes(masks)

@@ -16,7 +16,7 @@ from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 NUM_SUMMARY_IMAGES = 16
 SUMMARY_KEYS = ("image", "boxes", "labels")
@@ -28,6 +28,7 @@ class Detection(BackboneTask):
     """Teaches a model of the zoo where the objects of an image are, and what."""
 
     kind: ClassVar = "detector"
+    predictor: ClassVar = LazyModule("tasks.detection.predictor")
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at overlap .5"}
     monitor: ClassVar = ("val_ap",)
 

@@ -46,7 +46,7 @@ class DetectionPredictor(Predictor):
     columns: ClassVar = (
         *("path", "rank", "class", "score", "x0", "y0", "x1", "y1", "picture", "error"),
     )
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     keras_only: ClassVar = True
     resize: ClassVar = "stretch"
 
@@ -62,30 +62,30 @@ class DetectionPredictor(Predictor):
         how = f"{self.resize_to} to {height} x {width}, bilinear with antialiasing"
         return f"{how}, {describe_channels(channels)}; boxes in pixels of the image itself"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns what asks Keras, one thread at a time."""
         return threads.with_lock(batches.without_xla(self.model).predict_on_batch)
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its size, its `objects`, the surest first, and the drawing."""
-        return [self._answer(photo, run, wanted) for photo in photos]
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for each object, and one for what was drawn."""
         found = [
             f"{obj['score']:6.1%}  {obj['name']}  {' '.join(f'{x:.0f}' for x in obj['box'])}"
-            for obj in answer["objects"]
+            for obj in prediction["objects"]
         ]
-        drawn = [f"picture: {answer['picture']}"] if answer.get("picture") else []
+        drawn = [f"picture: {prediction['picture']}"] if prediction.get("picture") else []
         return [*(found or ["nothing"]), *drawn]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name, score and box of each object, and what was drawn; a row without
         any where there is none."""
-        drawn = answer.get("picture") or ""
+        drawn = prediction.get("picture") or ""
         rows = [
             (n, x["name"], f"{x['score']:.6g}", *(f"{edge:.6g}" for edge in x["box"]), drawn)
-            for n, x in enumerate(answer["objects"], 1)
+            for n, x in enumerate(prediction["objects"], 1)
         ]
         return rows or [(*[""] * 7, drawn)]
 
@@ -94,7 +94,7 @@ class DetectionPredictor(Predictor):
 
         Args:
             pixels: uint8 `(height, width, channels)`.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
         """
         resized = image_io.read_image(pixels, self._input.shape[1:], self.resize_to)
         inputs = resized[None]
@@ -114,20 +114,20 @@ class DetectionPredictor(Predictor):
     def _input(self):
         return self.model.input["image"] if isinstance(self.model.input, dict) else self.model.input
 
-    def _answer(self, photo, run, wanted):
-        boxes, scores, classes = self.find(photo.pixels, run)
+    def _predict_image(self, image, run, options):
+        boxes, scores, classes = self.find(image.pixels, run)
         objects = [
             {"name": self.classes[label], "score": float(score), "box": [float(x) for x in box]}
             for box, score, label in zip(boxes, scores, classes, strict=True)
         ]
-        answer = {"size": [*photo.pixels.shape[:2]], "objects": objects}
-        if wanted.pictures:
+        prediction = {"size": [*image.pixels.shape[:2]], "objects": objects}
+        if options.drawings_dir:
             marks = report.boxes_of_classes(boxes, scores, classes, self.classes)
-            path = wanted.pictures / f"{photo.stem}-boxes.png"
+            path = options.drawings_dir / f"{image.stem}-boxes.png"
             with atomic_write(path) as partial:
-                Image.fromarray(report.draw_boxes(photo.pixels, marks)).save(partial, "PNG")
-            answer["picture"] = str(path)
-        return answer
+                Image.fromarray(report.draw_boxes(image.pixels, marks)).save(partial, "PNG")
+            prediction["picture"] = str(path)
+        return prediction
 
 
 def from_file(path, model, about):

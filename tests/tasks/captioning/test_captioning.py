@@ -344,7 +344,7 @@ def test_predict_says_a_sentence_and_how_sure_it_is(finished, tmp_path, capsys, 
 
 def test_attention_is_drawn_where_it_is_asked_for(finished, tmp_path, capsys):
     out, data, _ = finished
-    run("predict", out, data / "Images/0.png", "--explain", "--pictures", tmp_path, "--json")
+    run("predict", out, data / "Images/0.png", "--explain", "--drawings-dir", tmp_path, "--json")
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert answer["picture"] == str(tmp_path / "0-attention.png")
     with Image.open(answer["picture"]) as picture:
@@ -356,7 +356,7 @@ def test_who_cannot_explain_says_so(tmp_path, capsys):
     model_files.save(model, tmp_path / "c.keras", {"task": "classification", "classes": ["a", "b"]})
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     run("predict", tmp_path / "c.keras", tmp_path / "a.png", "--explain", status=1)
-    assert "cannot show why it answers so; leave out --explain" in capsys.readouterr().err
+    assert "has no explanations to draw; leave out --explain" in capsys.readouterr().err
 
 
 def test_evaluate_judges_by_the_words_of_the_run(finished, tmp_path):

@@ -509,7 +509,7 @@ def test_labels_follow_the_names_of_classes(multi_label):
     moved = relabel(split, ("ant", "bee", "cow"), ("cow", "dog", "ant", "eel"))
     expected = [[1, 0, 1, 0], [0] * 4, [1, 0, 0, 0]] if multi_label else [2, 0, 0, 2]
     assert moved.labels.tolist() == expected
-    with pytest.raises(UsageError, match="was not taught: cow; it knows ant, bee"):
+    with pytest.raises(UsageError, match="was not trained on: cow; its classes are ant, bee"):
         relabel(split, ("ant", "bee", "cow"), ("ant", "bee"))
 
 

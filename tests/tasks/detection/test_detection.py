@@ -381,7 +381,7 @@ def test_predict_draws_boxes_and_tells_them(saved, tmp_path):
         drawn.save(tmp_path / f"{name}.png")
     model = model_loader.load_predictor(saved)
     paths = predict.find_images([str(tmp_path)])
-    found = list(predict.predict_files(model, paths, pictures=tmp_path / "drawn"))
+    found = list(predict.predict_files(model, paths, drawings_dir=tmp_path / "drawn"))
     assert [answer["size"] for answer in found] == [[200, 64], [70, 150]]
     for answer in found:
         height, width = answer["size"]
@@ -425,5 +425,5 @@ def test_another_runtime_is_refused_for_a_detector(saved, tmp_path):
 
     Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
     model = model_loader.load_predictor(saved)
-    with pytest.raises(UsageError, match="computed by Keras alone; leave out --runtime onnx"):
+    with pytest.raises(UsageError, match="runs in Keras only; leave out --runtime onnx"):
         predict.predict_files(model, [tmp_path / "grey.png"], runtime="onnx")

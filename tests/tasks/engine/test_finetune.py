@@ -368,7 +368,7 @@ def test_what_rests_is_computed_once_and_the_result_is_the_same(plan, tmp_path, 
 
 
 def test_each_epoch_sees_its_version_of_the_images(tmp_path, eager_features):
-    asked = task(plan="probe", epochs=4, augment="light", feature_views=2, dropout=0.0)
+    asked = task(plan="probe", epochs=4, augment="light", cached_views=2, dropout=0.0)
     run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
     train = run.prepared_stage(0).data.train
     assert [train.for_epoch(epoch) is train.versions[epoch % 2] for epoch in range(4)] == [True] * 4

@@ -15,9 +15,9 @@ CLASSES = ("cat", "dog")
 @pytest.mark.parametrize(
     ("accuracy", "low", "wanted"),
     [
-        (0.95, 0.9, ["the accuracy of 95.00% is no better than always answering dog (95.00%)"]),
-        (0.3, 0.2, ["the accuracy of 30.00% is no better than always answering dog (95.00%)"]),
-        (0.96, 0.9, ["the accuracy of 96.00% is not reliably better than always answering dog "
+        (0.95, 0.9, ["the accuracy of 95.00% is no better than always predicting dog (95.00%)"]),
+        (0.3, 0.2, ["the accuracy of 30.00% is no better than always predicting dog (95.00%)"]),
+        (0.96, 0.9, ["the accuracy of 96.00% is not reliably better than always predicting dog "
                      "(95.00%)"]),
         (0.99, 0.96, []),
     ],
@@ -34,7 +34,7 @@ def test_several_labels_are_compared_with_a_ranking_by_chance():
     )  # 1 and 1/4; the third is absent
     below = classification_report.classification_warnings({"map": 0.625}, labels, (*CLASSES, "eel"))
     assert below == [
-        "the mean average precision of 62.50% is no better than a ranking by chance (62.50%)"
+        "the mean average precision of 62.50% is no better than a random ranking (62.50%)"
     ]
     assert not classification_report.classification_warnings(
         {"map": 0.63}, labels, (*CLASSES, "eel")
@@ -46,7 +46,7 @@ def test_a_segmenter_is_compared_with_one_class_for_every_pixel():
     figures = metrics.segmentation_metrics(constant)
     assert figures["miou"] == pytest.approx(0.4)
     assert segmentation_report.segmentation_warnings(figures, constant, ("ground", "cat")) == [
-        "the mean IoU of 40.00% is no better than ground for every pixel (40.00%)"
+        "the mean IoU of 40.00% is no better than predicting ground for every pixel (40.00%)"
     ]
     better = np.array([[80, 0], [10, 10]])
     assert not segmentation_report.segmentation_warnings(
