@@ -6,12 +6,12 @@ from __future__ import annotations
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("image_bits", "resize", "channels", "num_classes", "colours", "captions"),
+        *("image_bits", "resize", "channels", "num_classes", "colours", "captions_per_image"),
         *("augment", "mix", "erase"),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
-        *("feature_views", "width", "latent_size", "dueling", "proposals", "search"),
+        *("feature_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
     ),
     "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
     "optimization": (
@@ -24,7 +24,14 @@ GROUPS = {
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
-        *("views", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam"),
+        *(
+            "views",
+            "calibrate",
+            "validation_episodes",
+            "test_episodes",
+            "test_epsilon",
+            "beam_width",
+        ),
         *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
         "classifier",
     ),
