@@ -111,7 +111,7 @@ class Captioning(BackboneTask):
 
     def training_model(self, model, data):
         num_captions = min(self.captions_per_image, data.train.labels.shape[1])
-        return train_model.build_train_model(
+        return train_model.build_training_model(
             model, num_captions, scheduled_sampling=bool(self.scheduled_sampling)
         )
 

@@ -158,7 +158,7 @@ def attention_maps(model, pixels, sentences, words):
 def _token_statistics_model(model, num_captions, length):
     """Returns a model whose output per image, float32 `(batch, 3)`, is the number of words, the
     sum of their cross-entropies, and the number of correctly predicted words."""
-    training_model = train_model.build_train_model(model, num_captions)
+    training_model = train_model.build_training_model(model, num_captions)
     labels = keras.Input((num_captions, length), dtype="int32", name="next")
     sums = lambda_layer.LambdaLayer(_token_statistics, name="sums", dtype="float32")(
         [labels, training_model.output]

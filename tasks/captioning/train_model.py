@@ -35,7 +35,7 @@ def decoder_inputs(model):
     return words, features
 
 
-def build_train_model(model, num_captions, *, scheduled_sampling=False):
+def build_training_model(model, num_captions, *, scheduled_sampling=False):
     """Returns a model that computes the logits of several captions per image.
 
     Args:

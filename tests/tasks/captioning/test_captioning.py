@@ -124,7 +124,7 @@ def test_padding_alone_has_no_loss():
 @pytest.mark.parametrize("name", zoo.names(kind="captioner"))
 def test_a_training_model_gives_the_logits_of_each_caption(name):
     model = shared_captioner(name)
-    training_model = train_model.build_train_model(model, 3)
+    training_model = train_model.build_training_model(model, 3)
     words = np.random.default_rng(1).integers(0, VOCABULARY_SIZE, (2, 3, LENGTH)).astype("int32")
     found = to_numpy(training_model({"image": make_images(2), "words": words}))
     for caption in range(3):
@@ -135,19 +135,19 @@ def test_a_training_model_gives_the_logits_of_each_caption(name):
 
 def test_a_classifier_is_no_captioner():
     with pytest.raises(UsageError, match="is no captioner: it has no input words"):
-        train_model.build_train_model(zoo.build("lenet5"), 3)
+        train_model.build_training_model(zoo.build("lenet5"), 3)
 
 
 def test_scheduled_sampling_replaces_words_by_samples_of_the_model():
     """A random number in [0, 1) samples a word by inverse CDF, -1 keeps the ground truth."""
     model = shared_captioner()  # inference mode: no dropout
-    training_model = train_model.build_train_model(model, 1, scheduled_sampling=True)
+    training_model = train_model.build_training_model(model, 1, scheduled_sampling=True)
     words = np.random.default_rng(1).integers(4, VOCABULARY_SIZE, (2, 1, LENGTH)).astype("int32")
     words[1, 0, 4:] = PAD
     keep = np.full(words.shape, -1, "float32")
     x = {"image": make_images(2), "words": words, train_model.RANDOM_INPUT: keep}
     plain = to_numpy(training_model(x))
-    alone = train_model.build_train_model(model, 1)({"image": make_images(2), "words": words})
+    alone = train_model.build_training_model(model, 1)({"image": make_images(2), "words": words})
     np.testing.assert_allclose(plain, to_numpy(alone), rtol=1e-5)
     random = np.random.default_rng(2).random(words.shape).astype("float32")
     random[0, 0, 3] = -1
