@@ -108,7 +108,9 @@ def test_warnings_about_boxes_are_printed_before_training():
     assert tasks.get("detection")().notes(data) == ["skipped", "strange"]
 
 
-@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize(
+    "name", ["faster_rcnn", "retinanet", "fast_rcnn", pytest.param("rcnn", marks=CHECK)]
+)
 def test_a_training_model_has_the_weights_of_its_detector_and_a_loss_per_image(name):
     model = shared_detector(name)
     training_model = train_model.build_training_model(model, 3)
@@ -241,11 +243,10 @@ def test_an_image_without_objects_gives_finite_gradients(name):
     model = build_detector(name)
     training_model = train_model.build_training_model(model, 3)
     train_model.compile_losses(training_model, keras.optimizers.SGD(0.01), jit_compile=False)
-    training_model.run_eagerly = keras.config.backend() == "tensorflow"  # faster for two steps
+    training_model.run_eagerly = keras.config.backend() == "tensorflow"  # faster for one step
     inputs = make_batch(model, 2)
     empty = {**inputs, "boxes": 0 * inputs["boxes"], "labels": 0 * inputs["labels"] - 1}
-    for _ in range(2):
-        logs = training_model.train_on_batch(empty, np.zeros(2), return_dict=True)
+    logs = training_model.train_on_batch(empty, np.zeros(2), return_dict=True)
     assert set(logs) == {"loss", *train_model.loss_names(model)}
     assert np.isfinite(list(logs.values())).all()
     assert all(np.isfinite(np.array(v)).all() for v in model.variables)
