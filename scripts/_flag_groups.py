@@ -1,8 +1,8 @@
-"""The headings under which the help of a task lists its flags."""
+"""Groups of flags in the help of a task."""
 
 from __future__ import annotations
 
-# Fields by heading; what stands nowhere belongs to the task alone, and has its name for a heading.
+# Fields by heading. Any other field is specific to its task, whose name is then the heading.
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
@@ -44,8 +44,8 @@ def group_fields(fields, rest):
     """Returns lists of fields by heading, in the order of the headings.
 
     Args:
-        fields: of a task.
-        rest: the heading of those that stand in no group.
+        fields: the dataclass fields of a task.
+        rest: the heading of fields that are in no group.
     """
     of = {name: heading for heading, names in GROUPS.items() for name in names}
     found = {heading: [] for heading in ("data", "model", rest, *GROUPS)}

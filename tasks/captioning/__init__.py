@@ -22,7 +22,7 @@ from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 NUM_LOGGED_IMAGES = 8
 # The learning rates of plans are for classifiers. Captioners converge sooner at twice that.
@@ -34,6 +34,7 @@ class Captioning(BackboneTask):
     """Trains a captioner of the zoo."""
 
     kind: ClassVar = "captioner"
+    predictor: ClassVar = LazyModule("tasks.captioning.predictor")
     compilable: ClassVar = False  # the loop of the decoder has no static length
     curves: ClassVar = {
         "loss": "Loss",

@@ -44,7 +44,7 @@ class CaptioningPredictor(Predictor):
     penalty: float = 0.2
 
     columns: ClassVar = ("path", "sentence", "probability", "picture", "error")
-    explains: ClassVar = True
+    has_explanations: ClassVar = True
     keras_only: ClassVar = True
 
     @property
@@ -62,13 +62,13 @@ class CaptioningPredictor(Predictor):
         )
         return f"{how}; beam of {self.width}, length penalty {self.penalty:g}"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns the prediction function, which one thread at a time runs, on full batches."""
         options = {"width": self.width, "length": self.length, "penalty": self.penalty}
         caption_generator = batches.without_xla(
             beam_search.caption_generator(self.model, **options)
         )
-        size = len(photos)
+        size = len(images)
 
         def generate(images):
             padding = np.repeat(images[-1:], max(0, size - len(images)), axis=0)
@@ -77,43 +77,43 @@ class CaptioningPredictor(Predictor):
 
         return threads.with_lock(generate)
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its `sentence`, the `probability` of it, and the picture."""
-        found = run(np.stack([photo.pixels for photo in photos]))
+        found = run(np.stack([image.pixels for image in images]))
         sentences = [self.words.sentence(row) for row in found["words"]]
         log_probabilities = found["log_probability"].tolist()
-        answers = [
+        predictions = [
             {"sentence": vocabulary.detokenize(sentence), "probability": math.exp(log_p)}
             for sentence, log_p in zip(sentences, log_probabilities, strict=True)
         ]
-        if wanted.explain and wanted.pictures:
-            for photo, sentence, answer in zip(photos, sentences, answers, strict=True):
-                self._explain(photo, sentence, answer, wanted.pictures)
-        return answers
+        if options.explain and options.drawings_dir:
+            for image, sentence, prediction in zip(images, sentences, predictions, strict=True):
+                self._explain(image, sentence, prediction, options.drawings_dir)
+        return predictions
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns the probability and the sentence, and a line for the picture."""
-        drawn = [f"picture: {answer['picture']}"] if answer.get("picture") else []
-        sentence = answer["sentence"] or "(nothing)"
-        return [f"{100 * answer['probability']:6.2g}%  {sentence}", *drawn]
+        drawn = [f"picture: {prediction['picture']}"] if prediction.get("picture") else []
+        sentence = prediction["sentence"] or "(nothing)"
+        return [f"{100 * prediction['probability']:6.2g}%  {sentence}", *drawn]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns the sentence, its probability, and the picture."""
-        probability = f"{answer['probability']:.6g}"
-        return [(answer["sentence"], probability, answer.get("picture") or "")]
+        probability = f"{prediction['probability']:.6g}"
+        return [(prediction["sentence"], probability, prediction.get("picture") or "")]
 
-    def _explain(self, photo, sentence, answer, folder):
+    def _explain(self, image, sentence, prediction, folder):
         """Draws the attention map of each word, if the model has attention."""
         attention_maps = sentence and evaluation.attention_maps(
-            self.model, photo.pixels[None], [sentence], self.words
+            self.model, image.pixels[None], [sentence], self.words
         )
         if not attention_maps:
             return
-        path = folder / f"{photo.stem}-attention.png"
+        path = folder / f"{image.stem}-attention.png"
         with atomic_write(path) as partial:
-            picture = report.attention_grid(photo.pixels, sentence.split(), attention_maps[0])
+            picture = report.attention_grid(image.pixels, sentence.split(), attention_maps[0])
             Image.fromarray(picture).save(partial, "PNG")
-        answer["picture"] = str(path)
+        prediction["picture"] = str(path)
 
 
 def from_file(path, model, about):

@@ -20,7 +20,7 @@ from zoo import builder, model_files
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 from zoo.graphs import HEAD_LAYER
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
 
 SHOWN_EXAMPLES = 16
 IMBALANCE_RATIO = 10  # times as many training images of one class as of another
@@ -31,6 +31,7 @@ class Classification(ImageTask):
     """Teaches a model of the zoo to tell the classes of a data set apart."""
 
     kind: ClassVar = "classifier"
+    predictor: ClassVar = LazyModule("tasks.classification.predictor")
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",

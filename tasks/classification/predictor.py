@@ -46,20 +46,20 @@ class ClassificationPredictor(Predictor):
         how = f"{self.resize} to {height} x {width}, bilinear with antialiasing"
         return f"{how}, {describe_channels(channels)}"
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image `classes`, as `named` has them."""
-        rows = self.top_classes(run(np.stack([photo.pixels for photo in photos])), wanted.top)
+        rows = self.top_classes(run(np.stack([image.pixels for image in images])), options.top)
         return [{"classes": guesses} for guesses in rows]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for each class that is named."""
-        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in answer["classes"]]
+        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in prediction["classes"]]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name and probability of each class that is named."""
         return [
             (rank, guess["name"], f"{guess['probability']:.6g}")
-            for rank, guess in enumerate(answer["classes"], 1)
+            for rank, guess in enumerate(prediction["classes"], 1)
         ]
 
     def top_classes(self, logits, top):

@@ -23,7 +23,7 @@ from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 NUM_SUMMARY_IMAGES = 16
 SUMMARY_KEYS = ("image", "boxes", "labels")
@@ -36,6 +36,7 @@ class Detection(BackboneTask):
     """Trains a detector of the zoo."""
 
     kind: ClassVar = "detector"
+    predictor: ClassVar = LazyModule("tasks.detection.predictor")
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at an IoU of .5"}
     monitor: ClassVar = ("val_ap",)
 

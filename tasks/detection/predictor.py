@@ -45,7 +45,7 @@ class DetectionPredictor(Predictor):
         *("path", "rank", "class", "score"),
         *("x0", "y0", "x1", "y1", "picture", "error"),
     )
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     keras_only: ClassVar = True
     resize: ClassVar = "stretch"
 
@@ -61,30 +61,30 @@ class DetectionPredictor(Predictor):
         how = f"{self.resize_to} to {height} x {width}, bilinear with antialiasing"
         return f"{how}, {describe_channels(channels)}; boxes in pixels of the original image"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns the prediction function, which one thread at a time runs."""
         return threads.with_lock(batches.without_xla(self.model).predict_on_batch)
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns a dict per image: its size, its `objects`, highest score first, and picture."""
-        return [self._answer(photo, run, wanted) for photo in photos]
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line per object, and one for the picture."""
         found = [
             f"{obj['score']:6.1%}  {obj['name']}  {' '.join(f'{x:.0f}' for x in obj['box'])}"
-            for obj in answer["objects"]
+            for obj in prediction["objects"]
         ]
-        drawn = [f"picture: {answer['picture']}"] if answer.get("picture") else []
+        drawn = [f"picture: {prediction['picture']}"] if prediction.get("picture") else []
         return [*(found or ["nothing"]), *drawn]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name, score and box of each object, and the picture; one empty row for an
         image without objects."""
-        drawn = answer.get("picture") or ""
+        drawn = prediction.get("picture") or ""
         rows = [
             (n, x["name"], f"{x['score']:.6g}", *(f"{edge:.6g}" for edge in x["box"]), drawn)
-            for n, x in enumerate(answer["objects"], 1)
+            for n, x in enumerate(prediction["objects"], 1)
         ]
         return rows or [(*[""] * 7, drawn)]
 
@@ -93,7 +93,7 @@ class DetectionPredictor(Predictor):
 
         Args:
             pixels: uint8 `(height, width, channels)`.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
 
         Returns:
             Boxes in pixels of the image, scores and class indices, highest score first.
@@ -116,20 +116,20 @@ class DetectionPredictor(Predictor):
     def _input(self):
         return self.model.input["image"] if isinstance(self.model.input, dict) else self.model.input
 
-    def _answer(self, photo, run, wanted):
-        boxes, scores, classes = self.find(photo.pixels, run)
+    def _predict_image(self, image, run, options):
+        boxes, scores, classes = self.find(image.pixels, run)
         objects = [
             {"name": self.classes[label], "score": float(score), "box": [float(x) for x in box]}
             for box, score, label in zip(boxes, scores, classes, strict=True)
         ]
-        answer = {"size": [*photo.pixels.shape[:2]], "objects": objects}
-        if wanted.pictures:
+        prediction = {"size": [*image.pixels.shape[:2]], "objects": objects}
+        if options.drawings_dir:
             drawn_boxes = report.boxes_of_classes(boxes, scores, classes, self.classes)
-            path = wanted.pictures / f"{photo.stem}-boxes.png"
+            path = options.drawings_dir / f"{image.stem}-boxes.png"
             with atomic_write(path) as partial:
-                Image.fromarray(report.draw_boxes(photo.pixels, drawn_boxes)).save(partial, "PNG")
-            answer["picture"] = str(path)
-        return answer
+                Image.fromarray(report.draw_boxes(image.pixels, drawn_boxes)).save(partial, "PNG")
+            prediction["picture"] = str(path)
+        return prediction
 
 
 def from_file(path, model, about):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from types import ModuleType
 from typing import ClassVar, dataclass_transform
 
 from tasks.distributed import replicas
@@ -43,6 +44,10 @@ class Task(abc.ABC):
     compilable: ClassVar[bool] = True  # by XLA
     checkpoint_all: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
     min_steps_per_epoch: ClassVar[int] = 1  # of an epoch; few images are gone through more often
+    # Module whose `from_file(path, model, metadata)` returns the `Predictor` of a trained model,
+    # and, optionally, whose `from_spec(spec, weights)` returns that of a pretrained one.
+    predictor: ClassVar[ModuleType | None] = None
+    command: ClassVar[str] = "zoo predict"  # the command that uses a trained model
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "examples per step, over all replicas", low=1)

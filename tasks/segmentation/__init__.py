@@ -15,7 +15,7 @@ from tasks.report.evaluation_report import EvaluationReport
 from tasks.segmentation import batches, evaluation, losses, metrics, report
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 DEFAULT_EPOCHS = {False: 18, True: 12}  # by whether a backbone is pretrained
 SHOWN_EXAMPLES = 16
@@ -27,6 +27,7 @@ class Segmentation(BackboneTask):
     """Teaches a model of the zoo what each pixel of an image shows."""
 
     kind: ClassVar = "segmenter"
+    predictor: ClassVar = LazyModule("tasks.segmentation.predictor")
     scratch_learning_rate: ClassVar = (
         2e-3  # `unet` learns `shapes` faster than at 1e-3, and not at 6e-3
     )

@@ -47,7 +47,7 @@ class SegmentationPredictor(Predictor):
     own: bool = False
 
     columns: ClassVar = ("path", "rank", "class", "share", "mask", "overlay", "error")
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     resize: ClassVar = "stretch"
 
     @property
@@ -65,27 +65,28 @@ class SegmentationPredictor(Predictor):
             f"{how}, {describe_channels(self.model.input_shape[-1])}; masks at the image's own size"
         )
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns what gives the logits of a tile, after a look at one of the first image."""
         shape = self.model.input_shape[1:]
-        tile = image_io.read_image(photos[0].pixels, (*self.size, shape[-1]))
+        tile = image_io.read_image(images[0].pixels, (*self.size, shape[-1]))
         return start(self.model, tile[None])
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its size, `classes` with their shares, and what was drawn."""
-        return [self._answer(photo, run, wanted) for photo in photos]
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for each class that is named, and one for what was drawn."""
-        drawn = [f"{what}: {answer[what]}" for what in ("mask", "overlay") if answer.get(what)]
-        return [*(f"{found['share']:6.1%}  {found['name']}" for found in answer["classes"]), *drawn]
+        names = [name for name in ("mask", "overlay") if prediction.get(name)]
+        shares = [f"{found['share']:6.1%}  {found['name']}" for found in prediction["classes"]]
+        return [*shares, *(f"{name}: {prediction[name]}" for name in names)]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name and share of each class that is named, and what was drawn."""
-        drawn = answer.get("mask") or "", answer.get("overlay") or ""
+        drawn = prediction.get("mask") or "", prediction.get("overlay") or ""
         return [
             (rank, found["name"], f"{found['share']:.6g}", *drawn)
-            for rank, found in enumerate(answer["classes"], 1)
+            for rank, found in enumerate(prediction["classes"], 1)
         ]
 
     def mask(self, pixels, run, *, scale="auto", tile=0):
@@ -93,7 +94,7 @@ class SegmentationPredictor(Predictor):
 
         Args:
             pixels: uint8 `(height, width, channels)`.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
             scale, tile: as `predictor.PredictOptions` has them.
         """
         height, width, channels = pixels.shape
@@ -108,23 +109,23 @@ class SegmentationPredictor(Predictor):
             scores[place] = logits
         return _resized_argmax(scores, (width, height))
 
-    def _answer(self, photo, run, wanted):
-        mask = self.mask(photo.pixels, run, scale=wanted.scale, tile=wanted.tile)
+    def _predict_image(self, image, run, options):
+        mask = self.mask(image.pixels, run, scale=options.scale, tile=options.tile)
         counts = np.bincount(mask.reshape(-1), minlength=len(self.classes))
-        order = [i for i in np.argsort(-counts, kind="stable")[: wanted.top] if counts[i]]
+        order = [i for i in np.argsort(-counts, kind="stable")[: options.top] if counts[i]]
         shares = [{"name": self.classes[i], "share": float(counts[i] / mask.size)} for i in order]
-        answer = {"size": [*mask.shape], "classes": shares}
-        if wanted.pictures:
+        prediction = {"size": [*mask.shape], "classes": shares}
+        if options.drawings_dir:
             drawn = {
                 "mask": report.indexed_mask(mask, self.classes),
-                "overlay": Image.fromarray(report.overlay(photo.pixels, mask, self.classes)),
+                "overlay": Image.fromarray(report.overlay(image.pixels, mask, self.classes)),
             }
             for what, picture in drawn.items():
-                path = wanted.pictures / f"{photo.stem}-{what}.png"
+                path = options.drawings_dir / f"{image.stem}-{what}.png"
                 with atomic_write(path) as partial:
                     picture.save(partial)
-                answer[what] = str(path)
-        return answer
+                prediction[what] = str(path)
+        return prediction
 
     def _fitted(self, height, width):
         """Returns the sides of an image that was brought to the scale of those learned from."""

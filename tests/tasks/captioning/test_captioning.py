@@ -358,16 +358,18 @@ def test_predict_prints_and_writes_captions_with_probabilities(
     photos = [data / f"Images/{n}.png" for n in range(3)]
     (tmp_path / "broken.png").write_bytes(b"")
     run("predict", out, *photos, tmp_path / "broken.png", "--json")
-    *answers, broken = json.loads(capsys.readouterr().out)["images"]
+    *predictions, broken = json.loads(capsys.readouterr().out)["images"]
     assert broken["error"] == "empty file"
-    for name, answer in zip(COLOURS, answers, strict=True):
-        assert name in answer["sentence"].split()
-        assert 0 < answer["probability"] <= 1
-        assert set(answer) == {"path", "sentence", "probability"}
+    for name, prediction in zip(COLOURS, predictions, strict=True):
+        assert name in prediction["sentence"].split()
+        assert 0 < prediction["probability"] <= 1
+        assert set(prediction) == {"path", "sentence", "probability"}
     run("predict", out, *photos, "--output", tmp_path / "captions.csv")
     with open(tmp_path / "captions.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["sentence"] for row in rows] == [answer["sentence"] for answer in answers]
+    assert [row["sentence"] for row in rows] == [
+        prediction["sentence"] for prediction in predictions
+    ]
     assert not list(tmp_path.glob("*pictures*"))
     assert not (tmp_path / "predictions").exists()
 
@@ -375,7 +377,7 @@ def test_predict_prints_and_writes_captions_with_probabilities(
 @GROUP
 def test_predict_explain_draws_attention_maps(finished, tmp_path, capsys):
     out, data, _, _ = finished
-    run("predict", out, data / "Images/0.png", "--explain", "--pictures", tmp_path)
+    run("predict", out, data / "Images/0.png", "--explain", "--drawings-dir", tmp_path)
     text = capsys.readouterr().out
     path = tmp_path / "0-attention.png"
     assert f"picture: {path}" in text
@@ -390,7 +392,7 @@ def test_explain_is_refused_for_a_predictor_without_explanations(tmp_path, capsy
     model_files.save(model, tmp_path / "c.keras", {"task": "classification", "classes": ["a", "b"]})
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     run("predict", tmp_path / "c.keras", tmp_path / "a.png", "--explain", status=1)
-    assert "cannot show why it answers so; leave out --explain" in capsys.readouterr().err
+    assert "has no explanations to draw; leave out --explain" in capsys.readouterr().err
 
 
 @GROUP

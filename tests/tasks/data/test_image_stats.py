@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tasks
 import zoo
 from tasks.advice import doctor
 from tasks.data import (
@@ -252,21 +253,21 @@ def test_predict_reads_images_with_the_bits_of_the_run(tmp_path, monkeypatch):
     deep(tmp_path, 4095, 1)
     seen = []
 
-    def answers(photos, run, wanted):
-        seen.extend(photo.pixels for photo in photos)
-        return [{"classes": []} for _ in photos]
+    def predict_images(images, run, options):
+        seen.extend(image.pixels for image in images)
+        return [{"classes": []} for _ in images]
 
-    answerer = SimpleNamespace(
+    predictor = SimpleNamespace(
         image_shape=(24, 24, 1),
         resize="stretch",
         keras_only=False,
-        prepared=lambda photos, start: None,
-        answers=answers,
+        prepare=lambda images, start: None,
+        predict=predict_images,
     )
     about = {"task": "classification", "image_bits": 12}
     monkeypatch.setattr(model_loader.model_files, "load", lambda path: (None, about))
-    found = SimpleNamespace(from_file=lambda *arguments: answerer)
-    monkeypatch.setitem(model_loader.PREDICTOR_MODULES, "classification", found)
+    found = SimpleNamespace(from_file=lambda *arguments: predictor)
+    monkeypatch.setattr(tasks.get("classification"), "predictor", found)
     path = tmp_path / "a" / "0.png"
     opened = model_loader.load_predictor(path)
     assert opened.bits == 12

@@ -410,27 +410,27 @@ def test_predict_writes_boxes_and_pictures(loaded, tmp_path):
         drawn = Image.fromarray(shapes.draw("test", 0).image).resize(sides)
         drawn.save(tmp_path / f"{name}.png")
     paths = predict.find_images([str(tmp_path)])
-    found = list(predict.predict_files(loaded, paths, pictures=tmp_path / "drawn"))
-    assert [answer["size"] for answer in found] == [[200, 64], [70, 150]]
-    for answer in found:
-        height, width = answer["size"]
-        assert answer["objects"]
-        scores = [each["score"] for each in answer["objects"]]
+    found = list(predict.predict_files(loaded, paths, drawings_dir=tmp_path / "drawn"))
+    assert [prediction["size"] for prediction in found] == [[200, 64], [70, 150]]
+    for prediction in found:
+        height, width = prediction["size"]
+        assert prediction["objects"]
+        scores = [each["score"] for each in prediction["objects"]]
         assert scores == sorted(scores, reverse=True)
-        for each in answer["objects"]:
+        for each in prediction["objects"]:
             x0, y0, x1, y1 = each["box"]
             assert 0 <= x0 < x1 <= width
             assert 0 <= y0 < y1 <= height
             assert each["name"] in ("one", "two", "three")
-        with Image.open(answer["picture"]) as picture:
+        with Image.open(prediction["picture"]) as picture:
             assert picture.width % width == 0
     for kind in prediction_writer.FORMATS:
-        with prediction_writer.open_output(tmp_path / f"answers.{kind}") as file:
+        with prediction_writer.open_output(tmp_path / f"predictions.{kind}") as file:
             tally = prediction_writer.write_predictions(iter(found), file, kind, loaded)
         assert (tally.images, tally.unreadable) == (2, 0)
-    rows = (tmp_path / "answers.csv").read_text().splitlines()
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()
     assert rows[0] == ",".join(loaded.columns)
-    assert len(rows) == 1 + sum(len(answer["objects"]) for answer in found)
+    assert len(rows) == 1 + sum(len(prediction["objects"]) for prediction in found)
 
 
 @pytest.mark.xdist_group("detection_predictor")
@@ -438,11 +438,11 @@ def test_an_image_without_detections_is_written_too(loaded, tmp_path):
     from tasks.deploy import prediction_writer
 
     assert isinstance(loaded, predictor.DetectionPredictor)
-    answer = {"path": "a.png", "size": [9, 9], "objects": []}
+    prediction = {"path": "a.png", "size": [9, 9], "objects": []}
     for kind in prediction_writer.FORMATS:
-        with prediction_writer.open_output(tmp_path / f"answers.{kind}") as file:
-            prediction_writer.write_predictions(iter([answer]), file, kind, loaded)
-        assert "a.png" in (tmp_path / f"answers.{kind}").read_text()
+        with prediction_writer.open_output(tmp_path / f"predictions.{kind}") as file:
+            prediction_writer.write_predictions(iter([prediction]), file, kind, loaded)
+        assert "a.png" in (tmp_path / f"predictions.{kind}").read_text()
 
 
 @pytest.mark.xdist_group("detection_predictor")
@@ -452,5 +452,5 @@ def test_another_runtime_is_refused_for_a_detector(loaded, tmp_path):
     from tasks.deploy import predict
 
     Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
-    with pytest.raises(UsageError, match="computed by Keras alone; leave out --runtime onnx"):
+    with pytest.raises(UsageError, match="runs in Keras only; leave out --runtime onnx"):
         predict.predict_files(loaded, [tmp_path / "grey.png"], runtime="onnx")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts._table import format_table
+from scripts._output import format_table
 from tasks.deploy import prediction_writer
 from tasks.engine import resume
 from tasks.report.csv_cells import escape_formula

@@ -414,7 +414,7 @@ def test_an_image_is_brought_to_the_size_of_those_learned_from_and_its_mask_back
     assert seen == [sides]
     assert mask.shape == (60, 120)
     assert (mask == pixels[..., 0] // 200).all()
-    assert found.mask(pixels, answered, scale="own").shape == (60, 120)
+    assert found.mask(pixels, answered, scale="native").shape == (60, 120)
     assert seen[-1] == (60, 120)
 
 
@@ -470,7 +470,7 @@ def test_predict_draws_masks_and_overlays_beside_the_rows(finished, photos, tmp_
 
 
 def test_all_formats_say_the_same(finished, photos, tmp_path, capsys):
-    words = ["predict", finished, photos, "--pictures", tmp_path / "drawn", "--top", "2"]
+    words = ["predict", finished, photos, "--drawings-dir", tmp_path / "drawn", "--top", "2"]
     run(*words, "--format", "jsonl")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     run(*words, "--json")
@@ -487,7 +487,7 @@ def test_all_formats_say_the_same(finished, photos, tmp_path, capsys):
 
 def test_nothing_is_drawn_where_nothing_is_wanted(finished, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run("predict", finished, photos / "c.png", "--pictures", "none", "--json")
+    run("predict", finished, photos / "c.png", "--drawings-dir", "none", "--json")
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert set(answer) == {"path", "size", "classes"}
     assert not list(tmp_path.glob("predictions*"))
@@ -516,7 +516,7 @@ def test_scenes_are_answered_as_they_are_and_photos_as_they_were_learned_from(fi
 def test_a_model_of_another_task_is_refused(finished, tmp_path):
     model, about = model_files.load(finished / resume.MODEL)
     model_files.save(model, tmp_path / "model.keras", {**about, "task": "juggling"})
-    with pytest.raises(UsageError, match="was taught juggling"):
+    with pytest.raises(UsageError, match="unknown task 'juggling'"):
         load_predictor(tmp_path / "model.keras")
     model_files.save(model, tmp_path / "bare.keras", {})
     with pytest.raises(UsageError, match="no classifier of images"):
