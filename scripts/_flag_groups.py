@@ -6,12 +6,12 @@ from __future__ import annotations
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("image_bits", "resize", "channels", "num_classes", "class_map", "captions"),
+        *("image_bits", "resize", "channels", "num_classes", "class_map", "captions_per_image"),
         *("augment", "mix", "random_erasing"),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
-        *("cached_views", "width", "latent_size", "dueling", "proposals", "search"),
+        *("cached_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
     ),
     "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
     "optimization": (
@@ -24,7 +24,7 @@ GROUPS = {
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
-        *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam"),
+        *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam_width"),
         *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
         "classifier",
     ),

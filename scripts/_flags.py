@@ -30,15 +30,16 @@ def add_task_flags(parser, task, *, hidden=(), run=True):
     for heading, some in _flag_groups.group_fields(fields, task.name).items():
         group = parser.add_argument_group(heading)
         for field in some:
-            _add_flag(group, field)
+            _add_flag(group, field, hidden)
     if run:
         add_run_flags(parser)
 
 
-def _add_flag(group, field):
+def _add_flag(group, field, hidden):
     kind = type(field.default)
     default = f" (default: {field.default})" if field.default != "" else ""
-    if former := field.metadata["former"]:
+    former = field.metadata["former"]
+    if former and former not in hidden:
         group.add_argument(
             f"--{former.replace('_', '-')}",
             type=kind,
