@@ -6,8 +6,8 @@
 Starts that many processes of this machine, which find each other by `TF_CONFIG` on the loopback and
 take the same steps as `zoo train --strategy multiworker` does: `--batch` examples on each worker,
 forwards, backwards, the sum of all gradients, and the update by momentum; once as it is, once with
-`--compress-gradients bfloat16`, and once without the sum. The table has the median time of a step,
-and what the sum adds.
+`--gradient-compression bfloat16`, and once without the sum. The table has the median time of a
+step, and what the sum adds.
 
 All workers share the processors here, so a step without the sum takes longer the more there are;
 on hosts of their own it would not. The sum is described by

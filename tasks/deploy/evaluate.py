@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
-from tasks.engine import resume, run_folder
-from zoo import model_files
+from tasks.engine import recipes, resume, run_folder
+from zoo import atomic_files, model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
 
@@ -37,10 +37,10 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
             that it was not taught.
     """
     run = Path(run)
-    recipe = run / resume.RECIPE
+    recipe = run / recipes.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
-    task = resume.task_from_recipe(resume.read_recipe(recipe))
+    task = recipes.task_from_recipe(recipes.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # this process is not that of the run
     overrides = {"dataset": dataset, "data_dir": data_dir, **flags}
     overrides = {key: value for key, value in overrides.items() if value}
@@ -66,7 +66,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     place = "" if short_name(task.dataset) == task.dataset else task.dataset
     path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, place)}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
-    resume.write_text(path, json.dumps(record, indent=2) + "\n")
+    atomic_files.write_text(path, json.dumps(record, indent=2) + "\n")
     return {**record, "evaluation": str(path)}
 
 

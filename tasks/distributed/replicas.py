@@ -37,19 +37,19 @@ def check_replicas(task):
             f"--batch-size {task.batch_size} cannot be shared evenly by {replicas} replicas, and "
             f"examples of a smaller share would count more; take {' or '.join(map(str, near))}"
         )
-    if replicas > 1 and task.jit == "on":
+    if replicas > 1 and task.jit_compile == "on":
         raise UsageError(
-            f"--jit on: XLA compiles a step for one device, and there are {replicas} replicas; "
-            "take --jit auto, or --strategy one"
+            f"--jit-compile on: XLA compiles a step for one device, and there are {replicas} "
+            "replicas; take --jit-compile auto, or --strategy one"
         )
     lines = []
     if replicas > 1:
         lines.append(f"{task.batch_size} examples a step: {own} on each of {replicas} replicas")
     factor = task.rate_factor()
     if factor != 1:
-        lines.append(f"rates are {factor:.4g} times those of the plan (--scale-rate)")
-    if replicas == 1 and task.compress_gradients != "none":
-        lines.append("--compress-gradients changes nothing: there is one replica")
+        lines.append(f"rates are {factor:.4g} times those of the plan (--scale-learning-rate)")
+    if replicas == 1 and task.gradient_compression != "none":
+        lines.append("--gradient-compression changes nothing: there is one replica")
     return lines
 
 
@@ -61,6 +61,11 @@ def is_multi_replica():
 def num_replicas():
     """Returns how many replicas the scope has that this is called in."""
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_id():
+    """Returns the number of the replica in whose step this is called, a scalar int32 tensor."""
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
 
 
 @functools.cache

@@ -7,8 +7,8 @@ import sys
 import time
 
 from tasks.distributed import strategies
-from tasks.engine import phase_timer, resume
-from tasks.report import tensorboard
+from tasks.engine import resume
+from tasks.report import phase_timer, tensorboard
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
@@ -75,7 +75,7 @@ class TrainingCallback:
         self.run.feature_seconds = 0.0
         if self.state.step >= prepared_stage.stream.steps:  # as earlier versions saved it
             raise UsageError(
-                f"{self.state.path} goes on after step {self.state.step} of an epoch that has "
+                f"{self.state.path} resumes after step {self.state.step} of an epoch that has "
                 f"{prepared_stage.stream.steps}; start again with another --out"
             )
         if (
@@ -188,7 +188,7 @@ class TrainingCallback:
         def save():
             metrics = resume.variable_values(training_model.metrics_variables, "metrics")
             with self.process_group.critical_section():
-                self.state.save({**self.run.arrays(), **metrics}, keep=self.task.keep)
+                self.state.save({**self.run.arrays(), **metrics}, keep=self.task.keep_checkpoints)
             return self.state.facts()
 
         with self.run.alone(self.prepared_stage):
@@ -203,7 +203,7 @@ class TrainingCallback:
         state.history.append(row)
         state.epoch, state.step, state.seconds = row["epoch"], 0, 0.0
         with self.process_group.critical_section():
-            state.save(self.run.arrays(), better=better, keep=self.task.keep)
+            state.save(self.run.arrays(), better=better, keep=self.task.keep_checkpoints)
             resume.write_history(self.out, state.history)
 
     def _seconds(self):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tasks.distributed import replicas
 from tasks.engine import param_groups
 from zoo.errors import UsageError
 
@@ -52,7 +53,7 @@ class CustomStepModel(keras.Model):
         """
         with tape or tf.GradientTape() as tape:
             value = loss()
-            share = value / tf.distribute.get_strategy().num_replicas_in_sync
+            share = value / replicas.num_replicas()
             share = self.optimizer.scale_loss(share)
         variables = optimizer._trainable_variables
         gradients = tape.gradient(share, variables)

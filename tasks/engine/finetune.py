@@ -58,10 +58,10 @@ def optimizers(task, model, plan, steps):
     """
     members = _param_groups(model, plan)
     single_group = len(members) == 1 and len(plan) == 1
-    if task.clip_norm and task.accumulate > 1 and not single_group:
+    if task.clip_norm and task.gradient_accumulation_steps > 1 and not single_group:
         raise UsageError(
-            "--clip-norm and --accumulate together do not work with a plan of several groups of "
-            "weights; leave one of them out"
+            "--clip-norm and --gradient-accumulation-steps together do not work with a plan of "
+            "several groups of weights; leave one of them out"
         )
     made = {row: _group_optimizer(task, row, plan, steps, clip=single_group) for row in members}
     for row, group in members.items():

@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
 from tasks.distributed import replicas
 from zoo.errors import UsageError
 from zoo.lazy import keras, tf
 
-# FLOPs of a forward pass of a batch below which more threads only wait for each other.
-MIN_MULTITHREADED_STEP_FLOPS = 5e7
 MAX_FLOPS_PER_EXECUTION = 1e10  # FLOPs that are over in a fraction of a second on any machine
 MAX_STEPS_PER_EXECUTION = 32
-
-
-def is_tiny(flops):
-    """Tells whether a step of so many FLOPs, forwards, is too short for cores to share it out."""
-    return 0 < flops < MIN_MULTITHREADED_STEP_FLOPS
-
-
-def use_single_thread():
-    """Lets each operation of this process keep to one core.
-
-    It is for a process that trains a tiny network and does nothing else: TensorFlow takes it up
-    when it starts, and for good. Where it has started, or `TF_NUM_INTRAOP_THREADS` is set, nothing
-    happens.
-    """
-    if keras.backend.backend() == "tensorflow" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        with suppress(RuntimeError):  # it has started
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
-def runs_ops_concurrently():
-    """Tells whether operations that do not need each other run at the same time here."""
-    tensorflow = keras.backend.backend() == "tensorflow"
-    return tensorflow and not tf.config.list_physical_devices("GPU")
 
 
 def steps_per_execution(flops):
@@ -67,7 +39,9 @@ def compile_options(task, training_model):
     replicas.set_sync_batch_norm(
         training_model, task.sync_batch_norm == "on" and replicas.is_multi_replica()
     )
-    return {"jit_compile": jit_compile(task.jit if task.compilable else "off", training_model)}
+    return {
+        "jit_compile": jit_compile(task.jit_compile if task.compilable else "off", training_model)
+    }
 
 
 def jit_compile(setting, training_model):
@@ -89,7 +63,8 @@ def jit_compile(setting, training_model):
     unknown_layers = [x.name for x in training_model._flatten_layers() if not x.supports_jit]
     if setting == "on" and unknown_layers:
         raise UsageError(
-            f"--jit on: XLA cannot compile the layer {unknown_layers[0]}; take --jit auto"
+            f"--jit-compile on: XLA cannot compile the layer {unknown_layers[0]}; "
+            "take --jit-compile auto"
         )
     return setting == "on"
 
@@ -107,17 +82,8 @@ def resolve_auto_flags(task, model, strategy):
     compiled = alone and jit_supported and bool(tf.config.list_physical_devices("GPU"))
     found = {
         "precision": keras.config.dtype_policy().name,
-        "jit": "on" if compiled else "off",
+        "jit_compile": "on" if compiled else "off",
         "features": "auto" if alone else "off",
         "strategy": strategy,
     }
     return {name: value for name, value in found.items() if getattr(task, name) == "auto"}
-
-
-def enable_memory_growth():
-    """Lets this process take of the GPUs' memory what it uses, where TensorFlow would take all."""
-    if keras.backend.backend() != "tensorflow":
-        return
-    with suppress(RuntimeError):  # they are in use
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)

@@ -39,8 +39,8 @@ def create_optimizer(
     momentum=0.9,
     weight_decay=0.0,
     clip_norm=0.0,
-    accumulate=1,
-    average=0.0,
+    gradient_accumulation_steps=1,
+    ema_decay=0.0,
     compression="none",
 ):
     """Returns the optimiser called `name`; made for replicas if it is in the scope of several.
@@ -54,8 +54,8 @@ def create_optimizer(
         weight_decay: decoupled: each update takes `rate * weight_decay` of every kernel away,
             and nothing of biases and normalisation.
         clip_norm: longest gradient, all weights together (Pascanu et al., 2013); 0 for any.
-        accumulate: steps whose gradients are averaged into one update.
-        average: decay, per update, of a running average of the weights (Polyak & Juditsky,
+        gradient_accumulation_steps: steps whose gradients are averaged into one update.
+        ema_decay: decay, per update, of a running average of the weights (Polyak & Juditsky,
             1992), which `averaged` lends to the model; 0 for none.
         compression: one of `replicas.GRADIENT_COMPRESSIONS`: how gradients travel between replicas.
     """
@@ -70,10 +70,10 @@ def create_optimizer(
         options["weight_decay"] = weight_decay  # its own default is not none
     if clip_norm:
         options["global_clipnorm"] = clip_norm
-    if accumulate > 1:
-        options["gradient_accumulation_steps"] = accumulate
-    if average:  # Keras takes the average at each step, also at those that only accumulate
-        options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
+    if gradient_accumulation_steps > 1:
+        options["gradient_accumulation_steps"] = gradient_accumulation_steps
+    if ema_decay:  # Keras takes the average at each step, also at those that only accumulate
+        options |= {"use_ema": True, "ema_momentum": ema_decay ** (1 / gradient_accumulation_steps)}
     made = (replicas.distributed_optimizer(make) if replicas.is_multi_replica() else make)(
         rate, **options
     )
@@ -107,9 +107,9 @@ def optimizer_from_flags(task, rates, *, clip=True):
         if task.weight_decay < 0
         else task.weight_decay,
         clip_norm=task.clip_norm if clip else 0.0,
-        accumulate=task.accumulate,
-        average=task.average,
-        compression=task.compress_gradients,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        ema_decay=task.ema_decay,
+        compression=task.gradient_compression,
     )
 
 
@@ -230,8 +230,8 @@ def plateau_factor(task, history):
     """Returns the factor of the rates after some epochs of a stage, by the schedule `plateau`.
 
     Each time that `--plateau-patience` epochs bring no better validation figure, the one that the
-    best epoch is chosen by, the rates are multiplied by `--decay`. It is the training loss where
-    there is no validation.
+    best epoch is chosen by, the rates are multiplied by `--decay-factor`. It is the training loss
+    where there is no validation.
 
     Args:
         task: whose flags say so.
@@ -244,7 +244,7 @@ def plateau_factor(task, history):
         )
         best, waited = (row, 0) if better else (best, waited + 1)
         if waited == task.plateau_patience:
-            factor, waited = factor * task.decay, 0
+            factor, waited = factor * task.decay_factor, 0
     return factor
 
 
@@ -260,7 +260,7 @@ def schedule_from_flags(task, peak, steps, epochs):
         peak * task.rate_factor(),
         steps=steps,
         warmup_steps=warmup if epochs == task.epochs else min(warmup, steps // 2),
-        decay=task.decay,
+        decay=task.decay_factor,
         milestones=parse_milestones(task.milestones),
         power=task.power,
     )

@@ -7,7 +7,6 @@ go on, and a full disk costs the last epoch at most.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import struct
@@ -15,22 +14,15 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tasks.data import data_fingerprint, safe_yaml
-from tasks.engine import run_folder
-from tasks.engine.flags import rename_former_flags
-from tasks.engine.task import RECORDED, tasks
+from tasks.data import data_fingerprint
+from tasks.engine import recipes, run_folder
 from tasks.report import run_files
 from tasks.report.csv_cells import escape_formula, escape_row
-from zoo.atomic_files import atomic_write
-from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import LazyModule, keras, np
+from zoo.atomic_files import atomic_write, write_text
+from zoo.errors import UsageError
+from zoo.lazy import keras, np
 
-yaml = LazyModule("yaml")
-
-RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
-DATA_DEPENDENT_FLAGS = (
-    "image_bits",
-)  # flags of tasks whose 0 or `auto` is resolved by looking at the data
+REPORT, MODEL = "report.json", "model.keras"
 STATE = "checkpoint/state.json"
 # What reading a damaged archive raises; RuntimeError where a flag says that it is encrypted or
 # compressed in an unknown way.
@@ -56,14 +48,14 @@ def check_folder(out, task):
     Raises:
         UsageError: the folder holds another recipe's run, or something else.
     """
-    found = out / RECIPE
+    found = out / recipes.RECIPE
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
-        read = read_recipe(found)
-        requested, resolved = recipe(task), read.get("resolved") or {}
+        read = recipes.read_recipe(found)
+        requested, resolved = recipes.recipe(task), read.get("resolved") or {}
         moved = DATA_LOCATION_FLAGS if not finished and RunState(out).data else ()
         location = {key: requested[key] for key in moved if key in requested}
-        existing = recipe(task_from_recipe({**read, **location, "resolved": {}}))
+        existing = recipes.recipe(recipes.task_from_recipe({**read, **location, "resolved": {}}))
         for key, value in requested.items():
             # A recipe repeats a run with what its flags were resolved to, also into its own folder.
             if value not in (existing.get(key), resolved.get(key)):
@@ -82,12 +74,7 @@ def check_folder(out, task):
 def claim_folder(out, task):
     """Makes `out` the folder of a task's run, or finds that it already is, as `check` does."""
     if not check_folder(out, task):
-        write_recipe(out, task)
-
-
-def write_recipe(out, task, **facts):
-    """Writes what repeats a task's run, with further facts of `RECORDED`, into its folder."""
-    write_text(out / RECIPE, yaml.safe_dump({**recipe(task), **facts}, sort_keys=False))
+        recipes.write_recipe(out, task)
 
 
 def check_same_data(out, state, found):
@@ -109,11 +96,6 @@ def check_same_data(out, state, found):
         )
 
 
-def recipe(task):
-    """Returns the dict that repeats a task's run."""
-    return {"task": task.name, **task.recipe_fields()}
-
-
 def model_path(out):
     """Returns the path of the model in a run's folder; raises `UsageError` if it has none yet."""
     if not (out / MODEL).exists():
@@ -128,57 +110,6 @@ def read_report(out):
         UsageError: it is damaged.
     """
     return run_files.read_report(out / REPORT) if (out / REPORT).exists() else None
-
-
-def read_recipe(path):
-    """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    recipe = safe_yaml.read(path, "a recipe")
-    if not isinstance(recipe, dict) or "task" not in recipe:
-        raise UsageError(f"{path} is no recipe: it names no task")
-    if not isinstance(recipe["task"], str):
-        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
-    if not isinstance(recipe.get("resolved") or {}, dict):
-        raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
-    if recipe["task"] in tasks.names():
-        task = tasks.get(recipe["task"])
-        recipe = rename_former_flags(task, recipe)
-        if recipe.get("resolved"):
-            recipe["resolved"] = rename_former_flags(task, recipe["resolved"])
-    return recipe
-
-
-def task_from_recipe(recipe):
-    """Returns the task that a recipe describes; flags that it does not name have their defaults.
-
-    Where a flag was left to the program, the value counts that it was `resolved` to. What else a
-    recipe records is not asked.
-
-    Raises:
-        UsageError: it names a flag that the task does not have, or a value that it refuses.
-    """
-    flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
-    make = tasks.get(recipe["task"])
-    known = [field.name for field in dataclasses.fields(make)]
-    for key in flags:
-        if key not in known:
-            raise unknown_name_error(f"flag of {recipe['task']}", key, known)
-    defaults = {field.name: field.default for field in dataclasses.fields(make)}
-    for key, value in (recipe.get("resolved") or {}).items():
-        if key in defaults and flags.get(key, defaults[key]) == defaults[key]:
-            flags[key] = value
-    return make(**flags)
-
-
-def without_resolved(recipe, names):
-    """Returns a recipe that leaves the flags of some names to the program again."""
-    resolved = recipe.get("resolved") or {}
-    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}
-
-
-def write_text(path, text):
-    """Writes a small file in one step."""
-    with atomic_write(path) as partial:
-        partial.write_text(text)
 
 
 class RunState:

@@ -9,7 +9,8 @@ from typing import ClassVar, dataclass_transform
 
 from tasks.distributed import replicas
 from tasks.engine import finetune, flags, optimize, plans
-from tasks.engine.flags import Between, flag
+from tasks.engine.flags import flag
+from tasks.engine.training_flags import TrainingFlags
 from zoo.errors import UsageError
 from zoo.registry import Registry
 
@@ -29,7 +30,7 @@ def register(cls):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task(abc.ABC):
+class Task(TrainingFlags, abc.ABC):
     """Data to learn from, a model to teach, and a way to judge it.
 
     A task does not train: `tasks.engine.trainer` does, the same way for all. It calls, in this
@@ -44,81 +45,14 @@ class Task(abc.ABC):
     checkpoint_all: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
     min_steps_per_epoch: ClassVar[int] = 1  # of an epoch; few images are gone through more often
 
-    epochs: int = flag(8, "passes over the training split", low=1)
-    batch_size: int = flag(32, "examples per step, over all replicas", low=1)
-    optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
-    )
-    learning_rate: float = flag(
-        0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2)
-    )
-    momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", high=1.0)
-    schedule: str = flag(
-        "cosine", "how the rate changes over each stage of a plan", choices=optimize.SCHEDULES
-    )
-    warmup_epochs: float = flag(
-        0.0, "epochs in which the rate rises from 0; at most half of a stage of the plan"
-    )
-    decay: float = flag(
-        0.1, "step, plateau: factor each time; exponential, polynomial: what is left", high=1.0
-    )
-    plateau_patience: int = flag(
-        2, "of the schedule plateau: epochs without a better figure before each --decay", low=1
-    )
-    milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
-    power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
-    weight_decay: float = flag(1e-4, "decoupled decay of kernels, times the rate", high=100.0)
-    l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
-    l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
-    clip_norm: float = flag(0.0, "longest gradient, all weights together; 0 for any", low=0.0)
-    accumulate: int = flag(1, "steps whose gradients make one update", low=1)
-    average: float = flag(
-        0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", high=0.999999
-    )
-    checkpoint_minutes: float = flag(
-        5.0, "time between checkpoints inside an epoch; one follows each epoch in any case", low=0.0
-    )
-    checkpoint_steps: int = flag(0, "steps between checkpoints; 0: by time", low=0)
-    keep: int = flag(1, "latest checkpoints to keep, besides the best", low=1)
-    patience: int = flags.patience_flag("val_loss")
-    precision: str = flag(
-        "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
-    )
-    features: str = flag(
-        "auto",
-        "of the frozen part of a network: auto computes them once where that saves time",
-        choices=("auto", "off"),
-    )
-    jit: str = flag(
-        "auto", "whether XLA compiles the step; auto: on one GPU", choices=("auto", "on", "off")
-    )
-    scale_rate: str = flag(
-        "none",
-        "of rates with the examples an update sees",
-        choices=tuple(replicas.RATE_SCALING_RULES),
-    )
-    reference_batch: int = flag(
-        0, "examples an update that rates are meant for; 0: the task's own batch size", low=0
-    )
-    sync_batch_norm: str = flag(
-        "on", "statistics of BatchNorm are those of all replicas together", choices=("on", "off")
-    )
-    compress_gradients: str = flag(
-        "none", "how gradients travel between replicas", choices=replicas.GRADIENT_COMPRESSIONS
-    )
-    strategy: str = flag(
-        "auto",
-        "where replicas live: one, mirrored over devices, or multiworker, over processes; auto: "
-        "wherever there are such",
-        choices=("auto", "one", "mirrored", "multiworker"),
-    )
-    seed: int = flag(0, "seed of every random choice", high=2**32 - 1)
-
     def __post_init__(self):
         for field in dataclasses.fields(self):
             flags.check_value(field, getattr(self, field.name))
-        if self.jit == "on" and not self.compilable:
-            raise UsageError(f"--jit on: XLA cannot compile a step of {self.name}; take --jit auto")
+        if self.jit_compile == "on" and not self.compilable:
+            raise UsageError(
+                f"--jit-compile on: XLA cannot compile a step of {self.name}; "
+                "take --jit-compile auto"
+            )
 
     def flops(self):
         """Returns the FLOPs of the model for one example, 0 where they are not known before."""
@@ -142,9 +76,10 @@ class Task(abc.ABC):
         return optimize.schedule_from_flags(self, peak, steps, epochs or self.epochs)
 
     def rate_factor(self):
-        """Returns what the rates of the plan are multiplied by, as `--scale-rate` says."""
-        reference = self.reference_batch or type(self).batch_size
-        return replicas.rate_factor(self.scale_rate, self.batch_size * self.accumulate, reference)
+        """Returns what the rates of the plan are multiplied by, as `--scale-learning-rate` says."""
+        reference = self.reference_batch_size or type(self).batch_size
+        per_update = self.batch_size * self.gradient_accumulation_steps
+        return replicas.rate_factor(self.scale_learning_rate, per_update, reference)
 
     def make_optimizer(self, rates, *, clip=True):
         """Returns the optimiser that the flags describe, for a schedule of rates."""
@@ -247,7 +182,7 @@ class Task(abc.ABC):
     def recalibrate_batch_norm(self, model, data):
         """Estimates the BatchNorm statistics of averaged weights, where layers are trainable."""
         layers = [layer for layer in finetune.batch_norm_layers(model) if layer.trainable]
-        if self.average and layers:
+        if self.ema_decay and layers:
             finetune.recalibrate(self.training_model(model, data), self.training(data), layers)
 
     def monitored_values(self, row):

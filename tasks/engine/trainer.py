@@ -11,20 +11,21 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.distributed import replicas, strategies
+from tasks.distributed import devices, replicas, strategies
 from tasks.engine import (
     callbacks,
     finetune,
     hardware,
     optimize,
-    phase_timer,
     plans,
+    recipes,
     resume,
     run_folder,
     training_run,
 )
 from tasks.inference import dtype_policies
-from tasks.report import environment, formatting, page, plots
+from tasks.report import environment, formatting, page, phase_timer, plots
+from zoo import atomic_files
 
 PAGE = "report.html"
 PLAN_COLUMNS = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
@@ -52,13 +53,13 @@ def train(task, out, *, alone=False):
             data are wrong, or others than those that the run began with.
     """
     out, since = Path(out), time.perf_counter()
-    joined = strategies.join_process_group(task.strategy, resume.recipe(task), out)
+    joined = strategies.join_process_group(task.strategy, recipes.recipe(task), out)
     with joined as process_group, ExitStack() as stack:
         found = process_group.broadcast(lambda: _read_report_or_claim(task, out, stack))
         if found:
             return found
-        if alone and hardware.is_tiny(task.flops() * task.batch_size):
-            hardware.use_single_thread()
+        if alone and devices.is_tiny(task.flops() * task.batch_size):
+            devices.use_single_thread()
         with dtype_policies.dtype_policy_scope(task.precision, task.flops()):
             run, training_callback = _fit(task, out, process_group, since)
             with run.alone():
@@ -110,7 +111,7 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
         out / PAGE,
         title=evaluation.title,
         lead=evaluation.lead,
-        command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
+        command=f"zoo train --recipe {out / recipes.RECIPE} --out NEW_FOLDER",
         figures=figures,
         sections=[
             *evaluation.sections,
@@ -125,7 +126,7 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
     flags = task.recipe_fields()
     written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
     written["environment"] = environment_info
-    resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
+    atomic_files.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 
 
@@ -139,7 +140,7 @@ def _load_data(task, out, state, process_group):
 
 
 def _fit(task, out, process_group, since):
-    """Trains; returns what came of it, a `training_run.TrainingRun` and its recorder."""
+    """Trains; returns the `training_run.TrainingRun` and its `callbacks.TrainingCallback`."""
     strategy = strategies.create_strategy(task.strategy)
     with strategy.scope():
         lines = replicas.check_replicas(task)
@@ -151,39 +152,48 @@ def _fit(task, out, process_group, since):
         resolved_flags = hardware.resolve_auto_flags(
             task, run.model, strategies.strategy_name(strategy)
         )
-        # Also of a run that goes on: its data may have moved, and this may be another machine.
-        resume.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))
+        # Also for a resumed run: its data may have moved, and the machine may be another.
+        recipes.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))
     training_callback = callbacks.TrainingCallback(task, run, out, state, process_group, since)
     for line in (*lines, *task.notes(data)):
         training_callback.print_status(line)
+    _restore_checkpoint(run, training_callback)
+    with _graceful_interrupt(training_callback):
+        while not training_callback.finished():
+            _fit_epoch(run, training_callback)
+    return run, training_callback
+
+
+def _restore_checkpoint(run, training_callback):
+    """Restores the latest checkpoint of a run, if any; otherwise prints the plan of a new run."""
+    state, process_group = training_callback.state, training_callback.process_group
     if state.weights:
         arrays = state.read(state.weights, process_group)
         run.restore(arrays)
         training_callback.metrics = arrays if state.step else {}
-        training_callback.print_status(f"going on after {_progress(state)} of {task.epochs}")
-    else:
-        training_callback.print_status(plans.describe_plan(run.stages))
-        if process_group.chief:
-            task.show(data, training_callback.events)
-    with _graceful_interrupt(training_callback):
-        while not training_callback.finished():
-            started = time.perf_counter()
-            prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
-            training_callback.start_stage(prepared_stage, time.perf_counter() - started)
-            prepared_stage.training_model.fit(
-                strategies.distribute_batches(
-                    run.strategy, prepared_stage.stream, state.epoch, state.step
-                ),
-                steps_per_epoch=prepared_stage.stream.steps - state.step
-                if process_group.count > 1
-                else None,
-                initial_epoch=state.epoch,
-                epochs=state.epoch + 1,
-                callbacks=[training_callback.to_keras()],
-                shuffle=False,  # the batches come in an order of their own
-                verbose=0,
-            )
-    return run, training_callback
+        progress = f"{_progress(state)} of {run.task.epochs}"
+        training_callback.print_status(f"resuming after {progress}")
+        return
+    training_callback.print_status(plans.describe_plan(run.stages))
+    if process_group.chief:
+        run.task.show(run.data, training_callback.events)
+
+
+def _fit_epoch(run, training_callback):
+    """Trains one epoch, or the rest of one that was interrupted."""
+    state, started = training_callback.state, time.perf_counter()
+    prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
+    training_callback.start_stage(prepared_stage, time.perf_counter() - started)
+    stream, several = prepared_stage.stream, training_callback.process_group.count > 1
+    prepared_stage.training_model.fit(
+        strategies.distribute_batches(run.strategy, stream, state.epoch, state.step),
+        steps_per_epoch=stream.steps - state.step if several else None,
+        initial_epoch=state.epoch,
+        epochs=state.epoch + 1,
+        callbacks=[training_callback.to_keras()],
+        shuffle=False,  # the data pipeline shuffles
+        verbose=0,
+    )
 
 
 @contextmanager
@@ -194,7 +204,7 @@ def _graceful_interrupt(training_callback):
         if training_callback.stopping:
             raise KeyboardInterrupt
         training_callback.stopping = True
-        training_callback.print_status("saving; once more to stop at once")
+        training_callback.print_status("saving a checkpoint; interrupt again to stop at once")
 
     here = threading.current_thread() is threading.main_thread()
     before = {each: signal.signal(each, stop) for each in SIGNALS} if here else {}
@@ -202,7 +212,7 @@ def _graceful_interrupt(training_callback):
         yield
     except KeyboardInterrupt:
         training_callback.print_status(
-            f"stopped; the same command goes on after {_progress(training_callback.state)}"
+            f"stopped; the same command resumes after {_progress(training_callback.state)}"
         )
         raise
     finally:

@@ -83,7 +83,7 @@ def _preload():
 
 def _run_trial(request, responses):
     """Runs a trial, and says after each epoch how it is doing."""
-    from tasks.engine import resume
+    from tasks.engine import recipes
 
     replies = queue.Queue()
     threading.Thread(target=_forward_replies, args=(replies,), daemon=True).start()
@@ -95,7 +95,7 @@ def _run_trial(request, responses):
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with file_lock.hold_lock(out.parent / f"{out.name}.lock", lambda: None):
-        found = trial.run(resume.task_from_recipe(request["task"]), out, report)
+        found = trial.run(recipes.task_from_recipe(request["task"]), out, report)
     _send(responses, status=found.status, reason=found.reason)
 
 

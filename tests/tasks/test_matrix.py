@@ -46,8 +46,8 @@ QUICK = {("float32", "frozen"), ("mixed_bfloat16", "full"), ("mixed_float16", "p
 
 
 def marked(cell):
-    precision, jit, strategy, learning = cell
-    slow = jit == "on" and strategy == "one" and (precision, learning) not in QUICK
+    precision, jit_compile, strategy, learning = cell
+    slow = jit_compile == "on" and strategy == "one" and (precision, learning) not in QUICK
     return pytest.param(*cell, marks=pytest.mark.slow if slow else (), id="-".join(cell))
 
 
@@ -66,19 +66,27 @@ def trained(passes=PASSES, name="classification", **flags):
 
 
 @pytest.mark.parametrize(
-    ("precision", "jit", "strategy", "learning"), [marked(cell) for cell in CELLS]
+    ("precision", "jit_compile", "strategy", "learning"), [marked(cell) for cell in CELLS]
 )
-def test_a_cell_trains_or_is_refused(precision, jit, strategy, learning, two_devices):
+def test_a_cell_trains_or_is_refused(precision, jit_compile, strategy, learning, two_devices):
     plan, names = LEARNING[learning]
-    flags = {**TINY, "precision": precision, "jit": jit, "strategy": strategy, "plan": plan}
-    if (jit, strategy) in REFUSED:
-        with pytest.raises(UsageError, match="2 replicas; take --jit auto, or --strategy one"):
+    flags = {
+        **TINY,
+        "precision": precision,
+        "jit_compile": jit_compile,
+        "strategy": strategy,
+        "plan": plan,
+    }
+    if (jit_compile, strategy) in REFUSED:
+        with pytest.raises(
+            UsageError, match="2 replicas; take --jit-compile auto, or --strategy one"
+        ):
             trained(**flags)
         return
     run, start, losses = trained(**flags)
     assert all(np.isfinite(losses))
     assert losses[-1] < losses[0]
-    assert run.prepared_stage(0).training_model.jit_compile == (jit == "on")
+    assert run.prepared_stage(0).training_model.jit_compile == (jit_compile == "on")
     kernels = {v.path: np.array(v) for v in run.model.weights if v.path.endswith("kernel")}
     changed = {path for path, value in kernels.items() if (value != start[path]).any()}
     assert changed == {path for path in kernels if path.startswith(names)}
@@ -108,20 +116,22 @@ def test_layers_that_xla_does_not_know_are_refused():
             self.supports_jit = False
 
     model = keras.Sequential([keras.Input((1,)), Odd(name="odd")])
-    with pytest.raises(UsageError, match="cannot compile the layer odd; take --jit auto"):
+    with pytest.raises(UsageError, match="cannot compile the layer odd; take --jit-compile auto"):
         hardware.jit_compile("on", model)
 
 
 SCALED = {
     "precision": "mixed_float16",
     "clip_norm": 0.5,
-    "average": 0.9,
+    "ema_decay": 0.9,
     "plan": "[{learn: all, epochs: 1, decay: 0.5}]",
 }
 
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
-@pytest.mark.parametrize("more", [{}, {"plan": "full", "accumulate": 2}], ids=["groups", "one"])
+@pytest.mark.parametrize(
+    "more", [{}, {"plan": "full", "gradient_accumulation_steps": 2}], ids=["groups", "one"]
+)
 def test_scaled_losses_give_the_updates_of_float32(strategy, more, two_devices):
     """Clipping, averaging, groups and accumulation see gradients that are not scaled."""
     flags = {**TINY, **SCALED, **more, "strategy": strategy}
@@ -256,9 +266,15 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "precision", "jit", "strategy"), OTHERS)
-def test_cells_of_other_tasks_train(name, precision, jit, strategy, two_devices):
-    flags = {**SMALL[name], "precision": precision, "jit": jit, "strategy": strategy, "epochs": 1}
+@pytest.mark.parametrize(("name", "precision", "jit_compile", "strategy"), OTHERS)
+def test_cells_of_other_tasks_train(name, precision, jit_compile, strategy, two_devices):
+    flags = {
+        **SMALL[name],
+        "precision": precision,
+        "jit_compile": jit_compile,
+        "strategy": strategy,
+        "epochs": 1,
+    }
     run, start, losses = trained(1, name=name, **flags)
     assert all(np.isfinite(losses))
     moved = [(np.array(v) != start[v.path]).any() for v in run.model.trainable_weights]
@@ -268,8 +284,10 @@ def test_cells_of_other_tasks_train(name, precision, jit, strategy, two_devices)
 
 @pytest.mark.parametrize("name", ["captioning", "dqn"])
 def test_what_xla_cannot_compile_is_refused_at_once(name):
-    with pytest.raises(UsageError, match=f"cannot compile a step of {name}; take --jit auto"):
-        tasks.get(name)(jit="on")
+    with pytest.raises(
+        UsageError, match=f"cannot compile a step of {name}; take --jit-compile auto"
+    ):
+        tasks.get(name)(jit_compile="on")
 
 
 def test_a_search_along_losses_is_not_scaled(tmp_path):

@@ -19,7 +19,7 @@ import tasks
 from scripts import _flags
 from tasks.data import data_fingerprint
 from tasks.distributed import strategies
-from tasks.engine import callbacks, finetune, resume, trainer, training_run
+from tasks.engine import callbacks, finetune, recipes, resume, trainer, training_run
 from tests.support import checks
 from tests.support.tiny_tasks import TINY, tiny
 from zoo import model_files
@@ -99,11 +99,11 @@ def test_every_number_has_a_finite_range_and_nothing_outside_of_it_is_taken(name
         ({"learning_rate": math.inf}, "0 to 1000000"),
         ({"label_smoothing": 3.0}, "0 to 1"),
         ({"momentum": math.inf}, "0 to 1"),
-        ({"average": 5.0}, "0 to 0.999999"),
+        ({"ema_decay": 5.0}, "0 to 0.999999"),
         ({"l1": math.inf}, "0 to 1000000"),
         ({"patience": -1}, "0 to 1000000000"),
         ({"seed": 2**32}, "0 to 4294967295"),
-        ({"accumulate": 10**23}, "1 to 1000000000"),
+        ({"gradient_accumulation_steps": 10**23}, "1 to 1000000000"),
         ({"dropout": 1.0}, "0 to 0.99"),
     ],
     ids=str,
@@ -129,13 +129,15 @@ def test_a_run_leaves_what_the_contract_says(name, whole):
     with zipfile.ZipFile(out / "model.keras") as archive:
         assert not json.loads(archive.read("config.json")).get("compile_config")
     assert len(checks.history(out)) == 2
-    recipe = resume.read_recipe(out / "recipe.yaml")
+    recipe = recipes.read_recipe(out / "recipe.yaml")
     meant = recipe["resolved"]
-    left = [key for key in ("precision", "jit", "features", "strategy") if recipe[key] == "auto"]
+    left = [
+        key for key in ("precision", "jit_compile", "features", "strategy") if recipe[key] == "auto"
+    ]
     left += ["image_bits"] if name != "dqn" else []
     assert sorted(meant) == sorted(left)
-    again = resume.task_from_recipe(recipe)
-    assert resume.recipe(again) == resume.recipe(dataclasses.replace(tiny(name), **meant))
+    again = recipes.task_from_recipe(recipe)
+    assert recipes.recipe(again) == recipes.recipe(dataclasses.replace(tiny(name), **meant))
     assert resume.check_folder(out, again)
     assert resume.check_folder(out, tiny(name))
 
@@ -153,16 +155,22 @@ def test_a_run_knows_its_data_by_their_content(name):
 
 def test_a_recipe_pins_what_auto_meant_and_flags_on_top_of_it_count():
     asked = tiny("classification", precision="auto")
-    recipe = resume.recipe(asked)
-    meant = {"precision": "mixed_bfloat16", "jit": "on", "features": "off", "strategy": "one"}
-    again = resume.task_from_recipe({**recipe, "resolved": meant})
+    recipe = recipes.recipe(asked)
+    meant = {
+        "precision": "mixed_bfloat16",
+        "jit_compile": "on",
+        "features": "off",
+        "strategy": "one",
+    }
+    again = recipes.task_from_recipe({**recipe, "resolved": meant})
     assert {name: getattr(again, name) for name in meant} == meant
-    flagged = resume.task_from_recipe({**recipe, "resolved": meant, "precision": "float32"})
-    assert (flagged.precision, flagged.jit) == ("float32", "on")
+    flagged = recipes.task_from_recipe({**recipe, "resolved": meant, "precision": "float32"})
+    assert (flagged.precision, flagged.jit_compile) == ("float32", "on")
 
 
 def test_flags_that_are_auto_change_a_recipe_too(tmp_path):
-    recipe, path = resume.recipe(tiny("classification", precision="auto")), tmp_path / "recipe.yaml"
+    recipe = recipes.recipe(tiny("classification", precision="auto"))
+    path = tmp_path / "recipe.yaml"
     meant = {"precision": "mixed_bfloat16", "strategy": "one", "image_bits": 12}
     path.write_text(yaml.safe_dump({**recipe, "resolved": meant}))
 
@@ -300,7 +308,7 @@ def test_an_epoch_without_a_number_is_worse_than_any_other():
     assert not chosen.better(found, {**found, "val_accuracy": 0.2})
 
 
-NORMALISED = {  # tasks with a network that has batch normalisation, for `--average`
+NORMALISED = {  # tasks with a network that has batch normalisation, for `--ema-decay`
     "classification": {
         "model": "convnet",
         "model_options": "{depths: [1], widths: [4], head: pool, hidden: [], conv_dropout: 0.0}",
@@ -314,7 +322,7 @@ NORMALISED = {  # tasks with a network that has batch normalisation, for `--aver
 @pytest.mark.parametrize("name", NORMALISED)
 def test_averaged_weights_are_validated_with_statistics_of_their_own(name):
     """The first normalisation has the mean and variance of what the averages make of the images."""
-    flags = {"learning_rate": 0.02, "schedule": "constant", "average": 0.9, "plan": "scratch"}
+    flags = {"learning_rate": 0.02, "schedule": "constant", "ema_decay": 0.9, "plan": "scratch"}
     asked = tiny(name, **{**NORMALISED[name], **flags, "train_split": "train[:32]"}, batch_size=8)
     run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
     prepared_stage = run.prepared_stage(0)
@@ -338,7 +346,7 @@ def test_averaged_weights_are_validated_with_statistics_of_their_own(name):
 
 
 def test_a_model_of_averaged_weights_is_saved_with_the_statistics_it_was_validated_with(tmp_path):
-    flags = {**NORMALISED["classification"], "plan": "scratch", "average": 0.95, "epochs": 1}
+    flags = {**NORMALISED["classification"], "plan": "scratch", "ema_decay": 0.95, "epochs": 1}
     asked = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
     trainer.train(asked, tmp_path / "run")
     model, about = model_files.load(tmp_path / "run/model.keras")

@@ -22,7 +22,7 @@ from tasks.advice import (
 )
 from tasks.data import near_duplicates, sources
 from tasks.data.dataset import Source, Split
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import graphs, model_files
 from zoo.errors import UsageError
 from zoo.parts import blocks
@@ -592,6 +592,6 @@ def test_a_model_of_several_outputs_is_refused():
 def test_a_run_without_images_is_refused(tmp_path):
     task = tasks.get("dqn")()
     model_files.save(zoo.build("lenet5", num_classes=2), tmp_path / resume.MODEL, {})
-    resume.write_recipe(tmp_path, task)
+    recipes.write_recipe(tmp_path, task)
     with pytest.raises(UsageError, match="is a run of dqn, which has no images to examine"):
         doctor.diagnose(tmp_path)

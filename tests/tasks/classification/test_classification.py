@@ -62,7 +62,13 @@ def test_a_temperature_without_validation_is_refused(tmp_path):
         trainer.train(task(calibrate="temperature", validation_split="none", epochs=1), tmp_path)
 
 
-HARD = {"average": 0.9, "accumulate": 2, "clip_norm": 1.0, "l2": 1e-4, "dropout": 0.0}
+HARD = {
+    "ema_decay": 0.9,
+    "gradient_accumulation_steps": 2,
+    "clip_norm": 1.0,
+    "l2": 1e-4,
+    "dropout": 0.0,
+}
 CHANGED = {"augment": "rand", "mix": "both", "erase": 0.5, "class_weight": "balanced"}
 
 
@@ -76,7 +82,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(flags, tmp_path, cut_shor
 
 
 def test_what_is_judged_and_saved_is_the_average(tmp_path):
-    one = trainer.train(task(average=0.99, epochs=1), tmp_path / "average")["figures"]
+    one = trainer.train(task(ema_decay=0.99, epochs=1), tmp_path / "average")["figures"]
     other = trainer.train(task(epochs=1), tmp_path / "last")["figures"]
     assert one["loss"] != other["loss"]
     model, about = model_files.load(tmp_path / "average" / "model.keras")

@@ -8,11 +8,11 @@ import pytest
 
 import zoo
 from tasks.classification import half_batches
-from tasks.engine import hardware
+from tasks.distributed import devices
 
 SIZE, FLOPS = 8, 1e6
 alternating = pytest.mark.skipif(
-    not hardware.runs_ops_concurrently(), reason="operations run one after the other here"
+    not devices.runs_ops_concurrently(), reason="operations run one after the other here"
 )
 
 
@@ -61,12 +61,12 @@ def test_what_halves_would_change_or_not_speed_up_stays(name, size, flops):
 
 
 THREADS = """
-from tasks.engine import hardware
-hardware.one_thread()
+from tasks.distributed import devices
+devices.use_single_thread()
 import tensorflow as tf
 tf.constant(0)
 print(tf.config.threading.get_intra_op_parallelism_threads())
-hardware.one_thread()  # too late, which is no error
+devices.use_single_thread()  # too late, which is no error
 """
 
 

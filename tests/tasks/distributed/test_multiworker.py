@@ -454,7 +454,12 @@ def train_and_kill(count, kills, out, **flags):
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "kills"), [(2, 10), (3, 10)])
 def test_each_worker_killed_in_turn_a_run_ends_as_if_nobody_was(count, kills, tmp_path):
-    flags = {**LENET, "train_split": "train[100:1540]", "accumulate": 2, "average": 0.9}
+    flags = {
+        **LENET,
+        "train_split": "train[100:1540]",
+        "gradient_accumulation_steps": 2,
+        "ema_decay": 0.9,
+    }
     flags |= {"checkpoint_steps": 1, "clip_norm": 1.0}
     done(launch(count, tmp_path / "whole", **flags))
     places = train_and_kill(count, kills, tmp_path / "cut", **flags)
@@ -475,9 +480,9 @@ def test_a_run_goes_on_with_other_workers_and_after_a_signal(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     said = done(process, status=process_group.EXIT_INTERRUPTED)
-    assert said.count("the same command goes on after step") == 1
+    assert said.count("the same command resumes after step") == 1
     stopped = place(tmp_path / "cut")
-    assert "going on after step" in done(launch(2, tmp_path / "cut", **one))
+    assert "resuming after step" in done(launch(2, tmp_path / "cut", **one))
     trainer.train(tasks.get("classification")(**one), tmp_path / "whole")
     assert stopped < (2, 0)
     assert_same_losses(tmp_path / "whole", tmp_path / "cut", tolerance=1e-3)

@@ -81,30 +81,33 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(two_devices):
 
 
 def test_what_one_replica_does_not_do_is_told():
-    told = ["--compress-gradients changes nothing: there is one replica"]
-    assert lines(1, compress_gradients="bfloat16") == told
+    told = ["--gradient-compression changes nothing: there is one replica"]
+    assert lines(1, gradient_compression="bfloat16") == told
 
 
 @pytest.mark.parametrize(
     ("flags", "factor"),
     [
         ({"batch_size": 256}, 1.0),
-        ({"batch_size": 256, "scale_rate": "linear"}, 8.0),
-        ({"batch_size": 128, "scale_rate": "sqrt"}, 2.0),
-        ({"batch_size": 64, "accumulate": 4, "scale_rate": "linear"}, 8.0),
-        ({"batch_size": 16, "reference_batch": 64, "scale_rate": "linear"}, 0.25),
+        ({"batch_size": 256, "scale_learning_rate": "linear"}, 8.0),
+        ({"batch_size": 128, "scale_learning_rate": "sqrt"}, 2.0),
+        (
+            {"batch_size": 64, "gradient_accumulation_steps": 4, "scale_learning_rate": "linear"},
+            8.0,
+        ),
+        ({"batch_size": 16, "reference_batch_size": 64, "scale_learning_rate": "linear"}, 0.25),
     ],
 )
 def test_rates_follow_the_examples_of_an_update(flags, factor):
     """A classification's own batch is of 32 examples."""
     asked = task(schedule="constant", **flags)
     assert float(asked.learning_rates(0.1, 100)(50)) == pytest.approx(0.1 * factor)
-    told = [line for line in replicas.check_replicas(asked) if "--scale-rate" in line]
+    told = [line for line in replicas.check_replicas(asked) if "--scale-learning-rate" in line]
     assert bool(told) == (factor != 1)
 
 
 def test_a_scaled_rate_rises_from_0_as_any_other():
-    asked = task(scale_rate="linear", batch_size=64, warmup_epochs=1.0)
+    asked = task(scale_learning_rate="linear", batch_size=64, warmup_epochs=1.0)
     rates = asked.learning_rates(0.1, 100)
     assert [float(rates(step)) for step in (0, 25, 50)] == pytest.approx([0.0, 0.1, 0.2])
 
@@ -112,7 +115,7 @@ def test_a_scaled_rate_rises_from_0_as_any_other():
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_schedule_ends_with_the_run_however_many_steps_make_an_update(accumulate):
     """Keras asks for the rate of a step, not of an update."""
-    asked = task(accumulate=accumulate)
+    asked = task(gradient_accumulation_steps=accumulate)
     optimizer = asked.make_optimizer(asked.learning_rates(1.0, 100))
     for step, share in ((0, 1.0), (50, 0.5), (99, 0.0)):
         optimizer._iterations.assign(step)
@@ -123,8 +126,13 @@ OPTIONS = {
     "plain": {},
     "clipped": {"clip_norm": 0.1},
     "groups": {"clip_norm": 0.1, "plan": "[{learn: all, epochs: 2, decay: 0.5}]"},
-    "averaged": {"average": 0.8},
-    "adamw": {"optimizer": "adamw", "learning_rate": 1e-3, "accumulate": 2, "average": 0.8},
+    "averaged": {"ema_decay": 0.8},
+    "adamw": {
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "gradient_accumulation_steps": 2,
+        "ema_decay": 0.8,
+    },
 }
 
 
@@ -140,12 +148,12 @@ def test_two_half_batches_are_a_whole_one(strategy, two_devices):
     """The batches of an epoch are rows of one permutation, so two halves are the whole."""
     flags = {"strategy": strategy, "clip_norm": 0.1, "l2": 1e-3, "schedule": "constant"}
     _, whole, _ = trained(batch_size=32, **flags)
-    _, halves, _ = trained(batch_size=16, accumulate=2, **flags)
+    _, halves, _ = trained(batch_size=16, gradient_accumulation_steps=2, **flags)
     assert_equal(whole, halves)
 
 
 def test_what_is_accumulated_is_saved_as_its_sum(two_devices):
-    asked = task(strategy="mirrored", accumulate=3)
+    asked = task(strategy="mirrored", gradient_accumulation_steps=3)
     run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("mirrored"))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
@@ -247,7 +255,7 @@ def test_a_step_with_compressed_gradients_is_that_of_numpy(two_devices):
 def test_losses_fall_with_compressed_gradients_as_without(two_devices):
     flags = {"strategy": "mirrored", "epochs": 3, "schedule": "constant"}
     plain, rounded = (
-        trained(**flags, compress_gradients=x)[0] for x in replicas.GRADIENT_COMPRESSIONS
+        trained(**flags, gradient_compression=x)[0] for x in replicas.GRADIENT_COMPRESSIONS
     )
     assert plain != rounded
     assert rounded[-1] < rounded[0]
@@ -256,6 +264,6 @@ def test_losses_fall_with_compressed_gradients_as_without(two_devices):
 
 def test_compression_is_nothing_on_one_device():
     plain, rounded = (
-        trained(compress_gradients=x, epochs=1) for x in replicas.GRADIENT_COMPRESSIONS
+        trained(gradient_compression=x, epochs=1) for x in replicas.GRADIENT_COMPRESSIONS
     )
     assert plain[0] == rounded[0]

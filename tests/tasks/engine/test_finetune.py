@@ -15,7 +15,7 @@ from PIL import Image
 import tasks
 import zoo
 from tasks.distributed import strategies
-from tasks.engine import finetune, optimize, plans, resume, trainer, training_run
+from tasks.engine import finetune, optimize, plans, recipes, trainer, training_run
 from tests.support import checks
 from zoo import model_files
 from zoo.errors import UsageError
@@ -102,16 +102,16 @@ def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
     one = task(plan=str(tmp_path / "plan.yaml"))
     assert one.stages() == task(plan=text).stages()
     assert [stage.rate for stage in one.stages()] == [1e-3, 1e-3]  # the second is of the weights
-    again = resume.task_from_recipe(resume.recipe(one))
+    again = recipes.task_from_recipe(recipes.recipe(one))
     assert again.stages() == one.stages()
-    assert resume.recipe(again) == resume.recipe(one)
-    assert [stage["learn"] for stage in resume.recipe(one)["stages"]] == ["head", "stage1"]
+    assert recipes.recipe(again) == recipes.recipe(one)
+    assert [stage["learn"] for stage in recipes.recipe(one)["stages"]] == ["head", "stage1"]
 
 
 def test_a_recipe_repeats_the_plan_as_it_was_unless_flags_say_otherwise(tmp_path):
     from scripts import _flags
 
-    kept = resume.recipe(task(epochs=4, plan="full"))
+    kept = recipes.recipe(task(epochs=4, plan="full"))
     kept["stages"][0]["rate"] = 0.125  # as if the preset had had another rate then
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
     asked = argparse.Namespace(recipe=str(tmp_path / "recipe.yaml"))
@@ -124,9 +124,9 @@ def test_a_recipe_repeats_the_plan_as_it_was_unless_flags_say_otherwise(tmp_path
 def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
     path = tmp_path / "mine.npz"
     zoo.weights.save(zoo.build("resnet20"), path)
-    recipe = resume.recipe(task(weights=str(path)))
+    recipe = recipes.recipe(task(weights=str(path)))
     assert recipe["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert resume.task_from_recipe(recipe) == task(weights=str(path))
+    assert recipes.task_from_recipe(recipe) == task(weights=str(path))
 
 
 @pytest.mark.parametrize(
@@ -286,8 +286,8 @@ def test_an_epoch_of_few_images_has_updates_enough_in_tasks_with_small_batches()
 
 
 def test_clipping_with_accumulation_in_groups_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="--clip-norm and --accumulate together"):
-        trainer.train(task(plan="gradual", clip_norm=1.0, accumulate=2), tmp_path)
+    with pytest.raises(UsageError, match="--clip-norm and --gradient-accumulation-steps together"):
+        trainer.train(task(plan="gradual", clip_norm=1.0, gradient_accumulation_steps=2), tmp_path)
 
 
 def test_statistics_are_estimated_anew_on_the_target_data():

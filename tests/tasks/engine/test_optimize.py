@@ -133,7 +133,7 @@ def test_long_gradients_are_shortened_all_together():
 
 
 def test_accumulated_gradients_are_one_update_with_their_mean():
-    made = optimize.create_optimizer("adam", RATE, accumulate=2)
+    made = optimize.create_optimizer("adam", RATE, gradient_accumulation_steps=2)
     assert stepped(made) == pytest.approx(adam(1.0, [-0.25, 1.125]), rel=1e-4)
 
 
@@ -143,7 +143,9 @@ def test_the_average_is_lent_and_given_back(accumulate):
     model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
     model.layers[-1].kernel.assign([[0.0]])
     model.compile(
-        optimize.create_optimizer("sgd", 1.0, average=0.8, accumulate=accumulate),
+        optimize.create_optimizer(
+            "sgd", 1.0, ema_decay=0.8, gradient_accumulation_steps=accumulate
+        ),
         "mse",
         jit_compile=False,
     )
@@ -220,7 +222,7 @@ def test_every_optimizer_follows_the_rates_of_a_plateau(name):
 )
 @pytest.mark.parametrize("validated", [True, False])
 def test_rates_fall_when_epochs_bring_nothing_better(figures, factor, validated):
-    task = tasks.get("classification")(schedule="plateau", decay=0.2, plateau_patience=2)
+    task = tasks.get("classification")(schedule="plateau", decay_factor=0.2, plateau_patience=2)
     row = (lambda x: {"loss": 9.0, "val_accuracy": x}) if validated else (lambda x: {"loss": -x})
     found = optimize.plateau_factor(task, [row(figure) for figure in figures])
     assert found == pytest.approx(factor)
@@ -321,7 +323,7 @@ def test_penalties_are_added_for_kernels_alone():
 
 
 def test_small_models_stay_in_float32_and_run_many_steps_at_once(monkeypatch):
-    monkeypatch.setattr(hardware, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(dtype_policies, "has_bfloat16", lambda: True)
     assert dtype_policies.resolve_dtype_policy("auto", 1e6) == "float32"
     assert (
         dtype_policies.resolve_dtype_policy("auto", 1e10)

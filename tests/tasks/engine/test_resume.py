@@ -31,7 +31,7 @@ FLAGS = {
     "checkpoint_steps": 1,
     "augment": "light",
     "dropout": 0.3,
-    "average": 0.9,
+    "ema_decay": 0.9,
 }
 PLANS = {
     "one stage": "full",
@@ -68,7 +68,12 @@ def test_rates_that_fall_on_a_plateau_are_those_of_the_run_that_nobody_stopped(
     make, seen = tasks.get("classification"), []
     monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": 1.0 / args[-1]})
     flags = {"model": "lenet5", "model_options": "", "plan": "scratch", "epochs": 5}
-    flags |= {"schedule": "plateau", "decay": 0.5, "plateau_patience": 1, "checkpoint_steps": 0}
+    flags |= {
+        "schedule": "plateau",
+        "decay_factor": 0.5,
+        "plateau_patience": 1,
+        "checkpoint_steps": 0,
+    }
     trainer.train(task(**flags), tmp_path / "whole")
     rates = checks.column(tmp_path / "whole", "learning_rate")
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
@@ -152,7 +157,7 @@ def test_killed_between_the_checkpoint_and_the_file_that_names_it(
 
 
 def test_the_latest_checkpoints_are_kept(tmp_path, small_steps):
-    trainer.train(task(keep=3, epochs=1), tmp_path)
+    trainer.train(task(keep_checkpoints=3, epochs=1), tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoint").glob("*.npz"))
     assert names == [f"epoch-{e:04}-step-{s:07}.npz" for e, s in ((0, 10), (0, 11), (1, 0))]
 
@@ -206,7 +211,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)  # in the second epoch
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on after" in said
+    assert "the same command resumes after" in said
     epoch, _ = steps_done(tmp_path)
     assert epoch >= 1
 

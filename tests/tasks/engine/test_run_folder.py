@@ -19,10 +19,11 @@ import zoo
 from scripts import _flags
 from scripts.__main__ import main
 from tasks.data import data_fingerprint, sources
-from tasks.engine import callbacks, resume, run_folder, trainer
+from tasks.engine import callbacks, recipes, resume, run_folder, trainer
 from tests.support import checks
 from tests.support.paths import ROOT
 from zoo import model_files
+from zoo.atomic_files import write_text
 from zoo.errors import UsageError
 
 TINY = {
@@ -127,8 +128,8 @@ def test_a_run_does_not_go_on_with_other_data(change, wanted, interrupted, copie
     changed(interrupted, resume.STATE, data=task(copied).data_fingerprint(task(copied).load()))
     change(copied)
     before = sorted(path.name for path in interrupted.rglob("*"))
-    recipe = resume.read_recipe(interrupted / resume.RECIPE)
-    resume.write_recipe(interrupted, task(copied, checkpoint_steps=1))
+    recipe = recipes.read_recipe(interrupted / recipes.RECIPE)
+    recipes.write_recipe(interrupted, task(copied, checkpoint_steps=1))
     with pytest.raises(UsageError, match=wanted):
         trainer.train(task(copied, checkpoint_steps=1), interrupted)
     assert sorted(path.name for path in interrupted.rglob("*")) == before
@@ -139,7 +140,7 @@ def test_a_run_goes_on_after_its_data_moved(interrupted, copied, images):
     with pytest.raises(UsageError, match=r"epochs: 2 there, 3 asked"):
         trainer.train(task(copied, checkpoint_steps=1, epochs=3), interrupted)
     trainer.train(task(copied, checkpoint_steps=1), interrupted)
-    assert resume.read_recipe(interrupted / resume.RECIPE)["dataset"] == str(copied)
+    assert recipes.read_recipe(interrupted / recipes.RECIPE)["dataset"] == str(copied)
     # What is finished is not compared with data any more.
     with pytest.raises(UsageError, match=r"holds another run \(dataset"):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
@@ -151,10 +152,10 @@ def test_moved_data_are_not_looked_for_where_they_were(interrupted, copied, imag
     model = zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3, widths=[4])
     model_files.save(model, weights, {"classes": list(CLASSES)})
     flags = {"checkpoint_steps": 1, "weights": str(weights)}
-    resume.write_recipe(interrupted, task(images, **flags))
-    before = resume.read_recipe(interrupted / resume.RECIPE)
-    resume.write_text(
-        interrupted / resume.RECIPE, json.dumps({**before, "dataset": str(tmp_path / "gone")})
+    recipes.write_recipe(interrupted, task(images, **flags))
+    before = recipes.read_recipe(interrupted / recipes.RECIPE)
+    write_text(
+        interrupted / recipes.RECIPE, json.dumps({**before, "dataset": str(tmp_path / "gone")})
     )
     assert resume.check_folder(interrupted, task(copied, **flags))
 
@@ -283,7 +284,7 @@ def test_a_refused_run_leaves_no_folder(flags, tmp_path, monkeypatch):
         ({"epoch": -1}, "'epoch' is -1, not a number of epochs"),
         ({"epoch": True}, "'epoch'"),
         ({"step": 1.5}, "'step'"),
-        ({"step": 4}, "goes on after step 4 of an epoch that has 2"),
+        ({"step": 4}, "resumes after step 4 of an epoch that has 2"),
         ({"seconds": "long"}, "'seconds'"),
         ({"best": 7}, "contradicts itself"),
         ({"epoch": 1}, "contradicts itself"),
