@@ -7,21 +7,20 @@ from contextlib import suppress
 
 from zoo.lazy import keras, tf
 
-# FLOPs of a forward pass of a batch below which more threads only wait for each other.
+# FLOPs of the forward pass of a batch below which several threads per operation are slower.
 MIN_MULTITHREADED_STEP_FLOPS = 5e7
 
 
 def is_tiny(flops):
-    """Tells whether a step of so many FLOPs, forwards, is too short for cores to share it out."""
+    """Returns whether a step, by its forward FLOPs, is too short to use several threads."""
     return 0 < flops < MIN_MULTITHREADED_STEP_FLOPS
 
 
 def use_single_thread():
-    """Lets each operation of this process keep to one core.
+    """Limits each operation of this process to one thread.
 
-    It is for a process that trains a tiny network and does nothing else: TensorFlow takes it up
-    when it starts, and for good. Where it has started, or `TF_NUM_INTRAOP_THREADS` is set, nothing
-    happens.
+    It is for a process that only trains a tiny network: the setting is fixed once TensorFlow has
+    started. It has no effect after that, or if `TF_NUM_INTRAOP_THREADS` is set.
     """
     if keras.backend.backend() == "tensorflow" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
         with suppress(RuntimeError):  # it has started
@@ -29,13 +28,13 @@ def use_single_thread():
 
 
 def runs_ops_concurrently():
-    """Tells whether operations that do not need each other run at the same time here."""
+    """Returns whether independent operations run concurrently on this device."""
     tensorflow = keras.backend.backend() == "tensorflow"
     return tensorflow and not tf.config.list_physical_devices("GPU")
 
 
 def enable_memory_growth():
-    """Lets this process take of the GPUs' memory what it uses, where TensorFlow would take all."""
+    """Makes TensorFlow allocate GPU memory as needed instead of all at once."""
     if keras.backend.backend() != "tensorflow":
         return
     with suppress(RuntimeError):  # they are in use

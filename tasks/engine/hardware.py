@@ -1,4 +1,4 @@
-"""What suits the processor that a run is on: its numbers and its compiler."""
+"""Compilation options and resolved `auto` flags for the hardware of a run."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from tasks.distributed import replicas
 from zoo.errors import UsageError
 from zoo.lazy import keras, tf
 
-MAX_FLOPS_PER_EXECUTION = 1e10  # FLOPs that are over in a fraction of a second on any machine
+MAX_FLOPS_PER_EXECUTION = 1e10  # a fraction of a second on any machine
 MAX_STEPS_PER_EXECUTION = 32
 
 
 def steps_per_execution(flops):
-    """Returns how many steps to run without coming back to Python, from 1 to `MOST_STEPS`.
+    """Returns the number of steps per execution, from 1 to `MAX_STEPS_PER_EXECUTION`.
 
     Args:
-        flops: of the model for the examples of one step, forwards; 0 if they are not known.
+        flops: FLOPs of the forward pass of one step; 0 if unknown.
     """
     return (
         max(1, min(MAX_STEPS_PER_EXECUTION, int(MAX_FLOPS_PER_EXECUTION // (3 * flops))))
@@ -24,16 +24,16 @@ def steps_per_execution(flops):
 
 
 def compile_options(task, training_model):
-    """Returns what `compile` is told besides optimiser, loss and metrics, as keyword arguments.
+    """Returns further keyword arguments of `compile`, and applies `--sync-batch-norm`.
 
-    Called inside the strategy's scope. Batch normalisation is synchronised here, or not.
+    Called within the strategy's scope.
 
     Args:
-        task: a `tasks.engine.task.Task`.
-        training_model: a `keras.Model` that is not compiled yet.
+        task: A `tasks.engine.task.Task`.
+        training_model: A `keras.Model` that is not compiled yet.
 
     Raises:
-        UsageError: the replicas of the scope cannot do what the flags say, or XLA cannot.
+        UsageError: The flags do not suit the replicas of the scope, or XLA.
     """
     replicas.check_replicas(task)
     replicas.set_sync_batch_norm(
@@ -45,17 +45,17 @@ def compile_options(task, training_model):
 
 
 def jit_compile(setting, training_model):
-    """Returns Keras's `jit_compile` for training here.
+    """Returns the `jit_compile` argument of Keras for training on this hardware.
 
     Args:
-        setting: `on`, `off`, or `auto`: XLA for a GPU that is alone. On a CPU, where Keras would
-            use
-            it too, XLA compiles for long and its convolutions are slower than TensorFlow's own;
-            and it compiles for one device, where Keras hands it the step of all replicas.
-        training_model: a `keras.Model`.
+        setting: `on`, `off`, or `auto`: XLA on a single GPU. On a CPU, where Keras would use it
+            too, XLA takes long to compile and its convolutions are slower than those of
+            TensorFlow; and it compiles for one device, while Keras passes it the step of all
+            replicas.
+        training_model: A `keras.Model`.
 
     Raises:
-        UsageError: `on` is asked for a model with layers that XLA does not know.
+        UsageError: `on` for a model with layers that XLA does not support.
     """
     if setting == "auto":
         alone = not replicas.is_multi_replica()
@@ -70,12 +70,12 @@ def jit_compile(setting, training_model):
 
 
 def resolve_auto_flags(task, model, strategy):
-    """Returns what the flags of a task that are `auto` mean in a run, by their names.
+    """Returns the values to which the flags of a task that are `auto` were resolved, by name.
 
     Args:
-        task: a `tasks.engine.task.Task`.
-        model: that it trains.
-        strategy: name of that in whose scope it does.
+        task: A `tasks.engine.task.Task`.
+        model: The model that it trains.
+        strategy: The name of the strategy.
     """
     alone = strategy == "one"
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())

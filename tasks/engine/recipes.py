@@ -18,22 +18,22 @@ DATA_DEPENDENT_FLAGS = ("image_bits",)  # flags whose 0 or `auto` is resolved fr
 
 
 def recipe(task):
-    """Returns the dict that repeats a task's run."""
+    """Returns the recipe of a task, a dict that repeats its run."""
     return {"task": task.name, **task.recipe_fields()}
 
 
 def write_recipe(out, task, **facts):
-    """Writes what repeats a task's run, with further facts of `RECORDED`, into its folder."""
+    """Writes the recipe of a task, with further entries of `RECORDED`, into a run folder."""
     write_text(out / RECIPE, yaml.safe_dump({**recipe(task), **facts}, sort_keys=False))
 
 
 def read_recipe(path):
-    """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
+    """Returns the recipe in a file, a dict; raises `UsageError` if it is not a recipe."""
     recipe = safe_yaml.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
         raise UsageError(f"{path} is no recipe: it names no task")
     if not isinstance(recipe["task"], str):
-        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
+        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, not a name")
     if not isinstance(recipe.get("resolved") or {}, dict):
         raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
     if recipe["task"] in tasks.names():
@@ -47,11 +47,11 @@ def read_recipe(path):
 def task_from_recipe(recipe):
     """Returns the task that a recipe describes; flags that it does not name have their defaults.
 
-    Where a flag was left to the program, the value counts that it was `resolved` to. What else a
-    recipe records is not asked.
+    A flag at its default, such as `auto`, takes the value it was `resolved` to. Other recorded
+    entries are ignored.
 
     Raises:
-        UsageError: it names a flag that the task does not have, or a value that it refuses.
+        UsageError: It names an unknown flag, or a value that is out of range.
     """
     flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
     make = tasks.get(recipe["task"])
@@ -67,6 +67,6 @@ def task_from_recipe(recipe):
 
 
 def without_resolved(recipe, names):
-    """Returns a recipe that leaves the flags of some names to the program again."""
+    """Returns a recipe without the resolved values of the flags in `names`."""
     resolved = recipe.get("resolved") or {}
     return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}

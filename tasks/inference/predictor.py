@@ -1,4 +1,4 @@
-"""Who answers what is in an image: what every answerer can do, and what it may be asked."""
+"""The contract of predictors: a model with its preprocessing, and the output of predictions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is wanted of each image; an answerer looks at what concerns it.
+    """Options of prediction; a predictor uses those that apply to it.
 
     Attributes:
-        top: how many classes to give.
-        pictures: the folder for drawn answers, or `None` for none.
-        scale: of masks: `fit`, the image is brought to the size of the training images, and the
-            answer back; `own`, it stays as it is; `auto`, as the training images were.
-        tile: pixels along a side of an image from which it is answered in parts; 0 for what suits.
-        explain: whether to draw why the answer is what it is.
+        top: The number of most probable classes to return.
+        pictures: The folder for drawn predictions, or `None` for none.
+        scale: For masks: `fit` resizes the image to the size of the training images, and the
+            prediction back; `own` keeps the image size; `auto` does as in training.
+        tile: The side in pixels from which an image is predicted in tiles; 0 for the default.
+        explain: Whether to draw an explanation of the prediction.
     """
 
     top: int = 5
@@ -35,13 +35,13 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image that could be read.
+    """A decoded image.
 
     Attributes:
-        path: of its file.
+        path: The path of its file.
         pixels: uint8 `(height, width, channels)`.
-        stem: what drawn answers are called, below the folder for these, before `-mask.png` and
-            the like. No two images have the same.
+        stem: The unique beginning of the names of drawn predictions in their folder, before
+            `-mask.png` and the like.
     """
 
     path: Path
@@ -50,18 +50,18 @@ class InputImage:
 
 
 class Predictor(abc.ABC):
-    """A model with all that is needed to use it on images.
+    """A model with its preprocessing, and the formats of its predictions.
 
     Attributes:
-        model: a `keras.Model` from images.
-        name: of the model, for people.
-        image_shape: `(height, width, channels)` to which an image is read; `None` for a side that
-            stays as it is.
-        resize: how it gets there.
-        protocol: how an image is prepared, in words.
-        columns: of a CSV file, from `path` to `error`.
-        draws: whether it draws its answers, into the folder that is wanted for them.
-        explains: whether it can draw why it answers so.
+        model: A `keras.Model` from images.
+        name: The name of the model in messages.
+        image_shape: The shape `(height, width, channels)` to which images are resized; `None`
+            for a side that keeps its size.
+        resize: The resize method.
+        protocol: A description of the preprocessing.
+        columns: Columns of a CSV file, from `path` to `error`.
+        draws: Whether it can draw predictions.
+        explains: Whether it can draw explanations.
     """
 
     model: keras.Model
@@ -72,32 +72,32 @@ class Predictor(abc.ABC):
     columns: tuple[str, ...]
     draws = False
     explains = False
-    bits = MAX_BITS  # in use of images of more than 8, as `image_io.read_image` takes them
+    bits = MAX_BITS  # used by images of more than 8 bits, for `image_io.read_image`
     keras_only = False  # whether no other runtime can compute the model
 
     def prepared(self, photos: Sequence[InputImage], start):
-        """Returns what `answers` takes as `run`, after a look at the first images.
+        """Returns the function that `answers` takes as `run`.
 
         Args:
-            photos: some that could be read.
-            start: makes of a model and images `(batch, height, width, channels)` to look at the
-                function from such images to what the model gives.
+            photos: Some images, for the choice and verification of a runtime.
+            start: A function of a model and images `(batch, height, width, channels)` that
+                returns a predict function for such images.
         """
         return start(self.model, np.stack([photo.pixels for photo in photos]))
 
     @abc.abstractmethod
     def answers(self, photos: Sequence[InputImage], run, wanted: PredictOptions) -> list[dict]:
-        """Returns what is in each image: plain values by name. Several threads call it at once."""
+        """Returns the prediction for each image, a dict of JSON types. Must be thread-safe."""
 
     @abc.abstractmethod
     def lines(self, answer: dict) -> list[str]:
-        """Returns an answer as lines for a person, below the path of its image."""
+        """Returns the lines of text of a prediction, printed below the path of its image."""
 
     @abc.abstractmethod
     def cells(self, answer: dict) -> list[tuple]:
-        """Returns an answer as rows of what stands under the columns between path and error."""
+        """Returns the CSV rows of a prediction, for the columns between `path` and `error`."""
 
 
 def describe_channels(channels):
-    """Says what images of so many channels are."""
+    """Returns the name of images with a number of channels, such as `RGB`."""
     return CHANNEL_NAMES.get(channels, f"{channels} channels")

@@ -290,7 +290,7 @@ def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
     write_text(out / resume.REPORT, "{}")
     resume.claim_folder(out, task)  # the same command goes on
     resume.claim_folder(out, again)  # and so does the recipe
-    with pytest.raises(UsageError, match="image_bits: 0 there, 14 asked"):
+    with pytest.raises(UsageError, match="image_bits: 0 there, 14 requested"):
         resume.claim_folder(out, dataclasses.replace(task, image_bits=14))
 
 

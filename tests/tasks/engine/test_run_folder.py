@@ -137,7 +137,7 @@ def test_a_run_does_not_go_on_with_other_data(change, wanted, interrupted, copie
 
 
 def test_a_run_goes_on_after_its_data_moved(interrupted, copied, images):
-    with pytest.raises(UsageError, match=r"epochs: 2 there, 3 asked"):
+    with pytest.raises(UsageError, match=r"epochs: 2 there, 3 requested"):
         trainer.train(task(copied, checkpoint_steps=1, epochs=3), interrupted)
     trainer.train(task(copied, checkpoint_steps=1), interrupted)
     assert recipes.read_recipe(interrupted / recipes.RECIPE)["dataset"] == str(copied)
@@ -212,7 +212,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from tasks.engine import run_folder
-with run_folder.held(Path(sys.argv[1]), lambda: True):
+with run_folder.lock_folder(Path(sys.argv[1]), lambda: True):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -37,11 +37,11 @@ def home(tmp_path, monkeypatch):
 
 
 def backbone(end="pool", seed=1, **options):
-    """A ResNet-20 up to a layer, with normalisation that does something."""
+    """A small ResNet up to a layer, with BatchNorm statistics that are not the initial ones."""
     import keras
 
     keras.utils.set_random_seed(seed)
-    model = zoo.build("resnet20", num_classes=4, **options)
+    model = zoo.build("resnet20", num_classes=4, **{"depths": (1, 1, 1), **options})
     random = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -383,7 +383,7 @@ def test_a_flipped_bit_is_noticed_and_the_features_are_made_again(place, home, c
         found = array_store.get_or_compute("k", (100, 3), "float32", rows_of(10, seen))
     np.testing.assert_array_equal(found, numbers())
     assert seen[0] == 0
-    assert f"the features kept in {path} are damaged: they are computed again" in caplog.text
+    assert f"the cached features in {path} are damaged: they are computed again" in caplog.text
 
 
 def test_sound_features_are_read_once_and_not_computed(home, caplog, monkeypatch):
@@ -453,7 +453,7 @@ def test_features_that_cannot_be_kept_are_held(trouble, home, monkeypatch, caplo
     assert not isinstance(found, np.memmap)
     near(found, bottom.predict(examples.pixels, verbose=0), 1e-3)
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert line.startswith("features cannot be kept, and are held for this run alone: ")
+    assert line.startswith("features cannot be cached, and are kept for this run only: ")
     assert not home.is_dir() or not list(home.iterdir())
 
 
@@ -495,7 +495,7 @@ def test_mistakes_are_told(monkeypatch):
 
 
 def test_it_pays_where_epochs_repeat_what_costs():
-    bottom = backbone()  # 82 million FLOPs
+    bottom = backbone(depths=(3, 3, 3))  # 82 million FLOPs
     assert feature_cache.is_worthwhile(bottom, 4000, epochs=10)
     assert feature_cache.is_worthwhile(bottom, 4000, epochs=1)
     assert not feature_cache.is_worthwhile(bottom, 4000, epochs=5, views=10)
