@@ -224,7 +224,7 @@ def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
     assert sorted(int(part.iterations) for part in both) == [steps, 2 * steps]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lion"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("lion", marks=pytest.mark.check)])
 def test_learning_rates_decay_from_layer_to_layer(optimizer):
     """With plain updates a step is the rate times the gradient, or times its sign."""
     flags = {"optimizer": optimizer, "schedule": "constant", "learning_rate": 1e-4}
@@ -365,7 +365,9 @@ def eager_features(monkeypatch, tmp_path):
     monkeypatch.setattr("tasks.inference.feature_cache.MIN_FLOPS_SAVED", 0)
 
 
-@pytest.mark.parametrize("plan", ["probe", "[{learn: stage2, epochs: 3}]"])
+@pytest.mark.parametrize(
+    "plan", [pytest.param("probe", marks=pytest.mark.check), "[{learn: stage2, epochs: 3}]"]
+)
 def test_caching_the_features_of_frozen_layers_does_not_change_the_result(
     plan, tmp_path, eager_features
 ):
@@ -400,6 +402,7 @@ def test_features_are_not_cached_with_augmentation_and_without_a_number_of_views
     assert run.prepared_stage(0).data is run.data
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("plan", [pytest.param("gradual", marks=pytest.mark.slow), "llrd"])
 def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":

@@ -113,6 +113,7 @@ def test_a_run_of_several_stages_that_is_killed_twice_ends_with_the_same_weights
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.check  # as that of several stages
 def test_a_run_that_is_killed_twice_ends_with_the_same_weights(whole, tmp_path, small_steps):
     checks.kill(make_task(), tmp_path / "cut", 7, 9)
     trainer.train(make_task(), tmp_path / "cut")
