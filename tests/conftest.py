@@ -10,8 +10,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Tests compile far more than they compute.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a core of its own
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import pytest
 

@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_after_every_call_ends_with_the_same_weights(
 ):
     killed = small(case)
     if case in TENSORFLOW and keras.backend.backend() != "tensorflow":
-        pytest.skip("it learns on TensorFlow alone")
+        pytest.skip("it trains on TensorFlow only")
     first = [1] * calls_per_epoch(killed)
     # What SIGINT stops is saved; after SIGKILL the last call of an epoch is repeated.
     later = first if by == signal.SIGINT else [2, *first[1:]]

@@ -151,7 +151,10 @@ def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
 WITH_DATA = sorted(set(tasks.names()) - {"dqn"})
 
 
-@pytest.mark.parametrize("name", WITH_DATA)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.check] * (x in LONG[:2])) for x in WITH_DATA],
+)
 def test_the_data_fingerprint_depends_on_the_content(name):
     found = [
         task.data_fingerprint(task.load())
@@ -286,7 +289,7 @@ def test_a_validation_figure_that_is_not_a_number_stops_the_run(tmp_path, monkey
     make = tasks.get("classification")
     monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": math.nan})
     with pytest.raises(
-        callbacks.DivergenceError, match=r"^val_accuracy is nan in epoch 1: .*lower"
+        callbacks.DivergenceError, match=r"^val_accuracy is nan in epoch 1, .*lower"
     ):
         trainer.train(tiny("classification", **MLP), tmp_path / "run")
     assert not resume.RunState(tmp_path / "run").history
