@@ -313,8 +313,8 @@ class StyleTransfer(SplitTask):
             and self.strategy == "mirrored",
             "--optimizer lbfgs is for gatys; a painter, whose batches differ, takes adam": lbfgs
             and not self.single_image,
-            "--optimizer lbfgs has no --average, --accumulate and --clip-norm": lbfgs
-            and (self.average or self.accumulate > 1 or self.clip_norm),
+            "--optimizer lbfgs: no --ema-decay, --gradient-accumulation-steps, --clip-norm": lbfgs
+            and (self.ema_decay or self.gradient_accumulation_steps > 1 or self.clip_norm),
             "--keep-colours match is for the one picture of gatys; a painter takes luminance": not (
                 self.single_image
             )

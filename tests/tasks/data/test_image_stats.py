@@ -24,8 +24,9 @@ from tasks.data import (
 )
 from tasks.data.dataset import Split
 from tasks.deploy import model_loader, predict
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import model_files
+from zoo.atomic_files import write_text
 from zoo.errors import UsageError
 
 QUALITIES = (60, 80, 95)
@@ -281,16 +282,16 @@ def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
     task = tasks.get("classification")(epochs=1)
     out = tmp_path / "run"
     resume.claim_folder(out, task)
-    resume.write_recipe(out, task, resolved={"precision": "float32", "image_bits": 12})
-    read = resume.read_recipe(out / resume.RECIPE)
-    again = resume.task_from_recipe(read)
+    recipes.write_recipe(out, task, resolved={"precision": "float32", "image_bits": 12})
+    read = recipes.read_recipe(out / recipes.RECIPE)
+    again = recipes.task_from_recipe(read)
     assert again.image_bits == 12
-    other = resume.task_from_recipe(resume.without_resolved(read, resume.DATA_DEPENDENT_FLAGS))
+    other = recipes.task_from_recipe(recipes.without_resolved(read, recipes.DATA_DEPENDENT_FLAGS))
     assert (other.image_bits, other.precision) == (0, "float32")
-    resume.write_text(out / resume.REPORT, "{}")
+    write_text(out / resume.REPORT, "{}")
     resume.claim_folder(out, task)  # the same command goes on
     resume.claim_folder(out, again)  # and so does the recipe
-    with pytest.raises(UsageError, match="image_bits: 0 there, 14 asked"):
+    with pytest.raises(UsageError, match="image_bits: 0 there, 14 requested"):
         resume.claim_folder(out, dataclasses.replace(task, image_bits=14))
 
 
