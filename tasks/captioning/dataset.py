@@ -115,7 +115,7 @@ def data(
     Raises:
         UsageError: a slice is wrong, no image is left, or no word is so frequent.
     """
-    (train, *others), seen = image_stats.inspect_splits(
+    (train, *others), findings = image_stats.inspect_splits(
         splits.train_val_test_split(source, *names), bits
     )
     captions = [vocabulary.tokenize(s) for label in train.labels for s in label.sentences]
@@ -125,7 +125,7 @@ def data(
     unseen = None
     if include_unseen and UNSEEN in source.splits:
         unseen = examples(source.splits[UNSEEN], words, length, shape, resize)
-    return Data(source, *parts, shape, words, length, unseen, seen=seen)
+    return Data(source, *parts, shape, words, length, unseen, findings=findings)
 
 
 def examples(split, words, length, shape, resize):

@@ -1,4 +1,4 @@
-"""What comes of evaluating a trained model: the content of its report."""
+"""The result of evaluating a trained model: the content of its report."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a task reports of a trained model.
+    """The evaluation of a trained model by its task.
 
     Attributes:
-        figures: name to value; the names are those of the field, the same in every task.
-        title: of the report.
-        lead: what came out, in words, for somebody who was not there.
-        sections: `(heading, html)` of the report.
-        warnings: lines that nobody should miss, or pairs of a line and the names that it counts.
-        doubts: such lines on the figures themselves, which the terminal shows, too.
+        figures: Metrics by name; a name means the same in all tasks.
+        title: The title of the report.
+        lead: The result, in a sentence.
+        sections: Pairs `(heading, html)`.
+        warnings: Lines shown at the top, or pairs of a line and the names that it counts.
+        metric_warnings: Warnings about the metrics themselves, which the terminal shows, too.
     """
 
     figures: dict[str, float]

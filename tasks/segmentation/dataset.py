@@ -80,9 +80,9 @@ def data(source, names, shape, resize, bits=0):
             class has, or no image is left.
     """
     count = len(source.classes)
-    parts, seen = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
     parts = [part and decode(part, count, shape, resize) for part in parts]
-    return data_splits.DataSplits(source, *parts, shape, seen=seen)
+    return data_splits.DataSplits(source, *parts, shape, findings=findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
 
     def one(index):
         item, mask = split.items[index], split.labels[index]
-        image, labels = images.one(index), _read_mask(item, mask)
+        image, labels = images.read(index), _read_mask(item, mask)
         orientations[index], unsure[index] = _mask_orientation(item, mask, labels.shape)
         found = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
         if found[num_classes:].any():

@@ -455,8 +455,8 @@ def test_a_turned_photo_is_named_where_the_size_of_its_mask_says_nothing(
     assert np.array_equal(examples.labels[0], labels)
     [note] = examples.notes
     assert note == (
-        "EXIF turns 1 image of all, of which nothing tells whether the masks are for the "
-        f"image as stored or as shown; taken as shown: {tmp_path}/images/a.jpg"
+        "EXIF rotates 1 image of all, and it is unknown whether the masks are for the image "
+        f"as stored or as shown; assumed as shown: {tmp_path}/images/a.jpg"
     )
 
 
@@ -589,7 +589,7 @@ def test_what_is_wrong_in_coco_is_refused_by_name(tmp_path):
         tmp_path, annotations=[{"id": 9, "image_id": 1, "category_id": 4, "segmentation": runs}]
     )
     said = refused(decoded, dataset.load(path))
-    assert said.startswith(f"{path}: annotation 9: run lengths for a size of [8, 6]")
+    assert said.startswith(f"{path}: annotation 9: run lengths are for the size [8, 6]")
     path = write_coco(tmp_path)
     save(tmp_path / "2.png", np.zeros((8, 6, 3), "uint8"))
     assert "is 6 x 8 as it is seen" in refused(decoded, dataset.load(path))
