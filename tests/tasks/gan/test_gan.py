@@ -280,7 +280,9 @@ def test_evaluation_gives_the_figures_of_the_report(run, monkeypatch):
 
 
 def test_who_asks_it_about_an_image_is_told_what_it_does(run):
-    with pytest.raises(UsageError, match="was taught gan and answers no image; zoo generate uses it"):
+    with pytest.raises(
+        UsageError, match="was taught gan and answers no image; zoo generate uses it"
+    ):
         model_loader.load_predictor(run)
 
 
