@@ -40,11 +40,34 @@ def training(
     return Batches(examples, size, seed, num_classes, params, tuple(heads))
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
+class EpochBatches:
     """The training batches of each epoch, which depend only on the seed and the epoch number.
 
-    So a resumed run gets the batches that the uninterrupted run would have had.
+    So a resumed run gets the batches that the uninterrupted run would have had. Subclasses are
+    dataclasses with the attributes `examples` and `size`, the batch size.
+    """
+
+    @property
+    def steps(self):
+        """The number of batches in an epoch."""
+        return len(self.examples) // self.size
+
+    def epoch(self, number, start=0):
+        """Returns the batches of an epoch, a `tf.data.Dataset` of `steps - start` batches.
+
+        The remainder is dropped, other examples in each epoch, so that no small batch disturbs
+        the statistics of batch normalisation.
+
+        Args:
+            number: The epoch number, from 0.
+            start: The number of batches to skip at the beginning.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(EpochBatches):
+    """The training batches of classification.
 
     Attributes:
         examples: `Examples`.
@@ -62,20 +85,8 @@ class Batches:
     changes: dict
     heads: tuple[str, ...] = ()
 
-    @property
-    def steps(self):
-        """The number of batches in an epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns the batches of an epoch, a `tf.data.Dataset` of `steps - start` batches.
-
-        The remainder is dropped, other examples in each epoch, so that no small batch disturbs
-        the statistics of batch normalisation.
-
-        Args:
-            number: The epoch number, from 0.
-            start: The number of batches to skip at the beginning.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             Batches of uint8 images `(size, height, width, channels)` and float32 labels

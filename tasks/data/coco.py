@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import NamedTuple
 
 from tasks.data import image_io, number_parsing
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
+from tasks.data.json_file import read_json
 from zoo.errors import UsageError
-from zoo.paths import read_text
 
 SUFFIX = ".json"
 MAX_PIXELS = 2**27  # of an image, 134 million; a limit on the masks that a file can request
@@ -110,7 +109,7 @@ def read_annotations(path):
             its images exists.
     """
     path = Path(path)
-    content = _read_json(path)
+    content = _read_file(path)
     known = {_id(path, "category", row, "id"): row for row in content["categories"]}
     order = sorted(known, key=lambda number: (isinstance(number, str), number))
     classes = tuple(str(_field(path, "category", known[number], "name")) for number in order)
@@ -162,12 +161,8 @@ def _split_of_file(path):
     return next((split for split in SPLIT_FOLDERS if split in parts), None)
 
 
-def _read_json(path):
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a JSON file: {error}") from error
+def _read_file(path):
+    content = read_json(path)
     for name in ("images", "categories"):
         rows = content.get(name) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):

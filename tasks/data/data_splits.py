@@ -75,7 +75,7 @@ class DataSplits:
         return np.flatnonzero(np.isin(places, self.findings.copies))
 
 
-def load(source, names, shape, resize, bits=0):
+def load(source, names, shape, resize, bits=0, decode_split=decode):
     """Returns the decoded `DataSplits` of a source.
 
     Args:
@@ -85,12 +85,14 @@ def load(source, names, shape, resize, bits=0):
         shape: `(height, width, channels)` to which images are resized.
         resize: `stretch`, `crop` or `pad`.
         bits: The bits used by 16-bit images, as in `image_stats.inspect_splits`.
+        decode_split: A function of a `dataset.Split`, a shape and a way to resize that returns
+            the decoded `Examples`.
 
     Raises:
         UsageError: A slice is invalid, or no image of a split can be read.
     """
     parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
-    parts = [part and decode(part, shape, resize) for part in parts]
+    parts = [part and decode_split(part, shape, resize) for part in parts]
     return DataSplits(source, *parts, shape, findings=findings)
 
 
