@@ -113,7 +113,7 @@ def _label_parts(labels):
         yield repr((str(labels.dtype), labels.shape))
         yield np.ascontiguousarray(labels).tobytes()
         return
-    if len(labels) and hasattr(labels[0], "item"):  # masks that are read when indexed
+    if len(labels) and hasattr(labels[0], "item"):  # masks that are read when asked for
         key = labels[0].key
         yield key.classes, sorted(key.values.items()), sorted(key.colours.items())
         masks = [label.item for label in labels]

@@ -254,20 +254,20 @@ def test_predict_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
     deep_images(tmp_path, 4095, 1)
     seen = []
 
-    def predictions(photos, run, wanted):
+    def answers(photos, run, wanted):
         seen.extend(photo.pixels for photo in photos)
         return [{"classes": []} for _ in photos]
 
-    predictor = SimpleNamespace(
+    answerer = SimpleNamespace(
         image_shape=(24, 24, 1),
         resize="stretch",
         keras_only=False,
         prepared=lambda photos, start: None,
-        answers=predictions,
+        answers=answers,
     )
     about = {"task": "classification", "image_bits": 12}
     monkeypatch.setattr(model_loader.model_files, "load", lambda path: (None, about))
-    found = SimpleNamespace(from_file=lambda *arguments: predictor)
+    found = SimpleNamespace(from_file=lambda *arguments: answerer)
     monkeypatch.setitem(model_loader.PREDICTOR_MODULES, "classification", found)
     path = tmp_path / "a" / "0.png"
     opened = model_loader.load_predictor(path)
