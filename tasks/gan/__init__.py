@@ -231,7 +231,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],

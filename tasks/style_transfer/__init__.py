@@ -219,7 +219,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": builder_options.parse_options(self.model_options),
             "style": self.style,
