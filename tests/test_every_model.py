@@ -24,7 +24,7 @@ TINY = {  # task: flags of a run of one step
         "batch_size": 4,
         "image_size": 32,
         "backbone": "lenet5",
-        "least_count": 1,
+        "min_count": 1,
         "model_options": "{widths: [8], embedding: 8, units: 8}",
     },
     "gan": {
