@@ -25,8 +25,8 @@ GROUPS = {
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
         *("views", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam"),
-        *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
-        "classifier",
+        *("length_penalty", "num_samples", "validation_samples", "feature_network"),
+        *("feature_network_weights", "classifier"),
     ),
     "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep"),
     "hardware": ("precision", "jit", "strategy", "sync_batch_norm", "compress_gradients"),

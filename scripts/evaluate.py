@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from scripts import _imports
@@ -14,8 +15,19 @@ def arguments(parser, words):
     parser.add_argument("--split", default="", help="slice (default: all, or the run's test split)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
     parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
-    parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
-    parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
+    parser.add_argument(
+        "--feature-network", default="", metavar="NAME", help="of GANs: network for the features"
+    )
+    parser.add_argument(
+        "--feature-network-weights", default="", metavar="FILE", help="of GANs: its weights file"
+    )
+    for former in ("network", "network-weights"):  # the names in version 0.1.0
+        parser.add_argument(
+            f"--{former}",
+            dest=f"feature_{former}".replace("-", "_"),
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
     _imports.add_import_flag(parser)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -31,8 +43,8 @@ def run(args):
         split=args.split,
         data_dir=args.data_dir,
         views=args.views,
-        network=args.network,
-        network_weights=args.network_weights,
+        feature_network=args.feature_network,
+        feature_network_weights=args.feature_network_weights,
     )
     if args.json:
         print(json.dumps(found))

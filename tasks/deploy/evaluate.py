@@ -25,8 +25,8 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         split: the slice to judge on; by default all of another data set, or the run's own
             test split.
         data_dir: where TFDS keeps its data sets; the run's own by default.
-        **flags: of the task that say how it is judged, such as `views` or `network`; the run's
-            own where they are empty.
+        **flags: of the task that say how it is judged, such as `views` or `feature_network`; the
+            run's own where they are empty.
 
     Returns:
         A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the file that

@@ -111,7 +111,7 @@ def test_a_default_search_holds_only_what_a_classifier_can_follow(model):
 def test_a_default_search_holds_only_what_players_can_follow(model):
     start = tasks.get("gan")(model=model)
     found = space.make_space(start).ranges
-    assert ("critic_norm" in found) == (not start.kind().gradient_penalty)
+    assert ("critic_norm" in found) == (not start.variant().gradient_penalty)
     for name, span in found.items():
         for value in getattr(span, "values", ()):
             dataclasses.replace(start, **{name: value})
