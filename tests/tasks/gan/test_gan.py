@@ -74,6 +74,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
         patch.setattr("tasks.gan.frechet.SUBSETS", 5)
+        patch.setattr("tasks.gan.BATCH_NORM_SAMPLES", 64)
         trainer.train(task(**CONDITIONAL), out)
     return out
 
@@ -227,10 +228,12 @@ def test_batches_depend_only_on_seed_epoch_and_step():
 # Runs
 
 
+@pytest.mark.xdist_group("gan")
 @pytest.mark.slow
 def test_a_run_killed_within_an_epoch_resumes_bit_for_bit(run, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
     monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
+    monkeypatch.setattr("tasks.gan.BATCH_NORM_SAMPLES", 64)
     gan, step = task(**CONDITIONAL, checkpoint_steps=1), callbacks.TrainingCallback.step
 
     class Killed(BaseException):
@@ -255,6 +258,7 @@ def test_a_run_killed_within_an_epoch_resumes_bit_for_bit(run, tmp_path, monkeyp
     assert gifs == [1, 1]
 
 
+@pytest.mark.xdist_group("gan")
 def test_report_has_metrics_and_images(run):
     report = json.loads((run / "report.json").read_text())
     figures = report["figures"]
@@ -273,6 +277,7 @@ def test_report_has_metrics_and_images(run):
     assert "val_fd_resnet20_cifar10" in history(run)[0]
 
 
+@pytest.mark.xdist_group("gan")
 def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch, capsys):
     monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
     found = evaluate.evaluate(run)["figures"]
@@ -292,6 +297,7 @@ def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch, capsys)
         evaluate.evaluate(run, views="ten")
 
 
+@pytest.mark.xdist_group("gan")
 def test_predict_refuses_a_generator(run):
     with pytest.raises(
         UsageError, match="was taught gan and answers no image; zoo generate uses it"
@@ -479,6 +485,7 @@ def test_history_survives_a_checkpoint_and_ignores_an_earlier_one():
 # Sampling
 
 
+@pytest.mark.xdist_group("gan")
 def test_generate_writes_the_same_images_for_the_same_seed(run, tmp_path, capsys):
     def generate(*words):
         assert main([str(word) for word in ("generate", run, *words)]) == 0
@@ -503,6 +510,7 @@ def test_generate_writes_the_same_images_for_the_same_seed(run, tmp_path, capsys
     assert len(printed["files"]) == 3
 
 
+@pytest.mark.xdist_group("gan")
 def test_sampling_refuses_unknown_labels_and_other_models(run, tmp_path):
     trained = sampling.load_generator(run)
     with pytest.raises(UsageError, match=r"no class named"):
