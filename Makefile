@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Interpreters that `make dist` tries the wheel with; by default the one of the environment.
 PYTHONS ?=
-NUMERICAL := surgery layers halves optimize
+NUMERICAL := zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
 .PHONY: demo test check slow lint format docs dist clean help
 
@@ -19,7 +19,7 @@ test: $(VENV)/.test lint  ## set up, run the tests, and the model contracts once
 check: $(VENV)/.test  ## run the longer tests, and those of numbers as on an older processor
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto \
-	  $(NUMERICAL:%=tests/test_%.py)
+	  $(NUMERICAL:%=tests/%.py)
 
 slow: $(VENV)/.test  ## run every test, for hours
 	$(BIN)/python -m pytest -q --slow

@@ -1,14 +1,18 @@
 """What the documentation shows is what works."""
 
+import json
+import os
 import re
-from pathlib import Path
+import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-import scripts.__main__ as command_line
-from zoo.catalog import models
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -24,31 +28,90 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_their_flags_exist(page, capsys):
-    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    for line in text.replace(" -- ", "\nzoo ").splitlines():  # what is launched is a command too
-        words = line.partition("#")[0].split()
-        if words[:1] != ["zoo"] or "--help" in words:
-            continue
-        assert words[1] in command_line.command_names(), line
-        with pytest.raises(SystemExit):
-            command_line.main([*words[1 : 3 if words[1] in ("train", "tune") else 2], "--help"])
-        shown = capsys.readouterr().out
-        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
-            assert flag in shown, f"{line}: zoo {words[1]} has no {flag}"
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """Returns a copy of the packages in which the steps of the pages `add-a-*` were taken."""
+    root = tmp_path_factory.mktemp("followed")
+    for package in ("zoo", "tasks", "scripts"):
+        shutil.copytree(
+            ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for page in sorted((ROOT / "docs").glob("add-a-*.md")):
+        for code in blocks(page, "python"):
+            if name := re.match(r"# ((?:zoo|tasks|scripts)/\S+\.py)\n", code):
+                (root / name[1]).parent.mkdir(exist_ok=True)
+                (root / name[1]).write_text(code)
+    sources = root / "tasks" / "data" / "sources.py"
+    (change,) = blocks(ROOT / "docs" / "add-a-data-format.md", "diff")
+    before = "".join(f"{line[1:]}\n" for line in change.splitlines() if line[0] == " ")
+    after = "".join(f"{line[1:]}\n" for line in change.splitlines())
+    text = sources.read_text().replace(
+        "import class_folders, ", "import class_folders, json_lines, "
+    )
+    assert before in text
+    sources.write_text(text.replace(before, after))
+    return root
 
 
-def test_the_model_of_add_a_model_works_as_the_page_says():
-    from zoo import build, flops, names, spec
+def run(root, *words):
+    """Runs a command of the copy; returns what it prints."""
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts", *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
-    (code,) = blocks(ROOT / "docs" / "add-a-model.md", "python")
+
+def test_a_model_is_added_as_the_page_says(followed):
+    code = "from zoo import build, flops, spec\n"
+    code += "for name in ('tiny16', 'tiny32'):\n"
+    code += "    entry = spec(name)\n"
+    code += "    counted = flops.count_params_and_flops(build(name))\n"
+    code += "    assert counted == (entry.parameters, entry.flops), (counted, entry)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=followed, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny16" in run(followed, "show", "tiny16")
+
+
+def test_a_task_is_added_as_the_page_says(followed, tmp_path):
+    words = ["--model=lenet5", "--train-split=train[:256]", "--validation-split=train[256:384]"]
+    words += ["--test-split=test[:128]", "--epochs=2", f"--out={tmp_path / 'run'}", "--json"]
+    figures = json.loads(run(followed, "train", "brightness", *words))["figures"]
+    assert figures["accuracy"] > 0.8  # half of the images are bright
+    assert "bright" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_command_is_added_as_the_page_says(followed):
+    assert "count" in run(followed, "--help")
+    found = json.loads(run(followed, "count", "fashion_sample", "--json"))
+    assert sum(found["counts"]["test"]) == 1000
+    assert "Trouser" in run(followed, "count", "fashion_sample")
+
+
+def test_a_data_format_is_added_as_the_page_says(followed, tmp_path):
+    rows = []
+    for number, label in enumerate(["cat", "dog", "cat"]):
+        Image.fromarray(np.full((8, 8, 3), 80 * number, "uint8")).save(tmp_path / f"{number}.png")
+        rows.append(json.dumps({"path": f"{number}.png", "label": label}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    found = json.loads(run(followed, "count", str(tmp_path / "rows.jsonl"), "--json"))
+    assert found == {"classes": ["cat", "dog"], "counts": {"all": [2, 1]}}
+
+
+def test_the_picture_of_the_architecture_shows_the_imports_of_today():
+    sys.path.insert(0, str(ROOT / "docs" / "site"))
     try:
-        exec(code, {})
-        assert names("tiny*") == ["tiny16", "tiny32"]
-        for name in names("tiny*"):
-            counted = flops.count_params_and_flops(build(name))
-            assert counted == (spec(name).parameters, spec(name).flops)
+        import architecture
     finally:
-        for name in ("tiny16", "tiny32"):
-            models._entries.pop(name, None)
+        sys.path.pop(0)
+    made = architecture.draw()
+    assert architecture.PICTURE.read_text(encoding="utf-8") == made, (
+        "run python docs/site/architecture.py"
+    )

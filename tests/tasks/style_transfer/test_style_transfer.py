@@ -90,10 +90,13 @@ def run_command(*words, status=0):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a network's run, with a feature extractor that has trained weights."""
-    out = tmp_path_factory.mktemp("style") / "run"
-    trainer.train(task(**{**NETWORK, "backbone": "resnet20.cifar10", "backbone_weights": ""}), out)
-    return out
+    """The folder of a network's run, with a feature extractor whose weights are in a file."""
+    folder = tmp_path_factory.mktemp("style")
+    keras.utils.set_random_seed(0)
+    zoo.build("lenet5").save_weights(folder / "lenet5.weights.h5")
+    flags = {**NETWORK, "backbone_weights": str(folder / "lenet5.weights.h5")}
+    trainer.train(task(**flags), folder / "run")
+    return folder / "run"
 
 
 # Losses
