@@ -43,7 +43,14 @@ PIXELS = {
 }
 CASES = {
     "vector": TINY,
-    "pixels": {**PIXELS, "num_envs": 1, "train_frequency": 2, "priority_alpha": 0.6, "n_step": 3},
+    "pixels": {
+        **PIXELS,
+        "epoch_steps": 48,
+        "num_envs": 1,
+        "train_frequency": 2,
+        "priority_alpha": 0.6,
+        "n_step": 3,
+    },
 }
 
 

@@ -93,7 +93,7 @@ def finished(tmp_path_factory):
     """The folder of a network's run, with a feature extractor whose weights are in a file."""
     folder = tmp_path_factory.mktemp("style")
     keras.utils.set_random_seed(0)
-    zoo.build("lenet5").save_weights(folder / "lenet5.weights.h5")
+    zoo.build("lenet5", input_shape=(32, 32, 3)).save_weights(folder / "lenet5.weights.h5")
     flags = {**NETWORK, "backbone_weights": str(folder / "lenet5.weights.h5")}
     trainer.train(task(**flags), folder / "run")
     return folder / "run"
@@ -534,6 +534,22 @@ def test_two_replicas_train_like_one_device(two_devices, tmp_path):
     assert two == pytest.approx(one, rel=1e-3)
 
 
+def test_preserve_colors_changes_the_style_images_beforehand(tmp_path):
+    content = random_image((32, 32)) // 3
+    Image.fromarray(random_image((32, 32), 1)).save(tmp_path / "style.png")
+    flags = {**GATYS, "style": str(tmp_path / "style.png"), "style_crop": 0.0}
+    styles = {
+        mode: loss_targets.from_task(task(**flags, preserve_colors=mode), content).styles[0]
+        for mode in style_images.COLOUR_MODES
+    }
+    means = {mode: style.mean(axis=(0, 1)) for mode, style in styles.items()}
+    np.testing.assert_allclose(means["match"], content.mean(axis=(0, 1)), atol=1)
+    assert (means["none"] > 1.5 * means["match"]).all()
+    assert np.ptp(styles["luminance"], axis=-1).max() == 0
+    assert means["luminance"][0] == pytest.approx((content @ style_images.LUMA).mean(), abs=1)
+
+
+@pytest.mark.check
 @pytest.mark.parametrize("mode", ["match", pytest.param("luminance", marks=pytest.mark.slow)])
 def test_colours_of_the_content_are_preserved(mode, tmp_path):
     content, style = (tmp_path / name for name in ("content.png", "style.png"))
