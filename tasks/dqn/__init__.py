@@ -232,8 +232,8 @@ class Dqn(Task):
                 f"{env_spec.actions}"
             )
         results = self._run_episodes(model, data, name, count=count)
-        found = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
-        return found, f"{name}[:{count}]"
+        figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
+        return figures, f"{name}[:{count}]"
 
     def _run_episodes(self, network, data, split, *, count=0, max_frames=0):
         """Runs the first episodes of a split with the policy of a network."""

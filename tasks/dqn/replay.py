@@ -119,9 +119,9 @@ class ReplayBuffer:
         """Returns the state as arrays by name, without the empty slots of rings."""
         filled = [min(count, self.size) for count in self.counts]
         rows = np.concatenate([r * self.size + np.arange(n) for r, n in enumerate(filled)])
-        found = {name: getattr(self, name)[rows] for name in STORED_ARRAYS}
-        found["counts"] = np.array(self.counts, np.int64)
-        return found | (self.tree.arrays() if self.tree else {})
+        arrays = {name: getattr(self, name)[rows] for name in STORED_ARRAYS}
+        arrays["counts"] = np.array(self.counts, np.int64)
+        return arrays | (self.tree.arrays() if self.tree else {})
 
     def restore(self, arrays):
         """Restores the state that `arrays` returned."""

@@ -260,9 +260,9 @@ class _GraphActor:
             return function(self.actors[int(replica)], *values)
 
         with tf.control_dependencies(self.last):
-            found = tf.numpy_function(call, [self.replica, *arguments], list(types))
-        self.last = found[:1]
-        return found
+            outputs = tf.numpy_function(call, [self.replica, *arguments], list(types))
+        self.last = outputs[:1]
+        return outputs
 
 
 def with_target_network(online):

@@ -127,8 +127,8 @@ class Gan(SplitTask):
     def flops(self):
         with keras.StatelessScope(initialize_variables=False):
             model = self._build_networks(self._shape, len(self._source.classes))
-        found = networks.get_networks(model).values()
-        return sum(count.count_params_and_flops(network)[1] for network in found)
+        pair = networks.get_networks(model).values()
+        return sum(count.count_params_and_flops(network)[1] for network in pair)
 
     def files(self):
         return (self.feature_network_weights,)

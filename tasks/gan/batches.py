@@ -28,12 +28,12 @@ def load(name, data_dir=None):
     flat = path.is_dir() and not any(each.is_dir() for each in path.iterdir())
     if name in ("", *sources.BUILT_IN) or not flat:
         return sources.load(name, data_dir)
-    found = sorted(
+    files = sorted(
         class_folders.iter_files(path),
         key=lambda file: class_folders.name_hash(file.relative_to(path)),
     )
-    skipped = dict(class_folders.find_non_images(found))
-    readable = [str(file) for file in found if file not in skipped]
+    skipped = dict(class_folders.find_non_images(files))
+    readable = [str(file) for file in files if file not in skipped]
     if not readable:
         return sources.load(name, data_dir)  # raises the error that describes the folder
     items = Split("all", readable, np.zeros(len(readable), "int64"))

@@ -45,8 +45,8 @@ class GanHistory:
 
     def images(self):
         """Returns the frames, uint8 arrays `(height, width, 1 or 3)`."""
-        found = (np.asarray(Image.open(io.BytesIO(content))) for _, content in self.frames)
-        return [image if image.ndim == 3 else image[..., None] for image in found]
+        images = (np.asarray(Image.open(io.BytesIO(content))) for _, content in self.frames)
+        return [image if image.ndim == 3 else image[..., None] for image in images]
 
     def arrays(self):
         """Returns the state as a dict of arrays by name."""

@@ -123,7 +123,7 @@ def sections(task, data, model):
     samples = figure(
         image_grid.grid(generated, GRID_COLUMNS), f"Generated images, not selected.{row_classes}"
     ) + figure(image_grid.grid(pixels, GRID_COLUMNS), "Images of the test split.")
-    found = [
+    parts = [
         ("Samples", samples),
         (
             "Interpolations",
@@ -132,9 +132,9 @@ def sections(task, data, model):
     ]
     frames = data.history.images()
     if len(frames) > 1:
-        caption = f"The same latent vectors after {len(frames)} epochs between first and last."
-        found.append(("Training", figure(image_grid.gif(frames, side), caption)))
-    return found
+        caption = f"The same latent vectors after {len(frames)} epochs, from the first to the last."
+        parts.append(("Training", figure(image_grid.gif(frames, side), caption)))
+    return parts
 
 
 def protocol(task, data):

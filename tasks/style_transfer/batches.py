@@ -35,7 +35,7 @@ def load(name, data_dir=None):
         return Source(source.name, CLASSES, splits, source.skipped, source.licence, source.citation)
     with class_folders.reading_errors(name):
         tops = [each for each in sorted(path.iterdir()) if each.name in class_folders.SPLIT_FOLDERS]
-        found, skipped = {}, []
+        found_splits, skipped = {}, []
         for split, top in {each.name: each for each in tops}.items() or {"all": path}.items():
             paths = sorted(class_folders.iter_files(top))
             reasons = dict(class_folders.find_non_images(paths))
@@ -45,8 +45,8 @@ def load(name, data_dir=None):
             if not good:
                 first = f"; skipped {len(skipped)}, {': '.join(skipped[0])}" if skipped else ""
                 raise UsageError(f"no images in {top}{first}")
-            found[split] = _unlabelled(split, [str(each) for each in good])
-    return Source(name, CLASSES, found, tuple(skipped))
+            found_splits[split] = _unlabelled(split, [str(each) for each in good])
+    return Source(name, CLASSES, found_splits, tuple(skipped))
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,10 +58,10 @@ def write(image, path):
 
 def parse_names(text):
     """Returns the names in a flag's list, such as `a.jpg,b.jpg`."""
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
         raise UsageError(f"expected names separated by commas, such as one,two; got {text!r}")
-    return tuple(found)
+    return tuple(names)
 
 
 def title(content, style):

@@ -19,8 +19,10 @@ _train_models = weakref.WeakKeyDictionary()  # by model; a cache, as they are sl
 
 def source_fingerprint(task, data):
     """Returns the fingerprint of a task's data set, if it has one, and of its images."""
-    found = {} if task.single_image else task.source_fingerprint(data.patches.source)
-    return data_fingerprint.with_images(found, task.content, *style_images.parse_names(task.style))
+    fingerprint = {} if task.single_image else task.source_fingerprint(data.patches.source)
+    return data_fingerprint.with_images(
+        fingerprint, task.content, *style_images.parse_names(task.style)
+    )
 
 
 def build_train_model(model, loss_targets):
@@ -143,15 +145,15 @@ def _build_train_model(model, loss_targets):
     content_maps = None
     if loss_targets.content is not None:
         content = preprocess(_to_batch(loss_targets.content))
-        found = _feature_maps(extractor, pad, content, content_layers)
-        content_maps = [keras.ops.convert_to_numpy(found[layer]) for layer in content_layers]
+        target_maps = _feature_maps(extractor, pad, content, content_layers)
+        content_maps = [keras.ops.convert_to_numpy(target_maps[layer]) for layer in content_layers]
     else:  # of the input images, by the part of the extractor that the content layers need
         content_extractor = keras.Model(
             extractor.input, {layer: extractor.output[layer] for layer in content_layers}
         )
         content_extractor.trainable = False
-        found = content_extractor(pad(preprocess(inputs)), training=False)
-        tensors["target_content"] = [found[layer] for layer in content_layers]
+        target_maps = content_extractor(pad(preprocess(inputs)), training=False)
+        tensors["target_content"] = [target_maps[layer] for layer in content_layers]
     grams = _style_grams(extractor, pad, loss_targets, style_layers)
     loss_function = functools.partial(_compute_losses, grams=grams, content_maps=content_maps)
     losses = _lambda_layer(loss_function, "losses")(tensors)
@@ -176,8 +178,8 @@ def _style_grams(extractor, pad, loss_targets, style_layers):
 
 def _feature_maps(extractor, pad, image, names):
     """Returns the feature maps of some layers for one image, in float32 at least, by name."""
-    found = extractor(pad(image), training=False)
-    return {name: _upcast(found[name]) for name in names}
+    maps = extractor(pad(image), training=False)
+    return {name: _upcast(maps[name]) for name in names}
 
 
 def _to_batch(image):
