@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 import tasks
+from scripts import evaluate as evaluate_command
 from scripts.__main__ import main
 from tasks.data import sources
 from tasks.data.decoding import Examples
@@ -74,7 +76,6 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
         patch.setattr("tasks.gan.frechet.SUBSETS", 5)
-        patch.setattr("tasks.gan.BATCH_NORM_SAMPLES", 64)
         trainer.train(task(**CONDITIONAL), out)
     return out
 
@@ -233,7 +234,6 @@ def test_batches_depend_only_on_seed_epoch_and_step():
 def test_a_run_killed_within_an_epoch_resumes_bit_for_bit(run, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
     monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
-    monkeypatch.setattr("tasks.gan.BATCH_NORM_SAMPLES", 64)
     gan, step = task(**CONDITIONAL, checkpoint_steps=1), callbacks.TrainingCallback.step
 
     class Killed(BaseException):
@@ -278,7 +278,7 @@ def test_report_has_metrics_and_images(run):
 
 
 @pytest.mark.xdist_group("gan")
-def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch, capsys):
+def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch):
     monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
     found = evaluate.evaluate(run)["figures"]
     report = json.loads((run / "report.json").read_text())["figures"]
@@ -289,12 +289,19 @@ def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch, capsys)
     )
     found = evaluate.evaluate(run, feature_network="resnet50.imagenet")
     assert found["figures"] == {"feature_network": "resnet50.imagenet"}
-    for flag in ("--feature-network", "--network"):  # the second is the name in version 0.1.0
-        assert main(["evaluate", str(run), flag, "resnet50.imagenet", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert found["figures"] == {"feature_network": "resnet50.imagenet"}
     with pytest.raises(UsageError, match="gan has no --views; leave that out"):
         evaluate.evaluate(run, views="ten")
+
+
+@pytest.mark.parametrize("prefix", ["--feature-", "--"], ids=["present", "version 0.1.0"])
+def test_evaluate_takes_the_feature_network_by_its_former_name_too(prefix):
+    parser = argparse.ArgumentParser()
+    evaluate_command.arguments(parser, ())
+    words = [f"{prefix}network", "inception_v3.imagenet", f"{prefix}network-weights", "file"]
+    args = parser.parse_args(["RUN", *words])
+    assert args.feature_network == "inception_v3.imagenet"
+    assert args.feature_network_weights == "file"
+    assert parser.parse_args(["RUN"]).feature_network == ""
 
 
 @pytest.mark.xdist_group("gan")
