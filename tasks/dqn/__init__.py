@@ -33,6 +33,7 @@ class Dqn(Task):
     """Trains a Q-network of the zoo by acting in environments (Mnih et al., 2015)."""
 
     kind: ClassVar = "agent"
+    command: ClassVar = "zoo evaluate"
     compilable: ClassVar = False  # XLA cannot call environments, which are Python
     checkpoint_all: ClassVar = True  # also the target network, which changes but is not trained
     curves: ClassVar = {

@@ -28,6 +28,7 @@ class Gan(SplitTask):
     """Trains a generator of images, and a critic that separates them from real images."""
 
     checkpoint_all: ClassVar = True
+    command: ClassVar = "zoo generate"
 
     epochs: int = flag(20, "passes over the training split", low=1)
     batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
@@ -63,20 +64,17 @@ class Gan(SplitTask):
     critic_learning_rate: float = flag(
         0.0, "learning rate of the critic; 0: that of the generator", former="critic_rate"
     )
-    beta_1: float = flag(
-        -1.0, "decay of Adam's first moment; -1: the model's own", low=-1, high=0.9999
-    )
-    beta_2: float = flag(
-        -1.0, "decay of Adam's second moment; -1: the model's own", low=-1, high=0.9999
-    )
+    beta_1: float = flag(-1.0, "decay of Adam's first moment; -1: model's own", low=-1, high=0.9999)
+    beta_2: float = flag(-1.0, "decay of the second moment; -1: model's own", low=-1, high=0.9999)
     schedule: str = flag("constant", "learning rate schedule", choices=optimize.SCHEDULES)
     weight_decay: float = flag(
         0.0, "decoupled weight decay of kernels, times the learning rate", high=100.0
     )
-    average: float = flag(
+    ema_decay: float = flag(
         0.999,
-        "decay of the moving average (EMA) of the generator's weights; 0: none",
+        "decay of the exponential moving average of the generator's weights; 0: none",
         high=0.999999,
+        former="average",
     )
     patience: int = patience_flag("Frechet distance")
     dataset: str = flag(
@@ -234,7 +232,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],

@@ -138,7 +138,7 @@ def build_optimizer(model, task, schedules, betas):
     by_name = get_networks(model)
     groups = []
     for name in NETWORKS:
-        network_flags = task if name == "generator" else dataclasses.replace(task, average=0.0)
+        network_flags = task if name == "generator" else dataclasses.replace(task, ema_decay=0.0)
         optimizer = network_flags.make_optimizer(schedules[name])
         for option, beta in zip(("beta_1", "beta_2"), betas, strict=True):
             if hasattr(optimizer, option):

@@ -26,7 +26,7 @@ from tasks.style_transfer import (
 )
 from zoo import model_files
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 IMAGE_FILE = "picture.png"  # in the run's folder
 # Defaults by whether the model is gatys, and not a feed-forward network.
@@ -41,6 +41,7 @@ NUM_REPORT_IMAGES = 4  # of these, in the report
 class StyleTransfer(SplitTask):
     """Optimizes one image (Gatys), or trains a feed-forward network for a style (Johnson)."""
 
+    predictor: ClassVar = LazyModule("tasks.style_transfer.predictor")
     curves: ClassVar = {
         "loss": "Loss",
         "style_loss": "Style loss",
@@ -218,7 +219,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": builder_options.parse_options(self.model_options),
             "style": self.style,

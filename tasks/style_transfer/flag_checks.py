@@ -23,9 +23,10 @@ def check(task):
         "--optimizer lbfgs is for gatys only, as it needs the same batch in each step; take adam": (
             lbfgs and network
         ),
-        "--optimizer lbfgs does not support --average, --accumulate and --clip-norm; take adam": (
-            lbfgs and (task.average or task.accumulate > 1 or task.clip_norm)
-        ),
+        (
+            "--optimizer lbfgs does not support --ema-decay, --gradient-accumulation-steps and "
+            "--clip-norm; take adam"
+        ): (lbfgs and (task.ema_decay or task.gradient_accumulation_steps > 1 or task.clip_norm)),
         "--preserve-colors match is for gatys only; take luminance for a network": (
             network and task.preserve_colors == "match"
         ),

@@ -43,7 +43,7 @@ class StyleTransferPredictor(Predictor):
     pixel_bytes: int = 0
 
     columns: ClassVar = ("path", "painted", "width", "height", "error")
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     resize: ClassVar = "stretch"
     keras_only: ClassVar = True  # other runtimes differ at some image sizes
 
@@ -58,36 +58,36 @@ class StyleTransferPredictor(Predictor):
         colours = "; the colours of the image are preserved" if self.luminance else ""
         return f"whole, at its own size, {describe_channels(self.model.input_shape[-1])}{colours}"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns the compiled model, which processes one image at a time.
 
         Each image uses all cores and much memory, so that threads would not help.
         """
         return threads.with_lock(
-            start(self.model, photos[0].pixels[None, :WARMUP_SIZE, :WARMUP_SIZE])
+            start(self.model, images[0].pixels[None, :WARMUP_SIZE, :WARMUP_SIZE])
         )
 
-    def answers(self, photos, run, wanted):
-        """Returns the size of each image and, with a folder for pictures, the stylized file."""
-        return [self._predict(photo, run, wanted) for photo in photos]
+    def predict(self, images, run, options):
+        """Returns the size of each image and, with a folder for drawings, the stylized file."""
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns the line to print for a stylized image."""
-        height, width = answer["size"]
-        file = f": {answer['painted']}" if answer.get("painted") else ""
+        height, width = prediction["size"]
+        file = f": {prediction['painted']}" if prediction.get("painted") else ""
         return [f"stylized, {width} x {height}{file}"]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns the file and the size of a stylized image."""
-        height, width = answer["size"]
-        return [(answer.get("painted") or "", width, height)]
+        height, width = prediction["size"]
+        return [(prediction.get("painted") or "", width, height)]
 
     def stylize(self, pixels, run, *, scale="auto", tile=0):
         """Returns an image in the style of the model, both uint8 `(height, width, channels)`.
 
         Args:
             pixels: the image.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
             scale: `fit` resizes the image to the size of the training images, and the result back;
                 otherwise the image keeps its size, or is reduced if memory is short.
             tile: side of the tiles in pixels, as in `predictor.PredictOptions`; 0 for the whole
@@ -125,11 +125,11 @@ class StyleTransferPredictor(Predictor):
             stylized[target] = self._stylize_image(pixels[read], run)[kept]
         return stylized
 
-    def _predict(self, photo, run, wanted):
-        prediction = {"size": [*photo.pixels.shape[:2]]}
-        if wanted.pictures:
-            stylized = self.stylize(photo.pixels, run, scale=wanted.scale, tile=wanted.tile)
-            path = wanted.pictures / f"{photo.stem}-painted.png"
+    def _predict_image(self, image, run, options):
+        prediction = {"size": [*image.pixels.shape[:2]]}
+        if options.drawings_dir:
+            stylized = self.stylize(image.pixels, run, scale=options.scale, tile=options.tile)
+            path = options.drawings_dir / f"{image.stem}-painted.png"
             style_images.write(stylized, path)
             prediction["painted"] = str(path)
         return prediction

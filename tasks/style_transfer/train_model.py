@@ -118,9 +118,9 @@ class StyleTransferData:
     validation: object = None
 
     @property
-    def seen(self):
+    def findings(self):
         """The findings on the splits before decoding."""
-        return self.patches.seen if self.patches else image_stats.SplitFindings()
+        return self.patches.findings if self.patches else image_stats.SplitFindings()
 
     def notes(self):
         """Returns notes on the data to print before training."""

@@ -46,7 +46,7 @@ TINY = {
     "num_samples": 32,
     "validation_samples": 32,
     "grid_samples": 16,
-    "average": 0.9,
+    "ema_decay": 0.9,
     "precision": "float32",
 }
 # With all that has state in a checkpoint.
@@ -124,7 +124,7 @@ def test_gradient_penalty_is_taken_between_real_and_generated_images():
 def test_training_step_matches_separate_gradient_steps(steps, conditional):
     """The reference generates images anew for each network, with a gradient tape for each."""
     flags = {"critic_steps": steps, "condition": "projection" if conditional else "none"}
-    gan = task(**flags, critic_norm="none", average=0.0)
+    gan = task(**flags, critic_norm="none", ema_decay=0.0)
     data = gan.load()
     batch = next(iter(gan.training(data).epoch(0)))
     keras.utils.set_random_seed(0)
@@ -291,8 +291,8 @@ def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch):
     )
     found = evaluate.evaluate(run, feature_network="resnet50.imagenet")
     assert found["figures"] == {"feature_network": "resnet50.imagenet"}
-    with pytest.raises(UsageError, match="gan has no --views; leave that out"):
-        evaluate.evaluate(run, views="ten")
+    with pytest.raises(UsageError, match="gan has no --tta; leave that out"):
+        evaluate.evaluate(run, tta="ten")
 
 
 @pytest.mark.parametrize("prefix", ["--feature-", "--"], ids=["present", "version 0.1.0"])
@@ -308,9 +308,7 @@ def test_evaluate_takes_the_feature_network_by_its_former_name_too(prefix):
 
 @pytest.mark.xdist_group("gan")
 def test_predict_refuses_a_generator(run):
-    with pytest.raises(
-        UsageError, match="was taught gan and answers no image; zoo generate uses it"
-    ):
+    with pytest.raises(UsageError, match="gan model, which does not take images; use `zoo gen"):
         model_loader.load_predictor(run)
 
 
@@ -324,7 +322,7 @@ def test_wgan_gp_trains_with_concatenated_labels(tmp_path):
 @pytest.mark.slow
 def test_distance_falls_far_below_that_of_an_untrained_generator(tmp_path):
     flags = {"train_split": "train[:1500]", "validation_split": "none", "test_split": "test[:400]"}
-    gan = task(**flags, epochs=40, width=16, num_samples=400, batch_size=32, average=0.99)
+    gan = task(**flags, epochs=40, width=16, num_samples=400, batch_size=32, ema_decay=0.99)
     figures = trainer.train(gan, tmp_path)["figures"]
     assert figures["fd_resnet20_cifar10"] < 0.5 * figures["noise_fd"]
     assert figures["fd_resnet20_cifar10"] < 0.5 * figures["untrained_fd"]

@@ -609,17 +609,17 @@ def test_predict_writes_stylized_images(finished, photos, tmp_path, capsys):
 
 @pytest.mark.xdist_group("style_network")
 def test_predict_prints_sizes_and_files(finished, photos, tmp_path, capsys):
-    words = ["predict", finished, photos / "c.jpg", "--pictures", tmp_path / "stylized"]
+    words = ["predict", finished, photos / "c.jpg", "--drawings-dir", tmp_path / "stylized"]
     run_command(*words, "--json")
     [prediction] = json.loads(capsys.readouterr().out)["images"]
     assert prediction["size"] == [3, 5]
     assert prediction["painted"].endswith("c-painted.png")
     run_command(*words)
     assert "stylized, 5 x 3: " in capsys.readouterr().out
-    run_command("predict", finished, photos / "c.jpg", "--pictures", "none", "--json")
+    run_command("predict", finished, photos / "c.jpg", "--drawings-dir", "none", "--json")
     assert set(json.loads(capsys.readouterr().out)["images"][0]) == {"path", "size"}
     run_command(*words, "--runtime", "onnx", status=1)
-    assert "computed by Keras alone" in capsys.readouterr().err
+    assert "runs in Keras only" in capsys.readouterr().err
 
 
 def test_tiles_are_seamless_and_results_have_the_size_of_the_image(monkeypatch, caplog):
@@ -693,7 +693,7 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
         ({"model": "fast_style", "patch_size": 64}, "--patch-size 64 is larger than --image-size"),
         ({"style_crop": 0.5}, "--style-crop must be from 0 to 0.49, not 0.5"),
         ({"strategy": "mirrored"}, "gatys optimizes one image"),
-        ({"optimizer": "lbfgs", "average": 0.9}, "lbfgs does not support --average"),
+        ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs does not support --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**NETWORK, "dataset": "nowhere"}, "no data set named 'nowhere'"),
     ],
