@@ -6,37 +6,37 @@ from __future__ import annotations
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("image_bits", "resize", "channels", "num_classes", "colours", "captions_per_image"),
-        *("augment", "mix", "erase"),
+        *("image_bits", "resize", "channels", "num_classes", "class_map", "captions_per_image"),
+        *("augment", "mix", "random_erasing"),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
-        *("feature_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
+        *("cached_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
     ),
     "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
     "optimization": (
-        *("epochs", "batch_size", "accumulate", "optimizer", "learning_rate", "momentum"),
-        *("beta_1", "beta_2", "clip_norm", "average", "patience", "seed"),
+        *(
+            "epochs",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "optimizer",
+            "learning_rate",
+            "momentum",
+        ),
+        *("beta_1", "beta_2", "clip_norm", "ema_decay", "patience", "seed"),
     ),
     "learning rate schedule": (
-        *("schedule", "warmup_epochs", "decay", "milestones", "power", "plateau_patience"),
-        *("scale_rate", "reference_batch"),
+        *("schedule", "warmup_epochs", "decay_factor", "milestones", "power", "plateau_patience"),
+        *("scale_learning_rate", "reference_batch_size"),
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
-        *(
-            "views",
-            "calibrate",
-            "validation_episodes",
-            "test_episodes",
-            "test_epsilon",
-            "beam_width",
-        ),
+        *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam_width"),
         *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
         "classifier",
     ),
-    "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep"),
-    "hardware": ("precision", "jit", "strategy", "sync_batch_norm", "compress_gradients"),
+    "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints"),
+    "hardware": ("precision", "jit_compile", "strategy", "sync_batch_norm", "gradient_compression"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from scripts import _imports
@@ -20,8 +21,9 @@ def arguments(parser, words):
     )
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument(
-        "--views", default="", help="test-time augmentation: one, flip or ten (default: as the run)"
+        "--tta", default="", help="test-time augmentation: one, flip or ten (default: as the run)"
     )
+    parser.add_argument("--views", dest="tta", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
         "--network",
         default="",
@@ -45,7 +47,7 @@ def run(args):
         dataset=args.dataset,
         split=args.split,
         data_dir=args.data_dir,
-        views=args.views,
+        tta=args.tta,
         network=args.network,
         network_weights=args.network_weights,
     )

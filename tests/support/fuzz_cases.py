@@ -69,7 +69,7 @@ COMMANDS = (
     "predict run images --format csv --output predictions.csv",
     "predict run/model.keras images --json --runtime keras",
     "evaluate run --dataset images --json",
-    "evaluate run --split train[:4] --views flip",
+    "evaluate run --split train[:4] --tta flip",
     "doctor run images --images 8",
     "rank images --models resnet20.cifar10 --images 8",
     "lr-find lenet5 images --steps 4 --validation-split none",
@@ -163,7 +163,7 @@ CALLS = (
     *("tasks.get('classification')(model={})", "tasks.get('classification')(epochs={})"),
     *("tasks.get('classification')(learning_rate={})", "tasks.get('dqn')(dataset={}).load()"),
     *("tasks.get('classification')(dataset={}).load()", "tasks.get('gan')(width={})"),
-    *("resume.read_recipe({})", "predict.find_images([{}])"),
+    *("recipes.read_recipe({})", "predict.find_images([{}])"),
 )
 
 

@@ -127,7 +127,7 @@ def test_dropout_of_a_model_without_it_is_rejected():
 
 def test_search_spec_is_parsed():
     found = ranges(
-        "learning_rate, batch-size=16|32,dropout=0..0.5,epochs=1..20:linear,erase=0.01..1,"
+        "learning_rate, batch-size=16|32,dropout=0..0.5,epochs=1..20:linear,random_erasing=0.01..1,"
         "model_options={widths: [32, 64], dropout: 0.1}|{widths: [8]},milestones=0.5,0.75|0.3"
     )
     assert found == {
@@ -135,7 +135,7 @@ def test_search_spec_is_parsed():
         "batch_size": space.Choices((16, 32)),
         "dropout": Between(0.0, 0.5, log=False),
         "epochs": Between(1, 20, log=False),
-        "erase": Between(0.01, 1.0, log=True),
+        "random_erasing": Between(0.01, 1.0, log=True),
         "model_options": space.Choices(("{widths: [32, 64], dropout: 0.1}", "{widths: [8]}")),
         "milestones": space.Choices(("0.5,0.75", "0.3")),
     }
@@ -148,7 +148,7 @@ def test_search_spec_is_parsed():
     ("search_spec", "message"),
     [
         ("learnin_rate", "did you mean learning_rate"),
-        ("erase", "declares no range to search; pass one: erase=LOW..HIGH"),
+        ("focal_gamma", "declares no range to search; pass one: focal_gamma=LOW..HIGH"),
         ("batch_size=0|8", "--batch-size must be from 1 to 1000000000"),
         ("augment=heavy", "no choice of --augment named 'heavy'"),
         ("learning_rate=1e-1..1e-3", "is 0.1..0.001, but LOW must be less"),
