@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 
 
 def compared(task, plain, rounds):
@@ -67,7 +67,7 @@ def zoo(task):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         resume.claim_folder(out, task)
-        words = ["scripts", "train", "--recipe", str(out / resume.RECIPE), "--out", str(out)]
+        words = ["scripts", "train", "--recipe", str(out / recipes.RECIPE), "--out", str(out)]
         subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.DEVNULL)
         with open(out / "history.csv") as file:
             return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]

@@ -15,7 +15,7 @@ from pathlib import Path
 import zoo
 from tasks.classification import metrics
 from tasks.data import batches, decoding, sources
-from tasks.engine import resume, trainer
+from tasks.engine import recipes, resume, trainer
 from zoo import model_files, weights
 
 RECIPE = Path(__file__).with_name("resnet20_cifar10.yaml")
@@ -29,8 +29,8 @@ def main():
     parser.add_argument("--to", type=Path, default=weights.ASSETS / NAME)
     args = parser.parse_args()
 
-    recipe = {**resume.read_recipe(RECIPE), "data_dir": args.data_dir}
-    trainer.train(resume.task_from_recipe(recipe), args.out)
+    recipe = {**recipes.read_recipe(RECIPE), "data_dir": args.data_dir}
+    trainer.train(recipes.task_from_recipe(recipe), args.out)
     model, _ = model_files.load(args.out / resume.MODEL)
     weights.save(model, args.to)
     print(f"sha256    {hashlib.sha256(args.to.read_bytes()).hexdigest()}")

@@ -15,12 +15,19 @@ GROUPS = {
     ),
     "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
     "optimization": (
-        *("epochs", "batch_size", "accumulate", "optimizer", "learning_rate", "momentum"),
-        *("beta_1", "beta_2", "clip_norm", "average", "patience", "seed"),
+        *(
+            "epochs",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "optimizer",
+            "learning_rate",
+            "momentum",
+        ),
+        *("beta_1", "beta_2", "clip_norm", "ema_decay", "patience", "seed"),
     ),
     "learning rate schedule": (
-        *("schedule", "warmup_epochs", "decay", "milestones", "power", "plateau_patience"),
-        *("scale_rate", "reference_batch"),
+        *("schedule", "warmup_epochs", "decay_factor", "milestones", "power", "plateau_patience"),
+        *("scale_learning_rate", "reference_batch_size"),
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
@@ -28,8 +35,8 @@ GROUPS = {
         *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
         "classifier",
     ),
-    "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep"),
-    "hardware": ("precision", "jit", "strategy", "sync_batch_norm", "compress_gradients"),
+    "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints"),
+    "hardware": ("precision", "jit_compile", "strategy", "sync_batch_norm", "gradient_compression"),
 }
 
 

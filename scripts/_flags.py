@@ -13,7 +13,7 @@ import tasks
 from scripts import _flag_groups, _imports
 from tasks.data.dataset import short_name
 from tasks.distributed import clusters, strategies
-from tasks.engine import resume, run_folder
+from tasks.engine import recipes, run_folder
 from zoo.errors import UsageError
 
 RUNS_FOLDER = Path("runs")  # the parent of run folders without --out
@@ -126,7 +126,7 @@ def task_from_args(name, args, given=()):
         args: parsed flags.
         given: further values by field name, from positional arguments.
     """
-    recipe = resume.read_recipe(args.recipe) if args.recipe else {"task": name}
+    recipe = recipes.read_recipe(args.recipe) if args.recipe else {"task": name}
     if name is None:
         name = recipe["task"]
     if recipe["task"] != name:
@@ -134,10 +134,10 @@ def task_from_args(name, args, given=()):
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
     # A flag that is `auto` overrides the recipe too; other data may resolve `auto` differently.
-    open_again = {*flags, *(resume.DATA_DEPENDENT_FLAGS if "dataset" in flags else ())}
-    task = resume.task_from_recipe({**resume.without_resolved(recipe, open_again), **flags})
+    open_again = {*flags, *(recipes.DATA_DEPENDENT_FLAGS if "dataset" in flags else ())}
+    task = recipes.task_from_recipe({**recipes.without_resolved(recipe, open_again), **flags})
     plan = recipe.get("stages") if "plan" in names else None
-    if plan and flags.keys().isdisjoint(PLAN_FLAGS) and plan != resume.recipe(task)["stages"]:
+    if plan and flags.keys().isdisjoint(PLAN_FLAGS) and plan != recipes.recipe(task)["stages"]:
         return dataclasses.replace(
             task, plan=plan
         )  # the plan of the recipe, although presets may have changed

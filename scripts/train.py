@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tasks
 from scripts import _flags
-from tasks.engine import resume
+from tasks.engine import recipes
 from zoo.errors import UsageError
 
 
@@ -36,7 +36,7 @@ def _recipe_task(words):
     """Returns the task of the recipe on the command line, or `None`."""
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word == "--recipe" and after:
-            return resume.read_recipe(after)["task"]
+            return recipes.read_recipe(after)["task"]
         if word.startswith("--recipe="):
-            return resume.read_recipe(word.partition("=")[2])["task"]
+            return recipes.read_recipe(word.partition("=")[2])["task"]
     return None

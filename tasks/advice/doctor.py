@@ -16,7 +16,7 @@ from tasks.advice import (
 )
 from tasks.advice.findings import LOOK, WRONG, CheckSkipped, Finding
 from tasks.data import image_stats, sources, splits
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import model_files
 from zoo.errors import UsageError
 
@@ -191,8 +191,8 @@ def load_model(target, weights=""):
     """
     path = Path(target)
     if path.is_dir():
-        model, recipe = resume.model_path(path), path / resume.RECIPE
-        recipe = resume.read_recipe(recipe) if recipe.exists() else {}
+        model, recipe = resume.model_path(path), path / recipes.RECIPE
+        recipe = recipes.read_recipe(recipe) if recipe.exists() else {}
         return LoadedModel(*model_files.load(model), model, recipe)
     if path.is_file() or path.suffix == ".keras" or len(path.parts) > 1:
         return LoadedModel(*model_files.load(path), path, {})

@@ -161,7 +161,7 @@ class Captioning(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": backbones.architecture_options(self),
             "vocabulary": list(data.words.words),

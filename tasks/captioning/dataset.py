@@ -114,7 +114,7 @@ def prepare(
     Raises:
         UsageError: a slice is wrong, no image can be read, or no word has `min_count`.
     """
-    (train, *others), seen = image_stats.inspect_splits(
+    (train, *others), findings = image_stats.inspect_splits(
         splits.train_val_test_split(source, *names), bits
     )
     captions = [vocabulary.tokenize(s) for label in train.labels for s in label.sentences]
@@ -126,7 +126,7 @@ def prepare(
     unseen = None
     if include_unseen and UNSEEN in source.splits:
         unseen = decode_captions(source.splits[UNSEEN], words, length, shape, resize)
-    return CaptionData(source, *parts, shape, words, length, unseen, seen=seen)
+    return CaptionData(source, *parts, shape, words, length, unseen, findings=findings)
 
 
 def decode_captions(split, words, length, shape, resize):

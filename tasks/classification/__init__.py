@@ -221,7 +221,7 @@ class Classification(ImageTask):
     def save(self, model, data, path):
         metadata = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,

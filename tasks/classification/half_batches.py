@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.distributed import replicas
-from tasks.engine import finetune, hardware
+from tasks.distributed import devices, replicas
+from tasks.engine import finetune
 from zoo.lazy import keras
 
 
@@ -24,7 +24,7 @@ def parallel_half_batches(model, size, flops):
         batch sizes, several outputs or replicas, larger networks, trainable batch normalization.
     """
     unsupported = size % 2 or isinstance(model.output, dict) or replicas.is_multi_replica()
-    if unsupported or not hardware.is_tiny(flops * size) or not hardware.runs_ops_concurrently():
+    if unsupported or not devices.is_tiny(flops * size) or not devices.runs_ops_concurrently():
         return model
     if any(norm.trainable for norm in finetune.batch_norm_layers(model)):
         return model

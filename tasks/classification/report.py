@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tasks.classification import calibration, metrics, multilabel
 from tasks.data import data_splits
-from tasks.report import page, plots
+from tasks.report import confusion_plot, page, plots
 from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluationReport
 from tasks.report.formatting import describe_test_images, format_value
@@ -101,7 +101,7 @@ def single_label_sections(examples, classes: Sequence[str], logits) -> list[tupl
     matrix = metrics.confusion_matrix(labels, predicted, len(classes))
     sections = [
         ("Classes", _table(classes, metrics.per_class_metrics(matrix))),
-        ("Confusion matrix", plots.confusion_matrix(matrix, classes)),
+        ("Confusion matrix", confusion_plot.confusion_matrix(matrix, classes)),
         (
             "Calibration",
             calibration.reliability_diagram(metrics.confidences(logits), predicted == labels),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
-from tasks.engine import resume, run_folder
+from tasks.engine import recipes, resume, run_folder
 from tasks.engine.flags import rename_former_flags
-from zoo import model_files
+from zoo import atomic_files, model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
 
@@ -38,12 +38,12 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
             classes that the model was not trained on.
     """
     run = Path(run)
-    recipe = run / resume.RECIPE
+    recipe = run / recipes.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(
             f"{run} holds no finished run; `zoo train` and `zoo finetune` create run folders"
         )
-    task = resume.task_from_recipe(resume.read_recipe(recipe))
+    task = recipes.task_from_recipe(recipes.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # the run may have used other devices
     flags = rename_former_flags(task, flags)
     task = _with_flags(task, {"dataset": dataset, "data_dir": data_dir, **flags})
@@ -65,7 +65,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     suffix = "" if short_name(task.dataset) == task.dataset else task.dataset
     path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, suffix)}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
-    resume.write_text(path, json.dumps(record, indent=2) + "\n")
+    atomic_files.write_text(path, json.dumps(record, indent=2) + "\n")
     return {**record, "evaluation": str(path)}
 
 

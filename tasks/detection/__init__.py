@@ -139,7 +139,7 @@ class Detection(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,

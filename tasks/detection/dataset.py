@@ -105,7 +105,7 @@ def prepare(source, names, shape, resize, bits=0):
     Raises:
         UsageError: a slice is wrong, has no readable image, or has no object.
     """
-    parts, facts = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
     parts = [part and decode(part, shape, resize) for part in parts]
     for part in filter(None, parts):
         if not valid_objects(part).any():
@@ -113,7 +113,7 @@ def prepare(source, names, shape, resize, bits=0):
                 f"no image of {part.name} in {source.name} has an "
                 f"object{_explain_no_objects(part, source)}"
             )
-    return DataSplits(source, *parts, shape, seen=facts)
+    return DataSplits(source, *parts, shape, findings=findings)
 
 
 def decode(split, shape, resize, **room):

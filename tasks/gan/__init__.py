@@ -67,8 +67,11 @@ class Gan(SplitTask):
     beta_2: float = flag(-1.0, "decay of the second one; -1: model's own", low=-1, high=0.9999)
     schedule: str = flag("constant", "how the rates change", choices=optimize.SCHEDULES)
     weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
-    average: float = flag(
-        0.999, "decay of the running average of the generator's weights; 0: none", high=0.999999
+    ema_decay: float = flag(
+        0.999,
+        "decay of the running average of the generator's weights; 0: none",
+        high=0.999999,
+        former="average",
     )
     patience: int = patience_flag("Frechet distance")
     dataset: str = flag(
@@ -228,7 +231,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],

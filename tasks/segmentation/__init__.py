@@ -131,7 +131,7 @@ class Segmentation(BackboneTask):
     def save(self, model, data, path):
         metadata = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": backbones.architecture_options(self),
             "classes": list(data.source.classes),

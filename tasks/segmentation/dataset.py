@@ -76,9 +76,9 @@ def data(source, names, shape, resize, bits=0):
             label, or no image can be read.
     """
     count = len(source.classes)
-    parts, seen = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
     parts = [part and decode(part, count, shape, resize) for part in parts]
-    return data_splits.DataSplits(source, *parts, shape, seen=seen)
+    return data_splits.DataSplits(source, *parts, shape, findings=findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
 
     def decode_pair(index):
         item, mask = split.items[index], split.labels[index]
-        image, labels = images.one(index), _read_mask(item, mask)
+        image, labels = images.read(index), _read_mask(item, mask)
         orientations[index], ambiguous[index] = _mask_orientation(item, mask, labels.shape)
         pixels = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
         if pixels[num_classes:].any():

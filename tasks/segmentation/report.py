@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.report import image_channels, page, palette, plots
+from tasks.report import confusion_plot, image_channels, page, palette, plots
 from tasks.report.baselines import compare_to_baseline
 from tasks.report.formatting import describe_test_images, escape, format_value, image_name
 from tasks.segmentation import metrics
@@ -98,7 +98,7 @@ def sections(
     rows = [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
     found = [
         ("Classes", page.table(rows, list(rows[0]))),
-        ("Confusion matrix of pixels", plots.confusion_matrix(counter.matrix, classes)),
+        ("Confusion matrix of pixels", confusion_plot.confusion_matrix(counter.matrix, classes)),
     ]
     scores = metrics.miou_per_image(counter.counts_per_image)
     order = np.argsort(scores, kind="stable")  # NaN comes last

@@ -219,7 +219,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": builder_options.parse_options(self.model_options),
             "style": self.style,
@@ -313,8 +313,8 @@ class StyleTransfer(SplitTask):
             and self.strategy == "mirrored",
             "--optimizer lbfgs is for gatys; a painter, whose batches differ, takes adam": lbfgs
             and not self.single_image,
-            "--optimizer lbfgs has no --average, --accumulate and --clip-norm": lbfgs
-            and (self.average or self.accumulate > 1 or self.clip_norm),
+            "--optimizer lbfgs: no --ema-decay, --gradient-accumulation-steps, --clip-norm": lbfgs
+            and (self.ema_decay or self.gradient_accumulation_steps > 1 or self.clip_norm),
             "--keep-colours match is for the one picture of gatys; a painter takes luminance": not (
                 self.single_image
             )

@@ -82,7 +82,7 @@ def _preload():
 
 def _run_trial(request, responses):
     """Runs a trial and sends its scores after each epoch."""
-    from tasks.engine import resume
+    from tasks.engine import recipes
 
     replies = queue.Queue()
     threading.Thread(target=_forward_replies, args=(replies,), daemon=True).start()
@@ -94,7 +94,7 @@ def _run_trial(request, responses):
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with file_lock.hold_lock(out.parent / f"{out.name}.lock", lambda: None):
-        found = trial.run(resume.task_from_recipe(request["task"]), out, report)
+        found = trial.run(recipes.task_from_recipe(request["task"]), out, report)
     _send(responses, status=found.status, reason=found.reason)
 
 

@@ -6,10 +6,11 @@ import dataclasses
 import json
 
 from tasks.data import builder_options
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from tasks.report import environment, page
 from tasks.tuning import hparams, report, trial, trials_table
 from tasks.tuning.space import Choices
+from zoo import atomic_files
 from zoo.lazy import LazyModule
 
 yaml = LazyModule("yaml")
@@ -45,7 +46,7 @@ def write_summary(plan, engine, rows):
     trials_table.write_csv(plan.out, rows)
     if found["best"]:
         recipe = yaml.safe_dump(_trial_recipe(plan, found["best"]), sort_keys=False)
-        resume.write_text(plan.out / BEST_RECIPE, recipe)
+        atomic_files.write_text(plan.out / BEST_RECIPE, recipe)
     _write_page(plan, engine, rows, found)
     return found
 
@@ -60,10 +61,10 @@ def write_hparams(plan, rows):
 
 def _trial_recipe(plan, best):
     """Returns the recipe of a trial, from its folder or, if that is elsewhere, from its flags."""
-    there = trials_table.trial_folder(plan.out, best["trial"]) / resume.RECIPE
+    there = trials_table.trial_folder(plan.out, best["trial"]) / recipes.RECIPE
     if there.exists():
-        return resume.read_recipe(there)
-    return resume.recipe(dataclasses.replace(plan.task, **best["flags"]))
+        return recipes.read_recipe(there)
+    return recipes.recipe(dataclasses.replace(plan.task, **best["flags"]))
 
 
 def _trial_figures(plan, best):

@@ -11,6 +11,7 @@ import json
 from tasks.engine import resume
 from tasks.report.csv_cells import escape_row
 from tasks.tuning import trial
+from zoo import atomic_files
 from zoo.atomic_files import atomic_write
 
 TRIALS_FOLDER, TRIALS_CSV = "trials", "trials.csv"
@@ -39,7 +40,7 @@ def write_trial(out, trial_id, flags, scores, outcome):
         outcome: a `trial.TrialResult`.
     """
     text = json.dumps(trial_record(out, trial_id, flags, scores, outcome), indent=1)
-    resume.write_text(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", text)
+    atomic_files.write_text(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", text)
 
 
 def trial_record(out, trial_id, flags, scores, outcome):

@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 from tasks.data import safe_yaml
-from tasks.distributed import auth_tokens, clusters
-from tasks.engine import flags, hardware, resume, run_folder
+from tasks.distributed import auth_tokens, clusters, devices
+from tasks.engine import flags, run_folder
 from tasks.tuning import engines, runner, subprocess_trials, summary, trials_table
 from tasks.tuning import space as spaces
-from zoo import file_lock
+from zoo import atomic_files, file_lock
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
@@ -149,7 +149,7 @@ def _run_search(oracle, plan, config):
 
 def _run_trials(oracle, plan, config, after):
     if config.isolate:
-        hardware.enable_memory_growth()  # this process shares the GPU with those of the trials
+        devices.enable_memory_growth()  # this process shares the GPU with those of the trials
     if config.isolate and config.workers:
         runner.run_parallel(oracle, plan, config.workers, after, config.worker or LOCAL_WORKER)
     elif config.workers:
@@ -198,7 +198,7 @@ def _claim_folder(plan, config):
         raise UsageError(f"{plan.out} exists and holds no search; choose another --out")
     with run_folder.folder_errors(plan.out):
         plan.out.mkdir(parents=True, exist_ok=True)
-    resume.write_text(path, yaml.safe_dump(requested, sort_keys=False))
+    atomic_files.write_text(path, yaml.safe_dump(requested, sort_keys=False))
 
 
 def _with_present_names(stored, task):

@@ -14,7 +14,7 @@ import tasks
 import zoo
 from scripts import _flag_groups
 from scripts.__main__ import command_names, main
-from tasks.engine import resume
+from tasks.engine import recipes
 
 TINY = [
     *("--model", "mlp", "--epochs", "1", "--precision", "float32"),
@@ -281,13 +281,12 @@ def test_recipe_repeats_a_run_and_flags_override_it(tmp_path, capsys):
     run("finetune", *TINY, "--out", tmp_path / "one")
     run("train", "--recipe", tmp_path / "one/recipe.yaml", "--out", tmp_path / "two")
     run("train", "--recipe", tmp_path / "one/recipe.yaml", "--seed", 5, "--out", tmp_path / "new")
-    read = [resume.read_recipe(tmp_path / name / "recipe.yaml") for name in ("one", "two", "new")]
-    recipes = [
-        resume.recipe(resume.task_from_recipe(each)) for each in read
-    ]  # with what `auto` meant
-    assert "auto" not in (recipes[0]["jit"], recipes[0]["precision"], recipes[0]["strategy"])
-    assert recipes[0] == recipes[1]
-    assert recipes[2] == {**recipes[0], "seed": 5}
+    read = [recipes.read_recipe(tmp_path / name / "recipe.yaml") for name in ("one", "two", "new")]
+    # With what `auto` was resolved to.
+    one, two, new = [recipes.recipe(recipes.task_from_recipe(each)) for each in read]
+    assert "auto" not in (one["jit_compile"], one["precision"], one["strategy"])
+    assert one == two
+    assert new == {**one, "seed": 5}
     figures = [
         json.loads((tmp_path / n / "report.json").read_text())["figures"] for n in ("one", "two")
     ]

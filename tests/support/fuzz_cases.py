@@ -163,7 +163,7 @@ CALLS = (
     *("tasks.get('classification')(model={})", "tasks.get('classification')(epochs={})"),
     *("tasks.get('classification')(learning_rate={})", "tasks.get('dqn')(dataset={}).load()"),
     *("tasks.get('classification')(dataset={}).load()", "tasks.get('gan')(width={})"),
-    *("resume.read_recipe({})", "predict.find_images([{}])"),
+    *("recipes.read_recipe({})", "predict.find_images([{}])"),
 )
 
 

@@ -23,7 +23,7 @@ from tasks.advice import (
 )
 from tasks.data import near_duplicates, sources
 from tasks.data.dataset import Source, Split
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import graphs, model_files
 from zoo.errors import UsageError
 from zoo.parts import blocks
@@ -612,6 +612,6 @@ def test_model_with_several_outputs_is_rejected():
 def test_run_without_images_is_rejected(tmp_path):
     task = tasks.get("dqn")()
     model_files.save(zoo.build("lenet5", num_classes=2), tmp_path / resume.MODEL, {})
-    resume.write_recipe(tmp_path, task)
+    recipes.write_recipe(tmp_path, task)
     with pytest.raises(UsageError, match="is a run of dqn, which has no images to check"):
         doctor.diagnose(tmp_path)

@@ -10,11 +10,11 @@ import pytest
 
 import zoo
 from tasks.classification import half_batches
-from tasks.engine import hardware
+from tasks.distributed import devices
 
 SIZE, FLOPS = 8, 1e6
 concurrent = pytest.mark.skipif(
-    not hardware.runs_ops_concurrently(), reason="operations do not run concurrently here"
+    not devices.runs_ops_concurrently(), reason="operations do not run concurrently here"
 )
 
 
@@ -64,11 +64,11 @@ def test_a_model_is_kept_if_half_batches_would_change_training_or_save_no_time(n
 
 THREADS = """
 from tasks.engine import hardware
-hardware.use_single_thread()
+devices.use_single_thread()
 import tensorflow as tf
 tf.constant(0)
 print(tf.config.threading.get_intra_op_parallelism_threads())
-hardware.use_single_thread()  # too late, which is no error
+devices.use_single_thread()  # too late, which is no error
 """
 
 
@@ -95,10 +95,10 @@ def test_a_single_thread_is_set_unless_tensorflow_runs_or_a_variable_is_set(
         if started:
             raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
 
-    threading = hardware.tf.config.threading
+    threading = devices.tf.config.threading
     monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", set_threads)
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     if variable:
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", variable)
-    hardware.use_single_thread()
+    devices.use_single_thread()
     assert calls == ([] if variable else [1])

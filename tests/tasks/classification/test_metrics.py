@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.classification import metrics
-from tasks.report import axes, formatting, plots
+from tasks.report import axes, confusion_plot, formatting
 from zoo.errors import UsageError
 
 NAN = math.nan
@@ -176,9 +176,10 @@ def test_worst_mistakes_are_sorted_by_descending_loss(examples):
 
 def test_most_confused_by_hand():
     matrix = np.array([[9, 2, 0], [5, 9, 2], [0, 1, 99]])
-    assert plots.most_confused(matrix, 3) == [(1, 0, 5), (0, 1, 2), (1, 2, 2)]
-    assert len(plots.most_confused(matrix, 99)) == 4  # cells without examples are not mistakes
-    assert plots.most_confused(np.eye(3), 5) == []
+    assert confusion_plot.most_confused(matrix, 3) == [(1, 0, 5), (0, 1, 2), (1, 2, 2)]
+    # Cells without examples are not mistakes.
+    assert len(confusion_plot.most_confused(matrix, 99)) == 4
+    assert confusion_plot.most_confused(np.eye(3), 5) == []
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_single_label_sections_show_classes_confusion_calibration_and_mistakes()
     shown = dict(sections)
     assert list(shown) == ["Classes", "Confusion matrix", "Calibration", "Worst mistakes"]
     assert cells(shown["Classes"])[2] == ["dog", "50.00%", "50.00%", "50.00%", "2"]
-    assert "eel taken for dog: 1 of 1" in text(shown["Confusion matrix"])
+    assert "eel predicted as dog: 1 of 1" in text(shown["Confusion matrix"])
     assert "mean confidence 57.6%, accuracy 0.0%" in text(shown["Calibration"])
     assert captions(shown["Worst mistakes"]) == [
         "eel\nno prediction: NaN\nimage 4",

@@ -774,9 +774,9 @@ def test_a_rotated_image_of_ambiguous_size_has_a_warning(tmp_path, orientation, 
     examples = decoded(dataset.load(path), shape=(*size[::-1], 3))
     assert examples.boxes[0, 0].tolist() == [10, 20, 50, 60]
     [note] = examples.notes
-    assert note.startswith("EXIF turns 1 image of all, of which nothing tells whether the boxes")
+    assert note.startswith("EXIF rotates 1 image of all, and it is unknown whether the boxes")
     assert note.endswith(
-        f"boxes are for the image as stored or as shown; taken as shown: {tmp_path}/a.jpg"
+        f"boxes are for the image as stored or as shown; assumed as shown: {tmp_path}/a.jpg"
     )
 
 

@@ -455,8 +455,8 @@ def test_an_ambiguous_orientation_of_a_mask_is_reported(tmp_path, orientation, s
     assert np.array_equal(examples.labels[0], labels)
     [note] = examples.notes
     assert note == (
-        "EXIF turns 1 image of all, of which nothing tells whether the masks are for the "
-        f"image as stored or as shown; taken as shown: {tmp_path}/images/a.jpg"
+        "EXIF rotates 1 image of all, and it is unknown whether the masks are for the image "
+        f"as stored or as shown; assumed as shown: {tmp_path}/images/a.jpg"
     )
 
 
@@ -589,7 +589,7 @@ def test_invalid_coco_annotations_are_refused(tmp_path):
         tmp_path, annotations=[{"id": 9, "image_id": 1, "category_id": 4, "segmentation": runs}]
     )
     message = error_of(decode, dataset.load(path))
-    assert message.startswith(f"{path}: annotation 9: run lengths for a size of [8, 6]")
+    assert message.startswith(f"{path}: annotation 9: run lengths are for the size [8, 6]")
     path = write_coco(tmp_path)
     save(tmp_path / "2.png", np.zeros((8, 6, 3), "uint8"))
     assert "is 6 x 8 as displayed" in error_of(decode, dataset.load(path))

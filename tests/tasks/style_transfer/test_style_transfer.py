@@ -615,7 +615,7 @@ def test_evaluation_measures_other_pictures(finished, tmp_path):
         ({"model": "fast_style", "patch_size": 64}, "--patch-size 64 is larger than --image-size"),
         ({"style_rim": 0.5}, "--style-rim must be from 0 to 0.49, not 0.5"),
         ({"strategy": "mirrored"}, "nothing to share out"),
-        ({"optimizer": "lbfgs", "average": 0.9}, "lbfgs has no --average"),
+        ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs: no --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**MANY, "dataset": "nowhere"}, "no data set named 'nowhere'"),
     ],

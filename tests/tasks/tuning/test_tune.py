@@ -16,7 +16,7 @@ import pytest
 import tasks
 from scripts import __main__ as command
 from tasks.distributed import rendezvous
-from tasks.engine import callbacks, resume, trainer
+from tasks.engine import callbacks, recipes, trainer
 from tasks.inference import array_store
 from tasks.tuning import runner, subprocess_trials, trial, tune
 from tests.support import checks
@@ -56,14 +56,14 @@ def test_search_writes_runs_and_a_recipe_that_repeats_the_best(tmp_path, capsys)
     assert len({row["flags"]["learning_rate"] for row in rows}) == 3
     for row in rows:
         out = tmp_path / "search" / "trials" / row["trial"]
-        recipe = resume.read_recipe(out / "recipe.yaml")
+        recipe = recipes.read_recipe(out / "recipe.yaml")
         assert {key: recipe[key] for key in row["flags"]} == row["flags"]
         assert row["score"] == max(checks.column(out, "val_accuracy"))
         assert {"report.json", "report.html", "model.keras"} <= set(os.listdir(out))
     best = max(rows, key=lambda row: row["score"])
     assert found["best"]["score"] == best["score"]
     again = trainer.train(
-        resume.task_from_recipe(resume.read_recipe(found["recipe"])), tmp_path / "again"
+        recipes.task_from_recipe(recipes.read_recipe(found["recipe"])), tmp_path / "again"
     )
     timeless = [name for name in again["figures"] if "second" not in name]
     assert all(again["figures"][name] == found["best"]["figures"][name] for name in timeless)
@@ -104,7 +104,7 @@ def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "print_status", lambda line: (fitted.append(line), say(line)))
     killed = search(tmp_path / "killed", trials=2)
     assert without_times(killed) == without_times(whole)
-    assert "going on after epoch 1 of 2" in fitted
+    assert "resuming after epoch 1 of 2" in fitted
     assert sum(line.startswith("epoch ") for line in fitted) == 1  # of the four
 
 
@@ -307,7 +307,7 @@ def test_killed_command_resumes(tmp_path, number):
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     assert not (begun.parent / "report.json").exists()
     again = subprocess.run(words, capture_output=True, text=True)
-    assert "going on after" in again.stderr
+    assert "resuming after" in again.stderr
     found = json.loads(again.stdout)
     assert [len(row["scores"]) for row in found["trials"]] == [40, 40]
     whole = [w if not w.startswith("--out") else f"--out={tmp_path / 'whole'}" for w in words]
