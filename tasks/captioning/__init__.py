@@ -119,7 +119,7 @@ class Captioning(BackboneTask):
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         end, images = max(1, self.epochs - 1), len(data.train)
         stages = self.stages_with_passes(images // min(self.batch_size, images))
         passes = [stage.passes for stage in stages for _ in range(stage.epochs)]
@@ -133,7 +133,7 @@ class Captioning(BackboneTask):
             batch_size=self.batch_size,
             sentences=self.captions,
             seed=self.seed,
-            augment=self.augment if changed else "none",
+            augment=self.augment if augmented else "none",
             sampling=shares if self.scheduled_sampling else (),
         )
 
@@ -196,7 +196,7 @@ class Captioning(BackboneTask):
 
     def evaluate(self, model, about, split):
         words = checkpoint_vocabulary.from_metadata(about, "the run")
-        part = self.judged(captioning_dataset.load(self.dataset), split)
+        part = self.evaluation_split(captioning_dataset.load(self.dataset), split)
         shape = tuple(model.input["image"].shape[1:])
         examples = captioning_dataset.examples(part, words, about["length"], shape, self.resize)
         data = captioning_dataset.Data(None, None, None, examples, shape, words, about["length"])

@@ -141,7 +141,7 @@ class Dqn(Task):
             optimizer=optimizer, **hardware.compile_options(self, training_model)
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         env_steps, _ = self._steps_per_update(data.replicas)
         steps = env_steps * self.environments
         return StepIndices(max(1, self.epoch_steps // steps), steps, data.replicas)

@@ -196,7 +196,7 @@ class Gan(SplitTask):
         images = np.asarray(batch["image"])[: self.shown]
         events.images("real images", image_grid.grid(images, report.GRID_COLUMNS)[None], 0)
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         steps = self.kind().critic_steps
         # Each of a step's batches is whole; so is one of a split that holds no more.
         size = min(self.batch_size, len(data.train) // steps)
@@ -257,7 +257,7 @@ class Gan(SplitTask):
 
     def evaluate(self, model, about, split):
         source = self._source
-        part = self.judged(source, split)
+        part = self.evaluation_split(source, split)
         shape = tuple(model.output_shape[1:])
         test = gan_dataset.check_split_size(decoding.decode(part, shape, self.resize))
         data = gan_dataset.GanData(

@@ -104,12 +104,12 @@ class Segmentation(BackboneTask):
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
             seed=self.seed,
-            augment=self.augment if changed else "none",
+            augment=self.augment if augmented else "none",
         )
 
     def validate(self, model, data, events, step):
@@ -166,7 +166,7 @@ class Segmentation(BackboneTask):
     def evaluate(self, model, about, split):
         known = tuple(about["classes"])
         source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.colours, known)
-        part = self.judged(source, split)
+        part = self.evaluation_split(source, split)
         part = segmentation_dataset.relabel(part, source.classes, about["classes"])
         shape = model.input_shape[1:]
         examples = segmentation_dataset.decode(part, len(about["classes"]), shape, self.resize)

@@ -197,7 +197,7 @@ class StyleTransfer(SplitTask):
             **hardware.compile_options(self, training_model),
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         steps = self.steps or DEFAULT_STEPS[self.single_image]
         if self.single_image:
             return gatys.RepeatDataset(data.content, steps)
@@ -249,7 +249,7 @@ class StyleTransfer(SplitTask):
     def evaluate(self, model, about, split):
         if self.single_image:
             raise UsageError("a run of gatys is one picture, which its own report judges")
-        part = self.judged(batches.load(self.dataset, self.data_dir or None), split)
+        part = self.evaluation_split(batches.load(self.dataset, self.data_dir or None), split)
         images = _evaluation_images(decoding.decode(part, self._image_shape(), "crop"))
         return self._figures(model, self._loss_targets(None), images), part.name
 
