@@ -1,4 +1,4 @@
-"""What the benchmarks of training loops share: epochs of `fit` and of the zoo, timed alike."""
+"""Shared by the benchmarks of training loops: timed epochs of `fit` and of the zoo."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HEAD = f"{'images/s':<10} {'fit':>10} {'fit, no XLA':>12} {'zoo':>10}   zoo / be
 
 
 def fit(model, inputs, targets, task):
-    """Fits a compiled model; returns the images per second of all epochs but the first."""
+    """Fits a compiled model; returns images per second of all epochs except the first."""
     clock = Clock()
     model.fit(
         inputs,
@@ -63,7 +63,7 @@ def fit(model, inputs, targets, task):
 
 
 def zoo(task):
-    """Trains by `zoo train`; returns the images per second of all epochs but the first."""
+    """Trains with the zoo; returns images per second of all epochs except the first."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         resume.claim_folder(out, task)
@@ -84,5 +84,5 @@ class Clock:
         self.started = time.perf_counter()
 
     def stop(self, epoch, logs):
-        """Writes down what has passed."""
+        """Records the elapsed time."""
         self.seconds.append(time.perf_counter() - self.started)

@@ -1,17 +1,17 @@
-"""The headings under which the help of a task lists its flags."""
+"""Groups of flags in the help of a task."""
 
 from __future__ import annotations
 
-# Fields by heading; what stands nowhere belongs to the task alone, and has its name for a heading.
+# Fields by heading. Any other field is specific to its task, whose name is then the heading.
 GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
-        *("image_bits", "resize", "channels", "num_classes", "colours", "captions"),
-        *("augment", "mix", "erase"),
+        *("image_bits", "resize", "channels", "num_classes", "class_map", "captions_per_image"),
+        *("augment", "mix", "random_erasing"),
     ),
     "model": (
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
-        *("feature_views", "width", "latent_size", "dueling", "proposals", "search"),
+        *("cached_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
     ),
     "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
     "optimization": (
@@ -31,7 +31,7 @@ GROUPS = {
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
-        *("views", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam"),
+        *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam_width"),
         *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
         "classifier",
     ),
@@ -44,8 +44,8 @@ def group_fields(fields, rest):
     """Returns lists of fields by heading, in the order of the headings.
 
     Args:
-        fields: of a task.
-        rest: the heading of those that stand in no group.
+        fields: the dataclass fields of a task.
+        rest: the heading of fields that are in no group.
     """
     of = {name: heading for heading, names in GROUPS.items() for name in names}
     found = {heading: [] for heading in ("data", "model", rest, *GROUPS)}

@@ -1,7 +1,7 @@
-"""Trains a task and writes its report: zoo train classification --model lenet5.
+"""Trains a model for a task and writes a report: zoo train classification --model lenet5.
 
-With a recipe the task need not be named: zoo train --recipe runs/NAME/recipe.yaml --out DIR.
-Interrupted, the same command goes on where it was.
+A recipe repeats a run: zoo train --recipe runs/NAME/recipe.yaml --out DIR.
+After an interruption, the same command resumes the run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zoo.errors import UsageError
 
 
 def arguments(parser, words):
-    """Adds the flags of the task that the words name, or their recipe."""
+    """Adds the flags of the task that the command line or its recipe names."""
     parser.add_argument(
         "task", nargs="?", metavar="TASK", help=f"one of {', '.join(tasks.names())}"
     )
@@ -25,15 +25,15 @@ def arguments(parser, words):
 
 
 def run(args):
-    """Trains, then prints the figures and where the report is."""
+    """Trains the model, then prints the figures and the path of the report."""
     if not args.task and not args.recipe:
-        raise UsageError(f"name a task ({', '.join(tasks.names())}) or give a --recipe")
+        raise UsageError(f"no task given; pass one of {', '.join(tasks.names())}, or a --recipe")
     task = _flags.task_from_args(args.task, args)
     _flags.train(args, task)
 
 
 def _recipe_task(words):
-    """Returns the task of the recipe among the words, or `None`."""
+    """Returns the task of the recipe on the command line, or `None`."""
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word == "--recipe" and after:
             return recipes.read_recipe(after)["task"]

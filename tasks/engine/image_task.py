@@ -74,7 +74,7 @@ class SplitTask(Task):
         return image_stats.inspect_splits([part], self.image_bits)[0][0]
 
     def resolved(self, data):
-        return {} if self.image_bits else {"image_bits": data.seen.bits}
+        return {} if self.image_bits else {"image_bits": data.findings.bits}
 
     def notes(self, data):
         return data.notes()

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from tasks.distributed import replicas
@@ -48,6 +49,10 @@ class Task(TrainingFlags, abc.ABC):
     compilable: ClassVar[bool] = True  # by XLA
     checkpoint_all: ClassVar[bool] = False  # whether checkpoints also hold what no stage trains
     min_steps_per_epoch: ClassVar[int] = 1  # small data sets are repeated within an epoch
+    # Module whose `from_file(path, model, metadata)` returns the `Predictor` of a trained model,
+    # and, optionally, whose `from_spec(spec, weights)` returns that of a pretrained one.
+    predictor: ClassVar[ModuleType | None] = None
+    command: ClassVar[str] = "zoo predict"  # the command that uses a trained model
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -29,6 +29,7 @@ class Gan(SplitTask):
     """Teaches a generator to paint, and a critic to tell what it paints from real images."""
 
     checkpoint_all: ClassVar = True
+    command: ClassVar = "zoo generate"
 
     epochs: int = flag(20, "passes over the training split", low=1)
     batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
@@ -230,7 +231,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],

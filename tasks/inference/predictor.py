@@ -1,9 +1,9 @@
-"""The contract of predictors: a model with its preprocessing, and the output of predictions."""
+"""The interface of a predictor: a trained model with its class names and preprocessing."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,21 @@ CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of prediction; a predictor uses those that apply to it.
+    """Options of a prediction; a predictor uses those that concern it.
 
     Attributes:
-        top: The number of most probable classes to return.
-        pictures: The folder for drawn predictions, or `None` for none.
-        scale: For masks: `fit` resizes the image to the size of the training images, and the
-            prediction back; `own` keeps the image size; `auto` does as in training.
-        tile: The side in pixels from which an image is predicted in tiles; 0 for the default.
-        explain: Whether to draw an explanation of the prediction.
+        top: the number of classes to return.
+        drawings_dir: the folder for masks, overlays and other drawn predictions, or `None` to
+            draw none.
+        scale: of dense predictions: `fit` resizes the image to the size of the training images,
+            and the prediction back; `native` keeps the image as it is; `auto` does what was done
+            with the training images.
+        tile: side in pixels above which an image is processed in tiles; 0 for the default size.
+        explain: whether to draw an explanation of the prediction.
     """
 
     top: int = 5
-    pictures: Path | None = None
+    drawings_dir: Path | None = None
     scale: str = "auto"
     tile: int = 0
     explain: bool = False
@@ -38,10 +40,10 @@ class InputImage:
     """A decoded image.
 
     Attributes:
-        path: The path of its file.
+        path: path of its file.
         pixels: uint8 `(height, width, channels)`.
-        stem: The unique beginning of the names of drawn predictions in their folder, before
-            `-mask.png` and the like.
+        stem: unique name of its drawings, relative to the folder of drawings and without a suffix
+            such as `-mask.png`.
     """
 
     path: Path
@@ -50,18 +52,21 @@ class InputImage:
 
 
 class Predictor(abc.ABC):
-    """A model with its preprocessing, and the formats of its predictions.
+    """A trained model with everything that is needed to use it on images.
 
     Attributes:
-        model: A `keras.Model` from images.
-        name: The name of the model in messages.
-        image_shape: The shape `(height, width, channels)` to which images are resized; `None`
-            for a side that keeps its size.
-        resize: The resize method.
-        protocol: A description of the preprocessing.
-        columns: Columns of a CSV file, from `path` to `error`.
-        draws: Whether it can draw predictions.
-        explains: Whether it can draw explanations.
+        model: a `keras.Model` whose input is a batch of images.
+        name: name of the model in messages.
+        image_shape: `(height, width, channels)` that images are resized to; `None` for a side
+            that keeps its size.
+        resize: the resize mode: `stretch`, `crop` or `pad`.
+        protocol: the preprocessing in words.
+        columns: columns of the CSV output, from `path` to `error`.
+        writes_images: whether it draws its predictions into `PredictOptions.drawings_dir`.
+        has_explanations: whether it can draw an explanation of its predictions.
+        bits: number of significant bits of images of more than 8 bits per channel, as in
+            `image_io.read_image`.
+        keras_only: whether no runtime other than Keras can run the model.
     """
 
     model: keras.Model
@@ -70,34 +75,34 @@ class Predictor(abc.ABC):
     resize: str
     protocol: str
     columns: tuple[str, ...]
-    draws = False
-    explains = False
-    bits = MAX_BITS  # used by images of more than 8 bits, for `image_io.read_image`
-    keras_only = False  # whether no other runtime can compute the model
+    writes_images = False
+    has_explanations = False
+    bits = MAX_BITS
+    keras_only = False
 
-    def prepared(self, photos: Sequence[InputImage], start):
-        """Returns the function that `answers` takes as `run`.
+    def prepare(self, images: Sequence[InputImage], start: Callable):
+        """Returns the function that `predict` takes as `run`.
 
         Args:
-            photos: Some images, for the choice and verification of a runtime.
-            start: A function of a model and images `(batch, height, width, channels)` that
-                returns a predict function for such images.
+            images: the first images that could be decoded.
+            start: a function of a model and a sample batch `(batch, height, width, channels)`
+                that returns the function from such batches to the outputs of the model.
         """
-        return start(self.model, np.stack([photo.pixels for photo in photos]))
+        return start(self.model, np.stack([image.pixels for image in images]))
 
     @abc.abstractmethod
-    def answers(self, photos: Sequence[InputImage], run, wanted: PredictOptions) -> list[dict]:
-        """Returns the prediction for each image, a dict of JSON types. Must be thread-safe."""
+    def predict(self, images: Sequence[InputImage], run, options: PredictOptions) -> list[dict]:
+        """Returns one prediction per image, a dict of plain values. Must be thread-safe."""
 
     @abc.abstractmethod
-    def lines(self, answer: dict) -> list[str]:
-        """Returns the lines of text of a prediction, printed below the path of its image."""
+    def text_lines(self, prediction: dict) -> list[str]:
+        """Returns a prediction as lines of text, printed below the path of its image."""
 
     @abc.abstractmethod
-    def cells(self, answer: dict) -> list[tuple]:
-        """Returns the CSV rows of a prediction, for the columns between `path` and `error`."""
+    def csv_rows(self, prediction: dict) -> list[tuple]:
+        """Returns a prediction as rows of the CSV columns between `path` and `error`."""
 
 
-def describe_channels(channels):
-    """Returns the name of images with a number of channels, such as `RGB`."""
+def describe_channels(channels: int) -> str:
+    """Returns the name of the colour space of images with so many channels."""
     return CHANNEL_NAMES.get(channels, f"{channels} channels")

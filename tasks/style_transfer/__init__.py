@@ -24,7 +24,7 @@ from tasks.style_transfer import (
 )
 from zoo import model_files
 from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 KIND = "painter"
 PICTURE_FILE = "picture.png"  # in the run's folder
@@ -42,6 +42,7 @@ NUM_REPORT_IMAGES = 4  # of these, in the report
 class StyleTransfer(SplitTask):
     """Paints a picture in a style: by changing it step by step, or by a network that learns to."""
 
+    predictor: ClassVar = LazyModule("tasks.style_transfer.predictor")
     curves: ClassVar = {
         "loss": "Loss",
         "style_loss": "Style",
@@ -218,7 +219,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": builder_options.parse_options(self.model_options),
             "style": self.style,

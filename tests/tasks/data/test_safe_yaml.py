@@ -1,4 +1,4 @@
-"""YAML from elsewhere: what is wrong with it is one line, and it takes no time and no memory."""
+"""Loading of untrusted YAML: errors are one line, and take little time and memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_refused_in_one_line(text, tmp_path):
+def test_hostile_text_is_rejected_in_one_line(text, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(
@@ -63,13 +63,13 @@ def test_hostile_text_is_refused_in_one_line(text, tmp_path):
         (b"", "is no recipe: it names no task"),
     ],
 )
-def test_what_is_no_recipe_is_said(content, words, tmp_path):
+def test_invalid_recipes_are_rejected(content, words, tmp_path):
     (tmp_path / "recipe.yaml").write_bytes(content)
     with pytest.raises(UsageError, match=words):
         recipes.read_recipe(tmp_path / "recipe.yaml")
 
 
-def test_a_recipe_may_begin_with_a_byte_order_mark_and_is_in_utf8(tmp_path):
+def test_recipes_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("task: classification\ndataset: Früchte\n", encoding="utf-8-sig")
     assert recipes.read_recipe(path) == {"task": "classification", "dataset": "Früchte"}
@@ -81,6 +81,6 @@ def test_a_recipe_may_begin_with_a_byte_order_mark_and_is_in_utf8(tmp_path):
         recipes.read_recipe(None)
 
 
-def test_options_have_names():
+def test_keys_of_options_are_names():
     with pytest.raises(UsageError, match="--model-options takes YAML"):
         builder_options.parse_options("{1: 2}")

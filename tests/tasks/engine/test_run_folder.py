@@ -117,7 +117,7 @@ def edit(top):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (rename_class, r"classes not there any more: 'black' and new: 'xblack'"),
+        (rename_class, r"classes removed: 'black' and new: 'xblack'"),
         (add_image, r"train had 18 examples, digest \w+, and has 19 examples, digest \w+"),
         (relabel, r"train had 18 examples, digest (\w+), and has 18 examples, digest (?!\1)"),
         (edit, r"other data: test had 9 examples, digest (\w+), and has 9 examples, digest (?!\1)"),
@@ -184,7 +184,7 @@ def test_differences_name_classes_and_splits():
     now = {"classes": ["b", "a"], "splits": {"train": "2 examples"}}
     assert data_fingerprint.differences(before, before) == []
     assert data_fingerprint.differences(before, now) == [
-        "the classes stand in another order",
+        "the classes are in another order",
         "test had 1 examples, and has nothing",
     ]
 
@@ -276,19 +276,19 @@ def test_a_refused_run_leaves_no_folder(flags, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"older": ["../../../victim"]}, "'older' is .*not a list of names of checkpoints"),
+        ({"older": ["../../../victim"]}, "'older' is .*expected a list of names of checkpoints"),
         ({"older": ["/victim"]}, "'older'"),
         ({"older": [""]}, "'older'"),
-        ({"weights": "../victim.npz"}, "'weights' is .*not the name of a checkpoint"),
+        ({"weights": "../victim.npz"}, "'weights' is .*expected the name of a checkpoint"),
         ({"best_weights": "state.json"}, "'best_weights'"),
-        ({"epoch": -1}, "'epoch' is -1, not a number of epochs"),
+        ({"epoch": -1}, "'epoch' is -1, expected a number of epochs"),
         ({"epoch": True}, "'epoch'"),
         ({"step": 1.5}, "'step'"),
         ({"step": 4}, "resumes after step 4 of an epoch that has 2"),
         ({"seconds": "long"}, "'seconds'"),
-        ({"best": 7}, "contradicts itself"),
-        ({"epoch": 1}, "contradicts itself"),
-        ({"weights": ""}, "contradicts itself"),
+        ({"best": 7}, "is inconsistent"),
+        ({"epoch": 1}, "is inconsistent"),
+        ({"weights": ""}, "is inconsistent"),
         ({"history": [{"loss": 1.0}]}, "'history'"),
         ({"history": {}}, "'history'"),
         ({"times": {"training": None}}, "'times'"),

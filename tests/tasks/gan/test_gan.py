@@ -275,14 +275,12 @@ def test_evaluation_gives_the_figures_of_the_report(run, monkeypatch):
     monkeypatch.setattr(Gan, "evaluate", lambda task, *given: ({"network": task.network}, "test"))
     asked = evaluate.evaluate(run, network="resnet50.imagenet")
     assert asked["figures"] == {"network": "resnet50.imagenet"}
-    with pytest.raises(UsageError, match="gan has no --views; leave that out"):
-        evaluate.evaluate(run, views="ten")
+    with pytest.raises(UsageError, match="gan has no --tta; leave that out"):
+        evaluate.evaluate(run, tta="ten")
 
 
 def test_who_asks_it_about_an_image_is_told_what_it_does(run):
-    with pytest.raises(
-        UsageError, match="was taught gan and answers no image; zoo generate uses it"
-    ):
+    with pytest.raises(UsageError, match="gan model, which does not take images; use `zoo gen"):
         model_loader.load_predictor(run)
 
 
