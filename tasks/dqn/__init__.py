@@ -166,7 +166,7 @@ class Dqn(Task):
             optimizer=optimizer, **hardware.compile_options(self, training_model)
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         env_steps, _ = self._steps_per_update(data.replicas)
         steps = env_steps * self.num_envs
         return StepIndices(max(1, self.epoch_steps // steps), steps, data.replicas)

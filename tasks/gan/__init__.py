@@ -194,7 +194,7 @@ class Gan(SplitTask):
         images = np.asarray(batch["image"])[: self.grid_samples]
         events.images("real images", image_grid.grid(images, report.GRID_COLUMNS)[None], 0)
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         steps = self.variant().critic_steps
         # The steps of the critic take equal parts of a batch. A split of fewer images than one
         # batch is a batch of its own.
@@ -257,7 +257,7 @@ class Gan(SplitTask):
 
     def evaluate(self, model, about, split):
         source = self._source
-        part = self.judged(source, split)
+        part = self.evaluation_split(source, split)
         shape = tuple(model.output_shape[1:])
         test = gan_dataset.check_split_size(decoding.decode(part, shape, self.resize))
         data = gan_dataset.GanData(

@@ -198,7 +198,7 @@ class StyleTransfer(SplitTask):
             **hardware.compile_options(self, training_model),
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         steps = self.steps or DEFAULT_STEPS[self.single_image]
         if self.single_image:
             return gatys.RepeatDataset(data.content, steps)
@@ -248,7 +248,7 @@ class StyleTransfer(SplitTask):
     def evaluate(self, model, about, split):
         if self.single_image:
             raise UsageError("a run of gatys has one image only, evaluated in its report")
-        part = self.judged(batches.load(self.dataset, self.data_dir or None), split)
+        part = self.evaluation_split(batches.load(self.dataset, self.data_dir or None), split)
         images = _evaluation_images(decoding.decode(part, self._image_shape(), "crop"))
         return self._losses(model, loss_targets.from_task(self, None), images), part.name
 
