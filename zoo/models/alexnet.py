@@ -87,12 +87,12 @@ def alexnet(
         `stage5`, the output of the last pooling; and, with classes, `logits`.
     """
     _check(image.shape[-1], widths, groups)
-    ends, stage = {}, 2
+    endpoints, stage = {}, 2
     x = keras.layers.ZeroPadding2D(2, name="pad")(image)
     for index, (width, towers) in enumerate(zip(widths, groups, strict=True), start=1):
         strides, padding = (4, "valid") if index == 1 else (1, "same")
         options = {"padding": padding, "groups": towers, "name": f"conv{index}"}
-        x = ends[f"stage{stage}"] = blocks.conv_relu(
+        x = endpoints[f"stage{stage}"] = blocks.conv_relu(
             x, width, KERNELS[index - 1], strides, **options
         )
         if lrn and index in LRN_CONVS:
@@ -100,10 +100,10 @@ def alexnet(
         if index in POOLED_CONVS:
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{index}")(x)
             stage += 1
-    ends["stage5"] = x
+    endpoints["stage5"] = x
     if num_classes:
-        ends["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
+    return endpoints
 
 
 def _check(channels, widths, groups):

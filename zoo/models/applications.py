@@ -82,12 +82,12 @@ def application(image, num_classes=1000, *, constructor, alpha=None, dropout=Non
     pools = [
         i for i, op in enumerate(operations) if isinstance(op, keras.layers.GlobalAveragePooling2D)
     ]
-    ends = _pyramid(operations[: pools[-1] + 1])
+    endpoints = _pyramid(operations[: pools[-1] + 1])
     if num_classes:
         features, rate = _features(operations[pools[-1] :])
         rate = rate if dropout is None else dropout
-        ends["logits"] = blocks.logits(features, num_classes, dropout=rate)
-    return ends
+        endpoints["logits"] = blocks.logits(features, num_classes, dropout=rate)
+    return endpoints
 
 
 def _operations(image, constructor, options):
@@ -138,12 +138,12 @@ def _pyramid(operations):
             widths[before] = max(widths[before], node.input_tensors[0].shape[-1])
         if not isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)):
             candidates[strides[id(out)]].append(out)
-    ends = {}
+    endpoints = {}
     for stride, width in sorted(widths.items()):
         if stride > 1:
             *_, last = (x for x in candidates[stride] if x.shape[-1] == width)
-            ends[f"stage{stride.bit_length() - 1}"] = last
-    return ends
+            endpoints[f"stage{stride.bit_length() - 1}"] = last
+    return endpoints
 
 
 def _features(head):

@@ -89,7 +89,7 @@ def convnet(
         "kernel_regularizer": keras.regularizers.L2(weight_decay) if weight_decay else None,
         "use_bias": norm == "none",
     }
-    ends, x = {}, image
+    endpoints, x = {}, image
     rows = zip(depths, *block_options.values(), strict=True)
     for block, (depth, width, size, skips, pool) in enumerate(rows, start=1):
         entry = x
@@ -100,11 +100,11 @@ def convnet(
             if skips and index == depth:
                 x = _add_skip(x, entry, kernels, name=f"block{block}_skip")
             x = blocks.activate(x, activation, name=f"{name}_activation")
-        ends |= _stage(x, pool_size ** (block - 1))
+        endpoints |= _stage(x, pool_size ** (block - 1))
         pool = getattr(keras.layers, POOLING[pool])
         x = pool(pool_size, padding="same", name=f"block{block}_pool")(x)
         x = keras.layers.Dropout(conv_dropout, name=f"block{block}_dropout")(x)
-    ends |= _stage(x, pool_size ** len(depths))
+    endpoints |= _stage(x, pool_size ** len(depths))
     if num_classes:
         x = HEADS[head](x)
         for index, width in enumerate(hidden, start=1):
@@ -113,8 +113,8 @@ def convnet(
             x = blocks.normalise(x, norm, name=name)
             x = blocks.activate(x, activation, name=f"{name}_activation")
             x = keras.layers.Dropout(hidden_dropout, name=f"{name}_dropout")(x)
-        ends["logits"] = blocks.logits(x, num_classes)
-    return ends
+        endpoints["logits"] = blocks.logits(x, num_classes)
+    return endpoints
 
 
 def _add_skip(x, entry, kernels, *, name):

@@ -61,9 +61,9 @@ def dcgan_generator(
     _check("condition", condition, GENERATOR_CONDITIONS)
     start, doublings = base_size(image_size)
     filters = width * 2 ** (doublings - 1)
-    x, ends = latent, {}
+    x, endpoints = latent, {}
     if num_classes:
-        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        label = endpoints["label"] = keras.Input((), dtype="int32", name="label")
         if condition == "concatenation":
             vector = keras.layers.Embedding(num_classes, EMBEDDING_DIM, name="label_vector")(label)
             x = keras.layers.Concatenate(name="told")([x, vector])
@@ -77,8 +77,8 @@ def dcgan_generator(
         x = _conditional_batch_norm(x, by_class, name=f"up{index}")
     options = {"activation": "tanh", "padding": "same", **_init()}
     x = keras.layers.Conv2DTranspose(channels, 5, 2, **options, name=f"up{doublings}")(x)
-    ends["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
-    return ends
+    endpoints["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
+    return endpoints
 
 
 @register(
@@ -126,9 +126,9 @@ def dcgan_critic(
     conv = layers.SpectralConv2D if spectral else keras.layers.Conv2D
     dense = layers.SpectralDense if spectral else keras.layers.Dense
     embedding = layers.SpectralEmbedding if spectral else keras.layers.Embedding
-    x, ends = image, {}
+    x, endpoints = image, {}
     if num_classes:
-        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        label = endpoints["label"] = keras.Input((), dtype="int32", name="label")
         if condition == "concatenation":
             channel = keras.layers.Embedding(num_classes, side * side, name="label_map")(label)
             channel = keras.layers.Reshape((side, side, 1), name="label_channel")(channel)
@@ -150,8 +150,8 @@ def dcgan_critic(
         vector = embedding(num_classes, x.shape[-1], **options, name="label_vector")(label)
         projection = keras.layers.Dot(1, dtype="float32", name="projection")([x, vector])
         score = keras.layers.Add(dtype="float32", name="told")([score, projection])
-    ends["score"] = score
-    return ends
+    endpoints["score"] = score
+    return endpoints
 
 
 def base_size(side):

@@ -67,25 +67,25 @@ def deeplab(
         `(batch, height, width, num_classes)`.
     """
     padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(
+    endpoints = encoder.backbone_features(
         padded, backbone, backbone_weights, output_stride=output_stride
     )
-    *others, last = ends
-    x = _aspp(ends[last], width, rates, separable)
+    *others, last = endpoints
+    x = _aspp(endpoints[last], width, rates, separable)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     stride = min(output_stride, 2 ** encoder.stage_level(last))
     low = [name for name in others if 2 ** encoder.stage_level(name) >= min(4, stride / 2)]
     if not low:
-        raise UsageError(f"deeplabv3plus needs two stages; {backbone} has {', '.join(ends)}")
-    low = ends[low[0]]
+        raise UsageError(f"deeplabv3plus needs two stages; {backbone} has {', '.join(endpoints)}")
+    low = endpoints[low[0]]
     x = padding.resize_to(x, low, name="stretched")
     low = blocks.conv_bn(low, low_width, 1, name="low")
     x = keras.layers.Concatenate(name="joined")([x, low])
     for index in (1, 2):
         x = _atrous_conv(x, width, 1, separable, name=f"decoder{index}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": padding.restore_size(x, padded, image)}
+    return {**endpoints, "logits": padding.restore_size(x, padded, image)}
 
 
 def _aspp(x, width, rates, separable):

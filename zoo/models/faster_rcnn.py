@@ -81,19 +81,19 @@ def faster_rcnn(
     )
     strides, maps = list(pyramid), list(pyramid.values())
     sizes = [anchor_scale * stride for stride in strides]
-    ends = {"anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps)}
-    ends |= _propose(maps, channels, len(ratios))
+    endpoints = {"anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps)}
+    endpoints |= _propose(maps, channels, len(ratios))
     select = layers.ProposalLayer(proposals, candidates, name="proposals")
-    ends["proposals"] = select(*ends.values(), image)
+    endpoints["proposals"] = select(*endpoints.values(), image)
     # The top level is used for its anchors only.
     pooled = [stride for stride in strides if stride <= 32] or strides[:1]
     align = layers.RoIAlign(region_size, pooled, canonical=canonical, name="roi_align")
-    x = align([pyramid[stride] for stride in pooled], ends["proposals"])
+    x = align([pyramid[stride] for stride in pooled], endpoints["proposals"])
     options = {"count": detections, "least": least, "threshold": threshold}
     found = roi_head.classify_regions(
-        ends["proposals"], x, image, num_classes, hidden=hidden, **options
+        endpoints["proposals"], x, image, num_classes, hidden=hidden, **options
     )
-    return ends | found
+    return endpoints | found
 
 
 def _propose(maps, channels, ratios):

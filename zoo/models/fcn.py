@@ -83,23 +83,23 @@ def fcn(
         encoder.fetch_full_weights(backbone, backbone_weights) if hidden else backbone_weights
     )
     padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(padded, backbone, full_weights)
-    last, *others = list(ends)[::-1][:scored]
+    endpoints = encoder.backbone_features(padded, backbone, full_weights)
+    last, *others = list(endpoints)[::-1][:scored]
     if len(others) + 1 < scored:
         raise UsageError(
-            f"fcn needs a backbone with {scored} stages to score; {backbone} has {len(ends)}"
+            f"fcn needs a backbone with {scored} stages to score; {backbone} has {len(endpoints)}"
         )
-    x = _dense_as_convolutions(ends[last], hidden, kernel_size, dropout)
+    x = _dense_as_convolutions(endpoints[last], hidden, kernel_size, dropout)
     if hidden:
         encoder.load_weights_into(image, x, full_weights)
     x = _score(x, num_classes, last)
     for stage in others:
-        skip = _score(_stage_input(ends, stage), num_classes, stage)
+        skip = _score(_stage_input(endpoints, stage), num_classes, stage)
         factor = 2 ** (encoder.stage_level(last) - encoder.stage_level(stage))
         x = padding.resize_to(_upsample_scores(x, factor, stage), skip, name=f"resized_{stage}")
         x = keras.layers.Add(dtype="float32", name=f"sum_{stage}")([x, skip])
         last = stage
-    return {**ends, "logits": padding.restore_size(x, padded, image)}
+    return {**endpoints, "logits": padding.restore_size(x, padded, image)}
 
 
 def _hidden(backbone):
@@ -145,12 +145,12 @@ def _upsample_scores(x, factor, stage):
     )(x)
 
 
-def _stage_input(ends, stage):
+def _stage_input(endpoints, stage):
     """Returns the output of the pooling that begins a stage, or the stage's own endpoint.
 
     In VGG this is `pool3`, not the output of the fourth block.
     """
-    before = ends.get(f"stage{encoder.stage_level(stage) - 1}")
+    before = endpoints.get(f"stage{encoder.stage_level(stage) - 1}")
     consumers = before._keras_history.operation._outbound_nodes if before is not None else ()
     pools = [node for node in consumers if type(node.operation) is keras.layers.MaxPooling2D]
-    return pools[0].output_tensors[0] if pools else ends[stage]
+    return pools[0].output_tensors[0] if pools else endpoints[stage]

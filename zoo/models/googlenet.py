@@ -98,32 +98,32 @@ def googlenet(
         Endpoints `stage1` to `stage5`, then, with classes, `auxiliary1` and `auxiliary2` with
         `auxiliary`, and `logits`.
     """
-    ends = {}
-    x = _stem(image, batch_norm, lrn, ends)
+    endpoints = {}
+    x = _stem(image, batch_norm, lrn, endpoints)
     for module, widths in INCEPTIONS.items():
         x = _inception(x, widths, largest, batch_norm, name=f"inception{module}")
         if auxiliary and num_classes and module in AUXILIARY:
             name = AUXILIARY[module]
-            ends[name] = _head(x, num_classes, batch_norm, auxiliary_dropout, name=name)
+            endpoints[name] = _head(x, num_classes, batch_norm, auxiliary_dropout, name=name)
         if module in STAGES:
-            ends[f"stage{STAGES[module]}"] = x
+            endpoints[f"stage{STAGES[module]}"] = x
         if module == "3b":
             x = blocks.ceil_pool(x, name="pool3")
         if module == "4e":
             x = keras.layers.MaxPooling2D(last_pool, 2, "same", name="pool4")(x)
     if num_classes:
-        ends["logits"] = blocks.pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
-def _stem(x, batch_norm, lrn, ends):
+def _stem(x, batch_norm, lrn, endpoints):
     """Applies the layers before the first module, and adds their stages to `ends`."""
-    x = ends["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
+    x = endpoints["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
     x = blocks.ceil_pool(x, name="pool1")
     if lrn:
         x = blocks.local_response_norm(x, name="norm1")
     x = _convolve(x, 64, 1, batch_norm=batch_norm, name="conv2_reduce")
-    x = ends["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
+    x = endpoints["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
     if lrn:
         x = blocks.local_response_norm(x, name="norm2")
     return blocks.ceil_pool(x, name="pool2")

@@ -42,17 +42,17 @@ def lenet(image, num_classes=10, *, activation="tanh", dropout=0.0):
         Convolutions are not padded: each reduces height and width by 4 pixels.
     """
     x = _convolve(image, 6, activation, name="c1")
-    ends = {"stage0": x}
+    endpoints = {"stage0": x}
     x = keras.layers.AveragePooling2D(2, name="s2")(x)
-    x = ends["stage1"] = _convolve(x, 16, activation, name="c3")
-    x = ends["stage2"] = keras.layers.AveragePooling2D(2, name="s4")(x)
+    x = endpoints["stage1"] = _convolve(x, 16, activation, name="c3")
+    x = endpoints["stage2"] = keras.layers.AveragePooling2D(2, name="s4")(x)
     if num_classes:
         x = blocks.flatten(x)
         for name, width in (("c5", 120), ("f6", 84)):
             x = keras.layers.Dense(width, name=name)(x)
             x = blocks.activate(x, activation, name=f"{name}_activation")
-        ends["logits"] = blocks.logits(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.logits(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 def _convolve(x, filters, activation, *, name):

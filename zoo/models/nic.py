@@ -63,11 +63,11 @@ def nic(
         Endpoints: the stages of the backbone; `words`, an int32 input `(batch, length)`; and
         `logits` of the next word, `(batch, length, num_classes)`.
     """
-    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
+    endpoints, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dense(embedding, name="image_word")(x)
     decoder = layers.TellingLSTM(units, name="decoder")
-    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
+    return {**endpoints, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
 @register(
@@ -125,21 +125,23 @@ def show_attend_tell(
     """
     if None in image.shape[1:]:
         raise UsageError("show_attend_tell needs images of a fixed size; pass input_shape")
-    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
+    endpoints, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
     if positions:
         x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
-    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
+    return {**endpoints, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
 def _encode_image(image, backbone, weights, level, widths):
     """Returns the stages of the encoder, and the maps for the decoder."""
-    ends = encoder.backbone_features(image, backbone, weights, None if level is None else [level])
-    x = ends[list(ends)[-1]]
+    endpoints = encoder.backbone_features(
+        image, backbone, weights, None if level is None else [level]
+    )
+    x = endpoints[list(endpoints)[-1]]
     for index, width in enumerate(widths, start=1):
         x = blocks.conv_bn(x, width, 3, 2 if index == 1 else 1, name=f"neck{index}")
-    return ends, x
+    return endpoints, x
 
 
 def _decode_caption(decoder, features, num_classes, embedding, dropout, length):

@@ -62,20 +62,20 @@ def nin(image, num_classes=10, *, mlpconvs, pools, drops, strides=1, dropout=0.5
         Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
     """
     _check(mlpconvs, pools, drops)
-    ends, x = {}, image
+    endpoints, x = {}, image
     level = strides.bit_length() - 1
     for index, (kernel_size, *widths) in enumerate(mlpconvs, start=1):
         first = {"strides": strides, "padding": "valid"} if index == 1 and strides > 1 else {}
         x = _mlpconv(x, kernel_size, widths, first, name=f"mlpconv{index}")
-        ends[f"stage{level}"] = x
+        endpoints[f"stage{level}"] = x
         if index < len(mlpconvs):
             x = POOLS[pools[index - 1]](x, name=f"pool{index}")
             level += 1
             if drops[index - 1] and dropout:
                 x = keras.layers.Dropout(dropout, name=f"dropout{index}")(x)
     if num_classes:
-        ends["logits"] = blocks.conv_gap_head(x, num_classes)
-    return ends
+        endpoints["logits"] = blocks.conv_gap_head(x, num_classes)
+    return endpoints
 
 
 for _variants, _size, _min_size, _stages in (

@@ -236,16 +236,16 @@ def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding",
     if shortcut not in SHORTCUTS:
         raise unknown_name_error("shortcut", shortcut, SHORTCUTS)
     x = conv_bn(image, width, 3, name="conv1")
-    ends, padded = {}, shortcut == "padding"
+    endpoints, padded = {}, shortcut == "padding"
     for stage, depth in enumerate(depths):
         for index in range(1, depth + 1):
             strides = 2 if stage > 0 and index == 1 else 1
             name = f"conv{stage + 2}_block{index}"
             x = basic(x, width * 2**stage, strides, padded=padded, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 @register(
@@ -277,16 +277,16 @@ def resnet(image, num_classes=1000, *, depths, block, width=64, dropout=0.0):
     Returns:
         Endpoints `stage1` to `stage5` and, with classes, `logits`.
     """
-    ends = {}
+    endpoints = {}
     x = conv_bn(image, width, 7, 2, bias=block == "bottleneck", name="conv1")
-    ends["stage1"] = x
+    endpoints["stage1"] = x
     x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         for index in range(1, depth + 1):
             strides = 2 if stage > 2 and index == 1 else 1
             name = f"conv{stage}_block{index}"
             x = BLOCKS[block](x, width * 2 ** (stage - 2), strides, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints

@@ -89,15 +89,15 @@ def resnet_v2_cifar(image, num_classes=10, *, depths, block="basic", width=16, d
     Returns:
         Endpoints `stage0`, `stage1`, `stage2`, all activated, and, with classes, `logits`.
     """
-    ends = {}
+    endpoints = {}
     x = bn_act(conv(image, width, 3, name="conv1"), name="conv1")
     for stage, depth in enumerate(depths):
         name, strides = f"conv{stage + 2}", 2 if stage else 1
         x = _stage(x, depth, block, width * 2**stage, strides, padded=True, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 @register(
@@ -126,17 +126,17 @@ def resnet_v2(image, num_classes=1000, *, depths, block="basic", width=64, dropo
     Returns:
         Endpoints `stage1` to `stage5`, all activated, and, with classes, `logits`.
     """
-    ends = {}
-    x = ends["stage1"] = bn_act(conv(image, width, 7, 2, name="conv1"), name="conv1")
+    endpoints = {}
+    x = endpoints["stage1"] = bn_act(conv(image, width, 7, 2, name="conv1"), name="conv1")
     x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         name, strides = f"conv{stage}", 2 if stage > 2 else 1
         filters = width * 2 ** (stage - 2)
         x = _stage(x, depth, block, filters, strides, padded=False, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 def _stage(x, depth, block, filters, strides, *, padded, name):

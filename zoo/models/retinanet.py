@@ -85,7 +85,7 @@ def retinanet(
     bias = -math.log((1 - prior) / prior)
     logits = _head(maps, channels, depth, num_anchors * num_classes, bias, name="class")
     deltas = _head(maps, channels, depth, num_anchors * 4, 0.0, name="box")
-    ends = {
+    endpoints = {
         "anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps),
         "anchor_logits": fpn.concatenate_levels(logits, num_classes, name="anchor_logits"),
         "anchor_deltas": fpn.concatenate_levels(deltas, 4, name="anchor_deltas"),
@@ -99,7 +99,7 @@ def retinanet(
         deviations=boxes.ANCHOR_BOX_STD,
         name="detections",
     )
-    return ends | {"detections": detect(*ends.values(), image)}
+    return endpoints | {"detections": detect(*endpoints.values(), image)}
 
 
 def _head(maps, channels, depth, filters, bias, *, name):

@@ -64,40 +64,40 @@ def segnet(
     """
     if backbone:
         padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
-        ends = encoder.backbone_features(padded, backbone, backbone_weights)
-        *pooled, last = ends
-        pool_indices = {name: _pool(ends[name], f"places_{name}")[1] for name in pooled}
+        endpoints = encoder.backbone_features(padded, backbone, backbone_weights)
+        *pooled, last = endpoints
+        pool_indices = {name: _pool(endpoints[name], f"places_{name}")[1] for name in pooled}
     else:
         depths = _check_depths(depths, widths)
         padded = padding.pad_to_multiple(image, 2 ** len(depths))
-        ends, pool_indices = _encode(blocks.preprocess(padded, "tf"), depths, widths)
-        *pooled, last = ends
+        endpoints, pool_indices = _encode(blocks.preprocess(padded, "tf"), depths, widths)
+        *pooled, last = endpoints
     if not 0 < len(pooled) <= len(depths):
         raise UsageError(f"segnet needs depths for {len(pooled)} stages; got {tuple(depths)}")
-    x = ends[last]
+    x = endpoints[last]
     for index in reversed(range(len(pooled))):
         name = pooled[index]
-        width, after = (ends[pooled[i]].shape[-1] for i in (index, max(0, index - 1)))
+        width, after = (endpoints[pooled[i]].shape[-1] for i in (index, max(0, index - 1)))
         x = _unpool(x, pool_indices[name], width, bool(backbone), name=name)
         outputs = [*[width] * (depths[index] - 1), *([after] if index else [])]
         for number, filters in enumerate(outputs, start=1):
             label = f"decoder{index + 1}_{number}"
             x = blocks.conv_bn(x, filters, 3, bias=bool(backbone), name=label)
     x = keras.layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name="logits")(x)
-    return {**ends, "logits": padding.restore_size(x, padded, image)}
+    return {**endpoints, "logits": padding.restore_size(x, padded, image)}
 
 
 def _encode(x, depths, widths):
     """Returns the stages of the encoder, and the pooling indices of all but the last."""
-    ends, pool_indices = {}, {}
+    endpoints, pool_indices = {}, {}
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         name = f"stage{stage}"
         for index in range(1, depth + 1):
             x = blocks.conv_bn(x, width, 3, name=f"block{stage + 1}_{index}")
-        x = ends[name] = encoder.mark_stage(x, name)
+        x = endpoints[name] = encoder.mark_stage(x, name)
         x, pool_indices[name] = _pool(x, f"block{stage + 1}_pool")
     name = f"stage{len(depths)}"
-    return {**ends, name: encoder.mark_stage(x, name)}, pool_indices
+    return {**endpoints, name: encoder.mark_stage(x, name)}, pool_indices
 
 
 def _pool(x, name):

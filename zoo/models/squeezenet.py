@@ -58,18 +58,18 @@ def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5
         `logits`.
     """
     width, kernel_size = stem
-    ends, stage = {}, 1
+    endpoints, stage = {}, 1
     x = blocks.conv_relu(image, width, kernel_size, 2, padding="valid", name="conv1")
     for index in range(1, len(SQUEEZES) + 2):
         if index > 1:
             x = _fire(x, SQUEEZES[index - 2], expansion, name=f"fire{index}")
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
         if index in pools:
             x = blocks.ceil_pool(x, name=f"pool{index}")
             stage += 1
     if num_classes:
-        ends["logits"] = blocks.conv_gap_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.conv_gap_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 for _name, _min_size in (("squeezenet", 21), ("squeezenet_v1_1", 17)):

@@ -73,25 +73,25 @@ def unet(
     else:
         padded = sizes.pad_to_multiple(image, stride)
     style = {"padding": padding, "batch_norm": batch_norm}
-    ends, x = {}, padded
+    endpoints, x = {}, padded
     for stage, width in enumerate(widths):
         if stage:
             x = keras.layers.MaxPooling2D(2, name=f"down{stage}")(x)
         x = _double_conv(x, width, name=f"encoder{stage}", **style)
-        x = ends[f"stage{stage}"] = encoder.mark_stage(x, f"stage{stage}")
+        x = endpoints[f"stage{stage}"] = encoder.mark_stage(x, f"stage{stage}")
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     crop = 4
     for stage in reversed(range(steps)):
         x = _up_conv(x, widths[stage], name=f"up{stage}")
-        skip = ends[f"stage{stage}"]
+        skip = endpoints[f"stage{stage}"]
         if padding == "valid":
             skip = keras.layers.Cropping2D(crop, name=f"cut{stage}")(skip)
             crop = 2 * crop + 8
         x = keras.layers.Concatenate(name=f"joined{stage}")([skip, x])
         x = _double_conv(x, widths[stage], name=f"decoder{stage}", **style)
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.crop_to(x, image, name="logits_cut")}
+    return {**endpoints, "logits": sizes.crop_to(x, image, name="logits_cut")}
 
 
 @register({"unet_backbone": {}}, input_shape=(128, 128, 3), preprocessing="none", **SHARED_OPTIONS)
@@ -125,22 +125,26 @@ def unet_backbone(
         `(batch, height, width, num_classes)`.
     """
     padded = sizes.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(padded, backbone, backbone_weights)
-    [*_, last] = ends
+    endpoints = encoder.backbone_features(padded, backbone, backbone_weights)
+    [*_, last] = endpoints
     steps = encoder.stage_level(last)
     if steps > len(widths):
         raise UsageError(f"unet_backbone on {backbone} needs {steps} widths; got {tuple(widths)}")
-    x = keras.layers.Dropout(dropout, name="dropout")(ends[last]) if dropout else ends[last]
+    x = (
+        keras.layers.Dropout(dropout, name="dropout")(endpoints[last])
+        if dropout
+        else endpoints[last]
+    )
     for level in reversed(range(steps)):
         width = widths[len(widths) - 1 - level]
         x = _up_conv(x, width, name=f"up{level}")
-        if f"stage{level}" in ends:
-            skip = ends[f"stage{level}"]
+        if f"stage{level}" in endpoints:
+            skip = endpoints[f"stage{level}"]
             x = sizes.resize_to(x, skip, name=f"resized{level}")
             x = keras.layers.Concatenate(name=f"joined{level}")([skip, x])
         x = _double_conv(x, width, name=f"decoder{level}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.restore_size(x, padded, image)}
+    return {**endpoints, "logits": sizes.restore_size(x, padded, image)}
 
 
 def _double_conv(x, width, *, padding="same", batch_norm=True, name):

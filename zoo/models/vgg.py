@@ -152,16 +152,16 @@ def vgg(
         raise UsageError(
             f"vgg needs one width per block; got {len(depths)} depths, {len(widths)} widths"
         )
-    ends, x = {}, image
+    endpoints, x = {}, image
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         for index in range(1, depth + 1):
             x = _convolve(x, width, batch_norm, block=stage + 1, index=index)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
         x = keras.layers.MaxPooling2D(2, name=f"block{stage + 1}_pool")(x)
-    ends[f"stage{len(depths)}"] = x
+    endpoints[f"stage{len(depths)}"] = x
     if num_classes:
-        ends["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
+    return endpoints
 
 
 def _convolve(x, filters, batch_norm, *, block, index):

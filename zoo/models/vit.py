@@ -122,10 +122,10 @@ def vit(
         x = _block(x, heads, expansion, dropout, rate, name=f"block{index + 1}")
     x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
     patches = keras.layers.Cropping1D((1, 0), name="patches_out")(x)
-    ends = {"stage4": keras.layers.Reshape((rows, columns, width), name="map")(patches)}
+    endpoints = {"stage4": keras.layers.Reshape((rows, columns, width), name="map")(patches)}
     if num_classes:
-        ends["logits"] = blocks.logits(x[:, 0], num_classes)
-    return ends
+        endpoints["logits"] = blocks.logits(x[:, 0], num_classes)
+    return endpoints
 
 
 def _block(x, heads, expansion, dropout, rate, *, name):

@@ -47,7 +47,7 @@ def backbone_features(image, name, source=None, levels=None, output_stride=None,
     net = graphs.flat(net)
     requested = select_stages(name, list(net.output), levels)
     kept = list(net.output)[: list(net.output).index(requested[-1]) + 1]
-    ends = {id(net.output[stage]): stage for stage in kept}
+    endpoints = {id(net.output[stage]): stage for stage in kept}
     needed = {id(node) for node in graphs.ancestors(net, [net.output[stage] for stage in kept])}
     found = {}
 
@@ -56,8 +56,8 @@ def backbone_features(image, name, source=None, levels=None, output_stride=None,
             return node.output_tensors
         outputs = node.operation(*args, **kwargs)
         [x, *more] = node.output_tensors
-        if id(x) in ends and not more:
-            found[ends[id(x)]] = outputs = mark_stage(outputs, ends[id(x)])
+        if id(x) in endpoints and not more:
+            found[endpoints[id(x)]] = outputs = mark_stage(outputs, endpoints[id(x)])
         return outputs
 
     graphs.replay(net, {id(net.inputs[0]): image}, call)

@@ -43,8 +43,8 @@ def feature_pyramid(image, backbone, weights=None, *, levels, channels, batch_no
     if stages and first < stages[0]:
         raise UsageError(f"{backbone} begins with stage{stages[0]}; got levels {tuple(levels)}")
     own = [level for level in stages if first <= level <= last] or stages[-1:]
-    ends = encoder.backbone_features(image, backbone, weights, own)
-    maps = {encoder.stage_level(stage): x for stage, x in ends.items()}
+    endpoints = encoder.backbone_features(image, backbone, weights, own)
+    maps = {encoder.stage_level(stage): x for stage, x in endpoints.items()}
     for level in range(max(maps) + 1, last + 1):
         maps[level] = blocks.conv_bn(maps[level - 1], channels, 3, 2, name=f"p{level}_down")
     row = {level: maps[level] for level in range(first, last + 1)}

@@ -198,7 +198,7 @@ def test_layer_names_are_those_of_keras_whatever_was_built_before(name):
 
 
 def test_a_fresh_head_keeps_the_pretrained_features():
-    model = zoo.build("mobilenet_v3_small.imagenet", weights="random", num_classes=5)
+    model = outline("mobilenet_v3_small.imagenet", num_classes=5)
     assert model.get_layer("conv_2").output.shape == (None, 1, 1, 1024)
     assert model.get_layer("dropout").rate == 0.2
     assert model.output.shape == (None, 5)
@@ -206,11 +206,11 @@ def test_a_fresh_head_keeps_the_pretrained_features():
 
 @pytest.mark.parametrize(("options", "rate"), [({}, 1e-3), ({"dropout": 0.5}, 0.5)])
 def test_dropout_is_that_of_the_network_by_default(options, rate):
-    assert zoo.build("mobilenet_025", num_classes=5, **options).get_layer("dropout").rate == rate
+    assert outline("mobilenet_025", num_classes=5, **options).get_layer("dropout").rate == rate
 
 
 def test_a_dropout_rate_of_zero_adds_no_layer():
-    model = zoo.build("mobilenet_025", num_classes=5, dropout=0.0)
+    model = outline("mobilenet_025", num_classes=5, dropout=0.0)
     assert "dropout" not in [layer.name for layer in model.layers]
 
 

@@ -74,7 +74,7 @@ def test_every_layer_belongs_to_the_encoder_or_to_the_head(name):
     assert {"embedding", "decoder", "logits"} <= head
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["nic", pytest.param("show_attend_tell", marks=pytest.mark.check)])
 @pytest.mark.parametrize(
     "options",
     [

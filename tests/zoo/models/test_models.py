@@ -38,7 +38,8 @@ APPLICATIONS = {
 # The families of keras.applications share one builder. `make test` builds two of them without
 # weights (the stages of ConvNeXt begin with stage2) and runs the smaller one.
 FAST_APPLICATIONS = {"mobilenet", "convnext"}
-LARGE = "convnext_tiny"
+# `make check` runs those that are large, or that JAX takes long to compile.
+LARGE = {"convnext_tiny"} if EAGER else {"convnext_tiny", "googlenet"}
 WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
 SMALL = {  # options that shrink the smallest network of a family
     "alexnet_paper": {"widths": (8, 8, 12, 12, 8), "hidden": (16,)},
@@ -87,7 +88,7 @@ def samples(slow=()):
     """
     found = []
     for name in CLASSIFIERS:
-        marks = () if name in FAST - {LARGE} else pytest.mark.check
+        marks = () if name in FAST - LARGE else pytest.mark.check
         if name not in SMALLEST.values() or name in slow:
             marks = pytest.mark.slow
         elif name in SMALL:
