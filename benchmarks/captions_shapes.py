@@ -1,15 +1,15 @@
-"""How well each captioner does on `shapes`: python benchmarks/captions_shapes.py
+"""Evaluates each captioner on `shapes`: python benchmarks/captions_shapes.py
 
-Trains each model by the task's defaults on the 2,048 training scenes of version 1, seed 0, and
-measures it on the 256 scenes of `test` and on the 256 of `unseen`, whose main objects have
-combinations of colour and shape that no other scene has. BLEU-4 and CIDEr-D are of the best
-sentence of a beam of 3 and of the greedy one; attributes are the shares of claims that are right in
-five sentences of each image, drawn at random. Seconds are those of all epochs, validation included;
-the run's folder stays under `--out`, so that a run that was stopped goes on. A row alone is
+Trains each model with the defaults of the task on the 2,048 training scenes of version 1, seed 0,
+and evaluates it on the 256 scenes of `test` and the 256 of `unseen`, whose main objects have
+combinations of colour and shape that are in no other scene. BLEU-4 and CIDEr-D are those of beam
+search with width 3 and of greedy search; attributes are the fraction of correct claims in five
+random sentences per image. Seconds are those of all epochs, validation included. The run folders
+stay under `--out`, so that an interrupted run resumes. For one row:
 
     python benchmarks/captions_shapes.py --models show_attend_tell
 
-and the same as `zoo train captioning` with the flags that are printed.
+It is the same as `zoo train captioning` with the flags that are printed.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, one seed:
 
@@ -19,8 +19,8 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
       unseen  bleu4 0.763  greedy_bleu4 0.695  cider 2.239  greedy_cider 2.206
               colour 0.856  shape 0.670  size 0.878  relation 0.486  number 0.720  rank 0.782
 
-With the drawing of the scenes, the features and both judgements it took 565 seconds. A run of an
-earlier version, which drew other weights at first, reached 0.962 and 0.797: so much is chance.
+With rendering of the scenes, features and both evaluations it took 565 seconds. A run of an
+earlier version with other initial weights reached 0.962 and 0.797, which shows the variation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CLAIMS = ("colour", "shape", "size", "relation", "number", "rank", "sentence")
 
 
 def main():
-    """Prints the figures of each model, as soon as they are known."""
+    """Prints the figures of each model as soon as it is evaluated."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--out", default="runs/captions_shapes", help="folder of all runs")
@@ -53,8 +53,8 @@ def main():
             flags["epochs"] = args.epochs
         folder = Path(args.out) / f"{name}-{args.seed}"
         figures = trainer.train(tasks.get("captioning")(**flags), folder)["figures"]
-        said = " ".join(f"--{key} {value}" for key, value in flags.items())
-        print(f"{name}: {figures['seconds']:.0f} s  {said}")
+        flag_text = " ".join(f"--{key} {value}" for key, value in flags.items())
+        print(f"{name}: {figures['seconds']:.0f} s  {flag_text}")
         for part, prefix in (("test", ""), ("unseen", "unseen_")):
             print(f"  {part:<8}{row(figures, prefix, SCORES)}")
             print(f"  {'':<8}{row(figures, prefix, [f'{claim}_accuracy' for claim in CLAIMS])}")

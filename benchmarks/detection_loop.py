@@ -1,14 +1,14 @@
-"""Our trainer against a plain `model.fit` of a detector: python benchmarks/detection_loop.py
+"""Compares the trainer with plain `model.fit` of a detector: python benchmarks/detection_loop.py
 
-The same network in the form in which it learns (the truth goes in, losses come out), optimiser,
-batch size, precision (float32) and images in memory; the loops take turns, in one process:
+Both use the same training model (inputs include the ground truth, outputs are losses), optimiser,
+batch size, precision (float32) and in-memory images. The loops alternate in one process:
 
 - `fit`: a plain `compile` and `fit(inputs, zeros)` without XLA, which makes it faster on a CPU.
-  Batch normalisation is frozen where ours is, so that both compute the same.
-- `zoo`: the trainer with its defaults, which absorbs frozen normalisation, and makes each epoch's
-  random numbers in the pipeline. Checkpoints are not counted; there is no validation.
+  The same batch normalisation is frozen, so that both compute the same.
+- `zoo`: the trainer with its defaults, which absorbs frozen normalisation, and draws the random
+  numbers of each epoch in the data pipeline. Checkpoints and validation are excluded.
 
-A figure is images per second of the best epoch but the first, which compiles.
+A figure is images per second of the best epoch except the first, which compiles.
 
 Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1:
 
@@ -57,7 +57,7 @@ def main():
 
 
 def plain(task):
-    """Trains as a Keras user does; returns the images per second of all epochs but the first."""
+    """Trains with plain Keras; returns images per second of all epochs except the first."""
     data = task.load()
     model = task.build(data)
     finetune.set_trainable(model, *task.stages())

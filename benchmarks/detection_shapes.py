@@ -1,16 +1,15 @@
 """Detectors on `shapes` at 128 pixels: python benchmarks/detection_shapes.py [--models ...]
 
-Each model is trained with the defaults of `zoo train detection --model NAME`, which nobody chose
-on the test split: 2,048 images, version 1 of `shapes`, 6 classes, seed 0. A row tells its average
-precision (AP as COCO has it, and at an overlap of .5) on the 256 test images, the 95% interval of
-the first, the seconds of training (validation included, the search for proposals not), and
-trainable parameters.
+Each model is trained with the defaults of `zoo train detection --model NAME`, which were not tuned
+on the test split: 2,048 images, version 1 of `shapes`, 6 classes, seed 0. A row has the average
+precision (AP of COCO, and AP at IoU 0.5) on the 256 test images, the 95% confidence interval of
+the first, the seconds of training (with validation, without the search for proposals), and the
+number of trainable parameters.
 
-With `--speed`, the seconds that R-CNN and Faster R-CNN take for one image, at 128 and at 640
-pixels, alone on all cores: `search`, by OpenCV, for the regions that R-CNN looks at; `network`,
-the rest. Weights are random there, which changes the time of neither but for a few boxes to sort.
-Both look at as many regions of the larger image as of the smaller, unless `--proposals` says
-otherwise; the paper's R-CNN looks at 2,000.
+With `--speed`, it prints the seconds per image of R-CNN and Faster R-CNN, at 128 and 640 pixels, on
+all cores: `search` is selective search by OpenCV, `network` the rest. Weights are random, which
+does not change the time except for sorting a few boxes. The number of regions is the same for both
+image sizes, unless `--proposals` sets it; the R-CNN of the paper uses 2,000.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, one seed:
 
@@ -18,7 +17,7 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
     faster_rcnn   0.837 (0.827 to 0.849)   0.994   249      1,536,478
     rcnn          0.843 (0.830 to 0.857)   0.979   576      1,324,495
 
-With the search for proposals, loading and judging, `rcnn` takes 761 seconds. An image:
+With proposals, loading and evaluation, `rcnn` takes 761 seconds. Per image:
 
     seconds           pixels   search  network      all
     rcnn                 128    0.055    0.087    0.142
@@ -50,7 +49,7 @@ from zoo import model_files
 MODELS = ("faster_rcnn", "retinanet", "fast_rcnn", "rcnn")
 COMPARED = ("rcnn", "faster_rcnn")
 SIZES = (128, 640)
-TIMED = 5  # images whose median is told
+TIMED = 5  # images, of which the median is printed
 
 
 def main():
@@ -80,7 +79,7 @@ def main():
 
 
 def trained(name, seed, train_split):
-    """Trains a model with the task's defaults; returns its row."""
+    """Trains a model with the defaults of the task; returns its row."""
     task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
     with tempfile.TemporaryDirectory() as folder:
         found = trainer.train(task, Path(folder) / "run")["figures"]
@@ -105,10 +104,10 @@ def seconds(name, size, most):
         started = time.perf_counter()
         given = image[None]
         if external:
-            asked = np.zeros((1, most, 4), "float32")
+            proposals = np.zeros((1, most, 4), "float32")
             some = selective_search.search_image(image)[:most]
-            asked[0, : len(some)] = some
-            given = {"image": given, "proposals": asked}
+            proposals[0, : len(some)] = some
+            given = {"image": given, "proposals": proposals}
         between = time.perf_counter()
         model.predict_on_batch(given)
         if index >= 0:

@@ -1,10 +1,10 @@
-"""How well DQN learns CartPole, over seeds: python benchmarks/dqn_cartpole.py
+"""Evaluates DQN on CartPole over several seeds: python benchmarks/dqn_cartpole.py
 
 Trains `zoo train dqn` with its defaults, which are for CartPole-v1, with seeds 0 to 4: 100,000
-steps in the environment, random ones included. Each policy is the one of the epoch that did best in
-20 validation episodes, and is judged by 100 others, with seeds of their own; 475 is what Gymnasium
-counts as solved. Folders stay under `--out`, so that a run that was stopped goes on; beside them
-`returns.html` shows the curves of all seeds with a band. Any environment and any flag will do:
+environment steps, including random ones. Each policy is that of the epoch with the best return in
+20 validation episodes, evaluated in 100 others with different seeds. Gymnasium counts a return of
+475 as solved. Run folders stay under `--out`, so that an interrupted run resumes; `returns.html`
+beside them plots the curves of all seeds with a band. Other environments and flags:
 
     python benchmarks/dqn_cartpole.py --dataset catch --flags '{epochs: 4}' --target 0.9
 """
@@ -33,7 +33,7 @@ CURVES = {
 
 
 def main():
-    """Prints a row for each seed, as soon as it is known, and writes the curves."""
+    """Prints a row per seed as soon as it is trained, and writes the curves."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dataset", default="CartPole-v1", help="environment")
     parser.add_argument("--flags", default="{}", help="further flags as YAML")
@@ -54,12 +54,12 @@ def main():
             histories.append(list(csv.DictReader(file)))
     reached = sum(row[1] >= args.target for row in rows)
     steps = task.learning_starts + task.epochs * task.epoch_steps
-    said = f"{reached} of {len(rows)} seeds reached {args.target:g} within {steps:,} steps"
-    print(said)
+    summary = f"{reached} of {len(rows)} seeds reached {args.target:g} within {steps:,} steps"
+    print(summary)
     page.write(
         Path(args.out) / "returns.html",
         title=f"dqn in {args.dataset}",
-        lead=f"{said}.",
+        lead=f"{summary}.",
         command=f"python benchmarks/dqn_cartpole.py --dataset {args.dataset}",
         figures={"mean_return": sum(row[1] for row in rows) / len(rows)},
         sections=[

@@ -1,17 +1,16 @@
-"""Steps per second against a PyTorch DQN in one file: python benchmarks/dqn_speed.py --torch DIR
+"""Compares steps per second with a single-file PyTorch DQN: benchmarks/dqn_speed.py --torch DIR
 
-The other is what CleanRL's `dqn.py` does (Huang et al., 2022, https://github.com/vwxyzjn/cleanrl,
-MIT licence), written anew with its settings: CartPole-v1 in a `SyncVectorEnv` of one with
+The PyTorch agent does what CleanRL's `dqn.py` does (Huang et al., 2022, https://github.com/vwxyzjn/cleanrl,
+MIT licence), reimplemented with its settings: CartPole-v1 in a `SyncVectorEnv` of one with
 `RecordEpisodeStatistics`, a 4-120-84-2 network, a buffer of 10,000, an update of 128 transitions
 every 10 steps with Adam at 2.5e-4, the target network copied every 500 steps, and an epsilon that
-falls from 1 to 0.05. What it does besides learning, such as writing logs, is left out; its replay
-is arrays of NumPy. With `--threads 1` PyTorch has one thread, which suits so small a network
-better than its default.
+falls from 1 to 0.05. Logging is left out; the replay buffer is NumPy arrays. With `--threads 1`
+PyTorch uses one thread, which is faster than its default for such a small network.
 
-Ours is the task `dqn` with the same settings, as `fit` runs it. Both take turns in one process,
-each going on where it was; a figure is the median of the rounds, the first left out, which
-compiles. Without `--torch` (a folder that PyTorch is installed in, by `pip install --target`), and
-where PyTorch cannot be imported, ours runs alone.
+Ours is the task `dqn` with the same settings, as `fit` runs it. Both alternate in one process, each
+continuing where it stopped. A figure is the median of the rounds without the first, which compiles.
+Without `--torch` (a folder with PyTorch, from `pip install --target`), or if PyTorch cannot be
+imported, ours runs alone.
 
 Measured on 2 cores of an AMD EPYC, TensorFlow 2.21, Keras 3.15.1, PyTorch 2.13, `--threads 1`:
 

@@ -1,10 +1,10 @@
-"""What a pretrained backbone is worth where images are few: python benchmarks/few_images.py
+"""Benefit of a pretrained backbone with few training images: python benchmarks/few_images.py
 
-Trains segmenters and a detector on the first images of `shapes` at 128 pixels, once with their
-backbones' weights and once from random ones: same network, same images, same epochs, the plan
-and rate that the task takes for each. The figure is that of the 256 test images, mIoU or AP, one
-for each seed. Weights of ImageNet come from Keras's server, or from the files that `--resnet50` and
-`--vgg16` name; `resnet20.cifar10` ships with the package.
+Trains segmenters and a detector on the first images of `shapes` at 128 pixels, once with
+pretrained and once with random backbones: the same network, images and epochs, and the default plan
+and learning rate of the task for each. The figure is mIoU or AP on the 256 test images, one per
+seed. ImageNet weights are downloaded from Keras's server, or read from `--resnet50` and `--vgg16`;
+`resnet20.cifar10` ships with the package.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, `--seeds 1`:
 
@@ -31,7 +31,7 @@ ROWS = {  # task, model, backbone, figure
     "vgg16": ("segmentation", "fcn8s", "vgg16.torch_imagenet", "miou"),
     "boxes": ("detection", "faster_rcnn", "resnet20.cifar10", "ap"),
 }
-OPTIONS = {"vgg16": "{hidden: []}"}  # without the two widest layers, which would be random
+OPTIONS = {"vgg16": "{hidden: []}"}  # without the two largest layers, which would be random
 
 
 def main():
@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--resnet50", default="", help="file of its ImageNet weights")
     parser.add_argument("--vgg16", default="", help="file of its ImageNet weights")
-    parser.add_argument("--images", type=int, default=128, help="to learn from")
+    parser.add_argument("--images", type=int, default=128, help="training images")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()

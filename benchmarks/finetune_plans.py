@@ -1,12 +1,12 @@
-"""Plans side by side: python benchmarks/finetune_plans.py --weights FILE [--data-dir DIR]
+"""Compares fine-tuning plans: python benchmarks/finetune_plans.py --weights FILE [--data-dir DIR]
 
-ResNet50 from ImageNet learns 1,000 images of CIFAR-10, 100 of each class, at 96 pixels, and is
-tested on 2,000 others: every preset of a plan, and what each policy of batch normalisation does
-to the one that is the default. Rates and all else are the zoo's own. No epoch is chosen by the
-test images, nor by any: validation is off, and the last epoch is the one judged.
+Fine-tunes an ImageNet ResNet50 on 1,000 images of CIFAR-10, 100 per class, at 96 pixels, and tests
+it on 2,000 others, with every preset plan, and with every policy of batch normalisation for the
+default plan. Learning rates and other flags have their defaults. No epoch is selected: validation
+is off, and the last epoch is evaluated.
 
-Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, beside other
-work (which the seconds say nothing of):
+Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, on a busy
+machine (so without seconds):
 
     probe                   0.762  0.764 0.760
     full                    0.763  0.774 0.752
@@ -16,7 +16,7 @@ work (which the seconds say nothing of):
     lpft, update            0.781  0.775 0.787
     lpft, recalibrate       0.812  0.809 0.816
 
-The default was chosen by these test images.
+The default plan was selected on these test images.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""A frozen backbone: python benchmarks/frozen_features.py --weights resnet50.imagenet=FILE
+"""Training on a frozen backbone: benchmarks/frozen_features.py --weights resnet50.imagenet=FILE
 
 The stock recipe of tutorials (a frozen network of keras.applications with `include_top=False`, its
-`preprocess_input`, a dense layer, `fit`) against `zoo finetune MODEL --plan probe`: the same
+`preprocess_input`, a dense layer, `fit`) compared with `zoo finetune MODEL --plan probe`: the same
 images, weights, batch size, epochs and optimiser, end to end after the imports. The stock recipe
-gets its images decoded, resized and cached in memory; the zoo's time includes reading, checking,
-resizing, the features, training, validation, saving the model and writing the report. Nothing is
-in the zoo's cache beforehand.
+gets decoded, resized images in memory; the time of the zoo includes reading, checking, resizing,
+features, training, validation, saving the model and writing the report. The feature cache of the
+zoo is empty at first.
 
 Images are the first of CIFAR-10's training split (`tfds:cifar10`) at 160 pixels, and 500 others
-of it for validation. Weights are those of Keras, `--weights MODEL=FILE` or fetched.
+of it for validation. Weights are those of Keras, from `--weights MODEL=FILE` or downloaded.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, OpenVINO (its
 features are bfloat16 for ResNet50); accuracy is that of the last epoch on the validation images:
@@ -27,8 +27,8 @@ features are bfloat16 for ResNet50); accuracy is that of the last epoch on the v
     mobilenet_025.imagenet    1000      3      6.2    4.9    1.3        0.470     0.464
     mobilenet_025.imagenet    1000     10     15.6    5.3    2.9        0.662     0.624
 
-Other runs gave 5.5, 6.2, 6.3 and 7.2 for MobileNet at 4,000 images and 10 epochs. The zoo leaves
-the images out that do not fill a batch, others each epoch: one step of 32 less at 1,000.
+Other runs gave 5.5, 6.2, 6.3 and 7.2 for MobileNet with 4,000 images and 10 epochs. The zoo drops
+the last incomplete batch, other images each epoch: one step of 32 less with 1,000 images.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def main():
     print("model                   images epochs  stock s  zoo s  times   stock acc.  zoo acc.")
     for name in args.models:
         for images in args.images:
-            told = {epochs: ours(name, images, epochs, files, args) for epochs in args.epochs}
+            results = {epochs: ours(name, images, epochs, files, args) for epochs in args.epochs}
             stock = plain(name, images, max(args.epochs), files, args)
             for epochs in args.epochs:
-                (theirs, theirs_right), (mine, right) = stock[epochs - 1], told[epochs]
+                (theirs, theirs_right), (mine, right) = stock[epochs - 1], results[epochs]
                 print(
                     f"{name:<23} {images:>6} {epochs:>6} {theirs:>8.1f} {mine:>6.1f} "
                     f"{theirs / mine:>6.1f} {theirs_right:>12.3f} {right:>9.3f}",
@@ -112,7 +112,7 @@ def task(name, images, epochs, files, args):
 
 
 def ours(name, images, epochs, files, args):
-    """Returns the seconds of a run of the zoo, all in all, and its last validation accuracy."""
+    """Returns the total seconds of a run of the zoo, and its last validation accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZOO_HOME"] = str(Path(folder) / "home")
         started = time.perf_counter()
@@ -157,20 +157,20 @@ def plain(name, images, epochs, files, args):
 
 
 def headless(make, path, size):
-    """Returns a file with the weights of a whole network but for its head."""
-    whole = make(weights=None, input_shape=(224, 224, 3))
-    whole.load_weights(path)
+    """Returns a file with the weights of a network without its head."""
+    network = make(weights=None, input_shape=(224, 224, 3))
+    network.load_weights(path)
     base = make(weights=None, include_top=False, input_shape=size)
     for layer in base.layers:
         if layer.weights:
-            layer.set_weights(whole.get_layer(layer.name).get_weights())
+            layer.set_weights(network.get_layer(layer.name).get_weights())
     found = Path(tempfile.mkdtemp()) / "notop.weights.h5"
     base.save_weights(found)
     return found
 
 
 def arrays(name, images, files, args):
-    """Returns images and labels to learn from and to validate on, resized, in memory."""
+    """Returns resized training and validation images and labels, in memory."""
     wanted = task(name, images, 1, files, args)
     source = sources.load(wanted.dataset, wanted.data_dir or None)
     names = (wanted.train_split, wanted.validation_split, wanted.test_split)

@@ -1,12 +1,12 @@
-"""All of ResNet50 at 224: python benchmarks/full_finetune.py --weights resnet50.imagenet=FILE
+"""Fine-tuning all of ResNet50: benchmarks/full_finetune.py --weights resnet50.imagenet=FILE
 
-Images per second of an epoch of fine-tuning, in turn: `zoo finetune` with its defaults (batch
+Images per second of an epoch of fine-tuning, alternating: `zoo finetune` with its defaults (batch
 normalisation frozen and absorbed into the kernels, bfloat16 where the processor has it); a
 network of keras.applications under plain `fit`, in float32 and with statistics of batch
 normalisation updated, as tutorials do it, with XLA (Keras's default, also on a CPU) and without;
 and, where torch and timm are installed, timm's resnet50 with channels-last and bfloat16 under
 autocast. Images are in memory, the batch is 16, the optimiser AdamW; the first epoch, which
-compiles, does not count.
+compiles, is excluded.
 
 With `--accuracy`: accuracy on 2,000 test images of CIFAR-10 after 5 epochs of 1,000 at 96 pixels,
 of the zoo's way and of the ordinary network with batch normalisation frozen in float32.

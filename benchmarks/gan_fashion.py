@@ -1,12 +1,13 @@
 """A GAN on Fashion-MNIST: python benchmarks/gan_fashion.py --data-dir DIR
 
-Trains, unless it is there, a classifier (lenet5), then a DCGAN and one that is told the class, on
-the 54,000 training images that validation leaves of TFDS's `fashion_mnist`, seed 0. It prints the
-Frechet distance of 10,000 painted images from the 10,000 test images in the features of the
-packaged `resnet20.cifar10`, with its interval; beside it those of noise, of an untrained generator
-and of as many training images; and what the classifier says: the share of images named at a
-probability over 0.9, the balance of classes, and of the told one how often it names the class that
-was asked for. Folders stay under `--out`, so that a run that was stopped goes on.
+Trains a classifier (lenet5), unless it is trained already, then an unconditional and a
+class-conditional DCGAN, on the 54,000 training images of TFDS's `fashion_mnist` without the
+validation images, seed 0. It prints the Frechet distance of 10,000 generated images to the 10,000
+test images, in the features of the packaged `resnet20.cifar10`, with its confidence interval, and
+those of noise, of an untrained generator and of training images. By the classifier it prints the
+fraction of images with a probability over 0.9, the balance of classes, and, for the conditional
+DCGAN, the accuracy of the sampled class. Run folders stay under `--out`, so that an interrupted run
+resumes.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, `--epochs 6`:
 
@@ -15,11 +16,11 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
       distance 1.381 (1.319 to 1.442); noise 39.3, untrained 50.0, training images 0.013
       precision 0.703, recall 0.460, kid 0.0762, diversity 0.943
       over 0.9: 0.403 (test images: 0.715), balance 0.930
-    told the class: 188 s, 2124 images/s
+    conditional: 188 s, 2124 images/s
       distance 1.387 (1.325 to 1.449); noise 39.3, untrained 50.0, training images 0.013
       precision 0.741, recall 0.421, kid 0.0724, diversity 0.923
       over 0.9: 0.463 (test images: 0.715), balance 0.924
-      named as asked: 0.640 (test images: 0.890)
+      label accuracy: 0.640 (test images: 0.890)
 
 `--weights` is a file of `inception_v3.imagenet`, with which the distance in its features is printed
 too, of images of 299 pixels, which takes long on a processor.
@@ -41,7 +42,7 @@ from zoo import model_files
 DATASET = "tfds:fashion_mnist"
 ROWS = {
     "dcgan": {},
-    "told the class": {"condition": "projection"},
+    "conditional": {"condition": "projection"},
 }
 
 
@@ -55,7 +56,7 @@ def main():
     parser.add_argument("--classifier", default="", help="a run's folder, in place of the lenet5")
     parser.add_argument("--weights", default="", help="of inception_v3.imagenet, for the distance")
     args = parser.parse_args()
-    classifier = args.classifier or taught(args)
+    classifier = args.classifier or classifier_run(args)
     for name in args.rows:
         out = Path(args.out) / name.replace(" ", "-")
         task = tasks.get("gan")(
@@ -68,14 +69,14 @@ def main():
         show(name, trainer.train(task, out)["figures"])
         if args.weights:
             flags = {"network": "inception_v3.imagenet", "network_weights": args.weights}
-            judge = dataclasses.replace(task, classifier="", **flags)
-            figures, _ = judge.evaluate(*model_files.load(resume.model_path(out)), "")
+            evaluator = dataclasses.replace(task, classifier="", **flags)
+            figures, _ = evaluator.evaluate(*model_files.load(resume.model_path(out)), "")
             value, low, high = (figures[f"fd_inception_v3{end}"] for end in ("", "_low", "_high"))
             print(f"  fd_inception_v3 {value:.2f} ({low:.2f} to {high:.2f})")
 
 
-def taught(args):
-    """Returns the folder of the classifier, trained unless it is."""
+def classifier_run(args):
+    """Returns the run folder of the classifier, trained unless it exists."""
     out = Path(args.out) / "lenet5"
     flags = {"model": "lenet5", "dataset": DATASET, "data_dir": args.data_dir, "epochs": 8}
     found = trainer.train(tasks.get("classification")(**flags), out)["figures"]
@@ -84,7 +85,7 @@ def taught(args):
 
 
 def show(name, figures):
-    """Prints what is known of a run."""
+    """Prints the figures of a run."""
     low, high = (figures[f"fd_resnet20_cifar10_{end}"] for end in ("low", "high"))
     print(
         f"{name}: {figures['seconds']:.0f} s, {figures['images_per_second']:.0f} images/s\n"
@@ -99,7 +100,7 @@ def show(name, figures):
     )
     if "label_accuracy" in figures:
         real = figures["real_label_accuracy"]
-        print(f"  named as asked: {figures['label_accuracy']:.3f} (test images: {real:.3f})")
+        print(f"  label accuracy: {figures['label_accuracy']:.3f} (test images: {real:.3f})")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Our GAN against a hand-written Keras loop: python benchmarks/gan_loop.py --data-dir DIR
+"""Compares the GAN task with a plain Keras loop: python benchmarks/gan_loop.py --data-dir DIR
 
 The loop is that of Keras's own example, "DCGAN to generate face images"
 (https://keras.io/examples/generative/dcgan_overriding_train_step/): a `keras.Model` whose
-`train_step` teaches the critic by real and painted images in one batch, with noise in its labels,
-and then the generator by images that are painted for it. Both have the same networks
-(`dcgan_generator` and `dcgan_critic` of the zoo, width 32, drawn from one seed), Adam at 2e-4 with
-beta_1 = 0.5, batches of 64, float32, the same images in memory and as many epochs. Ours keeps
-running averages of the generator's weights and paints once for both players, which is what is
-compared.
+`train_step` trains the discriminator on real and generated images in one batch, with noisy labels,
+and then the generator on further generated images. Both have the same networks (`dcgan_generator`
+and `dcgan_critic` of the zoo, width 32, initialised with one seed), Adam at 2e-4 with beta_1 = 0.5,
+batches of 64, float32, the same in-memory images and number of epochs. The difference that is
+compared: ours keeps running averages of the generator's weights, and generates one batch for both
+updates.
 
-A speed is images per second of the best epoch but the first, which compiles, without validation.
-The plain loop runs with XLA, which is Keras's default, and without; the distance is of the run
-without. A distance is that of 10,000 painted images from the 10,000 test images of Fashion-MNIST,
-in the features of the packaged `resnet20.cifar10`.
+A speed is images per second of the best epoch except the first, which compiles, without validation.
+The plain loop runs with XLA, which is Keras's default, and without; the distance is that of the run
+without. It is the Frechet distance of 10,000 generated images to the 10,000 test images of
+Fashion-MNIST, in the features of the packaged `resnet20.cifar10`.
 
 Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, `--images 18000`,
 with 6 epochs (an installation ran beside the last loop) and with 4; the machine's speed varied:
@@ -45,7 +45,7 @@ from tasks.gan import frechet, sampling
 
 
 class Plain(keras.Model):
-    """The example's GAN, word for word but for logits and pixels."""
+    """The GAN of the example, unchanged except for logits and pixel ranges."""
 
     def __init__(self, critic, generator, latent_size):
         super().__init__()
@@ -65,7 +65,7 @@ class Plain(keras.Model):
         return [self.d_loss_metric, self.g_loss_metric]
 
     def train_step(self, real_images):
-        """One step of each player."""
+        """One step of the discriminator and of the generator."""
         batch_size = tf.shape(real_images)[0]
         shape = (batch_size, self.latent_size)
         noise = keras.random.normal(shape, seed=self.seed_generator)
@@ -160,16 +160,16 @@ def ours(task):
 
 
 def distance(task, data, generator):
-    """Returns the Frechet distance of what a generator paints from the test images."""
+    """Returns the Frechet distance of generated images to the test images."""
     latent = sampling.sample_latents(task.samples, task.latent_size, task.seed)
-    painted = sampling.generate(generator, latent, batch_size=task.batch_size)
-    return frechet.frechet_distance(data.test_features, data.features(painted))
+    generated = sampling.generate(generator, latent, batch_size=task.batch_size)
+    return frechet.frechet_distance(data.test_features, data.features(generated))
 
 
 def show(name, rate, seconds, value):
     """Prints a row of the table."""
-    told = "" if value is None else f"{value:10.3f}"
-    print(f"{name:<18}{rate:>10,.0f}{seconds:>9.0f}{told}", flush=True)
+    cell = "" if value is None else f"{value:10.3f}"
+    print(f"{name:<18}{rate:>10,.0f}{seconds:>9.0f}{cell}", flush=True)
 
 
 if __name__ == "__main__":

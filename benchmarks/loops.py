@@ -1,4 +1,4 @@
-"""What the benchmarks of training loops share: epochs of `fit` and of the zoo, timed alike."""
+"""Shared by the benchmarks of training loops: timed epochs of `fit` and of the zoo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 
 
 def compared(task, plain, rounds):
@@ -47,7 +47,7 @@ HEAD = f"{'images/s':<10} {'fit':>10} {'fit, no XLA':>12} {'zoo':>10}   zoo / be
 
 
 def fit(model, inputs, targets, task):
-    """Fits a compiled model; returns the images per second of all epochs but the first."""
+    """Fits a compiled model; returns images per second of all epochs except the first."""
     clock = Clock()
     model.fit(
         inputs,
@@ -63,11 +63,11 @@ def fit(model, inputs, targets, task):
 
 
 def zoo(task):
-    """Trains by `zoo train`; returns the images per second of all epochs but the first."""
+    """Trains with the zoo; returns images per second of all epochs except the first."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         resume.claim_folder(out, task)
-        words = ["scripts", "train", "--recipe", str(out / resume.RECIPE), "--out", str(out)]
+        words = ["scripts", "train", "--recipe", str(out / recipes.RECIPE), "--out", str(out)]
         subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.DEVNULL)
         with open(out / "history.csv") as file:
             return [float(row["images_per_second"]) for row in csv.DictReader(file)][1:]
@@ -84,5 +84,5 @@ class Clock:
         self.started = time.perf_counter()
 
     def stop(self, epoch, logs):
-        """Writes down what has passed."""
+        """Records the elapsed time."""
         self.seconds.append(time.perf_counter() - self.started)

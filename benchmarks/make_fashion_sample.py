@@ -1,12 +1,13 @@
-"""Makes `zoo/assets/fashion_sample.npz`: 5,000 real images that travel with the package.
+"""Makes `zoo/assets/fashion_sample.npz`: 5,000 images of Fashion-MNIST that ship with the package.
 
     python benchmarks/make_fashion_sample.py --data-dir DIR --to zoo/assets/fashion_sample.npz
 
-DIR is where TFDS keeps, or puts, `fashion_mnist`. Of every class, 400 images of the official
-training split and 100 of the official test split are kept: those whose pixels have the least
-hash under a fixed seed, so that the choice depends on no generator of random numbers and on no
-order of the files. They stand in rounds of one image a class, so that a slice is balanced. The
-file takes 2.2 MB; as one sheet of lossless WebP it would take 1.9 MB, and a decoder.
+DIR is the folder of the TFDS data set `fashion_mnist`, downloaded if absent. Per class, 400 images
+of the official training split and 100 of the official test split are selected, those with the
+smallest hash of their pixels under a fixed seed, so that the selection depends on no random number
+generator and no order of files. They are ordered in rounds of one image per class, so that slices
+are balanced. The file takes 2.2 MB; as a sheet of lossless WebP it would take 1.9 MB and need a
+decoder.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def read(builder, split):
 
 
 def choose(images, labels, kept):
-    """Returns the indices of `kept` images a class, in rounds of one image a class."""
+    """Returns the indices of `kept` images per class, in rounds of one image per class."""
     keys = [hashlib.blake2b(image.tobytes(), key=SEED).digest() for image in images]
     ranked = sorted(range(len(keys)), key=keys.__getitem__)
     by_class = [[i for i in ranked if labels[i] == label][:kept] for label in np.unique(labels)]

@@ -1,9 +1,9 @@
 """Trains `resnet20.cifar10` and packs it: python benchmarks/make_resnet20_cifar10.py --data-dir DIR
 
-Runs `resnet20_cifar10.yaml` (a run that was interrupted goes on; one that is finished is only
-packed), rounds the weights to 16 bits, writes them where the package keeps them, and prints what
-the spec must say: the file's sha256, and the accuracy of the rounded weights on all 10,000 test
-images of CIFAR-10 (He et al., 2015, table 6: 0.9125).
+Runs `resnet20_cifar10.yaml` (an interrupted run resumes, a finished one is only packed), rounds the
+weights to 16 bits, writes them into the package, and prints the values for the spec: the SHA-256 of
+the file, and the accuracy of the rounded weights on all 10,000 test images of CIFAR-10 (He et al.,
+2015, table 6: 0.9125).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import zoo
 from tasks.classification import metrics
 from tasks.data import batches, decoding, sources
-from tasks.engine import resume, trainer
+from tasks.engine import recipes, resume, trainer
 from zoo import model_files, weights
 
 RECIPE = Path(__file__).with_name("resnet20_cifar10.yaml")
@@ -29,8 +29,8 @@ def main():
     parser.add_argument("--to", type=Path, default=weights.ASSETS / NAME)
     args = parser.parse_args()
 
-    recipe = {**resume.read_recipe(RECIPE), "data_dir": args.data_dir}
-    trainer.train(resume.task_from_recipe(recipe), args.out)
+    recipe = {**recipes.read_recipe(RECIPE), "data_dir": args.data_dir}
+    trainer.train(recipes.task_from_recipe(recipe), args.out)
     model, _ = model_files.load(args.out / resume.MODEL)
     weights.save(model, args.to)
     print(f"sha256    {hashlib.sha256(args.to.read_bytes()).hexdigest()}")

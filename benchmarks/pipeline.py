@@ -1,22 +1,21 @@
-"""How fast photographs become batches, beside `keras.utils.image_dataset_from_directory`.
+"""Compares the data pipeline with `keras.utils.image_dataset_from_directory` on photographs.
 
     python benchmarks/pipeline.py [--count 1000] [--photos DIR] [--folder DIR]
 
 Writes JPEGs of 2, 5 and 12 megapixels, a third of `--count` each, into class folders, one size
-after the other (at most 1 GB for 1,000), and reads them to batches of 32 at 224, both ways in
-turn. The pictures are noise whose spectrum falls as that of photographs does, or the photographs in
-`--photos`, enlarged; a few are encoded at each size and copied.
+after the other (at most 1 GB for 1,000), and reads them to batches of 32 at 224 pixels, both ways
+alternating. The images are noise with the spectrum of photographs, or the photographs in
+`--photos`, upsampled; a few are encoded at each size and copied.
 
-The first pass is reading: for us once in a run, decoded images then stay in memory; for Keras in
-every epoch, unless `cache()` is called. The table has images/s, and the ratio of Keras's time to
-ours by the clock and by the time that processors were busy, which other work on the machine
-disturbs less. Each is the best of 3 rounds.
+The first pass decodes: ours once per run, with decoded images kept in memory; Keras in every epoch,
+unless `cache()` is called. The table has images/s, and the ratio of Keras's time to ours, by wall
+time and by CPU time, which is less sensitive to other processes. Each is the best of 3 rounds.
 
-Keras does not antialias when it makes an image smaller; we do. Most of the time, either way, is the
-entropy coding of JPEG, which no decoder can skip: of the 8 ms of a processor that 2 megapixels take
-us, 6 remain if the image is decoded at an eighth. So the first pass can gain little; all others do.
+Keras downsamples without antialiasing; we antialias. Most of the time of both is the entropy
+decoding of JPEG, which no decoder can skip: of 8 ms of CPU time for 2 megapixels, 6 remain if the
+image is decoded at an eighth of its size. So the first pass can gain little; all later ones do.
 
-Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, ratios by the clock:
+Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, ratios of wall time:
 in the first pass 1.10 for 2 megapixels, 1.02 for 5 and 1.37 for 12 (with `--count 240` 1.11, 1.15
 and 1.38); in later epochs 85, 115 and 208.
 """
@@ -37,7 +36,7 @@ from PIL import Image
 from tasks.data import batches, decoding, image_io, sources
 
 SIZES = {2: (1600, 1200), 5: (2592, 1944), 12: (4000, 3000)}  # megapixels: width and height
-KINDS = 8  # different pictures of a size; the rest are copies
+KINDS = 8  # different images per size; the others are copies
 QUALITY = 90  # of the JPEGs
 SIDE, BATCH, ROUNDS = 224, 32, 3
 HEADER = """\
@@ -73,7 +72,7 @@ def main():
 
 
 def clocked(batched, root):
-    """Returns the seconds of the first pass and of a later one, each by two clocks."""
+    """Returns the seconds of the first pass and of a later one, as wall time and CPU time."""
     passes, start = [], clocks()
     for epoch in batched(root):
         for _ in epoch:
@@ -84,7 +83,7 @@ def clocked(batched, root):
 
 
 def clocks():
-    """Returns the time of the day and that of all our processors, in seconds."""
+    """Returns the wall time and the CPU time of this process, in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -97,7 +96,7 @@ def ours(root):
 
 
 def theirs(root):
-    """Yields the same in Keras's own way."""
+    """Yields the same batches from the data set of Keras."""
     size = {"image_size": (SIDE, SIDE), "batch_size": BATCH, "label_mode": "categorical"}
     data = keras.utils.image_dataset_from_directory(root, **size, verbose=False)
     for _ in range(2):
@@ -115,14 +114,14 @@ def write(root, size, count, pictures):
 
 
 def kinds(photos):
-    """Yields the different pictures."""
+    """Yields the source images."""
     paths = sorted(filter(image_io.is_image, Path(photos).iterdir())) if photos else ()
     for number in range(len(paths) or KINDS):
         yield Image.fromarray(image_io.read_image(paths[number])) if paths else noise(number)
 
 
 def noise(seed, height=1500, width=2000):
-    """Returns a picture of coloured clouds, with as much detail as a photograph has."""
+    """Returns an image of coloured noise with the spectrum of a photograph."""
     random = np.random.default_rng(seed)
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     falling = 1 / np.maximum(np.hypot(down, across), 1 / width) ** SLOPE
@@ -137,7 +136,7 @@ def noise(seed, height=1500, width=2000):
 
 
 def encode(picture):
-    """Returns a picture as the bytes of a JPEG."""
+    """Returns an image encoded as JPEG."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -1,28 +1,27 @@
-"""How fast are photos named, from JPEGs to a CSV file, and is it the same answer?
+"""Compares the speed and the predictions of `zoo predict`, from JPEGs to a CSV file, with Keras.
 
     python benchmarks/predict.py                                 # needs keras-zoo[export]
 
-Makes 2,000 JPEGs of 500 x 375 pixels, the same ones every time, and writes the five best classes
-of each into a CSV file, with MobileNetV2 and with ResNet50, in these ways:
+Creates 2,000 deterministic JPEGs of 500 x 375 pixels, and writes the top five classes of each into
+a CSV file, with MobileNetV2 and ResNet50, in these ways:
 
-- `predict 1`, `8`, `32`: as one writes it with Keras, a loop of
-  `keras.utils.load_img(..., interpolation="bilinear")` and `model.predict` of so many at once;
+- `predict 1`, `8`, `32`: a plain Keras loop of
+  `keras.utils.load_img(..., interpolation="bilinear")` and `model.predict` with that batch size;
 - `dataset 32`: `keras.utils.image_dataset_from_directory` in batches of 32, and one
   `model.predict` of all;
-- `zoo RUNTIME`: `predict.predict_files`, which is what `zoo predict` runs; `zoo bfloat16` is
-OpenVINO with
-  `--precision bfloat16`, no default as its answers are rounded.
+- `zoo RUNTIME`: `predict.predict_files`, which `zoo predict` runs; `zoo bfloat16` is OpenVINO with
+  `--precision bfloat16`, which is not the default because its predictions are rounded.
 
-Seconds are all from the first file to the last row: compilation, conversion and the comparison
-with Keras too, but not the building of the model and imports. `cpu ms` is the time of all cores
-for one image, which other work on the machine disturbs less; `ratio` is to `predict 32`. `same`
-is the share of images with the first class that `predict 32` gives, `gap` the largest difference
-of its probability. The data set resizes without antialiasing, so its answers are to other pixels.
-The loop of single images is slow and gets every eighth of them.
+Seconds are from the first file to the last row, including compilation, conversion and the
+comparison with Keras, without building the model and imports. `cpu ms` is CPU time per image, which
+is less sensitive to other processes; `ratio` is relative to `predict 32`. `same` is the fraction of
+images with the top class of `predict 32`, `gap` the largest difference of its probability. The data
+set resizes without antialiasing, so its predictions are for other pixels. The loop of single images
+is slow and gets every eighth image.
 
-Weights are random with seed 0 and BatchNorm statistics of the images, so that answers differ from
-image to image; `--weights` gives files for both models in that order. `--photos DIR` takes photos
-in place of drawn textures.
+Weights are random with seed 0, with BatchNorm statistics of the images, so that predictions differ
+between images; `--weights` takes files for both models in that order. `--photos DIR` uses photos
+instead of synthetic textures.
 
 Measured on 2 cores of an AMD EPYC with AVX-512 and bfloat16, TensorFlow 2.21, Keras 3.15.1,
 OpenVINO 2026.4.1, 2,000 images; tests ran beside ResNet50's, with the lowest priority:
@@ -39,13 +38,13 @@ OpenVINO 2026.4.1, 2,000 images; tests ran beside ResNet50's, with the lowest pr
     zoo bfloat16        316.0      75.4
     zoo auto            192.2      46.0
 
-with the first classes of `predict 32` throughout, but for bfloat16 (91.6 % and 79.9 %: the weights
-are random, so classes are close) and the data set. `zoo auto` is OpenVINO: the two differ by what
-else the machine did.
+All have the top classes of `predict 32`, except bfloat16 (91.6 % and 79.9 %, as probabilities of
+random weights are close) and the data set. `zoo auto` is OpenVINO; the difference is due to other
+processes.
 
-For MobileNetV2 in float32 not much is left: of the 8 ms of a core for an image, OpenVINO takes
-4.2 to 5 (0.6 GFLOP), reading the file 1.8, most of it in Pillow's decoder and resizing, and a
-second of starting and comparing comes to 0.7.
+MobileNetV2 in float32 can hardly become faster: of 8 ms of CPU time per image, OpenVINO takes 4.2
+to 5 (0.6 GFLOP), reading the file 1.8, mostly in Pillow's decoder and resizing, and a second of
+start-up and comparison amounts to 0.7.
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ def compare(classifier, folder):
     print(f"{'':<14}{'seconds':>9}{'images/s':>10}{'cpu ms':>8}{'ratio':>7}{'same':>8}{'gap':>10}")
     for name, way in ways().items():
         mine = paths[::SINGLES] if name == "predict 1" else paths
-        table = folder.parent / "answers.csv"
+        table = folder.parent / "predictions.csv"
         if name.startswith("zoo"):
             way(classifier, paths[:WARM], table)
         start, busy = time.perf_counter(), time.process_time()
@@ -110,16 +109,16 @@ def compare(classifier, folder):
         rate, found = len(mine) / seconds, read(table)
         if name == "predict 32":
             reference, stock = found, rate
-        told = f"{name:<14}{seconds:>9.1f}{rate:>10.1f}{1000 * busy / len(mine):>8.2f}"
+        line = f"{name:<14}{seconds:>9.1f}{rate:>10.1f}{1000 * busy / len(mine):>8.2f}"
         if reference:
-            told += (
+            line += (
                 f"{rate / stock:>7.2f}{same(found, reference):>8.2%}{gap(found, reference):>10.1e}"
             )
-        print(told, flush=True)
+        print(line, flush=True)
 
 
 def ways():
-    """Returns each way to name files: a function of classifier, paths and table."""
+    """Returns the ways to predict: functions of classifier, paths and output file."""
     found = {
         "predict 32": loop(32),
         "predict 8": loop(8),
@@ -134,7 +133,7 @@ def ways():
 
 
 def loop(size):
-    """Returns the loop that one writes with Keras."""
+    """Returns a plain Keras loop."""
 
     def way(classifier, paths, table):
         with open(table, "w", newline="") as file:
@@ -159,7 +158,7 @@ def loop(size):
 
 
 def data_set(classifier, paths, table):
-    """Names all files of a folder with Keras's own data set."""
+    """Predicts on all files of a folder with a Keras data set."""
     images = keras.utils.image_dataset_from_directory(
         paths[0].parent,
         labels=None,
@@ -176,7 +175,7 @@ def data_set(classifier, paths, table):
 
 
 def put(rows, classifier, paths, logits):
-    """Writes the best classes of some images."""
+    """Writes the top classes of some images."""
     for path, row in zip(paths, metrics.softmax(logits), strict=True):
         for rank, index in enumerate(np.argsort(-row)[:TOP], 1):
             rows.writerow([path, rank, classifier.classes[index], f"{row[index]:.6g}", ""])
@@ -211,7 +210,7 @@ def gap(found, reference):
 
 
 def build(name, weights, folder):
-    """Returns a classifier whose answers differ from image to image."""
+    """Returns a classifier whose predictions differ between images."""
     keras.utils.set_random_seed(0)
     model = zoo.build(name, weights=weights[0] if weights else None)
     if not weights:
@@ -223,7 +222,7 @@ def build(name, weights, folder):
 
 
 def settle(model, images):
-    """Gives BatchNorm the statistics of some images; by itself a random network fades out."""
+    """Calibrates BatchNorm on some images; otherwise activations of a random network vanish."""
     norms = [part for part in model.layers if isinstance(part, keras.layers.BatchNormalization)]
     before = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,14 +1,14 @@
-"""Does `zoo rank` say what fine-tuning would? python benchmarks/rank_order.py --weights MODEL=FILE
+"""Compares `zoo rank` with fine-tuning: python benchmarks/rank_order.py --weights MODEL=FILE
 
 Four backbones on two data sets: the accuracy of `zoo rank` (a linear probe, cross-validated on
-3,000 images) beside that of a fine-tune by the default plan (5 epochs of 1,000 of these images,
+3,000 images), and that after fine-tuning with the default plan (5 epochs on 1,000 of these images,
 tested on 2,000 others), each at 96 pixels, or 32 for the network of 32 pixels.
 
 ImageNet's weights are Keras's (`resnet50.imagenet`, `mobilenet_025.imagenet`) and torchvision's
 (`vgg16.torch_imagenet`), by `--weights MODEL=FILE` or fetched.
 
-Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, seed 0, beside
-other work (which the seconds, left out here, say much of):
+Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, seed 0, on a
+busy machine (so without seconds):
 
                              CIFAR-10                Fashion-MNIST
                              probe        fine-tuned  probe        fine-tuned
@@ -17,11 +17,11 @@ other work (which the seconds, left out here, say much of):
     vgg16.torch_imagenet     0.839 0.007  0.836       0.908 0.004  0.860
     resnet20.cifar10         0.966 0.002  0.885       0.880 0.006  0.831
 
-Fine-tuning tells 5 and 4 of the 6 pairs apart, by two standard errors of 2,000 test images, and the
-probe has all of them in the same order; of the three others it has none (VGG16 and ResNet50 on both
-sets; MobileNet and `resnet20.cifar10` on clothes). `resnet20.cifar10` learned from the images of
-CIFAR-10, so its probe is too good. With 1,000 images in place of 3,000, the order of neighbours
-changes from one thousand to the next.
+After fine-tuning, 5 and 4 of the 6 pairs differ by two standard errors of 2,000 test images, and
+the probe orders all of them the same way; of the three others it orders none (VGG16 and ResNet50 on
+both sets; MobileNet and `resnet20.cifar10` on Fashion-MNIST). `resnet20.cifar10` was trained on
+CIFAR-10, so its probe accuracy there is too high. With 1,000 instead of 3,000 images, the order of
+neighbours depends on the sample.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ SIZES = {
     "resnet20.cifar10": 32,
 }
 DATASETS = ("tfds:cifar10", "tfds:fashion_mnist")
-PROBED, TAUGHT, TESTED = 3000, 1000, 2000  # images
-SURE = 2  # standard errors of a difference from which two networks are told apart
+PROBE_IMAGES, TRAIN_IMAGES, TEST_IMAGES = 3000, 1000, 2000  # images
+MIN_STANDARD_ERRORS = 2  # of a significant difference between two networks
 
 
 def main():
@@ -61,24 +61,24 @@ def main():
     for dataset in args.datasets:
         print(f"{dataset:<24} probe  +-     seconds  fine-tuned  seconds", flush=True)
         rows = [compared(name, dataset, files, args) for name in SIZES]
-        print(verdict(rows), flush=True)
+        print(agreement(rows), flush=True)
 
 
-def verdict(rows):
-    """Says how many pairs of networks a probe orders as the fine-tune does, if that is sure.
+def agreement(rows):
+    """Returns a text on how many significantly different pairs the probe orders the same way.
 
     Args:
         rows: `(accuracy of the probe, accuracy of the fine-tune)` of each.
     """
     pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if apart(a[1], b[1])]
     agreed = sum((a[0] > b[0]) == (a[1] > b[1]) for a, b in pairs)
-    return f"of {len(pairs)} pairs that fine-tuning tells apart, {agreed} in the same order"
+    return f"of {len(pairs)} significantly different pairs, {agreed} in the same order"
 
 
 def apart(one, other):
-    """Tells whether two accuracies on the test images differ by more than chance has it."""
-    error = math.sqrt((one * (1 - one) + other * (1 - other)) / TESTED)
-    return abs(one - other) > SURE * error
+    """Returns whether two accuracies on the test images differ significantly."""
+    error = math.sqrt((one * (1 - one) + other * (1 - other)) / TEST_IMAGES)
+    return abs(one - other) > MIN_STANDARD_ERRORS * error
 
 
 def compared(name, dataset, files, args):
@@ -88,8 +88,8 @@ def compared(name, dataset, files, args):
         [name],
         weights=files,
         data_dir=args.data_dir or None,
-        split=f"train[:{PROBED}]",
-        images=PROBED,
+        split=f"train[:{PROBE_IMAGES}]",
+        images=PROBE_IMAGES,
         image_size=SIZES[name],
     )
     task = tasks.get("classification")(
@@ -97,9 +97,9 @@ def compared(name, dataset, files, args):
         weights=files.get(name, ""),
         dataset=dataset,
         data_dir=args.data_dir,
-        train_split=f"train[:{TAUGHT}]",
+        train_split=f"train[:{TRAIN_IMAGES}]",
         validation_split="none",
-        test_split=f"test[:{TESTED}]",
+        test_split=f"test[:{TEST_IMAGES}]",
         image_size=SIZES[name],
         epochs=args.epochs,
         weight_decay=1e-4,

@@ -1,27 +1,26 @@
-"""What a step costs on several workers, how much of that is the all-reduce, and what n would cost.
+"""Measures a training step on several workers, its all-reduce, and extrapolates to more workers.
 
     python benchmarks/scaling.py [--models lenet5 resnet20 convnet] [--workers 1 2 3] [--batch 16]
     python benchmarks/scaling.py --arithmetic [--models resnet50 vgg16] [--speed 2e13]
 
-Starts that many processes of this machine, which find each other by `TF_CONFIG` on the loopback and
-take the same steps as `zoo train --strategy multiworker` does: `--batch` examples on each worker,
-forwards, backwards, the sum of all gradients, and the update by momentum; once as it is, once with
-`--compress-gradients bfloat16`, and once without the sum. The table has the median time of a step,
-and what the sum adds.
+Starts worker processes on this machine, connected by `TF_CONFIG` over loopback, which run the
+steps of `zoo train --strategy multiworker`: `--batch` examples per worker, forward and backward
+pass, all-reduce of the gradients, and the momentum update; once as they are, once with
+`--compress-gradients bfloat16`, and once without the all-reduce. The table has the median time of a
+step, and that of the all-reduce.
 
-All workers share the processors here, so a step without the sum takes longer the more there are;
-on hosts of their own it would not. The sum is described by
+All workers share the CPUs here, so that a step without all-reduce takes longer with more workers;
+on separate hosts it would not. The all-reduce is modelled by
 
     sum(n) = 2 (n - 1) latency + 2 (n - 1) / n bytes / bandwidth
 
-as in a ring, in which each of 2 (n - 1) times every worker hands on an n-th of the bytes. Both
-constants are fitted to what was measured, by least squares of relative errors; then it is said how
-far the fit is from each measurement, and what more workers, each on processors of its own, would
-take by it.
+as in a ring, in which every worker sends an n-th of the bytes 2 (n - 1) times. Both constants are
+fitted to the measurements by least squares of relative errors. It prints the error of the fit for
+each measurement, and the predicted step time of more workers on separate hosts.
 
-With `--arithmetic` nothing is run: it prints bytes per step and memory of models of the zoo, by
-their shapes, and how much of a step remains for computing on networks of 10 and 100 Gb/s, on
-devices that sustain `--speed` FLOP/s.
+With `--arithmetic` nothing is run: it prints the bytes per step and the memory of models of the zoo
+from their shapes, and the compute fraction of a step on networks of 10 and 100 Gb/s, with devices
+that sustain `--speed` FLOP/s.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def main():
 
 
 def measure(args):
-    """Runs the workers, and prints what they took, the fit, and what follows."""
+    """Runs the workers, and prints the measurements, the fit and the predictions."""
     args.models = args.models or list(MODELS)
     rows = [row for count in args.workers for row in started(args, count)]
     print(f"{'model':<12}{'workers':>8}{'gradients':>12}{'MB/step':>9}{'ms/step':>9}{'sum':>7}")
@@ -84,18 +83,18 @@ def measure(args):
     points = [row for row in rows if row["count"] > 1 and row["kind"] != "no sum"]
     if len(points) > 1:
         latency, bandwidth = fitted(points)
-        told(points, latency, bandwidth)
+        print_fit(points, latency, bandwidth)
         alone = {row["model"]: row for row in rows if row["count"] == min(args.workers)}
         predicted(alone.values(), latency, bandwidth)
 
 
 def summing(count, size, latency, bandwidth):
-    """Returns the seconds that the sum of `size` bytes takes `count` workers in a ring."""
+    """Returns the seconds of a ring all-reduce of `size` bytes over `count` workers."""
     return 2 * (count - 1) * latency + 2 * (count - 1) / count * size / bandwidth
 
 
 def fitted(points):
-    """Returns latency and bandwidth that describe the sums of some measurements best."""
+    """Returns the latency and bandwidth that fit the measurements best."""
     taken = np.maximum([row["seconds"] - row["alone"] for row in points], 1e-5)
     hops = np.array([2 * (row["count"] - 1) for row in points])
     sent = np.array([2 * (row["count"] - 1) / row["count"] * row["bytes"] for row in points])
@@ -107,8 +106,8 @@ def fitted(points):
     return float(found[0]), float(1 / found[1])
 
 
-def told(points, latency, bandwidth):
-    """Prints the constants of the fit, and how far it is from what was measured."""
+def print_fit(points, latency, bandwidth):
+    """Prints the constants of the fit, and its error for each measurement."""
     ratios = []
     for row in points:
         made = row["alone"] + summing(row["count"], row["bytes"], latency, bandwidth)
@@ -126,8 +125,8 @@ def predicted(alone, latency, bandwidth):
     for row in alone:
         cells = []
         for count in PREDICTED:
-            whole = row["alone"] + summing(count, row["bytes"], latency, bandwidth)
-            cells.append(f"{1e3 * whole:.1f} ({row['alone'] / whole:.0%})")
+            total = row["alone"] + summing(count, row["bytes"], latency, bandwidth)
+            cells.append(f"{1e3 * total:.1f} ({row['alone'] / total:.0%})")
         print(f"{row['model']:<12}" + "".join(f"{cell:>14}" for cell in cells))
 
 
@@ -138,25 +137,25 @@ def started(args, count):
         found = Path(folder) / "rows.json"
         command = [sys.executable, __file__, "--results", str(found), "--batch", str(args.batch)]
         command += ["--steps", str(args.steps), "--models", *args.models]
-        crew = []
+        processes = []
         for index in range(count):
             task = {"type": "worker", "index": index}
             named = json.dumps({"cluster": {"worker": addresses}, "task": task})
             around = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
             around |= {"TF_CONFIG": named} if count > 1 else {}
             around["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
-            crew.append(subprocess.Popen(command, env=around, stderr=subprocess.DEVNULL))
+            processes.append(subprocess.Popen(command, env=around, stderr=subprocess.DEVNULL))
         try:
-            if [worker.wait(timeout=1200) for worker in crew] != [0] * count:
+            if [worker.wait(timeout=1200) for worker in processes] != [0] * count:
                 sys.exit(f"a worker of {count} failed")
         finally:
-            for worker in crew:
+            for worker in processes:
                 worker.kill()
         return json.loads(found.read_text())
 
 
 def ports(count):
-    """Returns ports of this machine that nobody listens at."""
+    """Returns free ports of this machine."""
     held = [socket.socket() for _ in range(count)]
     for each in held:
         each.bind(("localhost", 0))
@@ -167,7 +166,7 @@ def ports(count):
 
 
 def work(args):
-    """Takes the steps of one worker; the first one writes what they took."""
+    """Runs the steps of one worker; the first one writes the times."""
     import tensorflow as tf
 
     place = json.loads(os.environ.get("TF_CONFIG", "{}"))
@@ -192,7 +191,7 @@ def work(args):
 
 
 def prepared(strategy, name, kind, batch):
-    """Returns what takes a step of a model, and the bytes of its gradients."""
+    """Returns the training step of a model, and the bytes of its gradients."""
     import keras
     import tensorflow as tf
 
@@ -235,7 +234,7 @@ def timed(step, steps):
 
 
 def arithmetic(args):
-    """Prints bytes, memory, and the share of a step that computes, by shapes alone."""
+    """Prints bytes, memory and the compute fraction of a step, from shapes only."""
     import zoo
 
     head = f"{'model':<16}{'weights':>9}{'MB/step':>9}{'bf16':>8}{'state MB':>10}{'MB/image':>10}"
@@ -257,14 +256,14 @@ def arithmetic(args):
         )
     print(
         f"\nstate: weights, gradients and AdamW's moments in float32. MB/image: the outputs of all "
-        f"layers in float32.\nThe rest: share of a step that computes, with gradients of 32/16 "
+        f"layers in float32.\nThe others: compute fraction of a step, with gradients of 32/16 "
         f"bits, {args.batch} examples a worker,\n{args.speed:.0e} FLOP/s each, and 50 us a hop at "
         "10 Gb/s or 10 us at 100 Gb/s (assumed)."
     )
 
 
 def activations(model):
-    """Returns how many numbers the layers of a model give for one image."""
+    """Returns the number of activations of a model for one image."""
     found = {}
     for layer in model._flatten_layers(include_self=False):
         for node in getattr(layer, "_inbound_nodes", []):

@@ -1,17 +1,18 @@
-"""What a search is worth, and what it costs: python benchmarks/search.py --out FOLDER
+"""Compares search engines and their overhead: python benchmarks/search.py --out FOLDER
 
-Two comparisons at equal numbers of trials, with three seeds each, on a subset of Fashion-MNIST
-(`fashion_sample`, which ships; or `--dataset tfds:fashion_mnist --data-dir DIR --images 2000`):
+Two comparisons with equal numbers of trials, three seeds each, on a subset of Fashion-MNIST
+(the packaged `fashion_sample`, or `--dataset tfds:fashion_mnist --data-dir DIR --images 2000`):
 
-- `flags`: rate, batch size, dropout and label smoothing of a small network by `narrowing`,
+- `flags`: learning rate, batch size, dropout and label smoothing of a small network by `shrinking`,
   `random` and `bayesian`;
-- `structures`: layers of a small convolutional network by `evolution`, with inherited weights and
-  without, and by the same number of random structures.
+- `structures`: architectures of a small convolutional network by `evolution`, with and without
+  inherited weights, and by random search.
 
-For each engine it prints the best validation score so far after a quarter, half and all of the
-trials, and the test accuracy of the best, mean and seeds; FOLDER has all curves as `NAME.csv` and
-as a picture. Killed, the same command goes on. `overhead` is the time of a trial that is no epoch,
-here with processes and without, and in plain keras-tuner with the same network and images.
+For each engine it prints the best validation score after a quarter, half and all of the trials, and
+the test accuracy of the best trial, as mean and per seed; FOLDER gets all curves as `NAME.csv` and
+as a plot. After an interruption, the same command resumes. `overhead` is the time of a trial
+besides its epochs, with and without processes, and in plain keras-tuner with the same network and
+images.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FLAGS = "learning_rate=1e-5..1,batch_size=16|32|64|128,dropout=0..0.8,label_smoo
 RANDOM_STRUCTURES = {"random": 1.0, "inherit": False}
 PARTS = {  # name of an engine in the tables: how to search, and the model of the task
     "flags": {
-        "narrowing": ({"engine": "narrowing", "search": FLAGS}, "lenet5"),
+        "shrinking": ({"engine": "shrinking", "search": FLAGS}, "lenet5"),
         "random": ({"engine": "random", "search": FLAGS}, "lenet5"),
         "bayesian": ({"engine": "bayesian", "search": FLAGS}, "lenet5"),
     },
@@ -53,7 +54,9 @@ def main():
     parser.add_argument("--parts", nargs="*", default=[*PARTS, "overhead"])
     parser.add_argument("--dataset", default="fashion_sample")
     parser.add_argument("--data-dir", default="")
-    parser.add_argument("--images", type=int, default=1500, help="to learn from; validated on 500")
+    parser.add_argument(
+        "--images", type=int, default=1500, help="training images; 500 others validate"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
@@ -68,7 +71,7 @@ def main():
 
 
 def compare(part, engines, args):
-    """Prints and writes what each engine reached after each trial."""
+    """Prints and writes the best score of each engine after each trial."""
     marks = [max(1, args.trials * share // 4) for share in (1, 2, 4)]
     print(f"\n{part:<16}" + "".join(f"{f'best of {n}':>12}" for n in marks) + "   test accuracy")
     curves = {}
@@ -85,18 +88,23 @@ def compare(part, engines, args):
 
 
 def search(part, name, how, model, seed, args):
-    """Returns what came of one search; one that is over is only read."""
+    """Returns the results of one search; a completed one is only read."""
     how = {"options": {}, **how}
     if how["engine"] == "evolution":
         how["options"] = {**how["options"], "max_flops": args.max_flops}
     out = args.out / f"{part}-{name.replace(' ', '-')}-{seed}"
     return tune.tune(
-        task(args, model, seed), out, trials=args.trials, lag=0, workers=args.workers, **how
+        task(args, model, seed),
+        out,
+        trials=args.trials,
+        median_stopping_epochs=0,
+        workers=args.workers,
+        **how,
     )
 
 
 def task(args, model, seed):
-    """Returns the task that every trial starts from."""
+    """Returns the base task of all trials."""
     return tasks.get("classification")(
         model=model,
         dataset=args.dataset,
@@ -110,7 +118,7 @@ def task(args, model, seed):
 
 
 def best_so_far(rows, trials):
-    """Returns the best score up to each trial; the last one holds where a search ended before."""
+    """Returns the best score up to each trial, padded if a search ended early."""
     found, best = [], 0.0
     for row in rows:
         best = max(best, row["score"] or 0.0)
@@ -119,7 +127,7 @@ def best_so_far(rows, trials):
 
 
 def write(path, curves):
-    """Writes a line for each trial, engine and seed."""
+    """Writes a row per trial, engine and seed."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("engine", "seed", "trial", "best"))
@@ -161,30 +169,34 @@ def drawn(part, curves):
 
 
 def overhead(args):
-    """Prints the time of a trial that is no epoch."""
-    print(f"\n{'seconds a trial':<34}{'all':>8}{'epochs':>8}{'rest':>8}")
+    """Prints the time of a trial besides its epochs."""
+    print(f"\n{'seconds per trial':<34}{'all':>8}{'epochs':>8}{'rest':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        how = {"engine": "random", "search": "learning_rate=1e-4..1e-2", "lag": 0}
+        how = {
+            "engine": "random",
+            "search": "learning_rate=1e-4..1e-2",
+            "median_stopping_epochs": 0,
+        }
         for name, isolate in (("zoo tune", True), ("zoo tune --isolate off", False)):
             out = Path(folder) / name.replace(" ", "")
             started = time.perf_counter()
             found = tune.tune(
                 task(args, "lenet5", 0), out, trials=args.trials, isolate=isolate, **how
             )
-            whole = time.perf_counter() - started
+            total = time.perf_counter() - started
             epochs = sum(row["seconds"] for row in found["trials"])
-            told(name, whole, epochs, args.trials)
-        told("keras-tuner", *plain(args, Path(folder) / "plain"), args.trials)
+            print_row(name, total, epochs, args.trials)
+        print_row("keras-tuner", *plain(args, Path(folder) / "plain"), args.trials)
 
 
-def told(name, whole, epochs, trials):
-    """Prints a row: seconds of all, of epochs and of the rest, by trial."""
-    row = [value / trials for value in (whole, epochs, whole - epochs)]
+def print_row(name, total, epochs, trials):
+    """Prints a row: total seconds, of epochs and of the rest, per trial."""
+    row = [value / trials for value in (total, epochs, total - epochs)]
     print(f"{name:<34}" + "".join(f"{value:>8.2f}" for value in row), flush=True)
 
 
 def plain(args, folder):
-    """Searches with keras-tuner alone; returns the seconds of all and of the epochs."""
+    """Searches with plain keras-tuner; returns the total seconds and those of epochs."""
     import keras
     import keras_tuner
 

@@ -1,11 +1,11 @@
-"""Our trainer on masks against a plain `model.fit`: python benchmarks/segmentation_loop.py
+"""Compares the trainer on masks with plain `model.fit`: python benchmarks/segmentation_loop.py
 
 The same network, optimiser, schedule, batch size, precision (float32), images and masks in memory,
-each loop in turn, in one process: a plain `compile` and `fit(images, masks)` as Keras does them by
-default (which is with XLA, also on a CPU), the same with `jit_compile=False`, and the zoo's
-trainer, whose cross-entropy leaves out what is labelled 255. A figure is images per second
-of the best epoch but the first, which compiles; the last column is ours over the better of the
-two others. Validation is no part of it.
+alternating in one process: a plain `compile` and `fit(images, masks)` with the defaults of Keras
+(with XLA, also on a CPU), the same with `jit_compile=False`, and the trainer of the zoo, whose
+cross-entropy ignores pixels labelled 255. A figure is images per second of the best epoch except
+the first, which compiles; the last column is ours relative to the better of the two others.
+Validation is excluded.
 
 Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1:
 
@@ -44,7 +44,7 @@ def main():
 
 
 def measure(name):
-    """Returns the images per second of a plain fit, of one without XLA, and of the zoo."""
+    """Returns images per second of plain `fit`, of `fit` without XLA, and of the zoo."""
     images, epochs, rounds = CASES[name]
     task = tasks.get("segmentation")(
         model=name,
@@ -63,7 +63,7 @@ def measure(name):
 
 
 def plain(task, data, jit):
-    """Trains as a Keras user does; returns the images per second of all epochs but the first."""
+    """Trains with plain Keras; returns images per second of all epochs except the first."""
     images, masks = data.train.pixels, data.train.labels
     model = zoo.build(
         task.model,

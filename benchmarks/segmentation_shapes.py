@@ -1,15 +1,15 @@
-"""How well each segmenter does on `shapes`: python benchmarks/segmentation_shapes.py
+"""Evaluates each segmenter on `shapes`: python benchmarks/segmentation_shapes.py
 
-Trains each model by the task's defaults for it on the 2,048 training scenes of version 1 at 128
-pixels, seed 0, and measures mIoU over ground and six shapes on the 256 test scenes, with its
-bootstrap interval at 95%. Seconds are those of all epochs, validation included; the run's folder
-stays under `--out`, so that a run that was stopped goes on. A row alone is
+Trains each model with its defaults on the 2,048 training scenes of version 1 at 128 pixels, seed 0,
+and computes the mIoU over background and six shapes on the 256 test scenes, with its 95% bootstrap
+interval. Seconds are those of all epochs, validation included. The run folders stay under `--out`,
+so that an interrupted run resumes. For one row:
 
     python benchmarks/segmentation_shapes.py --models unet
 
-and the same as `zoo train segmentation` with the flags that are printed. The encoder of the FCNs is
-the packaged `resnet20.cifar10`, which has strides of 1, 2 and 4 alone; `--backbone` names another,
-such as `vgg16.imagenet`, and `--weights` a file of its weights.
+It is the same as `zoo train segmentation` with the flags that are printed. The encoder of the FCNs
+is the packaged `resnet20.cifar10`, which has only strides of 1, 2 and 4; `--backbone` selects
+another, such as `vgg16.imagenet`, and `--weights` a file of its weights.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, one seed:
 
@@ -18,19 +18,18 @@ Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15
     segnet   0.936 (0.928 to 0.944)   0.994   1,289     335,623
     fcn8s    0.898 (0.890 to 0.905)   0.988     656  23,561,269
 
-`segnet` was trained beside other work; an epoch took 47 seconds when least was going on. `fcn8s` is
-that of `--backbone resnet50.imagenet --weights FILE`. With 18 epochs it reached 0.907 (0.899 to
-0.913).
+`segnet` was trained on a busy machine; its fastest epoch took 47 seconds. `fcn8s` is that with
+`--backbone resnet50.imagenet --weights FILE`. With 18 epochs it reached 0.907 (0.899 to 0.913).
 
-At equal epochs, by `--epochs 4 --backbone resnet50.imagenet --weights FILE`, in the order of the
+With equal epochs, by `--epochs 4 --backbone resnet50.imagenet --weights FILE`, in the order of the
 paper (Long et al., 2015, table 2):
 
     fcn32s   0.591 (0.579 to 0.602)   0.932    259   23,548,935
     fcn16s   0.783 (0.774 to 0.792)   0.970    272   23,556,894
     fcn8s    0.873 (0.864 to 0.881)   0.985    269   23,561,269
 
-Twelve epochs without mirrored images reached 0.937 on these test images, and the defaults were
-changed for it: a little of the figure is chosen.
+Twelve epochs without horizontal flips reached 0.937 on these test images, after which the defaults
+were changed, so that the figure has a slight selection bias.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ SMALL = "resnet20.cifar10"
 
 
 def main():
-    """Prints a row for each model, as soon as it is known."""
+    """Prints a row per model as soon as it is evaluated."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--backbone", default=SMALL, help="encoder of the FCNs")
@@ -80,13 +79,13 @@ def main():
 
 
 def row(name, flags, folder):
-    """Trains a model, or finds that it is; returns its line of the table."""
+    """Trains a model, unless it is trained; returns its row of the table."""
     task = tasks.get("segmentation")(**flags)
     found = trainer.train(task, folder)["figures"]
-    said = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if value)
+    shown = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in flags.items() if value)
     return (
         f"{name:<24}{found['miou']:>7.4f}{found['miou_low']:>10.4f} -{found['miou_high']:.4f}"
-        f"{found['pixel_accuracy']:>8.4f}{found['seconds']:>9.0f}{parameters(flags):>12,}  {said}"
+        f"{found['pixel_accuracy']:>8.4f}{found['seconds']:>9.0f}{parameters(flags):>12,}  {shown}"
     )
 
 

@@ -1,24 +1,24 @@
-"""Our trainer against a plain `model.fit`: python benchmarks/training_loop.py [--data-dir DIR]
+"""Compares the trainer with plain `model.fit`: python benchmarks/training_loop.py [--data-dir DIR]
 
 The same network, optimiser, schedule, batch size, precision (float32) and images in memory, each
-loop in turn: a plain `compile` and `fit(images, labels)` as Keras does them by default (which is
-with XLA, also on a CPU), the same with `jit_compile=False`, and `zoo train` with its defaults, a
-process of its own. A figure is images per second of the best epoch but the
-first, which compiles; the last column is ours over the better of the two others.
+loop alternating: a plain `compile` and `fit(images, labels)` with the defaults of Keras (with XLA,
+also on a CPU), the same with `jit_compile=False`, and `zoo train` with its defaults, in a process
+of its own. A figure is images per second of the best epoch except the first, which compiles; the
+last column is ours relative to the better of the two others.
 
-Images are Fashion-MNIST's, of `tfds:fashion_mnist` where `--data-dir` says where it is, else of
-`fashion_sample`, whose epochs are so short that starting them counts.
+Images are those of `tfds:fashion_mnist` with `--data-dir`, else of `fashion_sample`, whose epochs
+are so short that their start-up counts.
 
 Measured on 2 cores of an AMD EPYC with AVX-512, TensorFlow 2.21, Keras 3.15.1, with `--data-dir`,
-in several runs, for the speed of that machine varied:
+in several runs, as the speed of that machine varied:
 
     lenet5     11,486  10,342  22,170  1.93
     convnet     1,115   1,177   1,144  0.97        1,048   1,032     963  0.92
                   964     936   1,022  1.06
     resnet50        8       5       9  1.18
 
-Step by step in turn with a fit, `convnet` is neither slower nor faster: the medians of 12 rounds of
-60 steps were 38 ms (fit) and 42 (ours), the shortest 34 and 31.
+Alternating single rounds with `fit`, `convnet` is neither slower nor faster: the medians of 12
+rounds of 60 steps were 38 ms (`fit`) and 42 (ours), the minima 34 and 31.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main():
 
 
 def measure(name, data_dir):
-    """Returns the images per second of a plain fit, of one without XLA, and of the zoo."""
+    """Returns images per second of plain `fit`, of `fit` without XLA, and of the zoo."""
     batch_size, most, epochs, rounds = CASES[name]
     task = tasks.get("classification")(
         model=name,
@@ -71,7 +71,7 @@ def measure(name, data_dir):
 
 
 def plain(task, data, jit):
-    """Trains as a Keras user does; returns the images per second of all epochs but the first."""
+    """Trains with plain Keras; returns images per second of all epochs except the first."""
     images, labels = data.train.pixels, data.train.labels
     model = zoo.build(task.model, input_shape=data.image_shape, num_classes=10)
     steps = len(labels) // task.batch_size * task.epochs

@@ -1,4 +1,4 @@
-"""Models to build, teach and compare: `zoo COMMAND --help` tells more."""
+"""Trains, evaluates and deploys Keras models. `zoo COMMAND --help` shows the options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import scripts
 from scripts import _streams
 from zoo.errors import UsageError, unknown_name_error
 
-FORMER_NAMES = {"paint": "generate"}  # commands of earlier versions, which still work
-EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a user's mistake, and after Ctrl-C
-MAX_FILENAME_LENGTH = 200  # characters of a file's name in a message
-# Errors of the system that are no fault of the program: disks, permissions, too many open files.
+FORMER_NAMES = {"paint": "generate"}  # names of commands in earlier versions, which still work
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a usage error, and after Ctrl-C
+MAX_FILENAME_LENGTH = 200  # characters of a file name in a message
+# Errors of the system that are no bugs: full disks, missing permissions, too many open files.
 SYSTEM_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
     *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -23,7 +23,7 @@ SYSTEM_ERRNOS = {
 
 
 def main(argv=None):
-    """Runs one command; returns the process's exit status."""
+    """Runs one command; returns the exit status of the process."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         return _run(words) or 0
@@ -33,35 +33,38 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("zoo: stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         return 0
     except OSError as error:
         if _streams.stdout_failed():
-            return EXIT_ERROR  # as `_streams.flush_stdout` says
+            return EXIT_ERROR  # `_streams.flush_stdout` prints the message
         if error.errno not in SYSTEM_ERRNOS:
             raise
         where = f": {str(error.filename)[:MAX_FILENAME_LENGTH]}" if error.filename else ""
         print(f"zoo: {error.strerror}{where}", file=sys.stderr)
         return EXIT_ERROR
     except MemoryError as error:
-        print(f"zoo: memory ran out; {str(error) or 'take less at once'}", file=sys.stderr)
+        print(
+            f"zoo: out of memory; {str(error) or 'reduce the batch size or the image size'}",
+            file=sys.stderr,
+        )
         return EXIT_ERROR
 
 
 def console():
-    """Runs one command as a process of its own; returns its exit status."""
+    """Runs one command as the entry point of a process; returns its exit status."""
     _streams.ensure_utf8()
     words = _streams.setup_streams(sys.argv[1:])
     _streams.setup_logging()
     try:
         status = main(words)
-    except SystemExit as stop:  # by which argparse ends --help
+    except SystemExit as stop:  # raised by argparse after --help
         status = stop.code
     return _streams.flush_stdout(status)
 
 
 def command_names():
-    """Returns the names of the commands, which are the names of their files."""
+    """Returns the names of the commands, one per file."""
     modules = (module.name for module in pkgutil.iter_modules(scripts.__path__))
     return [name.replace("_", "-") for name in modules if not name.startswith("_")]
 
@@ -72,7 +75,7 @@ def command_module(name):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other mistake is said."""
+    """An argument parser that raises `UsageError`, so that errors are printed in one line."""
 
     def error(self, message):
         raise UsageError(f"{message}; see `{self.prog} --help`")
@@ -106,12 +109,14 @@ def _overview():
     for name in command_names():
         summary = _docstring(name).partition(":")[0]
         lines.append(f"  {name:<10} {summary}")
-    lines += ["", "zoo finetune, without more, shows what this is about."]
-    return "\n".join([*lines, f"zoo {_streams.LOG_FLAG} COMMAND prints TensorFlow's log, too."])
+    lines += ["", "`zoo finetune` without arguments trains on a sample data set."]
+    return "\n".join(
+        [*lines, f"`zoo {_streams.LOG_FLAG} COMMAND` also prints the log of TensorFlow."]
+    )
 
 
 def _docstring(name):
-    """Returns the docstring of a file here, which `python -OO` leaves out of the module."""
+    """Returns the docstring of a file in this package, from its source: `python -OO` drops it."""
     source = pkgutil.get_data("scripts", f"{name.replace('-', '_')}.py").decode("utf-8")
     return source.split('"""')[1]
 

@@ -1,4 +1,4 @@
-"""Turns the fields of a task into command-line flags, and flags back into a task."""
+"""Converts the fields of a task to command-line flags, and parsed flags to a task."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ import tasks
 from scripts import _flag_groups, _imports
 from tasks.data.dataset import short_name
 from tasks.distributed import clusters, strategies
-from tasks.engine import resume, run_folder
+from tasks.engine import recipes, run_folder
 from zoo.errors import UsageError
 
-RUNS_FOLDER = Path("runs")  # where runs go whose folder nobody named
+RUNS_FOLDER = Path("runs")  # the parent of run folders without --out
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
 METAVARS = {int: "N", float: "X", str: "WORD"}
 
 
 def add_task_flags(parser, task, *, hidden=(), run=True):
-    """Adds one flag per field of a task class and, for a `run`, those that every run has.
+    """Adds one flag per field of a task class and, if `run`, the options of every run.
 
-    A flag that is not given leaves no attribute, so that a recipe's value can show through.
+    A flag that is not passed sets no attribute, so that the value of a recipe is used.
     """
     fields = [field for field in dataclasses.fields(task) if field.name not in hidden]
     for heading, some in _flag_groups.group_fields(fields, task.name).items():
         group = parser.add_argument_group(heading)
         for field in some:
-            _add_flag(group, field)
+            _add_flag(group, field, hidden)
     if run:
         add_run_flags(parser)
 
 
-def _add_flag(group, field):
+def _add_flag(group, field, hidden):
     kind = type(field.default)
     default = f" (default: {field.default})" if field.default != "" else ""
-    if former := field.metadata["former"]:
+    former = field.metadata["former"]
+    if former and former not in hidden:
         group.add_argument(
             f"--{former.replace('_', '-')}",
             type=kind,
@@ -56,46 +57,52 @@ def _add_flag(group, field):
 
 
 def add_positionals(parser):
-    """Adds the model and the data set by position, as well as by their flags."""
-    parser.add_argument("position_model", nargs="?", metavar="MODEL", help="as --model")
-    parser.add_argument("position_dataset", nargs="?", metavar="DATASET", help="as --dataset")
+    """Adds the model and the data set as positional arguments, besides their flags."""
+    parser.add_argument("position_model", nargs="?", metavar="MODEL", help="same as --model")
+    parser.add_argument("position_dataset", nargs="?", metavar="DATASET", help="same as --dataset")
 
 
 def positional_values(args):
-    """Returns the model and the data set that are given by position, by name.
+    """Returns the positional model and data set as a dict by field name.
 
     Raises:
-        UsageError: one is given by its flag too.
+        UsageError: one of them is also passed as a flag.
     """
     given = {}
     for name in ("model", "dataset"):
         value = getattr(args, f"position_{name}")
         if value is not None and hasattr(args, name):
-            raise UsageError(f"the {name} is given twice: {value} and --{name} {vars(args)[name]}")
+            raise UsageError(f"{name} is passed twice: {value} and --{name} {vars(args)[name]}")
         if value is not None:
             given[name] = value
     return given
 
 
 def add_run_flags(parser):
-    """Adds the flags that every run has."""
-    parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to repeat; flags change it")
-    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/NAME)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    """Adds the options of every run."""
     parser.add_argument(
-        "--workers", metavar="HOST:PORT,...", help="who trains together; see docs/clusters.md"
+        "--recipe", metavar="FILE", help="recipe.yaml to repeat; flags override its values"
     )
-    parser.add_argument("--worker", metavar="N", help="which of them this process is, from 0")
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/NAME)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--workers",
+        metavar="HOST:PORT,...",
+        help="addresses of all workers of a cluster; see docs/clusters.md",
+    )
+    parser.add_argument(
+        "--worker", metavar="N", help="index of this process among --workers, from 0"
+    )
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        help=f"for the other workers (default: {clusters.DEFAULT_WAIT_SECONDS:g})",
+        help=f"timeout for connecting the workers (default: {clusters.DEFAULT_WAIT_SECONDS:g})",
     )
     _imports.add_import_flag(parser)
 
 
 def train(args, task):
-    """Trains a task as flags say, and prints what came out."""
+    """Trains a task and prints the result."""
     from tasks.engine import trainer
 
     out = output_folder(args, task)
@@ -104,7 +111,7 @@ def train(args, task):
 
 
 def export_environment(args):
-    """Puts the flags that no recipe has where runs look for them: into the environment."""
+    """Sets the environment variables of the options that are not part of a recipe."""
     names = {clusters.WORKERS: "workers", clusters.WORKER: "worker", clusters.WAIT: "wait"}
     given = {name: getattr(args, flag) for name, flag in names.items()}
     os.environ.update({name: value for name, value in given.items() if value is not None})
@@ -112,31 +119,33 @@ def export_environment(args):
 
 
 def task_from_args(name, args, given=()):
-    """Returns the task that a recipe, if one is named, and the flags on top of it describe.
+    """Returns the task of the recipe, if any, with the values of the flags.
 
     Args:
-        name: of the task, or `None` for the recipe's.
+        name: name of the task, or `None` for that of the recipe.
         args: parsed flags.
-        given: further values by field name, from positions.
+        given: further values by field name, from positional arguments.
     """
-    recipe = resume.read_recipe(args.recipe) if args.recipe else {"task": name}
+    recipe = recipes.read_recipe(args.recipe) if args.recipe else {"task": name}
     if name is None:
         name = recipe["task"]
     if recipe["task"] != name:
         raise UsageError(f"{args.recipe} is a recipe for {recipe['task']}, not for {name}")
     names = {field.name for field in dataclasses.fields(tasks.get(name))}
     flags = {key: value for key, value in vars(args).items() if key in names} | dict(given)
-    # A flag counts also where it is `auto`, and from other data other values may follow.
-    open_again = {*flags, *(resume.DATA_DEPENDENT_FLAGS if "dataset" in flags else ())}
-    task = resume.task_from_recipe({**resume.without_resolved(recipe, open_again), **flags})
+    # A flag that is `auto` overrides the recipe too; other data may resolve `auto` differently.
+    open_again = {*flags, *(recipes.DATA_DEPENDENT_FLAGS if "dataset" in flags else ())}
+    task = recipes.task_from_recipe({**recipes.without_resolved(recipe, open_again), **flags})
     plan = recipe.get("stages") if "plan" in names else None
-    if plan and flags.keys().isdisjoint(PLAN_FLAGS) and plan != resume.recipe(task)["stages"]:
-        return dataclasses.replace(task, plan=plan)  # as it was, although presets have changed
+    if plan and flags.keys().isdisjoint(PLAN_FLAGS) and plan != recipes.recipe(task)["stages"]:
+        return dataclasses.replace(
+            task, plan=plan
+        )  # the plan of the recipe, although presets may have changed
     return task
 
 
 def output_folder(args, task):
-    """Returns the run's folder: `--out`, or one named after the recipe."""
+    """Returns the run folder: `--out`, or one named after the flags and their digest."""
     if args.out:
         return Path(args.out)
     flags = dataclasses.asdict(task)
@@ -148,7 +157,7 @@ def output_folder(args, task):
 
 
 def print_result(record, out, as_json):
-    """Prints what came out of a run; of several workers the chief alone does."""
+    """Prints the result of a run; with several workers only the chief prints."""
     if not strategies.is_chief():
         return
     if as_json:

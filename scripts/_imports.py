@@ -1,4 +1,4 @@
-"""The flag that names a module to import, which no recipe can do."""
+"""The option `--import-module`, which recipes cannot set because it runs code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 
 
 def add_import_flag(parser):
-    """Adds the flag."""
+    """Adds the option to a parser."""
     parser.add_argument(
         "--import-module",
         metavar="NAME",
-        help="Python module to import first, such as one that registers environments of "
-        "Gymnasium; never taken from a recipe",
+        help="Python module to import first, such as one that registers Gymnasium environments; "
+        "never read from a recipe",
     )
 
 
 def export_modules(args):
-    """Lets runs, also those in child processes, import the module that the flag names."""
+    """Passes the module to runs, also in child processes, by an environment variable."""
     from tasks.dqn import environments
 
     if args.import_module is not None:

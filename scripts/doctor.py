@@ -1,14 +1,15 @@
-"""Finds what is wrong with a model or its data: zoo doctor runs/NAME.
+"""Checks a model and its data for common faults: zoo doctor runs/NAME.
 
-The model is a run's folder, a .keras file, or a pretrained model of the zoo. Each finding is two
-lines: what was found, and what to do. `wrong` is a fault; `look` may be meant so.
+MODEL is a run folder, a .keras file or a pretrained model. Each finding is two lines: what was
+found, and how to fix it. Its severity is `wrong` for a fault, and `look` for something that may be
+intended.
 
-    zoo doctor runs/NAME                          # with the data that it was trained on
-    zoo doctor model.keras photos                 # anybody's model, a folder of class folders
+    zoo doctor runs/NAME                          # with the data of the run
+    zoo doctor model.keras photos                 # any Keras model, a folder of class folders
     zoo doctor resnet20.cifar10 fashion_sample
-    zoo doctor runs/NAME --all                    # with the name of every file that is counted
+    zoo doctor runs/NAME --all                    # list every file of a finding
 
-The exit status is 0 if nothing is wrong, though there may be things to look at, and else 1.
+The exit status is 1 if a finding is `wrong`, and 0 otherwise.
 """
 
 from __future__ import annotations
@@ -18,29 +19,35 @@ import json
 
 from zoo import terminal
 
-EXIT_FINDINGS = 1  # exit status when something is wrong
+EXIT_FINDINGS = 1  # exit status if a finding is `wrong`
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
-    parser.add_argument("model", help="a run's folder, a .keras file or a zoo name with a tag")
+    """Adds the options of this command."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
+    )
     parser.add_argument(
         "dataset",
         nargs="?",
         default="",
-        help="fashion_sample, shapes, a folder, a CSV file or tfds:NAME (default: the run's own)",
+        help="fashion_sample, shapes, a folder, a CSV file or tfds:NAME (default: that of the run)",
     )
-    parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
-    parser.add_argument("--weights", default="", metavar="FILE", help="weights file of a zoo name")
+    parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument(
-        "--images", type=int, default=512, metavar="N", help="that the model is tried on (512)"
+        "--weights", default="", metavar="FILE", help="weights for a pretrained model"
     )
-    parser.add_argument("--all", action="store_true", help="name all files, not the first three")
-    parser.add_argument("--json", action="store_true", help="print as JSON, with all files")
+    parser.add_argument(
+        "--images", type=int, default=512, metavar="N", help="number of images (default: 512)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="list all files of a finding, not only three"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with all files")
 
 
 def run(args):
-    """Prints what was found; returns the exit status."""
+    """Prints the findings; returns the exit status."""
     from tasks.advice import doctor
 
     found = doctor.diagnose(

@@ -1,27 +1,44 @@
-"""Judges a finished run on other data: zoo evaluate runs/NAME --dataset FOLDER."""
+"""Evaluates a finished run on other data: zoo evaluate runs/NAME --dataset FOLDER."""
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from scripts import _imports
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--dataset", default="", help="as in training (default: the run's own)")
-    parser.add_argument("--split", default="", help="slice (default: all, or the run's test split)")
-    parser.add_argument("--data-dir", default="", metavar="DIR", help="where TFDS keeps its data")
-    parser.add_argument("--views", default="", help="one, flip or ten (default: the run's own)")
-    parser.add_argument("--network", default="", metavar="NAME", help="of GANs: what compares")
-    parser.add_argument("--network-weights", default="", metavar="FILE", help="file for it")
+    """Adds the options of this command."""
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--dataset", default="", help="data set, as in training (default: that of the run)"
+    )
+    parser.add_argument(
+        "--split",
+        default="",
+        help="split to use (default: all of another data set, else the test split of the run)",
+    )
+    parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
+    parser.add_argument(
+        "--tta", default="", help="test-time augmentation: one, flip or ten (default: as the run)"
+    )
+    parser.add_argument("--views", dest="tta", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--network",
+        default="",
+        metavar="NAME",
+        help="of GANs: the network whose features the Frechet distance compares",
+    )
+    parser.add_argument(
+        "--network-weights", default="", metavar="FILE", help="weights of --network"
+    )
     _imports.add_import_flag(parser)
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):
-    """Prints the figures and where they are kept."""
+    """Prints the figures and the path of the file that holds them."""
     from tasks.deploy import evaluate
 
     _imports.export_modules(args)
@@ -30,7 +47,7 @@ def run(args):
         dataset=args.dataset,
         split=args.split,
         data_dir=args.data_dir,
-        views=args.views,
+        tta=args.tta,
         network=args.network,
         network_weights=args.network_weights,
     )

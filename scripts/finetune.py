@@ -1,7 +1,7 @@
-"""Teaches a pretrained model your classes: zoo finetune resnet20.cifar10 FOLDER.
+"""Fine-tunes a pretrained classifier on your images: zoo finetune resnet20.cifar10 FOLDER.
 
-FOLDER has one folder of images per class. Without arguments it runs offline, on a sample
-that comes with the package. Interrupted, the same command goes on where it was.
+FOLDER has one folder of images per class. Without arguments the command runs offline, on the
+sample data set of the package. After an interruption, the same command resumes the run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ TASK = "classification"
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
+    """Adds the options of this command."""
     _flags.add_positionals(parser)
     _flags.add_task_flags(parser, tasks.get(TASK))
 
 
 def run(args):
-    """Trains, then prints the figures and where the report is."""
+    """Trains the model, then prints the figures and the path of the report."""
     task = _flags.task_from_args(TASK, args, _flags.positional_values(args))
     _flags.train(args, task)

@@ -1,19 +1,20 @@
-"""Says what is in pictures: zoo predict runs/NAME photo.jpg.
+"""Predicts on images: zoo predict runs/NAME photo.jpg.
 
-The model is a run's folder, a .keras file, or a pretrained model of the zoo such as
-resnet50.imagenet. Pictures are files, folders of them, or patterns:
+MODEL is a run folder, a .keras file, or a pretrained model such as resnet50.imagenet. IMAGE is a
+file, a folder, or a pattern:
 
-    zoo predict runs/NAME photos --output answers.csv
+    zoo predict runs/NAME photos --output predictions.csv
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 
-What the model was taught decides what is answered: the classes of a picture, for each of its
-pixels one, boxes round its objects, or a sentence. Masks, overlays, boxes and, with --explain, the
-attention of a captioner are drawn into a folder: answers-pictures beside answers.csv, or
+The prediction depends on the task of the model: classes, a mask, boxes, a caption or a stylized
+image. Masks, overlays, boxes, stylized images and, with --explain, the attention maps of captions
+are drawn into --drawings-dir, by default predictions-pictures beside predictions.csv, or
 predictions.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -21,104 +22,108 @@ from pathlib import Path
 from zoo import terminal
 from zoo.errors import UsageError, unknown_name_error
 
-SCALES = ("auto", "fit", "own")
+SCALES = ("auto", "fit", "native")
+FORMER_SCALES = {"own": "native"}  # names of earlier versions, which still work
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
-    parser.add_argument("model", help="a run's folder, a .keras file or a zoo name with a tag")
+    """Adds the options of this command."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="an image, a folder of them, or a pattern"
+        "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
     )
-    parser.add_argument("--weights", metavar="FILE", help="weights file of a zoo name")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder or pattern")
+    parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
         "--top",
         type=int,
         default=5,
         metavar="N",
-        help="classes to show (5); for several labels: all",
+        help="number of classes to print (default: 5); a multi-label model prints all that apply",
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="where to, until it is complete as FILE.partial; - for here",
+        help="output file, named FILE.partial until it is complete; - for standard output",
     )
     parser.add_argument(
-        "--format", metavar="NAME", help="text, csv, jsonl or json (as FILE ends, else text)"
+        "--format",
+        metavar="NAME",
+        help="text, csv, jsonl or json (default: from the suffix of FILE, else text)",
     )
-    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.add_argument("--json", action="store_true", help="same as --format json")
     parser.add_argument(
         "--runtime",
         default="auto",
         metavar="NAME",
-        help="what computes: auto, keras, openvino, litert or onnx (auto: the fastest that pays)",
+        help="keras, openvino, litert, onnx, or auto for the fastest (default: auto)",
     )
     parser.add_argument(
         "--precision",
         default="float32",
         metavar="NAME",
-        help="float32, or bfloat16: faster with openvino, answers differ a little (float32)",
+        help="float32, or bfloat16, which is faster with openvino and less exact "
+        "(default: float32)",
     )
-    _add_drawing_flags(parser)
+    _add_drawing_options(parser)
 
 
 def run(args):
-    """Prints or writes what is in each image."""
+    """Prints or writes the prediction for each image."""
     from tasks.deploy import model_loader, predict, prediction_writer
     from tasks.inference import runtimes
 
     _check_args(args)
     kind = prediction_writer.choose_format("json" if args.json else args.format, args.output)
-    here = args.output in (None, "", prediction_writer.STDOUT)
-    # What cannot be is said before a model is loaded for seconds.
+    to_stdout = args.output in (None, "", prediction_writer.STDOUT)
+    # Checked before the model is loaded, which takes seconds.
     model_loader.find_model(args.model)
     paths = predict.find_images(args.images)
     runtimes.choose_runtime(args.runtime, args.precision, len(paths))
     with prediction_writer.open_output(args.output) as file:
-        model = model_loader.load_predictor(args.model, args.weights)
-        draws = model.draws or _check_explain(args.explain, model)
-        pictures = _drawings_folder(args.pictures, None if here else args.output) if draws else None
+        predictor = model_loader.load_predictor(args.model, args.weights)
+        drawings_dir = _drawings_dir(args, predictor, None if to_stdout else args.output)
         start = time.monotonic()
-        found = predict.predict_files(
-            model,
+        predictions = predict.predict_files(
+            predictor,
             paths,
             runtime=args.runtime,
             precision=args.precision,
-            progress=not (here and sys.stdout.isatty()),
+            progress=not (to_stdout and sys.stdout.isatty()),
             top=args.top,
-            pictures=pictures,
-            scale=args.scale,
+            drawings_dir=drawings_dir,
+            scale=FORMER_SCALES.get(args.scale, args.scale),
             tile=args.tile,
             explain=args.explain,
         )
-        tally = prediction_writer.write_predictions(found, file, kind, model)
+        summary = prediction_writer.write_predictions(predictions, file, kind, predictor)
     seconds = time.monotonic() - start
-    _print_summary(tally, seconds, None if here else args.output)
-    if pictures:
-        print(f"zoo: {pictures} has the pictures", file=sys.stderr)
+    _print_summary(summary, seconds, None if to_stdout else args.output)
+    if drawings_dir:
+        print(f"zoo: drawings are in {drawings_dir}", file=sys.stderr)
 
 
-def _add_drawing_flags(parser):
-    """Adds the flags of models that draw their answers."""
+def _add_drawing_options(parser):
+    """Adds the options of models whose predictions are drawn."""
+    drawings = {"metavar": "DIR", "dest": "drawings_dir"}
+    parser.add_argument("--drawings-dir", help="folder for drawings; none to draw none", **drawings)
+    parser.add_argument("--pictures", help=argparse.SUPPRESS, **drawings)  # its former name
     parser.add_argument(
-        "--pictures", metavar="DIR", help="where drawn answers go; none for nowhere"
-    )
-    parser.add_argument(
-        "--explain", action="store_true", help="draw where a captioner looked at each word"
+        "--explain", action="store_true", help="draw the attention map of each word of a caption"
     )
     parser.add_argument(
         "--scale",
         default="auto",
         metavar="NAME",
-        help="of pictures that get masks: fit to the size of the training images, own, or auto: "
-        "as the training images were (auto)",
+        help="size at which masks and stylized images are computed: fit for the size of the "
+        "training images, native for that of the image, auto as in training (default: auto)",
     )
     parser.add_argument(
         "--tile",
         type=int,
         default=0,
         metavar="N",
-        help="pixels; a larger picture gets its mask in parts (0: what suits)",
+        help="side in pixels of the tiles that a larger image is processed in; 0 for the default "
+        "of the model (default: 0)",
     )
 
 
@@ -126,49 +131,49 @@ def _check_args(args):
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")
     if args.json and args.format not in (None, "json"):
-        raise UsageError(f"--json and --format {args.format} are two formats; give one")
-    if args.scale not in SCALES:
+        raise UsageError(f"--json and --format {args.format} are two formats; pass one of them")
+    if args.scale not in (*SCALES, *FORMER_SCALES):
         raise unknown_name_error("scale", args.scale, SCALES)
     if args.tile < 0:
         raise UsageError(f"--tile must be 0 or more, not {args.tile}")
 
 
-def _check_explain(wanted, model):
-    """Tells whether the reasons for answers are drawn; refuses who has none to show."""
-    if wanted and not model.explains:
-        raise UsageError(f"{model.name} cannot show why it answers so; leave out --explain")
-    return wanted
+def _drawings_dir(args, predictor, output):
+    """Returns the folder for drawings, or `None` to draw none.
 
-
-def _drawings_folder(folder, output):
-    """Returns the folder for drawn answers, or `None`."""
-    if folder == "none":
-        return None
-    if folder:
-        return Path(folder)
+    Raises:
+        UsageError: the model cannot draw the explanations that `--explain` requests.
+    """
+    if not predictor.writes_images:
+        if args.explain and not predictor.has_explanations:
+            raise UsageError(f"{predictor.name} has no explanations to draw; leave out --explain")
+        if not args.explain:
+            return None
+    if args.drawings_dir:
+        return None if args.drawings_dir == "none" else Path(args.drawings_dir)
     if output:
         return Path(output).with_name(f"{Path(output).stem}-pictures")
     return Path("predictions")
 
 
-def _print_summary(tally, seconds, output):
-    """Says what could not be read, and where the rest is."""
-    if tally.unreadable == tally.images:
+def _print_summary(summary, seconds, output):
+    """Prints the unreadable images and the path of the output; fails if all are unreadable."""
+    if summary.unreadable == summary.images:
         raise UsageError(
-            f"none of the {tally.images:,} images could be read; the first: {tally.reasons[0]}"
+            f"none of the {summary.images:,} images could be read; the first: {summary.reasons[0]}"
         )
-    for reason in tally.reasons:
+    for reason in summary.reasons:
         print(f"zoo: skipped {terminal.escape_line(reason)}", file=sys.stderr)
-    if tally.unreadable > len(tally.reasons):
-        print(f"zoo: and {tally.unreadable - len(tally.reasons):,} more", file=sys.stderr)
-    if tally.unreadable:
+    if summary.unreadable > len(summary.reasons):
+        print(f"zoo: and {summary.unreadable - len(summary.reasons):,} more", file=sys.stderr)
+    if summary.unreadable:
         print(
-            f"zoo: {tally.unreadable:,} of {tally.images:,} images could not be read",
+            f"zoo: {summary.unreadable:,} of {summary.images:,} images could not be read",
             file=sys.stderr,
         )
     if output:
-        rate = tally.images / seconds
+        rate = summary.images / seconds
         print(
-            f"zoo: {output} has the answers to {tally.images:,} images, {rate:,.0f} a second",
+            f"zoo: predictions for {summary.images:,} images in {output}, {rate:,.0f} images/s",
             file=sys.stderr,
         )

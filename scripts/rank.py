@@ -1,8 +1,8 @@
-"""Ranks pretrained models for your data: zoo rank FOLDER --models 'resnet*.imagenet,vit_tiny.*'.
+"""Ranks pretrained models by linear probes on your data: zoo rank FOLDER --models 'res*.imagenet'.
 
-Each model's features of your images are computed once and judged by a linear classifier,
-cross-validated, which costs far less than to fine-tune them all. The exit status is 1 if no model
-could be judged.
+The features of each model are computed once for your images and evaluated with a cross-validated
+linear classifier (a linear probe), which costs far less than fine-tuning every model. The exit
+status is 1 if no model could be evaluated.
 """
 
 from __future__ import annotations
@@ -11,45 +11,46 @@ import dataclasses
 import json
 
 import zoo
-from scripts._table import format_table
-from scripts.list import format_count
+from scripts._output import format_count, format_table
 from zoo.errors import UsageError
 
 COLUMNS = ("model", "accuracy", "+-", "seconds", "params", "FLOPs", "pixels")
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
+    """Adds the options of this command."""
     from tasks.advice import rank
 
-    parser.add_argument("dataset", metavar="DATASET", help="as in zoo finetune")
+    parser.add_argument("dataset", metavar="DATASET", help="data set, as in zoo finetune")
     parser.add_argument(
         "--models",
         default="",
         metavar="PATTERNS",
-        help="names or patterns with commas between (default: those whose weights are at hand)",
+        help="comma-separated names or patterns (default: models with weights on this machine)",
     )
     parser.add_argument(
         "--weights",
         action="append",
         default=[],
         metavar="MODEL=FILE",
-        help="judge this model too, with weights from a file; may be given several times",
+        help="also evaluate this model, with weights from a file; can be repeated",
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data sets")
-    parser.add_argument("--split", default="", help="slice (default: the training split)")
-    most = f"to look at (default: {rank.MAX_IMAGES})"
-    parser.add_argument("--images", type=int, default=rank.MAX_IMAGES, metavar="N", help=most)
-    parser.add_argument("--image-size", type=int, default=0, metavar="N", help="0: each its own")
-    parser.add_argument(
-        "--channels", type=int, default=0, metavar="N", help="of the images; 0: each its own"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of choice and folds")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of TFDS data sets")
+    parser.add_argument("--split", default="", help="split to use (default: the training split)")
+    numbers = {
+        "images": (rank.MAX_IMAGES, "maximum number of images"),
+        "image-size": (0, "height and width of the images; 0: those of each model"),
+        "channels": (0, "channels of the images; 0: those of each model"),
+        "seed": (0, "random seed of the choice of images and of the folds"),
+    }
+    for name, (default, text) in numbers.items():
+        text = f"{text} (default: {default})"
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):
-    """Prints a line for each model, the best first; returns the exit status."""
+    """Prints a row per model, the best first; returns the exit status."""
     from tasks.advice import rank
 
     files = dict(_parse_weights(text) for text in args.weights)
@@ -64,18 +65,18 @@ def run(args):
         channels=args.channels,
         seed=args.seed,
     )
-    judged = [row for row in rows if not row.why_not]
+    evaluated = [row for row in rows if not row.why_not]
     if args.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
-    elif judged:
-        print(format_table(COLUMNS, [_table_row(row) for row in judged], COLUMNS[1:]))
-    return int(not judged)
+    elif evaluated:
+        print(format_table(COLUMNS, [_table_row(row) for row in evaluated], COLUMNS[1:]))
+    return int(not evaluated)
 
 
 def _model_names(text, files):
-    """Returns the names to judge: those with a file, and those that patterns stand for.
+    """Returns the names of the models to evaluate: those with a file, and the matches of patterns.
 
-    Without patterns these are the models whose weights are at hand.
+    Without patterns these are all models whose weights are on this machine.
     """
     patterns = [word.strip() for word in text.split(",") if word.strip()]
     known = zoo.names(kind="classifier", weights=True)
@@ -86,7 +87,7 @@ def _model_names(text, files):
         exact = [name for name in (*files, *known) if name == pattern]
         names = exact or zoo.names(pattern, kind="classifier", weights=True)
         if not names:
-            zoo.spec(pattern)  # says what is nearest
+            zoo.spec(pattern)  # raises with the nearest name if there is no such model
             raise UsageError(f"{pattern} has no pretrained weights; see `zoo list --weights TAG`")
         found += names
     return list(dict.fromkeys(found))

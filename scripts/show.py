@@ -1,4 +1,4 @@
-"""Shows what is known of one model and what is in it: zoo show resnet50.imagenet."""
+"""Shows the spec and the layers of a model: zoo show resnet50.imagenet."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import textwrap
 from pathlib import Path
 
 import zoo
-from scripts._table import format_table
-from scripts.list import format_count, spec_dict
+from scripts._output import format_count, format_table, spec_dict
 from tasks.report import model_graph, model_plot
 from zoo.atomic_files import atomic_write
 from zoo.lazy import keras
 
-MAX_LAYERS = 40  # of a network whose layers are shown without asking
+MAX_LAYERS = 40  # of a network whose layers are listed without --layers
 NUMERIC_COLUMNS = ("times", "layers", "parameters", "multiply-adds")
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
-    parser.add_argument("name", help="a name from `zoo list`")
-    parser.add_argument("--layers", action="store_true", help="show every layer, however many")
-    parser.add_argument("--plot", metavar="FILE", help="also draw the network: an SVG file")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    """Adds the options of this command."""
+    parser.add_argument("name", help="name of a model, see `zoo list`")
+    parser.add_argument(
+        "--layers", action="store_true", help="list every layer, of large networks too"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="also draw the network into this SVG file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):
-    """Prints the spec, the stages, and the layers or the blocks that they come in."""
+    """Prints the spec, the stages, and the layers or, of a large network, its blocks."""
     spec = zoo.spec(args.name)
     calls, stages = outline(spec)
     if args.plot:
@@ -48,9 +49,9 @@ def run(args):
 
 
 def outline(spec):
-    """Returns the calls of a model's layers, and its stages' names and shapes.
+    """Returns the layer calls of a model, and the name and shape of each of its stages.
 
-    The model's weights have shapes and no values, so that the largest is built in a second.
+    The weights get shapes but no values, so that the largest model is built in a second.
     """
     with keras.StatelessScope(initialize_variables=False):
         calls = model_graph.calls(zoo.build(spec.name, weights="random"))
@@ -59,22 +60,22 @@ def outline(spec):
 
 
 def format_spec(spec):
-    """Returns what is known of a model before it is built, as lines of a name and a value."""
+    """Returns the spec of a model as lines of a name and a value."""
     image = len(spec.input_shape) > 1
-    least = f", at least {spec.min_size} x {spec.min_size}" if image else ""
+    minimum = f", at least {spec.min_size} x {spec.min_size}" if image else ""
     known = {
         "kind": spec.kind,
         "family": spec.family,
         "paper": spec.paper,
-        "input": format_shape(spec.input_shape) + least,
+        "input": format_shape(spec.input_shape) + minimum,
         "preprocessing": spec.preprocessing,
         "classes": spec.num_classes,
         "parameters": f"{spec.parameters:,}" if spec.parameters is not None else None,
-        "FLOPs": f"{format_count(spec.flops)} for one input" if spec.flops is not None else None,
+        "FLOPs": f"{format_count(spec.flops)} per input" if spec.flops is not None else None,
     }
     if spec.weights:
         known |= {
-            "weights": spec.weights.source or "to be given by hand: --weights FILE",
+            "weights": spec.weights.source or "not downloadable; pass --weights FILE",
             "licence": spec.weights.licence,
             **{
                 name.replace("_", " "): f"{value:.1%}"
@@ -82,9 +83,9 @@ def format_spec(spec):
             },
             "measured on": spec.weights.protocol,
             "resize": spec.weights.resize,
-            "learning rate": f"{spec.weights.learning_rate:g} to fine-tune with",
+            "learning rate": f"{spec.weights.learning_rate:g} for fine-tuning",
         }
-    docstring = spec.builder.__doc__ or ""  # which `python -OO` leaves out
+    docstring = spec.builder.__doc__ or ""  # absent with `python -OO`
     summary = textwrap.fill(docstring.strip().partition("\n")[0], 98)
     lines = [f"{name:<15}{value}" for name, value in known.items() if value not in ("", None)]
     options = f"options: help(zoo.spec({spec.name!r}).builder)"
@@ -97,7 +98,7 @@ def format_stages(stages):
 
 
 def format_layers(calls, every):
-    """Returns the table of all layers; of a long network, unless asked for, that of its blocks."""
+    """Returns the table of all layers or, of a large network unless `every`, of its blocks."""
     if every or len(calls) <= MAX_LAYERS:
         columns = ("layer", "kind", "output", "parameters", "multiply-adds")
         return format_table(
@@ -109,17 +110,17 @@ def format_layers(calls, every):
         for group in model_graph.group_repeats(model_graph.blocks(calls))
         for same in zip(*group, strict=True)
     ]
-    hint = f"{len(calls)} layers; --layers shows each, --plot FILE.svg draws them"
+    hint = f"{len(calls)} layers; --layers lists them all, --plot FILE.svg draws them"
     return f"{format_table(columns, rows, NUMERIC_COLUMNS)}\n\n{hint}"
 
 
 def cost_cells(parts):
-    """Returns the cells that layers and blocks have alike: the first shape, all of the work."""
+    """Returns the cells of a layer or block: output shape, parameters and multiply-adds."""
     parameters = sum(part.parameters for part in parts)
     work = sum(part.multiply_adds for part in parts)
     return format_shape(parts[0].shape), f"{parameters:,}", f"{work:,}"
 
 
 def format_shape(shape):
-    """Writes a shape: `224 x 224 x 3`."""
+    """Returns a shape as text, such as `224 x 224 x 3`."""
     return " x ".join("any" if side is None else str(side) for side in shape)

@@ -1,19 +1,19 @@
-"""Trains a task and writes its report: zoo train classification --model lenet5.
+"""Trains a model for a task and writes a report: zoo train classification --model lenet5.
 
-With a recipe the task need not be named: zoo train --recipe runs/NAME/recipe.yaml --out DIR.
-Interrupted, the same command goes on where it was.
+A recipe repeats a run: zoo train --recipe runs/NAME/recipe.yaml --out DIR.
+After an interruption, the same command resumes the run.
 """
 
 from __future__ import annotations
 
 import tasks
 from scripts import _flags
-from tasks.engine import resume
+from tasks.engine import recipes
 from zoo.errors import UsageError
 
 
 def arguments(parser, words):
-    """Adds the flags of the task that the words name, or their recipe."""
+    """Adds the flags of the task that the command line or its recipe names."""
     parser.add_argument(
         "task", nargs="?", metavar="TASK", help=f"one of {', '.join(tasks.names())}"
     )
@@ -25,18 +25,18 @@ def arguments(parser, words):
 
 
 def run(args):
-    """Trains, then prints the figures and where the report is."""
+    """Trains the model, then prints the figures and the path of the report."""
     if not args.task and not args.recipe:
-        raise UsageError(f"name a task ({', '.join(tasks.names())}) or give a --recipe")
+        raise UsageError(f"no task given; pass one of {', '.join(tasks.names())}, or a --recipe")
     task = _flags.task_from_args(args.task, args)
     _flags.train(args, task)
 
 
 def _recipe_task(words):
-    """Returns the task of the recipe among the words, or `None`."""
+    """Returns the task of the recipe on the command line, or `None`."""
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word == "--recipe" and after:
-            return resume.read_recipe(after)["task"]
+            return recipes.read_recipe(after)["task"]
         if word.startswith("--recipe="):
-            return resume.read_recipe(word.partition("=")[2])["task"]
+            return recipes.read_recipe(word.partition("=")[2])["task"]
     return None

@@ -1,12 +1,13 @@
-"""Searches the flags of a task for the best: zoo tune classification --model lenet5 --trials 20.
+"""Tunes hyperparameters of a task: zoo tune classification --model lenet5 --trials 20.
 
-Each trial is a run of the task, whose flags are those of `zoo train`. Searched are the ranges
-that flags declare, or what --search says: 'learning_rate=1e-4..1e-1,batch_size=16|32,augment'.
-Killed at any moment, the same command goes on where it was.
+Each trial is a run of the task with the flags of `zoo train`. By default the ranges that flags
+declare are searched; --search sets them: 'learning_rate=1e-4..1e-1,batch_size=16|32,augment'.
+After an interruption, the same command resumes the search.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -14,66 +15,86 @@ from pathlib import Path
 
 import tasks
 from scripts import _flags, _imports
-from scripts._table import format_table
+from scripts._output import format_table
 from tasks.data import builder_options
 from tasks.tuning import engines
 from tasks.tuning import space as spaces
 
 COLUMNS = ("trial", "status", "score", "epochs", "flags")
-MAX_SHOWN_TRIALS = 5  # trials that are printed, the best ones
-DEST_PREFIX = (
-    "tune_"  # what the attributes of the flags below begin with: tasks may have some of that name
-)
+MAX_SHOWN_TRIALS = 5  # number of trials to print, the best ones
+DEST_PREFIX = "tune_"  # of the parsed options below, as tasks may have flags of the same names
 SEARCH_FLAGS = {
     "engine": {
-        "default": "narrowing",
-        "help": f"{', '.join(engines.ENGINES)} (default: narrowing)",
+        "default": "shrinking",
+        "help": f"search engine: {', '.join(engines.ENGINES)} (default: shrinking)",
     },
-    "trials": {"type": int, "default": 20, "metavar": "N", "help": "at most (default: 20)"},
+    "trials": {
+        "type": int,
+        "default": 20,
+        "metavar": "N",
+        "help": "maximum number of trials (default: 20)",
+    },
     "search": {
         "default": "",
         "metavar": "RANGES",
-        "help": "flags with commas between, each perhaps with its range, LOW..HIGH or A|B "
-        "(default: all that declare a range and are not given)",
+        "help": "comma-separated flags to search, each optionally with a range, FLAG=LOW..HIGH or "
+        "FLAG=A|B (default: all flags that declare a range and are not set)",
     },
-    "engine_options": {"default": "", "metavar": "YAML", "help": "such as '{share: 0.25}'"},
-    "lag": {
+    "engine_options": {
+        "default": "",
+        "metavar": "YAML",
+        "help": "options of the engine, such as '{share: 0.25}'",
+    },
+    "median_stopping_epochs": {
         "type": int,
         "default": 2,
         "metavar": "N",
-        "help": "epochs after which a trial below the median is stopped; 0: none is (default: 2)",
+        "help": "epochs before a trial below the median can be stopped; 0: never (default: 2)",
     },
     "isolate": {
         "choices": ("on", "off"),
         "default": "on",
-        "help": "whether each trial has a process of its own (default: on)",
+        "help": "run each trial in a process of its own (default: on)",
     },
     "workers": {
         "type": int,
         "default": 1,
         "metavar": "N",
-        "help": "trials at once on this machine (default: 1); 0 for a chief that others work for",
+        "help": "parallel trials on this machine; 0 for a chief that only serves (default: 1)",
     },
-    "chief": {"default": "", "metavar": "HOST:PORT", "help": "who says what to try"},
-    "worker": {"default": "", "metavar": "NAME", "help": "be this worker of the chief"},
+    "chief": {
+        "default": "",
+        "metavar": "HOST:PORT",
+        "help": "address of the chief of a distributed search",
+    },
+    "worker": {"default": "", "metavar": "NAME", "help": "name of this worker of the chief"},
 }
 
 
 def arguments(parser, words):
-    """Adds the flags of the search, and those of the task that the words name."""
+    """Adds the options of the search, and the flags of the task on the command line."""
     parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(tasks.names())}")
     for name, settings in SEARCH_FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=DEST_PREFIX + name, **settings)
-    parser.add_argument("--recipe", metavar="FILE", help="a recipe.yaml to start from")
-    parser.add_argument("--out", metavar="DIR", help="the folder (default: runs/tune-NAME)")
+    parser.add_argument(  # its former name
+        "--lag",
+        dest=f"{DEST_PREFIX}median_stopping_epochs",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+    parser.add_argument("--recipe", metavar="FILE", help="recipe.yaml to take flags from")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the search (default: runs/tune-NAME)"
+    )
     _imports.add_import_flag(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     if words and not words[0].startswith("-"):
         _flags.add_task_flags(parser, tasks.get(words[0]), hidden=tuple(SEARCH_FLAGS), run=False)
 
 
 def run(args):
-    """Searches, then prints the best trials and the command that repeats the best one."""
+    """Runs the search, then prints the best trials and the command that repeats the best one."""
     from tasks.tuning import tune
 
     _imports.export_modules(args)
@@ -104,7 +125,7 @@ def _print_result(found):
     )
     without = len(found["trials"]) - len(trials)
     if without:
-        print(f"{without} of {len(found['trials'])} trials have no score: see trials.csv")
+        print(f"{without} of {len(found['trials'])} trials have no score; see trials.csv")
     if found["best"]:
         print(f"best    trial {found['best']['trial']}, score {found['best']['score']:.4f}")
         print(f"page    {Path(found['out']) / 'search.html'}")
@@ -117,7 +138,7 @@ def _table_row(row):
 
 
 def _output_folder(args, task, search_args, space):
-    """Returns the folder of a search: `--out`, or one named after what is searched."""
+    """Returns the folder of a search: `--out`, or one named after a digest of its settings."""
     if args.out:
         return Path(args.out)
     ranges = {name: spaces.format_range(span) for name, span in space.ranges.items()}

@@ -1,12 +1,13 @@
 """Lists, fetches, verifies and mirrors pretrained weights: zoo weights fetch resnet50.imagenet.
 
-    zoo weights list 'res*'                    what there is, what is on this machine
-    zoo weights fetch resnet50 --headless      into the cache, for a time without network
-    zoo weights verify                         is every file what was published?
-    zoo weights mirror DIR 'vgg*'              copies for others, who set ZOO_WEIGHTS=DIR
+    zoo weights list 'res*'                    list files, and whether they are on this machine
+    zoo weights fetch resnet50 --headless      download files to the cache, for offline use
+    zoo weights verify                         compare all local files with their digests
+    zoo weights mirror DIR 'vgg*'              copy files to a mirror, used with ZOO_WEIGHTS=DIR
 
-A pattern is a name, a part of one, or such as 'res*'. ZOO_HOME names the folder of the cache,
-ZOO_WEIGHTS a mirror (a folder or a URL), and ZOO_OFFLINE=1 forbids the network.
+PATTERN is a name, a part of one, or a pattern such as 'res*'. Environment variables: ZOO_HOME is
+the folder of the cache, ZOO_WEIGHTS a mirror (a folder or a URL), and ZOO_OFFLINE=1 disables
+downloads.
 """
 
 from __future__ import annotations
@@ -16,45 +17,38 @@ import os
 import sys
 
 import zoo
-from scripts._table import format_table
+from scripts._output import format_table
 from zoo import weights
 from zoo.errors import UsageError, unknown_name_error
 from zoo.weights import cache, digests
 
 COLUMNS = ("name", "part", "size", "where", "digest", "licence")
-IN_PACKAGE, BY_HAND, NOT_PRESENT = (
-    "package",
-    "by hand",
-    "-",
-)  # besides the places of `zoo.weights.cache`
-TRUSTED_ON_FIRST_USE = (
-    "first use"  # nobody published a digest; ours, from when the file came, is kept
-)
+IN_PACKAGE, BY_HAND, NOT_PRESENT = "package", "by hand", "-"  # beside those of `cache`
+# No digest is published; the file is compared with its digest from the first download.
+TRUSTED_ON_FIRST_USE = "first use"
 
 
 def arguments(parser, words):
-    """Adds this command's flags."""
+    """Adds the options of this command."""
     parser.add_argument(
         "action", nargs="?", default="list", metavar="ACTION", help=", ".join(ACTIONS) + " (list)"
     )
     parser.add_argument(
-        "patterns", nargs="*", metavar="PATTERN", help="which weights; mirror wants DIR before"
+        "patterns", nargs="*", metavar="PATTERN", help="weights to select; mirror takes DIR first"
     )
-    parser.add_argument(
-        "--headless", action="store_true", help="only files without the head, where there are such"
-    )
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--headless", action="store_true", help="prefer files without the head")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):
-    """Does what the first word says."""
+    """Runs the action."""
     if args.action not in ACTIONS:
         raise unknown_name_error("action", args.action, list(ACTIONS))
     return ACTIONS[args.action](args)
 
 
 def list_files(args):
-    """Prints one line per file, with what is known of it without reading it."""
+    """Prints one row per file, without reading the files."""
     found = [file_record(name, part) for name, part in files(args.patterns, args.headless)]
     rows = [
         (
@@ -71,25 +65,27 @@ def list_files(args):
 
 
 def fetch(args):
-    """Brings files to this machine; tells where each of them is."""
+    """Downloads files and prints their paths."""
     if not args.patterns:
-        raise UsageError("name what to fetch, such as `zoo weights fetch resnet50.imagenet`")
+        raise UsageError("no weights given, such as: zoo weights fetch resnet50.imagenet")
     wanted = files(args.patterns, args.headless)
     if not args.headless:
         wanted = [(name, part) for name, part in wanted if part == "whole"]
-    # Of several, those that only their owners can give are left out.
+    # Of several, those that cannot be downloaded are left out.
     wanted = [(name, part) for name, part in wanted if zoo.spec(name).weights.source] or wanted
     return _process_each(wanted, _fetch_file, args.json)
 
 
 def mirror(args):
-    """Puts files into a folder that `ZOO_WEIGHTS` can name."""
+    """Copies files to a mirror for `ZOO_WEIGHTS`."""
     if not args.patterns:
-        raise UsageError("name the folder of the mirror: zoo weights mirror DIR [PATTERN ...]")
+        raise UsageError("no folder given: zoo weights mirror DIR [PATTERN ...]")
     folder, *patterns = args.patterns
     wanted = [(n, p) for n, p in files(patterns, args.headless) if _published_file(n, p)]
     if not wanted:
-        raise UsageError(f"no weights of {' '.join(patterns)} are to be fetched: nothing to mirror")
+        raise UsageError(
+            f"no weights of {' '.join(patterns)} can be downloaded, so there is nothing to mirror"
+        )
 
     def put(name, part):
         return cache.add_to_mirror(_published_file(name, part), folder, f"the weights of {name}")
@@ -98,7 +94,7 @@ def mirror(args):
 
 
 def verify(args):
-    """Hashes every file that is on this machine; the status is 1 if one is wrong."""
+    """Hashes all files on this machine; returns exit status 1 if a digest differs."""
     there = [(name, part, _locate(name, part)[1]) for name, part in files(args.patterns)]
     found = [
         {"name": name, "part": part, "path": path, **verify_file(name, part, path)}
@@ -106,17 +102,17 @@ def verify(args):
         if path
     ]
     rows = [(record["verdict"], record["name"], record["part"], record["path"]) for record in found]
-    _print_result(found, args.json, lambda: format_table(("verdict", "name", "part", "path"), rows))
+    _print_result(found, args.json, lambda: format_table(("result", "name", "part", "path"), rows))
     for record in found:
         if record["problem"]:
             print(f"zoo: {record['problem']}", file=sys.stderr)
     if not found:
-        print("zoo: none of these weights is on this machine", file=sys.stderr)
+        print("zoo: none of these weights are on this machine", file=sys.stderr)
     return int(any(record["problem"] for record in found))
 
 
 def verify_file(name, part, path):
-    """Returns the verdict on a file, `ok`, `first use` or `wrong`, its SHA-256, and the problem."""
+    """Returns a dict: `verdict` (`ok`, `first use` or `wrong`), `sha256`, and `problem`."""
     facts, file = zoo.spec(name).weights, _published_file(name, part)
     digest = file.digest if file else facts.digest
     try:
@@ -129,11 +125,12 @@ def verify_file(name, part, path):
 
 
 def files(patterns, headless=False):
-    """Returns the files of the weights that fit one of the patterns: pairs of name and part.
+    """Returns the files of the weights that match any pattern, as pairs of name and part.
 
     Args:
-        patterns: the name of a model or of its weights means just that; none means all.
-        headless: whether to leave out the whole file where there is a smaller one.
+        patterns: names or patterns; the exact name of a model or of its weights matches only that.
+            An empty list matches all.
+        headless: whether to leave out the whole file if there is one without the head.
     """
     tags = zoo.names(weights=True)
     names = []
@@ -147,7 +144,7 @@ def files(patterns, headless=False):
 
 
 def file_record(name, part):
-    """Returns what is known of a file as plain values."""
+    """Returns the properties of a file as a dict of plain values."""
     facts, file = zoo.spec(name).weights, _published_file(name, part)
     where, path = _locate(name, part)
     digest = file.digest if file else facts.digest
@@ -171,7 +168,7 @@ def file_record(name, part):
 
 
 def _process_each(wanted, get, as_json):
-    """Gets one file after the other, and says at the end which were not to be had."""
+    """Calls `get` for each file; raises after the last one if any failed."""
     failed, got = [], []
     for name, part in wanted:
         try:
@@ -204,7 +201,7 @@ def _parts(name, headless):
 
 
 def _locate(name, part):
-    """Returns the place of a file and its path; `None` for the path if it is not there."""
+    """Returns the location of a file and its path; the path is `None` if there is no local copy."""
     facts, file = zoo.spec(name).weights, _published_file(name, part)
     if not facts.source:
         return BY_HAND, None

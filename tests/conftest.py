@@ -1,4 +1,4 @@
-"""What every test shares: quiet logs, a fresh Keras, and switches for what is slow or far away."""
+"""Shared by all tests: quiet logs, a fresh Keras session, and options for slow tests."""
 
 from __future__ import annotations
 
@@ -20,23 +20,34 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line(
+        "markers",
+        "shared_fixtures(*names): of a file (`pytestmark`): its tests that use one of these "
+        "fixtures, which are expensive and of module scope, run in one process",
+    )
     # Keras 3.15 reads its own variables in the way that NumPy 2.4 deprecates.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own hook
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        shared = item.get_closest_marker("shared_fixtures")
+        used = [name for name in shared.args if name in item.fixturenames] if shared else []
+        if used and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}.{used[0]}"))
     slow = config.getoption("--slow")
     for marker, wanted in (("slow", slow), ("check", slow or config.getoption("--check"))):
         skip = pytest.mark.skip(reason=f"{marker}: run with --{marker}")
         for item in items:
             if marker in item.keywords and not wanted:
                 item.add_marker(skip)
-    # Groups stay in one process: they come first, so that no process waits for one at the end.
+    # Groups run in one process each. They come first, so that none is left over at the end.
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 def pytest_collection_finish(session):
-    """Splits the CPU in two, before TensorFlow starts, if a test wants to mirror over it."""
+    """Makes two logical CPUs before TensorFlow starts, if a test needs two devices."""
     if any("two_devices" in getattr(item, "fixturenames", ()) for item in session.items):
         import tensorflow as tf
 
@@ -48,7 +59,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    """Empties Keras's global state, its dtype policy too, after each test that used it."""
+    """Resets the global state of Keras, including the dtype policy, after each test."""
     yield
     if keras := sys.modules.get("keras"):
         keras.utils.clear_session(free_memory=False)
@@ -57,9 +68,9 @@ def fresh_keras():
 
 @pytest.fixture
 def cut_short(monkeypatch):
-    """Returns what trains a task in a folder until its first checkpoint, and is then interrupted.
+    """Returns a function that trains a task until its first checkpoint, and then interrupts it.
 
-    It returns the epochs that were saved, of which there must be one.
+    The function returns the epochs that were saved, of which there must be one.
     """
     from tasks.engine import resume, trainer
 
@@ -82,14 +93,14 @@ def cut_short(monkeypatch):
 
 @pytest.fixture
 def two_devices():
-    """Marks a test that mirrors over two logical CPUs; see `pytest_collection_finish`."""
+    """Marks a test that needs two logical CPUs; see `pytest_collection_finish`."""
 
 
 @pytest.fixture(scope="session")
 def zoo_data():
-    """The folder of real data and weights named by `ZOO_DATA`; skips a test where there is none.
+    """Returns the folder of real data and weights named by `ZOO_DATA`; skips the test without it.
 
-    It holds `tfds/` as `tfds.load(data_dir=...)` wants it, `weights/` and `photos/`.
+    It holds `tfds/` (for `tfds.load(data_dir=...)`), `weights/` and `photos/`.
     """
     folder = os.environ.get("ZOO_DATA")
     if not folder:

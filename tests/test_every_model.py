@@ -1,4 +1,4 @@
-"""Every model of every task: trained for a step, then used by another process, as users do."""
+"""Every model of every task: trained for one step, then used by another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TINY = {  # task: flags of a run of one step
         "batch_size": 4,
         "image_size": 32,
         "backbone": "lenet5",
-        "least_count": 1,
+        "min_count": 1,
         "model_options": "{widths: [8], embedding: 8, units: 8}",
     },
     "gan": {
@@ -83,10 +83,9 @@ MORE = {  # further flags of a model
     "nature_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
     "nips_dqn": {"dataset": "catch", "environment_options": "{cell: 4, border: 0}"},
 }
-QUICK = ("lenet5",)
-UNUSED = {  # why zoo predict refuses a model or a task
-    "gan": "answers no image; zoo generate uses it",
-    "dqn": "answers no image; zoo evaluate",
+NOT_PREDICTED = {  # why zoo predict rejects a model or a task
+    "gan": "does not take images; use `zoo generate`",
+    "dqn": "does not take images; use `zoo evaluate`",
     "gatys": "holds one picture",
 }
 
@@ -95,12 +94,12 @@ USE = """
 import json, sys
 from scripts.__main__ import main
 run, image, folder = sys.argv[1:]
-predict = ["predict", run, image, "--output", folder + "/found.csv", "--pictures", folder]
+predict = ["predict", run, image, "--output", folder + "/found.csv", "--drawings-dir", folder]
 found = [main(words) for words in (predict, ["evaluate", run], ["doctor", run])]
 print(json.dumps(found))
 """
 
-LARGE = 4_000_000  # parameters of a network that takes minutes: it is left to `--slow`
+LARGE = 4_000_000  # parameters of a network that takes minutes, so that only `--slow` runs it
 
 
 def models(task):
@@ -112,21 +111,20 @@ def models(task):
 
 
 def smallest(names):
-    """Returns of each family the network with the fewest parameters, if these are not many."""
+    """Returns the network with the fewest parameters of each family, unless it is large."""
     by_size = sorted(names, key=lambda name: zoo.spec(name).parameters, reverse=True)
     found = {zoo.spec(name).family: name for name in by_size}.values()
     return {name for name in found if zoo.spec(name).parameters < LARGE}
 
 
 def every():
-    """Returns a parameter `(task, model)` for each: all run with `--slow`, most with `--check`."""
+    """Returns a parameter set for each model: all run with `--slow`, most with `--check`."""
     found = []
     for task in TINY:
         names = models(task)
         checked = smallest(names) if task == "classification" else set(names)
         for name in names:
             mark = pytest.mark.check if name in checked else pytest.mark.slow
-            mark = () if name in QUICK else mark
             found.append(pytest.param(task, name, marks=mark, id=f"{task}-{name}"))
     return found
 
@@ -139,7 +137,7 @@ def run(code, *words):
     return done
 
 
-def test_every_task_and_model_has_its_case():
+def test_every_task_and_model_has_a_case():
     assert sorted(TINY) == sorted(tasks.names())
     known = {name for task in TINY for name in models(task)}
     players = {"dcgan_generator", "dcgan_critic"}  # of dcgan and wgan_gp
@@ -147,7 +145,7 @@ def test_every_task_and_model_has_its_case():
 
 
 @pytest.mark.parametrize(("task", "model"), every())
-def test_a_model_is_trained_and_then_used_by_another_process(task, model, tmp_path):
+def test_trained_model_is_used_by_another_process(task, model, tmp_path):
     flags = {**TINY[task], **MORE.get(model, {}), "model": model, "epochs": 1}
     if task == "classification":
         flags["image_size"] = max(zoo.spec(model).min_size, 16)
@@ -161,10 +159,12 @@ def test_a_model_is_trained_and_then_used_by_another_process(task, model, tmp_pa
     Image.fromarray(pixels).save(image)
     done = run(USE, out, image, tmp_path)
     predicted, evaluated, doctored = json.loads(done.stdout.splitlines()[-1])
-    assert evaluated == (1 if model == "gatys" else 0), done.stderr  # judged in its own report
-    if reason := UNUSED.get(model, UNUSED.get(task)):
+    assert evaluated == (1 if model == "gatys" else 0), (
+        done.stderr
+    )  # gatys is evaluated in its own report only
+    if reason := NOT_PREDICTED.get(model, NOT_PREDICTED.get(task)):
         assert (predicted, reason in done.stderr) == (1, True)
     else:
         assert predicted == 0, done.stderr
         assert "photo.png" in (tmp_path / "found.csv").read_text()
-    assert doctored in (0, 1)  # 1: something is wrong, or the doctor does not know such models
+    assert doctored in (0, 1)  # 1: a finding, or a model that the doctor cannot check

@@ -1,4 +1,4 @@
-"""Killed after any step, with several steps per call, every task ends with the same weights."""
+"""A run that is killed after any step, with several steps per call, ends with the same weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tasks.engine import hardware, trainer
 from tests.support import checks
 from tests.support.tiny_tasks import TINY
 
+pytestmark = pytest.mark.shared_fixtures("whole")
 SIGNALS = (signal.SIGINT, signal.SIGKILL)
 AT_ONCE = 2  # steps per call; epochs have an odd number of steps
 SMALL = {
@@ -66,7 +67,7 @@ def calls_per_epoch(task):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Returns what trains a case once, uninterrupted, for both signals; it returns the folder."""
+    """Returns a function that trains a case once, uninterrupted; it returns the run folder."""
     done = {}
 
     def run(case):
@@ -78,13 +79,13 @@ def whole(tmp_path_factory):
     return run
 
 
-def assert_killed_in_vain(asked, expected, out, steps, by):
-    """Asserts that a run that is killed after some calls, again and again, ends as another."""
-    checks.kill(asked, out, *steps, by=by)
-    trainer.train(asked, out)
+def assert_ends_the_same(killed, expected, out, steps, by):
+    """Asserts that a run that is killed after numbers of calls ends like the run `expected`."""
+    checks.kill(killed, out, *steps, by=by)
+    trainer.train(killed, out)
     assert rows(out) == rows(expected)
     checks.assert_same_checkpoint(out, expected)
-    if asked.name != "style_transfer" or not asked.single_image:
+    if killed.name != "style_transfer" or not killed.single_image:
         checks.assert_same(*(checks.weights(each) for each in (out, expected)))
 
 
@@ -93,22 +94,22 @@ CASES = [pytest.param(case, marks=pytest.mark.xdist_group(f"kill_{case}")) for c
 
 @pytest.mark.parametrize("by", SIGNALS, ids=lambda each: each.name)
 def test_the_last_call_of_an_epoch_ends_at_its_last_step(by, whole, tmp_path, several_steps):
-    asked = small("classification")
-    calls = calls_per_epoch(asked)
-    assert_killed_in_vain(asked, whole("classification"), tmp_path / "cut", [calls], by)
+    killed = small("classification")
+    calls = calls_per_epoch(killed)
+    assert_ends_the_same(killed, whole("classification"), tmp_path / "cut", [calls], by)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", SIGNALS, ids=lambda each: each.name)
 @pytest.mark.parametrize("case", CASES)
-def test_killed_after_every_call_a_run_ends_as_if_it_had_not_been(
+def test_a_run_that_is_killed_after_every_call_ends_with_the_same_weights(
     case, by, whole, tmp_path, several_steps
 ):
-    asked = small(case)
+    killed = small(case)
     if case in TENSORFLOW and keras.backend.backend() != "tensorflow":
-        pytest.skip("it learns on TensorFlow alone")
-    first = [1] * calls_per_epoch(asked)
+        pytest.skip("it trains on TensorFlow only")
+    first = [1] * calls_per_epoch(killed)
     # What SIGINT stops is saved; after SIGKILL the last call of an epoch is repeated.
     later = first if by == signal.SIGINT else [2, *first[1:]]
-    steps = first + later * (asked.epochs - 1)
-    assert_killed_in_vain(asked, whole(case), tmp_path / "cut", steps, by)
+    steps = first + later * (killed.epochs - 1)
+    assert_ends_the_same(killed, whole(case), tmp_path / "cut", steps, by)

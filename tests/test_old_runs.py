@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+import tasks
+from scripts import _flags
 from scripts.__main__ import main as zoo
+from tasks.engine import recipes
 
 RUNS = Path(__file__).parent / "files" / "old_runs"
 TASKS = sorted(folder.name for folder in RUNS.iterdir())
@@ -71,3 +76,47 @@ def test_an_old_model_loads_and_computes(old):
     outputs = model(inputs)
     for output in keras.tree.flatten(outputs):
         assert np.isfinite(np.array(output, "float64")).all()
+
+
+FORMER_FLAGS = {  # flags of version 0.1.0: their present names
+    "average": "ema_decay",
+    "accumulate": "gradient_accumulation_steps",
+    "keep": "keep_checkpoints",
+    "scale_rate": "scale_learning_rate",
+    "reference_batch": "reference_batch_size",
+    "decay": "decay_factor",
+    "compress_gradients": "gradient_compression",
+    "jit": "jit_compile",
+}
+FORMER_VALUES = {
+    "average": 0.5,
+    "accumulate": 2,
+    "keep": 3,
+    "scale_rate": "sqrt",
+    "reference_batch": 7,
+    "decay": 0.3,
+    "compress_gradients": "bfloat16",
+    "jit": "off",
+}
+
+
+def test_recipes_with_former_flag_names_are_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({"task": "gan", **FORMER_VALUES, "resolved": {"jit": "on"}}))
+    recipe = recipes.read_recipe(path)
+    assert recipe["resolved"] == {"jit_compile": "on"}
+    task = recipes.task_from_recipe(recipe)
+    for former, value in FORMER_VALUES.items():
+        assert getattr(task, FORMER_FLAGS[former]) == value
+
+
+def test_former_flag_names_work_on_the_command_line_and_are_not_shown():
+    parser = argparse.ArgumentParser()
+    _flags.add_task_flags(parser, tasks.get("classification"))
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in FORMER_VALUES.items()]
+    parsed = vars(parser.parse_args(words))
+    shown = set(re.findall(r"--[\w-]+", parser.format_help()))
+    for former, name in FORMER_FLAGS.items():
+        assert parsed[name] == FORMER_VALUES[former]
+        assert f"--{former.replace('_', '-')}" not in shown
+        assert f"--{name.replace('_', '-')}" in shown

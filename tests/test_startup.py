@@ -1,8 +1,9 @@
-"""What starts at once: modules are counted, not seconds, so that the limits hold anywhere."""
+"""Start-up cost, measured as the number of imported modules, which is the same anywhere."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -12,19 +13,40 @@ import zoo
 from scripts.__main__ import command_names
 from tests.support.paths import ROOT
 
-COUNT = """
-import contextlib, io, json, sys
-before = set(sys.modules)
-{code}
-print(json.dumps(sorted(set(sys.modules) - before)))
+FORK = """
+import contextlib, io, json, os, sys
+for code in {codes}:
+    sys.stdout.flush()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, code
+        continue
+    before = set(sys.modules)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        exec(code)
+    print(json.dumps([code, sorted(set(sys.modules) - before)]), flush=True)
+    os._exit(0)
 """
-RUN = """
-from scripts.__main__ import main
-with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-    main({words})
-"""
+RUN = "from scripts.__main__ import main; main({words})"
+# Commands that run, besides those whose help is printed.
+COMMANDS = (
+    ["list", "--sort", "flops"],
+    ["list", "--license", "mit"],
+    ["weights"],
+    ["weights", "verify"],
+)
+IMPORTS = (
+    "import zoo; zoo.names()",
+    "import tasks; tasks.names()",
+    "import scripts.train, scripts.list, scripts.finetune, scripts.predict",
+)
 
-MOST = {  # command: the most modules of ours that its help may import
+# The fixture `modules_of` is computed once per process.
+pytestmark = [
+    pytest.mark.xdist_group("startup"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks"),
+]
+
+MAX_MODULES = {  # command: modules of ours that its help may import
     "doctor": 12,
     "evaluate": 12,
     "finetune": 210,
@@ -41,45 +63,61 @@ MOST = {  # command: the most modules of ours that its help may import
 }
 
 
-def imported(code):
-    """Returns the modules that some code imports in a fresh process: ours, and all others."""
-    words = [sys.executable, "-c", COUNT.format(code=code)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def modules_of():
+    """Returns the modules that each piece of code imports: ours, and all others.
+
+    All are forked from one process that has imported none of them.
+    """
+    commands = [["--help"], *([name, "--help"] for name in command_names()), *COMMANDS]
+    codes = ["import zoo", "import zoo.errors", *IMPORTS]
+    codes += [RUN.format(words=words) for words in commands]
+    program = FORK.format(codes=codes)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    ours = [name for name in found if name.split(".")[0] in ("zoo", "tasks", "scripts")]
-    return ours, [name for name in found if name not in ours]
+    found = {}
+    for line in done.stdout.splitlines():
+        code, names = json.loads(line)
+        ours = [name for name in names if name.split(".")[0] in ("zoo", "tasks", "scripts")]
+        found[code] = ours, [name for name in names if name not in ours]
+    return found
 
 
-def strangers(others):
+def third_party(others):
     return {name.split(".")[0] for name in others} - set(sys.stdlib_module_names)
 
 
-def test_the_package_imports_next_to_nothing():
-    ours, others = imported("import zoo")
+def test_zoo_imports_few_modules(modules_of):
+    ours, others = modules_of["import zoo"]
     assert ours == ["zoo", "zoo.keras_registration"]
     assert len(others) <= 10
 
 
-def test_errors_import_no_catalogue():
-    assert imported("import zoo.errors")[0] == ["zoo", "zoo.errors", "zoo.keras_registration"]
+def test_errors_do_not_import_the_catalog(modules_of):
+    assert modules_of["import zoo.errors"][0] == ["zoo", "zoo.errors", "zoo.keras_registration"]
 
 
-def test_the_overview_imports_no_command():
-    ours, others = imported(RUN.format(words=["--help"]))
+def test_overview_imports_no_command(modules_of):
+    ours, others = modules_of[RUN.format(words=["--help"])]
     assert len(ours) <= 8, ours
     assert len(others) <= 40, others
-    assert not strangers(others)
+    assert not third_party(others)
 
 
 @pytest.mark.parametrize("command", command_names())
-def test_help_imports_few_modules(command):
-    ours, others = imported(RUN.format(words=[command, "--help"]))
-    assert len(ours) <= MOST[command], ours
-    assert not strangers(others)
+def test_help_imports_few_modules(command, modules_of):
+    ours, others = modules_of[RUN.format(words=[command, "--help"])]
+    assert len(ours) <= MAX_MODULES[command], ours
+    assert not third_party(others)
 
 
-def test_every_public_name_is_there_and_listed():
+@pytest.mark.parametrize("code", [*IMPORTS, *(RUN.format(words=words) for words in COMMANDS)])
+def test_no_framework_is_imported(code, modules_of):
+    _, others = modules_of[code]
+    assert not third_party(others) & {"keras", "tensorflow", "numpy", "PIL", "tqdm"}
+
+
+def test_public_names_exist_and_are_listed():
     assert set(zoo.__all__) <= set(dir(zoo))
     assert all(getattr(zoo, name) is not None for name in zoo.__all__)
     assert callable(zoo.model_files.load)  # modules too, without an import of their own

@@ -85,3 +85,9 @@ def _fsync(path, mode):
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def write_text(path, text):
+    """Writes a small file in one step."""
+    with atomic_write(path) as partial:
+        partial.write_text(text)

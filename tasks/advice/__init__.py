@@ -1,1 +1,1 @@
-"""What helps to choose and to find faults before they cost a training."""
+"""Advice before and after training: the doctor, the learning rate finder, model ranking."""

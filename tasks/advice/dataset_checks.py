@@ -1,4 +1,4 @@
-"""What is wrong with the pictures of a data set, whatever model will see them."""
+"""Checks of a data set that need no model: duplicates, unreadable images, class imbalance."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-MIN_THREADED_BYTES = 2**14  # bytes of an image that is not worth a thread
-THUMBNAIL_SIZE = 32  # of the pictures that are kept of all images
-MAX_FLAT_STD = 3.0  # standard deviation, of 255, below which a picture shows nothing
-MAX_LEAK_FRACTION = 0.005  # share of a split that may have copies in another before it is wrong
-MAX_CLASS_RATIO = 10  # images of the largest class for one of the smallest
-MIN_CLASS_IMAGES = 10  # images below which a class is hardly learnt
-MAX_UPSCALE = 4  # times that most images may be enlarged without a word
+MIN_THREADED_BYTES = 2**14  # of an in-memory image, below which threads do not pay
+THUMBNAIL_SIZE = 32  # height and width of the thumbnails
+MAX_FLAT_STD = 3.0  # standard deviation of pixels in [0, 255] below which an image is near-constant
+MAX_LEAK_FRACTION = (
+    0.005  # fraction of a split with copies in another one above which it is `wrong`
+)
+MAX_CLASS_RATIO = 10  # size of the largest class relative to the smallest
+MIN_CLASS_IMAGES = 10  # images below which a class is small
+MAX_UPSCALE = 4  # ratio of model input to the median image side
 
 
 @dataclass(frozen=True)
 class DatasetSurvey:
-    """What is kept of every image that could be read.
+    """Thumbnails and statistics of every image that could be decoded.
 
     Attributes:
-        classes: names.
-        names: of the splits.
-        splits: int `(images,)`, position of the split that each image is in.
-        labels: of each, as its split has them.
-        titles: what to call each.
-        places: `(split, index)` of each, for `item`.
+        classes: names of the classes.
+        names: names of the splits.
+        splits: int `(images,)`, index of the split of each image.
+        labels: label of each image, as in its split.
+        titles: name of each image in messages.
+        locations: `(split, index)` of each image, for `item`.
         parts: the `Split`s.
-        grey: uint8 `(images, 32, 32)`.
+        grey: uint8 `(images, 32, 32)`, grey thumbnails.
         colours: float32 `(images, 3)`, mean red, green and blue.
         sides: int `(images,)`, the shorter side in pixels.
-        digests: of the contents.
-        unreadable: `(name, reason)` of each other image.
+        digests: digest of the contents of each image.
+        unreadable: `(name, reason)` of each image that could not be decoded.
     """
 
     classes: tuple[str, ...]
@@ -50,7 +52,7 @@ class DatasetSurvey:
     splits: np.ndarray = field(repr=False)
     labels: list = field(repr=False)
     titles: list = field(repr=False)
-    places: list = field(repr=False)
+    locations: list = field(repr=False)
     parts: list = field(repr=False)
     grey: np.ndarray = field(repr=False)
     colours: np.ndarray = field(repr=False)
@@ -60,51 +62,51 @@ class DatasetSurvey:
 
     @cached_property
     def copies(self):
-        """Pairs of positions of images that are copies of each other."""
+        """Pairs of indices of images that are copies of each other, int `(pairs, 2)`."""
         return near_duplicates.duplicate_pairs(self.grey, self.colours, self.digests)
 
-    def item(self, place):
-        """Returns an image and its bits as `image_io.read_image` takes them."""
-        split, index = self.places[place]
-        return self.parts[split].items[index], self.parts[split].bits
+    def item(self, index):
+        """Returns an image and its `bits`, as `image_io.read_image` takes them."""
+        split, position = self.locations[index]
+        return self.parts[split].items[position], self.parts[split].bits
 
     def pair_titles(self, pairs):
-        """Returns pairs of positions in words, a tuple."""
+        """Returns the titles of pairs of images, as a tuple of strings."""
         return tuple(f"{self.titles[one]} = {self.titles[two]}" for one, two in pairs)
 
 
 def survey(source, parts):
-    """Looks at every image once.
+    """Decodes every image once and returns a `DatasetSurvey`.
 
     Args:
         source: a `sources.Source`.
-        parts: its `Split`s, such as those that train, validate and test.
+        parts: its `Split`s, such as those for training, validation and test.
 
-    Returns:
-        A `Survey`.
+    Raises:
+        CheckSkipped: no image can be decoded.
     """
     rows, unreadable = [], list(source.skipped)
-    for place, part in enumerate(parts):
-        pays = _use_threads(part.items[0])
-        glance = partial(_scan_image, bits=part.bits)
-        found = (ordered_map if pays else map)(glance, part.items, *[os.cpu_count()] * pays)
-        bar = progress(found, len(part), f"looking at {part.name}")
+    for number, part in enumerate(parts):
+        threaded = _use_threads(part.items[0])
+        scan = partial(_scan_image, bits=part.bits)
+        found = (ordered_map if threaded else map)(scan, part.items, *[os.cpu_count()] * threaded)
+        bar = progress(found, len(part), f"checking {part.name}")
         for index, (seen, label) in enumerate(zip(bar, part.labels, strict=True)):
             if isinstance(seen, image_io.UnreadableImage):
                 unreadable.append((seen.name, seen.reason))
                 continue
             path, *kept = seen
-            rows.append((place, label, path or f"{part.name} {index}", (place, index), *kept))
+            rows.append((number, label, path or f"{part.name} {index}", (number, index), *kept))
     if not rows:
         raise CheckSkipped(f"no image can be read as RGB; the first: {': '.join(unreadable[0])}")
-    splits, labels, titles, places, grey, colours, sides, digests = zip(*rows, strict=True)
+    splits, labels, titles, locations, grey, colours, sides, digests = zip(*rows, strict=True)
     return DatasetSurvey(
         classes=source.classes,
         names=tuple(part.name for part in parts),
         splits=np.array(splits),
         labels=list(labels),
         titles=list(titles),
-        places=list(places),
+        locations=list(locations),
         parts=parts,
         grey=np.stack(grey),
         colours=np.stack(colours),
@@ -115,41 +117,41 @@ def survey(source, parts):
 
 
 def unreadable(survey):
-    """Finds files that are no images or damaged ones."""
+    """Yields a finding if files are not images, or damaged."""
     bad = survey.unreadable
     if bad:
-        total = len(bad) + len(survey.places)
+        total = len(bad) + len(survey.locations)
         names = tuple(f"{name} ({reason})" for name, reason in bad)
         yield Finding(
             "unreadable images",
             LOOK,
             f"{format_count(len(bad), 'file')} of {total:,} cannot be read: " + join_names(names),
-            "they are left out of training; delete them or fetch them again",
+            "training skips them; delete them or download them again",
             names,
         )
 
 
 def near_constant(survey):
-    """Finds images that show nothing: all pixels nearly equal."""
+    """Yields a finding if images are near-constant."""
     rough = np.flatnonzero(survey.grey.reshape(len(survey.grey), -1).std(1) < MAX_FLAT_STD)
-    # A picture of fine noise, or of colours equally bright, is flat only as seen so far.
-    flat = [place for place in rough if _pixel_std(*survey.item(place)) < MAX_FLAT_STD]
+    # Fine noise, or colours of equal brightness, are constant only in the grey thumbnail.
+    flat = [index for index in rough if _pixel_std(*survey.item(index)) < MAX_FLAT_STD]
     if flat:
         yield Finding(
             "near-constant images",
             LOOK,
-            f"{format_count(len(flat), 'image')} of {len(survey.grey):,} show nothing (standard "
+            f"{format_count(len(flat), 'image')} of {len(survey.grey):,} near-constant (standard "
             f"deviation of pixels below {MAX_FLAT_STD:g} of 255): "
-            + join_names(survey.titles[place] for place in flat),
-            "look at them; delete those that are failed downloads, black frames or placeholders",
-            tuple(survey.titles[place] for place in flat),
+            + join_names(survey.titles[index] for index in flat),
+            "inspect them; delete failed downloads, black frames and placeholders",
+            tuple(survey.titles[index] for index in flat),
         )
 
 
 def leaked_duplicates(survey):
-    """Finds copies of one picture in two splits."""
+    """Yields a finding if one image is in two splits."""
     if len(survey.names) < 2:
-        raise CheckSkipped("there is one split only")
+        raise CheckSkipped("there is only one split")
     copies = survey.copies
     across = copies[survey.splits[copies[:, 0]] != survey.splits[copies[:, 1]]]
     if not len(across):
@@ -169,14 +171,14 @@ def leaked_duplicates(survey):
         "leaked duplicates",
         WRONG if worst > MAX_LEAK_FRACTION else LOOK,
         f"{'; '.join(messages)} ({join_names(survey.pair_titles(across))})",
-        "delete the copies from one of the splits: what was learnt by heart counts as understood; "
-        "pictures of one scene or patient belong into one split too",
+        "delete the copies from one of the splits, as memorised images inflate test figures; "
+        "also keep images of one scene or patient in one split",
         survey.pair_titles(across),
     )
 
 
 def conflicting_labels(survey):
-    """Finds copies of one picture that have different labels."""
+    """Yields a finding if copies of one image have different labels."""
     differ = [
         (one, two)
         for one, two in survey.copies
@@ -188,15 +190,15 @@ def conflicting_labels(survey):
             LOOK,
             f"{format_count(len(differ), 'pair')} of copies have different labels "
             f"({join_names(survey.pair_titles(differ))})",
-            "decide for one label, or, if both are true, give a CSV file with several labels",
+            "keep one label or, if both apply, use a CSV file with several labels per image",
             survey.pair_titles(differ),
         )
 
 
 def class_imbalance(survey):
-    """Finds classes with far fewer images than others, or hardly any, to learn from."""
+    """Yields findings if classes have few training images, or far fewer than others."""
     if np.ndim(survey.labels[0]):
-        raise CheckSkipped("images have several labels")
+        raise CheckSkipped("the data set is multi-label")
     own = [label for label, split in zip(survey.labels, survey.splits, strict=True) if split == 0]
     counts = Counter(dict.fromkeys(range(len(survey.classes)), 0))
     counts.update(map(int, own))
@@ -209,51 +211,50 @@ def class_imbalance(survey):
             "small classes",
             LOOK,
             f"{format_count(len(few), 'class').replace('classs', 'classes')} of {len(ranked):,} "
-            "have "
-            f"fewer than {MIN_CLASS_IMAGES} images to learn from: "
+            f"have fewer than {MIN_CLASS_IMAGES} training images: "
             + join_names(f"{name} ({size})" for name, size in few),
-            "add images, or join or leave out such classes",
+            "add images, or merge or remove such classes",
             tuple(f"{name} ({size})" for name, size in few),
         )
-    (large, most), (small, least) = ranked[0], ranked[-1]
-    if most >= MAX_CLASS_RATIO * max(1, least):
+    (large, max_count), (small, min_count) = ranked[0], ranked[-1]
+    if max_count >= MAX_CLASS_RATIO * max(1, min_count):
         yield Finding(
             "class imbalance",
             LOOK,
-            f"{survey.classes[large]} has {most:,} images to learn from, "
-            f"{survey.classes[small]} {least:,}: {most / max(1, least):.0f} to 1",
-            "train with --class-weight balanced, and judge each class by the confusion matrix, "
-            "not by accuracy alone",
+            f"{survey.classes[large]} has {max_count:,} training images, "
+            f"{survey.classes[small]} {min_count:,}: {max_count / max(1, min_count):.0f} to 1",
+            "train with --class-weight balanced, and evaluate each class with the confusion "
+            "matrix, not by accuracy alone",
         )
 
 
 def small_images(survey, side):
-    """Finds that most images are far smaller than a model's input.
+    """Yields a finding if most images are far smaller than the input of a model.
 
     Args:
-        survey: a `Survey`.
-        side: shorter side of the images that the model takes, in pixels.
+        survey: a `DatasetSurvey`.
+        side: shorter side of the model input, in pixels.
     """
-    middle = float(np.median(survey.sides))
-    if side >= MAX_UPSCALE * middle:
+    median = float(np.median(survey.sides))
+    if side >= MAX_UPSCALE * median:
         yield Finding(
             "small images",
             LOOK,
-            f"half of the images have a shorter side of {middle:.0f} pixels or less, which is "
-            f"enlarged {side / middle:.1f} times to the model's {side}",
-            f"a smaller --image-size, such as {max(32, int(2 * middle))}, or a model for small "
-            "images costs far less and sees as much",
+            f"half of the images have a shorter side of {median:.0f} pixels or less, upsampled "
+            f"{side / median:.1f} times to the {side} pixels of the model input",
+            f"a smaller --image-size, such as {max(32, int(2 * median))}, or a model for small "
+            "images costs far less and loses no detail",
         )
 
 
 def _use_threads(item):
-    """Tells whether threads pay: small images in memory would wait for each other's Python."""
+    """Returns whether threads pay; decoding small in-memory images is bound by the GIL."""
     size = item.nbytes if isinstance(item, np.ndarray) else len(item)
     return isinstance(item, str) or size > MIN_THREADED_BYTES
 
 
 def _scan_image(item, bits):
-    """Returns what a `Survey` keeps of one image, its path first, or why it cannot be read."""
+    """Returns the path, thumbnail and statistics of an image, or an `UnreadableImage`."""
     try:
         data = item if isinstance(item, np.ndarray) else image_io.item_bytes(item)
         shape = (THUMBNAIL_SIZE, THUMBNAIL_SIZE, image_io.num_channels(data))
@@ -267,12 +268,12 @@ def _scan_image(item, bits):
 
 
 def _shorter_side(data):
-    """Returns the shorter side of an image that can be read."""
+    """Returns the shorter side of an image in pixels."""
     return min(image_io.image_size(data))
 
 
 def _pixel_std(item, bits):
-    """Returns the standard deviation of an image's pixels, of the channel where it is largest."""
+    """Returns the largest standard deviation of pixels over the channels of an image."""
     channels = image_io.num_channels(item)
     pixels = image_io.read_image(item, (None, None, channels), bits=bits)
     return float(pixels.reshape(-1, channels).std(0).max())

@@ -1,4 +1,4 @@
-"""Finds what spoils a training or its figures, in a model and the data that it is for."""
+"""Checks a model and its data for common faults that raise no error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tasks.advice import (
     dataset_checks,
     model_predictions,
     preprocessing,
+    preprocessing_schemes,
     trainable_check,
 )
 from tasks.advice.findings import LOOK, WRONG, CheckSkipped, Finding
 from tasks.data import image_stats, sources, splits
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import model_files
 from zoo.errors import UsageError
 
@@ -30,7 +31,7 @@ __all__ = [
     "run_checks",
 ]
 
-NUM_IMAGES = 512  # that the model is tried on
+NUM_IMAGES = 512  # that the model predicts on
 
 DATASET_CHECKS = {
     "unreadable images": dataset_checks.unreadable,
@@ -49,18 +50,18 @@ CHECKS = (
     "small images",
     trainable_check.CHECK_NAME,
     *PREDICTION_CHECKS,
-    preprocessing.ORDER,
+    preprocessing_schemes.ORDER,
 )
 
 
 @dataclass(frozen=True)
 class DiagnosticReport:
-    """What a doctor found.
+    """The results of all checks.
 
     Attributes:
         findings: a tuple of `Finding`.
-        checked: names of the checks, of `CHECKS`, that found nothing.
-        unchecked: `(name, reason)` of those that had nothing to go by.
+        checked: names of the checks, of `CHECKS`, without a finding.
+        unchecked: `(name, reason)` of the checks that could not run.
     """
 
     findings: tuple[Finding, ...]
@@ -69,19 +70,19 @@ class DiagnosticReport:
 
     @property
     def healthy(self):
-        """Whether nothing is wrong; there may be things to look at."""
+        """Whether no finding is `wrong`; some may be `look`."""
         return all(finding.severity != WRONG for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model, and what its file or its run tell of it.
+    """A model with its metadata and recipe.
 
     Attributes:
         model: a `keras.Model`.
-        about: as `zoo.model_files.load` gives it.
+        about: its metadata, as `zoo.model_files.load` returns them.
         path: its `.keras` file, or `None`.
-        recipe: of the run that made it, or `{}`.
+        recipe: the recipe of its run, or `{}`.
     """
 
     model: object
@@ -91,29 +92,31 @@ class LoadedModel:
 
 
 def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
-    """Examines a model by name and a data set by name.
+    """Runs all checks on a model and a data set by name.
 
     Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag.
-        dataset: what `tasks.data.sources.load` takes; a run's own by default.
-        data_dir: where TFDS keeps its data sets; a run's own by default.
-        weights: a weights file in place of the source of a zoo name.
-        images: how many images the model is tried on.
+        target: a run folder, a `.keras` file, or the name of a pretrained model.
+        dataset: a data set, as for `tasks.data.sources.load`; by default that of the run.
+        data_dir: the folder of TFDS data sets; by default that of the run.
+        weights: a weights file to load instead of the published weights of a pretrained model.
+        images: the number of images that the model predicts on.
 
     Returns:
-        An `Examination`.
+        A `DiagnosticReport`.
 
     Raises:
-        UsageError: there is no such model or data set, or nothing is said of the latter.
+        UsageError: there is no such model or data set, or `dataset` is missing.
     """
     subject = load_model(target, weights)
     recipe = subject.recipe
     if not dataset and not recipe.get("dataset"):
-        raise UsageError(f"{target} is no run; name a data set, as in `zoo doctor MODEL DATASET`")
+        raise UsageError(
+            f"{target} is not a run; pass a data set, as in `zoo doctor MODEL DATASET`"
+        )
     if recipe and "train_split" not in recipe:
         raise UsageError(
-            f"{target} is a run of {recipe['task']}, which has no images to examine; name a model "
-            "for images and a data set, as in `zoo doctor MODEL DATASET`"
+            f"{target} is a run of {recipe['task']}, which has no images to check; pass an image "
+            "model and a data set, as in `zoo doctor MODEL DATASET`"
         )
     if images < model_predictions.MIN_IMAGES:
         raise UsageError(f"--images must be {model_predictions.MIN_IMAGES} or more, not {images}")
@@ -124,7 +127,7 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
         source, *(recipe.get(key, "") if own else "" for key in keys)
     )
     known = recipe or "image_bits" in subject.about
-    if known:  # a look at every image is left to the survey
+    if known:  # decoding every image is left to the survey
         bits = image_stats.stated_bits(subject.about, target)
         parts = [part and image_stats.with_bits(part, bits) for part in parts]
     else:
@@ -135,23 +138,23 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
 
 
 def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None):
-    """Examines a model and a data set.
+    """Runs all checks on a model and a data set.
 
     Args:
-        model: a `keras.Model` from images, RGB in [0, 255], compiled or not.
-        about: what is known of it: `classes`, names in the order of its logits, and `resize`;
+        model: a `keras.Model` whose input is a batch of RGB images in [0, 255], compiled or not.
+        about: metadata of the model: `classes`, names in the order of its logits, and `resize`;
             either may be absent.
         source: a `sources.Source`.
-        parts: its `Split`s, those to learn from first and those to judge by last; by default
-            what `splits.train_val_test_split` makes of it.
-        images: how many images the model is tried on, of the last part.
-        path: the `.keras` file that the model is from, or `None`.
+        parts: its `Split`s, the training split first and the test split last; by default those of
+            `splits.train_val_test_split`.
+        images: the number of images, of the last split, that the model predicts on.
+        path: the `.keras` file of the model, or `None`.
 
     Returns:
-        An `Examination`.
+        A `DiagnosticReport`.
 
     Raises:
-        UsageError: the model does not take images, or none can be read.
+        UsageError: the model does not take images, or no image can be decoded.
     """
     parts = [part for part in parts or splits.train_val_test_split(source) if part]
     subject = model_predictions.predict_sample(model, about, source, parts[-1], images)
@@ -159,43 +162,45 @@ def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None
     results.run(trainable_check.CHECK_NAME, trainable_check.check_trainable, model, path)
     _check_dataset(results, source, parts, min(subject.images.shape[1:3]))
     for name, check in PREDICTION_CHECKS.items():
-        if check is batch_norm_check.check_batch_norm and results.has(*preprocessing.REMEDIES):
-            results.unchecked.append((name, "preprocessing comes first"))
+        if check is batch_norm_check.check_batch_norm and results.has(
+            *preprocessing_schemes.REMEDIES
+        ):
+            results.unchecked.append((name, "fix the preprocessing first"))
         else:
             results.run(name, check, subject)
-    if subject.incomparable:  # statistics alone hardly tell red from blue
-        results.unchecked.append((preprocessing.ORDER, subject.incomparable))
-    elif not results.has(*preprocessing.REMEDIES):
-        results.checked.append(preprocessing.ORDER)
+    if subject.incomparable:  # statistics alone hardly distinguish red from blue
+        results.unchecked.append((preprocessing_schemes.ORDER, subject.incomparable))
+    elif not results.has(*preprocessing_schemes.REMEDIES):
+        results.checked.append(preprocessing_schemes.ORDER)
     results.findings.sort(key=lambda finding: finding.severity != WRONG)
     return DiagnosticReport(*map(tuple, (results.findings, results.checked, results.unchecked)))
 
 
 def load_model(target, weights=""):
-    """Opens the model that `target` means.
+    """Loads a model with its metadata.
 
     Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag.
-        weights: a weights file in place of the source of a zoo name.
+        target: a run folder, a `.keras` file, or the name of a pretrained model.
+        weights: a weights file to load instead of the published weights of a pretrained model.
 
     Returns:
-        A `Patient`.
+        A `LoadedModel`.
 
     Raises:
-        UsageError: there is no such thing, or it has not learned anything.
+        UsageError: there is no such model, or it has random weights.
     """
     path = Path(target)
     if path.is_dir():
-        model, recipe = resume.model_path(path), path / resume.RECIPE
-        recipe = resume.read_recipe(recipe) if recipe.exists() else {}
+        model, recipe = resume.model_path(path), path / recipes.RECIPE
+        recipe = recipes.read_recipe(recipe) if recipe.exists() else {}
         return LoadedModel(*model_files.load(model), model, recipe)
     if path.is_file() or path.suffix == ".keras" or len(path.parts) > 1:
         return LoadedModel(*model_files.load(path), path, {})
     spec = zoo.spec(str(target))
     if spec.weights is None and not weights:
         raise UsageError(
-            f"{target} has random weights: there is nothing to examine; name a run, a .keras file "
-            f"or one of {', '.join(zoo.names(weights=True)[:3])}"
+            f"{target} has random weights; pass a run, a .keras file or a pretrained model such "
+            f"as {', '.join(zoo.names(weights=True)[:3])}"
         )
     model = zoo.build(spec.name, weights=weights or None)
     facts = spec.weights
@@ -204,13 +209,13 @@ def load_model(target, weights=""):
 
 
 class _CheckResults:
-    """What has been found so far."""
+    """Collects the results of checks."""
 
     def __init__(self):
         self.findings, self.checked, self.unchecked = [], [], []
 
     def run(self, name, check, *arguments):
-        """Runs one check and keeps what it finds, or why it could not."""
+        """Runs one check and stores its findings, or the reason why it was skipped."""
         try:
             found = list(check(*arguments))
         except CheckSkipped as reason:
@@ -221,7 +226,7 @@ class _CheckResults:
             self.checked.append(name)
 
     def has(self, *names):
-        """Tells whether one of these faults was found for sure."""
+        """Returns whether one of these faults was found with severity `wrong`."""
         return any(f.severity == WRONG and f.name in names for f in self.findings)
 
 

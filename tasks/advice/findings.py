@@ -1,27 +1,27 @@
-"""What a check finds, and how it says that it could not look."""
+"""Findings of checks, and the exception for a check that cannot run."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-WRONG, LOOK = "wrong", "look"  # a fault; something that is worth a look and may be meant so
+WRONG, LOOK = "wrong", "look"  # severities: a fault; something that may be intended
 
-MIN_STANDARD_ERRORS = 4.0  # standard errors from which a difference of accuracies is no chance
-MIN_ACCURACY_GAIN = 0.03  # least difference of accuracies to speak of
-MAX_NAMED = 3  # most examples in a message
+MIN_STANDARD_ERRORS = 4.0  # of a significant difference of accuracies
+MIN_ACCURACY_GAIN = 0.03  # smaller differences of accuracies are ignored
+MAX_NAMED = 3  # examples in a message
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """One finding of a check.
 
     Attributes:
-        name: of the fault, such as `channel order`.
-        severity: `wrong`, or `look` where it may be meant so.
+        name: name of the fault, such as `channel order`.
+        severity: `wrong`, or `look` if it may be intended.
         what: what was found, with numbers.
-        do: what to do about it.
-        names: all that `what` counts, of which it names a few; empty where it counts nothing.
+        do: how to fix it.
+        names: all files or pairs that `what` counts, of which it lists a few.
     """
 
     name: str
@@ -32,18 +32,17 @@ class Finding:
 
 
 class CheckSkipped(Exception):
-    """A check has nothing to go by; the message says what it lacks."""
+    """Raised by a check that cannot run; the message is the reason."""
 
 
 def significantly_better(right, other):
-    """Tells whether one way of answering beats another on the same questions.
+    """Returns whether predictions are significantly more accurate than others on the same images.
 
-    McNemar's test: of the questions that only one way answers rightly, by how many standard
-    errors does the share of each differ from a half?
+    McNemar's test on the images that exactly one of both predicts correctly.
 
     Args:
-        right: bool `(questions,)`, of the way that may be better.
-        other: likewise.
+        right: bool `(images,)`, whether each prediction is correct.
+        other: bool `(images,)`, the same of the predictions to compare with.
     """
     won, lost = int((right & ~other).sum()), int((other & ~right).sum())
     gain = (won - lost) / max(1, len(right))
@@ -51,7 +50,7 @@ def significantly_better(right, other):
 
 
 def join_names(names):
-    """Returns names as part of a sentence, the first `NAMED` of them."""
+    """Returns the first `MAX_NAMED` names as part of a sentence."""
     names = [str(name) for name in names]
     more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more

@@ -1,7 +1,7 @@
-"""What happens inside a network: what reaches its layers, while it looks at images.
+"""Statistics of the inputs of layers, collected with forward hooks.
 
-A layer is watched by standing in for its `call` for a while, so models inside models and models
-that are no graph are seen like any other; nothing of the model is changed.
+A hook temporarily wraps the `call` of a layer, so that nested and subclassed models work, too. The
+model is not changed.
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ from dataclasses import dataclass
 
 from zoo.lazy import keras, np
 
-MAX_PIXELS = 2**22  # pixels of a batch that statistics are taken from
-MIN_IMAGES, MAX_IMAGES = 16, 256  # images in such a batch
-BORDER_FRACTION = 8  # the part of height and width, on each side, that counts as border
-MIN_RELATIVE_VARIANCE = 0.01  # share of the median variance from which a channel counts as alive
+MAX_PIXELS = 2**22  # of a batch for statistics
+MIN_IMAGES, MAX_IMAGES = 16, 256  # of a batch for statistics
+BORDER_FRACTION = 8  # 1 / fraction of height and width on each side that is cropped
+MIN_RELATIVE_VARIANCE = 0.01  # to the median, from which a channel is not dead
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of each channel, float64, of what enters a layer."""
+    """Mean and variance per channel of the input of a layer, float64 `(channels,)`."""
 
     mean: np.ndarray
     variance: np.ndarray
 
 
 class StopForward(Exception):
-    """What was to be seen was seen: the rest of the network need not compute."""
+    """Raised by a hook to skip the rest of the forward pass."""
 
 
 def leaf_layers(model):
-    """Returns the layers of a model that are made of no others, those of models inside it too."""
+    """Returns the layers, also of nested models, that contain no other layers."""
     return [layer for layer in model._flatten_layers() if not list(layer._layers)]
 
 
 def batch_norms(model):
-    """Returns the batch normalisations of a model."""
+    """Returns the batch normalisation layers of a model."""
     found = (layer for layer in leaf_layers(model) if _is_batch_norm(layer))
     return [layer for layer in found if layer.built]
 
 
 def moving_moments(norm):
-    """Returns the `Moments` that a batch normalisation keeps."""
+    """Returns the moving statistics of a batch normalisation as `Moments`."""
     mean, variance = (keras.ops.convert_to_numpy(v) for v in _moving_statistics(norm))
     return Moments(mean.astype("float64"), variance.astype("float64"))
 
 
 def is_untrained(norm):
-    """Tells whether a batch normalisation's statistics are those that it was made with."""
+    """Returns whether a batch normalisation has its initial statistics, mean 0 and variance 1."""
     moments = moving_moments(norm)
     return bool((moments.mean == 0).all() and (moments.variance == 1).all())
 
 
 def predict(model, images, batch_size=32):
-    """Returns a model's answers to images, `(images, ...)`.
+    """Returns the outputs of a model for images, `(images, ...)`.
 
     Args:
         model: a `keras.Model`.
@@ -67,24 +67,24 @@ def predict(model, images, batch_size=32):
 
 
 def first_batch_norm_moments(model, images):
-    """Returns the first batch normalisation that computes, and the `Moments` of what enters it.
+    """Returns the first batch normalisation in the forward pass, and the `Moments` of its input.
 
     Args:
-        model: a `keras.Model` with `norms`.
+        model: a `keras.Model` with batch normalisation.
         images: float32, one batch.
     """
     norm, x = first_layer_input(model, batch_norms(model), images)
-    if len(x.shape) == 4:  # what a convolution is padded with is none of the picture
+    if len(x.shape) == 4:  # crop the border, which zero padding affects
         rows, columns = (side // BORDER_FRACTION for side in x.shape[1:3])
         x = x[:, rows : x.shape[1] - rows, columns : x.shape[2] - columns]
     return norm, _input_moments(norm, x)
 
 
 def first_layer_input(model, hooked, images):
-    """Returns which of some layers is the first to compute, and what enters it.
+    """Returns the first of some layers in the forward pass, and its input.
 
     Returns:
-        The layer and its input, or `None` and `None` if none computes.
+        The layer and its input, or `None` and `None` if none is called.
     """
     found = [None, None]
 
@@ -98,10 +98,10 @@ def first_layer_input(model, hooked, images):
 
 
 def batch_norm_moments(model, images, batch_size=32):
-    """Returns the `Moments` of what enters each batch normalisation, and the model's answers.
+    """Returns the `Moments` of the input of each batch normalisation, and the model outputs.
 
     Returns:
-        A dict from layer to `Moments`, in the order in which they compute, and the answers.
+        A dict from layer to `Moments`, in the order of the forward pass, and the outputs.
     """
     sums = {}
 
@@ -115,23 +115,23 @@ def batch_norm_moments(model, images, batch_size=32):
         )
 
     with forward_pre_hooks(batch_norms(model), hook):
-        answers = predict(model, images, batch_size)
+        outputs = predict(model, images, batch_size)
     found = {}
     for norm, (weight, mean, square) in sums.items():
         mean = mean / weight
         found[norm] = Moments(mean, np.maximum(square / weight - mean**2, 0))
-    return found, answers
+    return found, outputs
 
 
 @contextmanager
 def recalibrated_batch_norms(model, images):
-    """Gives every batch normalisation the statistics of `images`, for a while.
+    """Replaces the statistics of every batch normalisation by those of `images` in a `with` block.
 
-    Each takes those of what the recalibrated layers before it make, as in training.
+    Each layer sees the output of the recalibrated layers before it, as in training.
 
     Args:
-        model: a `keras.Model`; its own statistics return at the end.
-        images: a batch, of `batch_of` images or so.
+        model: a `keras.Model`; its own statistics are restored at the end.
+        images: one batch of about `statistics_batch_size` images.
     """
     kept = {
         norm: [keras.ops.copy(v) for v in _moving_statistics(norm)] for norm in batch_norms(model)
@@ -155,16 +155,16 @@ def recalibrated_batch_norms(model, images):
 
 
 def statistics_batch_size(images):
-    """Returns how many of such images make a batch to take statistics from."""
+    """Returns the number of images of a batch for statistics, depending on their size."""
     return int(min(MAX_IMAGES, max(MIN_IMAGES, MAX_PIXELS // np.prod(images.shape[1:3]))))
 
 
 def bhattacharyya_distance(norm, seen):
-    """Returns how far a batch normalisation's statistics are from what was seen, on average.
+    """Returns the mean distance over channels between moving statistics and observed moments.
 
-    It is the Bhattacharyya distance of two normal distributions a channel: 0 where they are
-    equal, 0.13 where means are one deviation apart, 0.11 where one deviates twice as much as the
-    other. Like the layer, it adds epsilon to each variance.
+    It is the Bhattacharyya distance of two normal distributions: 0 if they are equal, 0.13 for
+    means one standard deviation apart, 0.11 for standard deviations with a ratio of two. Like the
+    layer, it adds epsilon to each variance.
     """
     own = moving_moments(norm)
     one, two = own.variance + norm.epsilon, seen.variance + norm.epsilon
@@ -173,9 +173,9 @@ def bhattacharyya_distance(norm, seen):
 
 
 def deviation_ratio(norm, seen):
-    """Returns how many times what was seen deviates as much as the statistics say.
+    """Returns the ratio of the observed standard deviation to that of the moving statistics.
 
-    It is the median of channels that are alive.
+    It is the median over the channels that are not dead.
     """
     own = moving_moments(norm).variance
     alive = own > MIN_RELATIVE_VARIANCE * np.median(own)
@@ -184,19 +184,21 @@ def deviation_ratio(norm, seen):
 
 
 def first_trained_layer_input(model, images):
-    """Returns the first layer that has learnt something, and what enters it, as NumPy.
+    """Returns the first layer with trained weights, and its input as a NumPy array.
 
-    A `Normalization` knows the data, but learnt nothing.
+    `Normalization` layers do not count: their weights are statistics of the data.
     """
     preprocessing_layer = keras.layers.Normalization
-    learnt = [x for x in leaf_layers(model) if x.weights and not isinstance(x, preprocessing_layer)]
-    layer, x = first_layer_input(model, learnt, images)
+    trained = [
+        x for x in leaf_layers(model) if x.weights and not isinstance(x, preprocessing_layer)
+    ]
+    layer, x = first_layer_input(model, trained, images)
     return layer, None if x is None else keras.ops.convert_to_numpy(x)
 
 
 @contextmanager
 def forward_pre_hooks(hooked, hook):
-    """Calls `see(layer, input)` whenever one of the layers computes, before it does."""
+    """Calls `hook(layer, input)` before each call of one of the layers."""
 
     def wrap(layer, call):
         def watched_call(x, *args, **named):

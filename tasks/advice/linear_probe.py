@@ -1,8 +1,8 @@
-"""How well a linear classifier tells classes by given features: ridge regression, cross-validated.
+"""Linear probe: cross-validated accuracy of a ridge classifier on given features.
 
-The classes are one-hot targets, and the class with the highest value is the answer (Rifkin et al.,
-2003). It has a closed form, and so has what it says of each example when that one is left out
-(Allen's PRESS, 1974), by which the penalty is chosen inside each training part.
+The targets are one-hot vectors, and the prediction is the class with the largest output (Rifkin et
+al., 2003). Ridge regression has a closed form, and so have its leave-one-out predictions (Allen's
+PRESS, 1974), which select the penalty within each training fold.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from zoo.lazy import np
 
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-3, 5))  # times the number of examples
 NUM_FOLDS = 5
-CONSTANT_TOLERANCE = 1e-9  # spread of a feature, as a share of its mean, up to which it is left out
+CONSTANT_TOLERANCE = 1e-9  # standard deviation, relative to the mean, of a feature to drop
 
 
 def cross_val_accuracy(features, labels, *, folds: int = NUM_FOLDS, seed: int = 0):
-    """Returns the accuracy on each fold `(folds,)` of a probe that learns from the others.
+    """Returns the accuracy on each fold `(folds,)` of a probe that is fitted on the other folds.
 
     Args:
-        features: `(examples, ..., features)`; all that is in between, as in maps, is averaged.
-        labels: Class numbers `(examples,)`.
-        folds: Parts that the examples are cut into, each with its share of every class.
-        seed: Of the cut.
+        features: `(examples, ..., features)`; the axes between, as of feature maps, are averaged.
+        labels: Class indices `(examples,)`.
+        folds: The number of folds, which are stratified by class.
+        seed: The random seed of the folds.
 
     Raises:
-        UsageError: If there are fewer than two examples a fold, or of one class only, or a
-            feature is not finite.
+        UsageError: If there are fewer than two examples per fold, only one class, or features
+            that are not finite.
     """
     labels = np.asarray(labels)
     check_labels(labels, folds)
     features = np.asarray(features, np.float64)
     features = features.mean(axis=tuple(range(1, features.ndim - 1)))
     if not np.isfinite(features).all():
-        raise UsageError("some of its features are not finite: the weights are damaged")
+        raise UsageError("some features are not finite; the weights are damaged")
     fold_ids = _stratified_folds(labels, folds, seed)
     return np.array(
         [
@@ -50,17 +50,17 @@ def cross_val_accuracy(features, labels, *, folds: int = NUM_FOLDS, seed: int = 
 
 
 def check_labels(labels, folds: int = NUM_FOLDS):
-    """Raises `UsageError` if labels are too few to be judged in so many folds."""
+    """Raises `UsageError` if there are too few labels or classes for so many folds."""
     classes = len(np.unique(labels))
     if folds < 2 or len(labels) < 2 * folds or classes < 2:
         raise UsageError(
-            f"a probe needs 2 images for each of 2 folds or more, and 2 classes; not {len(labels)} "
-            f"images of {classes} for {folds}"
+            f"a linear probe needs at least 2 folds, 2 images per fold and 2 classes, not "
+            f"{len(labels)} images of {classes} classes for {folds} folds"
         )
 
 
 def _stratified_folds(labels, folds, seed):
-    """Returns the fold of each example: the classes are dealt out one after the other."""
+    """Returns the fold of each example, stratified by class."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold_ids = np.empty(len(labels), np.int64)
@@ -79,13 +79,13 @@ def _fold_accuracy(x, labels, held_out, held_out_labels):
 
 
 def _fit_ridge(x, targets, labels, centre):
-    """Returns the weights `(features, classes)` of the penalty that is best when one is left out.
+    """Returns the weights `(features, classes)` with the best penalty by leave-one-out accuracy.
 
     Args:
         x: `(examples, features)`, of mean 0.
         targets: `(examples, classes)`, of mean 0.
         labels: `(examples,)`, the class of each.
-        centre: `(classes,)`, what was taken from the targets.
+        centre: `(classes,)`, the mean that was subtracted from the targets.
     """
     wide = x.shape[1] > len(x)
     eigenvalues, eigenvectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
@@ -98,7 +98,9 @@ def _fit_ridge(x, targets, labels, centre):
         )
         return np.mean(np.argmax(left_out + centre, axis=1) == labels)
 
-    penalty = max(RIDGE_ALPHAS, key=leave_one_out_accuracy) * len(x)  # the smallest of equals
+    penalty = max(RIDGE_ALPHAS, key=leave_one_out_accuracy) * len(
+        x
+    )  # the smallest one of equal accuracy
     if wide:
         return x.T @ (
             eigenvectors @ ((eigenvectors.T @ targets) / (eigenvalues + penalty)[:, None])
@@ -107,14 +109,14 @@ def _fit_ridge(x, targets, labels, centre):
 
 
 def _leave_one_out_predictions(rotated, eigenvalues, projected_targets, targets, penalty):
-    """Returns what is said of each example by weights and a mean that were made without it.
+    """Returns the prediction for each example by weights and mean that were fitted without it.
 
     Args:
-        rotated: examples in the axes in which features do not correlate.
-        eigenvalues: the sum of squares along each.
-        projected_targets: `turned.T @ targets`.
+        rotated: examples in the eigenbasis of the covariance.
+        eigenvalues: the sum of squares along each axis.
+        projected_targets: `rotated.T @ targets`.
         targets: `(examples, classes)`, of mean 0.
-        penalty: added to the squares; the same without the example.
+        penalty: penalty added to the eigenvalues, the same without the example.
     """
     inverse = 1 / (eigenvalues + penalty)
     leverage = rotated**2 @ inverse + 1 / len(rotated)  # the second is that of the mean

@@ -1,7 +1,7 @@
-"""The learning rate range test: which rates teach this model on these data, and which break it.
+"""Learning rate range test (Smith, 2017): the learning rate rises until the loss diverges.
 
 Smith, "Cyclical Learning Rates for Training Neural Networks", 2017, section 3.3:
-https://arxiv.org/abs/1506.01186. The rate rises step by step until the loss runs away.
+https://arxiv.org/abs/1506.01186.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ tqdm = LazyModule("tqdm")
 
 MIN_LEARNING_RATE, MAX_LEARNING_RATE, NUM_STEPS = 1e-7, 1.0, 100
 SMOOTHING = 0.9  # of the running mean of the loss
-DIVERGENCE_FACTOR = 4.0  # times the lowest smoothed loss: where the test ends
-SAFETY_FACTOR = 3.0  # by which a rate is divided that is only just not too high
-MIN_STEPS = 10  # before which nothing can be said
+DIVERGENCE_FACTOR = 4.0  # times the lowest smoothed loss, at which the test ends
+SAFETY_FACTOR = 3.0  # of the suggestion below the rate of the lowest loss
+MIN_STEPS = 10  # of a range test
 
 
 @dataclass(frozen=True)
 class LRFinderResult:
-    """What a range test saw.
+    """The result of a range test.
 
     Attributes:
-        rates: the learning rate of each step.
-        losses: of that step's batch, before its update.
-        smoothed: running mean of the losses.
-        suggestion: the rate at which the smoothed loss fell fastest, per decade, among those with
-            a margin of `MARGIN` below the lowest loss.
-        lowest: the rate at which it was lowest; more than that is too much.
+        rates: learning rate of each step.
+        losses: loss of the batch of each step, before its update.
+        smoothed: moving average of the losses.
+        suggestion: learning rate at which the smoothed loss falls fastest per decade, a factor of
+            at least `SAFETY_FACTOR` below `lowest`.
+        lowest: learning rate with the lowest smoothed loss; higher rates are too high.
     """
 
     rates: list[float]
@@ -46,24 +46,24 @@ class LRFinderResult:
 
 
 def lr_find(task, *, low=MIN_LEARNING_RATE, high=MAX_LEARNING_RATE, steps=NUM_STEPS):
-    """Trains for a few steps at rising rates and says which one to take; keeps nothing of it.
+    """Trains a few steps at rising learning rates and suggests one; the model is discarded.
 
     Args:
-        task: a `tasks.Task`; of a plan in several stages the first one is tried. Its own rate
-            counts for nothing.
-        low, high: the first and the last rate.
-        steps: how many there are, evenly spaced on a logarithmic axis.
+        task: a `tasks.Task`. Of a plan with several stages the first one is tested. The learning
+            rate of the task is ignored.
+        low, high: the first and the last learning rate.
+        steps: the number of learning rates, evenly spaced on a logarithmic scale.
 
     Returns:
-        A `Sweep`.
+        An `LRFinderResult`.
 
     Raises:
-        UsageError: the rates or steps make no range, or no rate of it teaches anything.
+        UsageError: the range is invalid, or the loss does not fall at any rate.
     """
     if not 0 < low < high or steps < MIN_STEPS:
         raise UsageError(
-            f"a range test goes from a low rate to a higher one in {MIN_STEPS} steps or more; "
-            f"not from {low:g} to {high:g} in {steps}"
+            f"a range test needs 0 < --low < --high and at least {MIN_STEPS} --steps, not "
+            f"{low:g}, {high:g} and {steps}"
         )
     with dtype_policies.dtype_policy_scope(task.precision, task.flops()):
         rates = np.geomspace(low, high, steps)
@@ -71,10 +71,10 @@ def lr_find(task, *, low=MIN_LEARNING_RATE, high=MAX_LEARNING_RATE, steps=NUM_ST
 
 
 def summarize(rates, losses):
-    """Returns the `Sweep` of losses by rate, of which there may be fewer than rates.
+    """Returns the `LRFinderResult` of losses by rate; the last rates may have no loss.
 
     Raises:
-        UsageError: the loss never falls.
+        UsageError: the loss does not fall.
     """
     smoothed = list(_moving_average(losses))
     rates = [float(rate) for rate in rates[: len(losses)]]
@@ -82,8 +82,8 @@ def summarize(rates, losses):
     lowest = int(np.argmin(finite)) if finite else 0
     if lowest < 2:
         raise UsageError(
-            f"no rate from {rates[0]:g} up makes the loss fall; start from a lower --low, or look "
-            "at the data with `zoo doctor`"
+            f"the loss does not fall at any learning rate from {rates[0]:g}; use a lower --low, or "
+            "check the data with `zoo doctor`"
         )
     slopes = np.gradient(np.array(finite[: lowest + 1]), np.log10(rates[: lowest + 1]))
     safe = max(2, sum(rate <= rates[lowest] / SAFETY_FACTOR for rate in rates))
@@ -92,7 +92,7 @@ def summarize(rates, losses):
 
 
 def _train_losses(task, rates):
-    """Yields the loss at each rate, until it runs away."""
+    """Yields the loss at each learning rate until it diverges."""
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     prepared_stage = run.prepared_stage(0)
     rising = task.make_optimizer(optimize.schedules.Schedule(rates))
@@ -115,7 +115,7 @@ def _train_losses(task, rates):
 
 
 def _moving_average(losses):
-    """Yields the running mean, each as if the first losses were not too few."""
+    """Yields the exponential moving average, with bias correction."""
     mean = 0.0
     for count, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss

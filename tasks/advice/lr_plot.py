@@ -1,4 +1,4 @@
-"""The picture of a range test: the loss by learning rate, and the rate to take."""
+"""Plot of a range test: loss against learning rate, and the suggestion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tasks.report import axes, svg
 
-_WIDTH, _HEIGHT = 560, 340  # of the picture, in pixels, as all lengths below
+_WIDTH, _HEIGHT = 560, 340  # of the plot, in pixels, as all lengths below
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 540, 34, 280  # its axes
 _STYLE = """
 .grid { stroke: #d8dee4 }
@@ -19,14 +19,15 @@ _STYLE = """
 def lr_svg(
     rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float
 ) -> str:
-    """Returns an SVG file with the loss of each step and its running mean over the rate.
+    """Returns an SVG file with the loss and its moving average against the learning rate.
 
-    The end, where the loss runs away, is cut off above twice the first loss.
+    The y axis ends at twice the first loss, as the loss diverges in the end.
 
     Args:
-        rates: Of the steps, rising; at least two.
-        losses, smoothed: As many; what is not finite is left out.
-        suggestion: The rate to mark.
+        rates: Learning rate of each step, rising; at least two.
+        losses, smoothed: Loss of each step, and its moving average; values that are not finite are
+            left out.
+        suggestion: The learning rate to mark.
     """
     ceiling = 2 * smoothed[0]
     shown = [y for y in smoothed if math.isfinite(y) and y <= ceiling]

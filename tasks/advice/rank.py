@@ -1,4 +1,4 @@
-"""Which backbone suits these data: the features of its stages, judged by a linear probe."""
+"""Ranks pretrained backbones for a data set by linear probes on the features of their stages."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from zoo import graphs, surgery
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-MAX_IMAGES = 2000  # that are looked at, if there are more
+MAX_IMAGES = 2000  # of the data set that are used
 
 
 @dataclass(frozen=True)
 class RankedModel:
-    """What is known of a backbone on some data.
+    """The evaluation of a backbone on a data set.
 
     Attributes:
-        model: its name.
-        accuracy: of a linear probe of its features, the mean over the folds, [0, 1]; `None` where
-            the backbone could not be judged.
-        error: standard error of that mean, between folds.
-        seconds: that its features took, or the time to find them where they were kept.
-        parameters, flops: of the whole model, as its spec has them.
-        image_size: height and width of the images that it saw.
-        why_not: why it could not be judged, or empty.
+        model: name of the model.
+        accuracy: accuracy of a linear probe on its features, mean over the folds, in [0, 1];
+            `None` if the backbone could not be evaluated.
+        error: standard error of that mean over the folds.
+        seconds: time to compute its features, or to load them from the cache.
+        parameters, flops: of the whole model, as in its spec.
+        image_size: height and width of the images.
+        why_not: why the model could not be evaluated, or empty.
     """
 
     model: str
@@ -55,32 +55,32 @@ def rank(
     folds=linear_probe.NUM_FOLDS,
     seed=0,
 ):
-    """Judges backbones on a data set, one after the other, with a line for each as it comes.
+    """Evaluates backbones on a data set and logs a line for each.
 
     Args:
-        dataset: what `sources.load` takes.
-        models: names of the zoo, with pretrained weights.
-        weights: name to a file in place of the weights' source.
-        data_dir: where TFDS keeps its data sets.
-        split: slice to look at; by default the training split.
-        images: how many of it, with their share of every class.
-        image_size: height and width; 0 for each model's own.
-        channels: of the images; 0 for each model's own.
-        folds, seed: of the cross-validation.
+        dataset: a data set, as for `sources.load`.
+        models: names of pretrained models.
+        weights: dict from name to a weights file to load instead of the published weights.
+        data_dir: the folder of TFDS data sets.
+        split: the split to use; by default the training split.
+        images: the maximum number of images, stratified by class.
+        image_size: height and width; 0 for those of each model.
+        channels: the number of channels; 0 for that of each model.
+        folds, seed: number of folds and random seed of the cross-validation.
 
     Returns:
-        A `Rank` of each model, the most accurate first.
+        A list of `RankedModel`, the most accurate first.
 
     Raises:
-        UsageError: there is no such data set or model, it has several labels an image, or too
+        UsageError: there is no such data set or model, the data set is multi-label, or it has too
             few images or classes.
     """
     specs = [zoo.spec(name) for name in models]
     if min(images, image_size, channels, seed) < 0:
-        raise UsageError("numbers of images, pixels and channels and a seed are 0 or more")
+        raise UsageError("--images, --image-size, --channels and --seed must be 0 or more")
     source = sources.load(dataset, data_dir)
     if source.multi_label:
-        raise UsageError(f"{dataset} has several labels an image; zoo rank needs one")
+        raise UsageError(f"{dataset} is multi-label; zoo rank needs one label per image")
     part = (
         splits.select(source, split)
         if split
@@ -100,7 +100,7 @@ def rank(
 
 
 def _input_shape(spec, side, channels):
-    """Returns the shape of the images that a model sees, where some numbers may be its own."""
+    """Returns the input shape for a model; sizes of 0 are replaced by those of the model."""
     height, width, own = spec.input_shape
     return side or height, side or width, channels or own
 
@@ -118,14 +118,14 @@ def _evaluate_model(spec, part, weights, shape, folds, seed):
 
 
 def _probe_accuracies(spec, part, weights, shape, folds, seed):
-    """Returns the accuracies of a model's probe, the seconds of its features and their pixels."""
+    """Returns the accuracy per fold, the seconds for the features, and the image height."""
     shape = spec.validate_input_shape(shape)
     memory_limits.check_images(shape, len(part))
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.set_trainable(model, plans.Stage("head"))
     parts = surgery.split(model)
     if parts is None:
-        raise UsageError("there is nothing before its head whose features could be judged")
+        raise UsageError("the model has no layers before its head to take features from")
     examples = decoding.decode(part, shape, "stretch")
     started = time.perf_counter()
     found = feature_cache.compute_features(_stage_features(parts[0]), examples)
@@ -138,11 +138,11 @@ def _probe_accuracies(spec, part, weights, shape, folds, seed):
 
 
 def _stage_features(bottom):
-    """Returns a network that gives of each stage of another the spread and the means of its maps.
+    """Returns a network that outputs, per stage, the standard deviation and means of feature maps.
 
-    What the last stage says alone is made for the classes that it learned; a fine-tune builds on
-    what lies below, too (Evci et al., 2022, arXiv:2201.03529), and on where in the image it is.
-    Where there are no stages it is the other itself.
+    The last stage alone is specific to the pretraining classes; fine-tuning uses features of lower
+    stages, too (Evci et al., 2022, arXiv:2201.03529), and their positions in the image. Without
+    stages the network is `bottom` itself.
     """
     net = graphs.flat(bottom)
     stage_outputs = surgery.stages(net).values()
@@ -155,8 +155,10 @@ def _stage_features(bottom):
 
 
 def _quadrant_means(x):
-    """Returns the mean of each quarter of maps `(batch, height, width, channels)`, or of what is
-    left of them where they are a single pixel high or wide."""
+    """Returns the mean of each quadrant of feature maps `(batch, height, width, channels)`.
+
+    Maps that are one pixel high or wide have two halves, or one part.
+    """
     rows, columns = (
         [slice(0, n // 2), slice(n // 2, n)] if n > 1 else [slice(0, n)] for n in x.shape[1:3]
     )
@@ -164,12 +166,12 @@ def _quadrant_means(x):
 
 
 def _format_row(row):
-    """Returns in a few words what came of a model."""
+    """Returns the result of a model as text."""
     return row.why_not or f"{row.accuracy:.3f} +- {row.error:.3f}, {row.seconds:.1f} s"
 
 
 def _stratified_subset(labels, count, seed):
-    """Returns the places of `count` examples, of each class its share."""
+    """Returns the indices of `count` examples, stratified by class."""
     if count >= len(labels):
         return np.arange(len(labels))
     shuffled = np.random.default_rng(seed).permutation(len(labels))

@@ -1,4 +1,4 @@
-"""Layers that were frozen or set free after a model was compiled."""
+"""Checks whether layers were frozen or unfrozen after the model was compiled."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ h5py = LazyModule("h5py")
 
 CHECK_NAME = "trainable changed after compile"
 REMEDY = (
-    "set `trainable` first and call `model.compile` after it, each time; a compiled step goes on "
-    "with the weights that it was made for"
+    "call `model.compile` after each change of `trainable`; a compiled training step keeps the "
+    "trainable weights of its compilation"
 )
 
 
 def check_trainable(model, path=None):
-    """Finds that `trainable` was changed after `compile`.
+    """Yields a finding if `trainable` was changed after `compile`.
 
-    A model in memory knows what was trainable when it was compiled, and its optimiser which
-    weights it was built for. A file tells by what its optimiser keeps of each weight.
+    A model in memory stores which layers were trainable when it was compiled, and its optimiser
+    the weights that it was built for. In a file the shapes of the optimiser state are compared.
 
     Args:
         model: a `keras.Model`.
-        path: the `.keras` file that it is from, or `None`.
+        path: the `.keras` file of the model, or `None`.
     """
     if getattr(model, "compiled", False) and getattr(model, "optimizer", None):
         yield from _check_compiled_model(model)
@@ -40,16 +40,16 @@ def _check_compiled_model(model):
     compiled_state = getattr(model, "_compiled_trainable_state", {})
     flipped = [layer for layer, was in compiled_state.items() if layer.trainable != was]
     if flipped:
-        thawed = [layer.name for layer in flipped if layer.trainable]
+        unfrozen = [layer.name for layer in flipped if layer.trainable]
         frozen = [layer.name for layer in flipped if not layer.trainable]
-        changes = [f"set free: {join_names(thawed)}"] * bool(thawed) + [
+        changes = [f"unfrozen: {join_names(unfrozen)}"] * bool(unfrozen) + [
             f"frozen: {join_names(frozen)}"
         ] * bool(frozen)
         yield Finding(
             CHECK_NAME, WRONG, f"since the model was compiled, {'; '.join(changes)}", REMEDY
         )
         return
-    # Keras forgets its first record once it has warned; the optimiser does not.
+    # Keras drops its record after its first warning; the optimiser keeps its own.
     optimizer = model.optimizer
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not optimizer.built:
@@ -62,8 +62,7 @@ def _check_compiled_model(model):
             WRONG,
             f"the optimiser was built for {format_count(len(built), 'weight')}; "
             f"{format_count(len(now), 'weight')} are trainable now, {len(now - built)} of them "
-            "unknown "
-            "to it",
+            "unknown to it",
             REMEDY,
         )
 
@@ -76,16 +75,16 @@ def _check_saved_optimizer(model, path):
         yield Finding(
             CHECK_NAME,
             WRONG,
-            f"the optimiser in {path} keeps {format_count(len(saved_shapes), 'array')}; for the "
-            f"{format_count(len(model.trainable_variables), 'weight')} that are trainable it "
-            "would keep "
-            f"{len(needed)}: it was built for others",
+            f"the optimiser in {path} has {format_count(len(saved_shapes), 'variable')}, but "
+            f"{len(needed)} belong to the "
+            f"{format_count(len(model.trainable_variables), 'trainable weight')}: it was built for "
+            "other weights",
             REMEDY,
         )
 
 
 def _read_optimizer(path):
-    """Returns the optimiser of a `.keras` file, not built, and the shapes that it keeps."""
+    """Returns the optimiser of a `.keras` file, not built, and the shapes of its variables."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json")).get("compile_config") or {}
@@ -95,7 +94,7 @@ def _read_optimizer(path):
             saved_shapes = [tuple(arrays[key].shape) for key in sorted(arrays, key=int)]
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"], safe_mode=True)
     except KeyError:
-        raise CheckSkipped("the file holds no optimiser") from None
+        raise CheckSkipped("the file contains no optimiser") from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckSkipped(f"its optimiser cannot be read: {reason}") from error

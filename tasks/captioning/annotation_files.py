@@ -1,6 +1,6 @@
-"""Captions in files: Flickr8k's and Flickr30k's text, tables, and the JSON of COCO.
+"""Caption files: the text files of Flickr8k and Flickr30k, tables, and COCO JSON.
 
-Every reader lists `Told` by split: an image, and what is said of it.
+Every reader returns `CaptionedImage`s by split.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from zoo.paths import check_regular, read_text
 IMAGE_COLUMNS = ("image", "path", "file", "filename", "file_name", "image_name")
 TEXT_COLUMNS = ("caption", "comment", "sentence", "text")
 SUFFIXES = (".txt", ".token", ".csv", ".tsv", ".json")
-CAPTION_FILE_PATTERN = re.compile(
-    r"caption|\.token|^results.*\.csv$", re.IGNORECASE
-)  # in a folder: of captions
-# how the files are called that say which images of Flickr8k are in a split
+# Names of caption files, to find them in a folder.
+CAPTION_FILE_PATTERN = re.compile(r"caption|\.token|^results.*\.csv$", re.IGNORECASE)
+# Files that list the images of a split of Flickr8k.
 FLICKR8K_SPLIT_FILES = {
     "train": "*trainImages.txt",
     "val": "*devImages.txt",
@@ -37,30 +36,31 @@ _FLICKR_LINE = re.compile(r"(.+?)#\d+\t(.*)")  # image.jpg#0<tab>caption
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """What is said of an image.
+    """An image and its captions.
 
     Attributes:
-        name: of the image, as its file has it.
+        name: of the image, as in the caption file.
         path: of the image.
-        sentences: one or more.
+        sentences: its captions, one or more.
+        facts: `None`; where captions can be verified, see `shapes_captions`, what is verified.
     """
 
     name: str
     path: str
     sentences: tuple[str, ...]
-    facts: None = None  # by which a sentence could be known to be true
+    facts: None = None
 
 
 def find_files(root) -> dict[str, Path]:
-    """Returns the files of captions of a data set by split, in the usual order of splits.
+    """Returns the caption files of a data set by split, in the usual order of splits.
 
     Args:
-        root: a file, which is the split `all`, unless it says of splits itself; or a folder with
-            one such file, or with one for each split, such as `captions_train2017.json`, in it or
-            in a folder of it.
+        root: a file, which is the split `all`, unless it has a column of splits; or a folder with
+            one such file, or with one per split, such as `captions_train2017.json`, in it or in a
+            subfolder.
 
     Raises:
-        UsageError: there are several that no split tells apart.
+        UsageError: there are several files for a split.
     """
     root = Path(root)
     if root.is_file():
@@ -77,8 +77,8 @@ def find_files(root) -> dict[str, Path]:
         split = next((each for each in SPLIT_FOLDERS if each in words), "all")
         if split in splits:
             raise UsageError(
-                f"{root} has several files of captions for {split}: {splits[split].name} and "
-                f"{path.name}; name one of them as the data set"
+                f"{root} has several caption files for {split}: {splits[split].name} and "
+                f"{path.name}; pass one of them as the data set"
             )
         splits[split] = path
     if len(splits) > 1:
@@ -87,16 +87,16 @@ def find_files(root) -> dict[str, Path]:
 
 
 def read(path):
-    """Reads a file of captions.
+    """Reads a caption file.
 
-    Images are looked for beside the file, in the folder above it, and in folders of either. Those
-    that are not there, and images beside them of which nothing is said, are passed over and named.
+    Images are searched for beside the file, in its parent folder, and in the subfolders of both.
+    Missing images, and images beside them without a caption, are skipped with a warning.
 
     Returns:
-        Tuples of `Told` by split, and of `(path, reason)` of what was passed over.
+        Tuples of `CaptionedImage` by split, and `(path, reason)` of each skipped image.
 
     Raises:
-        UsageError: the file is none of captions, an image in it has none, or no image is there.
+        UsageError: the file has no captions, an image in it has none, or all images are missing.
     """
     path = Path(path)
     rows = _parse_coco(path) if path.suffix.lower() == ".json" else _parse_text(path)
@@ -108,14 +108,14 @@ def read(path):
             own.append(text)
     if without_caption := [name for name, own in sentences.items() if not own]:
         raise UsageError(
-            f"{path} has no caption for {join_names(without_caption)}; write one, or take "
-            f"{'it' if len(without_caption) == 1 else 'them'} out of the file"
+            f"{path} has no caption for {join_names(without_caption)}; add one, or remove "
+            f"{'it' if len(without_caption) == 1 else 'them'} from the file"
         )
     return _locate_images(path, sentences, splits)
 
 
 def _locate_images(path, sentences, splits):
-    """Looks for the images; returns what `read` does."""
+    """Finds the images; returns what `read` does."""
     folder = _image_folder(path, list(sentences))
     files = dict(zip(sentences, coco.locate_images(folder, list(sentences)), strict=True))
     captioned_images, skipped = {}, []
@@ -140,7 +140,7 @@ def _locate_images(path, sentences, splits):
 
 
 def _parse_text(path):
-    """Yields `(image, caption, split)` of a text file: numbered as Flickr's, or a table."""
+    """Yields `(image, caption, split)` rows of a text file: the Flickr format, or a table."""
     content = read_text(path)
     lines = [line for line in content.splitlines() if line.strip()]
     if not lines:
@@ -167,7 +167,7 @@ def _parse_flickr(path, lines):
 
 
 def _flickr8k_splits(folder):
-    """Returns the split of each image that the lists of Flickr8k name; empty without such lists."""
+    """Returns the split of each image in the split files of Flickr8k; empty without such files."""
     found = {}
     for split, pattern in FLICKR8K_SPLIT_FILES.items():
         for path in sorted(folder.glob(pattern)):
@@ -177,7 +177,7 @@ def _flickr8k_splits(folder):
 
 
 def _parse_table(path, content, head):
-    """Yields the rows of a table whose first line names its columns; cells may lack quotes."""
+    """Yields the rows of a table with a header; captions may contain unquoted delimiters."""
     delimiter = next((sign for sign in ("\t", "|", ";") if sign in head), ",")
     columns = [name.strip().strip('"').lower() for name in head.split(delimiter)]
     image = next((name for name in IMAGE_COLUMNS if name in columns), None)
@@ -192,36 +192,38 @@ def _parse_table(path, content, head):
     for cells in _checked_rows(path, rows):
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) > len(columns) and caption == columns[-1]:  # commas of the caption itself
+        if len(cells) > len(columns) and caption == columns[-1]:  # delimiters in a caption
             cells = [*cells[: len(columns) - 1], delimiter.join(cells[len(columns) - 1 :])]
         row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
         if not row.get(image):
-            raise UsageError(f"{path}, line {rows.line_num}: no {image}")
+            raise UsageError(f"{path}, line {rows.line_num}: the column {image} is empty")
         yield row[image], row.get(caption), row.get("split") or "all"
 
 
 def _checked_rows(path, rows):
-    """Yields the rows of a reader of tables, whose errors become those of users."""
+    """Yields the rows of a `csv.reader`; raises `UsageError` for its errors."""
     try:
         yield from rows
     except csv.Error as error:
-        raise UsageError(f"{path}, line {rows.line_num}: {error}; a quote may be open") from error
+        raise UsageError(
+            f"{path}, line {rows.line_num}: {error}; a closing quote may be missing"
+        ) from error
 
 
 def _parse_coco(path):
-    """Yields the images and captions of a JSON file of COCO's."""
+    """Yields `(image, caption, split)` rows of a COCO JSON file."""
     text = read_text(path)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON file: {error}") from error
+        raise UsageError(f"{path} is not a JSON file: {error}") from error
     content = content if isinstance(content, Mapping) else {}
     parts = [content.get(name) for name in ("images", "annotations")]
-    good = all(isinstance(p, list) and p and isinstance(p[0], dict) for p in parts)
-    if not good or "caption" not in parts[1][0]:
+    is_coco = all(isinstance(p, list) and p and isinstance(p[0], dict) for p in parts)
+    if not is_coco or "caption" not in parts[1][0]:
         raise UsageError(
-            f"{path} has no captions; COCO's captions_NAME.json has images with id and file_name, "
-            "and annotations with image_id and caption"
+            f"{path} has no captions; needed, as in captions_NAME.json of COCO: images with id and "
+            "file_name, and annotations with image_id and caption"
         )
     images, annotations = parts
     names = {}
@@ -233,7 +235,7 @@ def _parse_coco(path):
     found = [[_required_field(path, "annotation", row, key) for key in keys] for row in annotations]
     if not any(number in names for number, _ in found):
         raise UsageError(
-            f"{path}: no annotation is of an image that it lists: image_id "
+            f"{path}: no annotation refers to a listed image: image_id "
             f"{join_names(repr(number) for number, _ in found)}; images have the id "
             f"{join_names(map(repr, names))}"
         )
@@ -242,7 +244,7 @@ def _parse_coco(path):
 
 
 def _required_field(path, what, row, name):
-    """Returns a field that a row must have; identifiers that are numbers may be text."""
+    """Returns a required field of a row; numeric identifiers may be strings."""
     value = row.get(name) if isinstance(row, Mapping) else None
     if not isinstance(value, str | int | float):
         raise UsageError(f"{path}: {what} {row!r:.60} has no {name}")
@@ -250,14 +252,14 @@ def _required_field(path, what, row, name):
 
 
 def _image_folder(path, names):
-    """Returns the folder that images are in: the first in which one of them is."""
-    tops = [path.parent, path.parent.parent]
-    folders = [top for above in tops for top in (above, *_subfolders(above))]
+    """Returns the folder of the images: the first that contains one of them."""
+    parents = (path.parent, path.parent.parent)
+    folders = [folder for parent in parents for folder in (parent, *_subfolders(parent))]
     for folder in folders:
         if any(file.is_file() for file in coco.locate_images(folder, names)):
             return folder
     raise UsageError(
-        f"none of the {len(names)} images of {path} is there, such as {names[0]}; looked in "
+        f"none of the {len(names)} images of {path} was found, such as {names[0]}; searched: "
         f"{join_names(folders)}"
     )
 

@@ -1,4 +1,4 @@
-"""Whose words a captioner knows: those of its data, or of another run."""
+"""The vocabulary of a saved captioner: reading it, and checking weights against it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ from zoo import model_files
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 
-MAX_UNKNOWN_RATE = 0.02  # share of words from which it is said that they are unknown
+MAX_UNKNOWN_RATE = 0.02  # share of unknown words above which there is a warning
 
 
 def from_checkpoint(target):
     """Returns the vocabulary of a run's folder or model file, or `None` for `""`.
 
     Raises:
-        UsageError: there is no such run, or it knows no words.
+        UsageError: there is no such run, or it has no vocabulary.
     """
     return from_metadata(model_files.read_metadata(_model_file(target)), target) if target else None
 
 
 def from_metadata(about, target):
-    """Returns the vocabulary in the facts of a saved model.
+    """Returns the vocabulary in the metadata of a saved model.
+
+    Args:
+        about: the metadata.
+        target: the run or file, for messages.
 
     Raises:
-        UsageError: there is none in it.
+        UsageError: the metadata have no vocabulary.
     """
     if "vocabulary" not in about:
-        raise UsageError(f"{target} knows no words: it was taught {about.get('task', 'elsewhere')}")
+        task = about.get("task", "unknown")
+        raise UsageError(f"{target} has no vocabulary: it is a model of the task {task}")
     return Vocabulary(tuple(about["vocabulary"]))
 
 
 def check(weights, words):
-    """Refuses weights of a captioner that knows other words, or the same in another order.
+    """Checks that weights are of a captioner with the same vocabulary, in the same order.
 
     Args:
-        weights: what `--weights` names.
+        weights: the value of `--weights`.
         words: the `Vocabulary` of the data.
+
+    Raises:
+        UsageError: the vocabularies differ.
     """
     if weights in ("", RANDOM) or Path(weights).suffix != ".keras":
         return
@@ -47,16 +55,16 @@ def check(weights, words):
     if saved_words is not None and tuple(saved_words) != words.words:
         raise UsageError(
             f"{weights} has a vocabulary of {len(saved_words)} words, from another run, and the "
-            "data "
-            f"have one of {len(words)}; to go on with its own, give --vocabulary {weights}"
+            f"data have one of {len(words)}; to use that of the weights, pass --vocabulary "
+            f"{weights}"
         )
 
 
 def notes(data):
-    """Returns a line where many words of the data are unknown.
+    """Returns a warning for each split with many unknown words.
 
     Args:
-        data: `dataset.Data`.
+        data: `dataset.CaptionData`.
     """
     shares = {part.name: dataset.unknown_word_rate(part) for part in data.parts}
     return [

@@ -1,4 +1,4 @@
-"""Data sets of images with captions: what their names mean, and how they are decoded."""
+"""Data sets of images with captions, and their decoded splits."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from zoo.lazy import np
 from zoo.paths import expand_user
 
 SUPPORTED_FORMATS = (
-    "needed: shapes; a file of lines such as image.jpg#0, a tab and a caption, as Flickr8k and "
-    "Flickr30k have; a CSV with the columns image,caption; a captions JSON of COCO's; or a "
-    "folder with such a file"
+    "needed: shapes; a file of lines such as image.jpg#0, a tab and a caption, as in Flickr8k and "
+    "Flickr30k; a CSV with the columns image,caption; a COCO captions JSON; or a folder with such "
+    "a file"
 )
-UNSEEN = "unseen"  # the split of `shapes` whose combinations no other has
+UNSEEN = "unseen"  # the split of `shapes` with combinations that no other split has
 
 
 def load(name):
     """Finds a data set of images with captions by name.
 
     Args:
-        name: `shapes`; or a file or folder as `annotation_files.find_files` takes it.
+        name: `shapes`; or a file or folder as in `annotation_files.find_files`.
 
     Returns:
-        A `Source` without classes. The labels of its splits are objects with `sentences`, and with
-        `facts`, by which a sentence can be known to be true, or `None`.
+        A `Source` without classes. The labels of its splits are objects with `sentences`, the
+        captions, and `facts`, what captions are verified against, or `None`.
 
     Raises:
-        UsageError: there is nothing of that name, or it is not laid out as it should be.
+        UsageError: there is no such data set, or its format is not supported.
     """
     name = str(name)
     if name == "shapes":
@@ -45,10 +45,10 @@ def load(name):
             raise UsageError(f"the data set {name!r} {what}; {SUPPORTED_FORMATS}")
         parts, skipped = {}, []
         for split, file in files.items():
-            captions, newly_skipped = annotation_files.read(file)
-            skipped += newly_skipped
-            for own, rows in captions.items():
-                parts.setdefault(split if own == "all" else own, []).extend(rows)
+            images, skipped_here = annotation_files.read(file)
+            skipped += skipped_here
+            for own_split, rows in images.items():
+                parts.setdefault(split if own_split == "all" else own_split, []).extend(rows)
     found = {
         split: Split(split, [row.path for row in rows], object_array(rows))
         for split, rows in parts.items()
@@ -61,10 +61,9 @@ class CaptionedExamples(Examples):
     """One split of images and captions, ready to be batched.
 
     Attributes:
-        labels: int32 `(count, most, 1 + length)`, the words of each sentence as
-            `Vocabulary.rows` has them.
-        sentences: of each image, in tokens with a space between, as they are judged.
-        facts: what is true of each image, or `None` where nobody knows.
+        labels: int32 `(count, max_captions, 1 + length)`, the captions as in `Vocabulary.rows`.
+        sentences: the captions of each image, tokens joined by spaces, as they are evaluated.
+        facts: what captions of each image are verified against, or `None` where unknown.
     """
 
     sentences: tuple[tuple[str, ...], ...] = ()
@@ -72,13 +71,14 @@ class CaptionedExamples(Examples):
 
 
 @dataclass(frozen=True)
-class Data(data_splits.DataSplits):
-    """What a run learns from.
+class CaptionData(data_splits.DataSplits):
+    """The data of a run.
 
     Attributes:
         words: the `vocabulary.Vocabulary`.
-        length: words of a sentence at most, `<end>` among them.
-        unseen: further examples to judge, of what no image to learn from shows; or `None`.
+        length: the maximum number of words per caption, `<end>` included.
+        unseen: further test examples, with combinations that are not in the training split; or
+            `None`.
     """
 
     words: vocabulary.Vocabulary = None
@@ -86,7 +86,7 @@ class Data(data_splits.DataSplits):
     unseen: CaptionedExamples | None = None
 
 
-def data(
+def prepare(
     source,
     names,
     shape,
@@ -95,55 +95,75 @@ def data(
     bits=0,
     words=None,
     min_count=1,
-    longest=50,
+    max_length=50,
     include_unseen=False,
 ):
-    """Returns the `Data` of a source, decoded.
+    """Returns the decoded `CaptionData` of a source.
 
     Args:
         source: what `load` returned.
-        names: slices to learn from, to choose by and to judge on, as `splits.train_val_test_split`
-        takes them.
-        shape: `(height, width, channels)` that every image becomes.
+        names: slices for training, validation and test, as in `splits.train_val_test_split`.
+        shape: `(height, width, channels)` that every image is resized to.
         resize: how: `stretch`, `crop` or `pad`.
-        bits: as `image_stats.inspect_splits` takes them.
-        words: a vocabulary; by default that of the sentences to learn from.
-        min_count: how often a word must be there to be in it.
-        longest: the most words of a sentence; what is longer is cut.
-        include_unseen: whether the split `UNSEEN` is judged too, where there is one.
+        bits: as in `image_stats.inspect_splits`.
+        words: a vocabulary; by default that of the training captions.
+        min_count: the number of occurrences from which a word is in that vocabulary.
+        max_length: the maximum number of words per caption; longer ones are truncated.
+        include_unseen: whether to include the split `UNSEEN`, where there is one.
 
     Raises:
-        UsageError: a slice is wrong, no image is left, or no word is so frequent.
+        UsageError: a slice is wrong, no image can be read, or no word has `min_count`.
     """
-    (train, *others), seen = image_stats.inspect_splits(
+    (train, *others), findings = image_stats.inspect_splits(
         splits.train_val_test_split(source, *names), bits
     )
     captions = [vocabulary.tokenize(s) for label in train.labels for s in label.sentences]
     words = words or vocabulary.build((" ".join(each) for each in captions), min_count)
-    length = min(longest, max(map(len, captions))) + 1
-    parts = [part and examples(part, words, length, shape, resize) for part in (train, *others)]
+    length = min(max_length, max(map(len, captions))) + 1
+    parts = [
+        part and decode_captions(part, words, length, shape, resize) for part in (train, *others)
+    ]
     unseen = None
     if include_unseen and UNSEEN in source.splits:
-        unseen = examples(source.splits[UNSEEN], words, length, shape, resize)
-    return Data(source, *parts, shape, words, length, unseen, seen=seen)
+        unseen = decode_captions(source.splits[UNSEEN], words, length, shape, resize)
+    return CaptionData(source, *parts, shape, words, length, unseen, findings=findings)
 
 
-def examples(split, words, length, shape, resize):
-    """Returns the `Captioned` of a split, decoded; images that cannot be read are left out."""
-    numbers = split.labelled(np.arange(len(split)))
-    read = decode(numbers, shape, resize)
-    labels = [split.labels[index] for index in read.labels]
-    max_captions = max(len(label.sentences) for label in labels)
+def decode_captions(split, words, length, shape, resize):
+    """Decodes the images and encodes the captions of a split, without unreadable images.
+
+    Args:
+        split: a `Split` of a source.
+        words: the `Vocabulary`.
+        length: the maximum number of words per caption, `<end>` included.
+        shape, resize: as in `decoding.decode`.
+
+    Returns:
+        `CaptionedExamples`.
+
+    Raises:
+        UsageError: no image can be read.
+    """
+    decoded = decode(split.labelled(np.arange(len(split))), shape, resize)
+    labels = [split.labels[index] for index in decoded.labels]
     captions = [label.sentences for label in labels]
+    max_captions = max(map(len, captions))
     rows = np.stack([words.rows(own, max_captions, length) for own in captions])
     texts = tuple(tuple(" ".join(vocabulary.tokenize(s)) for s in own) for own in captions)
     facts = tuple(label.facts for label in labels)
-    known = facts if all(fact is not None for fact in facts) else None
-    own = {"items": read.items, "places": read.places}
-    return CaptionedExamples(read.name, read.pixels, rows, read.dropped, texts, known, **own)
+    return CaptionedExamples(
+        decoded.name,
+        decoded.pixels,
+        rows,
+        decoded.dropped,
+        texts,
+        None if None in facts else facts,
+        items=decoded.items,
+        places=decoded.places,
+    )
 
 
-def unknown_word_rate(part):
-    """Returns the share of the words of some examples that the vocabulary does not have."""
-    words = part.labels[part.labels > vocabulary.END]
+def unknown_word_rate(examples):
+    """Returns the share of words of some examples that are not in the vocabulary."""
+    words = examples.labels[examples.labels > vocabulary.END]
     return float((words == vocabulary.UNKNOWN).mean()) if words.size else 0.0

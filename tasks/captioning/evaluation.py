@@ -1,4 +1,4 @@
-"""What a captioner says of a split, and how well it knows what people said of it."""
+"""Evaluation of a captioner on a split: generated captions, cross-entropy, attention maps."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from zoo.lazy import LazyModule, keras, np
 beam_search = LazyModule("tasks.captioning.beam_search")
 lambda_layer = LazyModule("tasks.engine.lambda_layer")
 
-LOCATIONS_LAYER = "places"  # the layer that makes a row of the places of a map
-NUM_SAMPLED_CAPTIONS = 5  # sentences of an image that are drawn to see whether they are true
+LOCATIONS_LAYER = "places"  # the layer that flattens the positions of a feature map
+NUM_SAMPLED_CAPTIONS = 5  # per image, to verify their claims
 
-_statistics_models = (
-    weakref.WeakKeyDictionary()
-)  # by model: what `loss` runs, as it is slow to trace
+# Models of `teacher_forcing_metrics` by captioner, since they are slow to trace.
+_statistics_models = weakref.WeakKeyDictionary()
 
 
 def generate_captions(model, examples, words, *, length, batch_size, width=1, penalty=0.0):
-    """Returns what a captioner says of every example, once and in order.
+    """Returns the best caption of every example, in order.
 
     Args:
         model: a captioner.
         examples: `decoding.Examples`.
         words: the `Vocabulary`.
-        length, width, penalty: as `beam_search.caption_generator` has them.
-        batch_size: images at a time.
+        length, width, penalty: as in `beam_search.caption_generator`.
+        batch_size: images per batch.
 
     Returns:
-        The best sentence of each image, words with a space between; and float32 `(count,)`, the
-        logarithms of their probabilities.
+        The captions, words joined by spaces; and float32 `(count,)`, their log probabilities in
+        nats.
     """
     with strategies.scope(model):
         caption_generator = beam_search.caption_generator(
@@ -50,12 +49,12 @@ def generate_captions(model, examples, words, *, length, batch_size, width=1, pe
 def sample_captions(
     model, examples, words, *, length, batch_size, seed, count=NUM_SAMPLED_CAPTIONS
 ):
-    """Returns some sentences of every example, drawn at random: a list for each.
+    """Returns a list of sampled captions for every example.
 
     Args:
-        model, examples, words, length, batch_size: as `say` has them.
-        seed: of the draws.
-        count: sentences of each.
+        model, examples, words, length, batch_size: as in `generate_captions`.
+        seed: the seed of sampling.
+        count: captions per image.
     """
     with strategies.scope(model):
         caption_generator = beam_search.caption_generator(
@@ -63,34 +62,34 @@ def sample_captions(
         )
     size = batches.bounded_batch_size(batch_size, len(examples))
     indices = batches.sequential_indices(len(examples), size)
-    random = np.random.default_rng(seed)
-    draws = random.random((*indices.shape, count, length), "float32")
+    shape = (*indices.shape, count, length)
+    random = np.random.default_rng(seed).random(shape, "float32")
     gather = batches.make_gather(examples.pixels, size, examples.pixels_tensor)
 
-    def batch(indices, draws):
-        return {"image": gather(indices), train_model.DRAWS: draws}
+    def batch(indices, random):
+        return {"image": gather(indices), train_model.RANDOM_INPUT: random}
 
-    data = batches.make_dataset((indices, draws), batch)
-    predictions = batches.without_xla(caption_generator).predict(data, verbose=0)["words"][
-        : len(examples)
-    ]
-    return [[words.sentence(row) for row in own] for own in predictions]
+    data = batches.make_dataset((indices, random), batch)
+    predictions = batches.without_xla(caption_generator).predict(data, verbose=0)
+    return [[words.sentence(row) for row in own] for own in predictions["words"][: len(examples)]]
 
 
 def teacher_forcing_metrics(model, examples, *, batch_size):
-    """Returns the figures of words that are told all before them: `loss`, the mean cross-entropy
-    in nats, and `accuracy`, over all words of all sentences.
+    """Returns metrics of the next word given the ground truth words before it.
 
     Args:
         model: a captioner.
         examples: `dataset.CaptionedExamples`.
-        batch_size: images at a time.
+        batch_size: images per batch.
+
+    Returns:
+        `loss`, the mean cross-entropy in nats, and `accuracy`, over all words of all captions.
     """
     num_captions, length = examples.labels.shape[1], examples.labels.shape[2] - 1
-    made = _statistics_models.setdefault(model, {})
-    if num_captions not in made:
+    models = _statistics_models.setdefault(model, {})
+    if num_captions not in models:
         with strategies.scope(model):
-            made[num_captions] = batches.without_xla(
+            models[num_captions] = batches.without_xla(
                 _token_statistics_model(model, num_captions, length)
             )
     size = batches.bounded_batch_size(batch_size, len(examples))
@@ -102,21 +101,18 @@ def teacher_forcing_metrics(model, examples, *, batch_size):
         return ({"image": images(indices), "words": rows[..., :-1], "next": rows[..., 1:]},)
 
     data = batches.make_dataset(batches.sequential_indices(len(examples), size), batch)
-    sums = (
-        made[num_captions].predict(data, verbose=0)[: len(examples)].astype("float64").sum(axis=0)
-    )
-    count, entropy, hits = sums
+    statistics = models[num_captions].predict(data, verbose=0)[: len(examples)]
+    count, entropy, hits = statistics.astype("float64").sum(axis=0)
     return {"loss": float(entropy / max(1, count)), "accuracy": float(hits / max(1, count))}
 
 
 def claim_metrics(model, examples, words, *, length, batch_size, seed):
-    """Returns how much of what a captioner says is true, where that can be known; else `{}`.
+    """Returns the accuracy of claims in sampled captions, `{}` where they cannot be verified.
 
-    Sentences are drawn at random, so that all that it may say is looked at: the likeliest
-    sentence of every image may be one that claims little.
+    Captions are sampled, since the most probable caption of every image may claim little.
 
     Args:
-        model, examples, words, length, batch_size, seed: as `draw` has them.
+        model, examples, words, length, batch_size, seed: as in `sample_captions`.
     """
     if examples.facts is None:
         return {}
@@ -127,45 +123,42 @@ def claim_metrics(model, examples, words, *, length, batch_size, seed):
 
 
 def caption_metrics(examples, sentences, *, seed=None):
-    """Returns the measures of what was said of some examples, with intervals for a seed."""
+    """Returns `metrics.compute_metrics` of captions, with intervals if there is a seed."""
     if seed is None:
         return metrics.compute_metrics(sentences, examples.sentences)
     return metrics.metrics_with_intervals(sentences, examples.sentences, seed=seed)
 
 
 def attention_maps(model, pixels, sentences, words):
-    """Returns where a captioner looked when it said each word, or `None` if it looks nowhere.
+    """Returns the attention maps of captions, `None` for a model without attention.
 
     Args:
         model: a captioner.
-        pixels: images, or what stands for them.
-        sentences: what it said of each.
+        pixels: images, or their features behind a frozen encoder.
+        sentences: a caption per image.
         words: the `Vocabulary`.
 
     Returns:
-        For each image an array `(words, rows, columns)` in [0, 1]; a word's sums to 1.
+        For each image an array `(words, rows, columns)` in [0, 1]; the map of a word sums to 1.
     """
-    known = {layer.name for layer in model.layers}
-    if LOCATIONS_LAYER not in known:
+    if LOCATIONS_LAYER not in {layer.name for layer in model.layers}:
         return None
     ops, length = keras.ops, max(len(sentence.split()) for sentence in sentences) + 1
     rows = np.concatenate([words.rows([sentence], 1, length) for sentence in sentences])
     _, features = train_model.decoder_inputs(model)
-    seen = keras.Model(model.input["image"], features)(np.asarray(pixels), training=False)
+    encoded = keras.Model(model.input["image"], features)(np.asarray(pixels), training=False)
     decoder = model.get_layer(train_model.DECODER)
     embedded = model.get_layer("embedding")(rows[:, :-1])
-    _, attention = decoder.decode(embedded, ops.cast(seen, decoder.compute_dtype))
+    _, attention = decoder.decode(embedded, ops.cast(encoded, decoder.compute_dtype))
     grid = model.get_layer(LOCATIONS_LAYER).input.shape[1:3]
     maps = ops.convert_to_numpy(attention).reshape(len(rows), length, *grid)
-    return [
-        own[: len(predictions.split())] for own, predictions in zip(maps, sentences, strict=True)
-    ]
+    return [own[: len(sentence.split())] for own, sentence in zip(maps, sentences, strict=True)]
 
 
 def _token_statistics_model(model, num_captions, length):
-    """Returns a model to what is counted of each image, float32 `(batch, 3)`: words, the sum of
-    their cross-entropies, and those that are the likeliest ones."""
-    training_model = train_model.build_train_model(model, num_captions)
+    """Returns a model whose output per image, float32 `(batch, 3)`, is the number of words, the
+    sum of their cross-entropies, and the number of correctly predicted words."""
+    training_model = train_model.build_training_model(model, num_captions)
     labels = keras.Input((num_captions, length), dtype="int32", name="next")
     sums = lambda_layer.LambdaLayer(_token_statistics, name="sums", dtype="float32")(
         [labels, training_model.output]

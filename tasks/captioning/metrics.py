@@ -1,7 +1,7 @@
-"""How good captions are: BLEU, ROUGE-L and CIDEr-D, as the evaluation of COCO's captions has them.
+"""Metrics of captions: BLEU, ROUGE-L and CIDEr-D, as in the COCO caption evaluation.
 
-A caption is a sentence of words with a space between, in lower case and without punctuation. Every
-image has one caption and one or more references, sentences of people.
+A caption is a string of words joined by spaces, in lower case and without punctuation. Every image
+has one predicted caption and one or more references.
 """
 
 from __future__ import annotations
@@ -14,35 +14,29 @@ from tasks.report import confidence_intervals
 from zoo.lazy import np
 
 METRIC_NAMES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
-MAX_NGRAM = 4  # words in a row that are looked up
-ROUGE_BETA = 1.2  # how much more recall counts than precision
-CIDER_SIGMA = 6.0  # words by which a caption may differ in length from a reference
+MAX_NGRAM = 4  # words of the longest n-grams
+ROUGE_BETA = 1.2  # weight of recall relative to precision
+CIDER_SIGMA = 6.0  # of the Gaussian length penalty, in words
 CIDER_SCALE = 10.0
 
 
 def compute_metrics(
     captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """Returns all measures of captions by name.
+    """Returns all metrics of captions by name.
 
     Args:
-        captions: one for each image.
-        references: of each image one or more.
+        captions: one per image.
+        references: one or more per image.
     """
-    candidates, reference_words = split(captions, references)
-    scores = [
-        *bleu(candidates, reference_words),
-        float(np.mean(rouge_l(candidates, reference_words))),
-    ]
-    return dict(
-        zip(
-            METRIC_NAMES, [*scores, float(np.mean(cider(candidates, reference_words)))], strict=True
-        )
-    )
+    words = split(captions, references)
+    means = (float(np.mean(metric(*words))) for metric in (rouge_l, cider))
+    return dict(zip(METRIC_NAMES, [*bleu(*words), *means], strict=True))
 
 
 def metrics_with_intervals(captions, references, *, seed: int) -> dict[str, float]:
-    """Returns `figures`, and of BLEU-4 and CIDEr-D the ends of their intervals over images."""
+    """Returns `compute_metrics`, and for BLEU-4 and CIDEr-D the ends of 95% bootstrap intervals
+    over images."""
     candidates, reference_words = split(captions, references)
     statistics = np.stack(
         [_bleu_statistics(*pair) for pair in zip(candidates, reference_words, strict=True)]
@@ -77,12 +71,12 @@ def split(captions, references):
 def bleu(captions, references) -> list[float]:
     """Returns BLEU-1 to BLEU-4 of all captions together (Papineni et al., 2002).
 
-    No count is smoothed. Of the lengths of an image's references the closest counts, of two that
-    are equally close the shorter.
+    Counts are not smoothed. The brevity penalty uses the closest length of the references of an
+    image, the shorter of two that are equally close.
 
     Args:
-        captions: lists of words, one for each image.
-        references: of each image lists of words.
+        captions: lists of words, one per image.
+        references: for each image lists of words.
     """
     statistics = [_bleu_statistics(*pair) for pair in zip(captions, references, strict=True)]
     return _bleu_scores(np.sum(statistics, axis=0)).tolist()
@@ -91,8 +85,8 @@ def bleu(captions, references) -> list[float]:
 def rouge_l(captions, references):
     """Returns the ROUGE-L of each caption, float64 `(captions,)` (Lin, 2004).
 
-    Precision and recall of the longest common subsequence are each the best of all references,
-    which may be two, as in the evaluation of COCO.
+    As in the COCO evaluation, precision and recall of the longest common subsequence are each the
+    best over all references, possibly of two different ones.
     """
     found = []
     for words, reference_words in zip(captions, references, strict=True):
@@ -108,8 +102,8 @@ def rouge_l(captions, references):
 def cider(captions, references):
     """Returns the CIDEr-D of each caption, float64 `(captions,)`, 0 to 10 (Vedantam et al., 2015).
 
-    How rare words are is counted in the references of these images: figures of different sets of
-    images, or of one image alone, are not to be compared.
+    Document frequencies are counted in the references of these images, so values of different
+    sets of images are not comparable, and that of a single image has no meaning.
     """
     document_frequency = Counter()
     for reference_words in references:
@@ -133,8 +127,8 @@ def cider(captions, references):
 
 
 def _bleu_statistics(words, reference_words):
-    """Returns what BLEU counts of a caption: by length of gram those that are right and those that
-    are there, then the caption's own length and that of its closest reference."""
+    """Returns the counts of BLEU for a caption: matching n-grams and all n-grams, for each n, then
+    the length of the caption and that of its closest reference."""
     matches, totals = np.zeros(MAX_NGRAM, "int64"), np.zeros(MAX_NGRAM, "int64")
     max_counts = Counter()
     for each in reference_words:
@@ -147,34 +141,38 @@ def _bleu_statistics(words, reference_words):
 
 
 def _bleu_scores(statistics):
-    """Returns BLEU-1 to BLEU-4 of sums of tallies, `(..., tally)` to `(..., 4)`."""
+    """Returns BLEU-1 to BLEU-4 of summed counts, `(..., counts)` to `(..., 4)`."""
     statistics = np.asarray(statistics, "float64")
     matches, totals = statistics[..., :MAX_NGRAM], statistics[..., MAX_NGRAM : 2 * MAX_NGRAM]
     candidates, reference_length = statistics[..., -2], statistics[..., -1]
-    with np.errstate(divide="ignore"):  # nothing right at all is a logarithm of 0
+    with np.errstate(divide="ignore"):  # no match: the logarithm of 0
         logs = np.log(matches / np.maximum(totals, 1))
     means = np.cumsum(logs, axis=-1) / np.arange(1, MAX_NGRAM + 1)
     brevity_penalty = np.exp(np.minimum(0, 1 - reference_length / np.maximum(candidates, 1)))
     return np.where(candidates > 0, brevity_penalty, 0)[..., None] * np.exp(means)
 
 
-def _cider_similarity(candidates, reference_words, length_difference):
-    """Returns the mean over lengths of grams of their clipped cosine, less for another length."""
+def _cider_similarity(candidate, reference, length_difference):
+    """Returns the mean over n of the clipped cosine similarity of n-grams, penalized by length.
+
+    Args:
+        candidate, reference: dicts from n-grams to their TF-IDF weights.
+        length_difference: in words.
+    """
     products, norms = np.zeros(MAX_NGRAM), np.zeros((2, MAX_NGRAM))
-    for row, vector in zip(norms, (candidates, reference_words), strict=True):
+    for row, vector in zip(norms, (candidate, reference), strict=True):
         for ngram, weight in vector.items():
             row[len(ngram) - 1] += weight**2
-    for ngram, weight in candidates.items():
-        products[len(ngram) - 1] += min(
-            weight, reference_words.get(ngram, 0.0)
-        ) * reference_words.get(ngram, 0.0)
+    for ngram, weight in candidate.items():
+        reference_weight = reference.get(ngram, 0.0)
+        products[len(ngram) - 1] += min(weight, reference_weight) * reference_weight
     sizes = np.sqrt(norms.prod(axis=0))
     cosines = np.divide(products, sizes, where=sizes > 0, out=np.zeros(MAX_NGRAM))
     return float(cosines.mean()) * math.exp(-(length_difference**2) / (2 * CIDER_SIGMA**2))
 
 
 def _ngrams(words):
-    """Returns how often each row of one to `LONGEST` words is there."""
+    """Returns the counts of all n-grams, for n from 1 to `MAX_NGRAM`."""
     return Counter(
         tuple(words[start : start + size])
         for size in range(1, MAX_NGRAM + 1)
@@ -186,9 +184,9 @@ def _lcs_length(one, two):
     """Returns the length of the longest common subsequence."""
     row = [0] * (len(two) + 1)
     for word in one:
-        before = 0  # of the row above, to the left
-        for place, other in enumerate(two, start=1):
-            above = row[place]
-            row[place] = before + 1 if word == other else max(above, row[place - 1])
-            before = above
+        diagonal = 0
+        for column, other in enumerate(two, start=1):
+            above = row[column]
+            row[column] = diagonal + 1 if word == other else max(above, row[column - 1])
+            diagonal = above
     return row[-1]

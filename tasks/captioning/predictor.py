@@ -1,4 +1,4 @@
-"""A captioner with all that is needed to use it: it says what is in an image."""
+"""Inference with a captioner: a caption, its probability, and attention maps."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ batches = LazyModule("tasks.data.batches")
 
 @dataclass(frozen=True)
 class CaptioningPredictor(Predictor):
-    """A model that says what is in an image.
+    """A captioner with its vocabulary and preprocessing.
 
-    Keras itself computes: other runtimes do not search for sentences.
+    It runs in Keras only: other runtimes have no beam search.
 
     Attributes:
         model: a captioner.
-        words: that it knows.
-        length: words of a sentence at most.
-        name: of the model, for people.
-        resize: how an image is brought to the model's size.
-        width: sentences that are followed while one is searched for.
-        penalty: the power of the length that a sentence's chance is divided by.
+        words: its vocabulary.
+        length: the maximum number of words per caption, `<end>` included.
+        name: name of the model for messages.
+        resize: how an image is resized to the model's input.
+        width: the beam width.
+        penalty: the length penalty, as in `beam_search.caption_generator`.
     """
 
     model: keras.Model = field(repr=False)
@@ -44,7 +44,7 @@ class CaptioningPredictor(Predictor):
     penalty: float = 0.2
 
     columns: ClassVar = ("path", "sentence", "probability", "picture", "error")
-    explains: ClassVar = True
+    has_explanations: ClassVar = True
     keras_only: ClassVar = True
 
     @property
@@ -54,7 +54,7 @@ class CaptioningPredictor(Predictor):
 
     @property
     def protocol(self):
-        """How an image is prepared, and a sentence found, in words."""
+        """The preprocessing of an image and the parameters of beam search, as text."""
         height, width, channels = self.image_shape
         how = (
             f"{self.resize} to {height} x {width}, bilinear with antialiasing, "
@@ -62,71 +62,77 @@ class CaptioningPredictor(Predictor):
         )
         return f"{how}; beam of {self.width}, length penalty {self.penalty:g}"
 
-    def prepared(self, photos, start):
-        """Returns what asks Keras, one thread at a time, for full batches."""
+    def prepare(self, images, start):
+        """Returns the prediction function, which one thread at a time runs, on full batches."""
         options = {"width": self.width, "length": self.length, "penalty": self.penalty}
         caption_generator = batches.without_xla(
             beam_search.caption_generator(self.model, **options)
         )
-        size = len(photos)
+        size = len(images)
 
-        def answer(images):
-            rest = np.repeat(images[-1:], max(0, size - len(images)), axis=0)
-            found = caption_generator.predict_on_batch(np.concatenate([images, rest]))
+        def generate(images):
+            padding = np.repeat(images[-1:], max(0, size - len(images)), axis=0)
+            found = caption_generator.predict_on_batch(np.concatenate([images, padding]))
             return {name: np.asarray(x)[: len(images), 0] for name, x in found.items()}
 
-        return threads.with_lock(answer)
+        return threads.with_lock(generate)
 
-    def answers(self, photos, run, wanted):
-        """Returns for each image its `sentence`, the `probability` of it, and the drawing."""
-        found = run(np.stack([photo.pixels for photo in photos]))
-        generated = [self.words.sentence(row) for row in found["words"]]
-        answers = [
-            {"sentence": vocabulary.detokenize(sentence), "probability": math.exp(chance)}
-            for sentence, chance in zip(generated, found["log_probability"].tolist(), strict=True)
+    def predict(self, images, run, options):
+        """Returns for each image its `sentence`, the `probability` of it, and the picture."""
+        found = run(np.stack([image.pixels for image in images]))
+        sentences = [self.words.sentence(row) for row in found["words"]]
+        log_probabilities = found["log_probability"].tolist()
+        predictions = [
+            {"sentence": vocabulary.detokenize(sentence), "probability": math.exp(log_p)}
+            for sentence, log_p in zip(sentences, log_probabilities, strict=True)
         ]
-        if wanted.explain and wanted.pictures:
-            for photo, sentence, answer in zip(photos, generated, answers, strict=True):
-                self._explain(photo, sentence, answer, wanted.pictures)
-        return answers
+        if options.explain and options.drawings_dir:
+            for image, sentence, prediction in zip(images, sentences, predictions, strict=True):
+                self._explain(image, sentence, prediction, options.drawings_dir)
+        return predictions
 
-    def lines(self, answer):
-        """Returns the sentence behind its probability, and a line for what was drawn."""
-        drawn = [f"picture: {answer['picture']}"] if answer.get("picture") else []
-        generated = answer["sentence"] or "(nothing)"
-        return [f"{100 * answer['probability']:6.2g}%  {generated}", *drawn]
+    def text_lines(self, prediction):
+        """Returns the probability and the sentence, and a line for the picture."""
+        drawn = [f"picture: {prediction['picture']}"] if prediction.get("picture") else []
+        sentence = prediction["sentence"] or "(nothing)"
+        return [f"{100 * prediction['probability']:6.2g}%  {sentence}", *drawn]
 
-    def cells(self, answer):
-        """Returns the sentence, its probability, and what was drawn."""
-        chance = f"{answer['probability']:.6g}"
-        return [(answer["sentence"], chance, answer.get("picture") or "")]
+    def csv_rows(self, prediction):
+        """Returns the sentence, its probability, and the picture."""
+        probability = f"{prediction['probability']:.6g}"
+        return [(prediction["sentence"], probability, prediction.get("picture") or "")]
 
-    def _explain(self, photo, generated, answer, folder):
-        """Draws where the model looked at each word, if it looks anywhere."""
-        attention_maps = generated and evaluation.attention_maps(
-            self.model, photo.pixels[None], [generated], self.words
+    def _explain(self, image, sentence, prediction, folder):
+        """Draws the attention map of each word, if the model has attention."""
+        attention_maps = sentence and evaluation.attention_maps(
+            self.model, image.pixels[None], [sentence], self.words
         )
         if not attention_maps:
             return
-        path = folder / f"{photo.stem}-attention.png"
+        path = folder / f"{image.stem}-attention.png"
         with atomic_write(path) as partial:
-            picture = report.attention_grid(photo.pixels, generated.split(), attention_maps[0])
+            picture = report.attention_grid(image.pixels, sentence.split(), attention_maps[0])
             Image.fromarray(picture).save(partial, "PNG")
-        answer["picture"] = str(path)
+        prediction["picture"] = str(path)
 
 
 def from_file(path, model, about):
-    """Returns the captioner of a file: its model and what it tells about itself.
+    """Returns the predictor of a saved captioner.
+
+    Args:
+        path: of the file, for messages.
+        model: the loaded model.
+        about: the metadata saved with it.
 
     Raises:
-        UsageError: it is no captioner, or knows no words.
+        UsageError: the model is no captioner, or has no vocabulary or another one.
     """
     if not (isinstance(model.input, dict) and {"image", "words"} <= set(model.input)):
-        raise UsageError(f"{path} is no captioner: it takes {model.input_shape}")
+        raise UsageError(f"{path} is no captioner: its input is {model.input_shape}")
     words = checkpoint_vocabulary.from_metadata(about, path)
     if model.output_shape[-1] != len(words):
         raise UsageError(
-            f"{path} tells {model.output_shape[-1]} words apart, but names {len(words)}"
+            f"{path} has {model.output_shape[-1]} outputs, but a vocabulary of {len(words)} words"
         )
     return CaptioningPredictor(
         model,

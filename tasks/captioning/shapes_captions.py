@@ -1,8 +1,8 @@
-"""The sentences of `shapes`: which there are, and whether one that a model says is true.
+"""The captions of `shapes`, and the verification of generated captions.
 
-A sentence is read by the grammar of `docs/shapes.md`. Each thing that it names is taken for one of
-the scene's, another one for each, so that as many attributes as can be are right; then every
-claim is right or wrong by itself.
+A caption is parsed by the grammar of `docs/shapes.md`. The objects that it mentions are matched
+one to one with those of the scene so that as many attributes as possible are correct; then each
+claim is verified by itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from tasks.data import shapes
 from tasks.data.dataset import Source, Split, object_array
 from zoo.lazy import np
 
-CLAIM_KINDS = ("colour", "shape", "size", "relation", "number", "rank")  # of claims
+CLAIM_KINDS = ("colour", "shape", "size", "relation", "number", "rank")
 NUMBER_WORDS = ("one", "two", "three", "four")
-MIN_SEPARATION, MIN_OFFSET = (
-    12,
-    8,
-)  # units from which one thing is beside another, or off the middle
+MIN_SEPARATION = 12  # units from which an object is left of, right of, above or below another
+MIN_OFFSET = 8  # units from the centre of the image, from which an object is not in the middle
 
 _COLOUR, _SHAPE, _SIZE = map("|".join, (shapes.COLOURS, shapes.SHAPES, shapes.SIZES))
 _NAME = f"({_COLOUR}) ({_SHAPE})"
@@ -30,7 +28,7 @@ _OBJECT = f"({_SIZE}) {_NAME}"
 
 
 def load():
-    """Returns the `Source` of `shapes` with its sentences; nothing is drawn yet."""
+    """Returns the `Source` of `shapes` with captions; images are drawn on first access."""
     parts = {
         name: Split(
             name, shapes.Scenes(name), object_array([CaptionedScene(name, i) for i in range(count)])
@@ -41,10 +39,10 @@ def load():
 
 
 class CaptionedScene:
-    """What is said of a scene, and what is true of it, looked up when asked for.
+    """The captions of a scene, and its objects, computed on first access.
 
     Args:
-        split, index: which.
+        split, index: of the scene.
     """
 
     def __init__(self, split, index):
@@ -55,34 +53,35 @@ class CaptionedScene:
     facts = property(lambda self: shapes.layout(self.split, self.index)[0])
 
 
-def check_claims(sentence: str, things: Sequence) -> list[tuple[str, bool]] | None:
-    """Tells which claims of a sentence are right.
+def check_claims(sentence: str, objects: Sequence) -> list[tuple[str, bool]] | None:
+    """Verifies the claims of a sentence.
 
     Args:
         sentence: any words, in lower case.
-        things: of the scene, `shapes.Thing` from back to front.
+        objects: of the scene, `shapes.SceneObject` from back to front.
 
     Returns:
-        `(kind, right)` of each claim, where the kind is one of `KINDS`: `relation` of two things,
-        of an only one and its place, and, of a list, of its order from left to right; `rank` of
-        what is called the largest or the only one. `None` for what is no sentence of the grammar.
+        `(kind, is_correct)` of each claim, the kind being one of `CLAIM_KINDS`: `relation` is that
+        of two objects, the position of a single object, or the left-to-right order of a list;
+        `rank` that an object is the largest or the only one. `None` for a sentence that does not
+        follow the grammar.
     """
     for pattern, read in _CLAIM_PARSERS.items():
         if match := re.fullmatch(pattern, sentence):
-            return read(things, *match.groups())
+            return read(objects, *match.groups())
     return None
 
 
 def claim_accuracy(sentences: Sequence[str], scenes: Sequence[Sequence]) -> dict[str, float]:
-    """Returns shares by name: of each kind of claim that is right, and of sentences that are.
+    """Returns the accuracy of claims by kind, and that of whole sentences.
 
     Args:
-        sentences: what was said.
-        scenes: the things of the scene of each.
+        sentences: generated captions.
+        scenes: the objects of the scene of each.
 
     Returns:
-        `KIND_accuracy` for each kind of which there is a claim; `sentence_accuracy`, of sentences
-        of the grammar in which all is right.
+        `KIND_accuracy` for each kind of which there is a claim; `sentence_accuracy`, the share of
+        sentences that follow the grammar and whose claims are all correct.
     """
     found = [check_claims(*pair) for pair in zip(sentences, scenes, strict=True)]
     every = [claim for found_claims in found if found_claims for claim in found_claims]
@@ -98,17 +97,17 @@ def claim_accuracy(sentences: Sequence[str], scenes: Sequence[Sequence]) -> dict
     return {**shares, "sentence_accuracy": float(np.mean(all_correct))}
 
 
-def _match_mentions(mentions, things):
-    """Returns the thing that each mention is taken for, and the claims in naming it so.
+def _match_mentions(mentions, objects):
+    """Returns the object that each mention is matched with, and the claims of its attributes.
 
     Args:
-        mentions: of each thing what is said of it, by attribute.
-        things: of the scene. Mentions beyond their number are taken for none.
+        mentions: dicts of attributes.
+        objects: of the scene. Mentions beyond their number are matched with `None`.
     """
-    candidates = [*things, *[None] * max(0, len(mentions) - len(things))]
+    candidates = [*objects, *[None] * max(0, len(mentions) - len(objects))]
 
-    def correct(mention, thing):
-        return [thing is not None and getattr(thing, k) == v for k, v in mention.items()]
+    def correct(mention, match):
+        return [match is not None and getattr(match, k) == v for k, v in mention.items()]
 
     def num_correct(order):
         return sum(sum(correct(*pair)) for pair in zip(mentions, order, strict=True))
@@ -116,8 +115,8 @@ def _match_mentions(mentions, things):
     best = max(itertools.permutations(candidates, len(mentions)), key=num_correct)
     found_claims = [
         claim
-        for mention, thing in zip(mentions, best, strict=True)
-        for claim in zip(mention, correct(mention, thing), strict=True)
+        for mention, match in zip(mentions, best, strict=True)
+        for claim in zip(mention, correct(mention, match), strict=True)
     ]
     return best, found_claims
 
@@ -126,28 +125,28 @@ def _mention(colour, shape):
     return {"colour": colour, "shape": shape}
 
 
-def _count(things, verb, number, size, colour, noun):
+def _count(objects, verb, number, size, colour, noun):
     stated = {"size": size, "colour": colour, "shape": noun if noun in shapes.SHAPES else None}
-    count = sum(all(v in (None, getattr(t, k)) for k, v in stated.items()) for t in things)
+    count = sum(all(v in (None, getattr(t, k)) for k, v in stated.items()) for t in objects)
     plural = number != "one"
     return [("number", (verb == "are") == plural and count == NUMBER_WORDS.index(number) + 1)]
 
 
-def _rank(things, colour, shape, word):
-    (thing,), found_claims = _match_mentions([_mention(colour, shape)], things)
-    alone = len(things) == 1
-    correct = thing is shapes.main_object(things) and (word == "only") == alone
+def _rank(objects, colour, shape, word):
+    (match,), found_claims = _match_mentions([_mention(colour, shape)], objects)
+    alone = len(objects) == 1
+    correct = match is shapes.main_object(objects) and (word == "only") == alone
     return [*found_claims, ("rank", correct)]
 
 
-def _size(things, colour, shape, size):
-    (thing,), found_claims = _match_mentions([_mention(colour, shape)], things)
-    return [*found_claims, ("size", thing.size == size)]
+def _size(objects, colour, shape, size):
+    (match,), found_claims = _match_mentions([_mention(colour, shape)], objects)
+    return [*found_claims, ("size", match.size == size)]
 
 
-def _relation(things, colour, shape, way, other_colour, other_shape):
+def _relation(objects, colour, shape, relation, other_colour, other_shape):
     names = [_mention(colour, shape), _mention(other_colour, other_shape)]
-    (one, two), found_claims = _match_mentions(names, things)
+    (one, two), found_claims = _match_mentions(names, objects)
     if one is None or two is None:
         return [*found_claims, ("relation", False)]
     x, y = one.centre[0] - two.centre[0], one.centre[1] - two.centre[1]
@@ -156,29 +155,32 @@ def _relation(things, colour, shape, way, other_colour, other_shape):
         "right of": x >= MIN_SEPARATION,
         "above": -y >= MIN_SEPARATION,
         "below": y >= MIN_SEPARATION,
-        "behind": things.index(two) in one.hidden_by,
-        "in front of": things.index(one) in two.hidden_by,
+        "behind": objects.index(two) in one.hidden_by,
+        "in front of": objects.index(one) in two.hidden_by,
     }
-    return [*found_claims, ("relation", correct[way])]
+    return [*found_claims, ("relation", correct[relation])]
 
 
-def _position(things, colour, shape, spot):
-    (thing,), found_claims = _match_mentions([_mention(colour, shape)], things)
-    x, y = thing.centre[0] - shapes.UNITS // 2, thing.centre[1] - shapes.UNITS // 2
-    far = {"on the left": -x, "on the right": x, "at the top": -y, "at the bottom": y}
-    correct = max(far.values()) < MIN_OFFSET if spot == "in the middle" else far[spot] >= MIN_OFFSET
-    return [*found_claims, ("relation", len(things) == 1 and correct)]
+def _position(objects, colour, shape, position):
+    (match,), found_claims = _match_mentions([_mention(colour, shape)], objects)
+    x, y = match.centre[0] - shapes.UNITS // 2, match.centre[1] - shapes.UNITS // 2
+    offset = {"on the left": -x, "on the right": x, "at the top": -y, "at the bottom": y}
+    if position == "in the middle":
+        correct = max(offset.values()) < MIN_OFFSET
+    else:
+        correct = offset[position] >= MIN_OFFSET
+    return [*found_claims, ("relation", len(objects) == 1 and correct)]
 
 
-def _list(things, *words):
+def _list(objects, *words):
     rows = re.findall(_OBJECT, " ".join(word for word in words if word))
     mentions = [{"size": size, **_mention(*name)} for size, *name in rows]
-    taken, found_claims = _match_mentions(mentions, things)
-    found_claims.append(("number", len(mentions) == len(things)))
+    matches, found_claims = _match_mentions(mentions, objects)
+    found_claims.append(("number", len(mentions) == len(objects)))
     if len(mentions) > 1:
-        across = [thing.centre[0] if thing else np.inf for thing in taken[1:]]
-        correct = None not in taken and taken[0] is shapes.main_object(things)
-        found_claims.append(("relation", correct and across == sorted(across)))
+        xs = [match.centre[0] if match else np.inf for match in matches[1:]]
+        correct = None not in matches and matches[0] is shapes.main_object(objects)
+        found_claims.append(("relation", correct and xs == sorted(xs)))
     return found_claims
 
 
@@ -189,8 +191,8 @@ _CLAIM_PARSERS = {
     rf"the {_NAME} is ({_SIZE})": _size,
     rf"the {_NAME} is ({_RELATION}) the {_NAME}": _relation,
     rf"the {_NAME} is ({_POSITION})": _position,
-    rf"(a (?:{_SIZE}) (?:{_COLOUR}) (?:{_SHAPE}))( with a .+)?": lambda things, one, rest: (
-        _list(things, one, rest) if _is_list(rest) else None
+    rf"(a (?:{_SIZE}) (?:{_COLOUR}) (?:{_SHAPE}))( with a .+)?": lambda objects, one, rest: (
+        _list(objects, one, rest) if _is_list(rest) else None
     ),
 }
 

@@ -1,7 +1,8 @@
-"""What a captioner learns by: several sentences for each image at once, and their losses.
+"""The training model of a captioner: several captions per image and step, and their loss.
 
-An image is looked at once, whatever is said of it. The model that learns takes `image` and `words`,
-int32 `(batch, sentences, length)`, and gives logits `(batch, sentences, length, vocabulary)`.
+The encoder runs once per image, the decoder once per caption. The training model takes `image` and
+`words`, int32 `(batch, captions, length)`, and outputs logits `(batch, captions, length,
+vocabulary)`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from zoo.lazy import LazyModule, keras
 
 lambda_layer = LazyModule("tasks.engine.lambda_layer")
 
-DECODER = "decoder"  # the layer of a captioner that says something of its features
-DRAWS = "draws"  # the input that says which words are the model's own
+DECODER = "decoder"  # name of the layer of a captioner that takes words and image features
+RANDOM_INPUT = "random"  # name of the input of random numbers that words are sampled by
 
 
 def decoder_inputs(model):
@@ -27,53 +28,56 @@ def decoder_inputs(model):
     net = graphs.require_graph(model)
     found = [node for node in graphs.nodes(net) if node.operation.name == DECODER]
     if len(found) != 1 or not isinstance(model.input, dict) or "words" not in model.input:
-        raise UsageError(f"{model.name} is no captioner: it has no words and no {DECODER}")
+        raise UsageError(
+            f"{model.name} is no captioner: it has no input words and no layer {DECODER}"
+        )
     words, features = found[0].input_tensors
     return words, features
 
 
-def build_train_model(model, num_captions, *, scheduled_sampling=False):
-    """Returns a model that learns several sentences of an image at once.
+def build_training_model(model, num_captions, *, scheduled_sampling=False):
+    """Returns a model that computes the logits of several captions per image.
 
     Args:
-        model: a captioner, or what is left of it behind a frozen encoder.
-        num_captions: for each image.
-        scheduled_sampling: whether there is a further input `draws`, float32 like the words: where
-            it is 0 or
-            more, the word that is given is not the true one but one that the model itself says
-            there, drawn by that number in [0, 1). This is scheduled sampling (Bengio et al.,
-            2015), in two parallel passes (Duckworth et al., 2019): what the model says of the
-            true words before. No gradient goes through the first.
+        model: a captioner, or the part of it after a frozen encoder.
+        num_captions: captions per image.
+        scheduled_sampling: whether the model has a further input `RANDOM_INPUT`, float32 of the
+            shape of `words`. Where it is -1 the decoder takes the ground truth word (teacher
+            forcing); where it is in [0, 1), a word sampled by that number from what the model
+            predicts there. This is scheduled sampling (Bengio et al., 2015), in two parallel
+            passes (Duckworth et al., 2019): the predictions are those of a first pass on ground
+            truth words, through which no gradient flows.
     """
     net, (_, features) = graphs.require_graph(model), decoder_inputs(model)
     length = model.input["words"].shape[1]
     words = keras.Input((num_captions, length), dtype="int32", name="words")
-    flat = keras.ops.reshape(words, (-1, length))
+    flat_words = keras.ops.reshape(words, (-1, length))
     repeated_features = _lambda_layer(
-        lambda x: keras.ops.repeat(x, num_captions, axis=0), "each_image"
+        lambda x: keras.ops.repeat(x, num_captions, axis=0), "repeat_features"
     )(features)
     inputs = {"image": model.input["image"], "words": words}
 
-    def logits(flat):
-        made = {id(model.input["words"]): flat, id(features): repeated_features}
-        return graphs.replay(net, made, graphs.call_node)[id(model.output)]
+    def logits(flat_words):
+        replacements = {id(model.input["words"]): flat_words, id(features): repeated_features}
+        return graphs.replay(net, replacements, graphs.call_node)[id(model.output)]
 
     if scheduled_sampling:
-        draws = inputs[DRAWS] = keras.Input((num_captions, length), dtype="float32", name=DRAWS)
-        own = _lambda_layer(_scheduled_sampling, "own_words", "float32")(
-            [logits(flat), flat, draws]
+        shape = (num_captions, length)
+        random = inputs[RANDOM_INPUT] = keras.Input(shape, dtype="float32", name=RANDOM_INPUT)
+        flat_words = _lambda_layer(_scheduled_sampling, "scheduled_sampling", "float32")(
+            [logits(flat_words), flat_words, random]
         )
-        flat = own
-    # By an operation of Keras's, as JAX cannot divide a batch of an unknown size.
-    answer = keras.ops.reshape(logits(flat), (-1, num_captions, length, model.output.shape[-1]))
-    return keras.Model(inputs, answer, name=f"{model.name}_learner")
+    # With a Keras operation, since JAX cannot divide a batch of unknown size.
+    shape = (-1, num_captions, length, model.output.shape[-1])
+    output = keras.ops.reshape(logits(flat_words), shape)
+    return keras.Model(inputs, output, name=f"{model.name}_training")
 
 
 def compile_loss(training_model, optimizer, *, jit_compile):
-    """Compiles a learner: the loss is the mean cross-entropy of all words, in nats.
+    """Compiles a training model: the loss is the mean cross-entropy per word, in nats.
 
-    What is `PAD` in the labels, int32 `(batch, sentences, length)`, is no word. A mean is one over
-    all words of the batch, on however many replicas it is.
+    Words that are `PAD` in the labels, int32 `(batch, captions, length)`, are masked. The mean is
+    over all words of the global batch, whatever the number of replicas.
     """
     training_model.compile(
         optimizer=optimizer, loss=cross_entropy, metrics=[accuracy()], jit_compile=jit_compile
@@ -81,7 +85,7 @@ def compile_loss(training_model, optimizer, *, jit_compile):
 
 
 def cross_entropy(labels, logits):
-    """Returns values `(batch,)` whose mean over all replicas is the mean loss of a word."""
+    """Returns values `(batch,)` whose mean over all replicas is the mean loss per word."""
     ops = keras.ops
     mask, entropy = token_cross_entropy(labels, logits)
     images = ops.cast(ops.shape(labels)[0], entropy.dtype)
@@ -91,7 +95,7 @@ def cross_entropy(labels, logits):
 
 
 def token_cross_entropy(labels, logits):
-    """Returns which labels are words, 1 or 0, and their cross-entropies in nats, 0 where not."""
+    """Returns the mask of words, 0 for `PAD`, and their masked cross-entropy in nats."""
     ops = keras.ops
     labels = ops.cast(labels, "int32")
     mask = ops.cast(labels != PAD, "float32")
@@ -102,7 +106,7 @@ def token_cross_entropy(labels, logits):
 
 
 def accuracy():
-    """Returns a Keras metric: the share of words that are the likeliest ones; `PAD` is no word."""
+    """Returns a Keras metric: the accuracy of the predicted next words, `PAD` masked."""
 
     class Accuracy(keras.metrics.Mean):
         def update_state(self, labels, logits, sample_weight=None):
@@ -118,16 +122,12 @@ def _lambda_layer(function, name, dtype=None):
 
 
 def _scheduled_sampling(tensors):
-    """Returns words, of which some are replaced by what a model said of those before them."""
-    ops, (logits, words, draws) = keras.ops, tensors
-    draws = ops.reshape(draws, (-1, words.shape[1]))
+    """Returns words, some of which are replaced by samples of what the model predicts."""
+    ops, (logits, words, random) = keras.ops, tensors
+    random = ops.reshape(random, (-1, words.shape[1]))
     probabilities = ops.softmax(ops.stop_gradient(ops.cast(logits[:, :-1], "float32")))
-    predicted_words = ops.cumsum(probabilities, axis=-1) < draws[:, 1:, None]
-    predicted_words = ops.minimum(
-        ops.sum(ops.cast(predicted_words, "int32"), axis=-1), logits.shape[-1] - 1
-    )
-    predicted_inputs = ops.concatenate(
-        [words[:, :1], ops.cast(predicted_words, words.dtype)], axis=1
-    )
-    replaced = (draws >= 0) & (words != PAD) & (ops.arange(words.shape[1]) > 0)
-    return ops.where(replaced, predicted_inputs, words)
+    below = ops.cast(ops.cumsum(probabilities, axis=-1) < random[:, 1:, None], "int32")
+    sampled = ops.minimum(ops.sum(below, axis=-1), logits.shape[-1] - 1)
+    sampled = ops.concatenate([words[:, :1], ops.cast(sampled, words.dtype)], axis=1)
+    replaced = (random >= 0) & (words != PAD) & (ops.arange(words.shape[1]) > 0)
+    return ops.where(replaced, sampled, words)

@@ -1,12 +1,12 @@
-"""Sentences as words, and words as numbers.
+"""Tokenization of captions, and the vocabulary.
 
-A sentence is read as the evaluation of COCO's captions reads one, in effect: in lower case, without
-punctuation, with `'s` and `n't` as words of their own. Different is what the Penn Treebank's
-tokeniser knows by heart, such as that the point of `u.s.` belongs to it.
+Captions are tokenized in effect as by the COCO caption evaluation: in lower case, without
+punctuation, with `'s` and `n't` as tokens of their own. Special cases of the Penn Treebank
+tokenizer, such as the dots of `u.s.`, are not included.
 
-Chinese and Japanese are written without spaces: there each character is a word, as is usual where
-captions in Chinese are measured. An emoji is a word, with its colour of skin and what is joined
-to it; a flag, too.
+Chinese and Japanese are written without spaces: each character is a token, as is usual in the
+evaluation of Chinese captions. An emoji is a token, together with its skin tone and joined emoji;
+a flag, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zoo.lazy import np
 SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unknown>")
 PAD, START, END, UNKNOWN = range(len(SPECIAL_TOKENS))
 
-# Han ideographs with their repetition marks, hiragana, katakana, also of half width.
+# Han ideographs with their repetition marks, hiragana, katakana, and half-width katakana.
 _CJK = (
     "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -40,7 +40,7 @@ _QUOTES = str.maketrans("\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION
 
 
 def tokenize(sentence: str) -> list[str]:
-    """Returns the words of a sentence."""
+    """Returns the tokens of a sentence."""
     found = []
     for word in _WORD.findall(sentence.lower().translate(_QUOTES)):
         clitic = _CLITIC.fullmatch(word)
@@ -49,30 +49,28 @@ def tokenize(sentence: str) -> list[str]:
 
 
 def detokenize(sentence: str) -> str:
-    """Returns a sentence of words with a space between as people write it: Chinese and Japanese
-    without spaces."""
+    """Returns tokens joined by spaces as text for display: Chinese and Japanese without spaces."""
     return _SPACE_BETWEEN_CJK.sub("", sentence)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words, each of which has its place as a number.
+    """An ordered list of words; the index of a word is its number.
 
     Attributes:
-        words: `MARKS` first.
+        words: all words, `SPECIAL_TOKENS` first.
 
     Raises:
-        UsageError: the first words are others, or one is there twice.
+        UsageError: the words do not begin with `SPECIAL_TOKENS`, or one occurs twice.
     """
 
     words: tuple[str, ...]
 
     def __post_init__(self):
-        if tuple(self.words[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS or len(set(self.words)) < len(
-            self.words
-        ):
+        first, unique = tuple(self.words[: len(SPECIAL_TOKENS)]), set(self.words)
+        if first != SPECIAL_TOKENS or len(unique) < len(self.words):
             raise UsageError(
-                f"a vocabulary begins with {' '.join(SPECIAL_TOKENS)} and has no word twice"
+                f"a vocabulary must begin with {' '.join(SPECIAL_TOKENS)} and have no word twice"
             )
 
     def __len__(self):
@@ -83,16 +81,17 @@ class Vocabulary:
         return {word: word_id for word_id, word in enumerate(self.words)}
 
     def word_ids(self, sentence: str) -> list[int]:
-        """Returns the numbers of a sentence's words, `UNKNOWN` for those that are not here."""
+        """Returns the indices of the words of a sentence, `UNKNOWN` for unknown words."""
         return [self._word_ids.get(word, UNKNOWN) for word in tokenize(sentence)]
 
     def rows(self, sentences: Sequence[str], max_sentences: int, length: int):
-        """Returns sentences as int32 `(most, length + 1)`, `START` first, padded with `PAD`.
+        """Returns sentences as int32 `(max_sentences, length + 1)`, from `START` on.
 
         Args:
-            sentences: the first `max_sentences` of them are taken.
-            max_sentences: rows; those that are too many are all `PAD`.
-            length: words of a sentence, `END` among them; what is longer loses its end, and `END`.
+            sentences: of which the first `max_sentences` are used.
+            max_sentences: the number of rows; those without a sentence are `PAD`.
+            length: the number of words, `END` included, to which sentences are padded with `PAD`
+                or truncated, without `END`.
         """
         found = np.full((max_sentences, length + 1), PAD, "int32")
         for row, sentence in zip(found, sentences, strict=False):
@@ -101,9 +100,10 @@ class Vocabulary:
         return found
 
     def sentence(self, word_ids: Iterable[int]) -> str:
-        """Returns the words that numbers stand for, up to the first `END`, without other marks.
+        """Returns the words of indices up to the first `END`, joined by spaces.
 
-        There is a space between any two, as measures take them; `written` is for people.
+        Special tokens but `UNKNOWN` are left out. Metrics take this format; `detokenize` converts
+        it for display.
         """
         found = []
         for word_id in word_ids:
@@ -115,14 +115,14 @@ class Vocabulary:
 
 
 def build(sentences: Iterable[str], min_count: int = 1) -> Vocabulary:
-    """Returns the vocabulary of some sentences: the frequent words first, equals by the alphabet.
+    """Returns the vocabulary of some sentences, by falling frequency, ties in alphabetical order.
 
     Args:
-        sentences: to learn from.
-        min_count: how often a word must be there; what is rarer is unknown.
+        sentences: the training captions.
+        min_count: the number of occurrences from which a word is included.
 
     Raises:
-        UsageError: no word is so frequent.
+        UsageError: no word occurs that often.
     """
     counts = Counter(word for sentence in sentences for word in tokenize(sentence))
     frequent_words = sorted(
@@ -130,7 +130,7 @@ def build(sentences: Iterable[str], min_count: int = 1) -> Vocabulary:
     )
     if not frequent_words:
         raise UsageError(
-            f"none of the {len(counts)} words of the captions is there {min_count} times; lower "
-            "--least-count"
+            f"none of the {len(counts)} words of the captions occurs {min_count} times; lower "
+            "--min-count"
         )
     return Vocabulary((*SPECIAL_TOKENS, *frequent_words))

@@ -1,4 +1,4 @@
-"""Classification: name the one object in each image, or all of them."""
+"""Image classification, single-label and multi-label."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tasks.engine import hardware, plans
 from tasks.engine.flags import Between, flag, patience_flag
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluationReport
 from zoo import builder, model_files
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 from zoo.graphs import HEAD_LAYER
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
 
 SHOWN_EXAMPLES = 16
-IMBALANCE_RATIO = 10  # times as many training images of one class as of another
+IMBALANCE_RATIO = 10  # largest to smallest class from which balanced accuracy is monitored
 
 
 @register
 class Classification(ImageTask):
-    """Teaches a model of the zoo to tell the classes of a data set apart."""
+    """Trains a classifier of the zoo on images with one label each, or with any number."""
 
     kind: ClassVar = "classifier"
+    predictor: ClassVar = LazyModule("tasks.classification.predictor")
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",
         "balanced_accuracy": "Balanced accuracy",
         "map": "Mean average precision",
     }
-    # The first is in the history where it is to choose the epoch: see `_by_balance`.
+    # The history has the first column only if `_monitors_balanced_accuracy`.
     monitor: ClassVar = ("val_balanced_accuracy", "val_accuracy", "val_map", "-val_loss")
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
@@ -45,52 +45,72 @@ class Classification(ImageTask):
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
     )
     augment: str = flag(
-        "none", "random changes of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
+        "none", "augmentation of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
     )
-    mix: str = flag("none", "two images made one", choices=tuple(MIXES), search=tuple(MIXES))
-    erase: float = flag(0.0, "share of images that lose a random rectangle", high=1.0)
-    feature_views: int = flag(
+    mix: str = flag(
+        "none", "combine pairs of training images", choices=tuple(MIXES), search=tuple(MIXES)
+    )
+    random_erasing: float = flag(
+        0.0, "share of training images that lose a random rectangle", high=1.0, former="erase"
+    )
+    cached_views: int = flag(
         0,
-        "changed versions of each image that the frozen part of a network is computed for, once; "
-        "0: none, so that every epoch sees new ones",
+        "augmented versions of each image for which features of frozen layers are cached; "
+        "0: none, every epoch augments anew",
         low=0,
+        former="feature_views",
     )
-    views: str = flag("one", "of each test image, judged together", choices=tta.LEVELS)
-    loss: str = flag("cross_entropy", "what is taught by", choices=losses.LOSS_NAMES)
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
+    tta: str = flag(
+        "one",
+        "test-time augmentation: views of each test image whose probabilities are averaged",
+        choices=tuple(tta.VIEWS),
+        former="views",
+    )
+    loss: str = flag("cross_entropy", "loss function", choices=losses.LOSS_NAMES)
+    focal_gamma: float = flag(
+        2.0,
+        "focusing parameter of the focal loss: larger values down-weight easy images more",
+        high=100.0,
+    )
     class_weight: str = flag(
-        "none", "balanced: rare classes count more", choices=("none", "balanced")
+        "none",
+        "balanced: weight classes inversely to their frequency",
+        choices=("none", "balanced"),
     )
     label_smoothing: float = flag(
         0.0,
-        "share of a label spread over all classes",
+        "share of each label that is spread over all classes",
         search=Between(0.0, 0.2, log=False),
         high=1.0,
     )
     weight_decay: float = flag(
         -1.0,
-        "decoupled decay of kernels, times the rate; -1: 0.05 of adamw, else 1e-4",
+        "decoupled weight decay of kernels, scaled by the learning rate; "
+        "-1: 0.05 with adamw, else 1e-4",
         low=-1,
         high=100.0,
     )
     patience: int = patience_flag("val_accuracy (val_balanced_accuracy of imbalanced classes)")
     dropout: float = flag(
-        0.0, "rate before the logits; 0: its own", search=(0.0, 0.2, 0.5), high=0.99
+        0.0,
+        "dropout rate before the logits; 0: the model's own",
+        search=(0.0, 0.2, 0.5),
+        high=0.99,
     )
     calibrate: str = flag(
         "none",
-        "temperature: fit one on validation and save it in the model",
+        "temperature: fit a temperature on the validation split and save it in the model",
         choices=("none", "temperature"),
     )
 
     def __post_init__(self):
         super().__post_init__()
-        known = inspect.signature(zoo.spec(self.model).builder).parameters if self.dropout else ()
-        if self.dropout and "dropout" not in known:
-            own = ", ".join(f"{x}: {self.dropout:g}" for x in known if x.endswith("_dropout"))
+        options = inspect.signature(zoo.spec(self.model).builder).parameters if self.dropout else ()
+        if self.dropout and "dropout" not in options:
+            others = ", ".join(f"{x}: {self.dropout:g}" for x in options if x.endswith("_dropout"))
             raise UsageError(
-                f"{self.model} has no dropout right before its logits; leave --dropout out"
-                + (f", or take --model-options '{{{own}}}'" if own else "")
+                f"{self.model} has no dropout right before its logits; remove --dropout"
+                + (f", or use --model-options '{{{others}}}'" if others else "")
             )
 
     @functools.cached_property
@@ -108,7 +128,7 @@ class Classification(ImageTask):
 
     def stages(self):
         spec = zoo.spec(self.model)
-        # A trained head needs no epochs of its own before all layers learn.
+        # A pretrained head needs no stage of its own before all layers are trained.
         return plans.resolve_plan(
             "full" if self.plan == "auto" and self._keeps_head() else self.plan,
             epochs=self.epochs,
@@ -122,9 +142,9 @@ class Classification(ImageTask):
         )
 
     def options(self):
-        own = {"dropout": self.dropout} if self.dropout else {}
+        dropout = {"dropout": self.dropout} if self.dropout else {}
         auxiliary = {"auxiliary": True} if self._uses_auxiliary_heads() else {}
-        return {**super().options(), **own, **auxiliary}
+        return {**super().options(), **dropout, **auxiliary}
 
     def training_model(self, model, data):
         return half_batches.parallel_half_batches(model, self.training(data).size, self.flops())
@@ -158,7 +178,7 @@ class Classification(ImageTask):
 
     def versions(self, data):
         return data_splits.augmented_versions(
-            data.train, self.seed, self.feature_views, self._augmentation()
+            data.train, self.seed, self.cached_views, self._augmentation()
         )
 
     def training(self, data, *, changed=True):
@@ -191,7 +211,7 @@ class Classification(ImageTask):
         if self.calibrate == "temperature":
             if not data.validation:
                 raise UsageError("--calibrate temperature needs a validation split")
-            logits = self._logits(model, data.source, data.validation, self.views)
+            logits = self._logits(model, data.source, data.validation, self.tta)
             temperature = calibration.fit_temperature(logits, data.validation.labels)
             output = keras.layers.Rescaling(1 / temperature, name="temperature", dtype="float32")(
                 output
@@ -199,49 +219,30 @@ class Classification(ImageTask):
         return keras.Model(model.input, output, name=model.name)
 
     def save(self, model, data, path):
-        about = {
+        metadata = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
             "multi_label": data.source.multi_label,
         }
-        model_files.save(model, path, about)
+        model_files.save(model, path, metadata)
 
     def build_report(self, model, data):
-        logits = self._logits(model, data.source, data.test, self.views)
-        figures = metrics.metrics_with_intervals(logits, data.test.labels, seed=self.seed)
-        figures |= metrics.deduplicated_metrics(logits, data.test.labels, data.copies)
-        show = (
-            report.multi_label_sections if data.source.multi_label else report.single_label_sections
-        )
-        return EvaluationReport(
-            figures=figures,
-            title=f"{self.model} on {self.data_name}",
-            lead=report.lead(
-                self.model,
-                self.data_name,
-                figures,
-                num_test=len(data.test),
-                num_train=len(data.train),
-                classes=len(data.source.classes),
-                copies=len(data.copies),
-            ),
-            sections=show(data.test, data.source.classes, logits),
-            warnings=[*data_splits.class_notes(data), *data.warnings()],
-            metric_warnings=report.classification_warnings(
-                figures, data.test.labels, data.source.classes
-            ),
+        logits = self._logits(model, data.source, data.test, self.tta)
+        return report.evaluation_report(
+            data, logits, model=self.model, dataset=self.data_name, seed=self.seed
         )
 
     def evaluate(self, model, about, split):
         source = self._source
-        part = self.judged(source, split)
-        part = relabel(part, source.classes, about["classes"])
-        examples = decoding.decode(part, model.input_shape[1:], self.resize)
-        logits = self._logits(model, source, examples, self.views)
-        return metrics.metrics_with_intervals(logits, examples.labels, seed=self.seed), part.name
+        selected = self.judged(source, split)
+        selected = relabel(selected, source.classes, about["classes"])
+        examples = decoding.decode(selected, model.input_shape[1:], self.resize)
+        logits = self._logits(model, source, examples, self.tta)
+        figures = metrics.metrics_with_intervals(logits, examples.labels, seed=self.seed)
+        return figures, selected.name
 
     def notes(self, data):
         return [
@@ -251,24 +252,27 @@ class Classification(ImageTask):
         ]
 
     def _augmentation(self):
-        return {"augment": self.augment, "mix": self.mix, "erase": self.erase}
+        return {"augment": self.augment, "mix": self.mix, "erase": self.random_erasing}
 
     def _pretrained(self):
-        """Tells whether the model starts from weights that know something."""
+        """Returns whether the model starts from pretrained weights."""
         return self.weights != RANDOM and bool(self.weights or zoo.spec(self.model).weights)
 
     def _keeps_head(self):
-        """Tells whether the weights are of a model with the classes of the data."""
+        """Returns whether the initial weights are of a model with the classes of the data set."""
         weights_classes = model_files.read_class_names(self.weights)
         return bool(weights_classes) and builder.same_classes(weights_classes, self._source.classes)
 
     def _uses_auxiliary_heads(self):
-        """Tells whether the model learns with auxiliary heads: where it has such, from scratch."""
+        """Returns whether auxiliary heads are trained: if the model has some, from scratch only."""
         scratch = self.plan == "scratch" or (self.plan == "auto" and not self._pretrained())
         return bool(zoo.spec(self.model).auxiliary) and scratch
 
     def _monitors_balanced_accuracy(self, data):
-        """Tells whether the epoch is chosen by balanced accuracy: classes are to weigh the same."""
+        """Returns whether balanced accuracy selects the best epoch.
+
+        It does if `class_weight` is `balanced` or the training split is imbalanced.
+        """
         counts = np.bincount(data.train.labels, minlength=len(data.source.classes))
         return self.class_weight == "balanced" or counts.max() >= IMBALANCE_RATIO * max(
             1, counts.min()
@@ -279,12 +283,12 @@ class Classification(ImageTask):
             return None
         return losses.balanced_class_weights(data.train.labels, len(data.source.classes))
 
-    def _logits(self, model, source, examples, seen):
-        """Returns the logits of examples, `seen` in one of the sets of views."""
+    def _logits(self, model, source, examples, views):
+        """Returns the logits `(examples, classes)`, with test-time augmentation by `views`."""
         return tta.predict(
             model,
             examples,
             batch_size=self.batch_size,
-            views=seen,
+            views=views,
             multi_label=source.multi_label,
         )

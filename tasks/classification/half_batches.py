@@ -1,27 +1,30 @@
-"""The halves of a batch, computed side by side: what a tiny network keeps two cores busy with."""
+"""Computes the halves of a batch in parallel, so that a tiny network keeps two cores busy."""
 
 from __future__ import annotations
 
-from tasks.distributed import replicas
-from tasks.engine import finetune, hardware
+from tasks.distributed import devices, replicas
+from tasks.engine import finetune
 from zoo.lazy import keras
 
 
 def parallel_half_batches(model, size, flops):
-    """Returns a network of the same weights that computes the halves of a batch apart, or itself.
+    """Returns a model with shared weights that computes the two halves of a batch in parallel.
 
-    The operations of a tiny network are too short to be shared out among cores, but two of them
-    run at a time if neither needs the other. Gradients are those of the whole batch, summed in
-    another order. A network stays as it is where that gains nothing, or would change what it
-    learns, as with batch normalisation.
+    The operations of a tiny network are too short to be split over cores, but two independent
+    operations can run at the same time. Gradients equal those of the whole batch, summed in
+    another order.
 
     Args:
-        model: from images to one tensor of answers.
-        size: images in a batch.
-        flops: of the network for one image; 0 if they are not known.
+        model: A `keras.Model` from images to one output tensor.
+        size: The batch size.
+        flops: FLOPs of the model for one image; 0 if unknown.
+
+    Returns:
+        The new model, or `model` itself where nothing is gained or training would change: odd
+        batch sizes, several outputs or replicas, larger networks, trainable batch normalization.
     """
     unsupported = size % 2 or isinstance(model.output, dict) or replicas.is_multi_replica()
-    if unsupported or not hardware.is_tiny(flops * size) or not hardware.runs_ops_concurrently():
+    if unsupported or not devices.is_tiny(flops * size) or not devices.runs_ops_concurrently():
         return model
     if any(norm.trainable for norm in finetune.batch_norm_layers(model)):
         return model

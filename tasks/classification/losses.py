@@ -1,4 +1,4 @@
-"""Classification losses: one formula per name, on logits, with class weights."""
+"""Classification losses on logits, with label smoothing and class weights."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ LOSS_NAMES = ("cross_entropy", "focal", "squared_error")
 
 
 def classification_loss(name, *, multi_label=False, smoothing=0.0, gamma=2.0, class_weights=None):
-    """Returns the loss of logits against one-hot labels, or multi-hot ones.
+    """Returns the loss function of logits and one-hot or multi-hot labels.
 
     Args:
-        name: `cross_entropy`; `focal` (Lin et al., 2017), which counts what is already known
-            `(1 - p) ** gamma` times; or `squared_error` of the probabilities, whose gradient
-            vanishes where the model is sure and wrong: to see why it is not used.
-        multi_label: whether several classes may be true at once, or none: a sigmoid per class
-            in place of a softmax over them.
-        smoothing: share of a label that is spread over all classes (Szegedy et al., 2016).
-        gamma: of `focal`.
-        class_weights: float `(num_classes,)` by which the loss on examples of a class counts,
-            or `None`.
+        name: `cross_entropy`; `focal` (Lin et al., 2017), which multiplies the cross-entropy by
+            `(1 - p) ** gamma`; or `squared_error` of the probabilities. The gradient of the last
+            vanishes where the model is confident and wrong; it is here to demonstrate that.
+        multi_label: Whether an image may have any number of classes: a sigmoid per class instead
+            of a softmax over the classes.
+        smoothing: The share of a label that is spread over all classes, in [0, 1] (Szegedy et
+            al., 2016).
+        gamma: The focusing parameter of `focal`.
+        class_weights: float `(num_classes,)`, the factor of the loss on examples of each class,
+            or `None` for no weighting.
 
     Returns:
-        A function of labels and logits, both `(batch, num_classes)`, to losses `(batch,)`.
+        A function of labels and logits, both `(batch, num_classes)`, that returns losses
+        `(batch,)`.
     """
     formula = _sigmoid_terms if multi_label else _softmax_terms
     weights = None if class_weights is None else np.asarray(class_weights, "float32")
@@ -32,7 +34,7 @@ def classification_loss(name, *, multi_label=False, smoothing=0.0, gamma=2.0, cl
         labels = ops.cast(labels, logits.dtype)
         if weights is None:
             scale = 1.0
-        else:  # by what an example is, before its label is smoothed
+        else:  # by the labels before smoothing
             scale = labels * weights + (1 - labels) if multi_label else labels @ weights[:, None]
         smooth = smoothing / (2 if multi_label else labels.shape[-1])
         labels = labels * (1 - smoothing) + smooth
@@ -43,16 +45,16 @@ def classification_loss(name, *, multi_label=False, smoothing=0.0, gamma=2.0, cl
 
 
 def balanced_class_weights(labels, num_classes):
-    """Returns the weights that make classes count alike, however many examples they have.
+    """Returns class weights that are inversely proportional to the class frequencies.
 
     Args:
         labels: int `(count,)`, or multi-hot `(count, num_classes)`.
-        num_classes: the number of classes.
+        num_classes: The number of classes.
 
     Returns:
-        float32 `(num_classes,)`: `count / (num_classes * examples)` of each class, so that the
-        mean weight of an example is 1 (King & Zeng, 2001; scikit-learn's `balanced`); for
-        multi-hot labels the examples without the class per example with it.
+        float32 `(num_classes,)`: `count / (num_classes * class_count)`, so that the mean weight
+        of an example is 1 (King & Zeng, 2001; scikit-learn's `balanced`). For multi-hot labels,
+        the ratio of negative to positive examples of each class.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2:
@@ -63,7 +65,7 @@ def balanced_class_weights(labels, num_classes):
 
 
 def _softmax_terms(name, labels, logits, gamma):
-    """Returns each class's part of the loss where one class is true."""
+    """Returns the term of each class in the single-label loss, `(batch, num_classes)`."""
     ops = keras.ops
     log_p = ops.log_softmax(logits, axis=-1)
     p = ops.exp(log_p)
@@ -75,13 +77,13 @@ def _softmax_terms(name, labels, logits, gamma):
 
 
 def _sigmoid_terms(name, labels, logits, gamma):
-    """Returns each class's part of the loss where several may be true; their mean is the loss."""
+    """Returns the term of each class in the multi-label loss, which is a mean over classes."""
     ops = keras.ops
     p = ops.sigmoid(logits)
-    yes, no = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
-    parts = {
-        "cross_entropy": lambda: -labels * yes - (1 - labels) * no,
-        "focal": lambda: -labels * (1 - p) ** gamma * yes - (1 - labels) * p**gamma * no,
+    log_p, log_not_p = ops.log_sigmoid(logits), ops.log_sigmoid(-logits)
+    terms = {
+        "cross_entropy": lambda: -labels * log_p - (1 - labels) * log_not_p,
+        "focal": lambda: -labels * (1 - p) ** gamma * log_p - (1 - labels) * p**gamma * log_not_p,
         "squared_error": lambda: (labels - p) ** 2,
     }[name]()
-    return parts / labels.shape[-1]
+    return terms / labels.shape[-1]

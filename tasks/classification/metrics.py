@@ -1,27 +1,25 @@
-"""What is measured of a classifier: its figures, its confusion matrix, its worst mistakes.
+"""Classification metrics, the confusion matrix and the worst mistakes.
 
-Logits are `(examples, classes)`, labels `(examples,)` whole numbers from 0; everything is computed
-in float64. The order of classes is the same everywhere: the larger logit first, and of equal
-logits the class with the lower number. An example with a NaN among its logits has no prediction:
-it is wrong at every rank and its loss is NaN.
+Logits are `(examples, classes)`, labels are integers `(examples,)`. Everything is computed in
+float64. Classes are ranked by descending logit; ties go to the class with the lower index. An
+example with a NaN among its logits has no prediction: it is wrong at every rank and its loss is
+NaN.
 """
 
 from __future__ import annotations
 
 from tasks.classification import calibration
-from tasks.classification import multilabel as several
-from tasks.classification.multilabel import multilabel_metrics
+from tasks.classification.multilabel import map_interval, multilabel_metrics
 from tasks.report import confidence_intervals, cross_entropy
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-BALANCED_METRICS = ("balanced_accuracy", "macro_f1")  # figures in which each class weighs the same
-IMBALANCE_RATIO = 3  # times the examples of the smallest class from which these come first
+BALANCED_METRICS = ("balanced_accuracy", "macro_f1")  # means over classes
+IMBALANCE_RATIO = 3  # largest to smallest class from which the balanced metrics come first
 
 
 def summary(logits, labels) -> dict[str, float]:
-    """Measures a classifier by the kind of its labels: `classification`, or `multilabel` where each
-    example has a row of 1 and 0."""
+    """Computes `classification_metrics`, or `multilabel_metrics` if labels are multi-hot."""
     return (
         multilabel_metrics(logits, labels)
         if np.ndim(labels) == 2
@@ -30,19 +28,24 @@ def summary(logits, labels) -> dict[str, float]:
 
 
 def metrics_with_intervals(logits, labels, *, seed: int) -> dict[str, float]:
-    """Measures a classifier for its report: `summary`, and how far to trust the first figure.
+    """Computes the metrics of a report: `summary` and an interval for its first metric.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: `(examples,)`, or multi-hot `(examples, classes)`.
+        seed: The seed of the bootstrap.
 
     Returns:
-        The figures of `summary`, and with them `accuracy_low` and `accuracy_high`, or `map_low`
-        and `map_high`: the ends of a bootstrap interval over the examples, at 95%. With accuracy
-        also `majority_share`, the accuracy of always predicting the most frequent class. Where the
-        largest class has `IMBALANCED` times the examples of the smallest, or more, the figures
-        that weigh classes alike, `BALANCED`, come first.
+        The metrics of `summary`, and `accuracy_low` and `accuracy_high`, or `map_low` and
+        `map_high`: the ends of a 95% bootstrap interval over the examples. With accuracy also
+        `majority_share`, the accuracy of always predicting the most frequent class. Where the
+        largest class has at least `IMBALANCE_RATIO` times the examples of the smallest,
+        `BALANCED_METRICS` come first.
     """
     figures = summary(logits, labels)
     if "map" in figures:
-        name, ends = "map", several.map_interval(logits, labels, seed=seed)
-        return {**confidence_intervals.with_interval(name, figures.pop(name), ends), **figures}
+        ends = map_interval(logits, labels, seed=seed)
+        return {**confidence_intervals.with_interval("map", figures.pop("map"), ends), **figures}
     ends = confidence_intervals.mean_interval(_ranks(*_validated(logits, labels)) < 1, seed=seed)
     counts = np.unique(np.asarray(labels), return_counts=True)[1]
     first = confidence_intervals.with_interval("accuracy", figures.pop("accuracy"), ends)
@@ -54,15 +57,15 @@ def metrics_with_intervals(logits, labels, *, seed: int) -> dict[str, float]:
 
 
 def deduplicated_metrics(logits, labels, copies) -> dict[str, float]:
-    """Measures a classifier without the test images that are near copies of training images.
+    """Computes the first metric without the test images that are near copies of training images.
 
     Args:
-        logits, labels: of all test images.
-        copies: positions of the near copies among them.
+        logits, labels: Of all test images.
+        copies: The indices of the near copies.
 
     Returns:
-        `deduplicated_accuracy` or `deduplicated_map`; nothing where there are no copies, or nothing
-        else to measure.
+        A dict with `deduplicated_accuracy` or `deduplicated_map`; empty if there are no copies, or
+        no other images to evaluate.
     """
     labels = np.asarray(labels)
     kept = np.setdiff1d(np.arange(len(labels)), copies)
@@ -74,17 +77,20 @@ def deduplicated_metrics(logits, labels, copies) -> dict[str, float]:
 
 
 def classification_metrics(logits, labels) -> dict[str, float]:
-    """Measures what every classifier reports.
+    """Computes the metrics that every single-label classifier reports.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: Integers `(examples,)`.
 
     Returns:
-        `accuracy` and, where there are more than 5 classes, `top5_accuracy` as shares in [0, 1];
-        `balanced_accuracy`, the mean recall of the classes that have an example, and `macro_f1`,
-        the mean F1 of the classes that have an example or a prediction, as scikit-learn has them;
-        `loss`, the mean cross-entropy of the softmax in nats, without label smoothing; `ece`, the
-        expected calibration error of the first class's probability, NaN if the loss is.
+        `accuracy` and, with more than 5 classes, `top5_accuracy`, in [0, 1]; `balanced_accuracy`,
+        the mean recall over classes with an example, and `macro_f1`, the mean F1 over classes with
+        an example or a prediction, as in scikit-learn; `loss`, the mean softmax cross-entropy in
+        nats, without label smoothing; `ece`, the expected calibration error, NaN if the loss is.
 
     Raises:
-        UsageError: If there is no example, or a label has no logit of its own.
+        UsageError: There is no example, or a label is not a class of the model.
     """
     logits, labels = _validated(logits, labels)
     ranks = _ranks(logits, labels)
@@ -99,44 +105,48 @@ def classification_metrics(logits, labels) -> dict[str, float]:
 
 
 def _balanced_metrics(matrix, labels):
-    """Returns `BALANCED` of a confusion matrix; an example without a prediction is wrong."""
+    """Returns `BALANCED_METRICS`; an example without a prediction counts as wrong."""
     hits, predicted = matrix.diagonal(), matrix.sum(axis=0)
     support = np.bincount(labels, minlength=len(matrix))
-    present, known = support > 0, support + predicted > 0
+    present, defined = support > 0, support + predicted > 0
     return {
         "balanced_accuracy": float(np.mean(hits[present] / support[present])),
-        "macro_f1": float(np.mean(2 * hits[known] / (support + predicted)[known])),
+        "macro_f1": float(np.mean(2 * hits[defined] / (support + predicted)[defined])),
     }
 
 
 def softmax(logits):
-    """Returns the softmax of the last axis: same shape, rows that add up to 1."""
+    """Returns the softmax over the last axis, of the same shape."""
     with np.errstate(invalid="ignore"):
         powers = np.exp(cross_entropy.shift_logits(logits))
         return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def confidences(logits):
-    """Returns the probability of the first class of each row `(examples,)`, NaN where one is."""
+    """Returns the probability of the predicted class `(examples,)`, NaN if a logit is NaN."""
     return softmax(logits).max(axis=-1)
 
 
 def predictions(logits):
-    """Returns the number of the first class of each row `(examples,)`, -1 for a row with a NaN."""
+    """Returns the index of the predicted class `(examples,)`, -1 if a logit is NaN."""
     logits = np.asarray(logits, dtype=np.float64)
     return np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
 
 
 def confusion_matrix(labels, predictions, num_classes: int):
-    """Counts who was taken for whom.
+    """Returns the confusion matrix.
 
-    An example without a prediction (-1) is in no cell.
+    An example without a prediction (-1) is not counted.
+
+    Args:
+        labels, predictions: Class indices `(examples,)`.
+        num_classes: The number of classes.
 
     Returns:
-        Counts as int64 `(num_classes, num_classes)`: a row is a true class, a column a prediction.
+        int64 `(num_classes, num_classes)`: rows are true classes, columns predicted classes.
 
     Raises:
-        UsageError: If a label or a prediction is no class.
+        UsageError: A label or a prediction is out of range.
     """
     labels = np.asarray(labels).astype(np.int64)
     predictions = np.asarray(predictions).astype(np.int64)
@@ -148,11 +158,14 @@ def confusion_matrix(labels, predictions, num_classes: int):
 
 
 def per_class_metrics(matrix) -> list[dict]:
-    """Measures each class of a confusion matrix.
+    """Computes the metrics of each class from a confusion matrix.
+
+    Args:
+        matrix: `(classes, classes)`: rows are true classes, columns predicted classes.
 
     Returns:
-        A dict for each class: `precision`, `recall` and `f1` in [0, 1], 0 where undefined (a class
-        that is never predicted or never there), and `support`, the number of its examples.
+        One dict per class: `precision`, `recall` and `f1` in [0, 1], 0 where undefined (a class
+        without predictions or without examples), and `support`, the number of its examples.
     """
     matrix = np.asarray(matrix)
     rows = zip(matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1), strict=True)
@@ -168,9 +181,9 @@ def per_class_metrics(matrix) -> list[dict]:
 
 
 def worst_mistakes(logits, labels, count: int):
-    """Returns the indices of at most `count` wrong predictions, the largest loss first.
+    """Returns the indices of at most `count` wrong predictions, largest loss first.
 
-    A loss of NaN counts as infinite; equal losses stay in the order of the examples.
+    A loss of NaN counts as infinite. Ties stay in the order of the examples.
     """
     logits, labels = _validated(logits, labels)
     wrong = np.flatnonzero(_ranks(logits, labels) > 0)
@@ -180,10 +193,10 @@ def worst_mistakes(logits, labels, count: int):
 
 
 def _ranks(logits, labels):
-    """Returns how many classes come before the true one `(examples,)`; all of them for a NaN."""
-    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    """Returns the rank of the true class `(examples,)`, 0 for the first; last if a logit is NaN."""
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
     earlier = np.arange(logits.shape[1]) < labels[:, None]
-    ranks = ((logits > own) | ((logits == own) & earlier)).sum(axis=1)
+    ranks = ((logits > true) | ((logits == true) & earlier)).sum(axis=1)
     return np.where(np.isnan(logits).any(axis=1), logits.shape[1], ranks)
 
 
@@ -193,19 +206,19 @@ def _validated(logits, labels):
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise UsageError(
             f"got logits of shape {logits.shape} and labels of shape {labels.shape}; "
-            "needed (examples, classes) and (examples,)"
+            "expected (examples, classes) and (examples,)"
         )
     if not len(labels):
-        raise UsageError("no example to measure: the split is empty; name another or a larger one")
+        raise UsageError("no example to evaluate: the split is empty; choose another split")
     labels = labels.astype(np.int64)
     _check_range("label", labels, 0, logits.shape[1])
     return logits, labels
 
 
-def _check_range(what, values, low, num_classes):
+def _check_range(name, values, low, num_classes):
     wrong = values[(values < low) | (values >= num_classes)]
     if len(wrong):
         raise UsageError(
-            f"got the {what} {wrong[0]}, needed 0 to {num_classes - 1}: "
-            f"the model has {num_classes} classes; set --num-classes to that of the data set"
+            f"got the {name} {wrong[0]}, expected 0 to {num_classes - 1}: the model has "
+            f"{num_classes} classes; set --num-classes to the number of classes of the data set"
         )

@@ -1,8 +1,8 @@
-"""What is measured where an image may have any number of labels: precision class by class.
+"""Metrics of multi-label classification: average precision, F1, exact match.
 
-Logits are `(examples, classes)`, labels the same shape, 1 where the image has the label. A class
-is said of an image where its sigmoid exceeds 0.5, so where its logit is positive. A NaN among the
-logits is below every other logit and says nothing; the loss is then NaN.
+Logits are `(examples, classes)`, labels multi-hot of the same shape. A class is predicted where
+its sigmoid exceeds 0.5, that is where its logit is positive. A logit of NaN ranks below every
+other logit and predicts nothing; the loss is then NaN.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from tasks.report import confidence_intervals, cross_entropy
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-RESAMPLES = 200  # of the mean average precision, whose every resample costs a pass over all logits
+RESAMPLES = 200  # few, as each resample of the mean average precision is a pass over all logits
 
 
 def multilabel_metrics(logits, labels) -> dict[str, float]:
-    """Measures what every classifier of several labels reports.
+    """Computes the metrics that every multi-label classifier reports.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: Multi-hot, of the same shape.
 
     Returns:
-        `map`, the mean of the classes' average precision; `micro_f1`, the F1 of all labels
-        together; `macro_f1`, the mean of the classes' F1; `exact_match`, the share of examples
-        with every label right; `loss`, the mean binary cross-entropy in nats. Means over classes
-        leave out those without a positive example.
+        `map`, the mean over classes of the average precision; `micro_f1`, the F1 over all labels;
+        `macro_f1`, the mean over classes of the F1; `exact_match`, the share of examples with
+        every label correct; `loss`, the mean binary cross-entropy in nats. Means over classes
+        exclude classes without a positive example.
 
     Raises:
-        UsageError: If there is no example or no positive one, or the shapes differ.
+        UsageError: There is no example or no positive one, or the shapes differ.
     """
     logits, labels = _validated(logits, labels)
     predicted = logits > 0
@@ -40,18 +44,20 @@ def multilabel_metrics(logits, labels) -> dict[str, float]:
 
 
 def per_class_metrics(logits, labels) -> list[dict]:
-    """Measures each class.
+    """Computes the metrics of each class.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: Multi-hot, of the same shape.
 
     Returns:
-        A dict for each class: `ap`, its average precision, `None` if no example has it;
-        `precision`, `recall` and `f1` in [0, 1], 0 where undefined; `support`, the number of its
-        examples.
+        One dict per class: `ap`, the average precision, `None` without a positive example;
+        `precision`, `recall` and `f1` in [0, 1], 0 where undefined; `support`, the number of
+        positive examples.
     """
     logits, labels = _validated(logits, labels)
     predicted = logits > 0
-    hits, num_predicted, support = (
-        (x).sum(axis=0) for x in (predicted & labels, predicted, labels)
-    )
+    hits, num_predicted, support = (x.sum(axis=0) for x in (predicted & labels, predicted, labels))
     precisions = _average_precisions(logits, labels)
     return [
         {
@@ -66,7 +72,10 @@ def per_class_metrics(logits, labels) -> list[dict]:
 
 
 def worst_mistakes(logits, labels, count: int):
-    """Returns the indices of at most `count` examples with a wrong label, largest loss first."""
+    """Returns the indices of at most `count` examples with a wrong label, largest loss first.
+
+    A loss of NaN counts as infinite.
+    """
     logits, labels = _validated(logits, labels)
     wrong = np.flatnonzero(((logits > 0) != labels).any(axis=1))
     losses = cross_entropy.sigmoid_cross_entropy(logits[wrong], labels[wrong])
@@ -75,30 +84,30 @@ def worst_mistakes(logits, labels, count: int):
 
 
 def map_interval(logits, labels, *, seed: int) -> tuple[float, float]:
-    """Returns the bootstrap interval `(low, high)` of the mean average precision, at 95%.
+    """Returns the 95% bootstrap interval `(low, high)` of the mean average precision.
 
-    A resample without a positive example of a class leaves the class out of its mean.
+    A class without a positive example in a resample is excluded from the mean of that resample.
     """
     logits, labels = _validated(logits, labels)
     orders = [_descending_order(column) for column in logits.T]
 
-    def measure(times):
+    def mean_average_precisions(counts):
         columns = zip(logits.T, labels.T, orders, strict=True)
-        precisions = np.stack([_weighted_average_precision(*column, times) for column in columns])
-        known = ~np.isnan(precisions)
+        precisions = np.stack([_weighted_average_precision(*column, counts) for column in columns])
+        valid = ~np.isnan(precisions)
         with np.errstate(invalid="ignore"):  # a resample without any positive example
-            return np.where(known, precisions, 0).sum(axis=0) / known.sum(axis=0)
+            return np.where(valid, precisions, 0).sum(axis=0) / valid.sum(axis=0)
 
     options = {"seed": seed, "resamples": RESAMPLES, "bounds": confidence_intervals.UNIT_BOUNDS}
-    return confidence_intervals.bootstrap_interval(measure, len(logits), **options)
+    return confidence_intervals.bootstrap_interval(mean_average_precisions, len(logits), **options)
 
 
 def _average_precisions(logits, labels):
     """Returns the average precision of each class `(classes,)`, NaN without a positive example."""
-    once = np.ones((1, len(logits)), np.int64)
+    counts = np.ones((1, len(logits)), np.int64)
     columns = zip(logits.T, labels.T, strict=True)
     return np.array(
-        [_weighted_average_precision(x, y, _descending_order(x), once)[0] for x, y in columns]
+        [_weighted_average_precision(x, y, _descending_order(x), counts)[0] for x, y in columns]
     )
 
 
@@ -106,25 +115,31 @@ def _descending_order(logits):
     return np.argsort(-np.where(np.isnan(logits), -np.inf, logits), kind="stable")
 
 
-def _weighted_average_precision(logits, labels, order, times):
-    """Returns the average precision of one class in resamples `(some,)`.
+def _weighted_average_precision(logits, labels, order, counts):
+    """Returns the average precision of one class in each resample `(resamples,)`.
 
-    It is the sum over thresholds of precision times the recall that this threshold gains, so the
-    mean over positive examples of the precision among those with no smaller a logit.
+    It is the sum over thresholds of the precision times the increase in recall: the mean over
+    positive examples of the precision among examples with an equal or larger logit.
+
+    Args:
+        logits, labels: Of one class, `(examples,)`.
+        order: The indices that sort the logits in descending order.
+        counts: How often each resample contains each example, `(resamples, examples)`.
     """
-    sizes = np.where(np.isnan(logits), -np.inf, logits)[order]
-    last = np.searchsorted(-sizes, -sizes, side="right") - 1  # of the examples of equal logits
-    places = np.flatnonzero(labels[order])
-    if not len(places):
-        return np.full(len(times), np.nan)
-    drawn = times[:, order]
-    above = drawn.cumsum(axis=1)[:, last[places]]
-    gained = drawn[:, places]
-    counted = gained.cumsum(axis=1)
-    # The positive examples up to the last one of equal logits.
-    hits = counted[:, np.searchsorted(places, last[places], side="right") - 1]
+    sorted_logits = np.where(np.isnan(logits), -np.inf, logits)[order]
+    last_tied = np.searchsorted(-sorted_logits, -sorted_logits, side="right") - 1
+    positives = np.flatnonzero(labels[order])
+    if not len(positives):
+        return np.full(len(counts), np.nan)
+    counts = counts[:, order]
+    num_predicted = counts.cumsum(axis=1)[:, last_tied[positives]]
+    positive_counts = counts[:, positives]
+    cumulative = positive_counts.cumsum(axis=1)
+    # Includes all positive examples with the same logit.
+    hits = cumulative[:, np.searchsorted(positives, last_tied[positives], side="right") - 1]
     with np.errstate(invalid="ignore"):
-        return (gained * hits / np.maximum(above, 1)).sum(axis=1) / counted[:, -1]
+        gains = positive_counts * hits / np.maximum(num_predicted, 1)
+        return gains.sum(axis=1) / cumulative[:, -1]
 
 
 def _validated(logits, labels):
@@ -132,8 +147,8 @@ def _validated(logits, labels):
     if logits.ndim != 2 or labels.shape != logits.shape:
         raise UsageError(
             f"got logits of shape {logits.shape} and labels of shape {labels.shape}; "
-            "needed (examples, classes) of both"
+            "expected (examples, classes) for both"
         )
     if not labels.any():
-        raise UsageError("no label to measure: no example of the split has any; name another one")
+        raise UsageError("no example of the split has a label to evaluate; choose another split")
     return logits, labels.astype(bool)

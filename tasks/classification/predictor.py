@@ -1,4 +1,4 @@
-"""A classifier with all that is needed to use it: it names what is in an image."""
+"""The predictor of classifiers: class names and probabilities of an image."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tasks.inference.predictor import Predictor, describe_channels
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-PROBABILITY_THRESHOLD = 0.5  # probability from which a class of several that may be true is named
+PROBABILITY_THRESHOLD = 0.5  # from which a multi-label classifier predicts a class
 
 
 @dataclass(frozen=True)
 class ClassificationPredictor(Predictor):
-    """A model that names what is in an image.
+    """A classifier with its class names and preprocessing.
 
     Attributes:
-        model: a `keras.Model` from images to logits.
-        classes: name of each class, in label order; numbers where nobody gave names.
-        resize: how an image is brought to the model's size.
-        name: of the model, for people.
-        multi_label: whether several classes may be true of an image at once, or none.
+        model: A `keras.Model` from images to logits `(batch, classes)`.
+        classes: The class names, in the order of the logits.
+        resize: How an image is resized to the input shape: `stretch`, `crop` or `pad`.
+        name: The display name of the model.
+        multi_label: Whether an image may have any number of classes.
     """
 
     model: keras.Model = field(repr=False)
@@ -36,55 +36,60 @@ class ClassificationPredictor(Predictor):
 
     @property
     def image_shape(self):
-        """`(height, width, channels)` of the images that the model takes."""
+        """The input shape of the model, `(height, width, channels)`."""
         return self.model.input_shape[1:]
 
     @property
     def protocol(self):
-        """How an image is prepared, in words."""
+        """A description of the preprocessing."""
         height, width, channels = self.image_shape
-        how = f"{self.resize} to {height} x {width}, bilinear with antialiasing"
-        return f"{how}, {describe_channels(channels)}"
+        resize = f"{self.resize} to {height} x {width}, bilinear with antialiasing"
+        return f"{resize}, {describe_channels(channels)}"
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image `classes`, as `named` has them."""
-        rows = self.top_classes(run(np.stack([photo.pixels for photo in photos])), wanted.top)
+        rows = self.top_classes(run(np.stack([image.pixels for image in images])), options.top)
         return [{"classes": guesses} for guesses in rows]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for each class that is named."""
-        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in answer["classes"]]
+        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in prediction["classes"]]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name and probability of each class that is named."""
         return [
             (rank, guess["name"], f"{guess['probability']:.6g}")
-            for rank, guess in enumerate(answer["classes"], 1)
+            for rank, guess in enumerate(prediction["classes"], 1)
         ]
 
     def top_classes(self, logits, top):
-        """Returns the classes of each image, the most likely first.
+        """Returns the most likely classes of each image.
 
         Args:
             logits: float `(images, classes)`.
-            top: how many classes to give. A model whose images may be of several classes names
-                all that have a probability of `TRUE_FROM` or more, and one at least.
+            top: The number of classes to return. A multi-label model ignores it: it returns all
+                classes with a probability of `PROBABILITY_THRESHOLD` or more, and at least one.
 
         Returns:
-            For each image a list of `{"name", "probability"}`. Probabilities are in [0, 1]:
-            softmax, or of a multi-label model sigmoids.
+            For each image a list of dicts with `name` and `probability`, the most likely class
+            first. Probabilities are in [0, 1], by softmax, or by sigmoid for a multi-label model.
         """
         rows = _sigmoid(logits) if self.multi_label else metrics.softmax(logits)
-        return [self._best(row, top) for row in rows]
+        return [self._top(row, top) for row in rows]
 
-    def _best(self, row, top):
+    def _top(self, row, top):
         count = max(1, int((row >= PROBABILITY_THRESHOLD).sum())) if self.multi_label else top
-        best = np.argsort(-row, kind="stable")[:count]
-        return [{"name": self.classes[i], "probability": float(row[i])} for i in best]
+        indices = np.argsort(-row, kind="stable")[:count]
+        return [{"name": self.classes[i], "probability": float(row[i])} for i in indices]
 
 
 def from_spec(spec, weights=None):
-    """Returns the classifier that a zoo name with a tag means."""
+    """Returns the predictor of a pretrained classifier of the zoo.
+
+    Args:
+        spec: The spec of a name with a weights tag.
+        weights: A file of weights, in place of the source of the tag.
+    """
     model = zoo.build(spec.name, weights=weights)
     return ClassificationPredictor(
         model, zoo.class_names(spec.weights.classes), spec.weights.resize, spec.name
@@ -92,15 +97,21 @@ def from_spec(spec, weights=None):
 
 
 def from_file(path, model, about):
-    """Returns the classifier of a file: its model and what it tells about itself.
+    """Returns the predictor of a saved classifier.
+
+    Args:
+        path: The path of the file.
+        model: The `keras.Model` of the file.
+        about: The metadata of the file. Without `classes`, classes are named by their index.
 
     Raises:
-        UsageError: it is no classifier of images.
+        UsageError: The model is not an image classifier.
     """
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and len(model.output_shape) == 2):
         raise UsageError(
-            f"{path} is no classifier of images: it maps {shape} to {model.output_shape}"
+            f"{path} is not an image classifier: it maps {shape} to {model.output_shape}; "
+            "expected images (batch, height, width, channels) and logits (batch, classes)"
         )
     numbers = tuple(f"class {number}" for number in range(model.output_shape[-1]))
     return ClassificationPredictor(
@@ -113,4 +124,4 @@ def from_file(path, model, about):
 
 
 def _sigmoid(logits):
-    return 0.5 + 0.5 * np.tanh(np.asarray(logits, "float64") / 2)  # overflows nowhere
+    return 0.5 + 0.5 * np.tanh(np.asarray(logits, "float64") / 2)  # cannot overflow

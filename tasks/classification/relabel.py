@@ -1,4 +1,4 @@
-"""Classes by name: the labels of one data set as those of a model that was taught by another."""
+"""Maps labels of one data set to the classes of a model, by class name."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from zoo.lazy import np
 
 
 def relabel(split, classes, model_classes):
-    """Returns a split whose labels are positions in `model_classes`, found by the names of classes.
+    """Returns a split whose labels are indices into `model_classes`, matched by class name.
 
     Args:
-        split: a `sources.Split`.
-        classes: the names that its labels stand for.
-        model_classes: the names that a model was taught, in the order of its logits.
+        split: A `sources.Split`.
+        classes: The class names that the labels of the split index.
+        model_classes: The class names of the model, in the order of its logits.
+
+    Returns:
+        A `sources.Split` with the same items.
 
     Raises:
-        UsageError: an example has a class that is not known.
+        UsageError: The split has a class that the model does not have.
     """
     labels = np.asarray(split.labels)
     multi_label = labels.ndim == 2
@@ -23,9 +26,8 @@ def relabel(split, classes, model_classes):
     unknown_classes = [classes[label] for label in present if classes[label] not in model_classes]
     if unknown_classes:
         raise UsageError(
-            f"{split.name} has classes that the model was not taught: "
-            f"{', '.join(unknown_classes)}; "
-            f"it knows {', '.join(model_classes)}"
+            f"{split.name} has classes that the model was not trained on: "
+            f"{', '.join(unknown_classes)}; its classes are {', '.join(model_classes)}"
         )
     label_map = np.array(
         [model_classes.index(name) if name in model_classes else -1 for name in classes]

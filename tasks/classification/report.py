@@ -1,7 +1,7 @@
-"""The sections of a report that show what a classifier said of the examples of its test split.
+"""The report of a classifier: lead sentence, sections on the test split, and warnings.
 
-Examples are anything with `labels`, with `pixels`, images that an array of indices selects, and
-with `title(index)`, what to call one of them.
+Examples are any object with `labels`, with `pixels`, which is indexed by arrays of indices, and
+with `title(index)`, which returns the caption of an image.
 """
 
 from __future__ import annotations
@@ -9,13 +9,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.classification import calibration, metrics, multilabel
-from tasks.report import page, plots
+from tasks.data import data_splits
+from tasks.report import confusion_plot, page, plots
 from tasks.report.baselines import compare_to_baseline
+from tasks.report.evaluation_report import EvaluationReport
 from tasks.report.formatting import describe_test_images, format_value
 from zoo.lazy import np
 
 SHOWN_MISTAKES = 24
-_MAX_LISTED_LABELS = 6  # labels of one kind under a picture
+_MAX_LISTED_LABELS = 6  # per line of a caption
+
+
+def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> EvaluationReport:
+    """Returns the report of a classifier on its test split.
+
+    Args:
+        data: A `data_splits.DataSplits`.
+        logits: Of the test images, `(count, classes)`.
+        model, dataset: Their names.
+        seed: The seed of the bootstrap.
+    """
+    labels, classes = data.test.labels, data.source.classes
+    figures = metrics.metrics_with_intervals(logits, labels, seed=seed)
+    figures |= metrics.deduplicated_metrics(logits, labels, data.copies)
+    sections = multi_label_sections if data.source.multi_label else single_label_sections
+    return EvaluationReport(
+        figures=figures,
+        title=f"{model} on {dataset}",
+        lead=lead(
+            model,
+            dataset,
+            figures,
+            num_test=len(data.test),
+            num_train=len(data.train),
+            num_classes=len(classes),
+            num_copies=len(data.copies),
+        ),
+        sections=sections(data.test, classes, logits),
+        warnings=[*data_splits.class_notes(data), *data.warnings()],
+        metric_warnings=classification_warnings(figures, labels, classes),
+    )
 
 
 def lead(
@@ -25,50 +58,50 @@ def lead(
     *,
     num_test: int,
     num_train: int,
-    classes: int,
-    copies: int = 0,
+    num_classes: int,
+    num_copies: int = 0,
 ) -> str:
-    """Says what came out, in a sentence for somebody who was not there.
+    """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: their names.
-        figures: those of `metrics.metrics_with_intervals`.
-        num_test, num_train: examples of the test and of the training split.
-        classes: how many there are.
-        copies: near copies of training images among the test images.
+        model, dataset: Their names.
+        figures: The metrics, from `metrics.metrics_with_intervals`.
+        num_test, num_train: The number of examples in the test and the training split.
+        num_classes: The number of classes.
+        num_copies: The number of test images that are near copies of training images.
     """
-    seen = describe_test_images(num_test, num_train, copies)
+    seen = describe_test_images(num_test, num_train, num_copies)
     for name in ("accuracy", "map"):
-        if rest := figures.get(f"deduplicated_{name}"):
-            seen += f", and without these it is {format_value(name, rest)}"
-    many = f"{num_test:,} test image{'' if num_test == 1 else 's'} of {dataset}"
+        if deduplicated := figures.get(f"deduplicated_{name}"):
+            seen += f", and without these it is {format_value(name, deduplicated)}"
+    images = f"{num_test:,} test image{'' if num_test == 1 else 's'} of {dataset}"
     if "map" in figures:
         return (
-            f"{model} finds the labels of {many} with a mean average precision of "
-            f"{format_value('map', figures['map'])} over {classes} classes; {seen}."
+            f"{model} predicts the labels of {images} with a mean average precision of "
+            f"{format_value('map', figures['map'])} over {num_classes} classes; {seen}."
         )
-    constant = ""
+    baseline = ""
     if share := figures.get("majority_share"):
-        constant = f" (always the most frequent one would be {share:.1%})"
+        baseline = f" (always predicting the most frequent class: {share:.1%})"
     return (
-        f"{model} names {figures['accuracy']:.1%} of {many} right, out of {classes} classes"
-        f"{constant}; {seen}."
+        f"{model} classifies {figures['accuracy']:.1%} of {images} correctly, with {num_classes} "
+        f"classes{baseline}; {seen}."
     )
 
 
 def single_label_sections(examples, classes: Sequence[str], logits) -> list[tuple[str, str]]:
-    """Returns sections on a classifier that names one class for each image.
+    """Returns the sections `(title, HTML)` of a single-label classifier.
 
     Args:
-        examples: the images with their true class numbers, `labels` of shape `(count,)`.
-        classes: the names of the classes, in the order of the logits.
+        examples: The images with their true classes, `labels` of shape `(count,)`.
+        classes: The class names, in the order of the logits.
         logits: `(count, classes)`.
     """
     labels, predicted = examples.labels, metrics.predictions(logits)
     matrix = metrics.confusion_matrix(labels, predicted, len(classes))
     sections = [
         ("Classes", _table(classes, metrics.per_class_metrics(matrix))),
-        ("Confusion matrix", plots.confusion_matrix(matrix, classes)),
+        ("Confusion matrix", confusion_plot.confusion_matrix(matrix, classes)),
         (
             "Calibration",
             calibration.reliability_diagram(metrics.confidences(logits), predicted == labels),
@@ -79,9 +112,9 @@ def single_label_sections(examples, classes: Sequence[str], logits) -> list[tupl
         confidence = metrics.confidences(logits[worst])
         captions = [
             f"{classes[labels[index]]}\n"
-            f"{_prediction_caption(classes, predicted[index], confidence[place])}"
+            f"{_prediction_caption(classes, predicted[index], confidence[rank])}"
             f"\n{examples.title(index)}"
-            for place, index in enumerate(worst)
+            for rank, index in enumerate(worst)
         ]
         pictures = zip(examples.pixels[worst], captions, strict=True)
         sections.append(("Worst mistakes", plots.image_gallery(pictures)))
@@ -89,11 +122,11 @@ def single_label_sections(examples, classes: Sequence[str], logits) -> list[tupl
 
 
 def multi_label_sections(examples, classes: Sequence[str], logits) -> list[tuple[str, str]]:
-    """Returns sections on a classifier that gives each image any number of labels.
+    """Returns the sections `(title, HTML)` of a multi-label classifier.
 
     Args:
-        examples: the images with their true `labels`, 1 and 0 of shape `(count, classes)`.
-        classes: the names of the classes, in the order of the logits.
+        examples: The images with their true `labels`, multi-hot `(count, classes)`.
+        classes: The class names, in the order of the logits.
         logits: `(count, classes)`.
     """
     labels = np.asarray(examples.labels).astype(bool)
@@ -115,36 +148,41 @@ def _table(classes, rows):
     return page.table(rows, list(rows[0]))
 
 
-def _prediction_caption(classes, number, confidence):
-    return f"taken for {classes[number]}, {confidence:.0%}" if number >= 0 else "no answer: NaN"
+def _prediction_caption(classes, index, confidence):
+    return f"predicted {classes[index]}, {confidence:.0%}" if index >= 0 else "no prediction: NaN"
 
 
 def _label_differences(classes, present, predicted):
-    """Returns the caption of an image: its labels, those that were missed, those made up."""
-    groups = {"": present, "missed: ": present & ~predicted, "not there: ": predicted & ~present}
+    """Returns the caption of an image: its labels, the false negatives, the false positives."""
+    groups = {
+        "": present,
+        "missed: ": present & ~predicted,
+        "false positives: ": predicted & ~present,
+    }
     lines = [
-        title + _listed([classes[index] for index in np.flatnonzero(group)])
+        title + _join_labels([classes[index] for index in np.flatnonzero(group)])
         for title, group in groups.items()
         if group.any() or not title
     ]
     return "\n".join(lines)
 
 
-def _listed(names):
+def _join_labels(names):
     more = f" and {len(names) - _MAX_LISTED_LABELS} more" if len(names) > _MAX_LISTED_LABELS else ""
     return (", ".join(names[:_MAX_LISTED_LABELS]) or "no label") + more
 
 
 def classification_warnings(figures, labels, classes: Sequence[str]) -> list[str]:
-    """Compares a classifier with the answer that is the most frequent class of the test images.
+    """Returns a warning if a classifier is not better than a trivial baseline.
 
-    Where an image has several labels, mean average precision is compared with that of a ranking
-    by chance, which is the mean share of the images that have a label.
+    The baseline of a single-label classifier always predicts the most frequent class of the test
+    images. That of a multi-label classifier ranks the images at random: its mean average precision
+    is the mean over classes of the share of images with the label.
 
     Args:
-        figures: those of `metrics.metrics_with_intervals`.
-        labels: of the test images, `(count,)`, or multi-hot `(count, classes)`.
-        classes: their names.
+        figures: The metrics, from `metrics.metrics_with_intervals`.
+        labels: The labels of the test images, `(count,)`, or multi-hot `(count, classes)`.
+        classes: The class names.
 
     Returns:
         At most one line.
@@ -153,9 +191,10 @@ def classification_warnings(figures, labels, classes: Sequence[str]) -> list[str
     if "map" in figures:
         shares = labels.mean(axis=0)
         chance = float(shares[shares > 0].mean()) if (shares > 0).any() else 0.0
-        answer = f"a ranking by chance ({format_value('map', chance)})"
-        return compare_to_baseline("map", "mean average precision", figures, chance, answer)
+        baseline = f"a random ranking ({format_value('map', chance)})"
+        return compare_to_baseline("map", "mean average precision", figures, chance, baseline)
     counts = np.bincount(labels, minlength=len(classes))
     share = float(counts.max() / counts.sum())
-    answer = f"always answering {classes[counts.argmax()]} ({format_value('accuracy', share)})"
-    return compare_to_baseline("accuracy", "accuracy", figures, share, answer)
+    majority = classes[counts.argmax()]
+    baseline = f"always predicting {majority} ({format_value('accuracy', share)})"
+    return compare_to_baseline("accuracy", "accuracy", figures, share, baseline)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what a model says of several views of each image, taken together."""
+"""Test-time augmentation: averages the predictions over several views of each image."""
 
 from __future__ import annotations
 
@@ -8,33 +8,38 @@ from tasks.data import batches
 from zoo.errors import unknown_name_error
 from zoo.lazy import np
 
-SHIFT_DIVISOR = 16  # a view is moved by a sixteenth of the picture, reflected at the border
+SHIFT_DIVISOR = 16  # a view is shifted by 1/16 of the image, with reflection at the border
 
 _CORNERS = tuple((down, right) for down in (-1, 1) for right in (-1, 1))
-VIEWS = {  # name: (mirrored, parts down, parts right) of each view
+VIEWS = {  # by name, the views as (flipped, steps down, steps right)
     "one": ((False, 0, 0),),
     "flip": ((False, 0, 0), (True, 0, 0)),
-    "ten": tuple((mirror, *shift) for mirror in (False, True) for shift in ((0, 0), *_CORNERS)),
+    "ten": tuple((flip, *shift) for flip in (False, True) for shift in ((0, 0), *_CORNERS)),
 }
-LEVELS = tuple(VIEWS)
 
 
 def predict(model, examples, *, batch_size, views="one", multi_label=False):
-    """Returns a model's logits for every example, once and in order.
+    """Returns the logits of a model for every example, once and in order.
 
-    The probabilities of all views are averaged, as in Krizhevsky et al., 2012; what is returned
-    is the logits that give this average.
+    The probabilities are averaged over the views, as in Krizhevsky et al., 2012. The returned
+    logits are those that give the averaged probabilities.
 
     Args:
-        model: a `keras.Model` from images to logits.
-        examples: a `decoding.Examples`.
-        batch_size: images at a time.
-        views: `one`, the image as it is; `flip`, it and its mirror image; `ten`, these two in
-            the middle and moved towards each corner.
-        multi_label: whether probabilities are sigmoids of the logits, not their softmax.
+        model: A `keras.Model` from images to logits.
+        examples: A `decoding.Examples`.
+        batch_size: The number of images per batch.
+        views: `one`, the image itself; `flip`, the image and its horizontal flip; `ten`, both of
+            these in the centre and shifted towards each corner.
+        multi_label: Whether probabilities are sigmoids of the logits instead of their softmax.
+
+    Returns:
+        Logits `(examples, classes)`.
+
+    Raises:
+        UsageError: `views` is not a key of `VIEWS`.
     """
     if views not in VIEWS:
-        raise unknown_name_error("set of views", views, LEVELS)
+        raise unknown_name_error("test-time augmentation", views, tuple(VIEWS))
     if views == "one":
         return batches.predict(model, examples, batch_size=batch_size)
     logs = []
@@ -44,21 +49,21 @@ def predict(model, examples, *, batch_size, views="one", multi_label=False):
         logs.append(_log_sigmoids(logits) if multi_label else _log_softmax(logits))
     if not multi_label:
         return (_log_mean_exp(np.stack(logs))).astype("float32")
-    yes, no = (_log_mean_exp(np.stack(parts)) for parts in zip(*logs, strict=True))
-    return (yes - no).astype("float32")
+    positive, negative = (_log_mean_exp(np.stack(parts)) for parts in zip(*logs, strict=True))
+    return (positive - negative).astype("float32")
 
 
 class ShiftedImages:
-    """Images that are mirrored and moved each time they are asked for.
+    """Images that are flipped and shifted each time they are indexed.
 
     Args:
-        pixels: uint8 `(count, height, width, channels)`, or what gives them when indexed.
-        mirror: whether left and right are swapped.
-        down, right: where to, in parts of `SHIFT` of the height and width.
+        pixels: uint8 `(count, height, width, channels)`, or a sequence that returns such arrays.
+        flip: Whether images are flipped horizontally.
+        down, right: The shift, in units of 1 / `SHIFT_DIVISOR` of the height and of the width.
     """
 
-    def __init__(self, pixels, mirror, down, right):
-        self.pixels, self.mirror, self.down, self.right = pixels, mirror, down, right
+    def __init__(self, pixels, flip, down, right):
+        self.pixels, self.flip, self.down, self.right = pixels, flip, down, right
         self.shape = pixels.shape
 
     def __len__(self):
@@ -66,18 +71,18 @@ class ShiftedImages:
 
     def __getitem__(self, indices):
         images = self.pixels[indices]
-        for axis, parts in ((-3, self.down), (-2, self.right)):
-            images = _shifted(images, axis, parts * max(1, images.shape[axis] // SHIFT_DIVISOR))
-        return images[..., ::-1, :] if self.mirror else images
+        for axis, steps in ((-3, self.down), (-2, self.right)):
+            images = _shifted(images, axis, steps * max(1, images.shape[axis] // SHIFT_DIVISOR))
+        return images[..., ::-1, :] if self.flip else images
 
 
 def _shifted(images, axis, offset):
-    """Moves images along an axis; their own reflection comes in at the border."""
+    """Shifts images along an axis, with reflection at the border."""
     if not offset:
         return images
     side = images.shape[axis]
-    places = np.abs(np.arange(side) - offset)  # ... 2 1 0 1 2 ...
-    return images.take(np.minimum(places, 2 * (side - 1) - places), axis=axis)
+    indices = np.abs(np.arange(side) - offset)  # ... 2 1 0 1 2 ...
+    return images.take(np.minimum(indices, 2 * (side - 1) - indices), axis=axis)
 
 
 def _log_softmax(logits):
@@ -86,7 +91,7 @@ def _log_softmax(logits):
 
 
 def _log_sigmoids(logits):
-    """Returns the logarithms of the sigmoid and of what it lacks to 1."""
+    """Returns the logarithms of the sigmoid and of its complement to 1."""
     return -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
 
 

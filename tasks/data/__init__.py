@@ -1,1 +1,1 @@
-"""Where examples come from: sources, readers, splits and batches."""
+"""Data sets: sources and file formats, decoding, splits, augmentation and batches."""

@@ -1,9 +1,8 @@
-"""Augmentation: images changed at random while training.
+"""Random augmentation of training images: flips, shifts, RandAugment, erasing, mixup and CutMix.
 
-What happens to an image is drawn beforehand, for a whole epoch, from the seed and the number of
-the epoch. So a run that is taken up again sees what the uninterrupted one would have seen, on any
-number of replicas, and no random state needs saving. Images are uint8 before and after, of any
-number of channels.
+The random parameters of a whole epoch are sampled beforehand from the seed and the epoch number. So
+a resumed run gets the images that the uninterrupted run would have had, on any number of replicas,
+and no random state needs saving. Images are uint8 before and after, with any number of channels.
 """
 
 from __future__ import annotations
@@ -12,40 +11,39 @@ from tasks.data import randaugment
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np, tf
 
-SHIFT = 0.125  # of the height and width; 4 of 32 pixels, as in the ResNet paper, section 4.2
+SHIFT = 0.125  # of height and width; 4 of 32 pixels, as in the ResNet paper, section 4.2
 MIXUP_ALPHA = 0.2  # Zhang et al., 2017 (arXiv:1710.09412), section 3.1
 CUTMIX_ALPHA = 1.0  # Yun et al., 2019 (arXiv:1905.04899), section 4.1
 ERASED_AREA = (0.02, 0.4)  # of the image; Zhong et al., 2017 (arXiv:1708.04896), section 5.1
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height / width, likewise
-AUGMENT_SEED = 1  # tells the draws of changes from those of the order
+AUGMENT_SEED = 1  # makes these random numbers independent of those for shuffling
 
 
 def check_options(augment, mix, erase):
-    """Raises `UsageError` for a level, a mix or a probability that there is not."""
+    """Raises `UsageError` for an invalid `augment`, `mix` or `erase`."""
     if augment not in LEVELS:
         raise unknown_name_error("level of augmentation", augment, LEVELS)
     if mix not in MIXES:
         raise unknown_name_error("mix", mix, MIXES)
     if not 0 <= erase <= 1:
-        raise UsageError(f"erase is a share of images, from 0 to 1, not {erase}")
+        raise UsageError(f"erase is a fraction of images, from 0 to 1, not {erase}")
 
 
 def sample_params(seed, epoch, size, steps, shape, *, augment="none", mix="none", erase=0.0):
-    """Draws what happens in an epoch.
+    """Samples the augmentation parameters of an epoch.
 
     Args:
-        seed, epoch: integers, not negative.
-        size, steps: images in a batch, batches.
+        seed, epoch: Non-negative integers.
+        size, steps: The batch size, and the number of batches.
         shape: `(height, width, channels)` of an image.
-        augment: one of `LEVELS`. `light` mirrors one image in two left to right, and shifts all by
-            up to an eighth of the picture, with its own reflection at the border. `rand` is
-            RandAugment.
-        mix: one of `MIXES`. `mixup` makes each image and label a weighted mean of two;
-            `cutmix` puts a rectangle of one into the other; `both` is one or the other, by batch.
-        erase: the share of images that lose a rectangle to noise.
+        augment: One of `LEVELS`. `light` flips half of the images horizontally, and shifts all by
+            up to an eighth of their sides, with reflection padding. `rand` is RandAugment.
+        mix: One of `MIXES`. `mixup` makes each image and label a weighted mean of two; `cutmix`
+            pastes a rectangle of one image into the other; `both` is either, by batch.
+        erase: The fraction of images in which a rectangle is replaced with noise.
 
     Returns:
-        Arrays by name, the first axis of which is `steps`, for `change`.
+        A dict of arrays `(steps, ...)`, for `apply`.
     """
     random = np.random.default_rng([seed, epoch, AUGMENT_SEED])
     height, width, _ = shape
@@ -57,12 +55,12 @@ def sample_params(seed, epoch, size, steps, shape, *, augment="none", mix="none"
 
 
 def apply(images, labels, params):
-    """Returns a batch as drawn: images, rounded to uint8, and float32 labels.
+    """Returns the augmented images, rounded to uint8, and labels of a batch.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
         labels: float32 `(batch, classes)`.
-        params: one step of what `draw` returned.
+        params: One step of what `sample_params` returns.
     """
     if "mirror" in params:
         images = _flip_and_shift(images, params["mirror"], params["down"], params["right"])
@@ -94,16 +92,16 @@ def _rand(random, shape, height, width):
     return {"operations": operations, "mirrored": mirrored}
 
 
-def _erase(random, shape, height, width, share):
-    """Draws rectangles `(top, left, bottom, right)`, empty where nothing is erased.
+def _erase(random, shape, height, width, fraction):
+    """Samples rectangles `(top, left, bottom, right)`, empty where nothing is erased.
 
-    A rectangle that would be longer than the image is cut to it; the paper draws another.
+    A rectangle longer than the image is cut to its size; the paper samples another.
     """
-    if not share:
+    if not fraction:
         return {}
     area = random.uniform(*ERASED_AREA, shape) * height * width
     aspect = np.exp(random.uniform(*np.log(ERASED_ASPECT), shape))
-    erased = random.random(shape) < share
+    erased = random.random(shape) < fraction
     tall, wide = (
         np.floor(np.minimum(side, longest)) * erased
         for side, longest in ((np.sqrt(area * aspect), height), (np.sqrt(area / aspect), width))
@@ -131,8 +129,8 @@ def _cutmix(random, steps, height, width):
 
 
 def _mixup_or_cutmix(random, steps, height, width):
-    """Draws the one or the other for each batch."""
-    one, other = (draw(random, steps, height, width) for draw in (_mixup, _cutmix))
+    """Samples mixup or CutMix for each batch."""
+    one, other = (sample(random, steps, height, width) for sample in (_mixup, _cutmix))
     first = random.random(steps) < 0.5
     return {
         name: np.where(first.reshape(-1, *[1] * (one[name].ndim - 1)), one[name], other[name])
@@ -145,7 +143,7 @@ MIXES = {"none": _no_augmentation, "mixup": _mixup, "cutmix": _cutmix, "both": _
 
 
 def _flip_and_shift(images, mirror, down, right):
-    """Mirrors and shifts each image by whole pixels: it is as sharp as before."""
+    """Flips and shifts each image by integer pixels, so that it stays sharp."""
     height, width = images.shape[1:3]
     rows = _reflect(tf.range(height) - down[:, None], height)
     columns = _reflect(tf.range(width) - right[:, None], width)
@@ -155,7 +153,7 @@ def _flip_and_shift(images, mirror, down, right):
 
 
 def _reflect(places, side):
-    """Brings positions beyond the border back: ... 1 0 | 0 1 2 ..."""
+    """Reflects indices beyond the border: ... 1 0 | 0 1 2 ..."""
     places = tf.where(places < 0, -1 - places, places)
     return tf.where(places >= side, 2 * side - 1 - places, places)
 
@@ -170,7 +168,7 @@ def _box_mask(boxes, height, width):
 
 
 def _mix_examples(images, labels, params):
-    """Mixes each example with its neighbour, a random one, since the batch is in random order."""
+    """Mixes each example with its neighbour, a random one, since batches are shuffled."""
     patch = _box_mask(params["patch"][None], *images.shape[1:3])
     weight = tf.where(patch, 0.0, params["weight"])
     one = tf.cast(images, tf.float32)

@@ -1,4 +1,4 @@
-"""Examples as batches, shuffled and changed the same way on every machine."""
+"""Data pipelines: shuffled, augmented batches that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from tasks.data.decoding import Examples
 from zoo.graphs import HEAD_LAYER
 from zoo.lazy import keras, np, tf
 
-BATCH_MULTIPLE = 64  # examples, of which a bounded batch holds a multiple
+BATCH_MULTIPLE = 64  # a bounded batch size is a multiple of this
 
 
 def training(
     examples, *, batch_size, seed, num_classes, augment="none", mix="none", erase=0.0, heads=()
 ):
-    """Returns the batches that a model learns from, epoch by epoch.
+    """Returns the training batches of classification, epoch by epoch.
 
     Args:
         examples: `Examples`.
-        batch_size: images in a batch; fewer if there are fewer.
-        seed: of the order and of all random changes.
-        num_classes: length of a label.
-        augment, mix, erase: random changes, as `augment.sample_params` has them.
-        heads: names of the outputs that learn the same labels; `()` for one without a name.
+        batch_size: The number of images per batch, at most the number of examples.
+        seed: The seed of shuffling and augmentation.
+        num_classes: The number of classes.
+        augment, mix, erase: The augmentation, as in `augment.sample_params`.
+        heads: The names of the outputs trained on the labels; `()` for a single unnamed output.
 
     Returns:
         `Batches`.
 
     Raises:
-        UsageError: there is no such level, mix or share.
+        UsageError: An augmentation option is invalid.
     """
     changes.check_options(augment, mix, erase)
     size = min(batch_size, len(examples))
@@ -40,19 +40,42 @@ def training(
     return Batches(examples, size, seed, num_classes, params, tuple(heads))
 
 
-@dataclass(frozen=True, eq=False)
-class Batches:
-    """The batches of every epoch, each a function of the seed and the number of the epoch alone.
+class EpochBatches:
+    """The training batches of each epoch, which depend only on the seed and the epoch number.
 
-    A run taken up at an epoch therefore sees what the uninterrupted one would have seen.
+    So a resumed run gets the batches that the uninterrupted run would have had. Subclasses are
+    dataclasses with the attributes `examples` and `size`, the batch size.
+    """
+
+    @property
+    def steps(self):
+        """The number of batches in an epoch."""
+        return len(self.examples) // self.size
+
+    def epoch(self, number, start=0):
+        """Returns the batches of an epoch, a `tf.data.Dataset` of `steps - start` batches.
+
+        The remainder is dropped, other examples in each epoch, so that no small batch disturbs
+        the statistics of batch normalisation.
+
+        Args:
+            number: The epoch number, from 0.
+            start: The number of batches to skip at the beginning.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(EpochBatches):
+    """The training batches of classification.
 
     Attributes:
         examples: `Examples`.
-        size: images in a batch.
-        seed: of the order and of all random changes.
-        num_classes: length of a label.
-        changes: what `augment.sample_params` is asked for; nothing where examples are no images.
-        heads: names of the outputs that learn the labels, or `()`.
+        size: The batch size.
+        seed: The seed of shuffling and augmentation.
+        num_classes: The number of classes.
+        changes: Keyword arguments of `augment.sample_params`; empty without augmentation.
+        heads: The names of the outputs trained on the labels, or `()`.
     """
 
     examples: Examples
@@ -62,24 +85,12 @@ class Batches:
     changes: dict
     heads: tuple[str, ...] = ()
 
-    @property
-    def steps(self):
-        """Batches in an epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those that are left.
-
-        What is left over is dropped, other examples each time, so that no small batch upsets the
-        statistics of batch normalisation.
-
-        Args:
-            number: of the epoch, from 0.
-            start: batches at its beginning that are left out.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             Batches of uint8 images `(size, height, width, channels)` and float32 labels
-            `(size, num_classes)`, or a dict of such by head.
+            `(size, num_classes)`, or a dict of these by head.
         """
         examples = self.examples.for_epoch(number)
         indices = shuffled_indices(len(self.examples), self.size, self.seed, number)
@@ -109,11 +120,11 @@ class Batches:
 
 @dataclass(frozen=True)
 class RepeatedBatches:
-    """Batches whose epoch goes through the examples more than once, each time in another order.
+    """Batches with several passes over the examples per epoch, each in another order.
 
     Attributes:
-        stream: the batches, such as `Batches`.
-        count: how often.
+        batches: The batches of one pass, such as `Batches`.
+        count: The number of passes per epoch.
     """
 
     batches: object
@@ -121,16 +132,16 @@ class RepeatedBatches:
 
     @property
     def steps(self):
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return self.count * self.batches.steps
 
     @property
     def size(self):
-        """Examples in a batch."""
+        """The batch size."""
         return self.batches.size
 
     def epoch(self, number, start=0):
-        """Returns one epoch, of which some batches at the beginning may be left out."""
+        """Returns the batches of an epoch, without the first `start`."""
         passed, inside = divmod(start, self.batches.steps)
         first = number * self.count
         parts = [self.batches.epoch(first + n) for n in range(passed + 1, self.count)]
@@ -139,16 +150,20 @@ class RepeatedBatches:
 
 
 def repeat(batches, count):
-    """Returns batches that go through their examples some times in an epoch."""
+    """Returns batches with `count` passes over their examples per epoch."""
     return RepeatedBatches(batches, count) if count > 1 else batches
 
 
 def predict(model, examples, *, batch_size):
-    """Returns a model's answers to every example, once and in order, as one array.
+    """Returns the predictions of a model for all examples, in order, as one array.
 
-    Of a model with several heads it is the answers of the one that stays, `HEAD`.
-    Every batch is full, the last one padded with copies that are cut off again: a replica
-    without any example would fail, and a short batch would be compiled for itself.
+    Of a model with several heads, these are the outputs of the final one, `HEAD_LAYER`. All
+    batches are full; the last is padded, as in `sequential_indices`.
+
+    Args:
+        model: A `keras.Model`.
+        examples: `Examples`.
+        batch_size: The largest batch size.
     """
     size = bounded_batch_size(batch_size, len(examples))
     gather = make_gather(examples.pixels, size, examples.pixels_tensor)
@@ -160,25 +175,25 @@ def predict(model, examples, *, batch_size):
 
 
 def shuffled_indices(count, size, seed, epoch):
-    """Returns the indices of an epoch's batches, int64 `(batches, size)`, in random order.
+    """Returns the indices of the batches of an epoch, int64 `(batches, size)`, shuffled.
 
-    What is left over is dropped, other examples each time.
+    The remainder is dropped, other examples in each epoch.
 
     Args:
-        count: of the examples.
-        size: of a batch.
-        seed, epoch: what the order follows from.
+        count: The number of examples.
+        size: The batch size.
+        seed, epoch: Non-negative integers that determine the order.
     """
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return order[: count // size * size].reshape(-1, size)
 
 
 def bounded_batch_size(size, count):
-    """Returns how many examples of `count` to take at a time where `size` were asked for.
+    """Returns the batch size for `count` examples if `size` is requested.
 
-    A batch is padded, so that one larger than the split would be memory for nothing. It is bounded
-    by a multiple of `ROUND` that holds them all, which replicas can share, and which does not have
-    every small split compiled for itself.
+    Batches are padded, so a batch larger than the split would waste memory. The bound is the
+    multiple of `BATCH_MULTIPLE` that holds all examples: replicas can share it evenly, and small
+    splits of different sizes need no compilation each.
     """
     return min(size, -(-count // BATCH_MULTIPLE) * BATCH_MULTIPLE)
 
@@ -186,33 +201,32 @@ def bounded_batch_size(size, count):
 def sequential_indices(count, size):
     """Returns the indices of full batches of all examples, int64 `(batches, size)`.
 
-    The last batch is padded with the last example, to be cut off of the answers: a replica without
-    any example would fail, and a short batch would be compiled for itself.
+    The last batch is padded with the last example, to be cut off from the predictions: a replica
+    without any example would fail, and a smaller batch would need a compilation of its own.
     """
     padded = -(-count // size) * size
     return np.minimum(np.arange(padded), count - 1).reshape(-1, size)
 
 
 def make_dataset(rows, batch, start=0):
-    """Returns batches that are made while others are used, a `tf.data.Dataset`.
+    """Returns a prefetching `tf.data.Dataset` of batches.
 
     Args:
-        rows: what each is made of: arrays, or a structure of them, the first axis of which is
-            batches.
-        batch: makes a batch, in a graph; it takes the parts of a row.
-        start: batches at the beginning that are left out.
+        rows: A nested structure of arrays `(batches, ...)`.
+        batch: A function that makes a batch from the elements of a row, traced into a graph.
+        start: The number of batches to skip at the beginning.
     """
     rest = tf.nest.map_structure(lambda values: values[start:], rows)
     data = tf.data.Dataset.from_tensor_slices(rest)
     options = tf.data.Options()
-    # The images are in this process, so there are no files to share out among workers.
+    # The images are in memory, so there are no files to shard among workers.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     data = data.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
     return data.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def without_xla(model):
-    """Returns a model whose `predict` runs at once, where XLA would first compile for long."""
+    """Returns a model with XLA turned off, so that `predict` need not compile for long first."""
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False
     return model
@@ -220,14 +234,14 @@ def without_xla(model):
 
 @contextlib.contextmanager
 def read_shard(part, parts):
-    """Lets the batches that are made meanwhile read the examples of some of their parts alone.
+    """Context in which batches read only the examples of this worker's shard.
 
-    What is not read is zeros, and the shape of a batch is what it is without. One example before
-    each part is read, too, as it may be mixed with the first.
+    The other examples of a batch are zeros, and its shape does not change. The example before the
+    shard is also read, since it may be mixed with the first.
 
     Args:
-        part: a range of numbers of parts, from 0.
-        parts: how many equal parts a batch has.
+        part: A range of shard numbers, from 0.
+        parts: The number of equal shards of a batch.
     """
     before = list(_active_shard)
     _active_shard[:] = [part, parts]
@@ -237,11 +251,11 @@ def read_shard(part, parts):
         _active_shard[:] = before
 
 
-_active_shard = []  # what `dealt` was given, while it lasts
+_active_shard = []  # the arguments of `read_shard` inside of its context
 
 
 def _rows_to_read(size):
-    """Returns the places in a batch of some size whose examples are read."""
+    """Returns the indices into a batch of the examples that are read."""
     if not _active_shard:
         return np.arange(size)
     part, parts = _active_shard
@@ -249,12 +263,12 @@ def _rows_to_read(size):
 
 
 def make_gather(pixels, size, pixels_tensor=None):
-    """Returns what takes `size` indices to images, or to what else `pixels` holds, inside a graph.
+    """Returns a function from `size` indices to rows of `pixels`, for use in a graph.
 
     Args:
-        pixels: `(count, ...)`, an array or what gives one when it is indexed by an array.
-        size: of a batch.
-        pixels_tensor: the same as a tensor, where there is one.
+        pixels: `(count, ...)`, an array, or an object that returns arrays if indexed by an array.
+        size: The batch size.
+        pixels_tensor: The same as a tensor, or `None`.
     """
     if pixels_tensor is not None:
         return lambda indices: tf.gather(pixels_tensor, indices)
@@ -267,8 +281,8 @@ def make_gather(pixels, size, pixels_tensor=None):
         return found
 
     def gather(indices):
-        whole = len(set(places.tolist())) == size
-        images = tf.numpy_function(pixels.__getitem__ if whole else read, [indices], dtype)
+        reads_all = len(set(places.tolist())) == size
+        images = tf.numpy_function(pixels.__getitem__ if reads_all else read, [indices], dtype)
         return tf.ensure_shape(images, (size, *shape))
 
     return gather

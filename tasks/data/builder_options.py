@@ -1,11 +1,11 @@
-"""The options of a model's builder, as a flag holds them."""
+"""Parsing of model builder options in flags such as `--model-options`."""
 
 from __future__ import annotations
 
 from tasks.data import safe_yaml
 from zoo.errors import UsageError
 
-RESERVED_OPTIONS = {  # what `zoo.build` takes besides options of a builder: what sets it in a task
+RESERVED_OPTIONS = {  # arguments of `zoo.build` that are set elsewhere: what sets them in a task
     "name": "--model does",
     "input_shape": "--image-size and --channels do",
     "num_classes": "the data do",
@@ -15,10 +15,14 @@ RESERVED_OPTIONS = {  # what `zoo.build` takes besides options of a builder: wha
 
 
 def parse_model_options(text):
-    """Returns the options for a model's builder that `--model-options` names.
+    """Returns the options of a model builder in the value of `--model-options`.
+
+    Args:
+        text: YAML such as `{depth: 2}`.
 
     Raises:
-        UsageError: it is no YAML of options, or names what another flag or the data decide.
+        UsageError: The text is not a YAML mapping, or has an option that another flag or the data
+            set.
     """
     found = parse_options(text)
     if taken := [name for name in found if name in RESERVED_OPTIONS]:
@@ -27,14 +31,14 @@ def parse_model_options(text):
 
 
 def parse_options(text, flag="--model-options"):
-    """Returns the options that YAML such as `{depth: 2}` names, a dict; none of an empty text.
+    """Returns the options in YAML such as `{depth: 2}`, a dict; empty for an empty text.
 
     Args:
-        text: the YAML.
-        flag: that holds it, for messages.
+        text: The YAML text.
+        flag: The flag that holds it, for messages.
 
     Raises:
-        UsageError: it is no such thing.
+        UsageError: The text is not a YAML mapping with names as keys.
     """
     try:
         options = safe_yaml.parse(text) or {}

@@ -1,4 +1,4 @@
-"""Images and labels from a folder of class folders."""
+"""Image classification data sets in class folders: images and labels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from tasks.data import image_io
 from zoo.errors import UsageError
 
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
-HIDDEN_NAMES = (
-    "thumbs.db",
-    "desktop.ini",
-    "__macosx",
-    "@eadir",
-)  # besides all that starts with a dot
-THREADS = 16  # that look into files: most of the time each waits for the disk
-MAX_NAMES = 5  # the most names in a message
+# Besides all names that start with a dot.
+HIDDEN_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
+THREADS = 16  # that open files: each mostly waits for the disk
+MAX_NAMES = 5  # in a message
 
 
 class Listing(NamedTuple):
-    """What was found: `splits` maps a name to `(paths, class names)`, of equal length.
+    """The images and labels of a folder or a CSV file.
 
-    Where images have several labels, each has a tuple of class names.
+    `splits` maps a name to `(paths, class names)`, lists of equal length. If `multi_label`, each
+    image has a tuple of class names.
     """
 
     classes: tuple[str, ...]
@@ -42,12 +39,18 @@ class Listing(NamedTuple):
 def list_folder(root):
     """Lists `root/CLASS/**/image`, or `root/SPLIT/CLASS/**/image` with `SPLIT_FOLDERS`.
 
-    Folders inside a class folder belong to that class. Hidden files are passed over in silence;
-    a file that is no image by its suffix or first bytes is skipped and named. Within a split
-    images stand in an order that a hash of their names decides, so that a slice has all classes.
+    Folders inside a class folder belong to that class. Hidden files are ignored; files that are
+    not images by their suffix or first bytes are listed as skipped. The images of a split are
+    ordered by a hash of their names, so that a slice contains all classes.
+
+    Args:
+        root: The `Path` of the folder.
+
+    Returns:
+        A `Listing`.
 
     Raises:
-        UsageError: the folder is laid out otherwise, has one class, or a class without images.
+        UsageError: The folder has another layout, a single class, or a class without images.
     """
     splits, skipped = _split_folders(root)
     names = {split: [path.name for path in _subfolders(top)] for split, top in splits.items()}
@@ -66,12 +69,19 @@ def list_folder(root):
 
 
 def check_classes(place, classes, labels, skipped):
-    """Raises `UsageError` for a single class, and for classes of which nothing is left."""
+    """Raises `UsageError` for a single class, and for classes without images.
+
+    Args:
+        place: The folder or file, for messages.
+        classes: The class names.
+        labels: The class name of each image that was not skipped.
+        skipped: `(path, reason)` of the others.
+    """
     if len(classes) == 1:
         deeper = Path(place, classes[0])
         hint = f"; did you mean {deeper}?" if deeper.is_dir() and _subfolders(deeper) else ""
         raise UsageError(
-            f"{place} has one class, {classes[0]!r}; to tell classes apart takes two or more{hint}"
+            f"{place} has one class, {classes[0]!r}; classification needs two or more{hint}"
         )
     empty = [name for name in classes if name not in set(labels)]
     if not empty:
@@ -82,7 +92,7 @@ def check_classes(place, classes, labels, skipped):
 
 
 def iter_files(top):
-    """Yields every file below a folder, but for what is hidden."""
+    """Yields the path of each file below a folder, without hidden files and folders."""
     for parent, folders, files in os.walk(top):
         folders[:] = [name for name in folders if not _is_hidden(name)]
         yield from (Path(parent, name) for name in files if not _is_hidden(name))
@@ -90,7 +100,7 @@ def iter_files(top):
 
 @contextmanager
 def reading_errors(name):
-    """Turns what the system says while the data set `name` is read into a `UsageError`."""
+    """Converts an `OSError` while the data set `name` is read into a `UsageError`."""
     try:
         yield
     except OSError as error:
@@ -99,7 +109,7 @@ def reading_errors(name):
 
 
 def find_non_images(paths):
-    """Yields `(path, reason)` for those of the paths that are no images."""
+    """Yields `(path, reason)` for each of the paths that is not an image."""
     with ThreadPoolExecutor(THREADS) as pool:
         for path, reason in zip(paths, pool.map(image_io.rejection_reason, paths), strict=True):
             if reason:
@@ -107,25 +117,25 @@ def find_non_images(paths):
 
 
 def sort_class_names(names):
-    """Returns class names in order: as numbers if all are decimal numbers, else as text."""
+    """Returns sorted class names: numerically if all are decimal numbers, else as text."""
     numeric = all(re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)", name) for name in names)
     return tuple(sorted(names, key=lambda name: (Decimal(name) if numeric else 0, name)))
 
 
 def join_names(names):
-    """Returns names as part of a sentence, the first `NAMED` of them."""
+    """Returns names for use in a message, at most `MAX_NAMES` of them."""
     names = list(names)
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return ", ".join(map(str, names[:MAX_NAMES])) + more
 
 
 def _split_folders(root):
-    """Returns the folder of each split, and what is skipped: else all folders are classes."""
+    """Returns the folder of each split, and what is skipped; without split folders, one `all`."""
     inside = _subfolders(root)
     if not inside:
         _reject_flat_folder(root)
-    loose = [path for path in _children(root) if path.is_file() and image_io.is_image(path)]
-    skipped = [(str(path), "not in a class folder") for path in loose]
+    stray_images = [path for path in _children(root) if path.is_file() and image_io.is_image(path)]
+    skipped = [(str(path), "not in a class folder") for path in stray_images]
     tops = [path for path in inside if path.name.lower() in SPLIT_FOLDERS and _subfolders(path)]
     if not tops:
         return {"all": root}, skipped
@@ -142,14 +152,14 @@ def _reject_flat_folder(root):
     files = list(_children(root))
     images = [path.name for path in files if image_io.is_image(path)]
     if not files:
-        raise UsageError(f"the folder {root} is empty; needed: a folder of images for each class")
+        raise UsageError(f"the folder {root} is empty; expected a folder of images for each class")
     if not images:
         raise UsageError(
-            f"no images in {root}, which holds {join_names(path.name for path in files)}; "
-            f"needed: a folder for each class, of images ({' '.join(image_io.EXTENSIONS)})"
+            f"no images in {root}, which contains {join_names(path.name for path in files)}; "
+            f"expected a folder of images for each class ({' '.join(image_io.EXTENSIONS)})"
         )
     raise UsageError(
-        f"{root} holds {len(images)} images but no class folders; move them to {root}/CLASS/, such "
+        f"{root} has {len(images)} images but no class folders; move them to {root}/CLASS/, such "
         f"as {root}/cat/{images[0]}, or list them in a CSV file with the columns path,label"
     )
 
@@ -178,5 +188,5 @@ def _is_hidden(name):
 
 
 def name_hash(path):
-    """Returns what to sort paths by so that any slice of them is a fair one."""
+    """Returns a sort key for paths: a hash, so that slices are random samples."""
     return hashlib.blake2b(path.as_posix().encode(errors="surrogateescape")).digest()

@@ -1,8 +1,7 @@
-"""Annotations as COCO writes them: a JSON file of images, categories, and what is where."""
+"""COCO annotation files: JSON with images, categories, and annotations of objects."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -10,24 +9,23 @@ from typing import NamedTuple
 
 from tasks.data import image_io, number_parsing
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
+from tasks.data.json_file import read_json
 from zoo.errors import UsageError
-from zoo.paths import read_text
 
 SUFFIX = ".json"
-MAX_PIXELS = 2**27  # of an image, 134 million: no mask of a file is drawn larger
+MAX_PIXELS = 2**27  # of an image, 134 million; a limit on the masks that a file can request
 
 
 class CocoObject(NamedTuple):
     """One annotation.
 
     Attributes:
-        number: its id in the file.
-        label: position of its category in the classes.
-        box: `(x0, y0, x1, y1)` in pixels of the image as the file has it, unclipped; or `None`.
-        segmentation: polygons, or run lengths, for `coco_masks.decode_segmentation`; `None`
-        without any.
-        crowd: whether it stands for several objects that are not told apart.
-        area: in pixels as the file says; of the box, if it does not.
+        number: The id in the file.
+        label: The index of the category in the classes.
+        box: `(x0, y0, x1, y1)` in pixels of the image size in the file, unclipped; or `None`.
+        segmentation: Polygons or run lengths, for `coco_masks.decode_segmentation`; or `None`.
+        crowd: Whether it covers a group of objects without separating them (`iscrowd`).
+        area: The area in pixels stated in the file, else that of the box.
     """
 
     number: int
@@ -39,7 +37,7 @@ class CocoObject(NamedTuple):
 
 
 class CocoImage(NamedTuple):
-    """An image of the file: its `path`, its size as the file says, and the `things` in it."""
+    """An image of the file: its `path`, its size as stated in the file, and its annotations."""
 
     number: int
     path: str
@@ -49,13 +47,13 @@ class CocoImage(NamedTuple):
 
 
 class CocoAnnotations(NamedTuple):
-    """What a file says.
+    """The content of an annotation file.
 
     Attributes:
-        path: of the file.
-        classes: names of the categories, in the order of their ids.
-        pictures: in the order of the file.
-        skipped: `(what, why)` of what was passed over.
+        path: The path of the file.
+        classes: The names of the categories, sorted by their ids.
+        pictures: The images, in the order of the file.
+        skipped: A pair `(path, reason)` for each image, or the file, of which something is missing.
     """
 
     path: str
@@ -65,15 +63,18 @@ class CocoAnnotations(NamedTuple):
 
 
 def annotation_files(root):
-    """Returns the annotation files of a data set by split, in the usual order of splits.
+    """Returns the annotation files of a data set by split, in the order of `SPLIT_FOLDERS`.
 
     Args:
-        root: a file, which is the split `all`; or a folder in which JSON files are called after
+        root: A file, which becomes the split `all`; or a folder with JSON files named after
             splits, such as `train.json`, `annotations/instances_train2017.json` or
-            `train/_annotations.coco.json`. It is empty if there is none.
+            `train/_annotations.coco.json`.
+
+    Returns:
+        A dict of split names to paths, empty if there are no such files.
 
     Raises:
-        UsageError: a split has two files.
+        UsageError: A split has several files.
     """
     root = Path(root)
     if root.is_file():
@@ -94,26 +95,26 @@ def annotation_files(root):
 def read_annotations(path):
     """Reads an annotation file.
 
-    Images are looked for beside the file, in `images/`, in the folder above it, in `images/`
-    there, and in a folder of either place that is called after the split (`train2017` for
-    `instances_train2017.json`), by their `file_name`, or by its last part where it names a folder
-    of another machine. Those that are not there are passed over and named, and so are
-    annotations of images that the file does not list. Numbers may be text.
+    Images are searched in the folder of the file, in its `images/`, in the parent folder, in
+    `images/` there, and in folders of either place that are named after the split (`train2017` for
+    `instances_train2017.json`), by their `file_name`, or by its last part if it names a folder of
+    another machine. Missing images, and annotations of images that the file does not list, are
+    skipped and reported. Numbers may be text.
 
     Returns:
-        `Annotations`. Categories stand in the order of their ids, also those that nothing has.
+        `CocoAnnotations`. Categories are sorted by id and include those without annotations.
 
     Raises:
-        UsageError: the file is none of COCO's, names a category that it does not list, or no
-            image is there.
+        UsageError: The file is not a COCO file, uses a category that it does not list, or none of
+            its images exists.
     """
     path = Path(path)
-    content = _read_json(path)
+    content = _read_file(path)
     known = {_id(path, "category", row, "id"): row for row in content["categories"]}
     order = sorted(known, key=lambda number: (isinstance(number, str), number))
     classes = tuple(str(_field(path, "category", known[number], "name")) for number in order)
     if duplicates := [name for name, count in Counter(classes).items() if count > 1]:
-        raise UsageError(f"{path} has several categories called {join_names(duplicates)}")
+        raise UsageError(f"{path} has several categories named {join_names(duplicates)}")
     labels = {number: label for label, number in enumerate(order)}
     things = defaultdict(list)
     for row in content["annotations"]:
@@ -125,7 +126,7 @@ def read_annotations(path):
 
 
 def size_matches(picture):
-    """Tells whether the size of a `Picture` in its file is that of its image, stored or shown."""
+    """Returns whether the size of a `CocoImage` is that of its image file, with or without EXIF."""
     try:
         size = image_io.image_size(picture.path)
     except image_io.UnreadableImage:
@@ -134,13 +135,13 @@ def size_matches(picture):
 
 
 def read_splits(files):
-    """Returns the `Annotations` of several files by split, all with the same categories.
+    """Returns the `CocoAnnotations` of several files by split, all with the same categories.
 
     Args:
-        files: as `files` returns them.
+        files: Paths by split, as `annotation_files` returns them.
 
     Raises:
-        UsageError: a file is none of COCO's, or they list different categories.
+        UsageError: A file is not a COCO file, or the files list different categories.
     """
     found = {split: read_annotations(path) for split, path in files.items()}
     first, *others = found.values()
@@ -149,24 +150,19 @@ def read_splits(files):
             raise UsageError(
                 f"the files list different categories: {other.path} has the categories "
                 f"{join_names(other.classes)}, {first.path} has {join_names(first.classes)}; "
-                "every split "
-                "needs the same"
+                "every split needs the same"
             )
     return found
 
 
 def _split_of_file(path):
-    """Returns the split that an annotation file is called after, or `None`."""
+    """Returns the split that an annotation file is named after, or `None`."""
     parts = re.split(r"[^a-z]+", path.with_suffix("").as_posix().lower())
     return next((split for split in SPLIT_FOLDERS if split in parts), None)
 
 
-def _read_json(path):
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON file: {error}") from error
+def _read_file(path):
+    content = read_json(path)
     for name in ("images", "categories"):
         rows = content.get(name) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
@@ -180,29 +176,29 @@ def _read_json(path):
 
 
 def _unmatched_annotations(content, things):
-    """Returns what keeps annotations from images, or `""` where nothing does."""
+    """Returns why annotations have no images, or `""` if all have one."""
     if not content["annotations"]:
         return "it has no annotations"
     known = dict.fromkeys(number_parsing.normalize_id(row["id"]) for row in content["images"])
-    strange = [number for number in things if number not in known]
-    if not strange:
+    unknown = [number for number in things if number not in known]
+    if not unknown:
         return ""
     return (
-        f"{sum(len(things[number]) for number in strange)} annotations of images that it does not "
-        f"list: of the image_id {join_names(map(repr, strange))}; it lists "
+        f"{sum(len(things[number]) for number in unknown)} annotations of images that it does not "
+        f"list: of the image_id {join_names(map(repr, unknown))}; it lists "
         f"{join_names(map(repr, known))}"
     )
 
 
 def _field(path, what, row, name):
-    """Returns a field that a row must have."""
+    """Returns a required field of a row."""
     if not isinstance(row, dict) or row.get(name) is None:
         raise UsageError(f"{path}: {what} {row!r:.60} has no {name}")
     return row[name]
 
 
 def _id(path, what, row, name):
-    """Returns an identifier that a row must have: a number, or text that is none."""
+    """Returns a required id of a row: an integer, or text that is not one."""
     value = _field(path, what, row, name)
     if not isinstance(value, str) and number_parsing.parse_int(value) is None:
         raise UsageError(f"{path}: {what} {row!r:.60} has the {name} {value!r:.20}")
@@ -222,7 +218,7 @@ def _parse_object(path, row, labels):
         sides = [number_parsing.parse_float(side) for side in box] if isinstance(box, list) else []
         if len(sides) != 4 or None in sides:
             raise UsageError(
-                f"{path}: annotation {number} has the box {box!r:.60}; needed: x, y, width, height"
+                f"{path}: annotation {number} has the box {box!r:.60}; expected x, y, width, height"
             )
         x, y, width, height = sides
         box = (x, y, x + width, y + height)
@@ -234,11 +230,11 @@ def _parse_object(path, row, labels):
 
 
 def _read_images(path, rows, things):
-    """Returns the images that are there, and `(path, reason)` of those that are not."""
+    """Returns the images whose files exist, and `(path, reason)` for the others."""
     names = [str(_field(path, "image", row, "file_name")) for row in rows]
     numbers = [_id(path, "image", row, "id") for row in rows]
     if duplicates := [number for number, count in Counter(numbers).items() if count > 1]:
-        raise UsageError(f"{path} has several images of the id {join_names(duplicates)}")
+        raise UsageError(f"{path} has several images with the id {join_names(duplicates)}")
     folder = _image_folder(path, names)
     pictures, skipped = [], []
     for row, file, number in zip(rows, locate_images(folder, names), numbers, strict=True):
@@ -251,27 +247,27 @@ def _read_images(path, rows, things):
 
 
 def _size(path, row):
-    """Returns the `(height, width)` of an image as the file says, 0 where it does not know."""
+    """Returns the `(height, width)` of an image stated in the file; 0 means unknown."""
     sides = [
         number_parsing.parse_int(_field(path, "image", row, side)) for side in ("height", "width")
     ]
     if None in sides or min(sides) < 0 or sides[0] * sides[1] > MAX_PIXELS:
         raise UsageError(
             f"{path}: image {row['file_name']!r:.60} has the width {row['width']!r:.20} and the "
-            f"height {row['height']!r:.20}; needed: pixels, {MAX_PIXELS:,} in all at most"
+            f"height {row['height']!r:.20}; expected pixels, at most {MAX_PIXELS:,} in all"
         )
     return sides
 
 
 def locate_images(folder, names):
-    """Yields where images are, a path for each name, also of those that are nowhere.
+    """Yields a path for each name of an image, whether or not the file exists.
 
-    A name is a path below the folder, with `/` or `\\`. Where it names another place, such as
-    `C:\\data\\x.jpg`, its last part is looked for, unless two names share it.
+    A name is a path relative to the folder, with `/` or `\\`. If there is no such file, as with
+    `C:\\data\\x.jpg`, its last part is searched, unless two names share it.
 
     Args:
-        folder: in which to look.
-        names: of images, as a file of annotations has them.
+        folder: The folder to search.
+        names: The names of images in an annotation file.
     """
     last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
     shared = Counter(end for _, end in set(zip(names, last, strict=True)))
@@ -282,7 +278,7 @@ def locate_images(folder, names):
 
 
 def _image_folder(path, names):
-    """Returns the folder that images are in: the first in which one of them is."""
+    """Returns the folder of the images: the first candidate that holds one of them."""
     folder_names = [path.stem, path.stem.rpartition("_")[2]]
     tops = (path.parent, path.parent.parent)
     folders = [top / sub for top in tops for sub in ("", "images", *folder_names)]
@@ -291,6 +287,6 @@ def _image_folder(path, names):
         if folder.is_dir() and any(file.is_file() for file in locate_images(folder, names)):
             return folder
     raise UsageError(
-        f"none of the {len(names)} images of {path} is there, such as {names[0]}; "
-        f"looked in {join_names(dict.fromkeys(map(str, folders[:5])))}"
+        f"none of the {len(names)} images of {path} exists, such as {names[0]}; "
+        f"searched {join_names(dict.fromkeys(map(str, folders[:5])))}"
     )

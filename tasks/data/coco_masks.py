@@ -1,7 +1,7 @@
-"""What an annotation covers: polygons and run lengths as masks, as pycocotools makes them.
+"""Segmentation masks of COCO annotations, from polygons and run-length encodings (RLE).
 
-Masks are the same to the pixel, without needing it: polygons are drawn by its rule, run lengths
-are read both as numbers and as its text.
+Masks equal those of pycocotools in every pixel, without depending on it: polygons are rasterised
+by its rule, and run lengths are read both as numbers and as its compressed text.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from tasks.data import number_parsing
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-GRID_SCALE = 5  # a polygon is drawn on a grid that many times finer
-MAX_OUTLINE_STEPS = 2**24  # steps on that grid along the outline of a polygon
-MAX_COORDINATE = 1e9  # pixels from the corner of the image to a point of a polygon
-MAX_RUN_BITS = 60  # bits of a run length that is written as text
+GRID_SCALE = 5  # polygons are rasterised on a grid finer by this factor
+MAX_OUTLINE_STEPS = 2**24  # length of the outline of a polygon on that grid
+MAX_COORDINATE = 1e9  # pixels; larger coordinates of a polygon are clipped
+MAX_RUN_BITS = 60  # bits of a run length in compressed text
 
 
 def decode_segmentation(segmentation, height, width):
-    """Returns which pixels a segmentation covers, bool `(height, width)`.
+    """Returns the mask of a segmentation, bool `(height, width)`.
 
     Args:
-        segmentation: polygons, each a list `x0, y0, x1, y1, ...` in pixels; or run lengths, a
-            dict with `size`, `[height, width]`, and `counts`, numbers or the text that
-            pycocotools writes. A polygon of fewer than three points covers nothing.
-        height, width: of the image.
+        segmentation: Polygons, each a list `x0, y0, x1, y1, ...` in pixels; or run lengths, a
+            dict with `size`, `[height, width]`, and `counts`, integers or the compressed text of
+            pycocotools. A polygon of fewer than three points covers nothing.
+        height, width: The size of the image in pixels.
 
     Raises:
-        UsageError: it is something else, run lengths are those of another size, or a polygon
-            reaches so far beyond the image that drawing it would take long.
+        UsageError: The segmentation is neither, run lengths are for another size, or a polygon
+            extends so far beyond the image that it would take long to rasterise.
     """
     if isinstance(segmentation, dict):
         return _rle_mask(segmentation, height, width)
@@ -40,14 +40,17 @@ def decode_segmentation(segmentation, height, width):
 
 
 def polygon_mask(points, height, width):
-    """Returns which pixels a polygon covers, bool `(height, width)`, by the rule of pycocotools.
+    """Returns the mask of a polygon, bool `(height, width)`, by the rule of pycocotools.
 
-    The outline is followed on a finer grid; where it crosses the middle of a column of pixels,
-    inside and outside change place from there on downwards.
+    The outline is followed on a finer grid; where it crosses the centre line of a column of
+    pixels, inside and outside swap for all pixels below.
 
     Args:
         points: `x0, y0, x1, y1, ...` in pixels; the last point is joined to the first.
-        height, width: of the image.
+        height, width: The size of the image in pixels.
+
+    Raises:
+        UsageError: The points are not pairs of numbers, or far beyond the image.
     """
     numbers = [number_parsing.parse_float(point) for point in points]
     if len(points) % 2 or None in numbers:
@@ -57,7 +60,9 @@ def polygon_mask(points, height, width):
     corners = np.clip(np.reshape(numbers, (-1, 2)), -MAX_COORDINATE, MAX_COORDINATE)
     corners = (GRID_SCALE * corners + 0.5).astype("int64")
     if np.abs(corners - np.roll(corners, -1, 0)).max(1).sum() > MAX_OUTLINE_STEPS:
-        raise UsageError(f"a polygon far beyond its image of {width} x {height}: {points!r:.60}")
+        raise UsageError(
+            f"a polygon extends far beyond its image of {width} x {height} pixels: {points!r:.60}"
+        )
     pairs = zip(corners, np.roll(corners, -1, 0), strict=True)
     x, y = np.concatenate([_line_points(*start, *end) for start, end in pairs]).T
     column_changes = np.flatnonzero(x[1:] != x[:-1])
@@ -74,10 +79,13 @@ def polygon_mask(points, height, width):
 
 
 def decode_rle_text(text):
-    """Returns the run lengths that pycocotools writes as text, a list of numbers.
+    """Returns the run lengths in the compressed text of pycocotools, a list of integers.
 
     Each is written in groups of five bits, the lowest first, as printable characters; from the
-    fourth one on it is the difference to the last but one.
+    fourth on, it is the difference to the one before the last.
+
+    Raises:
+        UsageError: The text encodes a run length of more than `MAX_RUN_BITS` bits.
     """
     text = text.encode(errors="replace") if isinstance(text, str) else text
     counts, value, bits = [], 0, 0
@@ -86,7 +94,9 @@ def decode_rle_text(text):
         value |= (group & 31) << bits
         bits += 5
         if bits > MAX_RUN_BITS:
-            raise UsageError(f"run lengths that are no text of pycocotools: {bytes(text[:40])!r}")
+            raise UsageError(
+                f"invalid run-length text: {bytes(text[:40])!r}; expected that of pycocotools"
+            )
         if not group & 32:
             value -= (group >> 4 & 1) << bits  # the sign
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
@@ -95,7 +105,7 @@ def decode_rle_text(text):
 
 
 def _rle_mask(segmentation, height, width):
-    """Draws runs, which go down the columns and are outside first."""
+    """Decodes run lengths, which go down the columns and begin outside the object."""
     size, counts = segmentation.get("size"), segmentation.get("counts")
     size = (
         [number_parsing.parse_int(side) for side in size]
@@ -103,19 +113,17 @@ def _rle_mask(segmentation, height, width):
         else size
     )
     if size != [height, width]:
-        raise UsageError(f"run lengths for a size of {size}; the image has {[height, width]}")
+        raise UsageError(f"run lengths are for the size {size}; the image has {[height, width]}")
     counts = decode_rle_text(counts) if isinstance(counts, str | bytes) else counts
-    whole = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)
-    if not whole or sum(counts) != height * width:
-        raise UsageError(
-            f"run lengths that do not make up the {height} x {width} pixels of the image"
-        )
+    valid = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)
+    if not valid or sum(counts) != height * width:
+        raise UsageError(f"run lengths do not add up to the {height} x {width} pixels of the image")
     inside = np.arange(len(counts)) % 2 == 1
     return np.repeat(inside, counts).reshape(width, height).T
 
 
 def _line_points(x0, y0, x1, y1):
-    """Returns the points of the fine grid along a line, `(points, 2)`, both ends among them."""
+    """Returns the points of the fine grid along a line, `(points, 2)`, including both ends."""
     across, down = abs(x1 - x0), abs(y1 - y0)
     steep = down > across
     back = y0 > y1 if steep else x0 > x1

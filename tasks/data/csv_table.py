@@ -17,23 +17,31 @@ from tasks.data.class_folders import (
 from zoo.errors import UsageError
 from zoo.paths import read_text
 
-COLUMNS = ("path", "label")  # that a CSV must have; "split" it may have
-MULTI_LABEL_COLUMN = "labels"  # what the second is called where every cell may hold several
-DELIMITERS = (",", ";", "\t")  # between cells
-LABEL_SEPARATOR = re.compile(r"[|;]")  # labels in one cell
+COLUMNS = ("path", "label")  # required; "split" is optional
+MULTI_LABEL_COLUMN = "labels"  # in place of "label": the data set is multi-label
+DELIMITERS = (",", ";", "\t")
+LABEL_SEPARATOR = re.compile(r"[|;]")  # between the labels in a cell
 
 
 def read_csv(path):
-    """Lists a CSV file with the columns `path` (from the file's own folder), `label` and, if it
-    likes, `split`, with commas, semicolons or tabs between cells. Rows keep their order; those
-    whose file is missing or foreign are skipped.
+    """Reads the list of images in a CSV file.
 
-    Where a cell holds several labels, as `cat|dog` or `cat;dog`, or the column is called `labels`,
-    images have any number of classes; an empty cell is none.
+    The columns are `path` (relative to the folder of the CSV file), `label` and optionally
+    `split`; cells are separated by commas, semicolons or tabs. Rows keep their order; rows whose
+    file is missing or not an image are skipped.
+
+    If a cell holds several labels, as `cat|dog` or `cat;dog`, or the column is named `labels`, the
+    data set is multi-label; an empty cell then means no label.
+
+    Args:
+        path: The `Path` of the CSV file.
+
+    Returns:
+        A `Listing`.
 
     Raises:
-        UsageError: the file is no CSV, lacks a column, leaves a cell of one empty, has a single
-            class, a class without images, or a label twice in one cell.
+        UsageError: The file is not a CSV file, lacks a column, has an empty cell, a single class,
+            a class without images, or the same label twice in one cell.
     """
     rows, multi_label = _rows(path)
     paths = [_resolve_path(path.parent, row["path"]) for row in rows]
@@ -57,7 +65,7 @@ def read_csv(path):
 
 
 def _resolve_path(folder, cell):
-    """Returns the path in a cell; backslashes part folders where no file has them in its name."""
+    """Returns the path in a cell; backslashes separate folders unless a file has that name."""
     path = folder / cell
     if "\\" in cell and not path.is_file():
         return folder / cell.replace("\\", "/")
@@ -65,20 +73,22 @@ def _resolve_path(folder, cell):
 
 
 def _flatten_labels(rows, multi_label):
-    """Returns all labels of rows."""
+    """Returns the labels of all rows as one list."""
     labels = (row["label"] for row in rows)
     return list(chain.from_iterable(labels) if multi_label else labels)
 
 
 def _rows(path):
-    """Reads a CSV file as dicts of stripped cells, blank lines left out; several labels become a
-    tuple. Tells also whether there are several."""
+    """Returns the rows of a CSV file, and whether it is multi-label.
+
+    A row is a dict of stripped cells; multi-label, its `label` is a tuple. Blank lines are skipped.
+    """
     columns, rows = _read(path)
     multi_label = MULTI_LABEL_COLUMN in columns and "label" not in columns
     if missing := [name for name in COLUMNS if name not in (*columns, "label" * multi_label)]:
         raise UsageError(
             f"{path} has no column {' and no '.join(missing)}; its first line is "
-            f"{','.join(columns)!r}, needed is 'path,label' or 'path,label,split'"
+            f"{','.join(columns)!r}, expected 'path,label' or 'path,label,split'"
         )
     if not rows:
         raise UsageError(f"{path} has no rows below its header")
@@ -90,7 +100,7 @@ def _rows(path):
             count = f"{len(lines)} rows have" if len(lines) > 1 else "a row has"
             raise UsageError(
                 f"{path}: {count} no {name}: line {join_names(lines)}; fill in or delete"
-                + (f", or call the column {MULTI_LABEL_COLUMN!r}" if name == "label" else "")
+                + (f", or name the column {MULTI_LABEL_COLUMN!r}" if name == "label" else "")
             )
     if multi_label:
         for line, row in rows:
@@ -99,7 +109,7 @@ def _rows(path):
 
 
 def _read(path):
-    """Returns the names of the columns, and `(line, row)` of what is not blank."""
+    """Returns the column names, and a pair `(line number, row)` for each row that is not blank."""
     content = read_text(path)
     options = {"skipinitialspace": True, "strict": True, "delimiter": _delimiter(content)}
     try:
@@ -107,12 +117,12 @@ def _read(path):
         reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
         rows = [(reader.line_num, _strip_cells(row)) for row in reader]
     except csv.Error as error:
-        raise UsageError(f"{path} is no CSV file: {error}") from error
+        raise UsageError(f"{path} is not a CSV file: {error}") from error
     return reader.fieldnames, [(line, row) for line, row in rows if any(row.values())]
 
 
 def _delimiter(content):
-    """Returns what stands between the cells of a table by its first line: a comma if in doubt."""
+    """Returns the delimiter found in the first line of a table; a comma if in doubt."""
     head = content.lstrip().partition("\n")[0].lower()
     for sign in DELIMITERS:
         if "path" in [name.strip(' "\r') for name in head.split(sign)]:
@@ -121,7 +131,7 @@ def _delimiter(content):
 
 
 def _strip_cells(row):
-    """A row less the cells that stand beyond the header."""
+    """Returns a row with stripped cells, without the cells beyond the header."""
     return {name: cell.strip() for name, cell in row.items() if name is not None}
 
 
@@ -129,7 +139,7 @@ def _split_labels(cell, place):
     """Returns the labels in a cell."""
     labels = tuple(label.strip() for label in LABEL_SEPARATOR.split(cell)) if cell else ()
     if "" in labels:
-        raise UsageError(f"{place}: an empty label in {cell!r}; labels stand as in cat|dog")
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise UsageError(f"{place}: {join_names(twice)} stands more than once in {cell!r}")
+        raise UsageError(f"{place}: an empty label in {cell!r}; separate labels as in cat|dog")
+    if duplicates := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"{place}: {join_names(duplicates)} occurs more than once in {cell!r}")
     return labels

@@ -1,18 +1,18 @@
-"""What tells the data of a run from other data, wherever they lie and whenever they were written.
+"""Fingerprints of data sets: whether a run resumes with the data that it began with.
 
-A run that is interrupted goes on only with the data that it began with. To read them all once more
-would take as long as to decode them, so the digest of a split is made of
+An interrupted run resumes only with the same data. Reading them all again would take as long as
+decoding them, so the digest of a split covers
 
-- how many examples it has, in which order, and every label: the class, the boxes, the sentences;
-- the size in bytes of every file of images and of masks;
-- the whole content of `SAMPLED` examples, evenly spread.
+- the number and order of its examples and every label: classes, boxes, captions;
+- the size in bytes of every image file and mask file;
+- the whole content of `NUM_SAMPLED` examples, evenly spaced.
 
-So classes that are renamed are found, and images that are added, removed, replaced, edited (a
-compressed image then has another size), labelled anew or moved to another class or split. Not found
-are a change of pixels that leaves a file as long as it was, such as of a `.bmp`, in an image that
-is not in the sample; changed pixels in a data set of TFDS, whose images are no files, likewise; and
-the outline of an object of COCO whose box and area stay. Times and folders of files do not count:
-data may be copied or moved.
+This detects renamed classes, and images that are added, removed, replaced, edited (a compressed
+image then has another size), relabelled, or moved to another class or split. It does not detect
+changed pixels that leave the size of a file as it was, such as in a `.bmp`, in an image that is not
+sampled; likewise changed pixels in a TFDS data set, whose images are not files; and a changed
+outline of a COCO object whose box and area are the same. Modification times and folders do not
+count: data may be copied or moved.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from concurrent.futures import ThreadPoolExecutor
 from tasks.data import image_io, splits
 from zoo.lazy import np
 
-NUM_SAMPLED = 64  # examples of a split whose content is read
-NUM_THREADS = 16  # files: most of the time is spent on waiting
-MAX_NAMES_SHOWN = 5  # names of classes in a message
+NUM_SAMPLED = 64  # examples per split whose content is read
+NUM_THREADS = 16  # each mostly waits for the disk
+MAX_NAMES_SHOWN = 5  # class names in a message
 
 
 def dataset_fingerprint(source, parts):
-    """Returns what must stay the same, as JSON has it: `classes` and a text for each of `splits`.
+    """Returns the fingerprint of a data set, to be stored as JSON.
 
     Args:
-        source: a `dataset.Source`.
-        parts: `dataset.Split` by role, or `None` where there is none.
+        source: A `dataset.Source`.
+        parts: Maps each role to its `dataset.Split` or `None`.
+
+    Returns:
+        A dict of `classes`, the names, and `splits`, the text of `split_digest` by role.
     """
     return {
         "classes": [*map(str, source.classes)],
@@ -43,7 +46,12 @@ def dataset_fingerprint(source, parts):
 
 
 def with_images(found, *names):
-    """Adds the digests of single pictures that are files to what `of` returned, or to nothing."""
+    """Returns a fingerprint with the digests of single image files added.
+
+    Args:
+        found: What `dataset_fingerprint` returned, or an empty dict.
+        *names: Paths of images; names that are not files are ignored.
+    """
     digests = {
         f"the picture {name}": _content_digest(name) for name in names if os.path.isfile(name)
     }
@@ -52,7 +60,7 @@ def with_images(found, *names):
 
 
 def split_digest(split):
-    """Returns how many examples a split has and their digest."""
+    """Returns the number of examples of a split and their digest, as text."""
     hasher = hashlib.sha256()
     for part in (
         _label_parts(split.labels),
@@ -66,10 +74,10 @@ def split_digest(split):
 
 
 def differences(before, now):
-    """Returns how data differ from what they were, a list of texts.
+    """Returns descriptions of how data have changed, a list.
 
     Args:
-        before, now: what `of` returned, or empty.
+        before, now: What `dataset_fingerprint` returned, or empty dicts.
     """
     found = []
     if before.get("classes", []) != now.get("classes", []):
@@ -87,8 +95,8 @@ def _class_differences(before, now):
     removed = [name for name in before if name not in now]
     new = [name for name in now if name not in before]
     if not removed and not new:
-        return "the classes stand in another order"
-    changes = [("not there any more", removed), ("new", new)]
+        return "the classes are in another order"
+    changes = [("removed", removed), ("new", new)]
     return "classes " + " and ".join(
         f"{what}: {_name_list(names)}" for what, names in changes if names
     )
@@ -100,13 +108,13 @@ def _name_list(names):
 
 
 def _label_parts(labels):
-    """Yields what is known of each image, but for where it lies."""
+    """Yields the labels, without anything that depends on where files are."""
     if labels.dtype != object:
         yield repr((str(labels.dtype), labels.shape))
         yield np.ascontiguousarray(labels).tobytes()
         return
     if len(labels) and hasattr(labels[0], "item"):  # masks that are read when asked for
-        key = labels[0].key
+        key = labels[0].class_map
         yield key.classes, sorted(key.values.items()), sorted(key.colours.items())
         masks = [label.item for label in labels]
         yield from _file_sizes(masks)
@@ -126,11 +134,11 @@ def _label_key(label):
         picture = label.picture
         things = [(each.label, each.box, each.crowd, each.area) for each in picture.things]
         return picture.height, picture.width, things
-    return label  # of what is drawn: which scene it is
+    return label  # of drawn scenes: which scene it is
 
 
 def _file_sizes(items):
-    """Returns the size of each file, or bytes in memory."""
+    """Returns the size of each item in bytes."""
     if not len(items) or not isinstance(items[0], str | os.PathLike | bytes):
         return []
     with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -156,5 +164,5 @@ def _sampled_digests(items):
 def _content_digest(item):
     try:
         return splits.content_digest(item)
-    except image_io.UnreadableImage:  # as it was when the data were loaded
+    except image_io.UnreadableImage:  # it was unreadable when the data were loaded, too
         return None

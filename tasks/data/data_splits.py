@@ -1,4 +1,4 @@
-"""A data set of labelled images as a task wants it: in three splits, decoded."""
+"""The three decoded splits of a data set, and notes on their labels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks.data.decoding import AugmentedImages, Examples, decode
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-MAX_REASONS = 5  # in a line on what was skipped
-MIN_TRAIN_IMAGES = 10  # training images of a class below which it is named
+MAX_REASONS = 5  # in the line on skipped files
+MIN_TRAIN_IMAGES = 10  # a class with fewer training images is reported
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """What a run learns from.
+    """The training, validation and test examples of a run.
 
     Attributes:
-        source: the `sources.Source`, for its classes and what it skipped.
+        source: The `dataset.Source`, with its classes and skipped files.
         train, validation, test: `decoding.Examples`; validation may be `None`.
-        image_shape: `(height, width, channels)` of every image.
-        seen: what was found of the splits before they were decoded.
+        image_shape: `(height, width, channels)` of all images.
+        findings: What was found in the images before they were decoded.
     """
 
     source: sources.Source
@@ -32,24 +32,28 @@ class DataSplits:
     validation: Examples | None
     test: Examples
     image_shape: tuple[int, int, int]
-    seen: image_stats.SplitFindings = field(default_factory=image_stats.SplitFindings, kw_only=True)
+    findings: image_stats.SplitFindings = field(
+        default_factory=image_stats.SplitFindings, kw_only=True
+    )
 
     @property
     def parts(self):
-        """The splits that there are."""
+        """The splits that exist."""
         return [part for part in (self.train, self.validation, self.test) if part]
 
     def notes(self):
-        """Returns lines on the data that a person should read before the training."""
+        """Returns lines about the data to be shown before training."""
         return [line for line, _ in self.warnings()]
 
     def warnings(self):
-        """Returns pairs of a line on the data, and names to look up where it counts some."""
-        found = [(line, ()) for line in self.seen.notes]
+        """Returns pairs of a line about the data and the names of the images that it counts."""
+        found = [(line, ()) for line in self.findings.notes]
         if len(copies := self.copies):
-            many = f"{len(copies):,} of {len(self.test):,}"
+            share = f"{len(copies):,} of {len(self.test):,}"
             names = [self.test.title(index) for index in copies]
-            found.append((f"test images that are near copies of training images: {many}", names))
+            found.append(
+                (f"test images that are near duplicates of training images: {share}", names)
+            )
         bad = [*self.source.skipped, *(pair for part in self.parts for pair in part.dropped)]
         if bad:
             reasons = Counter(reason for _, reason in bad).most_common()
@@ -65,30 +69,35 @@ class DataSplits:
 
     @property
     def copies(self):
-        """Positions among the test examples of near copies of training images."""
+        """Indices of the test examples that are near duplicates of training images."""
         places = self.test.places
         places = np.arange(len(self.test)) if places is None else np.asarray(places)
-        return np.flatnonzero(np.isin(places, self.seen.copies))
+        return np.flatnonzero(np.isin(places, self.findings.copies))
 
 
-def load(source, names, shape, resize, bits=0):
-    """Returns the `Data` of a source.
+def load(source, names, shape, resize, bits=0, decode_split=decode):
+    """Returns the decoded `DataSplits` of a source.
 
     Args:
-        source: a `sources.Source`.
-        names: slices to learn from, to choose by and to judge on, as `splits.train_val_test_split`
-        takes them.
-        shape: `(height, width, channels)` that every image becomes.
-        resize: how: `stretch`, `crop` or `pad`.
-        bits: as `image_stats.inspect_splits` takes them.
+        source: A `dataset.Source`.
+        names: Slice expressions of the training, validation and test examples, as in
+            `splits.train_val_test_split`.
+        shape: `(height, width, channels)` to which images are resized.
+        resize: `stretch`, `crop` or `pad`.
+        bits: The bits used by 16-bit images, as in `image_stats.inspect_splits`.
+        decode_split: A function of a `dataset.Split`, a shape and a way to resize that returns
+            the decoded `Examples`.
+
+    Raises:
+        UsageError: A slice is invalid, or no image of a split can be read.
     """
-    parts, seen = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
-    parts = [part and decode(part, shape, resize) for part in parts]
-    return DataSplits(source, *parts, shape, seen=seen)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts = [part and decode_split(part, shape, resize) for part in parts]
+    return DataSplits(source, *parts, shape, findings=findings)
 
 
 def class_notes(data):
-    """Returns lines on classes that have few images to train on, or none to test on."""
+    """Returns lines about classes with few training images or without test images."""
     classes, lines = data.source.classes, []
     train, test = (_class_counts(part.labels, len(classes)) for part in (data.train, data.test))
     if few := [f"{classes[n]} ({train[n]})" for n in np.flatnonzero(train < MIN_TRAIN_IMAGES)]:
@@ -101,7 +110,7 @@ def class_notes(data):
 
 
 def majority_baseline(data):
-    """Returns a line on the share of the most frequent class, beside which accuracy is read."""
+    """Returns the accuracy of always predicting the most frequent class, as a line in a list."""
     if data.source.multi_label:
         return []
     shares = []
@@ -122,21 +131,25 @@ def _count_files(count):
 
 
 def check_classes(source, expected):
-    """Raises `UsageError` for a source of another number of classes than expected, if not 0."""
+    """Raises `UsageError` if a source has another number of classes than `expected`, if not 0."""
     if expected not in (0, len(source.classes)):
         raise UsageError(f"{source.name} has {len(source.classes)} classes, not {expected}")
 
 
 def augmented_versions(examples, seed, count, params):
-    """Returns some versions of examples, each changed at random once and for all, and its name.
+    """Returns augmented versions of examples that are the same in each epoch.
 
     Args:
         examples: `decoding.Examples`.
-        seed: of the changes.
-        count: how many versions; without any change to make there is one.
-        params: what `augment.sample_params` is asked for.
+        seed: The seed of the augmentation.
+        count: The number of versions; without augmentation there is one.
+        params: Keyword arguments of `augment.sample_params`.
+
+    Returns:
+        Pairs of `Examples` and a text that identifies the version; empty if images are mixed,
+        which depends on the other images of a batch.
     """
-    if params["mix"] != "none":  # which depends on what else is in a batch
+    if params["mix"] != "none":
         return []
     if params["augment"] == "none" and not params["erase"]:
         return [(examples, "")]

@@ -1,4 +1,4 @@
-"""What a data set is: its classes, its splits, and where each image is."""
+"""Data sets: `Source` with its classes and splits, and `Split` with its items and labels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from zoo.paths import expand_user
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some examples of a data set.
+    """The examples of one split of a data set.
 
     Attributes:
-        name: such as `train`, or an expression such as `train[:80%]`.
-        items: what `image_io.read_image` reads: paths, encoded bytes, or uint8 arrays.
-        labels: int64 `(examples,)`, positions in the classes of the source; where an example may
-            have several, uint8 `(examples, classes)`, 1 for each that it has. Of a task that asks
-            where things are, an array of objects `(examples,)`, each of which tells that.
-        bits: how many an image of more than 8 uses, as `image_io.read_image` takes them.
-        looks: what `image_stats.with_stats` found, or `None`.
+        name: The name of the split, such as `train`, or an expression such as `train[:80%]`.
+        items: The images, as `image_io.read_image` takes them: paths, encoded bytes, or uint8
+            arrays.
+        labels: int64 `(examples,)`, class indices; multi-label, uint8 `(examples, classes)`, 1
+            for each class of the example. For detection, segmentation and captioning, an object
+            array `(examples,)` of annotations.
+        bits: The bits used by images of more than 8 bits, as in `image_io.read_image`.
+        image_stats: The `image_stats.ImageStats` of the images, or `None` if not computed yet.
     """
 
     name: str
@@ -36,11 +37,11 @@ class Split:
         return len(self.labels)
 
     def labelled(self, labels):
-        """Returns the split with other labels."""
+        """Returns the split with `labels` in place of its own."""
         return Split(self.name, self.items, labels, self.bits, self.image_stats)
 
     def take(self, indices, name=None):
-        """Returns the split of the examples at `indices`; no image is read."""
+        """Returns the split of the examples at `indices`, without reading any image."""
         places = [(self.items, int(index)) for index in indices]
         labels = self.labels[np.asarray(indices, "int64")]
         image_stats = self.image_stats and self.image_stats.take(np.asarray(indices, "int64"))
@@ -48,10 +49,10 @@ class Split:
 
 
 class ItemView(Sequence):
-    """Items of other sequences, each looked up when asked for.
+    """A view of items of other sequences, each looked up when it is indexed.
 
     Args:
-        places: `(sequence, index)` of each item.
+        places: A pair `(sequence, index)` for each item.
     """
 
     def __init__(self, places):
@@ -68,7 +69,7 @@ class ItemView(Sequence):
 
 
 def object_array(items):
-    """Returns items, whatever they are, as an array of objects `(items,)`."""
+    """Returns items of any type as an object array `(items,)`."""
     array = np.empty(len(items), object)
     for index, item in enumerate(items):
         array[index] = item
@@ -80,12 +81,12 @@ class Source:
     """A data set.
 
     Attributes:
-        name: as it was asked for.
-        classes: their names; a label is a position in them.
-        splits: by name, in order; a source without splits has one, `all`.
-        skipped: `(path, reason)` of each file that was passed over.
-        licence, citation: as the maker states them, or empty.
-        multi_label: whether an example may have several classes, or none.
+        name: The name by which it was loaded.
+        classes: The class names; a label is an index into them.
+        splits: The splits by name, in order; a source without splits has one, `all`.
+        skipped: A pair `(path, reason)` for each file that was skipped.
+        licence, citation: As published with the data set, or empty.
+        multi_label: Whether an example may have several classes, or none.
     """
 
     name: str
@@ -98,13 +99,16 @@ class Source:
 
 
 def short_name(name):
-    """Returns what to call a data set: of an absolute path the last part, else its name."""
+    """Returns a short name of a data set: the last part of an absolute path, else the name."""
     path = expand_user(name)
     return path.name if path.is_absolute() and path.name else name
 
 
 def cache_per_source(function):
-    """Lets a function of a `Source` and texts compute the same only once, which reads images."""
+    """Caches the results of a function of a `Source` and hashable arguments, per source.
+
+    Such functions read images, which is slow. The cache is freed with the source.
+    """
     cache = WeakKeyDictionary()
 
     @wraps(function)

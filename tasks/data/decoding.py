@@ -1,4 +1,4 @@
-"""Images of a split, decoded once where they fit, and read anew each epoch where they do not."""
+"""Decoding of images: once, into memory or onto disk, or in each epoch if they fit in neither."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from zoo.lazy import LazyModule, np, tf
 
 tqdm = LazyModule("tqdm")
 
-MEMORY_FRACTION = 0.3  # of the free memory that decoded images may fill
-MAX_READ_CHUNK = 8  # images that a thread reads before it hands them over, which takes time, too
-SMALL_IMAGE_BYTES = (
-    2**14
-)  # bytes of an image, below which a call of Python costs more than copying it
-MAX_TENSOR_BYTES = 2**30  # bytes of such images that TensorFlow may hold too
-DISK_FRACTION = 0.5  # of the free disk, likewise
-FALLBACK_MEMORY = 2 * 2**30  # bytes taken as free where the system does not tell
+MEMORY_FRACTION = 0.3  # of the free memory that decoded images may take
+MAX_READ_CHUNK = 8  # images per call of a thread, as each hand-over takes time, too
+# Images of fewer bytes are copied into a tensor: a Python call costs more than the copy.
+SMALL_IMAGE_BYTES = 2**14
+MAX_TENSOR_BYTES = 2**30  # bytes of such images that are kept as a tensor as well
+DISK_FRACTION = 0.5  # of the free disk space that decoded images may take
+FALLBACK_MEMORY = 2 * 2**30  # bytes assumed free where the system does not report them
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +30,13 @@ class Examples:
     """One split, ready to be batched.
 
     Attributes:
-        name: of the split, such as `train`.
-        pixels: uint8 `(count, height, width, channels)`: an array in memory, one on disk, or a
-            `Decoder` that reads files when indexed.
-        labels: int64 `(count,)`, or uint8 `(count, classes)` where there may be several.
-        dropped: `(item, reason)` of each image that could not be read.
-        items: of the whole split, as it was decoded, or `None`.
-        places: position of each example among these, or `None`: its own.
+        name: The name of the split, such as `train`.
+        pixels: uint8 `(count, height, width, channels)`: an array in memory, a memory map, or
+            `LazyImages`, which reads files when indexed.
+        labels: int64 `(count,)`, or uint8 `(count, classes)` of multi-label data.
+        dropped: A pair `(item, reason)` for each image that could not be read.
+        items: The items of the whole split that was decoded, or `None`.
+        places: The index into `items` of each example; `None` if it is the example's own index.
     """
 
     name: str
@@ -51,11 +50,11 @@ class Examples:
         return len(self.labels)
 
     def for_epoch(self, epoch):
-        """Returns the examples as an epoch sees them."""
+        """Returns the examples of an epoch: here the same in each."""
         return self
 
     def title(self, index):
-        """Returns what to call an example: its folder and file, or split and number."""
+        """Returns a title for an example: its folder and file name, or its split and number."""
         place = int(index if self.places is None else self.places[index])
         item = None if self.items is None else self.items[place]
         if isinstance(item, (str, Path)):
@@ -64,7 +63,7 @@ class Examples:
 
     @cached_property
     def pixels_tensor(self):
-        """The pixels as TensorFlow holds them, where they are small; else `None`."""
+        """The pixels as a tensor if the images are small and fit; else `None`."""
         pixels = self.pixels
         if (
             isinstance(pixels, np.ndarray)
@@ -78,26 +77,26 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class VersionedExamples(Examples):
-    """Examples of which there are several versions, one after the other for each epoch.
+    """Examples in several versions, of which each epoch uses the next.
 
     Attributes:
-        versions: `Examples` with the same labels; the first has the same pixels, too.
+        versions: `Examples` with the same labels; the first also has the same pixels.
     """
 
     versions: tuple[Examples, ...] = ()
 
     def for_epoch(self, epoch):
-        """Returns the version of an epoch."""
+        """Returns the version used in an epoch."""
         return self.versions[epoch % len(self.versions)]
 
 
 class AugmentedImages:
-    """Images changed at random, each the same way whenever it is asked for.
+    """Randomly augmented images: an image is augmented the same way whenever it is indexed.
 
     Args:
         examples: `Examples`.
-        seed, view: which of all changes.
-        params: what `augment.sample_params` is asked for.
+        seed, view: Integers that determine the augmentation.
+        params: Keyword arguments of `augment.sample_params`.
     """
 
     def __init__(self, examples, seed, view, params):
@@ -115,13 +114,13 @@ class AugmentedImages:
 
 
 class LazyImages:
-    """Images read from their files each time they are asked for.
+    """Images that are read from their files each time they are indexed.
 
     Args:
-        items: what `image_io.read_image` reads.
-        shape: `(height, width, channels)` that each becomes.
-        resize: how: `stretch`, `crop` or `pad`.
-        bits: of images of more than 8, as `image_io.read_image` takes them.
+        items: The images, as `image_io.read_image` takes them.
+        shape: `(height, width, channels)` to which each is resized.
+        resize: `stretch`, `crop` or `pad`.
+        bits: The bits used by images of more than 8 bits, as in `image_io.read_image`.
     """
 
     def __init__(self, items, shape, resize, bits=MAX_BITS):
@@ -132,32 +131,32 @@ class LazyImages:
         return len(self.items)
 
     def __getitem__(self, indices):
-        return np.stack(list(_map_in_threads(self.one, np.atleast_1d(indices))))
+        return np.stack(list(_map_in_threads(self.read, np.atleast_1d(indices))))
 
-    def one(self, index):
-        """Returns one image; raises `UnreadableImage` if it cannot be read."""
+    def read(self, index):
+        """Returns the image at `index`; raises `UnreadableImage` if it cannot be read."""
         return image_io.read_image(self.items[int(index)], self.shape[1:], self.resize, self.bits)
 
 
 def decode(split, shape, resize, *, memory=None, disk=None):
-    """Decodes every image of a split, once, and drops those that cannot be read.
+    """Decodes each image of a split once, and drops those that cannot be read.
 
     Args:
-        split: a `sources.Split`.
+        split: A `dataset.Split`.
         shape: `(height, width, channels)`.
         resize: `stretch`, `crop` or `pad`.
-        memory, disk: bytes that the images may take in each; by default a share of what is
-            free. Images that fit in neither are read anew each epoch.
+        memory, disk: The bytes that the images may take in memory and on disk; by default a
+            fraction of what is free. Images that fit in neither are read again in each epoch.
 
     Returns:
         `Examples`.
 
     Raises:
-        UsageError: no image is left.
+        UsageError: No image can be read.
     """
     decoder = LazyImages(split.items, shape, resize, split.bits)
     pixels = allocate_images(len(split), shape, memory, disk)
-    good, dropped = read_into(split.name, len(split), lambda index: [decoder.one(index)], [pixels])
+    good, dropped = read_into(split.name, len(split), lambda index: [decoder.read(index)], [pixels])
     if dropped and pixels is None:
         decoder = LazyImages([split.items[index] for index in good], shape, resize, split.bits)
     labels = np.asarray(split.labels)[good]
@@ -166,19 +165,20 @@ def decode(split, shape, resize, *, memory=None, disk=None):
 
 
 def read_into(name, count, one, buffers):
-    """Reads examples in threads, one after the other into rooms, but for those it cannot read.
+    """Reads examples in threads and stores them in order, without those that cannot be read.
 
     Args:
-        name: of the split.
-        count: of its examples.
-        one: takes an index and returns one array for each room, or raises `UnreadableImage`.
-        buffers: of `count` such arrays, or `None` for what is read but not kept.
+        name: The name of the split.
+        count: The number of its examples.
+        one: A function of an index that returns one array for each buffer, or raises
+            `UnreadableImage`.
+        buffers: Arrays with `count` rows, or `None` for a part that is read but not stored.
 
     Returns:
-        The indices of what was read, and a tuple of `(item, reason)` of what was not.
+        The indices of the examples that were read, and a tuple of `(item, reason)` of the others.
 
     Raises:
-        UsageError: nothing can be read.
+        UsageError: No example can be read.
     """
 
     def read_or_error(index):
@@ -193,9 +193,9 @@ def read_into(name, count, one, buffers):
         if isinstance(parts, image_io.UnreadableImage):
             dropped.append((parts.name, parts.reason))
             continue
-        for place, part in zip(buffers, parts, strict=True):
-            if place is not None:
-                place[len(good)] = part
+        for buffer, part in zip(buffers, parts, strict=True):
+            if buffer is not None:
+                buffer[len(good)] = part
         good.append(index)
     if not good:
         raise UsageError(f"no image of {name} can be read; the first: {': '.join(dropped[0])}")
@@ -203,7 +203,7 @@ def read_into(name, count, one, buffers):
 
 
 def _map_in_threads(one, indices):
-    """Yields in order what a function gives for each index; threads call it for a handful each."""
+    """Yields `one(index)` for each index, in order; threads call it for a few indices at a time."""
     size = max(1, min(MAX_READ_CHUNK, len(indices) // os.cpu_count()))
     index_chunks = (indices[start : start + size] for start in range(0, len(indices), size))
     chunks = ordered_map(lambda some: [one(index) for index in some], index_chunks, os.cpu_count())
@@ -212,25 +212,27 @@ def _map_in_threads(one, indices):
 
 
 def allocate_images(count, shape, memory=None, disk=None):
-    """Returns room for `count` images, uint8, in memory or else on disk, or `None`.
+    """Returns an empty uint8 array `(count, *shape)` in memory, else on disk, else `None`.
 
     Args:
-        count, shape: `(count, *shape)` is that of the room.
-        memory, disk: bytes that it may take in each; by default a share of what is free.
+        count: The number of images.
+        shape: `(height, width, channels)` of each.
+        memory, disk: The bytes that the array may take in memory and on disk; by default a
+            fraction of what is free.
     """
     size = count * int(np.prod(shape))
     if size <= (free_memory() * MEMORY_FRACTION if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
     if size <= (_free_disk(folder) * DISK_FRACTION if disk is None else disk):
-        # Without a name the file goes when the process does, however it ends.
+        # A file without a name is deleted when the process ends, however it ends.
         with tempfile.TemporaryFile(dir=folder) as file:
             return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
     return None
 
 
 def free_memory():
-    """Returns the bytes of memory that nobody uses."""
+    """Returns the free memory in bytes."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
@@ -243,5 +245,5 @@ def _free_disk(folder):
 
 
 def progress(items, total, label):
-    """Shows a bar on a terminal when a loop takes longer than two seconds."""
+    """Returns `items` with a progress bar, shown on a terminal after two seconds."""
     return tqdm.tqdm(items, label, total, leave=False, delay=2, disable=None)

@@ -1,7 +1,7 @@
-"""Images that their EXIF data turn, and what was annotated on them before they were turned.
+"""EXIF orientation of images, and its effect on their masks and boxes.
 
-Most programs show a photo turned as its EXIF orientation says, some as it is stored. An annotation
-may be for either; the size that it records tells where a quarter turn swaps width and height.
+Most programs show a photo with its EXIF orientation applied, some as it is stored. An annotation
+may be for either; the image size that it records shows which, if a quarter turn swaps the sides.
 """
 
 from __future__ import annotations
@@ -14,52 +14,50 @@ from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # that carry EXIF data and are turned by them
+FORMATS = ("JPEG", "PNG", "WEBP")  # with EXIF data whose orientation is applied
 UPRIGHT = 1
-FLIPPED_X, FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # orientations; after the swap of sides
+FLIPPED_X, FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)  # orientations, after the sides are swapped
 
 
 def orientation(item):
-    """Returns the EXIF orientation of an image, 1 (upright) to 8; 1 where there is none.
+    """Returns the EXIF orientation of an image, 1 (upright) to 8; 1 without EXIF data.
 
     Args:
-        item: what `image_io.read_image` reads.
+        item: An image, as `image_io.read_image` takes it.
     """
     if isinstance(item, np.ndarray):
         return UPRIGHT
     try:
         file = io.BytesIO(item) if isinstance(item, bytes) else item
-        with Image.open(file, formats=FORMATS) as picture:
-            found = picture.getexif().get(pillow_images.EXIF_ORIENTATION_TAG, UPRIGHT)
-    except (
-        pillow_images.decoding_errors()
-    ):  # an image that cannot be read is reported where it is decoded
+        with Image.open(file, formats=FORMATS) as image:
+            found = image.getexif().get(pillow_images.EXIF_ORIENTATION_TAG, UPRIGHT)
+    except pillow_images.decoding_errors():  # reported when the image is decoded
         return UPRIGHT
     return found if found in pillow_images.TRANSPOSE_METHODS else UPRIGHT
 
 
 def stored_size(size, orientation):
-    """Returns the sides of an upright image as they are stored, in the same order."""
+    """Returns the size of an upright image as it is stored, in the same order."""
     return tuple(size)[:: -1 if orientation in pillow_images.SWAPPED_ORIENTATIONS else 1]
 
 
 def ambiguity_warning(split, names, what):
-    """Returns the warning about images of which nothing tells which way up their annotations are.
+    """Returns a warning about images whose annotations may be for either orientation.
 
     Args:
-        split: its name.
-        names: of the images.
-        what: the annotations, in the plural.
+        split: The name of the split.
+        names: The names of the images.
+        what: The kind of annotation, in the plural.
     """
     images = "1 image" if len(names) == 1 else f"{len(names)} images"
     return (
-        f"EXIF turns {images} of {split}, of which nothing tells whether the "
-        f"{what} are for the image as stored or as shown; taken as shown: {join_names(names)}"
+        f"EXIF rotates {images} of {split}, and it is unknown whether the {what} are "
+        f"for the image as stored or as shown; assumed as shown: {join_names(names)}"
     )
 
 
 def transpose_mask(mask, orientation):
-    """Returns a mask of an image as stored, uint8 `(height, width)`, turned as the image is."""
+    """Returns a mask for the stored image, uint8 `(height, width)`, turned like the image."""
     if orientation == UPRIGHT:
         return mask
     turn = Image.Transpose[pillow_images.TRANSPOSE_METHODS[orientation]]
@@ -67,12 +65,12 @@ def transpose_mask(mask, orientation):
 
 
 def transpose_boxes(boxes, size, orientation):
-    """Returns boxes of an image as stored where they are once it is turned.
+    """Returns boxes for the stored image, transformed to the upright image.
 
     Args:
         boxes: `(objects, 4)`, `x0, y0, x1, y1` in pixels.
         size: `(width, height)` of the upright image.
-        orientation: 1 to 8.
+        orientation: The EXIF orientation, 1 to 8.
     """
     corners = np.reshape(np.asarray(boxes, "float64"), (-1, 2, 2))
     if orientation in pillow_images.SWAPPED_ORIENTATIONS:

@@ -1,9 +1,9 @@
-"""Where things move when an image is changed at random: image, mask and boxes by the same draw.
+"""Random geometric augmentation: the same transform for an image, its mask and its boxes.
 
-A change mirrors an image left to right, scales it and shifts it. It is drawn beforehand, for a
-whole epoch, from the seed and the number of the epoch, as `augment` does. A point `(x, y)`, in
-pixels from the upper left corner of the picture, moves to `factor * (x, y) + offset`; a mirrored
-image has a negative factor across. The centre of a pixel lies half a pixel from its edges.
+A transform flips an image horizontally, scales it and shifts it. The parameters of a whole epoch
+are sampled beforehand from the seed and the epoch number, as in `augment`. A point `(x, y)`, in
+pixels from the upper left corner of the image, moves to `factor * (x, y) + offset`; a flipped
+image has a negative x factor. The centre of a pixel lies half a pixel from its edges.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from tasks.data.augment import SHIFT
 from zoo.errors import unknown_name_error
 from zoo.lazy import np, tf
 
-IGNORE_LABEL = 255  # in a mask: belongs to no class
-FILL_VALUE = 128  # of what a moved image uncovers
-GEOMETRY_SEED = 2  # tells these draws from those of the order and of other changes
+IGNORE_LABEL = 255  # label of pixels of a mask that are excluded from loss and metrics
+FILL_VALUE = 128  # grey, of pixels that come from outside of the image
+GEOMETRY_SEED = 2  # makes these random numbers independent of those for shuffling and `augment`
 
-# Name: whether one image in two is mirrored, the largest factor of scale (the least is one by
-# it), and how far an image may shift, in parts of its sides, beyond what scaling leaves free.
+# Name: whether half of the images are flipped, the largest scale (the smallest is its inverse),
+# and the largest shift as a fraction of the sides, beyond the shift that scaling allows.
 LEVELS = {
     "none": (False, 1, 0),
     "mirror": (True, 1, 0),
@@ -27,26 +27,28 @@ LEVELS = {
 
 
 def check_level(level):
-    """Raises `UsageError` for a level of augmentation that there is not."""
+    """Raises `UsageError` if `level` is not one of `LEVELS`."""
     if level not in LEVELS:
         raise unknown_name_error("level of augmentation", level, LEVELS)
 
 
 def sample_params(seed, epoch, size, steps, shape, level):
-    """Draws how the images of an epoch move.
+    """Samples the transforms of the images of an epoch.
 
     Args:
-        seed, epoch: integers, not negative.
-        size, steps: images in a batch, batches.
+        seed, epoch: Non-negative integers.
+        size, steps: The batch size, and the number of batches.
         shape: `(height, width, channels)` of an image.
-        level: one of `LEVELS`. `mirror` mirrors one image in two; `light` also scales by 0.8 to
-            1.25 and shifts by up to an eighth of the picture; `strong` scales by a half to twice,
-            and shifts so that an image which grew covers the picture, and one which shrank is
-            in it.
+        level: One of `LEVELS`. `mirror` flips half of the images; `light` also scales by 0.8 to
+            1.25 and shifts by up to an eighth of the image; `strong` scales by 0.5 to 2, and
+            shifts so that an enlarged image covers the frame and a reduced one stays inside.
 
     Returns:
-        float32 arrays `(steps, size, 2)` by name, `factor` and `offset`, of x and y; nothing for
+        A dict of float32 arrays `(steps, size, 2)`, `factor` and `offset`, for x and y; empty for
         `none`.
+
+    Raises:
+        UsageError: `level` is not one of `LEVELS`.
     """
     check_level(level)
     mirrors, largest, shift = LEVELS[level]
@@ -57,7 +59,7 @@ def sample_params(seed, epoch, size, steps, shape, level):
     mirror = random.random((steps, size, 1)) < 0.5
     scale = largest ** random.uniform(-1, 1, (steps, size, 1))
     free = (abs(scale - 1) / 2 + shift) * sides
-    # Whole pixels: what is not scaled stays as sharp as it was.
+    # Integer shifts: an image that is not scaled stays as sharp as it was.
     moved = np.rint(random.uniform(-1, 1, (steps, size, 2)) * free)
     factor = np.repeat(scale, 2, axis=-1)
     factor[..., :1] *= np.where(mirror, -1, 1)
@@ -66,13 +68,13 @@ def sample_params(seed, epoch, size, steps, shape, level):
 
 
 def transform_images(images, params):
-    """Returns uint8 images `(batch, height, width, channels)` moved as drawn, bilinear.
+    """Returns images, uint8, transformed with bilinear interpolation.
 
-    What is uncovered is grey.
+    Pixels that come from outside of the image are grey.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
-        params: one step of what `draw` returned.
+        params: One step of what `sample_params` returns.
     """
     if not params:
         return images
@@ -81,13 +83,13 @@ def transform_images(images, params):
 
 
 def transform_masks(masks, params):
-    """Returns uint8 masks `(batch, height, width)` moved as drawn; labels are never mixed.
+    """Returns masks, uint8, transformed with nearest-neighbour interpolation.
 
-    Each pixel takes the label of the nearest one; what is uncovered is `IGNORED`.
+    Pixels that come from outside of the mask are `IGNORE_LABEL`.
 
     Args:
         masks: uint8 `(batch, height, width)`.
-        params: one step of what `draw` returned.
+        params: One step of what `sample_params` returns.
     """
     if not params:
         return masks
@@ -95,11 +97,11 @@ def transform_masks(masks, params):
 
 
 def transform_boxes(boxes, params):
-    """Returns boxes moved as drawn; they may reach beyond the picture.
+    """Returns transformed boxes, unclipped.
 
     Args:
         boxes: float32 `(batch, boxes, 4)`, `x0, y0, x1, y1` in pixels.
-        params: one step of what `draw` returned.
+        params: One step of what `sample_params` returns.
     """
     if not params:
         return boxes
@@ -108,10 +110,10 @@ def transform_boxes(boxes, params):
     return tf.concat([tf.minimum(one, other), tf.maximum(one, other)], -1)
 
 
-def _affine_transform(images, params, way, fill):
-    """Looks up, for the centre of each pixel, where it came from."""
+def _affine_transform(images, params, interpolation, fill):
+    """Samples each pixel at its centre under the inverse transform."""
     back = 1 / params["factor"]
-    start = (0.5 - params["offset"]) * back - 0.5  # of the first pixel, counted in pixels
+    start = (0.5 - params["offset"]) * back - 0.5  # of the first pixel, as a pixel index
     none = tf.zeros_like(back[:, 0])
     rows = [back[:, 0], none, start[:, 0], none, back[:, 1], start[:, 1], none, none]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -119,7 +121,7 @@ def _affine_transform(images, params, way, fill):
         transforms=tf.stack(rows, -1),
         output_shape=tf.shape(images)[1:3],
         fill_value=float(fill),
-        interpolation=way,
+        interpolation=interpolation,
         fill_mode="CONSTANT",
     )
     return tf.ensure_shape(moved, images.shape)

@@ -1,4 +1,4 @@
-"""Which part an image belongs to by a hash of its content, class by class."""
+"""Assignment of images to splits by a hash of their content, stratified by class."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections import defaultdict
 
 from zoo.lazy import np
 
-PERCENTILES = {
-    "validation": (80, 90),
-    "test": (90, 100),
-}  # percentiles of the hash; train has the rest
-SMALL_CLASS_SIZE = 10  # a class of fewer distinct images gives no more than one to what is carved
+PERCENTILES = {"validation": (80, 90), "test": (90, 100)}  # of the hash; the rest is for training
+SMALL_CLASS_SIZE = 10  # smaller classes give at most one image each to validation and test
 
 
 def assign_roles(keys, strata, missing):
-    """Returns the part that each image belongs to; images of one key belong together."""
+    """Returns the role of each image: `train` or one of `missing`.
+
+    Args:
+        keys: A key for each image, `bytes`; images with the same key get the same role.
+        strata: The class of each image, as from `strata`.
+        missing: The roles besides `train`, of `PERCENTILES`.
+    """
     role_of = {key: _role_of_hash(key, missing) for key in keys}
     keys_of = defaultdict(set)
     for label, key in zip(strata, keys, strict=True):
@@ -25,9 +28,10 @@ def assign_roles(keys, strata, missing):
 
 
 def strata(labels):
-    """Returns the class of each example; of several the rarest, and -1 of none.
+    """Returns the class by which each example is stratified.
 
-    What is more than a class counts as one and the same.
+    It is the rarest of several classes, and -1 without any. Annotations that are more than a
+    class, such as boxes, all count as the same class.
     """
     if labels.dtype == object:
         return [0] * len(labels)
@@ -38,14 +42,14 @@ def strata(labels):
 
 
 def _role_of_hash(key, missing):
-    """Returns the part that an image belongs to by its content."""
+    """Returns the role of an image from the hash of its content alone."""
     percentile = int.from_bytes(key, "big") % 100
     bands = ((role, range(*PERCENTILES[role])) for role in missing)
     return next((role for role, band in bands if percentile in band), "train")
 
 
 def _balance_roles(role_of, keys, roles):
-    """Moves images of a class until each role has one, the first roles first."""
+    """Moves images of a class between roles until each has one, as far as there are enough."""
     for role in roles[1:] if len(keys) < SMALL_CLASS_SIZE else ():
         for key in [key for key in keys if role_of[key] == role][1:]:
             role_of[key] = roles[0]

@@ -1,4 +1,4 @@
-"""What the bytes of an image file are: their format, an array, a picture of Pillow."""
+"""Image file formats: detection by the first bytes, and decoding into Pillow images or arrays."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from zoo.lazy import LazyModule, np, tf
 
 Image = LazyModule("PIL.Image")
 
-_SIGNATURE_PATTERNS = {  # format, as Pillow calls it: how its files begin
+_SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF.{4}WEBP",
-    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # two letters alone begin many a text
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # "BM" alone would match text files
     "GIF": rb"GIF8[79]a",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not of Pillow
+    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not a format of Pillow
 }
 SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _SIGNATURE_PATTERNS.items()}
 SIGNATURE_BYTES = 16
-ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")  # formats that may have several frames
-PNG_DEPTH_OFFSET = 24  # where a PNG file states the bits of a sample
+ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")  # that may have several frames
+PNG_DEPTH_OFFSET = 24  # byte of a PNG file that holds the bit depth
 
 
 def rejection_reason(start):
-    """Returns why a file that begins so is no image, or `""`."""
+    """Returns why a file with these first bytes is not an image, or `""` if it may be one."""
     if not start:
         return "empty file"
     return "" if image_format(start) else "not an image by its first bytes"
 
 
 def image_format(start):
-    """Returns the format of a file that begins so, or `None`."""
+    """Returns the format of a file with these first bytes, or `None`."""
     return next((kind for kind, sign in SIGNATURES.items() if sign.match(start)), None)
 
 
 def read_npy(data):
-    """Returns the array of a `.npy` file, of numbers alone: nothing in it is run."""
+    """Returns the numeric array of a `.npy` file; pickled objects, which could run code, raise."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0
@@ -51,14 +51,19 @@ def read_npy(data):
 
 
 def open_image(data, kind, bits):
-    """Returns the picture of Pillow in a file of a format of `SIGNATURES`, but `NPY`.
+    """Opens an image file with Pillow.
 
     Args:
-        bits: as `pillow_images.scale_to_uint8` takes them.
+        data: The bytes of the file.
+        kind: Its format, one of `SIGNATURES` except `NPY`.
+        bits: The bits used by images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
+
+    Returns:
+        A `PIL.Image.Image`.
 
     Raises:
-        Unsupported: the file is whole, but holds what is not read.
-        Exception: one of `pillow_images.decoding_errors()`; the file is damaged.
+        UnsupportedImage: The file is intact, but its contents are not supported.
+        Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
     """
     if kind == "TIFF":
         reason = tiff.unsupported_reason(io.BytesIO(data))
@@ -68,7 +73,7 @@ def open_image(data, kind, bits):
             raise pillow_images.UnsupportedImage(reason)
     found = Image.open(io.BytesIO(data), formats=[kind])
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(found.getbands()) > 1:
-        # Pillow reads the upper 8 bits of 16-bit colours.
+        # Pillow reads only the upper 8 bits of 16-bit colours.
         deep_image = Image.fromarray(pillow_images.scale_to_uint8(_deep_png(data), bits))
         deep_image.info = {key: value for key, value in found.info.items() if key == "exif"}
         return deep_image
@@ -76,15 +81,15 @@ def open_image(data, kind, bits):
 
 
 def max_value(data):
-    """Returns the largest value of an image of more than 8 bits per channel, and 0 of any other.
+    """Returns the largest value of an image of more than 8 bits per channel, and 0 for others.
 
-    Of 16-bit colours in TIFF it is known to 8 bits, and rounded up.
+    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, it is rounded up.
 
     Args:
-        data: the bytes of a file, or an array.
+        data: The bytes of a file, or an array.
 
     Raises:
-        Exception: one of `pillow_images.decoding_errors()`; the image is damaged.
+        Exception: One of `pillow_images.decoding_errors()`; the image is damaged.
     """
     values = data
     if isinstance(data, bytes):
@@ -93,22 +98,20 @@ def max_value(data):
 
 
 def min_side_and_animated(data):
-    """Returns the shorter side of an image that can be read, and whether it has several frames.
+    """Returns the shorter side of a readable image in pixels, and whether it is animated.
 
     Args:
-        data: the bytes of a file, or an array.
+        data: The bytes of a file, or an array.
     """
     found = image_format(data[:SIGNATURE_BYTES]) if isinstance(data, bytes) else None
     if found in (None, "NPY"):
         return min((read_npy(data) if found else data).shape[:2]), False
-    picture = Image.open(io.BytesIO(data), formats=[found])
-    return min(picture.size), found in ANIMATED_FORMATS and bool(
-        getattr(picture, "is_animated", False)
-    )
+    image = Image.open(io.BytesIO(data), formats=[found])
+    return min(image.size), found in ANIMATED_FORMATS and bool(getattr(image, "is_animated", False))
 
 
 def _deep_values(data, kind):
-    """Returns the numbers in a file, or `None` where these have 8 bits by its format."""
+    """Returns the values of an image of more than 8 bits, or `None` if its format has 8 bits."""
     if kind == "NPY":
         return read_npy(data)
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16:

@@ -1,4 +1,4 @@
-"""One image, from a file, encoded bytes or an array, as uint8 pixels of a given shape."""
+"""Reading of an image from a file, encoded bytes or an array into uint8 pixels."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from zoo.paths import check_regular
 Image = LazyModule("PIL.Image")
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
-ERROR_REASONS = {  # what stands in a message of Pillow, in small letters: what it means
+ERROR_REASONS = {  # part of a message of Pillow, in lower case: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
     "buffer is smaller": "truncated",
-    "unknown pixel mode": "of pixels that Pillow does not know",
+    "unknown pixel mode": "of a pixel mode that Pillow does not support",
     "unpack": "truncated",
-    "decoder object": "truncated or damaged",  # all that WebP tells
+    "decoder object": "truncated or damaged",  # WebP reports no more
     "invalid png": "truncated or damaged",
     "next frame": "truncated or damaged",
     "broken data stream": "damaged",
-    "embedded null": "no such file: its name holds a NUL character",
+    "embedded null": "no such file: its name contains a NUL character",
     "cannot identify": "damaged at its beginning",
     "decompression bomb": "so many pixels that it may be a decompression bomb",
 }
 
 
 class UnreadableImage(UsageError):
-    """An image that cannot be read; `name` says which and `reason`, in short, why."""
+    """Raised for an image that cannot be read.
+
+    Attributes:
+        name: The name of the image.
+        reason: Why it cannot be read, in a few words.
+    """
 
     def __init__(self, name, reason):
         super().__init__(name, reason)
@@ -47,29 +52,29 @@ class UnreadableImage(UsageError):
 def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
     """Reads one image.
 
-    The first frame of an animation is read; a TIFF file of several pages, of fractions, or of more
-    bands than a picture has is refused. A picture is turned as its EXIF says, 16 bits are scaled to
-    8, and colour becomes grey by Pillow's mode `L` (ITU-R 601-2 luma). Transparency is
-    laid on white, unless 2 or 4 channels are wanted, of which it is the last. Resizing is bilinear
-    and antialiased.
+    Of an animation, the first frame is read; TIFF files of several pages, of floating-point values,
+    or of bands that are not colour or alpha are not supported. The EXIF orientation is applied, 16
+    bits are scaled to 8, and colour is converted to grey by Pillow's mode `L` (ITU-R 601-2 luma).
+    Transparency is blended with white, unless 2 or 4 channels are requested, of which it is the
+    last. Resizing is bilinear and antialiased.
 
     Args:
-        item: path of a file, its bytes, or an array `(height, width)` or `(height, width,
-            channels)` of uint8 or uint16, as a `.npy` file holds it.
-        shape: `(height, width, channels)` of the result; a side that is `None` stays as long as it
-            is. Pictures have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array
-            must have as many as wanted, except that grey and RGB become each other.
-        resize: `stretch` brings both sides to the shape; `crop` scales until the shape is
-            covered and keeps the centre; `pad` scales until the image fits in and
-            centres it on black.
-        bits: of an image of more than 8 bits, how many are used: 2**bits - 1 becomes 255.
+        item: The path of a file, its bytes, or an array `(height, width)` or `(height, width,
+            channels)` of uint8 or uint16, as in a `.npy` file.
+        shape: `(height, width, channels)` of the result; `None` keeps the length of a side. Files
+            have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array must have
+            the requested number, except that grey and RGB are converted into each other.
+        resize: `stretch` resizes both sides to the shape; `crop` scales until the shape is
+            covered and crops the centre; `pad` scales until the image fits in and centres it on
+            black.
+        bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255.
 
     Returns:
         uint8 `(height, width, channels)`, in [0, 255].
 
     Raises:
-        UnreadableImage: the item is no image, a damaged one, or one of other channels.
-        UsageError: there is no such way to resize, or no such number of channels.
+        UnreadableImage: The item is not an image, is damaged, or has other channels.
+        UsageError: `resize` or the number of channels is invalid.
     """
     height, width, channels = shape
     if channels < 1:
@@ -79,10 +84,8 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
     _silence_pillow()
     try:
         read = [
-            np.asarray(
-                pillow_images.decode_and_resize(picture, (width, height), mode, resize, bits)
-            )
-            for picture, mode in _open_images(item, channels, bits)
+            np.asarray(pillow_images.decode_and_resize(image, (width, height), mode, resize, bits))
+            for image, mode in _open_images(item, channels, bits)
         ]
     except UnreadableImage:
         raise
@@ -92,32 +95,32 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
 
 
 def read_stored(item, *, colours=False):
-    """Reads the numbers of an image as they are stored, such as the labels of a mask.
+    """Reads the stored values of an image, such as the labels of a mask.
 
     Args:
-        item: what `image` reads.
-        colours: whether to look up the colours that an indexed picture stands for.
+        item: An image, as in `read_image`.
+        colours: Whether to look up the colours of a palette image.
 
     Returns:
-        Whole numbers `(height, width)`: the indices of an indexed picture, the values of a grey
-        one, also of one that is grey in spite of its three channels. Of any other picture, and
-        of all if `colours`, uint8 `(height, width, 3)`; transparency is left out.
+        Integers `(height, width)`: the indices of a palette image, or the values of a grey one,
+        also if it is stored with three equal channels. For other images, and for all if
+        `colours`, uint8 `(height, width, 3)`, without transparency.
 
     Raises:
-        UnreadableImage: the item is no image, a damaged one, or one of other channels.
+        UnreadableImage: The item is not an image, is damaged, or has other channels.
     """
     _silence_pillow()
     try:
-        [(picture, _)] = _open_images(item, 3)
+        [(image, _)] = _open_images(item, 3)
         if colours:
-            picture = picture.convert("RGB")
-        numbers = np.asarray(picture)
+            image = image.convert("RGB")
+        numbers = np.asarray(image)
     except UnreadableImage:
         raise
     except pillow_images.decoding_errors() as error:
         raise UnreadableImage(item_name(item), _error_reason(error)) from error
     if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
-        raise UnreadableImage(item_name(item), "its pixels are not whole numbers")
+        raise UnreadableImage(item_name(item), "its pixel values are not integers")
     if numbers.ndim == 3:
         numbers = numbers[..., : 1 if numbers.shape[-1] < 3 else 3]
         if not colours and (numbers == numbers[..., :1]).all():
@@ -126,12 +129,12 @@ def read_stored(item, *, colours=False):
 
 
 def image_size(item):
-    """Returns the `(height, width)` of an image as it is seen, turned as its EXIF says.
+    """Returns the `(height, width)` of an image after its EXIF orientation is applied.
 
-    Of a picture no more than the beginning is read where that tells.
+    Only the header of a file is read where that suffices.
 
     Raises:
-        UnreadableImage: the item is no image, or a damaged one.
+        UnreadableImage: The item is not an image, or is damaged.
     """
     if isinstance(item, np.ndarray):
         return item.shape[:2]
@@ -150,8 +153,8 @@ def image_size(item):
                 reason := tiff.unsupported_reason(file)
             ):
                 raise pillow_images.UnsupportedImage(reason)
-            with Image.open(file, formats=[image_formats.image_format(start)]) as picture:
-                return pillow_images.upright_size(picture)[::-1]
+            with Image.open(file, formats=[image_formats.image_format(start)]) as image:
+                return pillow_images.upright_size(image)[::-1]
     except UnreadableImage:
         raise
     except pillow_images.decoding_errors() as error:
@@ -159,7 +162,7 @@ def image_size(item):
 
 
 def num_channels(item):
-    """Returns how many channels an array has that is neither grey nor RGB; 3 for other images."""
+    """Returns the number of channels of an array that is neither grey nor RGB, else 3."""
     if not isinstance(item, np.ndarray):
         data = item_bytes(item)
         if image_formats.image_format(data[: image_formats.SIGNATURE_BYTES]) != "NPY":
@@ -169,10 +172,10 @@ def num_channels(item):
 
 
 def item_bytes(item):
-    """Returns the bytes of an item: of its file, as encoded, or of its pixels.
+    """Returns the bytes of an item: the content of its file, or the pixels of an array.
 
     Raises:
-        UnreadableImage: the file cannot be read.
+        UnreadableImage: The file cannot be read.
     """
     if isinstance(item, bytes):
         return item
@@ -185,7 +188,7 @@ def item_bytes(item):
 
 
 def item_name(item):
-    """Returns what to call an item in a message."""
+    """Returns a name of an item for messages."""
     if isinstance(item, bytes):
         return f"image of {len(item)} bytes"
     if isinstance(item, np.ndarray):
@@ -194,12 +197,12 @@ def item_name(item):
 
 
 def is_image(path):
-    """Tells whether a file is an image by its suffix, one of `EXTENSIONS`."""
+    """Returns whether a file has the suffix of an image, one of `EXTENSIONS`."""
     return Path(path).suffix.lower() in EXTENSIONS
 
 
 def rejection_reason(path):
-    """Returns why a file is no image, by its suffix and first bytes, or `""` if it seems one."""
+    """Returns why a file is not an image by its suffix and first bytes, or `""` if it may be."""
     if not is_image(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
@@ -211,7 +214,7 @@ def rejection_reason(path):
 
 
 def _open_images(item, channels, bits=pillow_images.MAX_BITS):
-    """Returns `(picture, mode)` of a picture of Pillow, or of one for each channel of an array."""
+    """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array."""
     array = item
     if not isinstance(item, np.ndarray):
         data = item_bytes(item)
@@ -219,15 +222,15 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
             raise UnreadableImage(item_name(item), reason)
         kind = image_formats.image_format(data[: image_formats.SIGNATURE_BYTES])
         if kind != "NPY":
-            picture = image_formats.open_image(data, kind, bits)
+            image = image_formats.open_image(data, kind, bits)
             if channels not in pillow_images.MODE_OF_CHANNELS:
-                _reject_channels(item, len(picture.getbands()), channels)
-            return [(picture, pillow_images.MODE_OF_CHANNELS[channels])]
+                _reject_channels(item, len(image.getbands()), channels)
+            return [(image, pillow_images.MODE_OF_CHANNELS[channels])]
         array = image_formats.read_npy(data)
     if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         what = f"a {array.dtype} array of shape {array.shape}"
-        needed = "uint8 or uint16 (height, width) or (height, width, channels)"
-        raise UnreadableImage(item_name(item), f"{what}; an image is {needed}")
+        expected = "uint8 or uint16 (height, width) or (height, width, channels)"
+        raise UnreadableImage(item_name(item), f"{what}; expected {expected}")
     if not array.size:
         raise UnreadableImage(item_name(item), "no pixels")
     if array.dtype.itemsize == 2:
@@ -242,14 +245,14 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
     return [(Image.fromarray(array[..., band]), "L") for band in range(found)]
 
 
-def _reject_channels(item, found, wanted):
+def _reject_channels(item, found, expected):
     raise UnreadableImage(
-        item_name(item), f"has {found} channel{'s' * (found > 1)}, wanted {wanted}"
+        item_name(item), f"has {found} channel{'s' * (found > 1)}, expected {expected}"
     )
 
 
 def _silence_pillow():
-    """Ignores Pillow's warnings, by a filter that stays: to restore filters is not thread-safe."""
+    """Ignores the warnings of Pillow permanently: restoring filters is not thread-safe."""
     entry = ("ignore", None, Warning, _PILLOW, 0)
     if entry not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
@@ -259,7 +262,7 @@ _PILLOW = re.compile(r"PIL\.")
 
 
 def _error_reason(error):
-    """Says in short what went wrong."""
+    """Returns a short reason for an error."""
     text = str(error)
     if isinstance(error, pillow_images.UnsupportedImage):
         return text

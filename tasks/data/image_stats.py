@@ -1,7 +1,7 @@
-"""One look at every image of a split: its content, a small copy of it, and how it is stored.
+"""Statistics of the images of a split: content digests, thumbnails, bit depth and animation.
 
-It finds what must be known before images are decoded: which are near copies of each other, so that
-these do not part into training and test images, and how many bits images of 16 bits use.
+They are computed in one pass before images are decoded. From them follow the near duplicates,
+which must not be split into training and test images, and the bits that 16-bit images use.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from tasks.data.parallel import ordered_map
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-THUMBNAIL_SIDE = 32  # of the small copies
-MIN_SIDE = 8  # pixels of a side below which an image has less detail than its perceptual hash
-MAX_COMPARED_IMAGES = (
-    100_000  # images up to which near copies are searched for; of more, equal files alone
-)
-BIT_DEPTHS = (10, 12, 14)  # that cameras and scanners store in 16
-MAX_NAMES = 3  # files in a note
-STACK_SIZE = 1024  # arrays in memory that are shrunk at once
+THUMBNAIL_SIDE = 32  # pixels
+MIN_SIDE = 8  # pixels; a smaller image has less detail than its perceptual hash
+MAX_COMPARED_IMAGES = 100_000  # above, only equal files are found, not near duplicates
+BIT_DEPTHS = (10, 12, 14)  # of cameras and scanners, stored in 16 bits
+MAX_NAMES = 3  # file names in a note
+STACK_SIZE = 1024  # arrays in memory that are resized at once
 
 
 @dataclass(frozen=True, eq=False)
 class ImageStats:
-    """What is kept of each image of a split.
+    """Statistics of each image of a split.
 
     Attributes:
-        digests: of the contents, `bytes` each.
-        grey: uint8 `(images, 32, 32)`, 0 where an image cannot be read or has hardly any detail.
+        digests: Digests of the contents, a list of `bytes`.
+        grey: uint8 `(images, 32, 32)`, grey thumbnails; 0 for images that cannot be read or are
+            smaller than `MIN_SIDE`.
         colours: float32 `(images, 3)`, the mean colour.
-        largest: int64 `(images,)`, the largest value of an image of 16 bits, and 0 of others.
-        animated: bool `(images,)`, whether there are further frames.
+        largest: int64 `(images,)`, the largest value of a 16-bit image, and 0 for others.
+        animated: bool `(images,)`, whether the file has several frames.
     """
 
     digests: list
@@ -47,13 +46,13 @@ class ImageStats:
     animated: np.ndarray
 
     def take(self, indices):
-        """Returns the looks at some of the images."""
+        """Returns the statistics of the images at `indices`."""
         arrays = (self.grey, self.colours, self.largest, self.animated)
         return ImageStats([self.digests[i] for i in indices], *(array[indices] for array in arrays))
 
 
 def with_stats(split):
-    """Returns a split with its `looks`."""
+    """Returns a split with its `image_stats`, computed if they are missing."""
     if split.image_stats is not None:
         return split
     items = split.items
@@ -65,7 +64,7 @@ def with_stats(split):
         each = progress(
             ordered_map(stats_of_item, items, os.cpu_count()),
             len(items),
-            f"looking at {split.name}",
+            f"scanning {split.name}",
         )
         rows = zip(*each, strict=True)
     digests, *arrays = rows
@@ -76,12 +75,12 @@ def with_stats(split):
 
 @dataclass(frozen=True, eq=False)
 class SplitFindings:
-    """What the looks at the splits of a run found.
+    """What was found in the images of the splits of a run.
 
     Attributes:
-        bits: as `image_io.read_image` takes them.
-        notes: lines that a person should read before training.
-        copies: int64, positions in the test split of near copies of training images.
+        bits: The bits used by images of more than 8 bits, as in `image_io.read_image`.
+        notes: Lines to be shown before training.
+        copies: int64, indices into the test split of near duplicates of training images.
     """
 
     bits: int = pillow_images.MAX_BITS
@@ -90,21 +89,25 @@ class SplitFindings:
 
 
 def inspect_splits(parts, bits=0):
-    """Looks at the splits of a run; returns them, to be decoded with the same bits, and `Seen`.
+    """Computes the statistics of the splits of a run, and what follows from them.
 
-    All images are looked at, not a sample: a value that a sample lacks would be cut off.
+    All images are read, not a sample: a value missing from a sample could exceed the detected bit
+    depth.
 
     Args:
-        parts: `Split`s, those to train on first and those to test on last; `None` is left out.
-        bits: those that images of 16 bits use; 0 for what their values say.
+        parts: `Split`s, the training split first and the test split last; some may be `None`.
+        bits: The bits used by 16-bit images; 0 detects them from the values.
+
+    Returns:
+        The splits, all with the same `bits`, and `SplitFindings`.
 
     Raises:
-        UsageError: there is no such number of bits.
+        UsageError: `bits` is out of range.
     """
     if bits and not 8 <= bits <= pillow_images.MAX_BITS:
         raise UsageError(f"--image-bits takes 0, or 8 to {pillow_images.MAX_BITS}, not {bits}")
     there = [part for part in parts if part]
-    if bits and len(there) == 1:  # nothing is left to find
+    if bits and len(there) == 1:  # there is nothing left to detect
         return [part and with_bits(part, bits) for part in parts], SplitFindings(bits)
     there = [with_stats(part) for part in there]
     used = bits or detect_bits(there)
@@ -116,13 +119,15 @@ def inspect_splits(parts, bits=0):
 
 
 def with_bits(split, bits):
-    """Returns a split whose images of 16 bits use that many."""
+    """Returns a split with other `bits`."""
     return Split(split.name, split.items, split.labels, bits, split.image_stats)
 
 
 def duplicate_groups(image_stats):
-    """Returns for each image a key, equal for images that are near copies of each other: the least
-    digest of all that are connected by such pairs."""
+    """Returns a key for each image, equal for near duplicates.
+
+    The key is the smallest digest of all images connected by pairs of near duplicates.
+    """
     group_of = np.arange(len(image_stats.digests))
 
     def apart(pairs):
@@ -132,17 +137,17 @@ def duplicate_groups(image_stats):
         for one, two in pairs.tolist():
             if group_of[one] != group_of[two]:
                 group_of[group_of == group_of[two]] = group_of[one]
-    least = {}
+    smallest = {}
     for group, digest in zip(group_of.tolist(), image_stats.digests, strict=True):
-        least[group] = min(digest, least.get(group, digest))
-    return [least[group] for group in group_of.tolist()]
+        smallest[group] = min(digest, smallest.get(group, digest))
+    return [smallest[group] for group in group_of.tolist()]
 
 
 def test_copies(train, test):
-    """Returns the positions in a test split of near copies of training images.
+    """Returns the indices into a test split of near duplicates of training images.
 
     Args:
-        train, test: `Split`s with their looks.
+        train, test: `Split`s with their `image_stats`.
     """
     one, two = train.image_stats, test.image_stats
     names = ("grey", "colours", "largest", "animated")
@@ -158,27 +163,33 @@ def test_copies(train, test):
     return np.flatnonzero(copied) - len(train)
 
 
-def stated_bits(about, name):
-    """Returns the bits of 16-bit images that a model file states; 16 where it states none.
+def stated_bits(metadata, name):
+    """Returns the bits of 16-bit images stored in the metadata of a model file; 16 by default.
+
+    Args:
+        metadata: The metadata, a dict.
+        name: The name of the file, for messages.
 
     Raises:
-        UsageError: it states what is no number of bits.
+        UsageError: The stored value is not a number of bits.
     """
-    found = about.get("image_bits", pillow_images.MAX_BITS)
+    found = metadata.get("image_bits", pillow_images.MAX_BITS)
     if type(found) is not int or not 8 <= found <= pillow_images.MAX_BITS:
-        raise UsageError(f"{name} states image_bits {found!r}; needed a whole number from 8 to 16")
+        raise UsageError(f"{name} has image_bits {found!r}; expected an integer from 8 to 16")
     return found
 
 
 def detect_bits(splits):
-    """Returns how many bits the images of more than 8 use: `BITS` where all values of some splits
-    are so small, and else 16."""
+    """Returns the number of bits used by images of more than 8 bits in some splits.
+
+    It is the first of `BIT_DEPTHS` that holds all values, else 16.
+    """
     largest = max((int(split.image_stats.largest.max(initial=0)) for split in splits), default=0)
     return next((each for each in BIT_DEPTHS if 0 < largest < 2**each), pillow_images.MAX_BITS)
 
 
 def notes(splits, used):
-    """Returns a line on the scale of 16-bit images, and one on animations, where there are such."""
+    """Returns a line about the scaling of 16-bit images and one about animations, if present."""
     deep = sum(int((split.image_stats.largest > 0).sum()) for split in splits)
     moving = [
         image_io.item_name(split.items[place])
@@ -189,19 +200,19 @@ def notes(splits, used):
     if deep and used < pillow_images.MAX_BITS:
         lines.append(
             f"16-bit images that use {used} bits ({deep:,}): 0 to {2**used - 1:,} is scaled to 0 "
-            "to 255; --image-bits names another number"
+            "to 255; set --image-bits to change it"
         )
     if moving:
         more = f" and {len(moving) - MAX_NAMES:,} more" if len(moving) > MAX_NAMES else ""
         lines.append(
-            f"animations, of which the first frame is read ({len(moving):,}): "
+            f"animations, of which only the first frame is read ({len(moving):,}): "
             f"{', '.join(moving[:MAX_NAMES])}{more}"
         )
     return lines
 
 
 def _duplicate_pairs(image_stats, wanted):
-    """Returns an iterator over pairs of near copies, of too many images those of equal content."""
+    """Yields arrays of pairs of near duplicates; of too many images, pairs of equal content."""
     if len(image_stats.digests) > MAX_COMPARED_IMAGES:
         return iter([near_duplicates.equal_digest_pairs(image_stats.digests)])
     return near_duplicates.iter_duplicate_pairs(
@@ -210,16 +221,16 @@ def _duplicate_pairs(image_stats, wanted):
 
 
 def _image_stats(item, compared=True):
-    """Returns digest, grey copy, mean colour, largest value and whether an image is animated.
+    """Returns the digest, grey thumbnail, mean colour, largest value and `animated` of an image.
 
-    Images that are not `compared` are not decoded for a copy and a mean.
+    If not `compared`, the image is not decoded for its thumbnail and mean colour.
     """
     data = item if isinstance(item, np.ndarray) else image_io.item_bytes(item)
     digest = hashlib.blake2b(image_io.item_bytes(data), digest_size=16).digest()
     nothing = np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), "uint8"), np.zeros(3, "float32")
     try:
         largest = image_formats.max_value(data)
-    except pillow_images.decoding_errors():  # damaged: whoever decodes it says so
+    except pillow_images.decoding_errors():  # damaged: reported when it is decoded
         return digest, *nothing, 0, False
     try:
         if not compared:
@@ -227,7 +238,7 @@ def _image_stats(item, compared=True):
         used = next((each for each in BIT_DEPTHS if largest < 2**each), pillow_images.MAX_BITS)
         small = image_io.read_image(data, (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), bits=used)
         side, moving = image_formats.min_side_and_animated(data)
-    except image_io.UnreadableImage:  # also of other channels, which have no colours to compare
+    except image_io.UnreadableImage:  # or it has other channels than RGB
         return digest, *nothing, largest, False
     if side < MIN_SIDE:
         return digest, *nothing, largest, moving
@@ -235,13 +246,13 @@ def _image_stats(item, compared=True):
 
 
 def _to_grey(images):
-    """Returns the luma of images `(..., 3)` as Pillow computes it, without rounding up."""
+    """Returns the luma of RGB images `(..., 3)` as Pillow computes it, rounded down."""
     weights = np.array([19595, 38470, 7471], "uint32")
     return (images @ weights >> 16).astype("uint8")
 
 
 def _stacked_stats(items):
-    """Returns what `_look` does of small arrays in memory, together; `None` if they are unlike."""
+    """Returns the columns of `_image_stats` for arrays in memory; `None` if their shapes differ."""
     shape = items[0].shape
     digests, greys, colours = [], [], []
     for start in range(0, len(items), STACK_SIZE):

@@ -1,4 +1,4 @@
-"""The memory of this machine, and what a step needs at the least."""
+"""Available memory, and lower bounds on the memory of a training step."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from pathlib import Path
 from zoo.errors import UsageError
 
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # of a container
-MAX_ESTIMATED_BATCH = (
-    16  # images that a batch has at the most in an estimate: the split may have no more
-)
-BYTES_PER_PIXEL_VALUE = (
-    2 * 4
-)  # bytes for each value of an image: it, and a feature map as large, in float32
-BYTES_PER_WEIGHT = 3 * 4  # bytes for each weight: it, its gradient and a moment, in float32
+CGROUP = Path("/sys/fs/cgroup")  # limits of a container
+MAX_ESTIMATED_BATCH = 16  # images of a batch in an estimate, as the split may have no more
+BYTES_PER_PIXEL_VALUE = 2 * 4  # of a value of an image and a feature map as large, in float32
+BYTES_PER_WEIGHT = 3 * 4  # of a weight, its gradient and one moment, in float32
 
 
 def available_bytes():
-    """Returns the bytes that this process can still have, infinity if nobody says."""
+    """Returns the memory available to this process in bytes, infinity if unknown."""
     found = [math.inf]
     with suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
@@ -32,14 +28,14 @@ def available_bytes():
 
 
 def check_images(shape, batch_size):
-    """Refuses images of which not even a batch and one feature map fit into memory.
+    """Checks that a batch of images and one feature map of the same size fit into memory.
 
     Args:
         shape: `(height, width, channels)`.
-        batch_size: images in a step.
+        batch_size: The number of images per batch.
 
     Raises:
-        UsageError: they do not.
+        UsageError: They do not fit.
     """
     count = min(batch_size, MAX_ESTIMATED_BATCH)
     required, free = math.prod(shape) * count * BYTES_PER_PIXEL_VALUE, available_bytes()
@@ -47,17 +43,20 @@ def check_images(shape, batch_size):
         height, width, _ = shape
         raise UsageError(
             f"{count} images of {height} x {width} pixels and one feature map as large take "
-            f"{_format_gigabytes(required)}, and {_format_gigabytes(free)} are available; take a "
-            "smaller "
-            "--image-size or --batch-size"
+            f"{_format_gigabytes(required)}, but {_format_gigabytes(free)} are available; use a "
+            "smaller --image-size or --batch-size"
         )
 
 
 def check_weights(model, shape):
-    """Refuses a model, outlined without values, whose weights do not fit into memory.
+    """Checks that the weights of a model, built without values, fit into memory for training.
+
+    Args:
+        model: A `keras.Model`.
+        shape: `(height, width, channels)` of its input.
 
     Raises:
-        UsageError: they do not.
+        UsageError: They do not fit.
     """
     required = sum(math.prod(weight.shape) for weight in model.weights) * BYTES_PER_WEIGHT
     free = available_bytes()
@@ -65,9 +64,8 @@ def check_weights(model, shape):
         height, width, _ = shape
         raise UsageError(
             f"the weights of {model.name} for images of {height} x {width} pixels take "
-            f"{_format_gigabytes(required)} while it learns, and {_format_gigabytes(free)} are "
-            "available; take a "
-            "smaller --image-size"
+            f"{_format_gigabytes(required)} in training, but {_format_gigabytes(free)} are "
+            "available; use a smaller --image-size"
         )
 
 

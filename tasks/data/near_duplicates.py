@@ -1,9 +1,9 @@
-"""Copies of one picture, also when encoded anew or resized: a perceptual hash, then a comparison.
+"""Near-duplicate images, also if re-encoded or resized: perceptual hashes, then correlation.
 
-A picture becomes two hashes of 64 bits, whether neighbours differ from left to right and from top
-to bottom (Krawetz, "Kind of Like That", 2013: dHash), here with a margin, so that noise on a flat
-ground sets no bit. Pictures whose hashes are near are compared as 12 x 12 grey values: fine enough
-to tell two shirts apart, too coarse to see the noise of JPEG.
+Each image has two hashes of 64 bits: the signs of the differences between horizontal and vertical
+neighbours (Krawetz, "Kind of Like That", 2013: dHash), here with a margin, so that noise on a flat
+background sets no bit. Images with similar hashes are compared as 12 x 12 grey values: fine enough
+to distinguish two shirts, too coarse for the noise of JPEG.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from itertools import pairwise
 
 from zoo.lazy import np
 
-COMPARED_SIDE = 12  # of the picture that is compared
+COMPARED_SIDE = 12  # pixels, of the images that are correlated
 DHASH_MARGIN = 2.0  # grey levels by which neighbours must differ to set a bit
-MAX_HAMMING_DISTANCE = 6  # bits in which the first hashes of copies differ at most
-MAX_TOTAL_HAMMING_DISTANCE = 10  # bits in which both together do
-MIN_CORRELATION = 0.998  # correlation of copies
-MAX_COLOUR_DIFFERENCE = 12.0  # levels by which the mean colours of copies differ at most
-MIN_STD = 3.0  # standard deviation of grey below which a picture has nothing to compare
-NUM_BANDS = 4  # of 16 bits each: hashes that differ in fewer bits than bands share one
-BAND_LOOKUP_COST = 8  # times that a pair found through bands costs of one in a plain scan
+MAX_HAMMING_DISTANCE = 6  # in bits, between the first hashes of near duplicates
+MAX_TOTAL_HAMMING_DISTANCE = 10  # in bits, of both hashes together
+MIN_CORRELATION = 0.998  # of the grey values of near duplicates
+MAX_COLOUR_DIFFERENCE = 12.0  # levels, between the mean colours of near duplicates
+MIN_STD = 3.0  # standard deviation of grey; flatter images are not compared
+NUM_BANDS = 4  # of 16 bits each: hashes that differ in fewer bits than bands share a band
+BAND_LOOKUP_COST = 8  # cost of a pair found through bands, relative to one in a full scan
 PAIR_CHUNK = 2**18  # pairs compared at a time
-SCAN_CHUNK = 2**22  # hashes compared at a time in a plain scan
+SCAN_CHUNK = 2**22  # hashes compared at a time in a full scan
 
 
 def duplicate_pairs(grey, colours, digests):
-    """Finds the pairs of pictures that are copies of each other.
+    """Returns the pairs of near-duplicate images.
 
     Args:
-        grey: uint8 `(pictures, 32, 32)`.
-        colours: float `(pictures, 3)`, mean red, green and blue.
-        digests: of the contents of their files, `bytes` each.
+        grey: uint8 `(images, 32, 32)`.
+        colours: float `(images, 3)`, mean red, green and blue.
+        digests: The digests of the file contents, a list of `bytes`.
 
     Returns:
-        int64 `(pairs, 2)`, the lower position first, in order.
+        int64 `(pairs, 2)`, sorted, the lower index first.
     """
     return np.unique(np.concatenate([*iter_duplicate_pairs(grey, colours, digests)]), axis=0)
 
 
 def iter_duplicate_pairs(grey, colours, digests, wanted=lambda pairs: slice(None)):
-    """Yields the pairs of copies, arrays `(some, 2)`, of which a caller may not want all.
+    """Yields arrays `(pairs, 2)` of near-duplicate images, filtered by the caller.
 
-    Among thousands of nearly equal pictures, such as the frames of a camera that does not move,
-    there are millions of pairs.
+    Among thousands of nearly equal images, such as the frames of a fixed camera, there are millions
+    of pairs, of which a caller may not need all.
 
     Args:
-        grey, colours, digests: as `pairs` takes them.
-        wanted: called with arrays of pairs that may be copies, the lower position first; returns
-            which of them to compare.
+        grey, colours, digests: As in `duplicate_pairs`.
+        wanted: A function of an array of candidate pairs, the lower index first, that returns
+            which of them to compare, as an index.
     """
     tiny = area_resize(grey, COMPARED_SIDE, COMPARED_SIDE).reshape(len(grey), -1)
     tiny -= tiny.mean(1, keepdims=True)
@@ -71,10 +71,10 @@ def iter_duplicate_pairs(grey, colours, digests, wanted=lambda pairs: slice(None
 
 
 def dhash(grey):
-    """Returns the hashes of pictures: uint64 `(pictures,)` from left to right, from top to bottom.
+    """Returns the horizontal and the vertical difference hash of images, uint64 `(images,)` each.
 
     Args:
-        grey: `(pictures, 32, 32)`, in [0, 255].
+        grey: `(images, 32, 32)`, in [0, 255].
     """
     across = np.diff(area_resize(grey, 8, 9), axis=2) > DHASH_MARGIN
     down = np.diff(area_resize(grey, 9, 8), axis=1) > DHASH_MARGIN
@@ -84,7 +84,7 @@ def dhash(grey):
 
 
 def area_resize(grey, height, width):
-    """Returns pictures `(pictures, rows, columns)` as float32 averages over areas."""
+    """Returns images resized by area averaging, float32 `(images, height, width)`."""
     rows, columns = (
         _area_weights(*sides) for sides in zip((height, width), grey.shape[1:], strict=True)
     )
@@ -93,7 +93,7 @@ def area_resize(grey, height, width):
 
 
 def _area_weights(small, large):
-    """Returns the share of each of `large` pixels in each of `small`: rows that sum to 1."""
+    """Returns the weight of each of `large` pixels in each of `small`: rows that sum to 1."""
     edges = np.linspace(0, large, small + 1)
     places = np.arange(large)
     low, high = edges[:-1, None], edges[1:, None]
@@ -102,7 +102,7 @@ def _area_weights(small, large):
 
 
 def equal_digest_pairs(digests):
-    """Returns the pairs of neighbours among positions of equal content."""
+    """Returns pairs of indices of equal digests, chained: int64 `(pairs, 2)`."""
     places = {}
     for place, digest in enumerate(digests):
         places.setdefault(digest, []).append(place)
@@ -111,10 +111,10 @@ def equal_digest_pairs(digests):
 
 
 def _near_hash_pairs(codes):
-    """Yields arrays `(pairs, 2)` of positions whose codes differ in `NEAR` bits or fewer.
+    """Yields arrays `(pairs, 2)` of indices of hashes within `MAX_HAMMING_DISTANCE`.
 
-    Through bands every pair is found that differs in three bits or fewer, and of the others those
-    that share a band; a plain scan finds all. What costs less is done.
+    Lookup by bands finds all pairs that differ in three bits or fewer, and of the others those
+    that share a band; a full scan finds all. The cheaper of the two is used.
     """
     bands = [(codes >> np.uint64(16 * band)) & np.uint64(0xFFFF) for band in range(NUM_BANDS)]
     sizes = [np.unique(band, return_counts=True)[1].astype("float64") for band in bands]
@@ -126,7 +126,7 @@ def _near_hash_pairs(codes):
 
 
 def _band_pairs(codes, band):
-    """Yields the near pairs among those of equal band."""
+    """Yields the similar pairs among hashes with the same band."""
     order = np.argsort(band, kind="stable")
     codes, band = codes[order], band[order]
     places = np.arange(len(codes))
@@ -142,7 +142,7 @@ def _band_pairs(codes, band):
 
 
 def _all_pairs(codes):
-    """Yields the near pairs of all."""
+    """Yields all similar pairs."""
     rows = max(1, SCAN_CHUNK // max(1, len(codes)))
     for start in range(0, len(codes), rows):
         bits = np.bitwise_count(codes[start : start + rows, None] ^ codes[None, start:])

@@ -1,4 +1,4 @@
-"""Numbers in files from elsewhere, which may be written as text."""
+"""Parsing of numbers in annotation files, which may be written as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_float(value: object) -> float | None:
 
 
 def parse_int(value: object) -> int | None:
-    """Returns a whole number, also from text such as `"12"`, or `None` for anything else."""
+    """Returns an integer, also from text such as `"12"`; `None` for anything else."""
     if isinstance(value, str):
         return int(value) if _INTEGER.fullmatch(value.strip()) else None
     number = parse_float(value)
@@ -28,6 +28,6 @@ def parse_int(value: object) -> int | None:
 
 
 def normalize_id(value: object) -> object:
-    """Returns what to look an identifier up by: text that is a whole number is that number."""
+    """Returns an id as a dictionary key: text that is an integer becomes that integer."""
     number = parse_int(value)
     return value if number is None else number

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-AHEAD = 2  # calls submitted per thread: one that runs, and one that waits
+AHEAD = 2  # calls submitted per thread: one that is running, and one that is queued
 
 
 def ordered_map(function, items, threads):
@@ -17,9 +17,9 @@ def ordered_map(function, items, threads):
     consumer is.
 
     Args:
-        function: called with one item; several threads call it at once.
-        items: an iterable.
-        threads: how many threads.
+        function: Called with one item, by several threads at once.
+        items: An iterable.
+        threads: The number of threads.
     """
     items = iter(items)
     pool = ThreadPoolExecutor(threads)

@@ -1,12 +1,12 @@
-"""RandAugment: two operations, drawn from fourteen, on each image.
+"""RandAugment: two random operations out of fourteen on each image.
 
 Cubuk, Zoph, Shlens and Le, 2019 (https://arxiv.org/abs/1909.13719), with N = 2 and M = 9. The
 operations are Pillow's, as in the authors' AutoAugment; the ranges of Table 1 are those of
 torchvision's `RandAugment`, where M counts to 30 and every operation grows with M.
 
-Departures from torchvision: what a geometric operation uncovers is grey, as in the authors' code,
-not black. Images of neither 1 nor 3 channels are changed channel by channel; colour, which mixes
-channels, is left as it is unless there are 3.
+Departures from torchvision: geometric operations fill with grey, as in the authors' code, not with
+black. Images of neither 1 nor 3 channels are transformed channel by channel; "color", which mixes
+channels, does nothing unless there are 3.
 """
 
 from __future__ import annotations
@@ -17,44 +17,46 @@ Image = LazyModule("PIL.Image")
 ImageEnhance = LazyModule("PIL.ImageEnhance")
 ImageOps = LazyModule("PIL.ImageOps")
 
-NUM_OPS = 2  # operations on an image: N in the paper
-MAGNITUDE = 9  # of each: M in the paper
-MAX_MAGNITUDE = 30  # M that the ranges below belong to
+NUM_OPS = 2  # operations per image: N in the paper
+MAGNITUDE = 9  # of each operation: M in the paper
+MAX_MAGNITUDE = 30  # the M at which operations have the full strength of the table below
 FILL_VALUE = 128
 
 
 def sample_ops(random, shape):
-    """Draws the operations on each image, and whether each acts the other way round.
+    """Samples the operations on each image, and whether the sign of each is reversed.
 
     Args:
-        random: a NumPy generator.
-        shape: of the images, such as `(steps, batch)`.
+        random: A `numpy.random.Generator`.
+        shape: The shape of an array of images, such as `(steps, batch)`.
 
     Returns:
-        int32 `(*shape, COUNT)`, positions in `OPERATIONS`, and bool of the same shape.
+        int32 `(*shape, NUM_OPS)`, indices into `OPERATIONS`, and bool of the same shape.
     """
     operations = random.integers(0, len(OPERATIONS), (*shape, NUM_OPS), "int32")
     return operations, random.random((*shape, NUM_OPS)) < 0.5
 
 
 def apply_batch(images, operations, mirrored):
-    """Returns uint8 images `(batch, height, width, channels)` on which the operations have acted.
+    """Returns images after their operations, uint8 `(batch, height, width, channels)`.
 
     Args:
-        operations, mirrored: `(batch, COUNT)`, from `draw`.
+        images: uint8 `(batch, height, width, channels)`.
+        operations, mirrored: `(batch, NUM_OPS)`, from `sample_ops`.
     """
     changed = tf.numpy_function(_apply_batch, [images, operations, mirrored], tf.uint8)
     return tf.ensure_shape(changed, images.shape)
 
 
 def apply_op(pixels, operation, magnitude=MAGNITUDE, mirrored=False):
-    """Returns an image, uint8 `(height, width, channels)`, on which one operation has acted.
+    """Returns an image after one operation, uint8 `(height, width, channels)`.
 
     Args:
-        operation: a key of `OPERATIONS`.
-        magnitude: how much, from 0 to `LARGEST`.
-        mirrored: whether to act the other way round, if there is one: darker for brighter, left
-            for right.
+        pixels: uint8 `(height, width, channels)`.
+        operation: A key of `OPERATIONS`.
+        magnitude: The strength, from 0 to `MAX_MAGNITUDE`.
+        mirrored: Whether the sign is reversed, for operations that have one: darker in place of
+            brighter, left in place of right.
     """
     function, largest = OPERATIONS[operation]
     channels = pixels.shape[-1]
@@ -70,52 +72,52 @@ def apply_op(pixels, operation, magnitude=MAGNITUDE, mirrored=False):
 def _apply_batch(images, operations, mirrored):
     changed = np.empty_like(images)
     names = tuple(OPERATIONS)
-    for row, (pixels, chosen, ways) in enumerate(zip(images, operations, mirrored, strict=True)):
-        for operation, way in zip(chosen, ways, strict=True):
-            pixels = apply_op(pixels, names[operation], mirrored=way)
+    for row, (pixels, indices, signs) in enumerate(zip(images, operations, mirrored, strict=True)):
+        for index, sign in zip(indices, signs, strict=True):
+            pixels = apply_op(pixels, names[index], mirrored=sign)
         changed[row] = pixels
     return changed
 
 
-def _affine(picture, *matrix):
+def _affine(image, *matrix):
     nearest = Image.Resampling.NEAREST
-    return picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, nearest, fillcolor=_fill_colour(picture)
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, nearest, fillcolor=_fill_colour(image)
     )
 
 
-def _rotate(picture, degrees):
-    return picture.rotate(degrees, fillcolor=_fill_colour(picture))
+def _rotate(image, degrees):
+    return image.rotate(degrees, fillcolor=_fill_colour(image))
 
 
-def _fill_colour(picture):
-    return (FILL_VALUE,) * len(picture.getbands())
+def _fill_colour(image):
+    return (FILL_VALUE,) * len(image.getbands())
 
 
 def _enhance(kind):
-    return lambda picture, amount: getattr(ImageEnhance, kind)(picture).enhance(1 + amount)
+    return lambda image, amount: getattr(ImageEnhance, kind)(image).enhance(1 + amount)
 
 
-# Name: what it does to a picture by an amount, and the greatest amount.
+# Name: the function of a Pillow image and an amount, and the largest amount.
 OPERATIONS = {
     "identity": (None, 0),
-    "autocontrast": (lambda picture, _: ImageOps.autocontrast(picture), 0),
-    "equalize": (lambda picture, _: ImageOps.equalize(picture), 0),
+    "autocontrast": (lambda image, _: ImageOps.autocontrast(image), 0),
+    "equalize": (lambda image, _: ImageOps.equalize(image), 0),
     "rotate": (_rotate, 30),  # degrees
-    "solarize": (lambda picture, by: ImageOps.solarize(picture, 255 - abs(by)), 255),
+    "solarize": (lambda image, by: ImageOps.solarize(image, 255 - abs(by)), 255),
     "color": (_enhance("Color"), 0.9),
-    "posterize": (lambda picture, by: ImageOps.posterize(picture, 8 - round(abs(by))), 4),  # bits
+    "posterize": (lambda image, by: ImageOps.posterize(image, 8 - round(abs(by))), 4),  # bits
     "contrast": (_enhance("Contrast"), 0.9),
     "brightness": (_enhance("Brightness"), 0.9),
     "sharpness": (_enhance("Sharpness"), 0.9),
-    "shear_x": (lambda picture, by: _affine(picture, 1, by, 0, 0, 1, 0), 0.3),
-    "shear_y": (lambda picture, by: _affine(picture, 1, 0, 0, by, 1, 0), 0.3),
+    "shear_x": (lambda image, by: _affine(image, 1, by, 0, 0, 1, 0), 0.3),
+    "shear_y": (lambda image, by: _affine(image, 1, 0, 0, by, 1, 0), 0.3),
     "translate_x": (
-        lambda picture, by: _affine(picture, 1, 0, by * picture.width, 0, 1, 0),
+        lambda image, by: _affine(image, 1, 0, by * image.width, 0, 1, 0),
         150 / 331,
     ),
     "translate_y": (
-        lambda picture, by: _affine(picture, 1, 0, 0, 0, 1, by * picture.height),
+        lambda image, by: _affine(image, 1, 0, 0, 0, 1, by * image.height),
         150 / 331,
     ),
 }

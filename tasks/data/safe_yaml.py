@@ -1,4 +1,4 @@
-"""YAML from elsewhere, read with limits: a short file can stand for more than memory holds."""
+"""Safe loading of YAML from untrusted files, with limits on size, depth and references."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from zoo.paths import check_regular
 
 yaml = LazyModule("yaml")
 
-MAX_BYTES = 2**20  # bytes
-MAX_DEPTH = 50  # collections in one another
+MAX_BYTES = 2**20
+MAX_DEPTH = 50  # of nested collections
 
 
 def read(path, what):
-    """Returns what a file in UTF-8 holds.
+    """Returns the content of a YAML file in UTF-8.
 
     Args:
-        path: of the file.
-        what: it should be, such as `a recipe`.
+        path: The path of the file.
+        what: What the file should be, for messages, such as `a recipe`.
 
     Raises:
-        UsageError: it cannot be read, or holds no YAML that `parse` takes.
+        UsageError: The file cannot be read, or is not YAML that `parse` accepts.
     """
     try:
         with check_regular(path).open("rb") as file:
@@ -31,7 +31,7 @@ def read(path, what):
             f"{path} cannot be read as {what}: it is not in UTF-8 ({error.reason} at byte "
             f"{error.start}); save it as UTF-8"
         ) from error
-    except (OSError, ValueError, TypeError) as error:  # TypeError of what is no path
+    except (OSError, ValueError, TypeError) as error:  # TypeError if it is not a path
         raise UsageError(f"{path} cannot be read as {what}: {error}") from error
     try:
         return parse(text)
@@ -40,18 +40,18 @@ def read(path, what):
 
 
 def parse(text):
-    """Returns what YAML text stands for.
+    """Returns the object that YAML text describes.
 
     Raises:
-        ValueError: it is no YAML, or too long, too deep, or refers to parts of itself, by which a
-            few lines can stand for billions.
+        ValueError: The text is not YAML, is too long or nested too deeply, or has references,
+            with which a few lines can expand to billions of values.
     """
     if len(text) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
     try:
         _check(yaml.parse(text, Loader=yaml.SafeLoader))
         return yaml.load(text, Loader=yaml.SafeLoader)
-    # PyYAML lets other errors pass for what a tag such as !!int does not fit.
+    # PyYAML raises other errors for values that do not fit a tag such as !!int.
     except (yaml.YAMLError, LookupError, AttributeError, ArithmeticError, TypeError) as error:
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -64,4 +64,4 @@ def _check(events):
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it has references (*), which are not taken; write each value out")
+            raise ValueError("it has references (*), which are not supported; write each value out")

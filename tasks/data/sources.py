@@ -1,4 +1,4 @@
-"""What the name of a data set means."""
+"""Loading of image classification data sets by name: built-in, folder, CSV file or TFDS."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from zoo.paths import expand_user, special_file_type
 
 
 def load(name, data_dir=None):
-    """Finds a data set by name.
+    """Loads a data set by name.
 
-    Classes stand in the order of their names, as numbers where all are such; those of a
-    built-in and of TFDS in the order that their makers chose.
+    Classes are sorted by name, numerically if all are numbers; those of built-in and TFDS data
+    sets keep their published order.
 
     Args:
-        name: a key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
-            `validation`) and `test` folders of such; a CSV file, as `csv_table.read_csv` reads it;
-            or
-            `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TFDS with image and label. `./NAME` is a
-            folder even where `NAME` is built in.
-        data_dir: where TFDS keeps its data sets; the default is its own.
+        name: A key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
+            `validation`) and `test` folders of class folders; a CSV file, as in
+            `csv_table.read_csv`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
+            Datasets with the features `image` and `label`. `./NAME` is a folder even if `NAME` is
+            built in.
+        data_dir: The folder of TFDS data sets; by default that of TFDS.
 
     Returns:
-        A `Source`. The splits of TFDS are read when first used, and slices read no more than
-        they hold.
+        A `Source`. TFDS splits are read when first used, and slices of them read only the
+        examples of the slice.
 
     Raises:
-        UsageError: there is nothing of that name, or it is not laid out as it should be.
+        UsageError: There is no such data set, or its layout is not supported.
     """
     name = str(name)
     if name in BUILT_IN:
@@ -56,24 +56,24 @@ def _to_source(name, listing):
 
 
 def _encode_labels(labels, listing):
-    """Returns labels as positions, or where there are several as a row of 0 and 1 each."""
+    """Returns labels as class indices, or multi-label as rows of 0 and 1."""
     position = {label: index for index, label in enumerate(listing.classes)}
     if not listing.multi_label:
         return np.array([position[label] for label in labels], "int64")
     rows = np.zeros((len(labels), len(position)), "uint8")
-    for row, several in zip(rows, labels, strict=True):
-        row[[position[label] for label in several]] = 1
+    for row, names in zip(rows, labels, strict=True):
+        row[[position[name] for name in names]] = 1
     return rows
 
 
 def _not_found_error(name, path):
-    """Returns the error for a name that stands for nothing."""
+    """Returns the `UsageError` for a name that is not a data set."""
     if (kind := special_file_type(path)) and not path.is_dir():
         return UsageError(f"the data set {name!r} is {kind}, not a regular file or a folder")
     if path.is_file():
         return UsageError(
-            f"the data set {name!r} is a file, but no CSV file; needed: a folder of class folders, "
-            "or a .csv with the columns path,label (unpack an archive first)"
+            f"the data set {name!r} is a file, but not a CSV file; expected a folder of class "
+            "folders, or a .csv with the columns path,label (unpack an archive first)"
         )
     text = f"no data set named {name!r}"
     if close := difflib.get_close_matches(name, BUILT_IN):

@@ -1,4 +1,4 @@
-"""Which examples train, which validate and which test."""
+"""Selection of training, validation and test examples by slices and by hash."""
 
 from __future__ import annotations
 
@@ -22,60 +22,64 @@ _SLICE = re.compile(rf"([\w.-]+)(?:\[({_BOUND})?:({_BOUND})?\])?")
 
 
 def select(source, expression):
-    """Returns the examples that an expression names, in order.
+    """Returns the examples that a slice expression selects, in order.
 
     Args:
-        source: a `sources.Source`.
-        expression: as TFDS writes slices: `train`, `train[:4000]`, `train[80%:]`,
-            `train[-100:]`, `train[:10%]+test`, or `all` for all splits. A percentage becomes the
-            nearest whole number of examples. `val`, `valid` and `validation` are the same split.
+        source: A `dataset.Source`.
+        expression: A slice in the syntax of TFDS: `train`, `train[:4000]`, `train[80%:]`,
+            `train[-100:]`, `train[:10%]+test`, or `all` for all splits. Percentages are rounded
+            to the nearest example. `val`, `valid` and `validation` are the same split.
+
+    Returns:
+        A `dataset.Split`.
 
     Raises:
-        UsageError: the expression is no such thing, or names no example.
+        UsageError: The expression is not a slice, or selects no example.
     """
     return _concatenate(_take_spans(source, _parse(source, expression), expression), expression)
 
 
 @cache_per_source
 def train_val_test_split(source, train="", validation="", test=""):
-    """Returns the examples that train, that validate and that test.
+    """Returns the training, validation and test examples of a source.
 
-    1. A split that an expression names is what `select` returns.
-    2. One that none names is the source's own of that name, less what the expressions take of
-       it. A source whose only split has another name, such as `all`, trains on it.
-    3. If nothing is there, a tenth is carved out of the examples that train, which lose it: so a
-       source without splits is split 80/10/10, and `train="train[:50%]"` alone also validates on
-       a tenth of that half.
+    1. A split with an expression is what `select` returns for it.
+    2. A split without one is the source's own split of that name, without the examples that the
+       expressions take of it. A source whose only split has another name, such as `all`, is
+       trained on it.
+    3. A split that is still missing is a tenth of the training examples, which lose it: a source
+       without splits is split 80/10/10, and `train="train[:50%]"` alone also validates on a tenth
+       of that half.
 
-    Carving goes by a hash of each image's content, class by class (of several classes, by the
-    rarest), so that files which are added move no others, and near copies of an image
-    (`image_stats.duplicate_groups`) stay together. The only exception to the first is a class so
-    small that chance
-    would leave a part without it: images move until training, validation and test, in this order,
-    have one each for as long as there are images; and of fewer than `hash_split.SMALL_CLASS_SIZE`
-    images,
-    validation and test get no more than one each.
+    The tenths are chosen by a hash of each image's content, stratified by class (multi-label, by
+    the rarest class of the image). So adding files moves no others, and near duplicates
+    (`image_stats.duplicate_groups`) stay in the same split. The exception to the first is a class
+    so small that a split might lack it: images are moved until training, validation and test, in
+    this order, have one each as far as there are enough; and of fewer than
+    `hash_split.SMALL_CLASS_SIZE` images, validation and test get at most one each.
 
     Args:
-        source: a `sources.Source`.
-        train, validation, test: expressions, or `""`.  `validation="none"` is no validation.
+        source: A `dataset.Source`.
+        train, validation, test: Slice expressions, or `""`. `validation="none"` means none.
 
     Returns:
-        Three `sources.Split`; the second is `None` if there is no validation.
+        Three `dataset.Split`; the second is `None` without validation.
 
     Raises:
-        UsageError: an expression is wrong, two parts share an image of one split, nothing is
-            left to train on, or a class has no image to train on though `train` is `""`.
+        UsageError: An expression is invalid, two parts share an image of the same split, no
+            training examples are left, or a class has no training image though `train` is `""`.
     """
     expressions = {"train": train, "validation": validation, "test": test}
-    wanted = [role for role in ROLES if (role, expressions[role]) != ("validation", NO_VALIDATION)]
-    spans = {role: _parse(source, expressions[role]) for role in wanted if expressions[role]}
+    wanted_roles = [
+        role for role in ROLES if (role, expressions[role]) != ("validation", NO_VALIDATION)
+    ]
+    spans = {role: _parse(source, expressions[role]) for role in wanted_roles if expressions[role]}
     explicit = set(spans)
-    for role in wanted:
+    for role in wanted_roles:
         if role not in spans and (
-            left := _remaining_spans(source, _own_spans(source, role), spans)
+            remaining := _remaining_spans(source, _own_spans(source, role), spans)
         ):
-            spans[role] = left
+            spans[role] = remaining
     if "train" not in spans:
         raise UsageError(
             f"nothing of {source.name} is left to train on; {_available_splits(source)}"
@@ -85,30 +89,32 @@ def train_val_test_split(source, train="", validation="", test=""):
     if explicit:
         _check_disjoint(spans, pieces, names)
     parts = {role: _concatenate(pieces[role], names[role]) for role in spans}
-    if missing := [role for role in wanted if role not in parts]:
-        parts.update(_carve(source, parts["train"], missing))
+    if missing := [role for role in wanted_roles if role not in parts]:
+        parts.update(_split_off(source, parts["train"], missing))
     if not train:
         _check_classes(source, parts["train"])
     return parts["train"], parts.get("validation"), parts["test"]
 
 
 def content_digest(item):
-    """Returns what tells the content of an image from that of any other: 16 bytes."""
+    """Returns a digest of the content of an image, 16 bytes."""
     return hashlib.blake2b(image_io.item_bytes(item), digest_size=16).digest()
 
 
 def _parse(source, expression):
-    """Returns the `(split, range)`s that an expression names, none of them empty."""
+    """Returns the non-empty `(split, range)` pairs of an expression."""
     spans = []
     for text in re.split(r"\s*\+\s*", expression.strip()):
         match = _SLICE.fullmatch(text)
         if not match:
-            raise UsageError(f"{text!r} is no slice of {source.name}; {_available_splits(source)}")
+            raise UsageError(
+                f"{text!r} is not a slice of {source.name}; {_available_splits(source)}"
+            )
         name, *bounds = match.groups()
         if name == "all" and "all" not in source.splits:
             if text != "all":
                 raise UsageError(
-                    f"'all' of {source.name} is several splits and has no slices; "
+                    f"'all' of {source.name} is several splits and cannot be sliced; "
                     f"{_available_splits(source)}"
                 )
             spans += [(split, range(len(part))) for split, part in source.splits.items()]
@@ -123,13 +129,13 @@ def _parse(source, expression):
 
 
 def _resolve_name(source, name):
-    """Returns the name of a split as the source has it, or `None`."""
+    """Returns the name of a split in the source, or `None`."""
     names = (name, *VALIDATION_NAMES) if name in VALIDATION_NAMES else (name,)
     return next((name for name in names if name in source.splits), None)
 
 
 def _range(text, start, stop, count):
-    """Returns the positions from one bound to the other; the arithmetic is that of TFDS."""
+    """Returns the indices between two bounds, with the arithmetic of TFDS."""
     bounds = []
     for bound, default in ((start, 0), (stop, count)):
         try:
@@ -137,15 +143,15 @@ def _range(text, start, stop, count):
         except ValueError:
             position = count + 1
         if abs(position) > count:
-            raise UsageError(f"{text} goes beyond the {count} examples that there are")
+            raise UsageError(f"{text} is out of range: there are {count} examples")
         bounds.append(position + count if position < 0 else position)
     if not range(*bounds):
-        raise UsageError(f"{text} names none of the {count} examples that there are")
+        raise UsageError(f"{text} selects none of the {count} examples")
     return range(*bounds)
 
 
 def _position(bound, count):
-    """Returns where a bound is; more than the count if that is nowhere."""
+    """Returns the index of a bound; more than `count` if it is out of range."""
     if not bound.endswith("%"):
         return int(bound)
     percent = float(bound[:-1])
@@ -153,9 +159,9 @@ def _position(bound, count):
 
 
 def _available_splits(source):
-    """Says which splits there are, and how to slice one."""
+    """Returns text that lists the splits, with an example of a slice."""
     example = next(iter(source.splits))
-    return f"there is {join_names(source.splits)}, and slices such as {example}[:80%]"
+    return f"choose from {join_names(source.splits)}, or a slice such as {example}[:80%]"
 
 
 def _own_spans(source, role):
@@ -167,7 +173,7 @@ def _own_spans(source, role):
 
 
 def _remaining_spans(source, own, spans):
-    """Returns what is left of spans when all others have taken theirs."""
+    """Returns the parts of the spans in `own` that no span of another role covers."""
     left = []
     for name, span in own:
         start = span.start
@@ -182,7 +188,7 @@ def _remaining_spans(source, own, spans):
 
 
 def _format_spans(source, spans):
-    """Writes spans as an expression."""
+    """Returns spans as a slice expression."""
     whole = {name: range(len(part)) for name, part in source.splits.items()}
     return "+".join(
         name if span == whole[name] else f"{name}[{span.start}:{span.stop}]" for name, span in spans
@@ -190,7 +196,7 @@ def _format_spans(source, spans):
 
 
 def _take_spans(source, spans, name):
-    """Returns the examples of each span, as splits called `name`."""
+    """Returns the examples of each span, as splits named `name`."""
     return [source.splits[split].take(span, name) for split, span in spans]
 
 
@@ -203,7 +209,7 @@ def _concatenate(pieces, name):
 
 
 def _check_disjoint(spans, pieces, names):
-    """Refuses parts that share positions of one split, or images of equal content."""
+    """Raises `UsageError` for parts that share indices of a split, or images of equal content."""
     digests = cache(_digests)
     parts = [
         (role, name, span, piece)
@@ -218,27 +224,28 @@ def _check_disjoint(spans, pieces, names):
         if count > 0:
             raise UsageError(
                 f"{both} {count} examples of {name}; "
-                f"name slices that do not meet, such as {name}[:80%] and {name}[80%:]"
+                f"use disjoint slices, such as {name}[:80%] and {name}[80%:]"
             )
         known = set(digests(here))
         if count := sum(key in known for key in digests(there)):
             raise UsageError(
-                f"{both} {count} images that stand in {name} more than once; delete the copies, "
-                "or leave one of the two to be carved, which keeps copies together"
+                f"{both} {count} images that occur in {name} more than once; delete the "
+                "duplicates, or omit one of the two: the automatic split keeps duplicates together"
             )
 
 
 def _digests(split):
     if not isinstance(split.items[0], str):
         return [content_digest(item) for item in split.items]
-    with ThreadPoolExecutor(THREADS) as pool:  # files: most of the time is spent on waiting
+    with ThreadPoolExecutor(THREADS) as pool:  # threads mostly wait for the disk
         return list(pool.map(content_digest, split.items))
 
 
-def _carve(source, base, missing):
-    """Shares a split out between training and what is missing.
+def _split_off(source, base, missing):
+    """Splits examples into those for training and a tenth for each of the `missing` roles.
 
-    Near copies go by one key; where that leaves a part without any image, only equal ones do.
+    Near duplicates stay together, unless that leaves a role without any image; then only images
+    of equal content do.
     """
     base = image_stats.with_stats(base)
     strata = hash_split.strata(base.labels)
@@ -248,8 +255,8 @@ def _carve(source, base, missing):
             break
     else:
         raise UsageError(
-            f"the {len(base)} examples of {base.name} in {source.name} are too few to carve "
-            f"{' and '.join(missing)} out of; add images, or name a split for each"
+            f"the {len(base)} examples of {base.name} in {source.name} are too few to split off "
+            f"{' and '.join(missing)}; add images, or name a split for each"
         )
     parts = {}
     for role in ("train", *missing):
@@ -261,11 +268,11 @@ def _carve(source, base, missing):
 
 def _check_classes(source, split):
     labels = split.labels
-    if labels.dtype == object:  # what is in an image is known when it is read
+    if labels.dtype == object:  # annotations, not classes: checked when they are decoded
         return
     present = set(np.flatnonzero(labels.any(0)) if labels.ndim == 2 else labels.tolist())
     if absent := [name for label, name in enumerate(source.classes) if label not in present]:
         raise UsageError(
-            f"{join_names(absent)} of {source.name} has no image to train on in {split.name}; "
-            "add some, or say with --train-split what to train on"
+            f"{join_names(absent)} of {source.name} has no training image in {split.name}; "
+            "add some, or set --train-split"
         )

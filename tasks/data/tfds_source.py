@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, kept encoded in memory and read when first used."""
+"""TensorFlow Datasets (TFDS) as sources: read when first used, and kept encoded in memory."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ tfds = LazyModule("tensorflow_datasets")
 request = LazyModule("urllib.request")
 
 PREFIX = "tfds:"
-MEMORY_DIVISOR = 4  # the encoded images of one split may take a quarter of the memory
-READ_BATCH = 1000  # examples that TFDS hands over at a time; less is slower
+MEMORY_DIVISOR = 4  # the encoded images of a split may take a quarter of the memory
+READ_BATCH = 1000  # examples per batch from TFDS; smaller is slower
 
 
 def load(name, data_dir):
-    """Finds a data set of TFDS, downloading it if need be.
+    """Loads a TFDS data set of labelled images, and downloads it if necessary.
 
     Args:
         name: `tfds:NAME` or `tfds:NAME/CONFIG`.
-        data_dir: where TFDS keeps its data sets; `None` for its own default.
+        data_dir: The folder of TFDS data sets; `None` for the default of TFDS.
 
     Returns:
-        A `Source`. Its splits are read when first used, and slices read no more than they hold.
+        A `Source`. Its splits are read when first used, and slices read only their examples.
 
     Raises:
-        UsageError: there is no such data set, it has no images with a label, or it is not here
-            and cannot be fetched.
+        UsageError: There is no such data set, it has no image or label feature, or it cannot be
+            downloaded.
     """
     builder = find_builder(name, data_dir)
     features = dict(builder.info.features)
@@ -47,16 +47,16 @@ def load(name, data_dir):
 
 
 def make_source(builder, name, classes, read):
-    """Returns the `Source` of a data set of TFDS, downloading it if need be.
+    """Returns the `Source` of a TFDS data set, and downloads it if necessary.
 
     Args:
-        builder: what `found` returned.
-        name: as it was asked for.
-        classes: their names.
-        read: takes a `LazySplit` and returns its items and its labels, an array.
+        builder: What `find_builder` returned.
+        name: The name by which it was loaded.
+        classes: The class names.
+        read: A function of a `LazySplit` that returns its items and an array of labels.
 
     Raises:
-        UsageError: it is not here and cannot be fetched.
+        UsageError: The data set cannot be downloaded.
     """
     if not builder.is_prepared():
         _prepare(builder, name)
@@ -70,7 +70,7 @@ def make_source(builder, name, classes, read):
 
 
 class LazySplit(Split):
-    """Consecutive examples of a split of TFDS, read as encoded bytes when first used."""
+    """Consecutive examples of a TFDS split, read as encoded bytes when first used."""
 
     def __init__(self, builder, split, span, name, read):
         self.__dict__.update(name=name, builder=builder, split=split, span=span, read=read)
@@ -79,7 +79,7 @@ class LazySplit(Split):
         return len(self.span)
 
     def take(self, indices, name=None):
-        """Returns the split of some examples; those of a `range` can be read without the rest."""
+        """Returns the split of the examples at `indices`; a `range` stays lazy."""
         if isinstance(indices, range) and indices.step == 1 and "_read" not in self.__dict__:
             span = self.span[indices.start : indices.stop]
             return LazySplit(self.builder, self.split, span, name or self.name, self.read)
@@ -97,8 +97,8 @@ class LazySplit(Split):
         """Returns the examples as a `tf.data.Dataset` of dicts, in the order on disk.
 
         Args:
-            features: what to read, as `tfds.decode.PartialDecoding` takes it.
-            encoded: names of those that stay encoded bytes.
+            features: The features to read, as in `tfds.decode.PartialDecoding`.
+            encoded: The names of features that stay encoded bytes.
         """
         decoders = {name: tfds.decode.SkipDecoding() for name in encoded}
         return self.builder.as_dataset(
@@ -115,12 +115,12 @@ class LazySplit(Split):
             fit = f"{self.split}[:{max(1, int(100 * limit / info.num_bytes))}%]"
             raise UsageError(
                 f"{self.name} takes {size / 1e9:.1f} GB encoded, more than a quarter of this "
-                f"machine's memory; take less, such as {fit}"
+                f"machine's memory; use a slice such as {fit}"
             )
 
 
 def _read_labelled(split):
-    """Reads images and the one label of each."""
+    """Returns the encoded images of a split and their labels, int64 `(examples,)`."""
     items, labels = [], [np.zeros(0, "int64")]
     examples = split.examples({"image": True, "label": True}, ("image",))
     for batch in examples.batch(READ_BATCH).as_numpy_iterator():
@@ -133,10 +133,10 @@ def _read_labelled(split):
 
 
 def find_builder(name, data_dir):
-    """Returns the builder of a data set of TFDS, prepared or not.
+    """Returns the builder of a TFDS data set, which may not be downloaded yet.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: There is no data set of that name.
     """
     short = name.removeprefix(PREFIX)
     try:
@@ -146,25 +146,25 @@ def find_builder(name, data_dir):
         known = "see https://www.tensorflow.org/datasets/catalog"
         hint = f"did you mean {PREFIX}{f' or {PREFIX}'.join(close)}?" if close else known
         raise UsageError(f"TFDS has no data set named {short!r}; {hint}") from error
-    except Exception as error:  # each data set of TFDS has its own ways to fail
-        raise UsageError(f"TFDS cannot make {short!r}: {_one_line(error)}") from error
+    except Exception as error:  # builders of TFDS raise all kinds of errors
+        raise UsageError(f"TFDS cannot build {short!r}: {_one_line(error)}") from error
 
 
 def _prepare(builder, name):
-    """Downloads a data set of TFDS."""
+    """Downloads and prepares a TFDS data set."""
     downloader = importlib.import_module("tensorflow_datasets.core.download.downloader")
     tries = downloader.MAX_RETRIES
     if not _has_network():
-        downloader.MAX_RETRIES = 1  # ten, the default, take minutes to fail
+        downloader.MAX_RETRIES = 1  # the default of ten takes minutes to fail
     try:
         builder.download_and_prepare()
     except Exception as error:
         command = f"tfds build {name.removeprefix(PREFIX)} --data_dir DIR"
-        hint = f"run `{command}` where there is a network, and give --data-dir DIR here"
+        hint = f"run `{command}` on a machine with network access, and pass --data-dir DIR here"
         if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            hint = f"it takes a download by hand: {_one_line(manual, 300)}"
-        lost = f"{name} is not in {builder.data_dir_root} and could not be fetched"
-        raise UsageError(f"{lost} ({_one_line(error)}); {hint}") from error
+            hint = f"it has to be downloaded by hand: {_one_line(manual, 300)}"
+        message = f"{name} is not in {builder.data_dir_root} and could not be downloaded"
+        raise UsageError(f"{message} ({_one_line(error)}); {hint}") from error
     finally:
         downloader.MAX_RETRIES = tries
 
@@ -178,7 +178,7 @@ def _has_network():
 
 
 def _total_memory():
-    """Bytes of memory of this machine, or no limit where the system does not tell."""
+    """Returns the total memory in bytes, infinity if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What a TIFF file holds that one image of 8 or 16 bits per channel cannot show."""
+"""TIFF files that are not one image of 8 or 16 bits per channel, and how to convert them."""
 
 from __future__ import annotations
 
@@ -8,42 +8,37 @@ from zoo.lazy import LazyModule
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 254, 258, 262, 277, 284, 338, 339
-REDUCED, MASK = 1, 4  # bits of SUBFILE: a thumbnail or a pyramid's level, a transparency mask
-SAMPLES_OF_PHOTOMETRIC = {
-    2: 3,
-    5: 4,
-    6: 3,
-    8: 3,
-}  # samples of a colour by PHOTOMETRIC: RGB, CMYK, YCbCr, Lab
-UNSPECIFIED = 0  # value of EXTRA: a sample that is not alpha
+REDUCED, MASK = 1, 4  # bits of SUBFILE: a thumbnail or pyramid level, a transparency mask
+SAMPLES_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}  # samples per pixel: RGB, CMYK, YCbCr, Lab
+UNSPECIFIED = 0  # value of EXTRA: an extra sample that is not alpha
 FLOAT = 3  # value of FORMAT
-PLANAR_SEPARATE = 2  # value of PLANAR: one band after the other
+PLANAR_SEPARATE = 2  # value of PLANAR: bands are stored one after the other
 
-NPY_HINT = "as .npy it is read: numpy.save('x.npy', {})"
+NPY_HINT = "convert it to .npy: numpy.save('x.npy', {})"
 READ_CALL = "tifffile.imread('x.tif')"
 DEFAULT_HINT = NPY_HINT.format(READ_CALL)
 BANDS_FIRST = f"numpy.moveaxis({READ_CALL}, 0, -1)"
-TO_UINT16 = "(65535 * (a - a.min()) / (a.max() - a.min())).astype('uint16')"  # of an array `a`
+TO_UINT16 = "(65535 * (a - a.min()) / (a.max() - a.min())).astype('uint16')"  # for an array `a`
 
 
 def is_deep_colour(file):
     """Returns whether a TIFF file has more than one sample per pixel, of more than 8 bits each.
 
-    Pillow reads the upper 8 bits of these.
+    Pillow reads only the upper 8 bits of these.
     """
     bits = _pages(file)[0].get(BITS, (1,))
     return len(bits) > 1 and max(bits) > 8
 
 
 def unsupported_reason(file):
-    """Returns why a TIFF file is not read as one image, and how to have it read, or `""`.
+    """Returns why a TIFF file is not supported and how to convert it, or `""` if it is supported.
 
     Args:
-        file: binary, seekable.
+        file: A seekable binary file.
     """
     try:
         pages = _pages(file)
-    except pillow_images.decoding_errors():  # a damaged file, whose damage Pillow describes
+    except pillow_images.decoding_errors():  # damaged: Pillow reports how
         return ""
     tags = pages[0]
     samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA, ())
@@ -51,7 +46,7 @@ def unsupported_reason(file):
     bits = max(tags.get(BITS, (1,)))
     if FLOAT in tags.get(FORMAT, ()):
         way = f"a = {READ_CALL}; numpy.save('x.npy', {TO_UINT16})"
-        return f"a TIFF of {bits}-bit floating-point numbers; as .npy of uint16 it is read: {way}"
+        return f"a TIFF of {bits}-bit floating-point numbers; convert it to .npy of uint16: {way}"
     full_pages = [page for page in pages if not page.get(SUBFILE, 0) & (REDUCED | MASK)]
     if len(full_pages) > 1:
         way = f"save each as a file, or all as channels; {NPY_HINT.format(BANDS_FIRST)}"

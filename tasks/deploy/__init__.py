@@ -1,1 +1,1 @@
-"""What a trained model is for: naming what is in pictures, and being judged on other data."""
+"""Using trained models: prediction on images, and evaluation on other data."""

@@ -1,4 +1,4 @@
-"""Evaluate: how good is a finished run on other data?"""
+"""Evaluates a finished run on any data set with the same classes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
-from tasks.engine import resume, run_folder
-from zoo import model_files
+from tasks.engine import recipes, resume, run_folder
+from tasks.engine.flags import rename_former_flags
+from zoo import atomic_files, model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
 
@@ -17,60 +18,74 @@ EVALUATIONS_FOLDER = "evaluations"
 
 
 def evaluate(run, *, dataset="", split="", data_dir="", **flags):
-    """Judges a finished run on any data with its classes.
+    """Evaluates a finished run on a data set.
 
     Args:
-        run: the run's folder.
-        dataset: a data set as in training; the run's own by default.
-        split: the slice to judge on; by default all of another data set, or the run's own
-            test split.
-        data_dir: where TFDS keeps its data sets; the run's own by default.
-        **flags: of the task that say how it is judged, such as `views` or `network`; the run's
-            own where they are empty.
+        run: the run folder.
+        dataset: a data set, as in training; by default that of the run.
+        split: the slice to evaluate on; by default all of another data set, or the test split of
+            the run.
+        data_dir: the folder of TFDS data sets; by default that of the run.
+        **flags: flags of the task that concern the evaluation, such as `tta` or `network`;
+            those of the run where they are empty.
 
     Returns:
-        A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the file that
-        now holds the same; the run's own report is left alone.
+        A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the JSON file that
+        holds the other three. The report of the run is not changed.
 
     Raises:
-        UsageError: no finished run is there, its task has no such flag, or the data have classes
-            that it was not taught.
+        UsageError: the folder holds no finished run, its task has no such flag, or the data have
+            classes that the model was not trained on.
     """
     run = Path(run)
-    recipe = run / resume.RECIPE
+    recipe = run / recipes.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
-        raise UsageError(f"{run} holds no finished run; `zoo train` and `zoo finetune` make one")
-    task = resume.task_from_recipe(resume.read_recipe(recipe))
-    task = dataclasses.replace(task, strategy="auto")  # this process is not that of the run
-    overrides = {"dataset": dataset, "data_dir": data_dir, **flags}
-    overrides = {key: value for key, value in overrides.items() if value}
-    field_names = {field.name for field in dataclasses.fields(task)}
-    if wrong := [f"--{name.replace('_', '-')}" for name in overrides if name not in field_names]:
-        raise UsageError(f"{task.name} has no {' and no '.join(wrong)}; leave that out")
-    task = dataclasses.replace(task, **overrides)
+        raise UsageError(
+            f"{run} holds no finished run; `zoo train` and `zoo finetune` create run folders"
+        )
+    task = recipes.task_from_recipe(recipes.read_recipe(recipe))
+    task = dataclasses.replace(task, strategy="auto")  # the run may have used other devices
+    flags = rename_former_flags(task, flags)
+    task = _with_flags(task, {"dataset": dataset, "data_dir": data_dir, **flags})
     split = split or ("all" if dataset else "")
-    model, about = model_files.load(run / resume.MODEL)
-    if "image_bits" in field_names:
-        task = dataclasses.replace(task, image_bits=image_stats.stated_bits(about, run))
+    model, metadata = model_files.load(run / resume.MODEL)
+    if "image_bits" in _field_names(task):
+        task = dataclasses.replace(task, image_bits=image_stats.stated_bits(metadata, run))
     try:
-        figures, split = task.evaluate(model, about, split)
+        figures, split = task.evaluate(model, metadata, split)
     except UsageError as error:
         if dataset or not _is_missing(task.dataset):
             raise
         own = getattr(task, "test_split", "") or "SLICE"
         raise UsageError(
-            f"{error}; if the data have moved, name their place and what to judge on (default: "
-            f"all): --dataset PLACE --split '{own}'"
+            f"{error}; if the data have moved, pass their new path and the split (default: all): "
+            f"--dataset PATH --split '{own}'"
         ) from error
     words = [word for word in (short_name(task.dataset), split, *flags.values()) if word]
-    place = "" if short_name(task.dataset) == task.dataset else task.dataset
-    path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, place)}.json"
+    suffix = "" if short_name(task.dataset) == task.dataset else task.dataset
+    path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, suffix)}.json"
     record = {"dataset": task.dataset, "split": split, "figures": figures}
-    resume.write_text(path, json.dumps(record, indent=2) + "\n")
+    atomic_files.write_text(path, json.dumps(record, indent=2) + "\n")
     return {**record, "evaluation": str(path)}
 
 
+def _with_flags(task, flags):
+    """Returns a task with those flags that are not empty.
+
+    Raises:
+        UsageError: the task has no such flag.
+    """
+    flags = {name: value for name, value in flags.items() if value}
+    if wrong := [f"--{name.replace('_', '-')}" for name in flags if name not in _field_names(task)]:
+        raise UsageError(f"{task.name} has no {' and no '.join(wrong)}; leave that out")
+    return dataclasses.replace(task, **flags)
+
+
+def _field_names(task):
+    return {field.name for field in dataclasses.fields(task)}
+
+
 def _is_missing(dataset):
-    """Tells whether a data set is a file or folder that is not there."""
+    """Returns whether a data set is a file or folder that does not exist."""
     named = dataset in sources.BUILT_IN or dataset.startswith(tfds_source.PREFIX)
     return not named and not expand_user(dataset).exists()

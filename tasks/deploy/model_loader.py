@@ -1,72 +1,54 @@
-"""Who answers: found by name, by folder or by file."""
+"""Loads the predictor of a run folder, of a model file or of a pretrained model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import tasks
 import zoo
 from tasks.data import image_stats
 from tasks.engine import resume
 from zoo import model_files
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
 from zoo.paths import special_file_type
 
-# What a saved model was taught, as it tells itself: the module whose `of_file` makes the answerer.
-# A file that does not tell, such as one of another maker, is taken for a classifier.
-PREDICTOR_MODULES = {
-    "classification": LazyModule("tasks.classification.predictor"),
-    "segmentation": LazyModule("tasks.segmentation.predictor"),
-    "detection": LazyModule("tasks.detection.predictor"),
-    "captioning": LazyModule("tasks.captioning.predictor"),
-    "style_transfer": LazyModule("tasks.style_transfer.predictor"),
-}
-OTHER_COMMANDS = {"gan": "zoo generate", "dqn": "zoo evaluate"}  # commands for what answers no image
-TASK_OF_KIND = {"classifier": "classification"}  # kind of a zoo name: which of these answers for it
+# The kind of model that a file without metadata is taken for, such as one saved by plain Keras.
+DEFAULT_KIND = "classifier"
 
 
 def load_predictor(target, weights=None):
-    """Opens the model that `target` means, with all that is needed to use it.
+    """Loads a model with its class names and preprocessing.
 
     Args:
-        target: what `find` takes.
-        weights: a weights file in place of the source of a zoo name.
+        target: a run folder, a `.keras` file or a pretrained model, as for `find_model`.
+        weights: a weights file to load instead of the published weights of a pretrained model.
 
     Returns:
-        An `predictor.Predictor`.
+        A `tasks.inference.predictor.Predictor`.
 
     Raises:
-        UsageError: there is no such thing, or nobody who could answer with it.
+        UsageError: there is no such model, or no predictor for its task.
     """
     found = find_model(target)
     if not isinstance(found, Path):
-        return PREDICTOR_MODULES[TASK_OF_KIND[found.kind]].from_spec(found, weights)
+        return _task_of_kind(found.kind).predictor.from_spec(found, weights)
     if weights:
-        raise UsageError(f"{found} has its own weights; --weights goes with a zoo name")
-    model, about = model_files.load(found)
-    task = about.get("task", "classification")
-    if task in OTHER_COMMANDS:
-        raise UsageError(
-            f"{found} was taught {task} and answers no image; {OTHER_COMMANDS[task]} uses it"
-        )
-    if task not in PREDICTOR_MODULES:
-        raise UsageError(
-            f"{found} was taught {task}; answers are for {', '.join(PREDICTOR_MODULES)}"
-        )
-    answerer = PREDICTOR_MODULES[task].from_file(found, model, about)
-    object.__setattr__(answerer, "bits", image_stats.stated_bits(about, found))
-    return answerer
+        raise UsageError(f"{found} has its own weights; --weights is for pretrained models only")
+    model, metadata = model_files.load(found)
+    predictor = _task_of_file(found, metadata).predictor.from_file(found, model, metadata)
+    object.__setattr__(predictor, "bits", image_stats.stated_bits(metadata, found))
+    return predictor
 
 
 def find_model(target):
-    """Returns the path of a model file or the `Spec` of a zoo name, without loading anything.
+    """Returns the path of a model file or the `Spec` of a pretrained model, without loading it.
 
     Args:
-        target: a run's folder, a `.keras` file, or a zoo name with a tag, such as
+        target: a run folder, a `.keras` file, or the name of a pretrained model, such as
             `resnet50.imagenet`.
 
     Raises:
-        UsageError: there is no such thing, or it has not learned anything.
+        UsageError: there is no such model, or it has no pretrained weights.
     """
     path = Path(target)
     if path.is_dir():
@@ -76,12 +58,39 @@ def find_model(target):
     if kind := special_file_type(path):
         raise UsageError(f"{target} is {kind}, not a model file")
     if path.suffix == ".keras" or len(path.parts) > 1:
-        raise UsageError(f"no model file and no run's folder at {target}")
+        raise UsageError(f"{target} does not exist; pass a model file, run folder or model name")
     spec = zoo.spec(str(target))
     if spec.weights is None:
         tags = zoo.names(f"{spec.architecture}.*")
-        hint = f"; {' and '.join(tags)} have learned" if tags else ""
-        raise UsageError(f"{target} has random weights and knows nothing yet{hint}")
-    if spec.kind not in TASK_OF_KIND:
-        raise UsageError(f"{target} is a {spec.kind}; train it, and name the run's folder")
+        hint = f"; pretrained: {', '.join(tags)}" if tags else "; train it first"
+        raise UsageError(f"{target} has random weights{hint}")
+    if not _task_of_kind(spec.kind):
+        raise UsageError(f"{target} is a {spec.kind}; train it first, then pass the run folder")
     return spec
+
+
+def _task_of_kind(kind):
+    """Returns the task class that predicts with pretrained models of a kind, or `None`."""
+    classes = [tasks.get(name) for name in tasks.names()]
+    classes = [task for task in classes if getattr(task, "kind", None) == kind]
+    return next((task for task in classes if hasattr(task.predictor, "from_spec")), None)
+
+
+def _task_of_file(path, metadata):
+    """Returns the task class of a model file.
+
+    Raises:
+        UsageError: the task is unknown, or its models do not predict from images.
+    """
+    name = metadata.get("task")
+    if name is None:
+        return _task_of_kind(DEFAULT_KIND)
+    if name not in tasks.names():
+        known = ", ".join(tasks.names())
+        raise UsageError(f"{path} was trained for the unknown task {name!r}; known tasks: {known}")
+    task = tasks.get(name)
+    if task.predictor is None:
+        raise UsageError(
+            f"{path} is a {name} model, which does not take images; use `{task.command}`"
+        )
+    return task

@@ -1,4 +1,4 @@
-"""Predict: what is in these pictures?"""
+"""Predicts on many images, with several threads and little memory."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from zoo.lazy import LazyModule
 
 tqdm = LazyModule("tqdm")
 
-PREFETCH_BATCHES = 2  # for each worker, one that it works on and one that waits
+PREFETCH_BATCHES = 2  # per worker: one in progress, one waiting
 
 
 def predict(target, images, **options):
-    """Says what is in some images: the answers of `stream`, all together in a list."""
+    """Returns the predictions of `iter_predictions` as a list."""
     return list(iter_predictions(target, images, **options))
 
 
 def iter_predictions(target, images, *, weights=None, **options):
-    """Says what is in images, however many, one after the other.
+    """Returns a generator of predictions for any number of images.
 
     Args:
-        target: what `model_loader.load_predictor` takes, or an `Answerer`.
-        images: what `find` takes.
-        weights: a weights file in place of a tag's source.
-        **options: what `answer` takes.
+        target: a run folder, a `.keras` file, the name of a pretrained model, or a `Predictor`.
+        images: paths of files or folders, or patterns, as for `find_images`.
+        weights: a weights file to load instead of the published weights of a pretrained model.
+        **options: keyword arguments of `predict_files`.
 
     Returns:
-        What `answer` returns.
+        A generator of one dict per image, as `predict_files` yields them.
 
     Raises:
-        UsageError: no such model, image or runtime.
+        UsageError: there is no such model, image or runtime.
     """
     paths = find_images(images)
     if not isinstance(target, Predictor):
@@ -48,54 +48,59 @@ def iter_predictions(target, images, *, weights=None, **options):
 
 
 def predict_files(
-    answerer, paths, *, runtime="auto", precision="float32", progress=False, **wanted
+    predictor, paths, *, runtime="auto", precision="float32", progress=False, **options
 ):
-    """Says what is in the images of some files, which may vanish meanwhile.
+    """Returns a generator of predictions for image files.
 
-    Several threads each read a batch of files and answer it, and only a few batches are in memory
-    at a time.
+    Several threads each read a batch of files and predict on it. Only a few batches are in memory
+    at a time. A file that disappears meanwhile is reported as unreadable.
 
     Args:
-        answerer: an `Answerer`.
-        paths: a list of paths of files.
-        runtime: what computes: `auto`, or one of `runtimes.RUNTIMES`.
-        precision: `float32`, or `bfloat16` for OpenVINO on processors that have it.
-        progress: whether to show a bar, if standard error is a terminal.
-        **wanted: of each image: the attributes of `Wanted`, such as `top`.
+        predictor: a `Predictor`.
+        paths: a list of paths of image files.
+        runtime: the inference runtime: `auto`, or one of `runtimes.RUNTIMES`.
+        precision: `float32`, or `bfloat16` for OpenVINO on processors that support it.
+        progress: whether to show a progress bar if standard error is a terminal.
+        **options: the attributes of `PredictOptions`, such as `top`.
 
     Returns:
-        A generator of one dict per image, in order: `path`, and either what the answerer says,
-        such as `classes`, a list of `{"name", "probability"}` with the most likely first, or
-        `error`, why it could not be read.
+        A generator of one dict per image, in order. It has `path`, and either the prediction, such
+        as `classes`, a list of `{"name", "probability"}` sorted by descending probability, or
+        `error`, the reason why the image could not be read.
 
     Raises:
-        UsageError: no such runtime, or one that cannot compute the model; at once, not when the
-            first answer is due.
+        UsageError: there is no such runtime, or it cannot run the model. Raised by the call, not
+            by the first iteration.
     """
-    if answerer.keras_only and (runtime not in ("auto", "keras") or precision != "float32"):
-        asked = f"--runtime {runtime} --precision {precision}"
-        raise UsageError(f"{answerer.name} is computed by Keras alone; leave out {asked}")
+    if predictor.keras_only and (runtime not in ("auto", "keras") or precision != "float32"):
+        flags = f"--runtime {runtime} --precision {precision}"
+        raise UsageError(f"{predictor.name} runs in Keras only; leave out {flags}")
     choice = runtimes.choose_runtime(runtime, precision, len(paths))
     strict = runtime != "auto" or precision != "float32"
-    options = {"precision": precision, "count": len(paths), "strict": strict}
-    return _predict_in_batches(answerer, paths, PredictOptions(**wanted), progress, choice, options)
+    size = runtimes.batch_size(predictor.image_shape, len(paths))
+    start = partial(
+        _start_runtime,
+        choice,
+        {"size": size, "precision": precision, "count": len(paths), "strict": strict},
+    )
+    return _predict_in_batches(predictor, paths, PredictOptions(**options), progress, size, start)
 
 
 def find_images(images):
-    """Returns the paths of images, those of a folder or pattern in order of name.
+    """Returns the paths of image files; those of a folder or pattern are sorted by name.
 
     Args:
-        images: paths of files; of folders, for all images in them at any depth; patterns such
-            as `photos/**/*.jpg`. What is hidden or by its suffix no image is passed over in
-            folders and patterns, and what is given twice is there twice.
+        images: paths of files; of folders, which are searched recursively; or patterns such as
+            `photos/**/*.jpg`. Folders and patterns skip hidden files and files without the
+            suffix of an image. A path that is given twice is returned twice.
 
     Raises:
-        UsageError: a path or pattern leads to no image.
+        UsageError: a path or pattern matches no image.
     """
     paths = []
     for image in images:
         if not isinstance(image, str | os.PathLike):
-            raise UsageError(f"an image is named by its path, not by {image!r:.100}")
+            raise UsageError(f"expected the path of an image, got {image!r:.100}")
         path = Path(image)
         if path.is_dir():
             found = _images_in(path)
@@ -104,9 +109,11 @@ def find_images(images):
         elif glob.has_magic(str(image)):
             found = _glob_images(str(image))
         else:
-            raise UsageError(f"no image at {path}")
+            raise UsageError(f"image {path} does not exist")
         if not found:
-            raise UsageError(f"no images in {path}" if path.is_dir() else f"no image is {image}")
+            raise UsageError(
+                f"no images in {path}" if path.is_dir() else f"no image matches {image}"
+            )
         paths += found
     return paths
 
@@ -122,59 +129,59 @@ def _images_in(folder):
 def _glob_images(pattern):
     found = []
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
-        if path.is_dir() and "**" not in pattern:  # ** has led into folders already
+        if path.is_dir() and "**" not in pattern:  # ** already matches files inside folders
             found += _images_in(path)
         elif image_io.is_image(path) and path.is_file():
             found.append(path)
     return found
 
 
-def _predict_in_batches(answerer, paths, wanted, progress, choice, options):
-    size = runtimes.batch_size(answerer.image_shape, len(paths))
-    files = list(zip(paths, _output_stems(paths, wanted.pictures), strict=True))
-    parts = iter([files[start : start + size] for start in range(0, len(files), size)])
-    hide = None if progress else True  # None: on a terminal only
-    with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=hide) as bar:
-        for answers in _predict_ahead(
-            answerer, parts, wanted, partial(_start_runtime, choice, size, options)
-        ):
-            for found in answers:
+def _predict_in_batches(predictor, paths, options, progress, size, start):
+    files = list(zip(paths, _output_stems(paths, options.drawings_dir), strict=True))
+    parts = iter([files[first : first + size] for first in range(0, len(files), size)])
+    disable = None if progress else True  # None: show the bar on a terminal only
+    with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=disable) as bar:
+        for predictions in _predict_ahead(predictor, parts, options, start):
+            for prediction in predictions:
                 bar.update()
-                yield found
+                yield prediction
 
 
 def _output_stems(paths, drawn):
-    """Returns for each path what drawn answers are called: the path from where all paths part, less
-    its suffix where no other path differs by that alone; nothing where none are drawn."""
+    """Returns a unique stem for the drawings of each path, or empty strings if none are drawn.
+
+    The stem is the path relative to the common parent folder, without the suffix unless another
+    path differs in its suffix only.
+    """
     if not drawn:
         return [""] * len(paths)
-    whole = [Path(os.path.abspath(path)) for path in paths]
-    top = os.path.commonpath([path.parent for path in whole])
-    counts = Counter(path.with_suffix("") for path in set(whole))
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    top = os.path.commonpath([path.parent for path in absolute])
+    counts = Counter(path.with_suffix("") for path in set(absolute))
     return [
-        str((path if counts[short] > 1 or short in whole else short).relative_to(top))
-        for path, short in ((path, path.with_suffix("")) for path in whole)
+        str((path if counts[stem] > 1 or stem in absolute else stem).relative_to(top))
+        for path, stem in ((path, path.with_suffix("")) for path in absolute)
     ]
 
 
-def _start_runtime(choice, size, options, model, images):
-    return runtimes.create_predict_function(choice, model, images, size=size, **options)
+def _start_runtime(choice, options, model, images):
+    return runtimes.create_predict_function(choice, model, images, **options)
 
 
-def _predict_ahead(answerer, parts, wanted, start):
-    """Yields the answers to each part of the files, in order; works ahead on a few parts."""
+def _predict_ahead(predictor, parts, options, start):
+    """Yields the predictions of each batch of files, in order; a few batches run ahead."""
     run = None
-    for files in parts:  # until there is an image to start with
-        answers, photos = _read_batch(answerer, files)
-        if photos:
-            run = answerer.prepared(photos, start)
-        yield _predict_batch(answerer, answers, photos, wanted, run)
+    for files in parts:  # until the first image that can be decoded
+        records, images = _read_batch(predictor, files)
+        if images:
+            run = predictor.prepare(images, start)
+        yield _predict_batch(predictor, records, images, options, run)
         if run:
             break
     pool = ThreadPoolExecutor(threads.num_workers())
 
     def work(files):
-        return _predict_batch(answerer, *_read_batch(answerer, files), wanted, run)
+        return _predict_batch(predictor, *_read_batch(predictor, files), options, run)
 
     try:
         working = deque()
@@ -184,25 +191,27 @@ def _predict_ahead(answerer, parts, wanted, start):
                 yield working.popleft().result()
         while working:
             yield working.popleft().result()
-    finally:  # also when nobody wants the rest
+    finally:  # also when the generator is closed early
         pool.shutdown(cancel_futures=True)
 
 
-def _read_batch(answerer, files):
-    """Returns an answer to each path, as far as it is known, and the images that can be read."""
-    answers, photos = [], []
+def _read_batch(predictor, files):
+    """Returns one record per file, with `path` and perhaps `error`, and the decoded images."""
+    records, images = [], []
     for path, stem in files:
-        answers.append({"path": str(path)})
+        records.append({"path": str(path)})
         try:
-            pixels = image_io.read_image(path, answerer.image_shape, answerer.resize, answerer.bits)
+            pixels = image_io.read_image(
+                path, predictor.image_shape, predictor.resize, predictor.bits
+            )
         except image_io.UnreadableImage as error:
-            answers[-1]["error"] = error.reason
+            records[-1]["error"] = error.reason
         else:
-            photos.append(InputImage(path, pixels, stem))
-    return answers, photos
+            images.append(InputImage(path, pixels, stem))
+    return records, images
 
 
-def _predict_batch(answerer, answers, photos, wanted, run):
-    """Returns answers with what is said of those images that could be read."""
-    rows = iter(answerer.answers(photos, run, wanted) if photos else ())
-    return [found if "error" in found else {**found, **next(rows)} for found in answers]
+def _predict_batch(predictor, records, images, options, run):
+    """Returns the records of a batch, with the predictions for the images that were decoded."""
+    rows = iter(predictor.predict(images, run, options) if images else ())
+    return [record if "error" in record else {**record, **next(rows)} for record in records]

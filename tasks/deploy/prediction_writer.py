@@ -1,4 +1,4 @@
-"""Answers as text: which formats there are, and files that hold what was answered so far."""
+"""Writes predictions as text, CSV, JSON or JSON lines, each as soon as it is computed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from tasks.report.csv_cells import escape_row
 from zoo import atomic_files, terminal
 from zoo.errors import UsageError, unknown_name_error
 
-MAX_NAMED_ERRORS = (
-    20  # unreadable images that are named one by one; a file of answers holds them all
-)
+MAX_NAMED_ERRORS = 20  # unreadable images that the summary names; the output file has them all
 STDOUT = "-"
 PARTIAL_SUFFIX = ".partial"
 
@@ -29,29 +27,29 @@ log = logging.getLogger("zoo")
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """How answers are written.
+    """How predictions are formatted.
 
     Attributes:
-        row: turns the answerer and one answer into text.
-        head: turns the answerer into the text before the first.
-        between: stands between two answers.
-        tail: stands after the last.
+        row: function of the predictor and a prediction that returns text.
+        head: function of the predictor that returns the text before the first prediction.
+        separator: text between two predictions.
+        tail: text after the last prediction.
     """
 
     row: Callable[[object, dict], str]
     head: Callable[[object], str] = lambda predictor: ""
-    between: str = ""
+    separator: str = ""
     tail: str = ""
 
 
 @dataclass
 class WriteSummary:
-    """What became of the images.
+    """Counts of the images.
 
     Attributes:
-        images: how many there were.
-        unreadable: how many of them could not be read.
-        reasons: `path: reason` of the first `NAMED` of these.
+        images: the number of images.
+        unreadable: the number of images that could not be read.
+        reasons: `path: reason` of the first `MAX_NAMED_ERRORS` of these.
     """
 
     images: int = 0
@@ -60,41 +58,42 @@ class WriteSummary:
 
 
 def choose_format(name, path):
-    """Returns the name of a format: as asked, else by a file's ending, else `text`.
+    """Returns the name of the output format: `name`, else from the suffix of `path`, else `text`.
 
     Raises:
         UsageError: there is no such format.
     """
     if name and name not in FORMATS:
         raise unknown_name_error("format", name, list(FORMATS))
-    ending = Path(path or "").suffix.lower().removeprefix(".")
-    return name or (ending if ending in FORMATS else "text")
+    suffix = Path(path or "").suffix.lower().removeprefix(".")
+    return name or (suffix if suffix in FORMATS else "text")
 
 
 @contextmanager
 def open_output(path):
-    """Opens a file for answers, which has its name only when all are in it.
+    """Opens a file for predictions that gets its name only when it is complete.
 
-    Until then they are in `PATH.partial`, each as soon as it is known. It is left there if
-    something stops the stream, so that nothing is lost and nothing incomplete looks whole.
+    Until then predictions go to `PATH.partial`, each as soon as it is computed. After an error or
+    an interruption the partial file remains, so that no prediction is lost and no incomplete file
+    looks complete.
 
     Args:
-        path: where to; `-` or nothing for standard output.
+        path: the path of the file; `-` or nothing for standard output.
 
     Raises:
-        UsageError: the folder is missing or nobody may write there.
+        UsageError: the folder does not exist or is not writable.
     """
     if path in (None, "", STDOUT):
         yield _accept_undecodable(sys.stdout)
         return
     path = Path(path)
-    target = Path(os.path.realpath(path))  # a link stays, the file that it leads to is replaced
+    target = Path(os.path.realpath(path))  # replaces the target of a symbolic link
     special = path.exists() and not stat.S_ISREG(path.stat().st_mode)  # a pipe, a device
     partial = path if special else target.with_name(target.name + PARTIAL_SUFFIX)
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file for the answers")
+        raise UsageError(f"{path} is a folder; pass the path of a file")
     if not path.parent.is_dir():
-        raise UsageError(f"no folder {path.parent} for {path.name}: make it first")
+        raise UsageError(f"no folder {path.parent} for {path.name}; create it first")
     with _write_errors(path):
         file = partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
     try:
@@ -111,38 +110,38 @@ def open_output(path):
         raise
 
 
-def write_predictions(answers, file, name, predictor):
-    """Writes answers as they come.
+def write_predictions(predictions, file, name, predictor):
+    """Writes predictions as they are computed.
 
     Args:
-        answers: what `predict.iter_predictions` gives.
-        file: what `opened` gives.
-        name: one of `FORMATS`.
-        predictor: who answers.
+        predictions: the iterable that `predict.iter_predictions` returns.
+        file: the file that `open_output` returns.
+        name: the output format, one of `FORMATS`.
+        predictor: the `Predictor` of the predictions.
 
     Returns:
-        A `Tally`.
+        A `WriteSummary`.
 
     Raises:
         UsageError: the disk is full.
     """
-    kind, tally = FORMATS[name], WriteSummary()
-    for answer in answers:
-        before = kind.between if tally.images else kind.head(predictor)
-        _write_text(file, before + kind.row(predictor, answer))
-        tally.images += 1
-        if "error" in answer:
-            tally.unreadable += 1
-            if len(tally.reasons) < MAX_NAMED_ERRORS:
-                tally.reasons += (f"{answer['path']}: {answer['error']}",)
+    kind, summary = FORMATS[name], WriteSummary()
+    for prediction in predictions:
+        before = kind.separator if summary.images else kind.head(predictor)
+        _write_text(file, before + kind.row(predictor, prediction))
+        summary.images += 1
+        if "error" in prediction:
+            summary.unreadable += 1
+            if len(summary.reasons) < MAX_NAMED_ERRORS:
+                summary.reasons += (f"{prediction['path']}: {prediction['error']}",)
     _write_text(file, kind.tail)
-    return tally
+    return summary
 
 
-def _text_row(predictor, answer):
-    failed = "error" in answer
-    lines = [f"unreadable: {answer['error']}"] if failed else predictor.lines(answer)
-    lines = [answer["path"], *(f"  {line}" for line in lines)]
+def _text_row(predictor, prediction):
+    failed = "error" in prediction
+    lines = [f"unreadable: {prediction['error']}"] if failed else predictor.text_lines(prediction)
+    lines = [prediction["path"], *(f"  {line}" for line in lines)]
     return "\n".join(map(terminal.escape_line, lines)) + "\n"
 
 
@@ -150,11 +149,11 @@ def _text_head(predictor):
     return f"{predictor.name} ({predictor.protocol})\n"
 
 
-def _csv_row(predictor, answer):
-    path, between = answer["path"], len(predictor.columns) - 2
-    if "error" in answer:
-        return _csv([(path, *[""] * between, answer["error"])])
-    return _csv([(path, *cells, "") for cells in predictor.cells(answer)])
+def _csv_row(predictor, prediction):
+    path, between = prediction["path"], len(predictor.columns) - 2
+    if "error" in prediction:
+        return _csv([(path, *[""] * between, prediction["error"])])
+    return _csv([(path, *cells, "") for cells in predictor.csv_rows(prediction)])
 
 
 def _csv(rows):
@@ -171,8 +170,10 @@ def _json_head(predictor):
 FORMATS = {
     "text": OutputFormat(_text_row, _text_head),
     "csv": OutputFormat(_csv_row, lambda predictor: _csv([predictor.columns])),
-    "jsonl": OutputFormat(lambda predictor, answer: json.dumps(answer) + "\n"),
-    "json": OutputFormat(lambda predictor, answer: json.dumps(answer), _json_head, ",\n", "\n]}\n"),
+    "jsonl": OutputFormat(lambda predictor, prediction: json.dumps(prediction) + "\n"),
+    "json": OutputFormat(
+        lambda predictor, prediction: json.dumps(prediction), _json_head, ",\n", "\n]}\n"
+    ),
 }
 
 
@@ -190,18 +191,18 @@ def _write_errors(path):
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path} could not be written: {error.strerror or error}") from error
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _discard_if_empty(partial):
     if partial.stat().st_size:
-        log.warning("stopped before the end; the answers so far are in %s", partial)
+        log.warning("stopped before the end; the predictions so far are in %s", partial)
     else:
         partial.unlink()
 
 
 def _accept_undecodable(stream):
-    """Lets a stream take any name of a file, even one that is no UTF-8."""
+    """Makes a stream accept file names that are not valid UTF-8."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="surrogateescape")
     return stream

@@ -1,4 +1,4 @@
-"""Detection: find the objects in each image, draw a box round each and name it."""
+"""Object detection: finds the objects in an image, with a bounding box, class and score each."""
 
 from __future__ import annotations
 
@@ -7,77 +7,90 @@ from typing import ClassVar
 
 import zoo
 from tasks.data import data_splits, geometry, splits
-from tasks.detection import batches, report, selective_search, train_model
-from tasks.detection import dataset as detection_dataset
-from tasks.detection import metrics as metrics
+from tasks.detection import (
+    batches,
+    coco_metrics,
+    dataset,
+    head_losses,
+    metrics,
+    report,
+    selective_search,
+    train_model,
+)
 from tasks.engine import hardware, plans
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 NUM_SUMMARY_IMAGES = 16
 SUMMARY_KEYS = ("image", "boxes", "labels")
-REGIONS_PER_IMAGE = {"rcnn": 32}  # of models for which each is a pass through the backbone
+# RoIs per image to train on, for models that pass each through the backbone.
+REGIONS_PER_IMAGE = {"rcnn": 32}
 
 
 @register
 class Detection(BackboneTask):
-    """Teaches a model of the zoo where the objects of an image are, and what."""
+    """Trains a detector of the zoo."""
 
     kind: ClassVar = "detector"
-    curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at overlap .5"}
+    predictor: ClassVar = LazyModule("tasks.detection.predictor")
+    curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at an IoU of .5"}
     monitor: ClassVar = ("val_ap",)
 
     epochs: int = flag(6, "passes over the training split", low=1)
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
-    clip_norm: float = flag(10.0, "longest gradient, all weights together; 0 for any", low=0.0)
+    clip_norm: float = flag(10.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
     model: str = flag("faster_rcnn", "name of a zoo model; see `zoo list --kind detector`")
     dataset: str = flag(
-        "shapes", "shapes, a COCO JSON file, a folder of Pascal VOC's or YOLO's, or tfds:NAME"
+        "shapes", "shapes, a COCO JSON file, a Pascal VOC or YOLO folder, or tfds:NAME"
     )
     image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
-    # Most of a detector is fresh beside its backbone: its head alone would learn little by itself.
+    # Most of a detector is randomly initialized: training its head alone would not suffice.
     plan: str = flag(
-        "full", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
+        "full", f"which layers to train, and when: {', '.join(plans.PRESETS)}; YAML, or a YAML file"
     )
     patience: int = patience_flag("val_ap")
     augment: str = flag(
         "none",
-        "random changes of training images and their boxes",
+        "augmentation of training images and their boxes",
         choices=tuple(geometry.LEVELS),
         search=tuple(geometry.LEVELS),
     )
     proposals: int = flag(
-        128, "boxes an image that selective search gives, to models that look at such", low=1
+        128, "region proposals per image of selective search, for models that take them", low=1
     )
-    search: str = flag(
-        "fast", "how thoroughly selective search searches", choices=tuple(selective_search.MODES)
+    search_mode: str = flag(
+        "fast",
+        "mode of selective search",
+        choices=tuple(selective_search.MODES),
+        former="search",
     )
-    regions: int = flag(
+    regions_per_image: int = flag(
         0,
-        "boxes of an image that learn what they hold, a step; 0 for "
-        f"{train_model.ROI_MATCHING.count}"
+        f"RoIs per image to train on; 0 for {head_losses.ROI_MATCHING.count}"
         + "".join(f", of {model} {count}" for model, count in REGIONS_PER_IMAGE.items()),
         low=0,
+        former="regions",
     )
     focal_gamma: float = flag(
-        train_model.DENSE_MATCHING.gamma,
-        "of retinanet's loss: how little the known counts",
+        head_losses.DENSE_MATCHING.gamma,
+        "focusing parameter of the focal loss of retinanet",
         high=100.0,
     )
 
     def load(self):
         shape = self.shape()
-        metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))  # what is missing is said at once
-        source = detection_dataset.load(self.dataset, self.data_dir or None)
+        # Fails before training if pycocotools is not installed.
+        coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
+        source = dataset.load(self.dataset, self.data_dir or None)
         data_splits.check_classes(source, self.num_classes)
-        data = detection_dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
+        data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}
-        found = {name: part and self._with_proposals(part) for name, part in parts.items()}
-        return dataclasses.replace(data, **found)
+        parts = {name: part and self._with_proposals(part) for name, part in parts.items()}
+        return dataclasses.replace(data, **parts)
 
     def options(self):
         own = {"proposals": self.proposals} if self._takes_proposals() else {}
@@ -87,9 +100,9 @@ class Detection(BackboneTask):
         return train_model.build_training_model(
             model,
             data.train.boxes.shape[1],
-            dense=dataclasses.replace(train_model.DENSE_MATCHING, gamma=self.focal_gamma),
+            dense=dataclasses.replace(head_losses.DENSE_MATCHING, gamma=self.focal_gamma),
             classifying=dataclasses.replace(
-                train_model.ROI_MATCHING, count=self._regions_per_image()
+                head_losses.ROI_MATCHING, count=self._num_sampled_regions()
             ),
         )
 
@@ -103,9 +116,10 @@ class Detection(BackboneTask):
 
     def show(self, data, events):
         batch, _ = next(iter(self.training(data).epoch(0)))
-        parts = (np.asarray(batch[name])[:NUM_SUMMARY_IMAGES] for name in SUMMARY_KEYS)
-        shown = [_draw_ground_truth(*row, data.source.classes) for row in zip(*parts, strict=True)]
-        events.images("training images and boxes", np.stack(shown), 0)
+        columns = (np.asarray(batch[name])[:NUM_SUMMARY_IMAGES] for name in SUMMARY_KEYS)
+        rows = zip(*columns, strict=True)
+        images = [_draw_ground_truth(*row, data.source.classes) for row in rows]
+        events.images("training images and boxes", np.stack(images), 0)
 
     def training(self, data, *, changed=True):
         return batches.training(
@@ -113,7 +127,7 @@ class Detection(BackboneTask):
             batch_size=self.batch_size,
             seed=self.seed,
             augment=self.augment if changed else "none",
-            noise={train_model.RANDOM_INPUT: 1},
+            noise={head_losses.RANDOM_INPUT: 1},
         )
 
     def validate(self, model, data, events, step):
@@ -125,11 +139,11 @@ class Detection(BackboneTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "classes": list(data.source.classes),
             "resize": self.resize,
-            "search": self.search,
+            "search": self.search_mode,
         }
         if data.validation:
             predictions = batches.predict(model, data.validation, batch_size=self.batch_size)
@@ -159,25 +173,27 @@ class Detection(BackboneTask):
                 copies=len(data.copies),
             ),
             sections=report.sections(data.test, classes, predictions),
-            warnings=[*detection_dataset.notes(data), *data.warnings()],
+            warnings=[*dataset.notes(data), *data.warnings()],
             metric_warnings=report.detection_warnings(figures),
         )
 
     def evaluate(self, model, about, split):
-        source = detection_dataset.load(self.dataset, self.data_dir or None)
+        source = dataset.load(self.dataset, self.data_dir or None)
         part = self.judged(source, split)
         image = model.input["image"] if isinstance(model.input, dict) else model.input
-        examples = detection_dataset.decode(part, tuple(image.shape[1:]), self.resize)
-        examples = detection_dataset.remap_labels(examples, source.classes, about["classes"])
+        examples = dataset.decode(part, tuple(image.shape[1:]), self.resize)
+        examples = dataset.remap_labels(examples, source.classes, about["classes"])
         predictions = batches.predict(
             model, self._with_proposals(examples), batch_size=self.batch_size
         )
-        return metrics.metrics_with_interval(
+        figures = metrics.metrics_with_interval(
             examples, predictions, len(about["classes"]), seed=self.seed
-        ), part.name
+        )
+        return figures, part.name
 
-    def _regions_per_image(self):
-        return self.regions or REGIONS_PER_IMAGE.get(self.model, train_model.ROI_MATCHING.count)
+    def _num_sampled_regions(self):
+        default = REGIONS_PER_IMAGE.get(self.model, head_losses.ROI_MATCHING.count)
+        return self.regions_per_image or default
 
     def _takes_proposals(self):
         return "proposals" in zoo.spec(self.model).inputs
@@ -187,13 +203,13 @@ class Detection(BackboneTask):
         if not self._takes_proposals():
             return examples
         return selective_search.add_proposals(
-            examples, max_proposals=self.proposals, mode=self.search
+            examples, max_proposals=self.proposals, mode=self.search_mode
         )
 
 
 def _draw_ground_truth(image, boxes, labels, classes):
-    """Returns an image with its objects drawn into it."""
-    true = labels >= 0
-    return report.draw_boxes(
-        image, report.boxes_of_classes(boxes[true], np.ones(true.sum()), labels[true], classes)
-    )
+    """Returns an image with its ground truth boxes drawn into it."""
+    valid = labels >= 0
+    scores = np.ones(valid.sum())
+    drawn_boxes = report.boxes_of_classes(boxes[valid], scores, labels[valid], classes)
+    return report.draw_boxes(image, drawn_boxes)

@@ -1,4 +1,4 @@
-"""Images with boxes as batches, shuffled and moved the same way on every machine."""
+"""Batches of images with boxes, shuffled and augmented the same way on every machine."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from tasks.detection.box_annotations import MIN_VISIBLE_FRACTION
 from tasks.detection.dataset import DetectionExamples
 from zoo.lazy import np, tf
 
-NOISE_SEED = 3  # tells the draws of noise from those of the order and of changes
+NOISE_SEED = 3  # separates random inputs from the shuffling and augmentation of the same seed
 
 
 def training(examples, *, batch_size, seed, augment="none", noise=None, heads=()):
-    """Returns the batches that a detector learns from, epoch by epoch.
+    """Returns the batches that a detector is trained on, epoch by epoch.
 
     Args:
-        examples: `Boxed`, with `proposals` if the model takes them.
-        batch_size: images in a batch; fewer if there are fewer.
-        seed: of the order and of all that is random.
-        augment: how images move, one of `geometry.LEVELS`; their boxes and proposals follow.
-        noise: names of inputs that are even random numbers in [0, 1), and how many of them each
-            image has.
-        heads: names of the outputs, each of which is a loss and learns to be 0; `()` for one
-            without a name.
+        examples: `DetectionExamples`, with `proposals` if the model takes them.
+        batch_size: images per batch; fewer if there are fewer.
+        seed: the seed of shuffling, augmentation and noise.
+        augment: augmentation of images, boxes and proposals, one of `geometry.LEVELS`.
+        noise: a dict from the names of inputs that are uniform random numbers in [0, 1) to their
+            number per image.
+        heads: names of the outputs, each of which is a loss whose target is 0; `()` for a single
+            output without a name.
 
     Returns:
-        `BoxBatches`.
+        `DetectionBatches`.
 
     Raises:
-        UsageError: there is no such level.
+        UsageError: there is no such augmentation level.
     """
     geometry.check_level(augment)
     size = min(batch_size, len(examples))
-    return BoxBatches(examples, size, seed, augment, dict(noise or {}), tuple(heads))
+    return DetectionBatches(examples, size, seed, augment, dict(noise or {}), tuple(heads))
 
 
 @dataclass(frozen=True, eq=False)
-class BoxBatches:
-    """The batches of every epoch, each a function of the seed and the number of the epoch alone.
+class DetectionBatches:
+    """The batches of every epoch, each a function of the seed and the epoch number alone.
 
     Attributes:
-        examples: `Boxed`.
-        size: images in a batch.
-        seed, augment, noise, heads: as `training` has them.
+        examples: `DetectionExamples`.
+        size: images per batch.
+        seed, augment, noise, heads: as in `training`.
     """
 
     examples: DetectionExamples
@@ -57,22 +57,22 @@ class BoxBatches:
 
     @property
     def steps(self):
-        """Batches in an epoch."""
+        """Batches per epoch."""
         return len(self.examples) // self.size
 
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those that are left.
+        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those from `start` on.
 
         Args:
             number: of the epoch, from 0.
-            start: batches at its beginning that are left out.
+            start: the number of batches at its beginning to skip.
 
         Returns:
-            Pairs. The first is a dict: `image`, uint8 `(size, height, width, channels)`; `boxes`,
-            float32 `(size, most, 4)`; `labels`, int32 `(size, most)`, -1 where there is no object,
-            which may be anywhere; `proposals`, float32 `(size, some, 4)`, where examples have
-            them, 0 where there is none; and noise, float32 `(size, ...)`, by name. The second is
-            zeros `(size,)`, or a dict of them by head.
+            Pairs of inputs and targets. Inputs are a dict: `image`, uint8 `(size, height, width,
+            channels)`; `boxes`, float32 `(size, max_objects, 4)`; `labels`, int32 `(size,
+            max_objects)`, -1 for padding, which may be in any row; `proposals`, float32 `(size,
+            max_proposals, 4)`, padded with 0, where examples have them; and noise, float32
+            `(size, ...)`, by name. Targets are zeros `(size,)`, or a dict of them by head.
         """
         shape = self.examples.pixels.shape[1:]
         indices = batches.shuffled_indices(len(self.examples), self.size, self.seed, number)
@@ -85,81 +85,81 @@ class BoxBatches:
         return batches.make_dataset((indices, params, seeds), batch, start)
 
     def _gatherers(self):
-        """Returns what takes indices to rows of each table, by name."""
+        """Returns functions from indices to the rows of each array, by name."""
         examples = self.examples
-        tables = {"boxes": examples.boxes, "labels": training_labels(examples)}
+        arrays = {"boxes": examples.boxes, "labels": training_labels(examples)}
         if examples.proposals is not None:
-            tables["proposals"] = examples.proposals
-        gather = {name: batches.make_gather(table, self.size) for name, table in tables.items()}
+            arrays["proposals"] = examples.proposals
+        gather = {name: batches.make_gather(array, self.size) for name, array in arrays.items()}
         return gather | {
             "image": batches.make_gather(examples.pixels, self.size, examples.pixels_tensor)
         }
 
     def _batch(self, gather, indices, params, seeds):
-        found = {name: rows(indices) for name, rows in gather.items()}
+        rows = {name: gather_rows(indices) for name, gather_rows in gather.items()}
         shape = self.examples.pixels.shape[1:3]
-        boxes, visible = clip_boxes(geometry.transform_boxes(found["boxes"], params), shape)
-        visible &= found["labels"] >= 0
+        boxes, visible = clip_boxes(geometry.transform_boxes(rows["boxes"], params), shape)
+        visible &= rows["labels"] >= 0
         inputs = {
-            "image": geometry.transform_images(found["image"], params),
+            "image": geometry.transform_images(rows["image"], params),
             "boxes": tf.where(visible[..., None], boxes, 0.0),
-            "labels": tf.where(visible, found["labels"], -1),
+            "labels": tf.where(visible, rows["labels"], -1),
         }
-        if "proposals" in found:
-            moved, some = clip_boxes(geometry.transform_boxes(found["proposals"], params), shape)
-            inputs["proposals"] = tf.where(some[..., None], moved, 0.0)
-        for place, (name, count) in enumerate(self.noise.items()):
-            inputs[name] = tf.random.stateless_uniform((self.size, count), seeds[place])
+        if "proposals" in rows:
+            moved, valid = clip_boxes(geometry.transform_boxes(rows["proposals"], params), shape)
+            inputs["proposals"] = tf.where(valid[..., None], moved, 0.0)
+        for index, (name, count) in enumerate(self.noise.items()):
+            inputs[name] = tf.random.stateless_uniform((self.size, count), seeds[index])
         zeros = tf.zeros(self.size)
         return inputs, dict.fromkeys(self.heads, zeros) if self.heads else zeros
 
 
 def training_labels(examples):
-    """Returns the labels of examples as a model learns them: what is to be ignored is not there."""
+    """Returns the labels to train on: ignored objects become padding."""
     return np.where(examples.ignored, np.int32(-1), examples.labels)
 
 
 def clip_boxes(boxes, shape):
-    """Returns boxes cut to an image, and of which enough is left.
+    """Clips boxes to an image.
 
     Args:
         boxes: float32 `(..., 4)`, which may reach beyond the image.
         shape: its `(height, width)`.
 
     Returns:
-        The boxes, and bool `(...)`, true of those that keep `LEFT` of their area or more, and
-        that have one.
+        The clipped boxes, and bool `(...)`, true for those that have an area and keep
+        `MIN_VISIBLE_FRACTION` of it.
     """
     height, width = shape
-    inside = tf.clip_by_value(boxes, 0.0, tf.constant([width, height] * 2, tf.float32))
-    full_area, left = (tf.reduce_prod(b[..., 2:] - b[..., :2], -1) for b in (boxes, inside))
-    return inside, (left > 0) & (left >= MIN_VISIBLE_FRACTION * full_area)
+    clipped = tf.clip_by_value(boxes, 0.0, tf.constant([width, height] * 2, tf.float32))
+    area, visible = (tf.reduce_prod(b[..., 2:] - b[..., :2], -1) for b in (boxes, clipped))
+    return clipped, (visible > 0) & (visible >= MIN_VISIBLE_FRACTION * area)
 
 
 def predict(model, examples, *, batch_size):
-    """Returns a detector's answers to every example, once and in order, as a dict of arrays.
+    """Returns the predictions of a detector for all examples, in order, as a dict of arrays.
 
-    Every batch is full, as `batches.sequential_indices` says.
+    Every batch is full, as `batches.sequential_indices` explains.
 
     Args:
         model: a detector of the zoo, which takes images, or a dict of `image` and `proposals`.
-        examples: `Boxed`.
-        batch_size: images at a time.
+        examples: `DetectionExamples`.
+        batch_size: images per batch.
 
     Returns:
-        `boxes`, float32 `(count, most, 4)`; `scores`, float32 `(count, most)`, falling; `classes`,
-        int32 `(count, most)`, -1 where there is no more.
+        `boxes`, float32 `(count, k, 4)`; `scores`, float32 `(count, k)`, highest first; `classes`,
+        int32 `(count, k)`, -1 for padding.
     """
     size = batches.bounded_batch_size(batch_size, len(examples))
     gather = batches.make_gather(examples.pixels, size, examples.pixels_tensor)
-    regions = None
+    gather_proposals = None
     if isinstance(model.input, dict):
-        regions = batches.make_gather(examples.proposals, size)
+        gather_proposals = batches.make_gather(examples.proposals, size)
 
     def batch(rows):
-        if regions is None:
+        if gather_proposals is None:
             return gather(rows)
-        return {"image": gather(rows), "proposals": regions(rows)}
+        return {"image": gather(rows), "proposals": gather_proposals(rows)}
 
     data = batches.make_dataset(batches.sequential_indices(len(examples), size), batch)
     predictions = batches.without_xla(model).predict(data, verbose=0)

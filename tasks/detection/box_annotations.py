@@ -1,4 +1,4 @@
-"""What is where in an image, and where that is once the image has been resized."""
+"""Ground truth boxes of an image, and where they are once the image has been resized."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from dataclasses import dataclass
 from tasks.data import pillow_images
 from zoo.lazy import np
 
-RELATIVE_SIZE = (1, 1)  # the size of an image whose boxes are parts of its sides
-BORDER_TOLERANCE = (
-    1  # pixels that a box may reach beyond its image before that is said: rounding does it
-)
-MIN_VISIBLE_FRACTION = (
-    0.25  # least share of a box that must be left in what is cut out of its image
-)
+RELATIVE_SIZE = (1, 1)  # the `size` of boxes whose coordinates are relative to the image size
+BORDER_TOLERANCE = 1  # pixels that rounding may put a box beyond its image, without a warning
+MIN_VISIBLE_FRACTION = 0.25  # of the area of a box, below which a crop drops the box
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What is in an image.
+    """The objects of an image.
 
     Attributes:
         boxes: float64 `(objects, 4)`, `x0, y0, x1, y1`; x1 and y1 are exclusive.
-        labels: int64 `(objects,)`, positions in the classes of the source.
-        ignored: bool `(objects,)`, true of what is neither to be found nor to be missed: a crowd
-            in COCO, a difficult object in Pascal VOC, a group in Open Images.
-        size: `(width, height)` in which boxes are measured: of the image, as its maker says, or
-            `SHARES`; `None` where nobody says.
+        labels: int64 `(objects,)`, indices of the source's classes.
+        ignored: bool `(objects,)`, true for objects that the evaluation ignores: crowds in COCO,
+            difficult objects in Pascal VOC, groups in Open Images.
+        size: the `(width, height)` that the boxes refer to: that of the image according to its
+            annotation, or `RELATIVE_SIZE`; `None` where the annotation has no size.
     """
 
     boxes: np.ndarray
@@ -37,7 +33,7 @@ class GroundTruth:
 
 
 def ground_truth(rows, size=None):
-    """Returns the `Truth` of `(box, label, ignored)` rows, of which there may be none."""
+    """Returns the `GroundTruth` of `(box, label, ignored)` rows, possibly none."""
     boxes, labels, ignored = zip(*rows, strict=True) if rows else ((), (), ())
     return GroundTruth(
         np.array(boxes, "float64").reshape(-1, 4),
@@ -48,53 +44,50 @@ def ground_truth(rows, size=None):
 
 
 def resize_ground_truth(ground_truth, size, shape, resize):
-    """Returns where things are in a resized image, and what was wrong with them.
+    """Returns the boxes of a resized image, and what was wrong with the original ones.
 
     Args:
-        ground_truth: a `Truth`.
+        ground_truth: a `GroundTruth`.
         size: `(width, height)` of the image.
-        shape, resize: what it becomes, and how, as `image_io.read_image` has them.
+        shape, resize: its new shape, and how it is resized, as in `image_io.read_image`.
 
     Returns:
-        A `Truth` in pixels of the resized image, and how many boxes were `cut`, since they
-        reach beyond the image, or left out, since they are `empty` inside it. Of what `crop` cuts
-        away, boxes of which less than `LEFT` remains go in silence.
+        A `GroundTruth` in pixels of the resized image, and a `Counter` of the boxes that were
+        `cut` at the border of the image, and of those that were left out since they are `empty`
+        inside it. Boxes of which `crop` leaves less than `MIN_VISIBLE_FRACTION` are dropped
+        without being counted.
     """
     unit = np.array(size if ground_truth.size == RELATIVE_SIZE else (1, 1), "float64")
     boxes = ground_truth.boxes * np.tile(unit, 2)
-    inside = boxes.clip(0, np.tile(size, 2))
-    some = areas(inside) > 0  # false where a number is none
-    beyond = (abs(boxes - inside) > BORDER_TOLERANCE).any(1)
-    faults = Counter(cut=int((some & beyond).sum()), empty=int((~some).sum()))
+    clipped = boxes.clip(0, np.tile(size, 2))
+    has_area = areas(clipped) > 0  # false for NaN
+    beyond = (abs(boxes - clipped) > BORDER_TOLERANCE).any(1)
+    faults = Counter(cut=int((has_area & beyond).sum()), empty=int((~has_area).sum()))
     target = shape[1::-1]
     inner, window = pillow_images.RESIZE_MODES[resize](tuple(map(int, size)), target)
     scale = np.divide(inner, np.subtract(window[2:], window[:2]))
     margin = np.subtract(target, inner) // 2
-    resized = (inside - np.tile(window[:2], 2)) * np.tile(scale, 2) + np.tile(margin, 2)
+    resized = (clipped - np.tile(window[:2], 2)) * np.tile(scale, 2) + np.tile(margin, 2)
     boxes = resized.clip(0, np.tile(target, 2))
-    visible = (
-        some & (areas(boxes) >= MIN_VISIBLE_FRACTION * areas(resized) - 1e-9) & (areas(boxes) > 0)
-    )
-    return GroundTruth(
-        boxes[visible], ground_truth.labels[visible], ground_truth.ignored[visible], target
-    ), faults
+    visible = areas(boxes) >= MIN_VISIBLE_FRACTION * areas(resized) - 1e-9
+    kept = has_area & visible & (areas(boxes) > 0)
+    labels, ignored = ground_truth.labels[kept], ground_truth.ignored[kept]
+    return GroundTruth(boxes[kept], labels, ignored, target), faults
 
 
 def areas(boxes):
-    """Returns the areas of boxes `(..., 4)`; of one that is inside out it is 0."""
+    """Returns the areas of boxes `(..., 4)`, 0 for boxes with negative sides."""
     return (boxes[..., 2:] - boxes[..., :2]).clip(0).prod(-1)
 
 
 def pad_ground_truth(ground_truths):
-    """Returns the arrays of several `Truth`s as ones of equal length, at least 1.
+    """Returns the arrays of several `GroundTruth`s, padded to the most objects, at least 1.
 
     Returns:
-        float32 `(truths, most, 4)` boxes, 0 where there is none; int32 `(truths, most)` labels,
-        -1 where there is none; bool `(truths, most)`, which are ignored.
+        float32 `(images, max_objects, 4)` boxes, padded with 0; int32 `(images, max_objects)`
+        labels, padded with -1; bool `(images, max_objects)`, which are ignored.
     """
-    max_objects = max(
-        1, max((len(ground_truth.labels) for ground_truth in ground_truths), default=0)
-    )
+    max_objects = max([1, *(len(each.labels) for each in ground_truths)])
     boxes = np.zeros((len(ground_truths), max_objects, 4), "float32")
     labels = np.full((len(ground_truths), max_objects), -1, "int32")
     ignored = np.zeros((len(ground_truths), max_objects), bool)
@@ -110,6 +103,6 @@ def iou(boxes, others):
     boxes, others = (np.asarray(side, "float64").reshape(-1, 4) for side in (boxes, others))
     corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
     opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    both = areas(np.concatenate([corner, opposite], -1))
-    either = areas(boxes)[:, None] + areas(others)[None] - both
-    return both / np.where(either > 0, either, 1)
+    intersection = areas(np.concatenate([corner, opposite], -1))
+    union = areas(boxes)[:, None] + areas(others)[None] - intersection
+    return intersection / np.where(union > 0, union, 1)

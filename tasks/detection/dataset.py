@@ -1,15 +1,15 @@
-"""Data sets of images with boxes, and their splits decoded.
+"""Data sets of images with boxes, and their decoded splits.
 
-A box is `x0, y0, x1, y1` in pixels from the upper left corner; x1 and y1 are exclusive. What is
-wrong with a box is mended and counted, and no error:
+A box is `x0, y0, x1, y1` in pixels from the upper left corner; x1 and y1 are exclusive. Faults of
+boxes are repaired and counted, and are no error:
 
-- one that reaches beyond its image is cut to it;
-- one that has no area in its image, or is none at all, is left out;
-- an image without objects is kept, as one in which there is nothing to find;
-- a class that nobody has is kept, and said.
+- a box that reaches beyond its image is clipped;
+- a box without area inside its image, or with NaN, is left out;
+- an image without objects is kept, as a negative example;
+- a class without objects is kept, with a warning.
 
-An image that cannot be read, or whose size is not that for which its boxes were drawn, is left
-out and named, as one that cannot be read is everywhere.
+An image that cannot be read, or whose size differs from the one that its boxes refer to, is left
+out with a warning.
 """
 
 from __future__ import annotations
@@ -31,14 +31,13 @@ from tasks.data import (
 )
 from tasks.data.data_splits import DataSplits
 from tasks.data.dataset import Source, Split, object_array
-from tasks.detection import box_annotations as box_annotations
-from tasks.detection import image_sizes, shapes, tfds_boxes, voc, yolo
+from tasks.detection import box_annotations, image_sizes, shapes, tfds_boxes, voc, yolo
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np
 from zoo.paths import expand_user
 
 BUILT_IN = ("shapes",)
-MAX_REASONS = 3  # the most in a message
+MAX_REASONS = 3  # in a message
 NO_OBJECT = "without an object"
 SUPPORTED_LAYOUTS = (
     "a COCO file (.json), or a folder with train.json or annotations/instances_train.json; "
@@ -51,17 +50,16 @@ def load(name, data_dir=None):
     """Finds a data set of images with boxes by name.
 
     Args:
-        name: `shapes`; a file or folder of COCO's (`coco.annotation_files`), a folder of Pascal VOC
-            (`voc.read_folder`), a folder or `data.yaml` of YOLO (`yolo.read_folder`); or
-            `tfds:NAME`, a data
-            set of TFDS with a feature of boxes.
-        data_dir: where TFDS keeps its data sets; the default is its own.
+        name: `shapes`; a COCO file or folder (`coco.annotation_files`), a Pascal VOC folder
+            (`voc.read_folder`), a YOLO folder or `data.yaml` (`yolo.read_folder`); or `tfds:NAME`,
+            a TFDS data set with a feature of boxes.
+        data_dir: the folder of TFDS data sets; the default is that of TFDS.
 
     Returns:
-        A `Source`; the labels of its splits are `box_annotations.GroundTruth`, one for each image.
+        A `Source`; the labels of its splits are `box_annotations.GroundTruth`, one per image.
 
     Raises:
-        UsageError: there is nothing of that name, or it is not laid out as it should be.
+        UsageError: there is no such data set, or its layout is not supported.
     """
     name = str(name)
     if name in BUILT_IN:
@@ -80,13 +78,12 @@ class DetectionExamples(decoding.Examples):
     """One split, ready to be batched.
 
     Attributes:
-        labels: int32 `(count, most)`, positions in the classes; -1 where there is no object.
-        boxes: float32 `(count, most, 4)`, in pixels of the images as they are in `pixels`; 0 where
-            there is no object.
-        ignored: bool `(count, most)`, true of what is neither to be found nor to be missed.
-        notes: what was mended or is strange about the boxes, a line each.
-        proposals: float32 `(count, some, 4)` boxes that may hold something, padded with 0, where
-            a model takes them; or `None`.
+        labels: int32 `(count, max_objects)`, class indices, padded with -1.
+        boxes: float32 `(count, max_objects, 4)` in pixels of `pixels`, padded with 0.
+        ignored: bool `(count, max_objects)`, true for objects that the evaluation ignores.
+        notes: warnings about the boxes, a line each.
+        proposals: float32 `(count, max_proposals, 4)` region proposals, padded with 0, where a
+            model takes them; or `None`.
     """
 
     boxes: object = None
@@ -96,20 +93,19 @@ class DetectionExamples(decoding.Examples):
 
 
 def prepare(source, names, shape, resize, bits=0):
-    """Returns the `data_splits.DataSplits` of a source, whose three parts are `Boxed`.
+    """Returns the `data_splits.DataSplits` of a source, whose parts are `DetectionExamples`.
 
     Args:
         source: what `load` returned.
-        names: slices to learn from, to choose by and to judge on, as `splits.train_val_test_split`
-        takes them.
-        shape: `(height, width, channels)` that every image becomes.
+        names: slices for training, validation and test, as in `splits.train_val_test_split`.
+        shape: `(height, width, channels)` that every image is resized to.
         resize: how: `stretch`, `crop` or `pad`.
-        bits: as `image_stats.inspect_splits` takes them.
+        bits: as in `image_stats.inspect_splits`.
 
     Raises:
-        UsageError: a slice is wrong, no image of one can be read, or one has no object at all.
+        UsageError: a slice is wrong, has no readable image, or has no object.
     """
-    parts, facts = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
     parts = [part and decode(part, shape, resize) for part in parts]
     for part in filter(None, parts):
         if not valid_objects(part).any():
@@ -117,19 +113,19 @@ def prepare(source, names, shape, resize, bits=0):
                 f"no image of {part.name} in {source.name} has an "
                 f"object{_explain_no_objects(part, source)}"
             )
-    return DataSplits(source, *parts, shape, seen=facts)
+    return DataSplits(source, *parts, shape, findings=findings)
 
 
 def decode(split, shape, resize, **room):
-    """Decodes every image of a split, once, and brings its boxes with it.
+    """Decodes every image of a split once, and resizes its boxes with it.
 
     Args:
         split: of a source that `load` returned.
-        shape, resize: as `decoding.decode` has them.
-        room: bytes of `memory` and `disk`, likewise.
+        shape, resize: as in `decoding.decode`.
+        room: bytes of `memory` and `disk`, as there.
 
     Returns:
-        `Boxed`.
+        `DetectionExamples`.
 
     Raises:
         UsageError: no image is left.
@@ -157,43 +153,49 @@ def decode(split, shape, resize, **room):
         lines.append(exif.ambiguity_warning(split.name, names, "boxes"))
     if empty := int((labels < 0).all(1).sum()):
         lines.append(f"images of {split.name} {NO_OBJECT}: {empty} of {len(labels)}")
-    rest = (examples.dropped, boxes, ignored, tuple(lines))
-    own = {"items": split.items, "places": examples.places}
-    return DetectionExamples(split.name, examples.pixels, labels, *rest, **own)
+    return DetectionExamples(
+        split.name,
+        examples.pixels,
+        labels,
+        examples.dropped,
+        boxes,
+        ignored,
+        tuple(lines),
+        items=split.items,
+        places=examples.places,
+    )
 
 
 def remap_labels(examples, classes, model_classes):
-    """Returns examples whose labels are positions in `model_classes`, found by the names of
-    classes.
+    """Returns examples whose labels are indices of `model_classes`, matched by class name.
 
     Args:
-        examples: `Boxed`.
-        classes: the names that its labels stand for.
-        model_classes: the names that a model was taught, in its order.
+        examples: `DetectionExamples`.
+        classes: the class names that its labels refer to.
+        model_classes: the class names of a model, in its order.
 
     Raises:
-        UsageError: an object has a class that is not known.
+        UsageError: an object has a class that the model does not have.
     """
     labels = examples.labels
     present = np.unique(labels[labels >= 0])
     unknown_classes = [classes[label] for label in present if classes[label] not in model_classes]
     if unknown_classes:
         raise UsageError(
-            f"{examples.name} has classes that the model was not taught: "
-            f"{', '.join(unknown_classes)}; "
-            f"it knows {', '.join(model_classes)}"
+            f"{examples.name} has classes that the model was not trained on: "
+            f"{', '.join(unknown_classes)}; its classes are {', '.join(model_classes)}"
         )
-    places = [model_classes.index(name) if name in model_classes else -1 for name in classes]
-    return dataclasses.replace(examples, labels=np.array([*places, -1], "int32")[labels])
+    indices = [model_classes.index(name) if name in model_classes else -1 for name in classes]
+    return dataclasses.replace(examples, labels=np.array([*indices, -1], "int32")[labels])
 
 
 def valid_objects(examples):
-    """Returns which places hold an object that is to be found, bool `(count, most)`."""
+    """Returns which rows hold an object that counts, bool `(count, max_objects)`."""
     return (examples.labels >= 0) & ~examples.ignored
 
 
 def notes(data):
-    """Returns what is strange about the boxes of `data_splits.DataSplits`, a line each."""
+    """Returns warnings about the boxes of `data_splits.DataSplits`, a line each."""
     lines = [line for part in data.parts for line in part.notes]
     classes = data.source.classes
     for part in data.parts:
@@ -208,30 +210,30 @@ def notes(data):
 
 
 _FAULT_MESSAGES = {
-    "cut": "boxes of {} that reach beyond their images, and were cut: {}, the first in {}",
-    "empty": "boxes of {} without area in their images, and left out: {}, the first in {}",
+    "cut": "boxes of {} that reach beyond their images and were clipped: {}, the first in {}",
+    "empty": "boxes of {} without area in their images that were left out: {}, the first in {}",
 }
 
 
 def _read_listing(name, path):
-    """Returns the `class_folders.Listing` of a file or folder, whatever its layout."""
+    """Returns the `class_folders.Listing` of a file or folder of any supported layout."""
     if path.suffix.lower() == coco.SUFFIX or (path.is_dir() and coco.annotation_files(path)):
         return _coco_listing(coco.read_splits(coco.annotation_files(path)))
     if path.suffix.lower() in (".yaml", ".yml") or (path.is_dir() and yolo.is_yolo_folder(path)):
         return yolo.read_folder(path)
     if path.is_dir() and voc.is_voc_folder(path):
         return voc.read_folder(path)
-    raise UsageError(f"{name!r} has no boxes that can be read; needed: {SUPPORTED_LAYOUTS}")
+    raise UsageError(f"{name!r} has no boxes in a supported layout; needed: {SUPPORTED_LAYOUTS}")
 
 
 def _explain_no_objects(part, source):
-    """Returns why no image of a part has an object, as far as that was noticed."""
+    """Returns the reasons, as far as known, why no image of a part has an object."""
     reasons = [line for line in part.notes if NO_OBJECT not in line]
-    if some := int((part.labels >= 0).sum()):
-        reasons.insert(0, f"{part.name} has only objects to be ignored: {some}")
+    if count := int((part.labels >= 0).sum()):
+        reasons.insert(0, f"{part.name} has only ignored objects (crowd or difficult): {count}")
     reasons += [f"{path}: {reason}" for path, reason in (*source.skipped, *part.dropped)]
     if not reasons:
-        return "; name another or a larger slice"
+        return "; choose another slice or a larger one"
     return f": {'; '.join(reasons[:MAX_REASONS])}"
 
 
@@ -255,32 +257,29 @@ def _coco_objects(picture):
 
 
 def _coco_box(thing, picture):
-    """Returns the box of an annotation; of one without, that round what it covers."""
+    """Returns the box of an annotation, or the bounding box of its mask if it has none."""
     if thing.box:
         return thing.box
-    covered = np.zeros((0, 0), bool)
+    mask = np.zeros((0, 0), bool)
     if thing.segmentation and coco.size_matches(picture):
-        covered = coco_masks.decode_segmentation(thing.segmentation, picture.height, picture.width)
-    if not covered.any():
+        mask = coco_masks.decode_segmentation(thing.segmentation, picture.height, picture.width)
+    if not mask.any():
         return (0, 0, 0, 0)
-    rows, columns = np.nonzero(covered)
+    rows, columns = np.nonzero(mask)
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 def _to_source(name, listing):
-    """Returns the source of what was listed, less what is no image."""
+    """Returns the source of a listing, without the files that are no images."""
     every = {path for paths, _ in listing.splits.values() for path in paths}
     reasons = dict(class_folders.find_non_images(sorted(every)))
     skipped = [*listing.skipped, *reasons.items()]
     parts = {}
     for split, (paths, ground_truths) in listing.splits.items():
         rows = [row for row in zip(paths, ground_truths, strict=True) if row[0] not in reasons]
-        items, labels = (
-            [path for path, _ in rows],
-            object_array([ground_truth for _, ground_truth in rows]),
-        )
         if rows:
-            parts[split] = Split(split, items, labels)
+            items, labels = zip(*rows, strict=True)
+            parts[split] = Split(split, list(items), object_array(list(labels)))
     if not parts:
         first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
         raise UsageError(f"the data set {name!r} has no image that can be read{first}")
@@ -288,7 +287,7 @@ def _to_source(name, listing):
 
 
 def _not_found_error(name):
-    """Returns the error for a name that stands for nothing."""
+    """Returns the error for a name that is neither a file nor a data set."""
     if Path(name).name == name and not Path(name).suffix:
         return unknown_name_error(
             "data set with boxes", name, [*BUILT_IN, f"{tfds_source.PREFIX}{name}"]

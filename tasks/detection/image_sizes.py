@@ -1,4 +1,4 @@
-"""Images measured for their boxes: of which size and which way up the boxes are."""
+"""Image sizes, read to find out whether boxes fit their images and EXIF orientations."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from zoo.lazy import np
 
 
 class MeasuredImages(Sequence):
-    """Items whose images are measured when first asked for.
+    """Images whose sizes are read on first access.
 
-    An image whose boxes were drawn for another size is refused as if it could not be read.
+    An image of another size than its boxes refer to is rejected like an unreadable one.
 
     Attributes:
-        sizes: int64 `(items, 2)`, width and height of each upright image.
-        unsure: indices of images that EXIF turns, of which nothing tells whether their boxes are
-            for the image as stored or as shown. They are taken for the latter.
+        sizes: int64 `(items, 2)`, width and height of each image in upright orientation.
+        unsure: indices of images that EXIF rotates, whose boxes may refer to the image as stored
+            or as shown. They are taken to refer to the image as shown.
 
     Args:
         items: what `image_io.read_image` reads.
-        ground_truths: `box_annotations.GroundTruth` of each.
+        ground_truths: the `box_annotations.GroundTruth` of each.
     """
 
     def __init__(self, items, ground_truths):
         self.items, self.ground_truths = items, ground_truths
         self.sizes = np.zeros((len(items), 2), "int64")
         self.unsure = set()
-        self._turns = {}
+        self._orientations = {}
 
     def __len__(self):
         return len(self.items)
@@ -38,29 +38,30 @@ class MeasuredImages(Sequence):
         item = self.items[index]
         if not self.sizes[index].all():
             size = image_io.image_size(item)[::-1]
-            self._turns[index] = self._turn(index, item, size)
+            self._orientations[index] = self._box_orientation(index, item, size)
             self.sizes[index] = size
         return item
 
     def ground_truth(self, index):
-        """Returns what is in an image that was asked for, as it is shown."""
-        ground_truth, turn = self.ground_truths[index], self._turns.get(index, exif.UPRIGHT)
-        if turn == exif.UPRIGHT:
+        """Returns the objects of an image that was accessed, for the image as shown."""
+        ground_truth = self.ground_truths[index]
+        orientation = self._orientations.get(index, exif.UPRIGHT)
+        if orientation == exif.UPRIGHT:
             return ground_truth
         size = tuple(self.sizes[index].tolist())
         return dataclasses.replace(
             ground_truth,
-            boxes=exif.transpose_boxes(ground_truth.boxes, size, turn),
+            boxes=exif.transpose_boxes(ground_truth.boxes, size, orientation),
             size=ground_truth.size and size,
         )
 
-    def _turn(self, index, item, size):
-        """Returns the orientation that brings boxes where they are shown."""
+    def _box_orientation(self, index, item, size):
+        """Returns the EXIF orientation to apply to the boxes, `exif.UPRIGHT` for none."""
         ground_truth, orientation = self.ground_truths[index], exif.orientation(item)
         stored = exif.stored_size(size, orientation)
         if ground_truth.size not in (None, box_annotations.RELATIVE_SIZE, size, stored):
-            wanted, is_ = ("{} x {}".format(*pair) for pair in (ground_truth.size, size))
-            reason = f"its boxes are for {wanted} pixels, it has {is_}"
+            wanted, actual = ("{} x {}".format(*pair) for pair in (ground_truth.size, size))
+            reason = f"its boxes are for {wanted} pixels, it has {actual}"
             raise image_io.UnreadableImage(image_io.item_name(item), reason)
         if orientation == exif.UPRIGHT or not len(ground_truth.boxes):
             return exif.UPRIGHT
@@ -73,8 +74,7 @@ class MeasuredImages(Sequence):
         return exif.UPRIGHT if fits[0] else orientation
 
 
-def _exceeds(edges, size):
-    """Tells whether boxes reach beyond an image of a `(width, height)`."""
-    return (
-        np.abs(edges - edges.clip(0, np.tile(size, 2))) > box_annotations.BORDER_TOLERANCE
-    ).any()
+def _exceeds(boxes, size):
+    """Returns whether boxes reach beyond an image of a `(width, height)`."""
+    beyond = np.abs(boxes - boxes.clip(0, np.tile(size, 2)))
+    return (beyond > box_annotations.BORDER_TOLERANCE).any()

@@ -1,6 +1,7 @@
-"""What detectors are taught by: losses of boxes and of their classes, as sums over an image.
+"""Losses of boxes and of their classes, as weighted sums per image.
 
-All take float32 and one factor for each box, 0 where it does not learn, and return `(batch,)`.
+All take float32 tensors and one weight per box, 0 for a box that is not trained on, and return
+`(batch,)`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from zoo.lazy import keras
 
 
 def smooth_l1(targets, deltas, weights, *, beta=1.0):
-    """Returns the sum of a loss that is square up to `beta` and straight from there.
+    """Returns the smooth L1 loss, quadratic below `beta` and linear above.
 
-    Girshick, Fast R-CNN (2015), equation 3; divided by `beta`, as usual since, so that it is the
-    absolute difference less `beta / 2` far out, and the absolute difference itself for 0.
+    Girshick, Fast R-CNN (2015), equation 3, divided by `beta` as in later implementations, so that
+    it is `|x| - beta / 2` above `beta`, and the L1 loss for `beta=0`.
 
     Args:
         targets, deltas: `(batch, boxes, 4)`.
         weights: `(batch, boxes)`.
-        beta: not negative.
+        beta: the absolute difference at which the loss becomes linear, 0 or more.
     """
     ops = keras.ops
     difference = ops.abs(deltas - targets)
@@ -29,7 +30,7 @@ def smooth_l1(targets, deltas, weights, *, beta=1.0):
 
 
 def softmax_cross_entropy(labels, logits, weights):
-    """Returns the sum of the cross-entropy of boxes of one class each.
+    """Returns the cross-entropy of boxes with one class each.
 
     Args:
         labels: int32 `(batch, boxes)`.
@@ -38,16 +39,16 @@ def softmax_cross_entropy(labels, logits, weights):
     """
     ops = keras.ops
     log_p = ops.log_softmax(logits, axis=-1)
-    true = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    return -ops.sum(ops.sum(true * log_p, axis=-1) * weights, axis=-1)
+    one_hot = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return -ops.sum(ops.sum(one_hot * log_p, axis=-1) * weights, axis=-1)
 
 
 def binary_cross_entropy(targets, logits, weights):
-    """Returns the sum of the binary cross-entropy over all boxes and classes.
+    """Returns the binary cross-entropy, summed over boxes and classes.
 
     Args:
         targets: `(batch, boxes, classes)`, 1 where a box is of a class, else 0.
-        logits: likewise.
+        logits: `(batch, boxes, classes)`.
         weights: `(batch, boxes)`.
     """
     ops = keras.ops
@@ -56,18 +57,18 @@ def binary_cross_entropy(targets, logits, weights):
 
 
 def focal_loss(targets, logits, weights, *, alpha=0.25, gamma=2.0):
-    """Returns the sum of the focal loss (Lin et al., 2017, equation 5) over all boxes and classes.
+    """Returns the focal loss (Lin et al., 2017, equation 5), summed over boxes and classes.
 
     Args:
         targets: `(batch, boxes, classes)`, 1 where a box is of a class, else 0.
-        logits: likewise.
+        logits: `(batch, boxes, classes)`.
         weights: `(batch, boxes)`.
-        alpha: the share of what is true; `1 - alpha` is that of what is not.
-        gamma: how little the known counts.
+        alpha: weight of positive targets; negative ones have `1 - alpha`.
+        gamma: the focusing parameter; the larger, the less well-classified boxes contribute.
     """
     ops = keras.ops
     # -log(p) is softplus(-logit), and 1 - p is exp(-softplus(logit)): nothing overflows.
-    no, yes = ops.softplus(logits), ops.softplus(-logits)
-    true = alpha * targets * ops.exp(-gamma * no) * yes
-    false = (1 - alpha) * (1 - targets) * ops.exp(-gamma * yes) * no
-    return ops.sum(ops.sum(true + false, axis=-1) * weights, axis=-1)
+    minus_log_not_p, minus_log_p = ops.softplus(logits), ops.softplus(-logits)
+    positive = alpha * targets * ops.exp(-gamma * minus_log_not_p) * minus_log_p
+    negative = (1 - alpha) * (1 - targets) * ops.exp(-gamma * minus_log_p) * minus_log_not_p
+    return ops.sum(ops.sum(positive + negative, axis=-1) * weights, axis=-1)

@@ -1,8 +1,8 @@
-"""Selective search: boxes that may hold an object, found without learning anything.
+"""Selective search: region proposals without training.
 
-Uijlings et al., 2013, as OpenCV has it. What it finds is the same on every machine and in any
-number of threads; the order in which OpenCV hands it over is not, as it draws that from the
-random numbers of the C library. So an order is drawn here, the same for the same boxes.
+Uijlings et al., 2013, in the implementation of OpenCV. Its boxes are the same on every machine and
+in any number of threads, but their order is not: OpenCV draws it with the random numbers of the C
+library. So the boxes are sorted and shuffled here with a fixed seed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np
 
-MODES = {  # how many colour spaces and ways to join regions are tried; of OpenCV
+MODES = {  # methods of OpenCV, by the number of colour spaces and similarity measures
     "fast": "switchToSelectiveSearchFast",
     "quality": "switchToSelectiveSearchQuality",
 }
-MAX_PROPOSALS = 128  # boxes of an image: in small ones there are hardly more
+MAX_PROPOSALS = 128  # per image: small images hardly have more
 MAX_SIDE = 500  # pixels; larger images are searched at this size, as in the R-CNN paper
-DUPLICATE_IOU = 0.9  # of two boxes that overlap more, one goes
-CHUNK_SIZE = 128  # images whose boxes make up one file
-CACHE_VERSION = 1  # of what this file does: another one does not read what is kept
+DUPLICATE_IOU = 0.9  # above which the second of two boxes is removed
+CHUNK_SIZE = 128  # images per cache file
+CACHE_VERSION = 1  # to be increased when this file computes other boxes
 
 
 def add_proposals(examples, *, max_proposals=MAX_PROPOSALS, mode="fast"):
-    """Returns examples with `proposals`, found once and then kept in the folder of `home`.
+    """Returns examples with `proposals`, computed once and cached below `env_vars.cache_dir()`.
 
     Args:
         examples: `dataset.DetectionExamples`.
-        max_proposals: boxes of an image; which of more are left out is random, but always the same.
+        max_proposals: the maximum number of boxes per image; which are left out is random, but
+            reproducible.
         mode: one of `MODES`.
 
     Raises:
@@ -50,14 +51,17 @@ def add_proposals(examples, *, max_proposals=MAX_PROPOSALS, mode="fast"):
 
 
 def propose(examples, *, max_proposals=MAX_PROPOSALS, mode="fast"):
-    """Returns boxes that may hold something, float32 `(count, most, 4)`, padded with 0.
+    """Returns region proposals, float32 `(count, max_proposals, 4)`, padded with 0.
 
     Args:
-        examples: what has a name, and `pixels` that an array of indices selects.
-        max_proposals, mode: as `added` has them.
+        examples: anything with a name, and `pixels` that can be indexed by an array.
+        max_proposals, mode: as in `add_proposals`.
+
+    Raises:
+        UsageError: as in `add_proposals`.
     """
     _check_mode(mode)
-    _opencv_segmentation()  # is missed before anything is read
+    _opencv_segmentation()  # fails before images are read
     count = len(examples.pixels)
     starts = range(0, count, CHUNK_SIZE)
     boxes = np.zeros((count, max_proposals, 4), "float32")
@@ -77,8 +81,8 @@ def search_image(image, *, mode="fast"):
         mode: one of `MODES`.
 
     Returns:
-        Whole numbers as float32 `(boxes, 4)`, `x0, y0, x1, y1` in pixels, in random order; of
-        boxes that are nearly alike only the first.
+        float32 `(boxes, 4)` with integer values, `x0, y0, x1, y1` in pixels, shuffled, without
+        near duplicates.
 
     Raises:
         UsageError: OpenCV is not installed with its extra modules, or there is no such mode.
@@ -93,7 +97,7 @@ def search_image(image, *, mode="fast"):
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     search = module.createSelectiveSearchSegmentation()
-    search.setBaseImage(np.ascontiguousarray(rgb[..., ::-1]))  # OpenCV's order is blue first
+    search.setBaseImage(np.ascontiguousarray(rgb[..., ::-1]))  # OpenCV expects BGR
     getattr(search, MODES[mode])()
     found = np.asarray(search.process(), "float64").reshape(-1, 4)
     found[:, 2:] += found[:, :2]
@@ -104,17 +108,17 @@ def search_image(image, *, mode="fast"):
 
 
 def recall(examples, *, iou_threshold=0.5, max_proposals=None):
-    """Returns the share of objects that have a proposal which overlaps them so much or more.
+    """Returns the share of objects that a proposal overlaps sufficiently, NaN without objects.
 
     Args:
         examples: `dataset.DetectionExamples` with `proposals`.
-        iou_threshold: intersection over union.
-        max_proposals: how many of an image's proposals to look at; all by default.
+        iou_threshold: the lowest intersection over union that counts.
+        max_proposals: the number of proposals per image to consider; all by default.
     """
     valid = (examples.labels >= 0) & ~examples.ignored
     hits = [
-        iou(boxes[real], some[:max_proposals]).max(axis=1) >= iou_threshold
-        for boxes, some, real in zip(examples.boxes, examples.proposals, valid, strict=True)
+        iou(boxes[rows], proposals[:max_proposals]).max(axis=1) >= iou_threshold
+        for boxes, proposals, rows in zip(examples.boxes, examples.proposals, valid, strict=True)
     ]
     hits = np.concatenate(hits)
     return float(hits.mean()) if len(hits) else float("nan")
@@ -130,22 +134,22 @@ def _opencv_segmentation():
         return importlib.import_module("cv2").ximgproc.segmentation
     except (ImportError, AttributeError) as error:
         raise UsageError(
-            "selective search needs opencv-contrib-python-headless, by: "
+            "selective search needs opencv-contrib-python-headless; install it by: "
             "pip install 'keras-zoo[detection]'"
         ) from error
 
 
 def _remove_duplicates(boxes):
-    """Returns boxes less those that are nearly the same as one before."""
+    """Returns boxes without near duplicates of earlier ones."""
     keep = np.ones(len(boxes), bool)
-    for at in range(len(boxes)):
-        if keep[at]:
-            keep[at + 1 :] &= iou(boxes[at], boxes[at + 1 :])[0] <= DUPLICATE_IOU
+    for row in range(len(boxes)):
+        if keep[row]:
+            keep[row + 1 :] &= iou(boxes[row], boxes[row + 1 :])[0] <= DUPLICATE_IOU
     return boxes[keep].astype("float32")
 
 
 def _cached_proposals(images, mode):
-    """Returns the boxes of each of some images, from the file that keeps them if there is one."""
+    """Returns the boxes of each of some images, from the cache if they are there."""
     path = env_vars.cache_dir() / "proposals" / f"{_cache_key(images, mode)}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         with open(path, "rb") as file:
@@ -153,10 +157,10 @@ def _cached_proposals(images, mode):
             boxes, counts = arrays["boxes"], arrays["counts"]
         if len(counts) == len(images) and counts.sum() == len(boxes):
             return np.split(boxes.astype("float32"), np.cumsum(counts)[:-1])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets others run meanwhile
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV releases the GIL
         found = list(pool.map(lambda image: search_image(image, mode=mode), images))
     boxes, counts = np.concatenate(found), np.array([len(boxes) for boxes in found])
-    with suppress(UsageError), atomic_write(path) as partial:  # what cannot be kept is found again
+    with suppress(UsageError), atomic_write(path) as partial:  # the cache is optional
         np.savez_compressed(partial, boxes=boxes.astype("uint16"), counts=counts)
     return found
 

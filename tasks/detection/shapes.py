@@ -1,4 +1,4 @@
-"""The boxes of `shapes`, which are known when its images are drawn."""
+"""The boxes of `shapes`, which are exact, since its images are drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.detection import box_annotations
 
 
 def load():
-    """Returns the `Source` of `shapes`; nothing is drawn yet."""
+    """Returns the `Source` of `shapes`; images are drawn on first access."""
     parts = {}
     for split in shapes.SPLITS:
         scenes = _SceneImages(split)
@@ -20,29 +20,29 @@ def load():
 
 
 class _SceneImages(Sequence):
-    """Images of a split; what is in one that was drawn is remembered."""
+    """The images of a split; the ground truth of those that were drawn is kept."""
 
     def __init__(self, split):
-        self._drawn, self._cache = shapes.Scenes(split, "scene"), {}
+        self._scenes, self._ground_truths = shapes.Scenes(split, "scene"), {}
 
     def __len__(self):
-        return len(self._drawn)
+        return len(self._scenes)
 
     def __getitem__(self, index):
-        scene = self._drawn[index]
+        scene = self._scenes[index]
         rows = zip(scene.boxes, scene.box_labels, [False] * len(scene.boxes), strict=True)
-        self._cache[index] = box_annotations.ground_truth(list(rows))
+        self._ground_truths[index] = box_annotations.ground_truth(list(rows))
         return scene.image
 
     def ground_truth(self, index):
-        """Returns what is in an image, drawing it if nobody has."""
-        if index not in self._cache:
+        """Returns the objects of an image, drawing it on first access."""
+        if index not in self._ground_truths:
             self[index]
-        return self._cache[index]
+        return self._ground_truths[index]
 
 
 class _LazyGroundTruth:
-    """A `box_annotations.GroundTruth` that is looked up when asked for."""
+    """A `box_annotations.GroundTruth` that is computed on first access."""
 
     def __init__(self, scenes, index):
         self._scenes, self._index = scenes, index

@@ -1,168 +1,101 @@
-"""What a detector learns by: a graph of its layers, in which the truth comes in and losses out.
+"""The training model of a detector: a graph of its layers, from images and ground truth to losses.
 
-A detector answers with a few boxes, through steps that have no gradient. Its learner is built of
-the same layers: it ends where those steps begin, in anchors and in regions, which it compares with
-the truth. What must be random follows from a number for each image, so that a step is a function
-of its batch and the weights alone.
+A detector outputs a few boxes per image, after steps without a gradient (decoding, suppression of
+duplicates). Its training model shares the layers, but stops before these steps, at anchors and
+regions, which are matched with the ground truth. Random choices are seeded by an input per image,
+so that a training step is a function of its batch and the weights alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
-from tasks.detection import losses as detection_losses
-from tasks.detection import matching
+from tasks.detection import head_losses
+from tasks.detection.head_losses import DENSE_MATCHING, RANDOM_INPUT, ROI_MATCHING, RPN_MATCHING
 from zoo import graphs
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
-from zoo.parts import boxes
 
 lambda_layer = LazyModule("tasks.engine.lambda_layer")
 
-RANDOM_INPUT = "draw"  # the input that all random choices of an image follow from
 ANCHOR_LAYERS = ("anchors", "anchor_logits", "anchor_deltas")
 REGION_LAYERS = ("proposals", "roi_logits", "roi_deltas")
-HEAD_KEYS = ("references", "logits", "deltas")  # what those layers give to a loss
-LOSSES_OF_LAYERS = {  # layers: what they learn by
+HEAD_KEYS = ("references", "logits", "deltas")  # names of these layers' outputs in a loss
+LOSSES_OF_LAYERS = {  # layers: names of their losses
     ANCHOR_LAYERS: ("anchor_class", "anchor_box"),
     REGION_LAYERS: ("region_class", "region_box"),
 }
 
 
-@dataclass(frozen=True)
-class MatchingConfig:
-    """How boxes are matched with objects, and how they learn.
-
-    Attributes:
-        high, low, rescue: as `matching.match` takes them.
-        count: boxes of an image that learn; 0 for all.
-        share: of `count`, which objects may have.
-        beta: of `losses.smooth_l1`.
-        gamma, alpha: of `losses.focal_loss`, for anchors that name classes.
-    """
-
-    high_threshold: float
-    low_threshold: float
-    allow_low_quality_matches: bool = False
-    count: int = 0
-    positive_fraction: float = 1.0
-    beta: float = 1.0
-    gamma: float = 2.0
-    alpha: float = 0.25
-
-
-# Ren et al., 2015, section 3.1; beta is that of their programs.
-RPN_MATCHING = MatchingConfig(
-    0.7, 0.3, allow_low_quality_matches=True, count=256, positive_fraction=0.5, beta=1 / 9
-)
-# Lin et al., 2017, section 4; that no object goes without, and beta, are of programs since.
-DENSE_MATCHING = MatchingConfig(0.5, 0.4, allow_low_quality_matches=True, beta=0.1)
-# Girshick, 2015, section 2.3; ground may also overlap an object by less than a tenth.
-ROI_MATCHING = MatchingConfig(0.5, 0.5, count=64, positive_fraction=0.25)
-
-
 def loss_names(model):
-    """Returns the names of the losses that a detector's learner gives, in order.
+    """Returns the names of the losses that the training model of a detector outputs, in order.
 
     Raises:
-        UsageError: the model has not the layers that a detector learns by.
+        UsageError: the model has neither an anchor head nor a RoI head.
     """
-    known = _output_tensors(graphs.flat(model))
+    known = _head_outputs(graphs.flat(model))
     found = [
         loss for layers, names in LOSSES_OF_LAYERS.items() if layers[1] in known for loss in names
     ]
     if not found:
         raise UsageError(
-            f"{model.name} is no detector: it has no {ANCHOR_LAYERS[1]} and no {REGION_LAYERS[1]}"
+            f"{model.name} is no detector: it has no layer {ANCHOR_LAYERS[1]} and no layer "
+            f"{REGION_LAYERS[1]}"
         )
     return found
 
 
 def build_training_model(
-    model, objects, *, dense=DENSE_MATCHING, proposing=RPN_MATCHING, classifying=ROI_MATCHING
+    model, max_objects, *, dense=DENSE_MATCHING, proposing=RPN_MATCHING, classifying=ROI_MATCHING
 ):
-    """Returns what a detector learns as: a model from images and truth to losses.
+    """Returns the training model of a detector, from images and ground truth to losses.
 
     Args:
-        model: a detector of the zoo, with layers called as in `ANCHORS`, `REGIONS` or both.
-        objects: places for objects of an image.
-        dense: `Rules` for anchors that name classes.
-        proposing: for anchors that tell objects from ground.
-        classifying: for regions.
+        model: a detector of the zoo, with layers named as in `ANCHOR_LAYERS`, `REGION_LAYERS` or
+            both.
+        max_objects: the number of rows for objects per image, padding included.
+        dense: `head_losses.MatchingConfig` of anchors that are classified directly.
+        proposing: that of anchors of a region proposal network.
+        classifying: that of regions.
 
     Returns:
-        A functional `keras.Model` of the same layers. It takes a dict: the model's image and, if
-        it takes any, proposals; `boxes` `(batch, objects, 4)`, `labels` int32 `(batch, objects)`,
-        -1 where there is none; and `draw` float32 `(batch, 1)`, random in [0, 1). It gives
-        float32 `(batch, losses)`, a column for each of `losses`.
+        A functional `keras.Model` of the same layers. It takes a dict: the model's `image` and, if
+        it takes any, `proposals`; `boxes` `(batch, max_objects, 4)`; `labels` int32
+        `(batch, max_objects)`, -1 for padding; and `RANDOM_INPUT`, float32 `(batch, 1)`, random in
+        [0, 1). It outputs float32 `(batch, losses)`, a column for each of `loss_names`.
 
     Raises:
-        UsageError: as `losses`.
+        UsageError: as `loss_names`.
     """
     loss_names(model)
-    net = graphs.flat(model)
-    ends, tensor_dict, ground_truth = (
-        _output_tensors(net),
-        _cloned_inputs(net),
-        _ground_truth_inputs(objects),
-    )
-    replacements = {id(old): new for old, new in tensor_dict.values()}
-    last, found = _box_std(net, "detections"), []
-    if REGION_LAYERS[1] in ends:
-        proposed = ends["proposals"]
-        regions = _replay_to(net, replacements, [proposed])
-        sampler = _lambda_layer(_sample_regions, "chosen", config=classifying)
-        sampled = sampler({"regions": regions[0], **ground_truth})
-        replacements[id(proposed)] = sampled.pop("regions")
-        heads = dict(
-            zip(
-                HEAD_KEYS,
-                _replay_to(net, replacements, [ends[n] for n in REGION_LAYERS]),
-                strict=True,
-            )
-        )
-        loss_layer = _lambda_layer(
-            _roi_losses, "region_losses", config=classifying, deviations=last
-        )
-        found.append(loss_layer({**sampled, **heads}))
-    if ANCHOR_LAYERS[1] in ends:
-        heads = dict(
-            zip(
-                HEAD_KEYS,
-                _replay_to(net, replacements, [ends[n] for n in ANCHOR_LAYERS]),
-                strict=True,
-            )
-        )
-        options = {"rules": dense, "deviations": last}
-        if REGION_LAYERS[1] in ends:
-            options = {"rules": proposing, "deviations": _box_std(net, "proposals")}
-        loss_layer = _lambda_layer(
-            _rpn_losses if REGION_LAYERS[1] in ends else _dense_losses, "anchor_losses", **options
-        )
-        found.insert(0, loss_layer({**heads, **ground_truth}))
+    graph = _HeadGraph(graphs.flat(model), max_objects)
+    found = []
+    if REGION_LAYERS[1] in graph.outputs:
+        found.append(_add_roi_losses(graph, classifying))
+    if ANCHOR_LAYERS[1] in graph.outputs:
+        config = proposing if REGION_LAYERS[1] in graph.outputs else dense
+        found.insert(0, _add_anchor_losses(graph, config))
     output = keras.layers.Concatenate(dtype="float32")(found) if len(found) > 1 else found[0]
-    inputs = {name: new for name, (_, new) in tensor_dict.items()} | ground_truth
-    return keras.Model(inputs, output, name=f"{model.name}_learner")
+    return keras.Model(graph.inputs, output, name=f"{model.name}_training")
 
 
 def compile_losses(training_model, optimizer, *, jit_compile="auto"):
-    """Compiles a learner to make the sum of its losses small, with each of them as a metric.
+    """Compiles a training model to minimize the sum of its losses, with a metric for each of them.
 
     Args:
-        training_model: what `training_model` returned.
-        optimizer: of Keras.
-        jit_compile: as `keras.Model.compile` takes it.
+        training_model: what `build_training_model` returned.
+        optimizer: a Keras optimizer.
+        jit_compile: as in `keras.Model.compile`.
     """
 
     def total(_, found):
         return keras.ops.sum(found, axis=-1)
 
-    def part(index):
+    def column(index):
         return lambda _, found: found[..., index]
 
     metrics = [
-        keras.metrics.MeanMetricWrapper(part(n), name)
+        keras.metrics.MeanMetricWrapper(column(n), name)
         for n, name in enumerate(loss_names(training_model))
     ]
     training_model.compile(
@@ -170,121 +103,67 @@ def compile_losses(training_model, optimizer, *, jit_compile="auto"):
     )
 
 
-def _rpn_losses(tensor_dict, config, deviations):
-    """Returns the losses `(batch, 2)` of anchors that tell objects from ground."""
-    ops = keras.ops
-    assignments, objects = _match_to_objects(config, tensor_dict["references"], tensor_dict)
-    priorities = matching.random_uniform(_seeds(tensor_dict), ops.shape(assignments)[1])
-    indices, found = matching.sample_boxes(
-        assignments, priorities, config.count, config.positive_fraction
-    )
-    weights = _mean_weights(found)
-    positive = ops.cast(boxes.gather(assignments, indices) == matching.POSITIVE, "float32")
-    logits = boxes.gather(tensor_dict["logits"], indices)
-    class_loss = detection_losses.binary_cross_entropy(positive[..., None], logits, weights)
-    anchors = boxes.gather(tensor_dict["references"], indices)
-    ground_truth = boxes.gather(tensor_dict["boxes"], boxes.gather(objects, indices))
-    targets = boxes.encode_boxes(ground_truth, anchors, deviations)
-    deltas = boxes.gather(tensor_dict["deltas"], indices)
-    box_loss = detection_losses.smooth_l1(targets, deltas, weights * positive, beta=config.beta)
-    return ops.stack([class_loss, box_loss], axis=-1)
+class _HeadGraph:
+    """The graph of a detector up to its heads, rebuilt on new inputs with the same layers.
 
+    Args:
+        net: a functional model without nested models.
+        max_objects: as in `build_training_model`.
 
-def _dense_losses(tensor_dict, config, deviations):
-    """Returns the losses `(batch, 2)` of anchors that name classes, per anchor of an object."""
-    ops = keras.ops
-    assignments, objects = _match_to_objects(config, tensor_dict["references"], tensor_dict)
-    positive = ops.cast(assignments == matching.POSITIVE, "float32")
-    count = ops.maximum(ops.sum(positive, axis=-1), 1)
-    labels = boxes.gather(tensor_dict["labels"], objects)
-    ground_truth = (
-        ops.one_hot(labels, tensor_dict["logits"].shape[-1], dtype="float32") * positive[..., None]
-    )
-    weights = ops.cast(assignments != matching.IGNORED, "float32")
-    focus = {"alpha": config.alpha, "gamma": config.gamma}
-    class_loss = detection_losses.focal_loss(ground_truth, tensor_dict["logits"], weights, **focus)
-    targets = boxes.encode_boxes(
-        boxes.gather(tensor_dict["boxes"], objects), tensor_dict["references"], deviations
-    )
-    box_loss = detection_losses.smooth_l1(
-        targets, tensor_dict["deltas"], positive, beta=config.beta
-    )
-    return ops.stack([class_loss, box_loss], axis=-1) / count[:, None]
-
-
-def _sample_regions(tensor_dict, config):
-    """Chooses the regions that learn, among those proposed and the objects themselves.
-
-    Returns:
-        A dict: the `regions` `(batch, rules.count, 4)`, the deltas to be coded against are of
-        `objects`, boxes likewise; `labels` int32 `(batch, rules.count)`, 0 for ground and else a
-        class from 1; and `factors` `(batch, rules.count)`.
+    Attributes:
+        inputs: the inputs of the training model by name.
+        ground_truth: those of them that a detector does not have.
+        outputs: the original tensors of the head layers by name.
     """
-    ops = keras.ops
-    regions = ops.concatenate([tensor_dict["regions"], tensor_dict["boxes"]], axis=1)
-    assignments, objects = _match_to_objects(config, regions, tensor_dict)
-    assignments = ops.where(boxes.box_area(regions) > 0, assignments, matching.IGNORED)
-    # Another stream than that of the anchors.
-    priorities = matching.random_uniform(-1 - _seeds(tensor_dict), ops.shape(assignments)[1])
-    indices, found = matching.sample_boxes(
-        assignments, priorities, config.count, config.positive_fraction
-    )
-    positive = boxes.gather(assignments, indices) == matching.POSITIVE
-    objects = boxes.gather(objects, indices)
-    labels = ops.where(positive, boxes.gather(tensor_dict["labels"], objects) + 1, 0)
-    sampled = {
-        "regions": boxes.gather(regions, indices),
-        "objects": boxes.gather(tensor_dict["boxes"], objects),
-        "labels": labels,
-        "factors": _mean_weights(found),
-    }
-    return keras.tree.map_structure(ops.stop_gradient, sampled)
+
+    def __init__(self, net, max_objects):
+        self.net, self.outputs = net, _head_outputs(net)
+        self.ground_truth = _ground_truth_inputs(max_objects)
+        originals, copies = _copy_inputs(net)
+        self.inputs = {**copies, **self.ground_truth}
+        self._replacements = {id(originals[name]): copies[name] for name in copies}
+
+    def replace(self, name, tensor):
+        """Makes later layers take another tensor in place of an output."""
+        self._replacements[id(self.outputs[name])] = tensor
+
+    def rebuild(self, names):
+        """Returns the rebuilt outputs of layers, calling the layers that they depend on."""
+        tensors = [self.outputs[name] for name in names]
+        if any(id(x) not in self._replacements for x in tensors):
+            graphs.replay(
+                keras.Model(self.net.input, tensors), self._replacements, graphs.call_node
+            )
+        return [self._replacements[id(x)] for x in tensors]
+
+    def head(self, layers):
+        """Returns the rebuilt outputs of a head, as a loss takes them."""
+        return dict(zip(HEAD_KEYS, self.rebuild(layers), strict=True))
+
+    def box_std(self, name):
+        """Returns the four numbers that a layer's deltas are divided by."""
+        [layer] = [n.operation for n in graphs.nodes(self.net) if n.operation.name == name]
+        return layer.deviations
 
 
-def _roi_losses(tensor_dict, config, deviations):
-    """Returns the losses `(batch, 2)` of regions."""
-    ops = keras.ops
-    labels, weights, deltas = tensor_dict["labels"], tensor_dict["factors"], tensor_dict["deltas"]
-    class_loss = detection_losses.softmax_cross_entropy(labels, tensor_dict["logits"], weights)
-    positive = ops.cast(labels > 0, "float32")
-    targets = boxes.encode_boxes(
-        tensor_dict["objects"], _replace_empty_boxes(tensor_dict["references"]), deviations
-    )
-    # Each class has a box of its own, and that of the true one learns.
-    true = ops.one_hot(labels - 1, deltas.shape[2], dtype="float32")
-    deltas = ops.sum(deltas * true[..., None], axis=2)
-    box_loss = detection_losses.smooth_l1(targets, deltas, weights * positive, beta=config.beta)
-    return ops.stack([class_loss, box_loss], axis=-1)
+def _add_roi_losses(graph, config):
+    """Returns the losses of the RoI head, which from here on takes sampled regions."""
+    [proposals] = graph.rebuild(REGION_LAYERS[:1])
+    sample = _lambda_layer(head_losses.sample_regions, "sample_regions", config=config)
+    sampled = sample({"regions": proposals, **graph.ground_truth})
+    graph.replace(REGION_LAYERS[0], sampled.pop("regions"))
+    options = {"config": config, "box_std": graph.box_std("detections")}
+    loss = _lambda_layer(head_losses.roi_losses, "region_losses", **options)
+    return loss({**sampled, **graph.head(REGION_LAYERS)})
 
 
-def _match_to_objects(config, candidates, tensor_dict):
-    """Returns kinds and objects of boxes, as `matching.match` does."""
-    overlaps = boxes.box_iou(candidates, tensor_dict["boxes"])
-    present = tensor_dict["labels"] >= 0
-    return matching.match(
-        overlaps,
-        present,
-        config.high_threshold,
-        config.low_threshold,
-        allow_low_quality_matches=config.allow_low_quality_matches,
-    )
-
-
-def _seeds(tensor_dict):
-    """Returns whole numbers `(batch,)` made of the random ones, which have 24 bits."""
-    return keras.ops.cast(tensor_dict[RANDOM_INPUT][:, 0] * 2**24, "int32")
-
-
-def _mean_weights(found):
-    """Returns for each box that was sampled its share of the mean over its image."""
-    found = keras.ops.cast(found, "float32")
-    return found / keras.ops.maximum(keras.ops.sum(found, axis=-1, keepdims=True), 1)
-
-
-def _replace_empty_boxes(regions):
-    """Returns boxes to divide by: those that pad have a pixel."""
-    empty = (boxes.box_area(regions) <= 0)[..., None]
-    return keras.ops.where(empty, keras.ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0]), regions)
+def _add_anchor_losses(graph, config):
+    """Returns the losses of the anchor head: region proposal network or dense."""
+    is_rpn = REGION_LAYERS[1] in graph.outputs
+    function = head_losses.rpn_losses if is_rpn else head_losses.dense_losses
+    options = {"config": config, "box_std": graph.box_std("proposals" if is_rpn else "detections")}
+    loss = _lambda_layer(function, "anchor_losses", **options)
+    return loss({**graph.head(ANCHOR_LAYERS), **graph.ground_truth})
 
 
 def _lambda_layer(function, name, **options):
@@ -292,39 +171,27 @@ def _lambda_layer(function, name, **options):
     return lambda_layer.LambdaLayer(partial(function, **options), name=name, dtype="float32")
 
 
-def _ground_truth_inputs(objects):
-    """Returns the inputs that only a learner has."""
+def _ground_truth_inputs(max_objects):
+    """Returns the inputs that only a training model has."""
     return {
-        "boxes": keras.Input((objects, 4), name="boxes"),
-        "labels": keras.Input((objects,), dtype="int32", name="labels"),
+        "boxes": keras.Input((max_objects, 4), name="boxes"),
+        "labels": keras.Input((max_objects,), dtype="int32", name="labels"),
         RANDOM_INPUT: keras.Input((1,), dtype="float32", name=RANDOM_INPUT),
     }
 
 
-def _cloned_inputs(net):
-    """Returns the inputs of a detector by name, each with a new one like it."""
-    tensor_dict = net.input if isinstance(net.input, dict) else {"image": net.input}
-    new = {
-        k: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=k) for k, x in tensor_dict.items()
+def _copy_inputs(net):
+    """Returns the inputs of a detector by name, and new inputs like them."""
+    originals = net.input if isinstance(net.input, dict) else {"image": net.input}
+    copies = {
+        name: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+        for name, x in originals.items()
     }
-    return {name: (x, new[name]) for name, x in tensor_dict.items()}
+    return originals, copies
 
 
-def _output_tensors(net):
-    """Returns the tensors of a graph that a detector learns by, by the names of their layers."""
+def _head_outputs(net):
+    """Returns the outputs of the head layers of a detector, by layer name."""
     wanted = {*ANCHOR_LAYERS, *REGION_LAYERS}
     found = {node.operation.name: node.output_tensors[0] for node in graphs.nodes(net)}
     return {name: x for name, x in found.items() if name in wanted}
-
-
-def _replay_to(net, replacements, tensors):
-    """Returns what stands for tensors of a graph, and calls the layers that it takes."""
-    if any(id(x) not in replacements for x in tensors):
-        graphs.replay(keras.Model(net.input, tensors), replacements, graphs.call_node)
-    return [replacements[id(x)] for x in tensors]
-
-
-def _box_std(net, name):
-    """Returns what a layer divides its deltas by."""
-    [layer] = [n.operation for n in graphs.nodes(net) if n.operation.name == name]
-    return layer.deviations

@@ -1,6 +1,7 @@
-"""Boxes as Pascal VOC writes them: an XML file for each image.
+"""Boxes in the Pascal VOC format: an XML file per image.
 
-Its pixels are counted from 1 and its right and lower edges are inclusive; ours are not.
+Its pixel coordinates start at 1 and its right and lower edges are inclusive; they are converted to
+coordinates from 0 with exclusive edges.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ SUFFIX = ".xml"
 ANNOTATIONS, IMAGES = "Annotations", ("JPEGImages", "images", "Images")
 IMAGE_SETS = Path("ImageSets", "Main")
 BNDBOX_TAGS = ("xmin", "ymin", "xmax", "ymax")
-TRAINVAL = "trainval"  # a list that stands for train where there is no other
+TRAINVAL = "trainval"  # the list that is used where there is none for `train`
 
 
 class Malformed(ValueError):
-    """An annotation that cannot be used; the message says why."""
+    """An annotation that cannot be used; the message is the reason."""
 
 
 def is_voc_folder(root):
-    """Tells whether a folder is laid out as one of Pascal VOC."""
+    """Returns whether a folder has the layout of Pascal VOC."""
     return (root / ANNOTATIONS).is_dir() or bool(_split_folders(root))
 
 
 def read_folder(root):
-    """Lists a folder as Pascal VOC has it, or as programs that draw boxes export it.
+    """Lists a folder in the layout of Pascal VOC, or in that of annotation tools.
 
-    - `Annotations/*.xml` and `JPEGImages/` (or `images/`); where `ImageSets/Main/` has lists
-      called `train.txt`, `val.txt` or `test.txt`, they are the splits.
+    - `Annotations/*.xml` and `JPEGImages/` (or `images/`); the lists `train.txt`, `val.txt` and
+      `test.txt` in `ImageSets/Main/`, where they exist, are the splits.
     - XML files beside their images, in the folder or in `train/`, `val/` and `test/`.
 
-    Files that are malformed, and images that are not there, are passed over and named. Classes
-    stand in the order of their names.
+    Malformed files and annotations of missing images are skipped with a warning. Classes are
+    sorted by name.
 
     Raises:
-        UsageError: nothing is left.
+        UsageError: no annotation can be used, or none has an object.
     """
     root, skipped, rows = Path(root), [], {}
     for split, paths in _splits(root).items():
@@ -58,14 +59,14 @@ def read_folder(root):
         raise UsageError(f"no annotation in {root} can be used{first}")
     names = {name for found in rows.values() for _, objects, _ in found for _, name, _ in objects}
     if not names:
-        raise UsageError(f"no annotation in {root} has an object; there is nothing to learn")
+        raise UsageError(f"no annotation in {root} has an object; there is nothing to train on")
     classes = sort_class_names(names)
-    position = {name: label for label, name in enumerate(classes)}
+    label_of = {name: label for label, name in enumerate(classes)}
     splits = {}
     for split, found in rows.items():
         ground_truths = [
             box_annotations.ground_truth(
-                [(box, position[name], difficult) for box, name, difficult in objects], size
+                [(box, label_of[name], difficult) for box, name, difficult in objects], size
             )
             for _, objects, size in found
         ]
@@ -76,10 +77,10 @@ def read_folder(root):
 def parse_xml(data):
     """Returns the root element of an XML file.
 
-    Nothing is expanded and nothing is fetched: a file that declares an entity is refused.
+    Nothing is expanded or fetched: a file that declares an entity is refused.
 
     Raises:
-        Malformed: it is no XML, or not safe.
+        Malformed: the data are no XML, or declare an entity.
     """
     builder, parser = TreeBuilder(), expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
@@ -90,7 +91,7 @@ def parse_xml(data):
     except (expat.ExpatError, ParseError, AssertionError, ValueError) as error:
         if isinstance(error, Malformed):
             raise
-        raise Malformed(f"no XML: {error}") from error
+        raise Malformed(f"not XML: {error}") from error
 
 
 def _refuse_entity(name, *_):
@@ -114,14 +115,14 @@ def _splits(root):
 
 
 def _sorted_annotations(folder):
-    """Returns the annotations in a folder in an order of which any slice is a fair one."""
+    """Returns the annotations in a folder in a shuffled order that depends on names alone."""
     return sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: name_hash(Path(path.name)))
 
 
 def _split_folders(root):
     """Returns folders of images with XML files beside them, by split."""
-    tops = {split: root / split for split in SPLIT_FOLDERS if any((root / split).glob("*.xml"))}
-    return tops or ({"all": root} if any(root.glob(f"*{SUFFIX}")) else {})
+    folders = {split: root / split for split in SPLIT_FOLDERS if any((root / split).glob("*.xml"))}
+    return folders or ({"all": root} if any(root.glob(f"*{SUFFIX}")) else {})
 
 
 def _lines(path):
@@ -129,34 +130,31 @@ def _lines(path):
 
 
 def _read_annotation(path):
-    """Returns an image, `(box, class, difficult)` of what is in it, and its size if said."""
+    """Returns the path of an image, `(box, class, difficult)` rows, and its size or `None`."""
     try:
         root = parse_xml(check_regular(path).read_bytes())
     except OSError as error:
-        raise Malformed("no such annotation") from error
+        raise Malformed("no such annotation file") from error
     size = tuple(_read_number(root, f"size/{side}", 0) for side in ("width", "height"))
-    objects = [
-        _parse_object(object_element, number)
-        for number, object_element in enumerate(root.findall("object"), 1)
-    ]
+    objects = [_parse_object(element, n) for n, element in enumerate(root.findall("object"), 1)]
     return _find_image(path, root), objects, tuple(map(int, size)) if all(size) else None
 
 
-def _parse_object(object_element, number):
-    name = (object_element.findtext("name") or "").strip()
+def _parse_object(element, number):
+    name = (element.findtext("name") or "").strip()
     if not name:
         raise Malformed(f"object {number} has no name")
-    edges = [_read_number(object_element, f"bndbox/{edge}") for edge in BNDBOX_TAGS]
+    edges = [_read_number(element, f"bndbox/{edge}") for edge in BNDBOX_TAGS]
     if None in edges:
         raise Malformed(
-            f"object {number}, {name}, has no bndbox of numbers {join_names(BNDBOX_TAGS)}"
+            f"object {number}, {name}, has no bndbox with the numbers {join_names(BNDBOX_TAGS)}"
         )
     x0, y0, x1, y1 = edges
-    return (x0 - 1, y0 - 1, x1, y1), name, bool(_read_number(object_element, "difficult", 0))
+    return (x0 - 1, y0 - 1, x1, y1), name, bool(_read_number(element, "difficult", 0))
 
 
 def _read_number(element, path, default=None):
-    """Returns the number below an element, or the default where there is none."""
+    """Returns the number at a path below an element, or the default where there is none."""
     try:
         number = float(element.findtext(path) or "")
     except ValueError:
@@ -165,13 +163,13 @@ def _read_number(element, path, default=None):
 
 
 def _find_image(path, root):
-    """Returns where the image of an annotation is: in a folder of images, or beside it."""
+    """Returns the path of the image of an annotation: in a folder of images, or beside it."""
     top = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
-    places = [top / name for name in IMAGES if (top / name).is_dir()] + [path.parent]
+    folders = [top / name for name in IMAGES if (top / name).is_dir()] + [path.parent]
     file_name = (root.findtext("filename") or "").replace("\\", "/").rpartition("/")[2].strip()
     names = [file_name, *(f"{path.stem}{suffix}" for suffix in image_io.EXTENSIONS)]
-    for place in places:
+    for folder in folders:
         for name in filter(None, names):
-            if (place / name).is_file():
-                return place / name
-    raise Malformed(f"its image, {file_name or path.stem}, is not there")
+            if (folder / name).is_file():
+                return folder / name
+    raise Malformed(f"its image, {file_name or path.stem}, is missing")

@@ -1,6 +1,6 @@
-"""Boxes as YOLO writes them: a text file for each image, a line for each box.
+"""Boxes in the YOLO format: a text file per image, a line per box.
 
-A line is `class x y width height`, parts of the sides of the image; x, y is the middle of the box.
+A line is `class x y width height`, relative to the image size; x, y is the centre of the box.
 """
 
 from __future__ import annotations
@@ -17,37 +17,34 @@ from zoo.paths import read_text
 CONFIG_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_FILES = ("classes.txt", "obj.names", "classes.names")
 IMAGES, LABELS = "images", "labels"
-BOX_LINE_LENGTH, MIN_POLYGON_LINE_LENGTH = (
-    5,
-    7,
-)  # numbers in a line: of a box; of the shortest polygon
-MAX_COORDINATE = 2  # sides of the image; a number beyond is in pixels
-MAX_CLASSES = 10_000  # where no list names them
+BOX_LINE_LENGTH, MIN_POLYGON_LINE_LENGTH = 5, 7  # numbers in a line of a box, of a polygon
+MAX_COORDINATE = 2  # relative to the image size; larger numbers are pixels
+MAX_CLASSES = 10_000  # where there is no list of class names
 
 
 class Malformed(ValueError):
-    """A line that cannot be used; the message says why."""
+    """A line that cannot be used; the message is the reason."""
 
 
 def is_yolo_folder(root):
-    """Tells whether a folder is laid out as one of YOLO."""
-    tops = (root, *(root / split for split in SPLIT_FOLDERS))
-    return any((top / LABELS).is_dir() for top in tops) or any(
-        (root / n).is_file() for n in CONFIG_FILES
-    )
+    """Returns whether a folder has the layout of YOLO."""
+    if any((root / name).is_file() for name in CONFIG_FILES):
+        return True
+    folders = (root, *(root / split for split in SPLIT_FOLDERS))
+    return any((folder / LABELS).is_dir() for folder in folders)
 
 
 def read_folder(root):
     """Lists a folder with `data.yaml`, or that file itself.
 
-    The file says the `names` of the classes and the folders (or lists) of images of `train`, `val`
-    and `test`. Without it classes are lines of `classes.txt`, or numbers.
-    Labels of `images/.../a.jpg` are in `labels/.../a.txt`; an image without such a file has no
-    object. A line of more numbers is a polygon, of which the box is taken. A file with a
-    malformed line is passed over with its image, and named.
+    The file holds the `names` of the classes and the folders (or lists) of images of `train`,
+    `val` and `test`. Without it classes are the lines of `classes.txt`, or numbers. Labels of
+    `images/.../a.jpg` are in `labels/.../a.txt`; an image without such a file has no object. A
+    line of more than five numbers is a polygon, of which the bounding box is taken. An image with
+    a malformed line is skipped with a warning.
 
     Raises:
-        UsageError: the file is none, a class has no name, or there is no image.
+        UsageError: the file is malformed, a class has no name, or there is no image.
     """
     path = Path(root)
     config_files = [path] if path.is_file() else [path / name for name in CONFIG_FILES]
@@ -72,7 +69,7 @@ def read_folder(root):
         first = f"; the first, {': '.join(skipped[0])}" if skipped else ""
         raise UsageError(f"no image with usable labels in {path}{first}")
     if max_label < 0:
-        raise UsageError(f"no label file in {path} has a box; there is nothing to learn")
+        raise UsageError(f"no label file in {path} has a box; there is nothing to train on")
     return Listing(classes or tuple(map(str, range(max_label + 1))), splits, tuple(skipped))
 
 
@@ -81,30 +78,28 @@ def _read_config(path):
     try:
         config = safe_yaml.parse(text)
     except ValueError as error:
-        raise UsageError(f"{path} is no YAML file: {error}") from error
+        raise UsageError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(config, dict) or not config.get("names"):
-        raise UsageError(f"{path} has no names of classes; needed: names: [cat, dog]")
+        raise UsageError(f"{path} has no class names; needed: names: [cat, dog]")
     return config
 
 
 def _classes(config, top, config_file):
-    """Returns the names of the classes, or nothing where nobody says."""
+    """Returns the class names, `()` where there are none."""
     names = config.get("names")
     if isinstance(names, dict):
         names = {number_parsing.normalize_id(number): name for number, name in names.items()}
         if set(names) != set(range(len(names))):
             raise UsageError(
-                f"{config_file}: names are numbered from 0 on, not {join_names(names)}"
+                f"{config_file}: names must be numbered from 0, not {join_names(names)}"
             )
         names = [names[number] for number in range(len(names))]
     if names is None:
         path = next((top / name for name in CLASS_FILES if (top / name).is_file()), None)
         names = _lines(path) if path else []
-    plain = isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
-    if not plain or len(set(map(str, names))) != len(names):
-        raise UsageError(
-            f"{config_file or top}: the names of the classes are no list of different ones"
-        )
+    is_list = isinstance(names, list) and all(isinstance(n, str | int | float) for n in names)
+    if not is_list or len(set(map(str, names))) != len(names):
+        raise UsageError(f"{config_file or top}: the class names are not a list of unique names")
     return tuple(map(str, names))
 
 
@@ -113,27 +108,29 @@ def _splits(config, top):
     start = config.get("path")
     start = top / start if isinstance(start, str) and (top / start).is_dir() else top
     named = {split: config[split] for split in SPLIT_FOLDERS if config.get(split)}
-    splits = {split: list(_list_images(start, top, places)) for split, places in named.items()}
+    splits = {split: list(_list_images(start, top, paths)) for split, paths in named.items()}
     if any(splits.values()):
         return splits
     for pattern in (f"{IMAGES}/{{}}", f"{{}}/{IMAGES}"):
-        tops = {split: top / pattern.format(split) for split in SPLIT_FOLDERS}
-        tops = {split: place for split, place in tops.items() if place.is_dir()}
-        if tops:
-            return {split: _sorted_images(place) for split, place in tops.items()}
+        folders = {split: top / pattern.format(split) for split in SPLIT_FOLDERS}
+        found = {split: folder for split, folder in folders.items() if folder.is_dir()}
+        if found:
+            return {split: _sorted_images(folder) for split, folder in found.items()}
     return {"all": _sorted_images(top / IMAGES if (top / IMAGES).is_dir() else top)}
 
 
-def _list_images(start, top, places):
-    """Yields the images of folders, and of files that list them."""
-    for place in places if isinstance(places, list) else [places]:
-        if not isinstance(place, str):
-            raise UsageError(f"data.yaml in {top}: {place!r:.40} is no folder or file of images")
+def _list_images(start, top, paths):
+    """Yields the images of folders, and of files that list images."""
+    for path in paths if isinstance(paths, list) else [paths]:
+        if not isinstance(path, str):
+            raise UsageError(
+                f"data.yaml in {top}: {path!r:.40} is neither a folder nor a list of images"
+            )
         # Exports of some programs begin with `../`, which is one folder too many.
-        candidates = [start / place, top / place, top / place.removeprefix("../")]
-        found = next((path for path in candidates if path.exists()), None)
+        candidates = [start / path, top / path, top / path.removeprefix("../")]
+        found = next((candidate for candidate in candidates if candidate.exists()), None)
         if found is None:
-            raise UsageError(f"{candidates[0]}, named in {top}, is not there")
+            raise UsageError(f"{candidates[0]}, named in the data.yaml of {top}, does not exist")
         if found.is_dir():
             yield from _sorted_images(found)
             continue
@@ -141,18 +138,18 @@ def _list_images(start, top, places):
 
 
 def _lines(path):
-    """Returns the lines of a text file, without blanks at their ends and without empty ones."""
+    """Returns the stripped lines of a text file that are not empty."""
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
 def _sorted_images(folder):
-    """Returns the images below a folder in an order of which any slice is a fair one."""
+    """Returns the images below a folder in a shuffled order that depends on names alone."""
     images = filter(image_io.is_image, iter_files(folder))
     return sorted(images, key=lambda path: name_hash(path.relative_to(folder)))
 
 
 def _label_file(image):
-    """Returns where the labels of an image are: the last folder `images` becomes `labels`."""
+    """Returns the label file of an image: its last folder `images` becomes `labels`."""
     parts = list(image.parts)
     if IMAGES in parts[:-1]:
         last = max(at for at, part in enumerate(parts[:-1]) if part == IMAGES)
@@ -174,32 +171,32 @@ def _read_boxes(path, classes):
             box, label = _parse_box(line.split(), f"{path}, line {number}")
             if classes and label >= len(classes):
                 raise UsageError(
-                    f"{path}, line {number}: class {label} has no name; there are {len(classes)}, "
-                    f"{join_names(classes)}, numbered from 0 on"
+                    f"{path}, line {number}: class {label} has no name; there are {len(classes)} "
+                    f"classes, {join_names(classes)}, numbered from 0"
                 )
             rows.append((box, label, False))
     return rows
 
 
-def _parse_box(words, place):
+def _parse_box(words, where):
     try:
         label, *numbers = map(float, words)
     except ValueError as error:
-        raise Malformed(f"{place}: {' '.join(words)!r:.40} is not all numbers") from error
+        raise Malformed(f"{where}: {' '.join(words)!r:.40} has a word that is no number") from error
     count = 1 + len(numbers)
     if not (count == BOX_LINE_LENGTH or (count >= MIN_POLYGON_LINE_LENGTH and count % 2)):
-        raise Malformed(f"{place}: {count} numbers; needed: class x y width height")
+        raise Malformed(f"{where}: {count} numbers; needed: class x y width height")
     if not all(map(math.isfinite, (label, *numbers))) or label < 0 or label != int(label):
-        raise Malformed(f"{place}: {' '.join(words)!r:.40} is no class and finite numbers")
+        raise Malformed(f"{where}: {' '.join(words)!r:.40} is not a class index and finite numbers")
     if max(map(abs, numbers)) > MAX_COORDINATE:
         raise Malformed(
-            f"{place}: {' '.join(words)!r:.40} is in pixels; a box of YOLO is x y width height in "
-            "parts of the sides of the image, 0 to 1: divide by its width and height"
+            f"{where}: {' '.join(words)!r:.40} is in pixels; the format is x y width height "
+            "relative to the image size, 0 to 1: divide by its width and height"
         )
     if label >= MAX_CLASSES:
-        raise Malformed(f"{place}: the class {words[0]:.20} is beyond {MAX_CLASSES:,}")
+        raise Malformed(f"{where}: the class {words[0]:.20} is not below {MAX_CLASSES:,}")
     if count > BOX_LINE_LENGTH:
-        across, down = numbers[::2], numbers[1::2]
-        return (min(across), min(down), max(across), max(down)), int(label)
+        xs, ys = numbers[::2], numbers[1::2]
+        return (min(xs), min(ys), max(xs), max(ys)), int(label)
     x, y, width, height = numbers
     return (x - width / 2, y - height / 2, x + width / 2, y + height / 2), int(label)

@@ -1,1 +1,1 @@
-"""Distribution: tf.distribute strategies, clusters of processes and their messages."""
+"""Training on several devices and several machines; the only user of `tf.distribute`."""

@@ -1,7 +1,7 @@
-"""The token by which the processes of one run or search recognise each other.
+"""The token with which the processes of a run or search authenticate.
 
-It is `ZOO_TOKEN` of the environment, which `zoo launch` sets, where that is set. Otherwise the
-process that listens makes one, and the others read it from a file beside the folder of the run.
+It is the environment variable `ZOO_TOKEN`, which `zoo launch` sets. Otherwise the process that
+listens generates one, and the others read it from a file next to the run folder.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ TOKEN_VARIABLE = "ZOO_TOKEN"
 
 
 def generate():
-    """Returns a token that nobody can guess."""
+    """Returns a random token."""
     return secrets.token_hex(16)
 
 
 @contextlib.contextmanager
 def publish(out):
-    """Yields the token of the run in folder `out`; others can read it as long as the block runs.
+    """Yields the token of the run in folder `out`, which others can read within the block.
 
     Raises:
-        UsageError: the file that holds it cannot be written.
+        UsageError: The token file cannot be written.
     """
     if token_from_env := os.environ.get(TOKEN_VARIABLE):
         yield token_from_env
@@ -38,8 +38,7 @@ def publish(out):
     except OSError as error:
         raise UsageError(
             f"the token of the run cannot be written to {path} ({error.strerror}); set "
-            f"{TOKEN_VARIABLE} "
-            "to the same secret word for all processes"
+            f"{TOKEN_VARIABLE} to the same secret word for all processes"
         ) from error
     try:
         yield token
@@ -49,7 +48,7 @@ def publish(out):
 
 
 def read_token(out):
-    """Returns the token of the run in folder `out`, "" while no process has published one."""
+    """Returns the token of the run in folder `out`, or "" if none is published yet."""
     if token_from_env := os.environ.get(TOKEN_VARIABLE):
         return token_from_env
     try:
@@ -59,22 +58,21 @@ def read_token(out):
 
 
 def token_path(out):
-    """Returns the path of the file that holds the token of the run in folder `out`."""
+    """Returns the path of the token file of the run in folder `out`."""
     out = Path(os.path.abspath(out))
     return out.with_name(f"{out.name}.token")
 
 
 def tokens_match(one, other):
-    """Returns whether two tokens are the same, in a time that does not depend on where they
-    differ; what is no text is no token."""
+    """Returns whether two tokens are equal strings, by a constant-time comparison."""
     if not isinstance(one, str):
         return False
-    # Half of a surrogate pair, which JSON can hold, is no UTF-8.
+    # Lone surrogates, which JSON can hold, are not valid UTF-8.
     return hmac.compare_digest(*(each.encode(errors="surrogatepass") for each in (one, other)))
 
 
 def _write(path, token):
-    """Writes a file that its owner alone can read, in one step."""
+    """Writes a file atomically that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     file = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

@@ -1,6 +1,6 @@
-"""Who the workers of a run are: from flags, `TF_CONFIG`, Kubernetes or Slurm.
+"""The cluster configuration of a run: from flags, `TF_CONFIG`, Kubernetes or Slurm.
 
-Which machines a run is on is no part of its recipe, so it is asked of the environment.
+The machines of a run are not part of its recipe, so they come from the environment.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from zoo.errors import UsageError
 
 WORKERS, WORKER, WAIT = "ZOO_WORKERS", "ZOO_WORKER", "ZOO_WAIT"
 SERVICE, COUNT, POD = "ZOO_SERVICE", "ZOO_COUNT", "HOSTNAME"  # on Kubernetes
-DEFAULT_PORT = 29400  # of the chief, where nobody names one
-DEFAULT_WAIT_SECONDS = 300.0  # seconds to wait for the others, where nobody says how long
+DEFAULT_PORT = 29400  # of the chief, under Kubernetes and Slurm
+DEFAULT_WAIT_SECONDS = 300.0  # for the other workers
 _PARTS = re.compile(r"((?:[^,\[\]]|\[[^\]]*\])+)")
 _RANGE = re.compile(r"\[([^\]]*)\]")
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):\d{1,5}")
@@ -24,12 +24,12 @@ _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):\d{1,5}")
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """The workers of a run, and which of them this process is.
+    """The workers of a run, and the index of this process.
 
     Attributes:
-        workers: `host:port` of each. Only the port of the first, the chief, is ever opened: the
-            others are told which ports to use, free ones.
-        number: of this process, from 0.
+        workers: `host:port` of each worker. Only the port of the first, the chief, is used; the
+            others use free ports.
+        number: The index of this process, from 0.
     """
 
     workers: tuple[str, ...]
@@ -37,15 +37,15 @@ class ClusterConfig:
 
 
 def find_cluster(environ=os.environ, *, scheduled=False):
-    """Returns the `Place` of this process, or `None` if it is one alone.
+    """Returns the `ClusterConfig` of this process, or `None` for a single process.
 
     Args:
-        environ: variables of the environment.
-        scheduled: whether to ask Kubernetes and Slurm too, whose jobs may be many processes that
-            have nothing to do with each other.
+        environ: The environment variables.
+        scheduled: Whether to read those of Kubernetes and Slurm too, whose jobs may also consist
+            of independent processes.
 
     Raises:
-        UsageError: the variables are not what they should be.
+        UsageError: The variables are malformed.
     """
     sources = {WORKERS: _from_flags, "TF_CONFIG": _from_tf_config}
     if scheduled:
@@ -58,33 +58,33 @@ def find_cluster(environ=os.environ, *, scheduled=False):
 
 
 def wait_seconds(environ=os.environ):
-    """Returns how many seconds to wait for the other workers."""
+    """Returns the seconds to wait for the other workers."""
     text = environ.get(WAIT) or str(DEFAULT_WAIT_SECONDS)
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"--wait takes seconds, more than 0; not {text!r}")
+        raise UsageError(f"--wait takes a number of seconds above 0, not {text!r}")
     return seconds
 
 
 def expand_hostlist(nodes):
-    """Returns the names in a list as Slurm writes it: `a[01-03,7],b` is a01, a02, a03, a7, b.
+    """Returns the names in a Slurm hostlist: `a[01-03,7],b` is a01, a02, a03, a7, b.
 
     Raises:
-        UsageError: it is no such list.
+        UsageError: The list is malformed.
     """
     parts = _PARTS.findall(nodes)
     names = [name for part in parts for name in _expand_part(part)]
     if not nodes or ",".join(parts) != nodes:
-        raise UsageError(f"{nodes!r} is no list of nodes; needed is one such as node[01-03,7]")
+        raise UsageError(f"{nodes!r} is not a list of nodes such as node[01-03,7]")
     return names
 
 
 def _expand_part(part):
-    """Returns the names that one part of a list stands for, which may have several brackets."""
-    pieces = _RANGE.split(part)  # what is in brackets is at the odd places
+    """Returns the names of one part of a hostlist, which may have several brackets."""
+    pieces = _RANGE.split(part)  # contents of brackets are at odd indices
     choices = [
         _expand_range(piece) if place % 2 else [piece.strip()] for place, piece in enumerate(pieces)
     ]
@@ -92,13 +92,13 @@ def _expand_part(part):
 
 
 def _expand_range(text):
-    """Returns the numbers in `01-03,7`, as they are written."""
+    """Returns the numbers in `01-03,7`, with leading zeros."""
     found = []
     for item in text.split(","):
         first, _, last = item.strip().partition("-")
         last = last or first
         if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
-            raise UsageError(f"[{text}] is no list of numbers such as [01-03,7]")
+            raise UsageError(f"[{text}] is not a list of numbers such as [01-03,7]")
         found += [f"{n:0{len(first)}}" for n in range(int(first), int(last) + 1)]
     return found
 
@@ -109,7 +109,7 @@ def _from_flags(environ):
 
 
 def _from_tf_config(environ):
-    """Reads `TF_CONFIG`; a chief comes before the workers, and nobody else takes part."""
+    """Reads `TF_CONFIG`; a chief precedes the workers, and other task types are ignored."""
     try:
         config = json.loads(environ["TF_CONFIG"])
         cluster, task = config.get("cluster", {}), config.get("task", {})
@@ -120,42 +120,44 @@ def _from_tf_config(environ):
         ]
         this_task = task.get("type", "worker"), int(task.get("index", 0))
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"TF_CONFIG is not what TensorFlow says it is: {error}") from error
+        raise UsageError(
+            f"TF_CONFIG is malformed: {error}; see the documentation of TensorFlow"
+        ) from error
     places = [place for place, (job, n, _) in enumerate(jobs) if (job, n) == this_task]
     if jobs and not places:
         raise UsageError(
-            f"TF_CONFIG makes this process {this_task[0]} {this_task[1]}, which its cluster does "
-            "not have; "
-            "only a chief and workers train"
+            f"TF_CONFIG names this process {this_task[0]} {this_task[1]}, which is not in its "
+            "cluster; only a chief and workers train"
         )
     return [each for *_, each in jobs], str(places[0]) if places else "0"
 
 
 def _from_kubernetes(environ):
-    """Reads what a Job with indexed completions, or a StatefulSet, says to its pods.
+    """Reads the variables of a pod of an indexed Job, or of a StatefulSet.
 
-    Pod NAME-INDEX has the address NAME-INDEX.SERVICE in both.
+    In both, pod NAME-INDEX has the address NAME-INDEX.SERVICE.
     """
     name, _, ordinal = environ.get(POD, "").partition(".")[0].rpartition("-")
     index = environ.get("JOB_COMPLETION_INDEX") or ordinal
     count = environ.get(COUNT, "")
     if not (name and index.isdigit() and count.isdigit()):
         raise UsageError(
-            f"{SERVICE} names a headless service, and the pod {environ.get(POD)!r} of {count!r}; "
-            f"needed are a pod NAME-INDEX, as of an indexed Job or a StatefulSet, and {COUNT}"
+            f"{SERVICE} names a headless service, but the pod is {environ.get(POD)!r} and {COUNT} "
+            f"is {count!r}; use an indexed Job or a StatefulSet, with pods NAME-INDEX, and set "
+            f"{COUNT}"
         )
     service, _, port = environ[SERVICE].partition(":")
     return [f"{name}-{n}.{service}:{port or DEFAULT_PORT}" for n in range(int(count))], index
 
 
 def _from_slurm(environ):
-    """Reads what Slurm says to the tasks of a job step, which stand node by node."""
+    """Reads the variables of a task of a Slurm job step; tasks are ordered by node."""
     nodes = expand_hostlist(environ.get("SLURM_STEP_NODELIST") or environ["SLURM_JOB_NODELIST"])
     count = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS") or str(len(nodes))
     number = environ.get("SLURM_PROCID", "")
     if not count.isdigit() or not number.isdigit():
         raise UsageError(
-            "this is a Slurm job, but no task of one: start it with srun, one task for each worker"
+            "this process is not a task of the Slurm job; start it with srun, one task per worker"
         )
     tasks = environ.get("SLURM_STEP_TASKS_PER_NODE") or environ.get("SLURM_TASKS_PER_NODE", "")
     each = _tasks_per_node(tasks) or [-(-int(count) // len(nodes))] * len(nodes)
@@ -167,22 +169,22 @@ def _from_slurm(environ):
 
 
 def _tasks_per_node(text):
-    """Returns the tasks of each node as Slurm writes them: `2(x3),1` is 2, 2, 2, 1."""
+    """Returns the tasks per node in the format of Slurm: `2(x3),1` is 2, 2, 2, 1."""
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
     return [int(many) for many, times in found for _ in range(int(times or 1))]
 
 
 def _validated(variable, workers, number):
-    """Returns a `Place`, or `None` for one worker alone."""
+    """Returns a `ClusterConfig`, or `None` for a single worker."""
     source = "--workers" if variable == WORKERS else variable
     for worker in workers:
         if not _ADDRESS.fullmatch(worker) or int(worker.rpartition(":")[2]) > 65535:
-            raise UsageError(f"{source} names {worker!r}; needed is host:port of each worker")
+            raise UsageError(f"{source} has {worker!r}; expected host:port of each worker")
     if not workers:
         return None
     if not str(number).isdigit() or int(number) >= len(workers):
         raise UsageError(
-            f"{source} names {len(workers)} workers, and this is worker {number or 'unknown'!r}; "
-            f"say --worker N, from 0 to {len(workers) - 1}"
+            f"{source} has {len(workers)} workers, and this is worker {number or 'unknown'!r}; "
+            f"set --worker N, from 0 to {len(workers) - 1}"
         )
     return ClusterConfig(tuple(workers), int(number)) if len(workers) > 1 else None

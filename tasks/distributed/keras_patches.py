@@ -1,9 +1,9 @@
-"""Two faults of Keras under `MultiWorkerMirroredStrategy`, mended while they are there.
+"""Patches for two bugs of Keras under `MultiWorkerMirroredStrategy`.
 
 `fit` of Keras 3.15 fails with several workers (keras-team/keras#20585). Before it builds a model,
 it averages a batch over the replicas, outside of any compiled function and with structures that
 `reduce` does not take; and it averages what a step returns over an axis that scalars do not have.
-`docs/keras-multiworker-bug.md` is the report. Where Keras does as it should, nothing is changed.
+`docs/keras-multiworker-bug.md` is the report. Versions of Keras without the bugs are not changed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import inspect
 from zoo.lazy import keras, tf
 
 TRAINER = "keras.src.backend.tensorflow.trainer"
-BUGGY_LINES = {  # where: the line that is at fault there
+BUGGY_LINES = {  # function: the wrong line in it
     "_maybe_symbolic_build": "self.distribute_strategy.reduce(",
     "reduce_per_replica": 'strategy.reduce("MEAN", v, axis=0)',
 }
 
 
 def find_bugs():
-    """Returns the names of the faults that this Keras has."""
+    """Returns the names of the functions with bugs in this version of Keras."""
     module = importlib.import_module(TRAINER)
     places = {
         "_maybe_symbolic_build": module.TensorFlowTrainer._maybe_symbolic_build,
@@ -31,7 +31,7 @@ def find_bugs():
 
 
 def apply_patches():
-    """Replaces the functions of Keras that have faults; returns their names."""
+    """Replaces the functions of Keras that have bugs; returns their names."""
     module, found = importlib.import_module(TRAINER), find_bugs()
     if "reduce_per_replica" in found:
         module.reduce_per_replica = _patched_reduce_per_replica(module.reduce_per_replica)
@@ -41,7 +41,7 @@ def apply_patches():
 
 
 def _patched_reduce_per_replica(original):
-    """Returns `reduce_per_replica` that takes the mean of what each replica has, as it is."""
+    """Returns a `reduce_per_replica` that averages the values of replicas elementwise."""
 
     def reduce_per_replica(values, strategy, reduction):
         multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
@@ -54,7 +54,7 @@ def _patched_reduce_per_replica(original):
 
 
 def _patched_symbolic_build(model, iterator=None, data_batch=None):
-    """Builds a model for a batch, of which this process's first replica has a part."""
+    """Builds a model for the part of a batch of the first replica of this process."""
     strategy = model._distribute_strategy
     if strategy is None:
         return

@@ -1,4 +1,4 @@
-"""The messages of the processes of a run: a kind, a length, and that many bytes."""
+"""Messages between the processes of a run: a kind, a length, and the content."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import contextlib
 import struct
 
 HELLO, WELCOME, REFUSED, BAD_TOKEN, DATA, FAILED, BYE = b"HWRSDFB"
-MAX_HANDSHAKE_BYTES = 2**18  # bytes of a greeting
+MAX_HANDSHAKE_BYTES = 2**18
 HEADER = struct.Struct(">BQ")
 
 
 def send(peer, kind, content=b""):
-    """Sends a message, of one of the kinds above; to nobody, if the other one is gone."""
-    with contextlib.suppress(OSError):  # who is gone is noticed by the one that listens
+    """Sends a message of one of the kinds above; errors are ignored."""
+    with contextlib.suppress(OSError):  # a lost connection is noticed by the receiving thread
         peer.sendall(HEADER.pack(kind, len(content)))
         peer.sendall(content)
 
 
 def receive(peer, max_length=None):
-    """Returns the kind and the content of a message; raises `OSError` where there is none."""
+    """Returns the kind and the content of a message; raises `OSError` without one."""
     kind, length = HEADER.unpack(_read(peer, HEADER.size))
     if max_length and length > max_length:
-        raise OSError("this is not one of us")
+        raise OSError("the message is too long")
     return kind, _read(peer, length)
 
 

@@ -1,8 +1,8 @@
-"""The processes of one run: how they find each other, agree, and notice that one is gone.
+"""The process group of a run: rendezvous, broadcast, gather, and detection of lost workers.
 
-TensorFlow exchanges tensors among workers. What is left goes through plain connections between
-the chief, which is worker 0, and each of the others: who is there and at which port, what the
-chief decided, and, by the end of a connection, that somebody was killed.
+TensorFlow exchanges tensors between workers. Everything else goes through TCP connections between
+the chief, which is worker 0, and each of the others: addresses, decisions of the chief and, by the
+end of a connection, that a worker was killed.
 """
 
 from __future__ import annotations
@@ -20,71 +20,66 @@ import time
 from tasks.distributed import auth_tokens, messages, rendezvous
 from zoo.errors import UsageError
 
-EXIT_RESTART = 75  # exit status of a worker that another one left alone: start all of them again
-EXIT_USAGE_ERROR, EXIT_INTERRUPTED = (
-    1,
-    130,
-)  # what the command line says after a user's mistake, and after Ctrl-C
-GRACE_SECONDS = (
-    10.0  # seconds that a process has to end by itself after it heard that another failed
-)
-SYNC_STEPS = 8  # steps after which workers ask each other whether to stop, or to save
+EXIT_RESTART = 75  # exit status of a worker that lost another one: restart all of them
+EXIT_USAGE_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a usage error, and after Ctrl-C
+GRACE_SECONDS = 10.0  # for a process to end by itself after another one failed
+SYNC_STEPS = 8  # steps between agreements of the workers on stopping and saving
 
 
 class SingleProcess:
-    """A process that is its own chief: the crew of every run that has one process.
+    """The process group of a run with one process, which is its chief.
 
     Attributes:
-        number, count: which worker this is, from 0, and how many there are.
-        talks: steps from one question to all to the next.
+        number, count: The index of this worker, from 0, and the number of workers.
+        sync_interval: Steps between two agreements of all workers.
     """
 
     number, count, sync_interval = 0, 1, 1
 
     @property
     def chief(self):
-        """Whether this process decides, and writes files."""
+        """Whether this process makes decisions and writes files."""
         return self.number == 0
 
     def broadcast(self, function):
-        """Returns to all what a function without arguments returns to the chief, as JSON has it.
+        """Calls a function on the chief and returns its result, of JSON types, on all workers.
 
-        What it raises is raised at the chief, and ends the others.
+        Its exceptions are raised on the chief, and end the other workers.
         """
         return function()
 
     def broadcast_bytes(self, function):
-        """Returns to all the bytes that a function returns to the chief."""
+        """Calls a function on the chief and returns its result, bytes, on all workers."""
         return function()
 
     def gather(self, content):
-        """Returns to the chief the bytes of each worker, in order; to the others nothing."""
+        """Returns the bytes of each worker, in order, on the chief; elsewhere `None`."""
         return [content]
 
     def any(self, flag):
-        """Tells all whether somebody says so."""
+        """Returns on all workers whether the flag of any worker is true."""
         return flag
 
     @contextlib.contextmanager
     def critical_section(self):
-        """Keeps this process from ending, for the loss of another, in the middle of a file."""
+        """Defers the end of this process after the loss of another, while it writes a file."""
         yield
 
 
 class ProcessGroup(SingleProcess):
-    """Several processes, each of which makes its own; they wait for each other.
+    """The process group of several workers; the constructor waits until all are connected.
 
     Args:
-        cluster: a `clusters.ClusterConfig`.
-        run: what all must have in common, a string.
-        wait: seconds to wait for the others.
-        out: the run's folder, beside which the token of the run is.
+        cluster: A `clusters.ClusterConfig`.
+        run: A dict of JSON types that must be equal on all workers.
+        wait: Seconds to wait for the others.
+        out: The run folder, next to which the token of the run is stored.
 
     Attributes:
-        addresses: `host:port` of each worker's TensorFlow.
+        addresses: `host:port` of the TensorFlow server of each worker.
 
     Raises:
-        UsageError: somebody did not come in time, or came with another run.
+        UsageError: A worker did not connect in time, or has another run.
     """
 
     sync_interval = SYNC_STEPS
@@ -138,23 +133,23 @@ class ProcessGroup(SingleProcess):
             yield
 
     def fail(self, status, message):
-        """Ends the other workers, which say why."""
+        """Ends the other workers with a message."""
         if not self._leaving:
             self._leaving = True
             for peer in self._peers.values():
                 messages.send(peer, messages.FAILED, json.dumps([status, message]).encode())
 
     def abandon(self, message):
-        """Ends this process, which does not reach the others; they may know why."""
-        time.sleep(1)  # who was killed is noticed by the end of its connection, which says more
+        """Ends this process, which cannot reach the others."""
+        time.sleep(1)  # for `_peer_lost`, which can name the worker that was killed
         self.fail(EXIT_RESTART, message)
         _exit_process(
             EXIT_RESTART,
-            f"{message}; this worker ends with status {EXIT_RESTART}, so that all can start again",
+            f"{message}; exiting with status {EXIT_RESTART}: restart all workers to resume",
         )
 
     def leave(self):
-        """Tells the others that the end of this process is no loss."""
+        """Announces a normal end of this process to the others."""
         if not self._leaving:
             self._leaving = True
             for peer in self._peers.values():
@@ -168,7 +163,7 @@ class ProcessGroup(SingleProcess):
         return found
 
     def _listen(self, number, peer):
-        """Follows what a worker says until it says farewell or falls silent."""
+        """Receives the messages of a worker until it leaves, fails or is lost."""
         kind, content = messages.DATA, None
         with peer:
             while kind == messages.DATA:
@@ -183,23 +178,23 @@ class ProcessGroup(SingleProcess):
             self._peer_failed(number, *json.loads(content))
 
     def _peer_lost(self, number):
-        """Ends this process at once: what it computes with the others will never be complete."""
+        """Ends this process at once: a collective operation would never complete."""
         if self._leaving:
             return
         with self._writing:
             name = f"worker {number} ({self.cluster.workers[number]})"
-            self.fail(EXIT_RESTART, f"{name} is gone")
+            self.fail(EXIT_RESTART, f"{name} was lost")
             _exit_process(
                 EXIT_RESTART,
-                f"{name} is gone; this one ends with status {EXIT_RESTART}, so that all can start "
-                "again and go on",
+                f"{name} was lost; exiting with status {EXIT_RESTART}: restart all workers to "
+                "resume",
             )
 
     def _peer_failed(self, number, status, message):
-        """Ends this process, which may be waiting for the one that failed in vain."""
+        """Ends this process, which may wait for the worker that failed."""
         if self._leaving:
             return
-        self.fail(status, message)  # the chief passes it on
+        self.fail(status, message)  # the chief forwards it
         stopped = status == EXIT_INTERRUPTED
         error = KeyboardInterrupt() if stopped else UsageError(f"worker {number}: {message}")
         if status != EXIT_RESTART:

@@ -1,9 +1,9 @@
-"""How the processes of a run meet, and the messages that they send each other.
+"""Rendezvous: the workers of a run connect to the chief and exchange their addresses.
 
-The chief opens a door at a port that all know. Each of the others knocks until it is let in, says
-who it is and which port its TensorFlow will have, and waits. When all are there, they are told
-where everybody is. A chief that is still busy with a run in which somebody was killed has no such
-door; it ends, and its successor has one. Who lacks the token of the run (`tokens`) is not let in.
+The chief listens at a port that all workers have. Each of them connects, with retries, sends its
+number and the port of its TensorFlow server, and waits. Once all are connected, the chief sends the
+addresses of all. A chief that still runs after a worker was killed does not listen; it ends, and is
+restarted. Connections without the token of the run (`auth_tokens`) are rejected.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ from tasks.distributed.messages import (
 )
 from zoo.errors import UsageError
 
-RETRY_SECONDS = 0.3  # seconds between two attempts to reach the chief
-WORKER_EXTRA_WAIT_SECONDS = (
-    10.0  # seconds that the others wait longer than the chief, who knows who is missing
-)
-DNS_TIMEOUT_SECONDS = 30.0  # seconds that the chief's own name has to become known
+RETRY_SECONDS = 0.3  # between two attempts to reach the chief
+# Workers wait longer than the chief, whose error message names those that are missing.
+WORKER_EXTRA_WAIT_SECONDS = 10.0
+DNS_TIMEOUT_SECONDS = 30.0  # for the name of the chief to become resolvable
 log = logging.getLogger("zoo")
 
 
 def free_port():
-    """Returns a port that nobody uses."""
+    """Returns an unused port."""
     with socket.socket() as sock:
         sock.bind(("", 0))
         return sock.getsockname()[1]
@@ -50,39 +49,36 @@ def split_address(address):
 
 
 def accept_workers(cluster, hello, wait, token):
-    """Waits, as the chief, for all; returns the connections by number, and all addresses.
+    """Waits for all workers, as the chief; returns connections by number, and all addresses.
 
-    Nobody who lacks the token can do more than cause a line in the log.
+    Connections without the token cause no more than a warning.
 
     Args:
-        cluster: a `clusters.ClusterConfig`.
-        hello: what this process and each of the others has to say.
-        wait: seconds to wait.
-        token: that the others have to show.
+        cluster: A `clusters.ClusterConfig`.
+        hello: The handshake of this process, with which those of the others are compared.
+        wait: Seconds to wait.
+        token: The token that the others must send.
 
     Raises:
-        UsageError: somebody with the token did not come in time, or came with another run.
+        UsageError: A worker did not connect in time, or has another run.
     """
-    deadline, accepted, connections = (
-        time.monotonic() + wait,
-        {},
-        handshake.PendingConnections(hello["count"], token),
-    )
+    deadline, accepted = time.monotonic() + wait, {}
+    connections = handshake.PendingConnections(hello["count"], token)
     with _listener(cluster, wait) as listener, contextlib.closing(connections):
         while missing := [n for n in range(1, hello["count"]) if n not in accepted]:
             left = deadline - time.monotonic()
             if left <= 0:
                 names = ", ".join(f"worker {n} ({cluster.workers[n]})" for n in missing)
-                _refuse(accepted, f"{names} did not come within {wait:g} s")
+                _refuse(accepted, f"{names} did not connect within {wait:g} s")
             open_to = [listener, *connections.pending, *(peer for peer, _ in accepted.values())]
             ready, *_ = select.select(
                 open_to, [], [], min(left, handshake.HANDSHAKE_TIMEOUT_SECONDS)
             )
-            # Those who wait say nothing: if there is something to read, it is their end.
+            # Accepted workers send nothing: if there is something to read, the connection ended.
             for number in [n for n, each in accepted.items() if each[0] in ready]:
                 accepted.pop(number)[0].close()
-            for peer, greeting in connections.greetings(ready, listener):
-                _accept_worker(peer, greeting, hello, accepted)
+            for peer, received in connections.handshakes(ready, listener):
+                _accept_worker(peer, received, hello, accepted)
     ports = [hello["port"], *(port for _, (_, port) in sorted(accepted.items()))]
     hosts = [split_address(worker)[0] for worker in cluster.workers]
     addresses = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
@@ -92,10 +88,10 @@ def accept_workers(cluster, hello, wait, token):
 
 
 def _listener(cluster, wait):
-    """Returns a socket that listens at the address of the chief, and at no other.
+    """Returns a socket that listens at the address of the chief only.
 
     Raises:
-        UsageError: it is no address of this machine, or the port is taken.
+        UsageError: It is not an address of this machine, or the port is in use.
     """
     host, port = split_address(cluster.workers[0])
     deadline = time.monotonic() + min(wait, DNS_TIMEOUT_SECONDS)
@@ -105,7 +101,7 @@ def _listener(cluster, wait):
             listener = socket.create_server(
                 address[:2], family=family, backlog=handshake.MAX_PENDING
             )
-        except socket.gaierror as error:  # a pod's name may take a moment to be known
+        except socket.gaierror as error:  # the name of a pod may take a moment to become resolvable
             if time.monotonic() > deadline:
                 raise _listen_error(cluster.workers[0], error) from error
             time.sleep(RETRY_SECONDS)
@@ -120,34 +116,34 @@ def _warn_of_loopback(cluster, host, address):
     others = any(split_address(worker)[0] != host for worker in cluster.workers)
     if others and ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         log.warning(
-            f"{host} is {address} on this machine, which other machines do not reach: name worker "
-            "0 by an address that they do"
+            f"{host} is {address} on this machine, which other machines cannot reach; give worker "
+            "0 an address that they can reach"
         )
 
 
 def _listen_error(address, error):
     return UsageError(
-        f"worker 0 cannot listen at {address} ({error.strerror}); the first of --workers is an "
-        "address of worker 0's own machine, with a port that is free there"
+        f"worker 0 cannot listen at {address} ({error.strerror}); the first of --workers must be "
+        "an address of the machine of worker 0, with a free port"
     )
 
 
-def _accept_worker(peer, greeting, hello, accepted):
-    """Takes up a worker that has shown the token."""
+def _accept_worker(peer, received, hello, accepted):
+    """Accepts a worker that sent the token."""
     _set_socket_options(peer)
-    number = greeting["number"]
+    number = received["number"]
     for key, what in (("count", "count of workers"), ("run", "run")):
-        if greeting[key] != hello[key]:
-            difference = _describe_difference(greeting[key], hello[key])
+        if received[key] != hello[key]:
+            difference = _describe_difference(received[key], hello[key])
             message = f"worker {number} has another {what}: {difference}"
             _refuse({**accepted, number: (peer, 0)}, message)
     if number in accepted:  # it was started again
         accepted.pop(number)[0].close()
-    accepted[number] = peer, greeting["port"]
+    accepted[number] = peer, received["port"]
 
 
 def _describe_difference(one, other):
-    """Says where two things differ that should not."""
+    """Returns a description of the difference between two handshake values."""
     if not isinstance(one, dict):
         return f"{one}, not {other}"
     key = next(key for key in {**other, **one} if one.get(key) != other.get(key))
@@ -162,16 +158,16 @@ def _refuse(accepted, message):
 
 
 def join(cluster, hello, wait, token):
-    """Goes to the chief; returns the connection to it, and all addresses.
+    """Connects to the chief; returns the connection and all addresses.
 
     Args:
-        cluster, hello, wait: as `welcome` has them.
-        token: a function that returns the token as it is known now; the chief may make another.
+        cluster, hello, wait: As in `accept_workers`.
+        token: A function that returns the current token; the chief may publish another.
 
     Raises:
-        UsageError: the chief did not come in time, or has another run.
+        UsageError: The chief could not be reached in time, or has another run.
     """
-    deadline, stranger = time.monotonic() + wait, False
+    deadline, wrong_token = time.monotonic() + wait, False
     while time.monotonic() < deadline:
         request = {**hello, "token": token()}
         peer, kind, content = _request_to_join(split_address(cluster.workers[0]), request, deadline)
@@ -181,24 +177,22 @@ def join(cluster, hello, wait, token):
             peer.close()
         if kind == REFUSED:
             raise UsageError(content.decode(errors="replace"))
-        stranger = kind == BAD_TOKEN
+        wrong_token = kind == BAD_TOKEN
         time.sleep(RETRY_SECONDS)
-    if stranger:
+    if wrong_token:
         raise UsageError(
-            f"worker 0 ({cluster.workers[0]}) has another token than this worker: give all the "
-            "same "
-            f"--out in a folder that all see, or set {auth_tokens.TOKEN_VARIABLE} to the same "
+            f"worker 0 ({cluster.workers[0]}) has another token than this worker: give all workers "
+            f"the same --out in a shared folder, or set {auth_tokens.TOKEN_VARIABLE} to the same "
             "secret word"
         )
     raise UsageError(
-        f"worker 0 ({cluster.workers[0]}) did not come within {wait:g} s; start all workers, and "
-        "see "
-        "that this machine reaches that address"
+        f"worker 0 ({cluster.workers[0]}) could not be reached within {wait:g} s; start all "
+        "workers, and check that this machine can reach that address"
     )
 
 
 def _parse_addresses(content, count):
-    """Returns the addresses of all workers, `None` if a message does not hold them."""
+    """Returns the addresses of all workers in a message, or `None` if it is malformed."""
     try:
         found = json.loads(content)
     except ValueError:
@@ -208,13 +202,13 @@ def _parse_addresses(content, count):
 
 
 def _request_to_join(address, hello, deadline):
-    """Knocks at an address; returns connection, kind and content of the answer, or `None`s."""
+    """Connects to an address; returns the connection, and kind and content of the response."""
     peer = None
     try:
         peer = socket.create_connection(address, timeout=RETRY_SECONDS * 10)
         _set_socket_options(peer)
         send(peer, HELLO, json.dumps(hello).encode())
-        # The chief gives up first: it knows who is missing.
+        # The chief gives up first: it can name the workers that are missing.
         peer.settimeout(max(0.0, deadline - time.monotonic()) + WORKER_EXTRA_WAIT_SECONDS)
         answer = receive(peer, MAX_HANDSHAKE_BYTES)
         peer.settimeout(None)
@@ -224,7 +218,7 @@ def _request_to_join(address, hello, deadline):
 
 
 def _set_socket_options(peer):
-    """Lets a connection send at once, and notice within a minute that a machine is off."""
+    """Disables send buffering, and detects within a minute that a machine is down."""
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):

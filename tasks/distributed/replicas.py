@@ -1,8 +1,8 @@
-"""What several replicas that take one step agree on: their gradients, and whether to update.
+"""Replicas that compute a step together: gradients, clipping, accumulation, BatchNorm.
 
-Keras 3.15 sums gradients over the replicas behind all else that it does with them. Here they are
-summed first, so that what is clipped is the gradient of the whole batch, as on one device; and an
-update every few steps, at which Keras fails there, is one.
+Keras 3.15 sums gradients over replicas after clipping and accumulating them. Here they are summed
+first, so that the gradient of the whole batch is clipped, as on one device. Gradient accumulation,
+which fails in Keras on several replicas, works.
 """
 
 from __future__ import annotations
@@ -12,69 +12,70 @@ import functools
 from zoo.errors import UsageError
 from zoo.lazy import keras, np, tf
 
-GRADIENT_COMPRESSIONS = ("none", "bfloat16")  # how gradients travel between replicas
-RATE_SCALING_RULES = {
-    "none": 0.0,
-    "linear": 1.0,
-    "sqrt": 0.5,
-}  # powers of the ratio of batches, for rates
+GRADIENT_COMPRESSIONS = ("none", "bfloat16")  # data type of gradients between replicas
+RATE_SCALING_RULES = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}  # exponent of the batch size ratio
 
 
 def check_replicas(task):
-    """Returns lines that tell how the replicas of the scope share a task's steps.
+    """Returns status lines about the replicas of the scope and the flags of a task.
 
     Args:
-        task: a `tasks.engine.task.Task`.
+        task: A `tasks.engine.task.Task`.
 
     Raises:
-        UsageError: they cannot.
+        UsageError: The flags do not suit the number of replicas.
     """
     replicas = num_replicas() if is_multi_replica() else 1
     own, rest = divmod(task.batch_size, replicas)
     if rest:
         near = sorted({own * replicas, (own + 1) * replicas} - {0})
         raise UsageError(
-            f"--batch-size {task.batch_size} cannot be shared evenly by {replicas} replicas, and "
-            f"examples of a smaller share would count more; take {' or '.join(map(str, near))}"
+            f"--batch-size {task.batch_size} is no multiple of the {replicas} replicas, so their "
+            f"examples would not count equally; take {' or '.join(map(str, near))}"
         )
-    if replicas > 1 and task.jit == "on":
+    if replicas > 1 and task.jit_compile == "on":
         raise UsageError(
-            f"--jit on: XLA compiles a step for one device, and there are {replicas} replicas; "
-            "take --jit auto, or --strategy one"
+            f"--jit-compile on: XLA compiles a step for one device, and there are {replicas} "
+            "replicas; take --jit-compile auto, or --strategy one"
         )
     lines = []
     if replicas > 1:
-        lines.append(f"{task.batch_size} examples a step: {own} on each of {replicas} replicas")
+        lines.append(f"batch size {task.batch_size}: {own} on each of {replicas} replicas")
     factor = task.rate_factor()
     if factor != 1:
-        lines.append(f"rates are {factor:.4g} times those of the plan (--scale-rate)")
-    if replicas == 1 and task.compress_gradients != "none":
-        lines.append("--compress-gradients changes nothing: there is one replica")
+        lines.append(f"--scale-learning-rate multiplies learning rates by {factor:.4g}")
+    if replicas == 1 and task.gradient_compression != "none":
+        lines.append("--gradient-compression has no effect on one replica")
     return lines
 
 
 def is_multi_replica():
-    """Tells whether the scope that this is called in has more replicas than one."""
+    """Returns whether the current scope has several replicas."""
     return keras.backend.backend() == "tensorflow" and num_replicas() > 1
 
 
 def num_replicas():
-    """Returns how many replicas the scope has that this is called in."""
+    """Returns the number of replicas of the current scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica_id():
+    """Returns the index of the replica that calls this in its step, a scalar int32 tensor."""
+    return tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
 
 
 @functools.cache
 def distributed_optimizer(make):
-    """Returns the subclass of an optimiser's class for replicas that compute a step together."""
+    """Returns the subclass of an optimiser class for several replicas."""
     return type(make.__name__, (DistributedOptimizer, make), {"__module__": make.__module__})
 
 
 def all_reduce_gradients(gradients, compression="none"):
-    """Returns the sums of gradients over all replicas; called on each of them, in its step.
+    """Returns the sums of gradients over all replicas; called by each replica in its step.
 
     Args:
-        gradients: tensors, or `None` where there is no gradient.
-        compression: `bfloat16` to round them, and their sums, to half the bytes on the way.
+        gradients: Tensors, or `None` where there is no gradient.
+        compression: `bfloat16` to sum them in that type, which halves the bytes sent.
     """
     present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
     kinds = [g.dtype for g in present]
@@ -87,14 +88,15 @@ def all_reduce_gradients(gradients, compression="none"):
 
 
 def cond_across_replicas(predicate, yes, no, gradients):
-    """Calls one of two functions of gradients on all replicas, of which both may sum over them.
+    """Calls one of two functions of gradients on all replicas.
 
-    A condition on each replica by itself must not do that. What they return is dropped.
+    Both may sum over replicas, which is not possible in a `tf.cond` of each replica. Their return
+    values are ignored.
 
     Args:
-        predicate: a scalar that is the same on all replicas.
-        yes, no: take a list of tensors.
-        gradients: the tensors of this replica.
+        predicate: A scalar that is equal on all replicas.
+        yes, no: Functions of a list of tensors.
+        gradients: The tensors of this replica.
     """
     if not is_multi_replica():
         tf.cond(
@@ -115,13 +117,12 @@ def cond_across_replicas(predicate, yes, no, gradients):
 
 
 def set_sync_batch_norm(training_model, together):
-    """Lets batch normalisation estimate by the examples of all replicas, or of each by itself.
+    """Switches synchronised BatchNorm statistics on or off.
 
     Args:
-        training_model: a `keras.Model`, changed in place before its step is traced. It must be
-            changed
-            back before it is saved: what is synchronised can be read on TensorFlow alone.
-        together: whether a batch has one mean, on however many replicas it is.
+        training_model: A `keras.Model`, changed in place before its step is traced. It must be
+            switched off before saving: synchronised layers load on TensorFlow only.
+        together: Whether the statistics of a batch are those of all replicas.
     """
     for layer in training_model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -129,30 +130,30 @@ def set_sync_batch_norm(training_model, together):
 
 
 def rate_factor(rule, examples, reference):
-    """Returns the factor of learning rates where updates see other numbers of examples.
+    """Returns the factor of learning rates for an effective batch size.
 
     Args:
         rule: `linear` (Goyal et al., 2017), `sqrt` (Krizhevsky, 2014), or `none`.
-        examples: that an update sees.
-        reference: that the rates are meant for.
+        examples: The number of examples per update.
+        reference: The number of examples for which the learning rates are meant.
     """
     return (examples / reference) ** RATE_SCALING_RULES[rule]
 
 
 class DistributedOptimizer:
-    """What an optimiser of Keras does otherwise where replicas compute a step together."""
+    """Mixin for Keras optimisers that sums gradients over replicas before anything else."""
 
     compression = "none"
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
-        """Returns a variable like one of the model; what is accumulated is each replica's own."""
+        """Returns a variable like one of the model; each replica has its own accumulators."""
         if name != "gradient_accumulator":
             return super().add_variable_from_reference(reference_variable, name, initializer)
         variable = keras.Variable(
             np.zeros(reference_variable.shape, "float32"),
             dtype=reference_variable.dtype,
             trainable=False,
-            aggregation="sum",  # a checkpoint has the sum
+            aggregation="sum",  # checkpoints hold the sum
             synchronization="on_read",
             name=f"{reference_variable.path.replace('/', '_')}_{name}",
         )
@@ -193,7 +194,7 @@ class DistributedOptimizer:
         return all_reduce_gradients(grads, self.compression)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars  # they are sums already
+        return grads_and_vars  # they are summed already
 
 
 def _call_and_return_true(function, argument):

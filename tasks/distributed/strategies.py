@@ -1,4 +1,4 @@
-"""Where a run's replicas live: the only file that names a `tf.distribute` strategy."""
+"""Distribution strategies: one device, several devices, or several workers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from zoo.lazy import keras, np, tf
 
 STRATEGY_NAMES = ("auto", "one", "mirrored", "multiworker")
 SINGLE_PROCESS = process_group.SingleProcess()
-_current = {}  # the crew of this process and its strategy, once it has any
+_current = {}  # process group and strategy of this process, if it is a worker
 
 
 def create_strategy(name):
     """Returns the `tf.distribute.Strategy` called `name`.
 
     Args:
-        name: `mirrored` uses every GPU or, without any, every logical CPU; `one` no strategy
-            at all; `multiworker` every GPU, or the CPU, of all workers that `joined` found; `auto`
-            means that if there are such, `mirrored` when there are two GPUs or more, and `one`
-            otherwise or where Keras does not run on TensorFlow.
+        name: `mirrored` uses every GPU or, without any, every logical CPU; `one` uses no
+            strategy; `multiworker` uses every GPU, or the CPU, of all workers that
+            `join_process_group` found; `auto` is `multiworker` if there are such, `mirrored` with
+            two GPUs or more, and otherwise, or on another backend than TensorFlow, `one`.
 
     Raises:
-        UsageError: replicas are asked of another backend, which would train one and say nothing;
-            or of several workers in a command that trains on one.
+        UsageError: Several replicas on another backend, which would silently train on one; or
+            several workers in a command that does not train on several.
     """
     backend = keras.backend.backend()
     if name in ("mirrored", "multiworker") and backend != "tensorflow":
@@ -42,7 +42,7 @@ def create_strategy(name):
 
 
 def strategy_name(strategy):
-    """Returns what `--strategy` calls a strategy: `one`, `mirrored` or `multiworker`."""
+    """Returns the `--strategy` name of a strategy: `one`, `mirrored` or `multiworker`."""
     if _current and strategy is _current["strategy"]:
         return "multiworker"
     return "mirrored" if isinstance(strategy, tf.distribute.MirroredStrategy) else "one"
@@ -50,18 +50,17 @@ def strategy_name(strategy):
 
 @contextlib.contextmanager
 def join_process_group(name, run, out):
-    """Gives the crew of a run, which is one process alone unless the environment names workers.
+    """Yields the process group of a run: a single process, unless the environment names workers.
 
-    It has to come before all else that TensorFlow does. What goes wrong in here with one process
-    ends the others.
+    Must be entered before TensorFlow is used. An exception in one process ends the others.
 
     Args:
-        name: of the strategy.
-        run: what all workers must have in common, a dict as JSON has it.
-        out: the run's folder, a `Path`.
+        name: The name of the strategy.
+        run: A dict of JSON types that must be equal on all workers.
+        out: The run folder, a `Path`.
 
     Raises:
-        UsageError: the workers are not named as they should be, or do not all come.
+        UsageError: The cluster configuration is wrong, or not all workers connect.
     """
     place = _cluster_config(name)
     if place is None:
@@ -69,8 +68,8 @@ def join_process_group(name, run, out):
         return
     if not _current:
         group = process_group.ProcessGroup(place, run, clusters.wait_seconds(), out)
-        _current.update(crew=group, strategy=_multi_worker_strategy(place, group.addresses))
-    group = _current["crew"]
+        _current.update(group=group, strategy=_multi_worker_strategy(place, group.addresses))
+    group = _current["group"]
     try:
         yield group
     except KeyboardInterrupt:
@@ -87,17 +86,17 @@ def join_process_group(name, run, out):
 
 
 def is_chief():
-    """Tells whether this process is one alone, or the chief of several."""
-    return not _current or _current["crew"].chief
+    """Returns whether this process is the chief, or the only one."""
+    return not _current or _current["group"].chief
 
 
 def _cluster_config(name):
-    """Returns the `Place` of this process in the cluster of a strategy, `None` for none."""
+    """Returns the `ClusterConfig` for a strategy, or `None` for a single process."""
     place = clusters.find_cluster(scheduled=name == "multiworker")
     if name == "multiworker" and place is None:
         raise UsageError(
-            "--strategy multiworker needs to know the workers: name two or more with --workers "
-            "HOST:PORT,... and --worker N, by TF_CONFIG, or run under zoo launch, Slurm or "
+            "--strategy multiworker needs two or more workers: name them with --workers "
+            "HOST:PORT,... and --worker N, or by TF_CONFIG, or run under zoo launch, Slurm or "
             "Kubernetes (docs/clusters.md)"
         )
     if place and name not in ("auto", "multiworker"):
@@ -109,11 +108,11 @@ def _cluster_config(name):
 
 
 def _multi_worker_strategy(place, addresses):
-    """Returns the strategy of all workers, once they know where each is."""
+    """Returns the strategy of all workers, given their addresses."""
     keras_patches.apply_patches()
     gpus = len(tf.config.list_physical_devices("GPU"))
     options = tf.distribute.experimental.CommunicationOptions(
-        # On processors, TensorFlow's own choice warns that there is no NCCL.
+        # On CPUs, AUTO warns that there is no NCCL.
         implementation=getattr(
             tf.distribute.experimental.CommunicationImplementation, "AUTO" if gpus else "RING"
         )
@@ -126,27 +125,27 @@ def _multi_worker_strategy(place, addresses):
         rpc_layer="grpc",
     )
     made = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
-    # All have the same number of batches, and need not ask each other whether there is one more.
+    # All workers have the same number of batches, and need not synchronise at the end of the data.
     made.extended.experimental_enable_get_next_as_optional = False
     return made
 
 
 def _connection_errors():
-    """Returns the errors by which TensorFlow says that it does not reach the other workers."""
+    """Returns the errors that TensorFlow raises when it cannot reach other workers."""
     names = ("Unavailable", "Aborted", "Cancelled", "DeadlineExceeded", "FailedPrecondition")
     return tuple(getattr(tf.errors, f"{name}Error") for name in names)
 
 
 def distribute_batches(replicas, stream, epoch, start):
-    """Returns the batches of an epoch as a strategy's `fit` takes them: every replica has its part.
+    """Returns the batches of an epoch for `fit` under a strategy, sharded over workers.
 
-    Each process knows the order of all examples, from the same seed, and reads those of its own
-    replicas, in the order of the replicas: none comes twice.
+    Each process computes the same order of all examples from the seed, and reads those of its own
+    replicas, in the order of the replicas, so that none is used twice.
 
     Args:
-        replicas: a `tf.distribute.Strategy`.
-        stream: as `tasks.engine.task.Task.training` gives it.
-        epoch, start: as its `epoch` takes them.
+        replicas: A `tf.distribute.Strategy`.
+        stream: The data pipeline of `tasks.engine.task.Task.training`.
+        epoch, start: The arguments of its `epoch`.
     """
     if not _is_multi_worker(replicas):
         return stream.epoch(epoch, start)
@@ -170,46 +169,46 @@ def distribute_batches(replicas, stream, epoch, start):
 
 
 def local_replicas(count):
-    """Returns the numbers of the replicas in this process, a range, of as many as there are."""
-    group = _current.get("crew", SINGLE_PROCESS)
+    """Returns the indices of the replicas of this process, a range, out of `count`."""
+    group = _current.get("group", SINGLE_PROCESS)
     each = count // group.count
     return range(group.number * each, (group.number + 1) * each)
 
 
 def gather(arrays):
-    """Returns to the chief the arrays that other workers have, by name; to the others nothing.
+    """Returns the arrays of the other workers, by name, on the chief; elsewhere an empty dict.
 
-    All of them call it together.
+    All workers must call it together.
     """
     if not _current:
         return {}
     file = io.BytesIO()
     np.savez(file, **arrays)
-    found = _current["crew"].gather(file.getvalue()) or []
+    found = _current["group"].gather(file.getvalue()) or []
     archives = [np.load(io.BytesIO(content), allow_pickle=False) for content in found[1:]]
     return {name: archive[name] for archive in archives for name in archive.files}
 
 
 def check_batch_size(replicas, size):
-    """Raises `UsageError` where a batch cannot be shared out evenly among workers."""
+    """Raises `UsageError` if a batch size is no multiple of the replicas of several workers."""
     count = replicas.num_replicas_in_sync
     if _is_multi_worker(replicas) and size % count:
         raise UsageError(
-            f"batches of {size} examples cannot be shared out among {count} replicas; let "
-            f"--batch-size be a multiple of {count}, such as {-(-size // count) * count}"
+            f"a batch of {size} examples cannot be split evenly over {count} replicas; set "
+            f"--batch-size to a multiple of {count}, such as {-(-size // count) * count}"
         )
 
 
 @contextlib.contextmanager
 def single_process(models, variables):
-    """Lets each process use what several workers teach without the others.
+    """A scope in which each worker uses models without the others.
 
-    All enter together: what each replica has counted for itself, such as for a metric, is a sum
-    over all of them when it is read, which it is here.
+    All workers must enter it together: variables that each replica updates separately, such as
+    those of metrics, are summed over all replicas when they are read, which happens here.
 
     Args:
-        models: `keras.Model`s, which may have others inside.
-        variables: that are read.
+        models: `keras.Model`s, possibly with nested models.
+        variables: Variables that are read within the scope.
     """
     inner = [each for model in models for each in model._flatten_layers()]
     shared = {
@@ -230,24 +229,24 @@ def single_process(models, variables):
         for (owner, name, _), own in zip(replaced, before, strict=True):
             setattr(owner, name, own)
     for variable, _, value in replaced:
-        if value is not None:  # as a checkpoint would give it back: shared out evenly
+        if value is not None:  # split evenly over replicas, as when a checkpoint is restored
             variable.assign(value)
 
 
 def _strategy_of(model):
-    """Returns the strategy in whose scope a model was made, `None` for none."""
+    """Returns the strategy in whose scope a model was built, or `None`."""
     return getattr(model, "_distribute_strategy", None)
 
 
 def scope(model):
-    """Returns the scope of the strategy that a model was made in."""
+    """Returns the scope of the strategy in which a model was built."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
     return model.distribute_strategy.scope()
 
 
 def all_reduce_sum(value):
-    """Returns the sum of a tensor over all replicas that compute a step: itself, where one does."""
+    """Returns the sum of a tensor over all replicas; the tensor itself for one replica."""
     if keras.backend.backend() != "tensorflow" or tf.distribute.in_cross_replica_context():
         return value
     context = tf.distribute.get_replica_context()
@@ -259,8 +258,8 @@ def all_reduce_sum(value):
 def mirrored_strategy():
     """Returns a strategy with one replica per GPU or, without any, per logical CPU."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    # The default reduction hands two optimisers' sums to each other when one step runs
-    # both (tensorflow#62790), as every GAN does; copying through the hierarchy does not.
+    # The default reduction mixes up the sums of two optimisers in one step (tensorflow#62790), as
+    # every GAN has; hierarchical copy does not.
     return tf.distribute.MirroredStrategy(
         [device.name for device in devices],
         cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
@@ -268,7 +267,7 @@ def mirrored_strategy():
 
 
 def _is_multi_worker(replicas):
-    """Tells whether a strategy is that of several workers."""
+    """Returns whether a strategy is that of several workers."""
     return bool(_current) and replicas is _current["strategy"]
 
 

@@ -1,13 +1,11 @@
-"""Command lines of child processes, which import nothing of the current folder."""
+"""Command lines of child processes, which import nothing from the current folder."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-PACKAGE_ROOT = str(
-    Path(__file__).parents[2]
-)  # the folder of the packages, perhaps not an installed one
+PACKAGE_ROOT = str(Path(__file__).parents[2])  # the folder of the packages, also of a checkout
 
 
 def python_command(code, *words):

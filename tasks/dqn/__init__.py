@@ -32,6 +32,7 @@ class Dqn(Task):
     """Teaches a network of the zoo which action is best, by acting (Mnih et al., 2015)."""
 
     kind: ClassVar = "agent"
+    command: ClassVar = "zoo evaluate"
     compilable: ClassVar = False  # XLA cannot call what is outside of it, as an agent's world is
     checkpoint_all: ClassVar = True  # the target network learns nothing, and changes
     curves: ClassVar = {

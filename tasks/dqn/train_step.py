@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.distributed import replicas
 from tasks.dqn import numpy_policy
 from tasks.engine import optimize
 from zoo.lazy import keras, np, tf
@@ -168,7 +169,7 @@ LOSSES = {"huber": _huber, "mse": lambda errors: 0.5 * tf.square(errors)}
 def _update_target(online, target, due, tau):
     """Moves the target network to the one that learns, by a share, if that is due."""
     pairs = list(zip(target.variables, online.variables, strict=True))
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if replicas.num_replicas() == 1:
 
         def move():
             for old, new in pairs:
@@ -190,8 +191,7 @@ class _GraphActor:
     """
 
     def __init__(self, actors, clock):
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        self.actors, self.replica, self.clock = actors, tf.cast(replica, tf.int32), clock
+        self.actors, self.replica, self.clock = actors, replicas.replica_id(), clock
         self.last = [clock.read_value()]
         env_spec, replay = actors[0].environments.env_spec, actors[0].replay
         self.frames_shape = (None, replay.frames, *env_spec.shape)

@@ -1,1 +1,1 @@
-"""How anything is taught: one trainer, one run folder, one way to resume. Knows no task by name."""
+"""Training of any task: one trainer, one run folder, one way to resume. Imports no task."""

@@ -1,4 +1,4 @@
-"""What a model begins with, and whether that has learned something: read from a task's flags.
+"""The backbone of a model and its weights, by the flags of a task.
 
 The task has the flags `model`, `weights`, `backbone`, `backbone_weights` and `model_options`.
 """
@@ -14,7 +14,7 @@ from zoo.catalog import RANDOM
 
 
 def backbone_spec(task):
-    """Returns the `Spec` of the network that a task's model begins with, or `None` without any."""
+    """Returns the `Spec` of the backbone of a task's model, or `None` if it has none."""
     model = zoo.spec(task.model)
     parameter = inspect.signature(model.builder).parameters.get("backbone")
     known = {"backbone": parameter and parameter.default, **model.options}
@@ -26,7 +26,7 @@ def backbone_spec(task):
 
 
 def model_builder_options(task):
-    """Returns the options for the model's builder that a task's flags name."""
+    """Returns the options of the model builder that a task's flags name."""
     found = {"backbone": task.backbone, "backbone_weights": task.backbone_weights}
     if task.weights == RANDOM and backbone_spec(task):
         found["backbone_weights"] = RANDOM
@@ -37,7 +37,7 @@ def model_builder_options(task):
 
 
 def architecture_options(task):
-    """Returns those of `given` that say what the model is, and not what its weights come from."""
+    """Returns the builder options that define the architecture, without those for weights."""
     return {
         name: value
         for name, value in model_builder_options(task).items()
@@ -46,7 +46,7 @@ def architecture_options(task):
 
 
 def is_pretrained(task):
-    """Tells whether a task's model starts from weights that know something."""
+    """Returns whether a task's model starts from pretrained weights."""
     if task.weights:
         return task.weights != RANDOM
     backbone, own = backbone_spec(task), zoo.spec(task.model).weights
@@ -56,11 +56,11 @@ def is_pretrained(task):
 
 
 def plan_stages(task, scratch=plans.LEARNING_RATES["scratch"]):
-    """Returns the plan that a task's flags mean, a tuple of `plans.Stage`.
+    """Returns the plan of a task's flags, a tuple of `plans.Stage`.
 
     Args:
-        task: the task.
-        scratch: the rate that suits random weights.
+        task: A task.
+        scratch: The learning rate for random weights.
     """
     backbone = backbone_spec(task)
     return plans.resolve_plan(

@@ -1,4 +1,4 @@
-"""What happens after each epoch: checkpoint, history, TensorBoard, early stopping, a line."""
+"""The training callback: checkpoints, history, TensorBoard, early stopping, progress."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 import time
 
 from tasks.distributed import strategies
-from tasks.engine import phase_timer, resume
-from tasks.report import tensorboard
+from tasks.engine import resume
+from tasks.report import phase_timer, tensorboard
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
@@ -16,78 +16,73 @@ tqdm = LazyModule("tqdm")
 
 LOG_DIR = "logs"
 
-# called with the history after each epoch is saved; what one raises ends the run
+# Called with the history after each epoch is saved; an exception ends the run.
 epoch_listeners = []
 
 
 class DivergenceError(UsageError):
-    """A figure or a weight is not a finite number any more."""
+    """A metric or a weight is no longer finite."""
 
 
 class TrainingCallback:
-    """Keeps a run's state on disk in step with its model.
+    """Saves checkpoints and history during training, and validates after each epoch.
 
     Args:
-        task: the `tasks.Task` being trained.
-        run: its `training_run.TrainingRun`.
-        out: the run's folder.
-        state: its `resume.RunState`.
-        process_group: the processes that train it, a `process_group.SingleProcess`; the chief
-            alone writes
-        files.
-        since: when the run was asked for, by `time.perf_counter`; now by default.
+        task: The `tasks.Task` being trained.
+        run: Its `training_run.TrainingRun`.
+        out: The run folder.
+        state: Its `resume.RunState`.
+        process_group: The processes that train together, a `process_group.SingleProcess` for
+            one; only the chief writes files.
+        since: The time at which the run was started, by `time.perf_counter`; now by default.
     """
 
     def __init__(self, task, run, out, state, process_group=strategies.SINGLE_PROCESS, since=None):
         self.clock = phase_timer.PhaseTimer(state, since)
-        self.task, self.run, self.out, self.state, self.process_group = (
-            task,
-            run,
-            out,
-            state,
-            process_group,
-        )
+        self.task, self.run, self.out, self.state = task, run, out, state
+        self.process_group = process_group
         self.prepared_stage = self.bar = self.started = self.saved = None
-        self.metrics = {}  # of the part of an epoch that an earlier process did
-        self.stopping = False  # set from outside: save as soon as that can be, and stop
+        self.metrics = {}  # restored, of the part of an epoch that an earlier process trained
+        self.stopping = (
+            False  # set by a signal handler: save a checkpoint as soon as possible, and stop
+        )
         self.events = (
             tensorboard.SummaryWriter(out / LOG_DIR, state.history) if process_group.chief else None
         )
 
     def finished(self):
-        """Tells whether there is nothing left to train."""
+        """Returns whether all epochs are trained or early stopping applies."""
         patient = self.task.patience
         waited = self.state.epoch - self.state.best
         return self.state.epoch >= self.task.epochs or bool(patient and waited >= patient)
 
     def to_keras(self):
-        """Returns the Keras callback that calls this recorder."""
+        """Returns a Keras callback that calls this one."""
         return keras.callbacks.LambdaCallback(
             on_epoch_begin=self.begin, on_train_batch_end=self.step, on_epoch_end=self.end
         )
 
     def start_stage(self, prepared_stage, seconds):
-        """Turns to a lesson that took some seconds to prepare, perhaps amid an epoch."""
+        """Starts a stage that took `seconds` to prepare, possibly in the middle of an epoch."""
         self.prepared_stage = prepared_stage
         self.state.seconds += seconds
         self.clock.lap(phase_timer.PREPARATION)
         self.clock.move(self.run.feature_seconds, phase_timer.PREPARATION, phase_timer.FEATURES)
         self.run.feature_seconds = 0.0
-        if self.state.step >= prepared_stage.stream.steps:  # as earlier versions saved it
+        if self.state.step >= prepared_stage.stream.steps:  # saved so by earlier versions
             raise UsageError(
-                f"{self.state.path} goes on after step {self.state.step} of an epoch that has "
+                f"{self.state.path} resumes after step {self.state.step} of an epoch that has "
                 f"{prepared_stage.stream.steps}; start again with another --out"
             )
-        if (
-            f"metrics/{len(prepared_stage.training_model.metrics_variables)}" in self.metrics
-        ):  # a batch makes more
-            images, labels = next(
-                iter(prepared_stage.stream.epoch(self.state.epoch, self.state.step))
-            )
-            prepared_stage.training_model.test_on_batch(images, labels)
+        training_model = prepared_stage.training_model
+        # Some metrics create their variables at the first batch.
+        if f"metrics/{len(training_model.metrics_variables)}" in self.metrics:
+            batches = prepared_stage.stream.epoch(self.state.epoch, self.state.step)
+            images, labels = next(iter(batches))
+            training_model.test_on_batch(images, labels)
 
     def begin(self, epoch, logs):
-        """Starts or takes up the epoch's clock, bar and metrics."""
+        """Starts or resumes the clock, the progress bar and the metrics of an epoch."""
         self.started = self.saved = time.perf_counter()
         if self.metrics:
             resume.assign_values(
@@ -105,21 +100,20 @@ class TrainingCallback:
         )
 
     def step(self, number, logs):
-        """Follows a step, counted from 0, before which some may have passed unseen."""
-        # Keras counts the last call of an epoch as whole, though fewer steps may be left for it.
+        """Saves a checkpoint after a step, counted from 0, if one is due.
+
+        With several steps per execution Keras reports only the last of them.
+        """
+        # Keras counts the last execution of an epoch in full, even if it has fewer steps.
         done = min(self.start + number + 1, self.prepared_stage.stream.steps)
         self.bar.update(done - self.bar.n)
         if done == self.prepared_stage.stream.steps:
-            return  # the epoch's end is near, and saves more
-        sync_step = (
-            done % self.process_group.sync_interval == 0
-        )  # what clocks and signals say is not the same to all
+            return  # `end` follows and saves a checkpoint
+        # Clocks and signals differ between processes, which therefore agree at common steps.
+        sync_step = done % self.process_group.sync_interval == 0
         stopping = sync_step and self.process_group.any(self.stopping)
-        if (
-            stopping
-            or self._steps_due(done)
-            or (sync_step and self.process_group.any(self._time_due()))
-        ):
+        due = self._steps_due(done) or (sync_step and self.process_group.any(self._time_due()))
+        if stopping or due:
             self._save_step_checkpoint(done)
         if stopping:
             raise KeyboardInterrupt
@@ -142,12 +136,12 @@ class TrainingCallback:
             raise KeyboardInterrupt
 
     def print_status(self, line):
-        """Tells a person how a run goes, once for all processes."""
+        """Prints a status line, on the chief only."""
         if self.process_group.chief:
             print_status(line)
 
     def _validate(self, row, rate):
-        """Validates an epoch whose row of the history begins so; returns the state after it."""
+        """Validates an epoch, given the beginning of its history row; returns the new state."""
         prepared_stage = self.prepared_stage
         with self.run.ema_weights(row["epoch"] - 1):
             figures = self.task.validate(
@@ -167,18 +161,18 @@ class TrainingCallback:
         return self.state.facts()
 
     def _steps_due(self, done):
-        """Tells whether so many steps were done that a checkpoint is due."""
+        """Returns whether a checkpoint is due after `done` steps."""
         steps = self.task.checkpoint_steps
         return bool(steps) and done - self.state.step >= steps
 
     def _time_due(self):
-        """Tells whether so much time has passed that a checkpoint is due."""
+        """Returns whether a checkpoint is due by time."""
         if self.task.checkpoint_steps or not self.task.checkpoint_minutes:
             return False
         return time.perf_counter() - self.saved >= 60 * self.task.checkpoint_minutes
 
     def _save_step_checkpoint(self, done):
-        """Writes a checkpoint after some steps of an epoch."""
+        """Writes a checkpoint after `done` steps of an epoch."""
         self.clock.lap(phase_timer.TRAINING)
         training_model = self.prepared_stage.training_model
         if keras.backend.backend() == "jax":
@@ -188,7 +182,7 @@ class TrainingCallback:
         def save():
             metrics = resume.variable_values(training_model.metrics_variables, "metrics")
             with self.process_group.critical_section():
-                self.state.save({**self.run.arrays(), **metrics}, keep=self.task.keep)
+                self.state.save({**self.run.arrays(), **metrics}, keep=self.task.keep_checkpoints)
             return self.state.facts()
 
         with self.run.alone(self.prepared_stage):
@@ -203,7 +197,7 @@ class TrainingCallback:
         state.history.append(row)
         state.epoch, state.step, state.seconds = row["epoch"], 0, 0.0
         with self.process_group.critical_section():
-            state.save(self.run.arrays(), better=better, keep=self.task.keep)
+            state.save(self.run.arrays(), better=better, keep=self.task.keep_checkpoints)
             resume.write_history(self.out, state.history)
 
     def _seconds(self):
@@ -216,17 +210,17 @@ class TrainingCallback:
 
 
 def _check_finite(values, epoch):
-    """Raises `Diverged` if one of the values by name, after an epoch, is not a finite number."""
+    """Raises `DivergenceError` if a value, by name, is not finite after an epoch."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergenceError(
-                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}: nothing "
-                "was saved of it; start again with a lower --learning-rate and another --out"
+                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}, which was "
+                "not saved; start again with a lower --learning-rate and another --out"
             )
 
 
 def _max_abs(variable):
-    """Returns the largest absolute value of a variable, NaN if one of its values is."""
+    """Returns the largest absolute value of a variable, or NaN if it contains NaN."""
     if not keras.backend.is_float_dtype(variable.dtype):
         return 0.0
     values = keras.ops.convert_to_numpy(variable)
@@ -235,14 +229,14 @@ def _max_abs(variable):
 
 
 def print_status(line):
-    """Tells a person how a run goes; results go to standard output, this does not."""
+    """Prints a status line to standard error; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
 
 
 def _epoch_line(row, task):
-    """Writes one epoch as a line: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
+    """Returns the status line of an epoch: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
 
-    It tells losses, accuracies, and what else the task draws.
+    It has losses, accuracies, and the other metrics in `curves`.
     """
     shown = [
         key

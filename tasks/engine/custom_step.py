@@ -1,6 +1,6 @@
-"""Training steps that compile and fit cannot express, in a form that `fit` can run.
+"""Custom training steps, for `fit`, that a compiled loss cannot express.
 
-TensorFlow alone: Keras gives each backend a step of another form.
+TensorFlow only: the training step has another form on each backend of Keras.
 """
 
 from __future__ import annotations
@@ -8,30 +8,30 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tasks.distributed import replicas
 from tasks.engine import param_groups
 from zoo.errors import UsageError
 
 
 class CustomStepModel(keras.Model):
-    """Networks that a function of its own teaches, step by step.
+    """Networks that are trained by a custom step.
 
     Args:
-        networks: models that are taught together, by name; `step` finds them as
-            `loop.networks`.
-        names: of what `step` returns, `loss` among them. The mean of each over an epoch is a
-            metric.
-        step: `step(loop, batch)` returns a dict of scalars, means over the examples of this
-            replica. It changes weights with `minimize`.
+        networks: Models that are trained together, by name, as the attribute `networks`.
+        names: Names of the scalars that `step` returns, including `loss`. The mean of each over
+            an epoch is a metric.
+        step: `step(custom_step_model, batch)` returns a dict of scalars, means over the examples
+            of this replica. It updates weights with `minimize`.
 
     Raises:
-        UsageError: Keras runs on another backend than TensorFlow.
+        UsageError: The backend of Keras is not TensorFlow.
     """
 
     def __init__(self, networks, names, step, **kwargs):
         super().__init__(**kwargs)
         if keras.config.backend() != "tensorflow":
             raise UsageError(
-                f"this task learns on TensorFlow alone, not on {keras.config.backend()}; unset "
+                f"this task trains on TensorFlow only, not on {keras.config.backend()}; unset "
                 "KERAS_BACKEND"
             )
         self.networks, self.step = networks, step
@@ -42,17 +42,17 @@ class CustomStepModel(keras.Model):
         """Takes one step on the weights of an optimiser.
 
         Args:
-            optimizer: one of `optimize.inner_optimizers` of that with which the loop is compiled.
-            loss: a function of nothing that returns the mean over this replica's examples.
-            tape: a `tf.GradientTape` that has recorded how something came about that the loss is
-                made of, so that it need not be made again.
+            optimizer: One of `optimize.inner_optimizers` of the compiled optimiser.
+            loss: A function without arguments that returns the mean loss of this replica.
+            tape: A `tf.GradientTape` that has recorded intermediate results of the loss, which
+                then need not be computed again.
 
         Returns:
-            That mean.
+            The mean loss of this replica.
         """
         with tape or tf.GradientTape() as tape:
             value = loss()
-            share = value / tf.distribute.get_strategy().num_replicas_in_sync
+            share = value / replicas.num_replicas()
             share = self.optimizer.scale_loss(share)
         variables = optimizer._trainable_variables
         gradients = tape.gradient(share, variables)
@@ -63,7 +63,7 @@ class CustomStepModel(keras.Model):
         return value
 
     def train_step(self, data):
-        """Takes a step, and returns the means so far."""
+        """Takes a step, and returns the running means."""
         for name, value in self.step(self, data).items():
             self.means[name].update_state(value)
         return {name: mean.result() for name, mean in self.means.items()}

@@ -1,4 +1,4 @@
-"""What a plan does to a model: which weights learn, at which rate, and batch normalisation."""
+"""Applies a plan to a model: trainable layers, parameter groups, and batch normalisation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from zoo.surgery import feature_stages, graphs
 
 param_groups = LazyModule("tasks.engine.param_groups")
 
-RECALIBRATION_IMAGES = (
-    1024  # images from which statistics are estimated anew, or all if there are fewer
-)
+RECALIBRATION_IMAGES = 1024  # for new BatchNorm statistics, or all if there are fewer
 
 
 def set_trainable(model, stage):
-    """Lets those weights of a model learn that a stage of a plan names.
+    """Makes the layers of a model trainable that a stage of a plan names, and freezes the others.
 
-    What a model adds to an encoder that it begins with is fresh: its normalisation goes on
-    estimating, whatever is done with that of the encoder.
+    Layers that a model adds to its encoder are new: their BatchNorm statistics are always
+    updated, whatever the policy for the encoder.
 
     Args:
-        model: a built `keras.Model`, changed in place before it is compiled.
-        stage: a `plans.Stage`.
+        model: A built `keras.Model`, changed in place before it is compiled.
+        stage: A `plans.Stage`.
     """
     layers = (
         leaf_layers(model) if stage.learn == "all" else feature_stages.learnable(model, stage.learn)
@@ -39,29 +37,29 @@ def set_trainable(model, stage):
 
 
 def batch_norm_layers(model):
-    """Returns the layers of a model that are batch normalisation."""
+    """Returns the BatchNormalization layers of a model."""
     return [x for x in leaf_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
 
 def optimizers(task, model, plan, steps):
-    """Returns for each stage of a plan its optimiser.
+    """Returns the optimiser of each stage of a plan.
 
-    Weights that learn in the same stages at the same rate are a group, with an optimiser of its
-    own: its moments survive from stage to stage, and those of weights that join later are new,
-    bias correction included.
+    Weights that are trained in the same stages at the same learning rate form a parameter group,
+    which has an optimiser of its own. Its moments survive from stage to stage; those of weights
+    that are unfrozen later start at zero, with their own bias correction.
 
     Args:
-        task: a `tasks.engine.task.Task`.
-        model: the whole model.
-        plan: the stages, `plans.Stage`.
-        steps: optimiser steps in an epoch.
+        task: A `tasks.engine.task.Task`.
+        model: The whole model.
+        plan: The stages, `plans.Stage`.
+        steps: Optimiser steps per epoch.
     """
     members = _param_groups(model, plan)
     single_group = len(members) == 1 and len(plan) == 1
-    if task.clip_norm and task.accumulate > 1 and not single_group:
+    if task.clip_norm and task.gradient_accumulation_steps > 1 and not single_group:
         raise UsageError(
-            "--clip-norm and --accumulate together do not work with a plan of several groups of "
-            "weights; leave one of them out"
+            "--clip-norm and --gradient-accumulation-steps together do not work with a plan of "
+            "several groups of weights; leave one of them out"
         )
     made = {row: _group_optimizer(task, row, plan, steps, clip=single_group) for row in members}
     for row, group in members.items():
@@ -80,24 +78,24 @@ def optimizers(task, model, plan, steps):
 
 
 def recalibrate(model, stream, layers=None):
-    """Estimates the statistics of batch normalisation anew.
+    """Estimates new BatchNorm statistics.
 
-    Each layer is given the mean and variance of what reaches it while those below it normalise
-    by the statistics of their batch, as in training. They are those of all images together: the
-    variance is the mean of that within the batches plus that of the batches' means.
+    Each layer gets the mean and variance of its inputs while the layers below it normalise by
+    batch statistics, as in training. They are those of all images together: the variance is the
+    mean of the variances within batches plus the variance of the batch means.
 
     Args:
-        model: a `keras.Model`, changed in place.
-        stream: as `tasks.engine.task.Task.training` gives it; its first `CALIBRATED` examples
-            are seen, as they are in training.
-        layers: whose statistics; `None` for those of all batch normalisation.
+        model: A `keras.Model`, changed in place.
+        stream: The data pipeline of `Task.training`; its first `RECALIBRATION_IMAGES` images
+            are used.
+        layers: The layers; `None` for all BatchNormalization layers.
     """
     layers = batch_norm_layers(model) if layers is None else layers
     before = [(layer.trainable, layer.momentum) for layer in layers]
     seen = [[] for _ in layers]
     try:
         for layer in layers:
-            layer.trainable, layer.momentum = True, 0.0  # so that it stores those of each batch
+            layer.trainable, layer.momentum = True, 0.0  # to store those of each batch
         for images, _ in stream.epoch(0).take(-(-RECALIBRATION_IMAGES // stream.size)):
             model(images, training=True)
             for layer, found in zip(layers, seen, strict=True):
@@ -114,7 +112,7 @@ def recalibrate(model, stream, layers=None):
 
 @contextlib.contextmanager
 def preserve_values(variables):
-    """Gives variables the values back, afterwards, that they have now."""
+    """Restores the values of variables at the end of the block."""
     saved_values = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
     try:
         yield
@@ -124,7 +122,7 @@ def preserve_values(variables):
 
 
 def _new_layer_ids(model):
-    """Returns the ids of the layers that come after an encoder, where a model begins with one."""
+    """Returns the ids of the layers after the encoder, if a model has one."""
     net = graphs.functional_graph(model)
     if not (net and feature_stages.marked_stages(net)):
         return set()
@@ -132,7 +130,7 @@ def _new_layer_ids(model):
 
 
 def _param_groups(model, plan):
-    """Returns variables by the factors of their rate in each stage, `None` where they rest."""
+    """Returns variables by the factor of their rate in each stage, `None` while they are frozen."""
     factors = {}
     for number, stage in enumerate(plan):
         set_trainable(model, stage)
@@ -149,7 +147,7 @@ def _param_groups(model, plan):
 
 
 def _group_optimizer(task, row, plan, steps, *, clip):
-    """Returns the optimiser of weights whose rate has a factor in each stage, or `None`."""
+    """Returns the optimiser of a parameter group, given its rate factor or `None` per stage."""
     parts = [
         task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes, stage.epochs)
         for stage, factor in zip(plan, row, strict=True)

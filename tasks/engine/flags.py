@@ -1,60 +1,75 @@
-"""What declares a flag of a task, with its meaning, range and choices, and what checks one."""
+"""Declares the flags of a task, with help, range and choices, and checks their values."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from zoo.errors import UsageError, unknown_name_error
+
+Value = TypeVar("Value")
 
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """A tuner's search range from `low` to `high`, on a log scale by default."""
+    """A search range from `low` to `high`, on a log scale by default."""
 
     low: float
     high: float
     log: bool = True
 
 
-MAX_VALUES = {int: 1_000_000_000, float: 1e6}  # of a number whose flag declares no `high`
+MAX_VALUES = {int: 1_000_000_000, float: 1e6}  # of numbers whose flag declares no `high`
 
 
-def flag(default, help, *, choices=None, search=None, low=0, high=None, former=""):
-    """Declares one field of a task.
+def flag(
+    default: Value,
+    help: str,
+    *,
+    choices: Iterable[Value] | None = None,
+    search: Sequence[Value] | Between | None = None,
+    low: float = 0,
+    high: float | None = None,
+    former: str = "",
+) -> Value:
+    """Declares a field of a task, which is a flag on the command line.
 
     Args:
-        default: its value, and so its type, when nobody says otherwise.
-        help: what it means, in one line.
-        choices: the values allowed, or `None` for any of the type.
-        search: where `zoo tune` looks: a tuple of choices, a `Between`, or `None`.
-        low: the smallest number allowed.
-        high: the largest one, or `None` for `MAX_VALUES` of the type.
-        former: the name that it had in an earlier version, which still works but is not shown.
+        default: The default value, which also sets the type.
+        help: One line of help.
+        choices: The allowed values, or `None` for any of the type.
+        search: The search space of `zoo tune`: a tuple of choices, a `Between`, or `None` to
+            leave the flag out.
+        low: The smallest allowed number.
+        high: The largest allowed number, or `None` for `MAX_VALUES` of the type.
+        former: The name in an earlier version, which still works but is not shown.
     """
     high = MAX_VALUES.get(type(default)) if high is None else high
     metadata = {"help": help, "choices": choices, "search": search, "low": low, "high": high}
-    return dataclasses.field(default=default, metadata={**metadata, "former": former})
+    metadata["former"] = former
+    return cast("Value", dataclasses.field(default=default, metadata=metadata))
 
 
-def rename_former_flags(task, values):
-    """Returns values by the present names of flags, where they have names of earlier versions.
+def rename_former_flags(task: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns values by flag name with the former names of flags replaced by the present ones.
 
     Args:
-        task: a task class.
-        values: a dict by name of a flag, such as a recipe.
+        task: A task class.
+        values: A dict by flag name, such as a recipe.
     """
     fields = dataclasses.fields(task)
     present = {x.metadata["former"]: x.name for x in fields if x.metadata.get("former")}
     return {present.get(name, name): value for name, value in values.items()}
 
 
-def patience_flag(figure):
-    """Declares the flag for early stopping of a task whose best epoch is chosen by a figure."""
-    return flag(0, f"epochs without a better {figure} before training stops; 0: never")
+def patience_flag(metric):
+    """Declares the early stopping flag of a task that monitors `metric`."""
+    return flag(0, f"epochs without a better {metric} before training stops; 0: never")
 
 
 def check_value(field, value):
-    """Raises `UsageError` if a flag's value is of another type or out of its range."""
+    """Raises `UsageError` if a flag's value is of the wrong type or out of its range."""
     flag_name = f"--{field.name.replace('_', '-')}"
     kind = type(field.default)
     good = isinstance(value, kind) or (kind is float and isinstance(value, int))
@@ -63,10 +78,10 @@ def check_value(field, value):
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise unknown_name_error(f"choice of {flag_name}", value, list(choices))
-    if kind in MAX_VALUES and not low <= value <= high:  # also refuses nan
+    if kind in MAX_VALUES and not low <= value <= high:  # also refuses NaN
         raise UsageError(f"{flag_name} must be from {low:.15g} to {high:.15g}, not {value}")
 
 
 def describe_type(kind):
-    """Returns what a type is called: `a number`."""
-    return {int: "a whole number", float: "a number", str: "a word", bool: "yes or no"}[kind]
+    """Returns the description of a type in error messages, such as `a number`."""
+    return {int: "an integer", float: "a number", str: "a word", bool: "yes or no"}[kind]

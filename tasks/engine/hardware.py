@@ -1,48 +1,20 @@
-"""What suits the processor that a run is on: its numbers and its compiler."""
+"""Compilation options and resolved `auto` flags for the hardware of a run."""
 
 from __future__ import annotations
-
-import os
-from contextlib import suppress
 
 from tasks.distributed import replicas
 from zoo.errors import UsageError
 from zoo.lazy import keras, tf
 
-# FLOPs of a forward pass of a batch below which more threads only wait for each other.
-MIN_MULTITHREADED_STEP_FLOPS = 5e7
-MAX_FLOPS_PER_EXECUTION = 1e10  # FLOPs that are over in a fraction of a second on any machine
+MAX_FLOPS_PER_EXECUTION = 1e10  # a fraction of a second on any machine
 MAX_STEPS_PER_EXECUTION = 32
 
 
-def is_tiny(flops):
-    """Tells whether a step of so many FLOPs, forwards, is too short for cores to share it out."""
-    return 0 < flops < MIN_MULTITHREADED_STEP_FLOPS
-
-
-def use_single_thread():
-    """Lets each operation of this process keep to one core.
-
-    It is for a process that trains a tiny network and does nothing else: TensorFlow takes it up
-    when it starts, and for good. Where it has started, or `TF_NUM_INTRAOP_THREADS` is set, nothing
-    happens.
-    """
-    if keras.backend.backend() == "tensorflow" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
-        with suppress(RuntimeError):  # it has started
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
-def runs_ops_concurrently():
-    """Tells whether operations that do not need each other run at the same time here."""
-    tensorflow = keras.backend.backend() == "tensorflow"
-    return tensorflow and not tf.config.list_physical_devices("GPU")
-
-
 def steps_per_execution(flops):
-    """Returns how many steps to run without coming back to Python, from 1 to `MOST_STEPS`.
+    """Returns the number of steps per execution, from 1 to `MAX_STEPS_PER_EXECUTION`.
 
     Args:
-        flops: of the model for the examples of one step, forwards; 0 if they are not known.
+        flops: FLOPs of the forward pass of one step; 0 if unknown.
     """
     return (
         max(1, min(MAX_STEPS_PER_EXECUTION, int(MAX_FLOPS_PER_EXECUTION // (3 * flops))))
@@ -52,36 +24,38 @@ def steps_per_execution(flops):
 
 
 def compile_options(task, training_model):
-    """Returns what `compile` is told besides optimiser, loss and metrics, as keyword arguments.
+    """Returns further keyword arguments of `compile`, and applies `--sync-batch-norm`.
 
-    Called inside the strategy's scope. Batch normalisation is synchronised here, or not.
+    Called within the strategy's scope.
 
     Args:
-        task: a `tasks.engine.task.Task`.
-        training_model: a `keras.Model` that is not compiled yet.
+        task: A `tasks.engine.task.Task`.
+        training_model: A `keras.Model` that is not compiled yet.
 
     Raises:
-        UsageError: the replicas of the scope cannot do what the flags say, or XLA cannot.
+        UsageError: The flags do not suit the replicas of the scope, or XLA.
     """
     replicas.check_replicas(task)
     replicas.set_sync_batch_norm(
         training_model, task.sync_batch_norm == "on" and replicas.is_multi_replica()
     )
-    return {"jit_compile": jit_compile(task.jit if task.compilable else "off", training_model)}
+    return {
+        "jit_compile": jit_compile(task.jit_compile if task.compilable else "off", training_model)
+    }
 
 
 def jit_compile(setting, training_model):
-    """Returns Keras's `jit_compile` for training here.
+    """Returns the `jit_compile` argument of Keras for training on this hardware.
 
     Args:
-        setting: `on`, `off`, or `auto`: XLA for a GPU that is alone. On a CPU, where Keras would
-            use
-            it too, XLA compiles for long and its convolutions are slower than TensorFlow's own;
-            and it compiles for one device, where Keras hands it the step of all replicas.
-        training_model: a `keras.Model`.
+        setting: `on`, `off`, or `auto`: XLA on a single GPU. On a CPU, where Keras would use it
+            too, XLA takes long to compile and its convolutions are slower than those of
+            TensorFlow; and it compiles for one device, while Keras passes it the step of all
+            replicas.
+        training_model: A `keras.Model`.
 
     Raises:
-        UsageError: `on` is asked for a model with layers that XLA does not know.
+        UsageError: `on` for a model with layers that XLA does not support.
     """
     if setting == "auto":
         alone = not replicas.is_multi_replica()
@@ -89,35 +63,27 @@ def jit_compile(setting, training_model):
     unknown_layers = [x.name for x in training_model._flatten_layers() if not x.supports_jit]
     if setting == "on" and unknown_layers:
         raise UsageError(
-            f"--jit on: XLA cannot compile the layer {unknown_layers[0]}; take --jit auto"
+            f"--jit-compile on: XLA cannot compile the layer {unknown_layers[0]}; "
+            "take --jit-compile auto"
         )
     return setting == "on"
 
 
 def resolve_auto_flags(task, model, strategy):
-    """Returns what the flags of a task that are `auto` mean in a run, by their names.
+    """Returns the values to which the flags of a task that are `auto` were resolved, by name.
 
     Args:
-        task: a `tasks.engine.task.Task`.
-        model: that it trains.
-        strategy: name of that in whose scope it does.
+        task: A `tasks.engine.task.Task`.
+        model: The model that it trains.
+        strategy: The name of the strategy.
     """
     alone = strategy == "one"
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())
     compiled = alone and jit_supported and bool(tf.config.list_physical_devices("GPU"))
     found = {
         "precision": keras.config.dtype_policy().name,
-        "jit": "on" if compiled else "off",
+        "jit_compile": "on" if compiled else "off",
         "features": "auto" if alone else "off",
         "strategy": strategy,
     }
     return {name: value for name, value in found.items() if getattr(task, name) == "auto"}
-
-
-def enable_memory_growth():
-    """Lets this process take of the GPUs' memory what it uses, where TensorFlow would take all."""
-    if keras.backend.backend() != "tensorflow":
-        return
-    with suppress(RuntimeError):  # they are in use
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)

@@ -1,4 +1,4 @@
-"""What tasks on images share: the flags of model and data, and what follows from them."""
+"""Flags of data and model that image tasks share, and what follows from them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ from zoo.weights import digests
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitTask(Task):
-    """Learns from slices of a data set."""
+    """A task that trains on slices of a data set."""
 
     dataset: str = flag("shapes", "the data set")
-    data_dir: str = flag("", "where TFDS keeps its data sets")
-    train_split: str = flag("", "slice to learn from, such as train[:4000]")
-    validation_split: str = flag("", "slice that picks the best epoch; none for no validation")
-    test_split: str = flag("", "slice that the report is about")
+    data_dir: str = flag("", "the folder of TFDS data sets")
+    train_split: str = flag("", "training slice, such as train[:4000]")
+    validation_split: str = flag(
+        "", "validation slice, which selects the best epoch; none for no validation"
+    )
+    test_split: str = flag("", "test slice, on which the report is based")
     image_bits: int = flag(
         0,
-        "bits in use of 16-bit images, such as 12 of 0 to 4095; 0 for what their values say",
+        "bits used by 16-bit images, such as 12 for values up to 4095; 0: from the images",
         low=0,
     )
 
     @property
     def data_name(self):
-        """What to call the data set in a report."""
+        """The name of the data set in a report."""
         return short_name(self.dataset)
 
     def recipe_fields(self):
@@ -44,26 +46,26 @@ class SplitTask(Task):
         return {**super().recipe_fields(), "weights_sha256": digest, "stages": stages}
 
     def files(self):
-        """Returns what the flags name that may be files of weights."""
+        """Returns the values of flags that may name weights files."""
         return ()
 
     def slices(self):
-        """Returns what to learn from, to choose by and to judge on, as
-        `splits.train_val_test_split` takes it."""
+        """Returns the slices for training, validation and test, as
+        `splits.train_val_test_split` takes them."""
         return self.train_split, self.validation_split, self.test_split
 
     def data_fingerprint(self, data):
         return self.source_fingerprint(data.source)
 
     def source_fingerprint(self, source):
-        """Returns the `data_identity` of a source."""
+        """Returns the `data_fingerprint` of a source."""
         parts = splits.train_val_test_split(source, *self.slices())
         return data_fingerprint.dataset_fingerprint(
             source, dict(zip(splits.ROLES, parts, strict=True))
         )
 
     def judged(self, source, split):
-        """Returns the `Split` of a source that a slice names; `""` is the task's own test split."""
+        """Returns the `Split` of a source for a slice; `""` is the test split of the task."""
         part = (
             splits.select(source, split)
             if split
@@ -72,7 +74,7 @@ class SplitTask(Task):
         return image_stats.inspect_splits([part], self.image_bits)[0][0]
 
     def resolved(self, data):
-        return {} if self.image_bits else {"image_bits": data.seen.bits}
+        return {} if self.image_bits else {"image_bits": data.findings.bits}
 
     def notes(self, data):
         return data.notes()
@@ -80,32 +82,34 @@ class SplitTask(Task):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTask(SplitTask):
-    """Teaches a model of the zoo something about images.
+    """A task that trains a model of the zoo on images.
 
     Attributes:
-        kind: of the models that can be taught it.
+        kind: The kind of models it can train, such as `classifier`.
     """
 
     kind: ClassVar[str]
 
     model: str = flag("", "name of a zoo model; see `zoo list`")
-    weights: str = flag("", "file to start from, in place of the model's own weights; or random")
+    weights: str = flag("", "initial weights file, instead of the pretrained weights; or random")
     model_options: str = flag("", "builder options as YAML, such as '{widths: [32, 64]}'")
-    image_size: int = flag(0, "height and width of the images; 0 for the model's own", low=0)
+    image_size: int = flag(0, "height and width of the images; 0: the default of the model", low=0)
     resize: str = flag(
         "stretch",
-        "how images, and what is known of their places, get there",
+        "how images, with boxes and masks, are resized",
         choices=("stretch", "crop", "pad"),
         search=("stretch", "crop"),
     )
-    channels: int = flag(0, "of the images: 1 for grey, 3 for RGB; 0 for the model's own", low=0)
-    num_classes: int = flag(0, "classes to expect; 0 for as many as the data have", low=0)
+    channels: int = flag(
+        0, "image channels: 1 for grey, 3 for RGB; 0: the default of the model", low=0
+    )
+    num_classes: int = flag(0, "expected number of classes; 0: that of the data", low=0)
     plan: str = flag(
-        "auto", f"what learns and when: {', '.join(plans.PRESETS)}; or YAML, or a file of it"
+        "auto", f"fine-tuning plan: {', '.join(plans.PRESETS)}; or YAML, or a YAML file"
     )
     batch_norm: str = flag(
         "auto",
-        "statistics of pretrained BatchNorm: auto freezes them",
+        "policy for pretrained BatchNorm statistics; auto: frozen",
         choices=("auto", *plans.BATCH_NORM_POLICIES),
     )
 
@@ -122,10 +126,12 @@ class ImageTask(SplitTask):
         return self.network(data.image_shape, len(data.source.classes))
 
     def network(self, image_shape, num_classes, **options):
-        """Returns the model that the flags name, with further options of its builder."""
+        """Returns the model that the flags name, built with further options."""
         spec = zoo.spec(self.model)
         if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
-            with keras.StatelessScope(initialize_variables=False):  # dense layers grow with it
+            with keras.StatelessScope(
+                initialize_variables=False
+            ):  # dense layers grow with the image size
                 outline = self._built(image_shape, num_classes, RANDOM, options)
             memory_limits.check_weights(outline, image_shape)
         model = self._built(image_shape, num_classes, self.weights or None, options)
@@ -163,10 +169,10 @@ class ImageTask(SplitTask):
         return spec
 
     def shape(self):
-        """Returns `(height, width, channels)` of the images that the model takes.
+        """Returns the image shape `(height, width, channels)` of the model.
 
         Raises:
-            UsageError: the model is of another kind, or its images must be larger.
+            UsageError: The model is of another kind, or the images are too small for it.
         """
         spec = self.spec()
         height, width, channels = spec.input_shape
@@ -178,18 +184,20 @@ class ImageTask(SplitTask):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BackboneTask(ImageTask):
-    """Teaches a model that begins with another network of the zoo.
+    """A task that trains a model with a backbone of the zoo.
 
     Attributes:
-        scratch_rate: peak rate that suits random weights.
+        scratch_learning_rate: The peak learning rate for random weights.
     """
 
     scratch_learning_rate: ClassVar[float] = plans.LEARNING_RATES["scratch"]
     min_steps_per_epoch: ClassVar[int] = plans.MIN_STEPS_PER_EPOCH
 
-    weights: str = flag("", "file to start from; or random, for the backbone too")
-    backbone: str = flag("", "a zoo name for the encoder, of models that take any; their own")
-    backbone_weights: str = flag("", "file for the encoder, in place of its tag's; or random")
+    weights: str = flag("", "initial weights file; or random, for the backbone too")
+    backbone: str = flag("", "name of the backbone, for models that take any; empty: their default")
+    backbone_weights: str = flag(
+        "", "weights file of the backbone, instead of those of its tag; or random"
+    )
 
     def stages(self):
         return backbones.plan_stages(self, scratch=self.scratch_learning_rate)

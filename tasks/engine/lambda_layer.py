@@ -1,4 +1,4 @@
-"""A function of tensors as a layer, for a graph that learns and is not saved."""
+"""A function of tensors as a layer, for training models, which are not saved."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import keras
 
 
 class LambdaLayer(keras.layers.Layer):
-    """Calls a function, and has no weights. `Lambda` takes all tensors for floats; this does not.
+    """Calls a function. Unlike `keras.layers.Lambda` it does not cast integers to floats.
 
     Args:
-        function: of the one thing that the layer is called on, a tensor or a structure of them,
-            in `keras.ops`. Floats come to it in the precision of the layer.
+        function: A function in `keras.ops` of the input of the layer, a tensor or a structure of
+            tensors. Floats are cast to the compute dtype of the layer.
     """
 
     def __init__(self, function, **kwargs):

@@ -1,4 +1,4 @@
-"""Optimisers and schedules, by the names that the field has for them."""
+"""Optimisers and learning rate schedules by name."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ schedules = LazyModule("tasks.engine.schedules")
 
 SCHEDULES, PLATEAU = schedule_shapes.SCHEDULE_NAMES, "plateau"
 
-SGD_VARIANTS = {  # names for Keras's SGD: with which of its options
+SGD_VARIANTS = {  # names of Keras's SGD with options
     "sgd": {"momentum": False, "nesterov": False},
     "momentum": {"momentum": True, "nesterov": False},
     "nesterov": {"momentum": True, "nesterov": True},
 }
-WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # no optimisers by themselves
-NO_DECAY_NAMES = ["bias", "gamma", "beta"]  # parts of the names of variables without weight decay
-NO_DECAY_EMBEDDINGS = re.compile(
-    r"(^|/)(class_token|positions)/"
-)  # in paths of variables: likewise (ViT)
-# Weight decay where the flag leaves it to the optimiser. That of AdamW is multiplied by rates of
-# 1e-3 or less: of 1e-4, 0.05, 0.5 the first did nothing (docs/fine-tuning.md).
+WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # not optimisers by themselves
+NO_DECAY_NAMES = ["bias", "gamma", "beta"]  # of variables without weight decay
+NO_DECAY_EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # the same, of ViT
+# The default weight decay by optimiser. That of AdamW is multiplied by learning rates of 1e-3 or
+# less: of 1e-4, 0.05 and 0.5, the first had no effect (docs/fine-tuning.md).
 DEFAULT_WEIGHT_DECAYS = {"adamw": 0.05}
 DEFAULT_WEIGHT_DECAY = 1e-4
 
@@ -39,25 +37,26 @@ def create_optimizer(
     momentum=0.9,
     weight_decay=0.0,
     clip_norm=0.0,
-    accumulate=1,
-    average=0.0,
+    gradient_accumulation_steps=1,
+    ema_decay=0.0,
     compression="none",
 ):
-    """Returns the optimiser called `name`; made for replicas if it is in the scope of several.
+    """Returns the optimiser called `name`, a distributed one in the scope of several replicas.
 
     Args:
         name: `sgd`, `momentum` (Polyak, 1964), `nesterov` (Sutskever et al., 2013), or the name
-            of any other of Keras's classes in lower case, such as `adagrad`, `rmsprop`, `adam`,
+            of any other Keras optimiser in lower case, such as `adagrad`, `rmsprop`, `adam`,
             `adamw` or `lion`.
-        rate: a number or a schedule.
-        momentum: given to optimisers that have one.
-        weight_decay: decoupled: each update takes `rate * weight_decay` of every kernel away,
-            and nothing of biases and normalisation.
-        clip_norm: longest gradient, all weights together (Pascanu et al., 2013); 0 for any.
-        accumulate: steps whose gradients are averaged into one update.
-        average: decay, per update, of a running average of the weights (Polyak & Juditsky,
-            1992), which `averaged` lends to the model; 0 for none.
-        compression: one of `replicas.GRADIENT_COMPRESSIONS`: how gradients travel between replicas.
+        rate: The learning rate, a number or a schedule.
+        momentum: The momentum of optimisers that have one.
+        weight_decay: Decoupled weight decay: each update subtracts `rate * weight_decay` times
+            the kernel. Biases and normalisation parameters are not decayed.
+        clip_norm: The maximum global norm of the gradients (Pascanu et al., 2013); 0 for none.
+        gradient_accumulation_steps: Steps whose gradients are averaged into one update.
+        ema_decay: Decay per update of an exponential moving average of the weights (Polyak &
+            Juditsky, 1992), which `ema_weights` swaps in; 0 for none.
+        compression: The data type of gradients between replicas, one of
+            `replicas.GRADIENT_COMPRESSIONS`.
     """
     make = optimizer_class(name)
     known = inspect.signature(make).parameters
@@ -67,21 +66,21 @@ def create_optimizer(
         has = SGD_VARIANTS[name.lower()]
         options |= {"momentum": momentum * has["momentum"], "nesterov": has["nesterov"]}
     if name.lower() == "adamw":
-        options["weight_decay"] = weight_decay  # its own default is not none
+        options["weight_decay"] = weight_decay  # the default of Keras is not 0
     if clip_norm:
         options["global_clipnorm"] = clip_norm
-    if accumulate > 1:
-        options["gradient_accumulation_steps"] = accumulate
-    if average:  # Keras takes the average at each step, also at those that only accumulate
-        options |= {"use_ema": True, "ema_momentum": average ** (1 / accumulate)}
+    if gradient_accumulation_steps > 1:
+        options["gradient_accumulation_steps"] = gradient_accumulation_steps
+    if ema_decay:  # Keras averages after each step, also where it only accumulates
+        options |= {"use_ema": True, "ema_momentum": ema_decay ** (1 / gradient_accumulation_steps)}
     made = (replicas.distributed_optimizer(make) if replicas.is_multi_replica() else make)(
         rate, **options
     )
     made.compression = compression
     if getattr(rate, "scale", None) is not None:
-        made._track_variable(rate.scale)  # so that it is known to a compiled step, on JAX too
+        made._track_variable(rate.scale)  # so that a compiled step has it as state, on JAX too
     made.exclude_from_weight_decay(var_names=NO_DECAY_NAMES)
-    # `fit` would end in putting the averages in the place of the weights that go on learning.
+    # At its end `fit` would replace the weights, which are trained further, by their averages.
     made.finalize_variable_values = lambda variables: None
     return made
 
@@ -90,8 +89,8 @@ def exclude_embeddings_from_weight_decay(optimizer, variables):
     """Excludes learned tokens and positions from weight decay, besides biases and normalisation.
 
     Args:
-        optimizer: of Keras, not yet built.
-        variables: those that it is to update.
+        optimizer: A Keras optimiser that is not built yet.
+        variables: The variables that it will update.
     """
     embeddings = [variable for variable in variables if NO_DECAY_EMBEDDINGS.search(variable.path)]
     optimizer.exclude_from_weight_decay(var_list=embeddings, var_names=NO_DECAY_NAMES)
@@ -107,19 +106,19 @@ def optimizer_from_flags(task, rates, *, clip=True):
         if task.weight_decay < 0
         else task.weight_decay,
         clip_norm=task.clip_norm if clip else 0.0,
-        accumulate=task.accumulate,
-        average=task.average,
-        compression=task.compress_gradients,
+        gradient_accumulation_steps=task.gradient_accumulation_steps,
+        ema_decay=task.ema_decay,
+        compression=task.gradient_compression,
     )
 
 
 def default_weight_decay(name):
-    """Returns the weight decay of the optimiser called `name` where no other is asked for."""
+    """Returns the default weight decay of the optimiser called `name`."""
     return DEFAULT_WEIGHT_DECAYS.get(name.lower(), DEFAULT_WEIGHT_DECAY)
 
 
 def optimizer_class(name):
-    """Returns the class of the optimiser called `name`, in any case of letters."""
+    """Returns the class of the optimiser called `name`; case does not matter."""
     classes = {
         key.lower(): value
         for key, value in vars(keras.optimizers).items()
@@ -135,7 +134,7 @@ def optimizer_class(name):
 
 @contextmanager
 def ema_weights(optimizer):
-    """Lends weights their running averages, if the optimiser that updates them takes such."""
+    """Swaps in the moving averages of the weights, if the optimiser computes them."""
     own = [(weight, keras.ops.convert_to_numpy(weight)) for weight, _ in _ema_pairs(optimizer)]
     load_ema_weights(optimizer)
     try:
@@ -146,15 +145,15 @@ def ema_weights(optimizer):
 
 
 def load_ema_weights(optimizer):
-    """Replaces the weights that an optimiser updates by their running averages, if it has them."""
+    """Replaces the weights by their moving averages, if the optimiser computes them."""
     for weight, average in _ema_pairs(optimizer):
         weight.assign(average)
 
 
 def with_loss_scaling(optimizer):
-    """Returns an optimiser that scales losses, if float16 is computed in, or it as it is.
+    """Returns an optimiser with loss scaling under a float16 policy, otherwise the same one.
 
-    It is for models that are made now, in this scope, by the dtype policy of now.
+    The current dtype policy and scope must be those in which the model is built.
     """
     is_float16 = keras.config.dtype_policy().name == "mixed_float16"
     known = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -166,20 +165,20 @@ def with_loss_scaling(optimizer):
 
 
 def optimizer_variables(optimizer):
-    """Returns the variables of an optimiser that change in a run: moments, counters, scales."""
+    """Returns the variables of an optimiser that change: moments, counters, loss scales."""
     found = [variable for part in inner_optimizers(optimizer) for variable in part.variables]
     inner = getattr(optimizer, "inner_optimizer", None)
     return [*found, *(optimizer._variables if inner else ())]
 
 
 def inner_optimizers(optimizer):
-    """Returns the optimisers that one consists of: itself, or those of its groups of weights."""
+    """Returns the optimisers of the parameter groups, or the optimiser itself."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 scales the loss
     return list(getattr(optimizer, "parts", [optimizer]))
 
 
 def _ema_pairs(optimizer):
-    """Returns `(weight, running average)` of the weights that an optimiser updates."""
+    """Returns pairs `(weight, moving average)` of the weights that an optimiser updates."""
     return [
         (weight, average)
         for part in inner_optimizers(optimizer)
@@ -192,22 +191,21 @@ def _ema_pairs(optimizer):
 
 
 def create_schedule(name, peak, *, steps, warmup_steps=0, **options):
-    """Returns the learning rate over a run, as a Keras schedule.
+    """Returns a Keras learning rate schedule.
 
     Args:
-        name: one of `SCHEDULES`.
-        peak: the highest rate.
-        steps: optimiser steps of the whole run.
-        warmup_steps: steps in which the rate rises in a straight line to the peak; where 0,
-            the schedule's own share of the run.
-        **options: the numbers `decay`, `milestones` and `power` of `schedule_shapes.multipliers`.
+        name: One of `SCHEDULES`.
+        peak: The peak learning rate.
+        steps: Optimiser steps of the whole run.
+        warmup_steps: Steps of linear warmup to the peak; 0 for the default of the schedule.
+        **options: `decay`, `milestones` and `power` of `schedule_shapes.multipliers`.
 
     Raises:
-        UsageError: the warm-up leaves nothing of the run.
+        UsageError: The warmup is as long as the run.
     """
     if warmup_steps >= steps:
         raise UsageError(
-            f"a warm-up of {warmup_steps} steps leaves nothing of a run of {steps}; shorten it"
+            f"a warmup of {warmup_steps} steps is as long as the run, which has {steps}; shorten it"
         )
     own = {"decay": 0.1, "milestones": (0.5, 0.75), "power": 1.0, **options}
     scale = None
@@ -219,7 +217,7 @@ def create_schedule(name, peak, *, steps, warmup_steps=0, **options):
 
 
 def set_rate_factor(optimizer, factor):
-    """Multiplies the rates of an optimiser by a factor, where its schedule is `plateau`."""
+    """Sets the factor of an optimiser's learning rates, if its schedule is `plateau`."""
     for part in inner_optimizers(optimizer):
         scale = getattr(getattr(part, "_learning_rate", None), "scale", None)
         if scale is not None:
@@ -227,15 +225,15 @@ def set_rate_factor(optimizer, factor):
 
 
 def plateau_factor(task, history):
-    """Returns the factor of the rates after some epochs of a stage, by the schedule `plateau`.
+    """Returns the factor of the learning rates by the `plateau` schedule.
 
-    Each time that `--plateau-patience` epochs bring no better validation figure, the one that the
-    best epoch is chosen by, the rates are multiplied by `--decay`. It is the training loss where
-    there is no validation.
+    Each time that the monitored metric does not improve for `--plateau-patience` epochs, the
+    learning rates are multiplied by `--decay-factor`. Without validation the training loss is
+    monitored.
 
     Args:
-        task: whose flags say so.
-        history: a row per epoch of the stage so far.
+        task: The task with these flags.
+        history: One row per epoch of the stage so far.
     """
     factor, waited, best = 1.0, 0, None
     for row in history:
@@ -244,15 +242,14 @@ def plateau_factor(task, history):
         )
         best, waited = (row, 0) if better else (best, waited + 1)
         if waited == task.plateau_patience:
-            factor, waited = factor * task.decay, 0
+            factor, waited = factor * task.decay_factor, 0
     return factor
 
 
 def schedule_from_flags(task, peak, steps, epochs):
-    """Returns the schedule that a task's flags describe, for some steps in so many of its epochs.
+    """Returns the schedule that a task's flags describe, for `steps` steps in `epochs` epochs.
 
-    Where these are a stage of a plan, which may be as short as the warm-up, the warm-up is half of
-    it at most.
+    In a stage of a plan, which may be as short as the warmup, the warmup is limited to half of it.
     """
     warmup = round(task.warmup_epochs * steps / epochs)
     return create_schedule(
@@ -260,17 +257,17 @@ def schedule_from_flags(task, peak, steps, epochs):
         peak * task.rate_factor(),
         steps=steps,
         warmup_steps=warmup if epochs == task.epochs else min(warmup, steps // 2),
-        decay=task.decay,
+        decay=task.decay_factor,
         milestones=parse_milestones(task.milestones),
         power=task.power,
     )
 
 
 def parse_milestones(text):
-    """Returns the milestones that a flag names, shares of the run such as `0.5,0.75`.
+    """Returns the milestones of a flag, fractions of the run such as `0.5,0.75`.
 
     Raises:
-        UsageError: they are no rising numbers between 0 and 1.
+        UsageError: They are not ascending numbers between 0 and 1.
     """
     try:
         found = [float(word) for word in text.split(",")]
@@ -278,6 +275,6 @@ def parse_milestones(text):
         found = [0.0]
     if found != sorted(set(found)) or not all(0 < share < 1 for share in found):
         raise UsageError(
-            f"--milestones takes rising shares of the run such as 0.5,0.75; not {text!r}"
+            f"--milestones takes ascending fractions of the run such as 0.5,0.75, not {text!r}"
         )
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Optimisers of optimisers: groups of weights with rates of their own, and scaled losses."""
+"""Wrappers of optimisers: parameter groups with their own learning rates, and loss scaling."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from zoo.lazy import tf
 
 
 class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
-    """Updates each group of weights by its own optimiser, and clips all their gradients together.
+    """Updates each parameter group by its own optimiser, and clips all gradients together.
 
     Args:
         members: `(optimizer, variables)` of each group. The optimisers are built here, and keep
-            what they know when they are handed on to another `Groups`.
-        clip_norm: longest gradient, all groups together; 0 for any.
+            their state when they become members of another `ParamGroupOptimizer`.
+        clip_norm: The maximum global norm of the gradients of all groups; 0 for none.
     """
 
     def __init__(self, members, clip_norm=0.0):
@@ -25,16 +25,16 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
         self.parts, self.clip_norm = [optimizer for optimizer, _ in members], clip_norm
         if clip_norm and replicas.is_multi_replica():
             for optimizer in self.parts:
-                optimizer._sums = list  # what they are given is summed over replicas already
+                optimizer._sums = list  # the gradients are summed over replicas already
 
     @property
     def learning_rate(self):
-        """The highest rate of any group."""
+        """The highest learning rate of any group."""
         rates = [optimizer.learning_rate for optimizer in self.parts]
         return keras.ops.max(keras.ops.stack(rates))
 
     def finalize_variable_values(self, var_list):
-        """Does nothing at the end of `fit`, as the members, and asks nobody who was not built."""
+        """Does nothing, like that of the members; some of them may not be built."""
 
     def apply(self, grads, trainable_variables=None):
         """Updates the weights; gradients are clipped by the norm of all of them."""
@@ -49,10 +49,10 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
 
 
 class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Scales the loss so that float16 holds its gradients, and skips a step where it does not.
+    """Dynamic loss scaling for float16: skips steps whose gradients are not finite.
 
-    Keras's own asks one replica for all whether its gradients are finite, before they are summed,
-    and knows nothing of a `Loop`. TensorFlow alone.
+    The optimiser of Keras checks the gradients of one replica before they are summed, and does
+    not support a `CustomStepModel`. TensorFlow only.
     """
 
     def apply(self, grads, trainable_variables=None):
@@ -60,12 +60,12 @@ class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         self.update(self.inner_optimizer, grads, trainable_variables)
 
     def update(self, part, grads, variables):
-        """Updates the weights of one of several optimisers that the scale is common to.
+        """Updates the weights of one of several optimisers that share the scale.
 
         Args:
-            part: one of `optimize.inner_optimizers` of this one.
-            grads: of the scaled loss, one for each of the variables.
-            variables: those of the part.
+            part: One of `optimize.inner_optimizers` of this one.
+            grads: Gradients of the scaled loss, one for each of the variables.
+            variables: The variables of the part.
         """
         indices = [i for i, g in enumerate(grads) if g is not None]
 
@@ -87,12 +87,12 @@ class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         replicas.cond_across_replicas(self._finite(found), apply_update, skip, found)
 
     def build(self, var_list):
-        """Makes the scale, and lets the optimiser inside be built."""
+        """Creates the scale, and builds the inner optimiser."""
         if not self.built:
             super().build(var_list)
-            self._trainable_variables = []  # the parts know them, and in which order
+            self._trainable_variables = []  # the parts have them, in their order
 
     def _finite(self, grads):
-        """Tells whether the gradients of all replicas are finite."""
+        """Returns whether the gradients of all replicas are finite."""
         num_nonfinite = tf.reduce_sum([tf.cast(~self.check_finite([g]), "float32") for g in grads])
         return strategies.all_reduce_sum(num_nonfinite) == 0

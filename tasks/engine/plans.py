@@ -1,4 +1,4 @@
-"""The plan of a fine-tune: stage by stage, which layers learn, for how long and at which rate."""
+"""Fine-tuning plans: stages with their trainable layers, epochs and learning rates."""
 
 from __future__ import annotations
 
@@ -14,40 +14,38 @@ from zoo.paths import read_text
 yaml = LazyModule("yaml")
 
 BATCH_NORM_POLICIES = ("frozen", "update", "recalibrate")
-LEARNING_RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak rates of the Adam family
-# A step of Adam's moves each weight by about the rate, so logits made of more features go further:
-# the rate of a head falls with its width (Yang & Hu, 2021, arXiv:2011.14522). 2,048 features and
-# 256 were tried with rates from 1e-3 to 3e-2.
-HEAD_RATE_TIMES_WIDTH, MAX_HEAD_RATE = 2.5, 1e-2  # features times rate, and the largest rate
+LEARNING_RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak, of the Adam family
+# A step of Adam moves each weight by about the learning rate, so logits of more features move
+# further: the rate of a head decreases with its width (Yang & Hu, 2021, arXiv:2011.14522). It was
+# tuned with 2,048 and 256 features, with rates from 1e-3 to 3e-2.
+HEAD_RATE_TIMES_WIDTH, MAX_HEAD_RATE = 2.5, 1e-2  # features times rate; the maximum
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
-LEARN_DESCRIPTIONS = {"all": "all layers", "head": "the head alone"}  # names for a person
-LLRD_DECAY = 0.5  # of the rate, from each stage of the network to the one below it
-HEAD_EPOCH_FRACTION = 0.25  # of the epochs of `lpft` and `gradual` in which the head learns alone
-# A head that is one layer wants so many updates, and what it learns from is kept, as a rule: see
+LEARN_DESCRIPTIONS = {"all": "all layers", "head": "the head alone"}  # for status lines
+LLRD_DECAY = 0.5  # factor of the rate from each stage of the network to the one below
+HEAD_EPOCH_FRACTION = 0.25  # of the epochs of `lpft` and `gradual`, for the head alone
+# A linear head needs this many updates; its input features are usually cached. See
 # docs/fine-tuning.md.
 MIN_HEAD_UPDATES, MAX_PASSES = 250, 16
-MIN_STEPS_PER_EPOCH = (
-    8  # of an epoch of tasks whose batches are small, so that a few images are learned
-)
+MIN_STEPS_PER_EPOCH = 8  # of tasks with small batches, so that a few images suffice
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of a run, in which the same layers learn.
+    """A part of a run in which the same layers are trained.
 
     Attributes:
-        learn: which layers: `all`, `head`, a stage of the network such as `stage4` with all
-            above it, a number of layers or a share of them counted from the output, or a pattern
-            of their names such as `conv5_*`.
-        epochs: how long.
-        rate: peak rate of the head.
-        decay: the factor of that rate from each stage of the network to the one below it.
-        batch_norm: what pretrained statistics do: `frozen` keeps them; `update` goes on
-            estimating them, as from scratch; `recalibrate` estimates them anew on the training
+        learn: The trainable layers: `all`, `head`, a stage of the network such as `stage4` with
+            everything above it, a number or a fraction of layers counted from the output, or a
+            pattern of their names such as `conv5_*`.
+        epochs: The number of epochs.
+        rate: The peak learning rate of the head.
+        decay: The factor of that rate from each stage of the network to the one below it.
+        batch_norm: The policy for pretrained statistics: `frozen` keeps them; `update` updates
+            them, as in training from scratch; `recalibrate` estimates new ones on the training
             images before the stage and keeps those.
-        passes: how often an epoch goes through the training images; 0 for as often as it takes
-            `HEAD_UPDATES`, at most `MOST_PASSES`. More where a task wants more steps in an epoch.
+        passes: Passes over the training images per epoch; 0 for as many as `MIN_HEAD_UPDATES`
+            takes, at most `MAX_PASSES`. More where a task needs more steps per epoch.
     """
 
     learn: str = "all"
@@ -79,12 +77,12 @@ class Stage:
             )
 
     def __str__(self):
-        repeats = f", each {self.passes} times through the images," if self.passes > 1 else ""
+        repeats = f" of {self.passes} passes each" if self.passes > 1 else ""
         span = f"{self.epochs} epoch{'s' * (self.epochs > 1)}{repeats}"
         what = LEARN_DESCRIPTIONS.get(self.learn, self.learn)
         text = f"train {what} for {span} at a learning rate of {self.rate:g}"
         if self.decay < 1:
-            text += f", {self.decay:g} times that from each stage of the network to the one below"
+            text += f", times {self.decay:g} from each stage of the network to the one below"
         return f"{text}; batch normalisation: {self.batch_norm}"
 
 
@@ -101,25 +99,25 @@ def resolve_plan(
     batch_norm="auto",
     width=0,
 ):
-    """Returns the stages that a plan consists of.
+    """Returns the stages of a plan, with all learning rates.
 
     Args:
-        plan: one of `PRESETS`; `auto`, which is `lpft` from pretrained weights and else
+        plan: One of `PRESETS`; `auto`, which is `lpft` for pretrained weights and otherwise
             `scratch`; or YAML, a list of stages with the attributes of `Stage`.
-        epochs: of the whole run.
-        pretrained: whether the model starts from weights that know something.
-        levels: names of the network's stages, the lowest first, for `gradual`.
-        rate: peak rate where all layers learn; 0 for the plan's own.
-        optimizer: its name; plans know rates for Adam's family alone.
-        own: the rate that is known to suit the pretrained weights, or `None`.
-        scratch: the rate that suits random weights.
-        batch_norm: one of `POLICIES` for stages that do not say, or `auto`: `frozen` with
-            pretrained weights, which a few small batches of other images would ruin, and else
-            `update`.
-        width: how many features the head is made of, 0 if that is not known.
+        epochs: The epochs of the whole run.
+        pretrained: Whether the model starts from pretrained weights.
+        levels: Names of the network's stages, the lowest first, for `gradual`.
+        rate: The peak learning rate of stages that train all layers; 0 for the default.
+        optimizer: The name of the optimiser; there are default rates for the Adam family only.
+        own: The learning rate in the spec of the pretrained weights, or `None`.
+        scratch: The learning rate for random weights.
+        batch_norm: One of `BATCH_NORM_POLICIES` for stages that name none, or `auto`: `frozen`
+            with pretrained weights, whose statistics a few small batches of other images would
+            ruin, and otherwise `update`.
+        width: The number of input features of the head, or 0 if unknown.
 
     Raises:
-        UsageError: no such plan, or one that does not fit the epochs, or a rate is wanted.
+        UsageError: The plan is unknown, does not match the epochs, or needs a learning rate.
     """
     if plan == "auto":
         plan = "lpft" if pretrained else "scratch"
@@ -133,7 +131,7 @@ def resolve_plan(
     )
     if sum(stage.epochs for stage in stages) != epochs:
         total = sum(stage.epochs for stage in stages)
-        raise UsageError(f"the stages of the plan take {total} epochs, --epochs says {epochs}")
+        raise UsageError(f"the stages of the plan take {total} epochs, but --epochs is {epochs}")
     known = {
         "head": min(MAX_HEAD_RATE, HEAD_RATE_TIMES_WIDTH / width)
         if width
@@ -147,12 +145,12 @@ def resolve_plan(
 
 
 def stages_with_passes(stages, steps, min_steps=1):
-    """Returns stages whose `passes` are known.
+    """Returns stages with `passes` resolved.
 
     Args:
-        stages: of a plan, `Stage`.
-        steps: that a pass through the training images takes.
-        min_steps: steps that an epoch has at least, unless that takes more than `MOST_PASSES`.
+        stages: The stages of a plan, `Stage`.
+        steps: Steps per pass over the training images.
+        min_steps: The minimum of steps per epoch, unless that takes more than `MAX_PASSES`.
     """
     min_passes = min(MAX_PASSES, -(-min_steps // steps))
     heads = [min(MAX_PASSES, -(-MIN_HEAD_UPDATES // (steps * stage.epochs))) for stage in stages]
@@ -163,10 +161,10 @@ def stages_with_passes(stages, steps, min_steps=1):
 
 
 def plan_text(plan):
-    """Returns a plan as a flag holds it: what a file says in place of its name, YAML for a list.
+    """Returns the value of the plan flag: the contents of a file, or a list as YAML.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: The file cannot be read.
     """
     if isinstance(plan, list):
         return yaml.safe_dump(plan, default_flow_style=True, sort_keys=False, width=1000).strip()
@@ -179,14 +177,14 @@ def plan_text(plan):
 
 
 def describe_plan(stages):
-    """Returns a plan as lines for a person."""
+    """Returns the status lines of a plan."""
     if len(stages) == 1:
         return f"plan: {stages[0]}"
     return "\n".join(f"plan, stage {n}: {stage}" for n, stage in enumerate(stages, start=1))
 
 
 def _preset_stages(name, epochs, levels, head):
-    """Returns the stages of a preset, in some of which such a head learns first."""
+    """Returns the stages of a preset; some begin with the stage `head`."""
     policy = head.batch_norm
     if name == "probe":
         return [Stage("head", epochs, batch_norm=policy)]
@@ -194,10 +192,10 @@ def _preset_stages(name, epochs, levels, head):
         return [Stage("all", epochs, decay=LLRD_DECAY, batch_norm=policy)]
     if name in ("scratch", "full"):
         return [Stage("all", epochs, batch_norm=policy)]
-    # A head that knows nothing would first of all undo what the layers below it know: linear
-    # probing, then fine-tuning (Kumar et al., 2022).
+    # The large gradients of a random head would distort the pretrained features: linear probing,
+    # then fine-tuning (Kumar et al., 2022).
     first = max(1, round(HEAD_EPOCH_FRACTION * epochs)) if epochs > 1 else 0
-    # From the top down; the last part teaches all layers, also where the epochs are few.
+    # From the top down; the last part trains all layers, even if there are few epochs.
     downwards = reversed(levels[1:]) if name == "gradual" else ()
     parts = [*downwards, "all"][-(epochs - first) :]
     spans = [len(range(at, epochs - first, len(parts))) for at in range(len(parts))]
@@ -223,13 +221,13 @@ def _parse_stages(text, policy):
     ):
         raise UsageError(
             "a plan in YAML is a list of stages such as [{learn: head, epochs: 2}, {learn: all, "
-            f"epochs: 6, rate: 0.0001}}]; not {text!r:.200}"
+            f"epochs: 6, rate: 0.0001}}], not {text!r:.200}"
         )
     names = [field.name for field in dataclasses.fields(Stage)]
     for key in (key for each in found for key in each):
         if key not in names:
             raise unknown_name_error("key of a plan's stage", key, names)
-    # YAML reads 1e-4, without a point, as a word.
+    # YAML reads 1e-4, without a decimal point, as a string.
     numbers = {"rate": float, "decay": float}
     return [
         Stage(
@@ -243,19 +241,19 @@ def _parse_number(key, value, numbers):
     try:
         return numbers[key](value) if key in numbers else value
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{key} of a plan's stage is a number, not {value!r}") from error
+        raise UsageError(f"{key} of a plan's stage must be a number, not {value!r}") from error
 
 
 def _peak_rate(stage, rate, known, optimizer, count):
-    """Returns the peak rate of a stage that names none."""
+    """Returns the peak learning rate of a stage that names none."""
     kind = "head" if stage.learn == "head" else "full"
     if not rate and optimizer.lower() not in ADAM_FAMILY:
         optimize.optimizer_class(optimizer)
         raise UsageError(
-            f"--optimizer {optimizer} needs a --learning-rate; plans know one for "
+            f"--optimizer {optimizer} needs a --learning-rate; there are defaults for "
             f"{', '.join(ADAM_FAMILY)} only"
         )
     if not rate:
         return known[kind]
-    # Beside stages for all layers, a head that learns alone keeps its larger share.
+    # In a plan with further stages, the head alone keeps its higher rate.
     return rate * LEARNING_RATES["head"] / known["full"] if count > 1 and kind == "head" else rate

@@ -1,13 +1,12 @@
-"""The run folder: whose it is, how far it came, and how to go on from there.
+"""Resuming a run: the check of its folder, its state, and its checkpoints.
 
-Every file is replaced in one step, so that at any moment the folder holds a state from which to
-go on, and a full disk costs the last epoch at most.
+Every file is replaced atomically, so that at any moment the folder holds a state to resume from,
+and a full disk costs the last epoch at most.
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 import struct
@@ -15,185 +14,117 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tasks.data import data_fingerprint, safe_yaml
-from tasks.engine import run_folder
-from tasks.engine.flags import rename_former_flags
-from tasks.engine.task import RECORDED, tasks
+from tasks.data import data_fingerprint
+from tasks.engine import recipes, run_folder
 from tasks.report import run_files
 from tasks.report.csv_cells import escape_formula, escape_row
-from zoo.atomic_files import atomic_write
-from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import LazyModule, keras, np
+from zoo.atomic_files import atomic_write, write_text
+from zoo.errors import UsageError
+from zoo.lazy import keras, np
 
-yaml = LazyModule("yaml")
-
-RECIPE, REPORT, MODEL = "recipe.yaml", "report.json", "model.keras"
-DATA_DEPENDENT_FLAGS = (
-    "image_bits",
-)  # flags of tasks whose 0 or `auto` is resolved by looking at the data
+REPORT, MODEL = "report.json", "model.keras"
 STATE = "checkpoint/state.json"
-# What reading a damaged archive raises; RuntimeError where a flag says that it is encrypted or
+# Exceptions from reading a damaged archive; RuntimeError if it is marked as encrypted or
 # compressed in an unknown way.
 READ_ERRORS = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
-DATA_LOCATION_FLAGS = ("dataset", "data_dir")  # flags that say where data are
+DATA_LOCATION_FLAGS = ("dataset", "data_dir")
 
 
 def check_folder(out, task):
-    """Refuses a folder that is not that of a task's run, nor free to become it; writes nothing.
+    """Raises `UsageError` if a folder cannot be that of a task's run; writes nothing.
 
-    An unfinished run may go on with its data in another place, if `same_data` finds them the same.
+    An interrupted run may resume with its data in another location, if `check_same_data` accepts
+    them.
 
     Args:
-        out: a `Path`.
-        task: the `tasks.Task`.
+        out: A `Path`.
+        task: The `tasks.Task`.
 
     Returns:
-        Whether the folder holds something of the run.
+        Whether the folder holds a state or a report of this run.
 
     Raises:
-        UsageError: the folder holds another recipe's run, or something else.
+        UsageError: The folder holds the run of another recipe, or other files.
     """
-    found = out / RECIPE
+    found = out / recipes.RECIPE
     finished = (out / REPORT).exists()
     if finished or (out / STATE).exists():
-        read = read_recipe(found)
-        requested, resolved = recipe(task), read.get("resolved") or {}
+        read = recipes.read_recipe(found)
+        requested, resolved = recipes.recipe(task), read.get("resolved") or {}
         moved = DATA_LOCATION_FLAGS if not finished and RunState(out).data else ()
         location = {key: requested[key] for key in moved if key in requested}
-        existing = recipe(task_from_recipe({**read, **location, "resolved": {}}))
+        existing = recipes.recipe(recipes.task_from_recipe({**read, **location, "resolved": {}}))
         for key, value in requested.items():
-            # A recipe repeats a run with what its flags were resolved to, also into its own folder.
+            # A recipe repeats a run with the resolved values, also in the folder of that run.
             if value not in (existing.get(key), resolved.get(key)):
                 raise UsageError(
                     f"{out} holds another run ({key}: {existing.get(key)!r} there, {value!r} "
-                    "asked); "
-                    "choose another --out"
+                    "requested); choose another --out"
                 )
         return True
-    # A run that failed before its first epoch ended has left nothing to lose.
+    # A run that failed in its first epoch has left nothing that could be lost.
     if out.exists() and not found.exists() and (not out.is_dir() or _has_other_files(out)):
-        raise UsageError(f"{out} is there and is no run's folder; choose another --out")
+        raise UsageError(f"{out} exists and is not a run folder; choose another --out")
     return False
 
 
 def claim_folder(out, task):
-    """Makes `out` the folder of a task's run, or finds that it already is, as `check` does."""
+    """Writes the recipe of a task into `out`, unless `check_folder` finds its run there."""
     if not check_folder(out, task):
-        write_recipe(out, task)
-
-
-def write_recipe(out, task, **facts):
-    """Writes what repeats a task's run, with further facts of `RECORDED`, into its folder."""
-    write_text(out / RECIPE, yaml.safe_dump({**recipe(task), **facts}, sort_keys=False))
+        recipes.write_recipe(out, task)
 
 
 def check_same_data(out, state, found):
-    """Refuses to go on with other data than a run began with.
+    """Raises `UsageError` if a run would be resumed with other data than it began with.
 
     Args:
-        out: the run's folder.
-        state: its `State`.
-        found: what `Task.data_identity` returns of the data that are there now.
+        out: The run folder.
+        state: Its `RunState`.
+        found: The `Task.data_fingerprint` of the present data.
 
     Raises:
-        UsageError: they differ; it says how.
+        UsageError: The data differ; the message states how.
     """
     differences = data_fingerprint.differences(state.data, found)
     if state.data and differences:
         raise UsageError(
-            f"{out} was trained on other data: {'; '.join(differences)}. Give it the data that it "
+            f"{out} was trained on other data: {'; '.join(differences)}. Use the data that it "
             "began with, or choose another --out"
         )
 
 
-def recipe(task):
-    """Returns the dict that repeats a task's run."""
-    return {"task": task.name, **task.recipe_fields()}
-
-
 def model_path(out):
-    """Returns the path of the model in a run's folder; raises `UsageError` if it has none yet."""
+    """Returns the path of the model in a run folder; raises `UsageError` if there is none."""
     if not (out / MODEL).exists():
-        raise UsageError(f"{out} holds no finished run: it has no {MODEL}")
+        raise UsageError(f"{out} holds no finished run: {MODEL} is missing")
     return out / MODEL
 
 
 def read_report(out):
-    """Returns the record of a finished run, `None` if there is none.
+    """Returns the report of a finished run, or `None` if the run is not finished.
 
     Raises:
-        UsageError: it is damaged.
+        UsageError: The report is damaged.
     """
     return run_files.read_report(out / REPORT) if (out / REPORT).exists() else None
 
 
-def read_recipe(path):
-    """Returns the recipe in a file, a dict; raises `UsageError` if there is none."""
-    recipe = safe_yaml.read(path, "a recipe")
-    if not isinstance(recipe, dict) or "task" not in recipe:
-        raise UsageError(f"{path} is no recipe: it names no task")
-    if not isinstance(recipe["task"], str):
-        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, and no name")
-    if not isinstance(recipe.get("resolved") or {}, dict):
-        raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
-    if recipe["task"] in tasks.names():
-        task = tasks.get(recipe["task"])
-        recipe = rename_former_flags(task, recipe)
-        if recipe.get("resolved"):
-            recipe["resolved"] = rename_former_flags(task, recipe["resolved"])
-    return recipe
-
-
-def task_from_recipe(recipe):
-    """Returns the task that a recipe describes; flags that it does not name have their defaults.
-
-    Where a flag was left to the program, the value counts that it was `resolved` to. What else a
-    recipe records is not asked.
-
-    Raises:
-        UsageError: it names a flag that the task does not have, or a value that it refuses.
-    """
-    flags = {key: value for key, value in recipe.items() if key not in ("task", *RECORDED)}
-    make = tasks.get(recipe["task"])
-    known = [field.name for field in dataclasses.fields(make)]
-    for key in flags:
-        if key not in known:
-            raise unknown_name_error(f"flag of {recipe['task']}", key, known)
-    defaults = {field.name: field.default for field in dataclasses.fields(make)}
-    for key, value in (recipe.get("resolved") or {}).items():
-        if key in defaults and flags.get(key, defaults[key]) == defaults[key]:
-            flags[key] = value
-    return make(**flags)
-
-
-def without_resolved(recipe, names):
-    """Returns a recipe that leaves the flags of some names to the program again."""
-    resolved = recipe.get("resolved") or {}
-    return {**recipe, "resolved": {k: v for k, v in resolved.items() if k not in names}}
-
-
-def write_text(path, text):
-    """Writes a small file in one step."""
-    with atomic_write(path) as partial:
-        partial.write_text(text)
-
-
 class RunState:
-    """How far a run came, and the files that hold what its variables were then.
+    """The progress of a run, and its checkpoint files.
 
     Attributes:
-        epoch: epochs completed.
-        step: steps done of the epoch under way.
-        seconds: time that these steps took.
-        history: one dict of floats per completed epoch.
-        best: the epoch, from 1, whose weights are kept as the best, or 0.
-        weights, best_weights: names of the checkpoints' files.
-        older: names of further checkpoints that are still there, the oldest first.
-        times: seconds that the run took so far, by part.
-        data: what `Task.data_identity` returned; empty in folders of earlier versions.
+        epoch: Epochs completed.
+        step: Steps completed in the current epoch.
+        seconds: Seconds that these steps took.
+        history: One dict of floats per completed epoch.
+        best: The epoch, from 1, whose weights are kept as the best, or 0.
+        weights, best_weights: Names of the checkpoint files.
+        older: Names of further checkpoints that are kept, the oldest first.
+        times: Seconds spent so far, by phase of the run.
+        data: What `Task.data_fingerprint` returned; empty in folders of earlier versions.
     """
 
     def __init__(self, out, *, begun=True):
@@ -205,23 +136,23 @@ class RunState:
             self.take(run_files.read_state(self.path))
 
     def facts(self):
-        """Returns all that the state is, but for its place, as JSON has it."""
+        """Returns the state without its path, as JSON types."""
         return {key: value for key, value in vars(self).items() if key != "path"}
 
     def take(self, facts):
-        """Becomes the state whose `facts` are given."""
+        """Replaces the state by `facts`."""
         vars(self).update(facts)
 
     def save(self, arrays, *, better=False, keep=1):
-        """Writes a checkpoint, then drops those that are not wanted any more.
+        """Writes a checkpoint, then removes those that are no longer needed.
 
-        Until the last moment, when the small file that names it is replaced, the one before
-        holds.
+        The previous checkpoint remains valid until the state file, which names the new one, is
+        replaced as the last step.
 
         Args:
-            arrays: name to array, of all that changes in a run.
-            better: whether its weights are the best so far.
-            keep: how many of the latest checkpoints to keep.
+            arrays: Arrays by name, of everything that changes during a run.
+            better: Whether its weights are the best so far.
+            keep: The number of latest checkpoints to keep.
         """
         before = {self.weights, self.best_weights, *self.older} - {""}
         older = [*self.older, self.weights]
@@ -237,13 +168,12 @@ class RunState:
             (self.path.parent / name).unlink(missing_ok=True)
 
     def read(self, name, process_group=None):
-        """Returns the arrays of a checkpoint by name; raises `UsageError` if it is none.
+        """Returns the arrays of a checkpoint by name; raises `UsageError` if it is damaged.
 
         Args:
-            name: of its file.
-            process_group: the `process_group.SingleProcess` whose chief has the file; `None` where
-                each
-            process has it.
+            name: The name of its file.
+            process_group: The process group whose chief has the file; `None` if each process has
+                it.
         """
         path = self.path.parent / name
         try:
@@ -255,7 +185,7 @@ class RunState:
             ):
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
-                    raise ValueError("it is one array, and no archive of arrays")
+                    raise ValueError("it is a single array, not an archive of arrays")
                 return {key: archive[key] for key in archive.files}
         except READ_ERRORS as error:
             raise UsageError(
@@ -273,18 +203,18 @@ def write_history(out, history):
 
 
 def assign_values(variables, arrays, prefix):
-    """Gives variables the values under `prefix/NUMBER` among some arrays.
+    """Assigns the arrays named `prefix/NUMBER` to variables.
 
     Raises:
-        UsageError: they are of another model.
+        UsageError: They are of another model.
     """
     for number, variable in enumerate(variables):
         array = arrays.get(f"{prefix}/{number}")
         numbers = array is not None and array.dtype.kind in "biufc"
         if not numbers or tuple(array.shape) != tuple(variable.shape):
             raise UsageError(
-                f"the checkpoint does not fit the model at {variable.path}: it is of another "
-                "version of this program; start again with another --out"
+                f"the checkpoint does not match the model at {variable.path}: it is from another "
+                "version of keras-zoo; start again with another --out"
             )
         variable.assign(_from_storable(array, variable.dtype))
 
@@ -295,12 +225,12 @@ def variable_values(variables, prefix):
 
 
 def _has_other_files(out):
-    """Tells whether a folder holds something that a run has not put there before its recipe."""
+    """Returns whether a folder holds files that a run does not write before its recipe."""
     return any(path.name not in run_folder.OWN_FILES for path in out.iterdir())
 
 
 def _to_storable(array):
-    """Returns an array as a file of NumPy can hold it, bfloat16 as its bits."""
+    """Returns an array as NumPy can store it: bfloat16 as its bits."""
     return array.view("uint16") if array.dtype.name == "bfloat16" else array
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its lock while a process trains in it, what a refusal leaves."""
+"""The folder of a run: its name, its lock during training, and cleaning up after errors."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from zoo import file_lock
 from zoo.errors import UsageError
 
 LOCK, OWNER = ".lock", ".lock.owner"
-OWN_FILES = (LOCK, f"{LOCK}ed", OWNER)  # names that a folder may hold before it is a run's
-MAX_NAME_BYTES = 160  # bytes of a name that we make up; file systems take 255
+OWN_FILES = (LOCK, f"{LOCK}ed", OWNER)  # files that may precede the recipe
+MAX_NAME_BYTES = 160  # of generated names; file systems allow 255
 
 
 @contextmanager
 def lock_folder(out, saved):
-    """Holds a run's folder, which is made, for this process alone.
+    """Creates a run folder and locks it for this process.
 
-    Where the block ends by a `UsageError` before anything was saved, what it left there goes again,
-    the folder too if it was not there before.
+    If the block raises a `UsageError` before anything was saved, the files that it wrote are
+    removed again, and the folder too if it is new.
 
     Args:
-        out: a `Path`.
-        saved: a function without arguments that returns whether something worth keeping is there.
+        out: A `Path`.
+        saved: A function without arguments that returns whether there is a checkpoint to keep.
 
     Raises:
-        UsageError: another process holds it, or it cannot be made.
+        UsageError: Another process holds the lock, or the folder cannot be created.
     """
     with ExitStack() as stack:
         with folder_errors(out):
@@ -51,7 +51,7 @@ def lock_folder(out, saved):
 
 @contextmanager
 def folder_errors(out):
-    """Says what is wrong with a folder that the system does not let us look into or make."""
+    """Converts errors of the operating system about a run folder to `UsageError`."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL character
@@ -67,8 +67,9 @@ def file_name(words, digest_of=""):
     """Returns a file name made of words.
 
     Args:
-        words: of which characters that file names should not have become hyphens.
-        digest_of: text whose digest follows, or that of the words if the name had to be cut.
+        words: Their characters that are unsuitable for file names are replaced by hyphens.
+        digest_of: Text whose digest is appended. Otherwise a digest of the words is appended if
+            the name was shortened.
     """
     name = re.sub(r"[^\w.-]+", "-", "-".join(words)).strip("-.")
     short = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
@@ -82,7 +83,9 @@ def _refuse(out):
         owner = (out / OWNER).read_text(errors="replace")[:200]
     except OSError:
         owner = "another process"
-    raise UsageError(f"{out} is in use: {owner} trains in it; wait for it, or choose another --out")
+    raise UsageError(
+        f"{out} is in use by {owner}; wait until it has finished, or choose another --out"
+    )
 
 
 def _remove_new_files(out, kept):

@@ -1,11 +1,11 @@
-"""How the learning rate changes over a run: one formula per name, warm-up for all."""
+"""Formulas of the learning rate schedules, all with linear warmup."""
 
 from __future__ import annotations
 
 from zoo.lazy import np
 
-# Of the way after warm-up, an array from 0 to 1, and the schedule's own numbers: the share of the
-# peak. Step: He et al., 2015; cosine: Loshchilov & Hutter, 2016; one_cycle: Smith & Topin, 2017.
+# From the progress after warmup, an array from 0 to 1, and the options to the factor of the peak.
+# Step: He et al., 2015; cosine: Loshchilov & Hutter, 2016; one_cycle: Smith & Topin, 2017.
 SHAPES = {
     "constant": lambda progress, options: np.ones_like(progress),
     "step": lambda progress, options: (
@@ -16,7 +16,7 @@ SHAPES = {
         options["decay"] + (1 - options["decay"]) * (1 - progress) ** options["power"]
     ),
     "cosine": lambda progress, options: _cosine(progress),
-    # Multiplied by a factor from epoch to epoch.
+    # Constant here; multiplied by a factor that changes from epoch to epoch.
     "plateau": lambda progress, options: np.ones_like(progress),
     "one_cycle": lambda progress, options: ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _cosine(progress),
 }
@@ -26,20 +26,20 @@ ONE_CYCLE_WARMUP, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1e-4
 
 
 def multipliers(name, steps, warmup_steps, options):
-    """Returns the share of the peak rate at each step, `(steps,)`.
+    """Returns the learning rate of each step relative to the peak, `(steps,)`.
 
     Args:
-        name: a key of `SHAPES`.
-        steps: optimiser steps of the whole run.
-        warmup_steps: steps in which the rate rises in a straight line to the peak; 0 for the
-            schedule's own, which is none but for `one_cycle`.
-        options: the numbers `decay`, `milestones` and `power` of those schedules that have them.
+        name: A key of `SHAPES`.
+        steps: Optimiser steps of the whole run.
+        warmup_steps: Steps of linear warmup to the peak; 0 for the default of the schedule,
+            which is no warmup except for `one_cycle`.
+        options: `decay`, `milestones` and `power`, of the schedules that have them.
     """
     cycle = name == "one_cycle"
     warmup = warmup_steps or (int(ONE_CYCLE_WARMUP * steps) if cycle else 0)
     step = np.arange(steps, dtype="float64")
     progress = np.clip((step - warmup) / max(steps - warmup, 1), 0, 1)
-    if name == "step":  # milestones are said of the whole run
+    if name == "step":  # milestones are fractions of the whole run
         progress = step / steps
     start = ONE_CYCLE_START if cycle else 0.0
     warmup_multipliers = start + (1 - start) * step / max(warmup, 1)
@@ -51,5 +51,5 @@ def _cosine(progress):
 
 
 def _milestones_passed(progress, milestones):
-    """Counts the milestones that have been passed."""
+    """Returns the number of milestones passed at each step."""
     return sum((progress >= milestone).astype("float64") for milestone in milestones)

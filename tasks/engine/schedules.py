@@ -1,4 +1,4 @@
-"""The learning rate of each step of a run, as Keras wants it."""
+"""The learning rate schedule of a run as a Keras object."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 @keras.saving.register_keras_serializable(package="zoo")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at each step of a run, computed beforehand.
+    """A schedule of precomputed learning rates.
 
-    Keras asks for it once per weight and step, and in a small network a dozen operations each
-    time would take longer than the weight's own update.
+    Keras evaluates the schedule once per weight and step; in a small network a dozen operations
+    each time would take longer than the update of the weight.
 
     Args:
-        rates: one per step, `(steps,)`.
-        scale: a variable that they are multiplied by, or `None`. It is a variable of the optimizer.
+        rates: One learning rate per step, `(steps,)`.
+        scale: A factor, which is a variable of the optimiser, or `None`.
     """
 
     def __init__(self, rates, scale=None):
@@ -24,14 +24,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.rates = keras.ops.convert_to_tensor(self.values)
 
     def __call__(self, step):
-        """Returns the rate of a step, counted from 0; behind the last one, that of the last."""
+        """Returns the learning rate of a step from 0; after the last step, that of the last."""
         rate = keras.ops.take(self.rates, keras.ops.minimum(step, len(self.values) - 1))
         return rate if self.scale is None else rate * keras.ops.convert_to_tensor(self.scale)
 
     def then(self, later):
-        """Returns the schedule of this one's steps and those of another behind them."""
+        """Returns this schedule continued by another."""
         return Schedule(np.concatenate([self.values, later.values]), self.scale)
 
     def get_config(self):
-        """Returns the arguments that make an equal schedule."""
+        """Returns the arguments of the constructor."""
         return {"rates": self.values.tolist()}

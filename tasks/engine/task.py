@@ -1,27 +1,32 @@
-"""What a task is: a frozen dataclass whose fields are its flags."""
+"""The contract of a task: a frozen dataclass whose fields are its flags."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import math
-from typing import ClassVar, dataclass_transform
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from tasks.distributed import replicas
 from tasks.engine import finetune, flags, optimize, plans
-from tasks.engine.flags import Between, flag
+from tasks.engine.training_flags import TrainingFlags
 from zoo.errors import UsageError
 from zoo.registry import Registry
 
-tasks = Registry("task", package="tasks")
+if TYPE_CHECKING:
+    import keras
 
+tasks: Registry[type[Task]] = Registry("task", package="tasks")
+T = TypeVar("T")
 
 RECORDED = ("stages", "weights_sha256", "resolved")  # in a recipe, besides flags
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(flag,))
-def register(cls):
-    """Makes a `Task` subclass a frozen dataclass, named after its file."""
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def register(cls: type[T]) -> type[T]:
+    """Makes a `Task` subclass a frozen dataclass and registers it under the name of its module."""
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     cls.name = cls.__module__.rpartition(".")[2]
     tasks.add(cls.name, cls, cls.__module__)
@@ -29,256 +34,205 @@ def register(cls):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task(abc.ABC):
-    """Data to learn from, a model to teach, and a way to judge it.
+class Task(TrainingFlags, abc.ABC):
+    """Data to train on, a model to train, and a way to evaluate it.
 
-    A task does not train: `tasks.engine.trainer` does, the same way for all. It calls, in this
-    order, `load`, `training`, `build` inside the strategy's scope, `validate` and `better` after
-    each epoch, `finish` with the best weights, and then `save` and `judge`.
+    A task does not train: `tasks.engine.trainer` does, the same way for all tasks. It calls, in
+    this order, `load`, `training`, `build` within the strategy's scope, `validate` and `better`
+    after each epoch, `finish` with the best weights, then `save` and `build_report`.
     """
 
-    curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to draw: titles
-    # Columns that an epoch is chosen by, the next where one is equal; `-`: the less the better.
+    name: ClassVar[str]  # set by `register`
+    curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to plot: titles
+    # Columns that select the best epoch; later ones break ties. `-`: lower is better.
     monitor: ClassVar[tuple[str, ...]] = ("-val_loss",)
     compilable: ClassVar[bool] = True  # by XLA
-    checkpoint_all: ClassVar[bool] = False  # whether a checkpoint holds what no stage changes, too
-    min_steps_per_epoch: ClassVar[int] = 1  # of an epoch; few images are gone through more often
+    checkpoint_all: ClassVar[bool] = False  # whether checkpoints also hold what no stage trains
+    min_steps_per_epoch: ClassVar[int] = 1  # small data sets are repeated within an epoch
+    # Module whose `from_file(path, model, metadata)` returns the `Predictor` of a trained model,
+    # and, optionally, whose `from_spec(spec, weights)` returns that of a pretrained one.
+    predictor: ClassVar[ModuleType | None] = None
+    command: ClassVar[str] = "zoo predict"  # the command that uses a trained model
 
-    epochs: int = flag(8, "passes over the training split", low=1)
-    batch_size: int = flag(32, "examples per step, over all replicas", low=1)
-    optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, lion or another of Keras's"
-    )
-    learning_rate: float = flag(
-        0.0, "peak step size; 0 for the plan's own", search=Between(1e-5, 1e-2)
-    )
-    momentum: float = flag(0.9, "of momentum, nesterov and rmsprop", high=1.0)
-    schedule: str = flag(
-        "cosine", "how the rate changes over each stage of a plan", choices=optimize.SCHEDULES
-    )
-    warmup_epochs: float = flag(
-        0.0, "epochs in which the rate rises from 0; at most half of a stage of the plan"
-    )
-    decay: float = flag(
-        0.1, "step, plateau: factor each time; exponential, polynomial: what is left", high=1.0
-    )
-    plateau_patience: int = flag(
-        2, "of the schedule plateau: epochs without a better figure before each --decay", low=1
-    )
-    milestones: str = flag("0.5,0.75", "of the schedule step: shares of the run")
-    power: float = flag(1.0, "of the schedule polynomial; 1 is a straight line", high=100.0)
-    weight_decay: float = flag(1e-4, "decoupled decay of kernels, times the rate", high=100.0)
-    l1: float = flag(0.0, "factor of the kernels' absolute values in the loss", low=0.0)
-    l2: float = flag(0.0, "factor of the kernels' squares in the loss", low=0.0)
-    clip_norm: float = flag(0.0, "longest gradient, all weights together; 0 for any", low=0.0)
-    accumulate: int = flag(1, "steps whose gradients make one update", low=1)
-    average: float = flag(
-        0.0, "decay of the running average of weights (EMA), such as 0.999; 0: none", high=0.999999
-    )
-    checkpoint_minutes: float = flag(
-        5.0, "time between checkpoints inside an epoch; one follows each epoch in any case", low=0.0
-    )
-    checkpoint_steps: int = flag(0, "steps between checkpoints; 0: by time", low=0)
-    keep: int = flag(1, "latest checkpoints to keep, besides the best", low=1)
-    patience: int = flags.patience_flag("val_loss")
-    precision: str = flag(
-        "auto", "auto, float32, mixed_bfloat16 or mixed_float16; auto asks processor and model"
-    )
-    features: str = flag(
-        "auto",
-        "of the frozen part of a network: auto computes them once where that saves time",
-        choices=("auto", "off"),
-    )
-    jit: str = flag(
-        "auto", "whether XLA compiles the step; auto: on one GPU", choices=("auto", "on", "off")
-    )
-    scale_rate: str = flag(
-        "none",
-        "of rates with the examples an update sees",
-        choices=tuple(replicas.RATE_SCALING_RULES),
-    )
-    reference_batch: int = flag(
-        0, "examples an update that rates are meant for; 0: the task's own batch size", low=0
-    )
-    sync_batch_norm: str = flag(
-        "on", "statistics of BatchNorm are those of all replicas together", choices=("on", "off")
-    )
-    compress_gradients: str = flag(
-        "none", "how gradients travel between replicas", choices=replicas.GRADIENT_COMPRESSIONS
-    )
-    strategy: str = flag(
-        "auto",
-        "where replicas live: one, mirrored over devices, or multiworker, over processes; auto: "
-        "wherever there are such",
-        choices=("auto", "one", "mirrored", "multiworker"),
-    )
-    seed: int = flag(0, "seed of every random choice", high=2**32 - 1)
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             flags.check_value(field, getattr(self, field.name))
-        if self.jit == "on" and not self.compilable:
-            raise UsageError(f"--jit on: XLA cannot compile a step of {self.name}; take --jit auto")
+        if self.jit_compile == "on" and not self.compilable:
+            raise UsageError(
+                f"--jit-compile on: XLA cannot compile a step of {self.name}; "
+                "take --jit-compile auto"
+            )
 
-    def flops(self):
-        """Returns the FLOPs of the model for one example, 0 where they are not known before."""
+    def flops(self) -> float:
+        """Returns the FLOPs of a forward pass for one example, or 0 if they are unknown."""
         return 0
 
-    def recipe_fields(self):
-        """Returns what a recipe holds: the flags and, by `RECORDED`, what else they meant."""
+    def recipe_fields(self) -> dict[str, Any]:
+        """Returns the entries of a recipe: the flags and the keys of `RECORDED`."""
         return dataclasses.asdict(self)
 
-    def stages(self):
-        """Returns the plan of the run, a tuple of `plans.Stage` that make up its epochs."""
+    def stages(self) -> tuple[plans.Stage, ...]:
+        """Returns the plan of the run: the stages that make up its epochs."""
         plan_options = {"rate": self.learning_rate, "optimizer": self.optimizer}
         return plans.resolve_plan("scratch", epochs=self.epochs, pretrained=False, **plan_options)
 
-    def stages_with_passes(self, steps):
-        """Returns the stages with their `passes`, where one through the images takes some steps."""
+    def stages_with_passes(self, steps: int) -> tuple[plans.Stage, ...]:
+        """Returns the stages with `passes` resolved, for `steps` per pass over the images."""
         return plans.stages_with_passes(self.stages(), steps, self.min_steps_per_epoch)
 
-    def learning_rates(self, peak, steps, epochs=0):
-        """Returns the schedule of some steps, in all `epochs` or so many, of the flags' shape."""
+    def learning_rates(self, peak: float, steps: int, epochs: int = 0) -> Any:
+        """Returns the learning rate schedule of `steps` steps in `epochs`, by default in all."""
         return optimize.schedule_from_flags(self, peak, steps, epochs or self.epochs)
 
-    def rate_factor(self):
-        """Returns what the rates of the plan are multiplied by, as `--scale-rate` says."""
-        reference = self.reference_batch or type(self).batch_size
-        return replicas.rate_factor(self.scale_rate, self.batch_size * self.accumulate, reference)
+    def rate_factor(self) -> float:
+        """Returns the factor of `--scale-learning-rate` for the learning rates of the plan."""
+        reference = self.reference_batch_size or type(self).batch_size
+        per_update = self.batch_size * self.gradient_accumulation_steps
+        return replicas.rate_factor(self.scale_learning_rate, per_update, reference)
 
-    def make_optimizer(self, rates, *, clip=True):
-        """Returns the optimiser that the flags describe, for a schedule of rates."""
+    def make_optimizer(self, rates: Any, *, clip: bool = True) -> keras.optimizers.Optimizer:
+        """Returns the optimiser that the flags describe, for a learning rate schedule."""
         return optimize.optimizer_from_flags(self, rates, clip=clip)
 
-    def optimizers(self, model, steps):
-        """Returns the Keras optimiser of each stage of the plan; called inside the scope.
+    def optimizers(self, model: keras.Model, steps: int) -> list[keras.optimizers.Optimizer]:
+        """Returns the optimiser of each stage of the plan; called within the scope.
 
         Args:
-            model: the whole model.
-            steps: of a pass through the training images.
+            model: The whole model.
+            steps: Steps per pass over the training images.
         """
         return finetune.optimizers(self, model, self.stages_with_passes(steps), steps)
 
-    def extra_state(self, data):
-        """Returns what a run knows besides variables, such as what an agent saw, or `None`.
+    def extra_state(self, data: Any) -> Any:
+        """Returns state of a run besides variables, such as a replay buffer, or `None`.
 
-        It has `arrays()`, a dict of arrays by name that a checkpoint holds, and `restore(arrays)`.
+        The object has `arrays()`, a dict of arrays by name for checkpoints, and
+        `restore(arrays)`.
         """
         return None
 
     @abc.abstractmethod
-    def load(self):
-        """Returns what `build`, `training` and the rest need to know of the data.
+    def load(self) -> Any:
+        """Loads the data and returns what `build`, `training` and the other methods need.
 
-        It is a dataclass; its fields `train` and `validation`, where they are
-        `decoding.Examples`, may be replaced by what the frozen part of a model makes of them.
+        The result is a dataclass. If its fields `train` and `validation` are
+        `decoding.Examples`, they may be replaced by cached features of frozen layers.
         """
 
-    def data_fingerprint(self, data):
-        """Returns what of the data must stay the same while a run goes on, as JSON has it."""
+    def data_fingerprint(self, data: Any) -> dict[str, Any]:
+        """Returns the properties of the data that must not change during a run, as JSON types."""
         return {}
 
-    def resolved(self, data):
-        """Returns values of flags that follow from the data, to repeat the run with."""
+    def resolved(self, data: Any) -> dict[str, Any]:
+        """Returns flag values that follow from the data, for the recipe."""
         return {}
 
-    def notes(self, data):
-        """Returns lines on the data to read before the training."""
+    def notes(self, data: Any) -> list[str]:
+        """Returns lines about the data to print before training."""
         return []
 
     @abc.abstractmethod
-    def build(self, data):
-        """Returns a `keras.Model` for the data; called inside the strategy's scope."""
+    def build(self, data: Any) -> keras.Model:
+        """Returns a `keras.Model` for the data; called within the strategy's scope."""
 
-    def training_model(self, model, data):
+    def training_model(self, model: keras.Model, data: Any) -> keras.Model:
         """Returns the model that `compile` and `fit` are called on; by default `model` itself.
 
-        A model whose answers are not what it learns by is rebuilt here, of the same layers, into
-        one that has more inputs, such as the truth, or other outputs, such as losses. `training`
-        gives what that one takes. It is called inside the strategy's scope, once per stage of the
-        plan.
+        A model whose outputs are not those that the loss needs is rebuilt here from the same
+        layers, with further inputs, such as targets, or other outputs, such as losses.
+        `training` yields the inputs of this model. Called within the strategy's scope, once per
+        stage of the plan.
 
         Args:
-            model: the whole model or, where its lower layers are frozen, the rest of it, with the
-                same outputs; frozen batch normalisation may have been absorbed.
-            data: what `load` returned.
+            model: The whole model or, where its lower layers are frozen, the remaining upper
+                layers, with the same outputs; frozen BatchNorm may have been absorbed.
+            data: What `load` returned.
         """
         return model
 
     @abc.abstractmethod
-    def compile(self, training_model, data, optimizer):
-        """Compiles what learns; called inside the strategy's scope, once per stage of the plan.
+    def compile(
+        self, training_model: keras.Model, data: Any, optimizer: keras.optimizers.Optimizer
+    ) -> None:
+        """Compiles the training model; called within the strategy's scope, once per stage.
 
         Args:
-            training_model: what `training_model` returned.
-            data: what `load` returned.
-            optimizer: of Keras.
+            training_model: What `training_model` returned.
+            data: What `load` returned.
+            optimizer: A Keras optimiser.
         """
 
-    def show(self, data, events):
-        """Writes pictures of the data to TensorBoard, before the first epoch, if the task can."""
+    def show(self, data: Any, events: Any) -> None:
+        """Writes images of the data to TensorBoard before the first epoch, if the task can."""
         return None
 
-    def versions(self, data):
-        """Returns what a network that does not learn may be computed for beforehand.
+    def versions(self, data: Any) -> list[tuple[Any, str]]:
+        """Returns the inputs for which features of frozen layers may be cached.
 
-        It is a list of `(examples, description)` of the training split: one, or several that the
-        epochs see in turn; empty where each epoch sees other examples.
+        A list of `(examples, description)` of the training split: one version, or several that
+        the epochs use in turn. Empty where each epoch sees other images.
         """
         return []
 
     @abc.abstractmethod
-    def training(self, data, *, changed=True):
-        """Returns the stream of examples, changed at random where the flags say so.
+    def training(self, data: Any, *, changed: bool = True) -> Any:
+        """Returns the training data pipeline, with random augmentation if `changed`.
 
-        It has `steps` per epoch, `size` examples in each, and `epoch(number, start)`, which
-        returns the batches of that epoch, from 0, without the first `start`, as a finite
+        The pipeline has `steps` per epoch, the batch `size`, and `epoch(number, start)`, which
+        returns the batches of an epoch, counted from 0, without the first `start`, as a finite
         `tf.data.Dataset`.
         """
 
     @abc.abstractmethod
-    def validate(self, model, data, events, step):
-        """Returns figures on the validation split after an epoch, or `{}` without one.
+    def validate(self, model: keras.Model, data: Any, events: Any, step: int) -> dict[str, float]:
+        """Returns metrics on the validation split after an epoch, or `{}` without that split.
 
-        The history has them as `val_NAME`. Pictures may go to TensorBoard through `events`, a
-        `tasks.report.tensorboard.SummaryWriter`, at `step`, the epoch counted from 1.
+        The history stores them as `val_NAME`.
+
+        Args:
+            model: The model as it predicts.
+            data: What `load` returned.
+            events: A `tasks.report.tensorboard.SummaryWriter` for images.
+            step: The epoch, counted from 1.
         """
 
-    def recalibrate_batch_norm(self, model, data):
-        """Estimates the BatchNorm statistics of averaged weights, where layers are trainable."""
+    def recalibrate_batch_norm(self, model: keras.Model, data: Any) -> None:
+        """Estimates the BatchNorm statistics of averaged weights in trainable layers."""
         layers = [layer for layer in finetune.batch_norm_layers(model) if layer.trainable]
-        if self.average and layers:
+        if self.ema_decay and layers:
             finetune.recalibrate(self.training_model(model, data), self.training(data), layers)
 
-    def monitored_values(self, row):
-        """Returns what `goals` come to in a row of the history, a tuple: the more the better."""
+    def monitored_values(self, row: dict[str, float]) -> tuple[float, ...]:
+        """Returns the values of `monitor` in a row of the history; higher is better."""
         signs = {name.removeprefix("-"): -1 if name.startswith("-") else 1 for name in self.monitor}
         return tuple(sign * row[name] for name, sign in signs.items() if name in row)
 
-    def better(self, row, best):
-        """Tells whether the epoch of history `row` is better than the best one so far."""
+    def better(self, row: dict[str, float], best: dict[str, float]) -> bool:
+        """Returns whether the epoch of history `row` is better than the best one so far."""
         found, before = self.monitored_values(row), self.monitored_values(best)
-        # With nothing to choose by, the last epoch is the one to keep.
+        # Without a monitored value the last epoch is kept.
         return not found or found > before or any(map(math.isnan, before))
 
-    def finish(self, model, data):
-        """Returns the model to save and to judge, made of the trained one with its best weights."""
+    def finish(self, model: keras.Model, data: Any) -> keras.Model:
+        """Returns the model to save and evaluate, given the trained one with its best weights."""
         return model
 
     @abc.abstractmethod
-    def build_report(self, model, data):
-        """Returns the `Verdict` on a trained model."""
+    def build_report(self, model: keras.Model, data: Any) -> Any:
+        """Evaluates a trained model; returns an `EvaluationReport`."""
 
     @abc.abstractmethod
-    def evaluate(self, model, about, split):
-        """Returns the figures of a saved `model` on a slice of data, and the slice's name.
+    def evaluate(
+        self, model: keras.Model, about: dict[str, Any], split: str
+    ) -> tuple[dict[str, float], str]:
+        """Returns the metrics of a saved `model` on a slice of data, and the slice's name.
 
         Args:
-            model: what `zoo.model_files.load` read.
-            about: the facts that `save` put beside it.
-            split: a slice of the task's data, or `""` for its own test split.
+            model: What `zoo.model_files.load` returned.
+            about: The metadata that `save` stored with the model.
+            split: A slice of the task's data, or `""` for its test split.
         """
 
     @abc.abstractmethod
-    def save(self, model, data, path):
-        """Writes the part of a trained model that is worth keeping to `path`."""
+    def save(self, model: keras.Model, data: Any, path: Path) -> None:
+        """Writes the part of a trained model that is used after training to `path`."""

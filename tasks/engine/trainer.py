@@ -11,54 +11,57 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tasks.distributed import replicas, strategies
+from tasks.distributed import devices, replicas, strategies
 from tasks.engine import (
     callbacks,
     finetune,
     hardware,
     optimize,
-    phase_timer,
     plans,
+    recipes,
     resume,
     run_folder,
     training_run,
 )
 from tasks.inference import dtype_policies
-from tasks.report import environment, formatting, page, plots
+from tasks.report import environment, formatting, page, phase_timer, plots
+from zoo import atomic_files
 
 PAGE = "report.html"
-PLAN_COLUMNS = ("learns", "epochs", "peak rate", "rate below", "batch normalisation", "passes each")
+PLAN_COLUMNS = (
+    *("trained layers", "epochs", "peak learning rate", "rate factor per stage"),
+    *("batch normalisation", "passes per epoch"),
+)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def train(task, out, *, alone=False):
-    """Trains a task from its seed to its report.
+    """Trains and evaluates a task, and writes the run folder.
 
-    Interrupted at any moment and called again, it goes on from the last whole epoch; called
-    for a finished run, it returns that run's record.
+    An interrupted run is resumed from its last checkpoint. A finished run is not trained again.
 
     Args:
-        task: a `tasks.Task`.
-        out: the run's folder; `docs/quickstart.md` lists what it holds in the end.
-        alone: whether this process does nothing else, so that what holds for all of it may be set
-            as suits the task.
+        task: A `tasks.Task`.
+        out: The run folder; `docs/quickstart.md` lists the files it holds in the end.
+        alone: Whether this process does nothing else, so that settings of the whole process may
+            be changed to suit the task.
 
     Returns:
-        The record of `report.json`: task, flags, figures (a dict of floats), times (seconds by part
-        of the run, whose sum is the figure `seconds`), environment.
+        The contents of `report.json`: task, flags, figures (a dict of floats), times (seconds by
+        phase of the run; their sum is the figure `seconds`), environment.
 
     Raises:
-        UsageError: the folder holds another run, or another process trains in it; a flag or the
-            data are wrong, or others than those that the run began with.
+        UsageError: The folder holds another run, or another process trains in it; a flag or the
+            data are wrong, or differ from those of the interrupted run.
     """
     out, since = Path(out), time.perf_counter()
-    joined = strategies.join_process_group(task.strategy, resume.recipe(task), out)
+    joined = strategies.join_process_group(task.strategy, recipes.recipe(task), out)
     with joined as process_group, ExitStack() as stack:
         found = process_group.broadcast(lambda: _read_report_or_claim(task, out, stack))
         if found:
             return found
-        if alone and hardware.is_tiny(task.flops() * task.batch_size):
-            hardware.use_single_thread()
+        if alone and devices.is_tiny(task.flops() * task.batch_size):
+            devices.use_single_thread()
         with dtype_policies.dtype_policy_scope(task.precision, task.flops()):
             run, training_callback = _fit(task, out, process_group, since)
             with run.alone():
@@ -66,8 +69,8 @@ def train(task, out, *, alone=False):
 
 
 def _read_report_or_claim(task, out, stack):
-    """Returns the record of the run in a folder; `None` if that is not finished, and then claims
-    the folder, until the stack is closed."""
+    """Returns the report of a finished run; otherwise locks the folder until the stack is closed
+    and returns `None`."""
     with run_folder.folder_errors(out):
         resume.check_folder(out, task)
         found = resume.read_report(out)
@@ -78,14 +81,14 @@ def _read_report_or_claim(task, out, stack):
 
 
 def _evaluate(task, out, run, training_callback):
-    """Saves and judges what a run has taught, with its best weights; returns the record."""
+    """Saves and evaluates the model of a run with its best weights; returns the report."""
     state = training_callback.state
     if state.best_weights != state.weights:
         run.restore(state.read(state.best_weights))
     optimize.load_ema_weights(run.optimizer(state.best - 1))
     run.recalibrate_batch_norm(state.best - 1)
     for layer in finetune.batch_norm_layers(run.model):
-        layer.synchronized = False  # files are for any number of devices, and for any backend
+        layer.synchronized = False  # saved models are for any number of devices and any backend
     model = task.finish(run.model, run.data)
     task.save(model, run.data, out / resume.MODEL)
     evaluation = task.build_report(model, run.data)
@@ -100,7 +103,7 @@ def _evaluate(task, out, run, training_callback):
 
 
 def _write_reports(task, out, evaluation, state, environment_info, stages):
-    """Writes what a person and a program read of a run; returns the latter."""
+    """Writes the HTML and the JSON report of a run; returns the contents of the latter."""
     history, figures = state.history, {**evaluation.figures, **_speed(state)}
     planned = [[*map(str, dataclasses.astuple(stage))] for stage in stages]
     curves = "".join(
@@ -110,7 +113,7 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
         out / PAGE,
         title=evaluation.title,
         lead=evaluation.lead,
-        command=f"zoo train --recipe {out / resume.RECIPE} --out NEW_FOLDER",
+        command=f"zoo train --recipe {out / recipes.RECIPE} --out NEW_FOLDER",
         figures=figures,
         sections=[
             *evaluation.sections,
@@ -121,16 +124,16 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
         environment=environment_info,
         warnings=[*evaluation.metric_warnings, *evaluation.warnings],
     )
-    # This file comes last: where it is, the run is finished.
+    # Written last: a run is finished if this file exists.
     flags = task.recipe_fields()
     written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
     written["environment"] = environment_info
-    resume.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
+    atomic_files.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 
 
 def _load_data(task, out, state, process_group):
-    """Returns the data of a task, which are those that its run began with."""
+    """Returns the data of a task; raises `UsageError` if the run began with other data."""
     data = task.load()
     found = task.data_fingerprint(data)
     state.data = process_group.broadcast(lambda: state.data or found)
@@ -139,7 +142,7 @@ def _load_data(task, out, state, process_group):
 
 
 def _fit(task, out, process_group, since):
-    """Trains; returns what came of it, a `training_run.TrainingRun` and its recorder."""
+    """Trains; returns the `training_run.TrainingRun` and its `callbacks.TrainingCallback`."""
     strategy = strategies.create_strategy(task.strategy)
     with strategy.scope():
         lines = replicas.check_replicas(task)
@@ -151,50 +154,59 @@ def _fit(task, out, process_group, since):
         resolved_flags = hardware.resolve_auto_flags(
             task, run.model, strategies.strategy_name(strategy)
         )
-        # Also of a run that goes on: its data may have moved, and this may be another machine.
-        resume.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))
+        # Also for a resumed run: its data may have moved, and the machine may be another.
+        recipes.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))
     training_callback = callbacks.TrainingCallback(task, run, out, state, process_group, since)
     for line in (*lines, *task.notes(data)):
         training_callback.print_status(line)
+    _restore_checkpoint(run, training_callback)
+    with _graceful_interrupt(training_callback):
+        while not training_callback.finished():
+            _fit_epoch(run, training_callback)
+    return run, training_callback
+
+
+def _restore_checkpoint(run, training_callback):
+    """Restores the latest checkpoint of a run, if any; otherwise prints the plan of a new run."""
+    state, process_group = training_callback.state, training_callback.process_group
     if state.weights:
         arrays = state.read(state.weights, process_group)
         run.restore(arrays)
         training_callback.metrics = arrays if state.step else {}
-        training_callback.print_status(f"going on after {_progress(state)} of {task.epochs}")
-    else:
-        training_callback.print_status(plans.describe_plan(run.stages))
-        if process_group.chief:
-            task.show(data, training_callback.events)
-    with _graceful_interrupt(training_callback):
-        while not training_callback.finished():
-            started = time.perf_counter()
-            prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
-            training_callback.start_stage(prepared_stage, time.perf_counter() - started)
-            prepared_stage.training_model.fit(
-                strategies.distribute_batches(
-                    run.strategy, prepared_stage.stream, state.epoch, state.step
-                ),
-                steps_per_epoch=prepared_stage.stream.steps - state.step
-                if process_group.count > 1
-                else None,
-                initial_epoch=state.epoch,
-                epochs=state.epoch + 1,
-                callbacks=[training_callback.to_keras()],
-                shuffle=False,  # the batches come in an order of their own
-                verbose=0,
-            )
-    return run, training_callback
+        progress = f"{_progress(state)} of {run.task.epochs}"
+        training_callback.print_status(f"resuming after {progress}")
+        return
+    training_callback.print_status(plans.describe_plan(run.stages))
+    if process_group.chief:
+        run.task.show(run.data, training_callback.events)
+
+
+def _fit_epoch(run, training_callback):
+    """Trains one epoch, or the rest of one that was interrupted."""
+    state, started = training_callback.state, time.perf_counter()
+    prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
+    training_callback.start_stage(prepared_stage, time.perf_counter() - started)
+    stream, several = prepared_stage.stream, training_callback.process_group.count > 1
+    prepared_stage.training_model.fit(
+        strategies.distribute_batches(run.strategy, stream, state.epoch, state.step),
+        steps_per_epoch=stream.steps - state.step if several else None,
+        initial_epoch=state.epoch,
+        epochs=state.epoch + 1,
+        callbacks=[training_callback.to_keras()],
+        shuffle=False,  # the data pipeline shuffles
+        verbose=0,
+    )
 
 
 @contextmanager
 def _graceful_interrupt(training_callback):
-    """Lets the first Ctrl-C, or SIGTERM, wait for the step under way and a checkpoint after it."""
+    """Defers the first SIGINT or SIGTERM until a checkpoint after the current step is saved."""
 
     def stop(number, frame):
         if training_callback.stopping:
             raise KeyboardInterrupt
         training_callback.stopping = True
-        training_callback.print_status("saving; once more to stop at once")
+        training_callback.print_status("saving a checkpoint; interrupt again to stop at once")
 
     here = threading.current_thread() is threading.main_thread()
     before = {each: signal.signal(each, stop) for each in SIGNALS} if here else {}
@@ -202,7 +214,7 @@ def _graceful_interrupt(training_callback):
         yield
     except KeyboardInterrupt:
         training_callback.print_status(
-            f"stopped; the same command goes on after {_progress(training_callback.state)}"
+            f"stopped; the same command resumes after {_progress(training_callback.state)}"
         )
         raise
     finally:
@@ -211,18 +223,20 @@ def _graceful_interrupt(training_callback):
 
 
 def _progress(state):
-    """Says how far a run came: `epoch 3`, `step 120 of epoch 4`."""
+    """Returns the progress of a run as text: `epoch 3`, `step 120 of epoch 4`."""
     return f"step {state.step} of epoch {state.epoch + 1}" if state.step else f"epoch {state.epoch}"
 
 
 def _time_rows(times):
-    """Returns the parts of a run and what they took, as a table has it."""
+    """Returns the table rows of the phases of a run and their durations."""
     return [[part, formatting.format_value("seconds", seconds)] for part, seconds in times.items()]
 
 
 def _speed(state):
-    """Returns the run's seconds and images per second, the latter without the first epoch if
-    there are more, because that one compiles."""
+    """Returns the seconds and the images per second of a run.
+
+    The first epoch, which compiles, counts for the latter only if it is the only one.
+    """
     rates = [row["images_per_second"] for row in state.history]
     return {
         "seconds": sum(state.times.values()),

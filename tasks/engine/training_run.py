@@ -1,4 +1,4 @@
-"""The course of a run: stage by stage of its plan, what learns and from what."""
+"""A run: its model, and what is trained on which data in each stage of the plan."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from zoo.lazy import LazyModule, keras
 
 param_groups = LazyModule("tasks.engine.param_groups")
 
-EXTRA_STATE_PREFIX = "memory/"  # what the names in a checkpoint begin with of what a task remembers
-SEED_VARIABLE_NAME = (
-    "seed_generator_state"  # what Keras calls the variables that its random numbers come from
-)
+EXTRA_STATE_PREFIX = "memory/"  # of the names of a task's extra state in a checkpoint
+SEED_VARIABLE_NAME = "seed_generator_state"  # of the state of random numbers in Keras
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedStage:
-    """What `fit` is called on in a stage.
+    """The model and data of a stage of the plan.
 
     Attributes:
-        learner: a compiled model with weights of the whole one.
-        model: what answers as the whole one does: the learner, unless the task makes it of that.
-        data: what it learns from and is validated on.
-        stream: the batches of `data`.
+        training_model: The compiled model that `fit` is called on, which shares weights with the
+            whole model.
+        model: A model with the outputs of the whole model: the training model itself, unless the
+            task derives that from it.
+        data: The data of training and validation.
+        stream: The data pipeline of `data`.
     """
 
     training_model: keras.Model
@@ -42,12 +42,12 @@ class PreparedStage:
 
 
 class TrainingRun:
-    """A model and the plan by which it learns.
+    """A model, its optimisers, and the plan by which it is trained.
 
     Args:
-        task: the `tasks.Task`.
-        data: what it loaded.
-        strategy: a `tf.distribute.Strategy`.
+        task: The `tasks.Task`.
+        data: What its `load` returned.
+        strategy: A `tf.distribute.Strategy`.
     """
 
     def __init__(self, task, data, strategy):
@@ -56,7 +56,7 @@ class TrainingRun:
         self.stages = task.stages_with_passes(stream.steps)
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
         strategies.check_batch_size(strategy, stream.size)
-        # Here and no sooner: what was outlined before, and how often, must not change the weights.
+        # Not earlier: models traced before, and their number, must not change the weights.
         keras.utils.set_random_seed(task.seed)
         with strategy.scope():
             self.model = task.build(data)
@@ -64,11 +64,11 @@ class TrainingRun:
             self.optimizers = [optimize.with_loss_scaling(each) for each in made]
         self.updated_variables = _updated_variables(self.model, self.stages, task.checkpoint_all)
         self.extra_state, self._others = task.extra_state(data), {}
-        self._lesson = None, None
+        self._prepared_stage = None, None
         self.feature_seconds = 0.0  # seconds that the features of frozen layers took
 
     def stage(self, epoch):
-        """Returns the number of the stage that an epoch, from 0, belongs to."""
+        """Returns the index of the stage of an epoch, both from 0."""
         return sum(epoch >= end for end in self.ends[:-1])
 
     def optimizer(self, epoch):
@@ -76,34 +76,34 @@ class TrainingRun:
         return self.optimizers[self.stage(epoch)]
 
     def prepared_stage(self, epoch, *, begun=False):
-        """Returns the lesson of an epoch.
+        """Returns the `PreparedStage` of an epoch.
 
         Args:
-            epoch: its number, from 0.
-            begun: whether the run is taken up in the middle of it.
+            epoch: The epoch, from 0.
+            begun: Whether the run is resumed in the middle of this epoch.
         """
         number = self.stage(epoch)
-        if self._lesson[0] != number:
+        if self._prepared_stage[0] != number:
             first = epoch == self.ends[number] - self.stages[number].epochs and not begun
             with self.strategy.scope():
-                self._lesson = number, self._prepared(number, first)
-        return self._lesson[1]
+                self._prepared_stage = number, self._prepared(number, first)
+        return self._prepared_stage[1]
 
     def set_rate_factor(self, epoch, history):
-        """Sets the rates of an epoch, from 0, by the epochs before it, if they depend on those."""
+        """Sets the learning rate factor of an epoch, from 0, by the history of its stage."""
         stage = self.stage(epoch)
         first = self.ends[stage] - self.stages[stage].epochs
         factor = optimize.plateau_factor(self.task, history[first:epoch])
         optimize.set_rate_factor(self.optimizers[stage], factor)
 
     def recalibrate_batch_norm(self, epoch):
-        """Gives averaged weights of an epoch the statistics of normalisation that they need."""
+        """Estimates the BatchNorm statistics of the averaged weights of an epoch."""
         finetune.set_trainable(self.model, self.stages[self.stage(epoch)])
         self.task.recalibrate_batch_norm(self.model, self.data)
 
     @contextlib.contextmanager
     def ema_weights(self, epoch):
-        """Lends the model the weights and statistics that an epoch is validated with."""
+        """Swaps in the weights and BatchNorm statistics that an epoch is validated with."""
         statistics = [v for norm in finetune.batch_norm_layers(self.model) for v in norm.variables]
         seeds = [v for v in self.model.variables if v.name == SEED_VARIABLE_NAME]
         with (
@@ -130,15 +130,15 @@ class TrainingRun:
         training_model = task.training_model(model, data)
         task.compile(training_model, data, _optimizer_for(self.optimizers[number], training_model))
         if alone:
-            # With more replicas Keras 3.15 loses the iterator in its loop. Small networks would
-            # spend their time on being called.
+            # Small networks would spend their time in Python. With several replicas Keras 3.15
+            # loses the iterator in its loop.
             training_model.steps_per_execution = hardware.steps_per_execution(flops * stream.size)
         return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
 
     def _split_at_frozen(self, stage):
-        """Returns what learns in a stage behind what does not, and the features in between.
+        """Returns the trainable upper part of the model, and data with features of the frozen part.
 
-        `None` where that is nothing, or saves no time.
+        Returns `None` if nothing is frozen or caching features saves no time.
         """
         versions = self.task.versions(self.data)
         parts = surgery.split(self.model) if versions and stage.learn != "all" else None
@@ -151,7 +151,7 @@ class TrainingRun:
             return None
         share = feature_cache.flops(before) / max(1, feature_cache.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
-        percent = int(1000 * share) / 10  # never 100
+        percent = int(1000 * share) / 10  # rounded down, to be below 100
         callbacks.print_status(
             f"{percent}% of the network is frozen: its features are computed {times} per image"
         )
@@ -165,34 +165,32 @@ class TrainingRun:
         ]
         self.feature_seconds += time.perf_counter() - started
         training_versions = featured[: len(versions)]
-        first = (
-            training_versions[0].name,
-            training_versions[0].pixels,
-            training_versions[0].labels,
-            training_versions[0].dropped,
+        first = training_versions[0]
+        train = decoding.VersionedExamples(
+            *(first.name, first.pixels, first.labels, first.dropped),
+            versions=tuple(training_versions),
         )
-        train = decoding.VersionedExamples(*first, versions=tuple(training_versions))
         validation = featured[-1] if validation_versions else None
         return after, dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
-        """Returns what changes in a run: weights, random states, moments; each once, in order."""
+        """Returns the variables that change in a run: weights, random states, optimiser state."""
         mine = [v for optimizer in self.optimizers for v in optimize.optimizer_variables(optimizer)]
         return list({id(v): v for v in [*self.updated_variables, *mine]}.values())
 
     def arrays(self):
-        """Returns the values of all that changes, for a checkpoint."""
+        """Returns the arrays of a checkpoint by name."""
         remembered = {**self._others, **self.extra_state.arrays()} if self.extra_state else {}
         named = {EXTRA_STATE_PREFIX + name: array for name, array in remembered.items()}
         return {**resume.variable_values(self.variables(), "run"), **named}
 
     def alone(self, prepared_stage=None):
-        """Lets this process answer, and know all that changes, without the other workers.
+        """Returns a scope in which this process computes without the other workers.
 
-        All of them enter together.
+        All workers enter it together.
 
         Args:
-            prepared_stage: the one that is being learned, if any.
+            prepared_stage: The stage that is being trained, if any.
         """
         if self.extra_state:
             self._others = strategies.gather(self.extra_state.arrays())
@@ -203,7 +201,7 @@ class TrainingRun:
         return strategies.single_process(models, [*self.variables(), *metrics])
 
     def restore(self, arrays):
-        """Gives all that changes the values of a checkpoint."""
+        """Restores the arrays of a checkpoint."""
         resume.assign_values(self.variables(), arrays, "run")
         if self.extra_state:
             known = [key for key in arrays if key.startswith(EXTRA_STATE_PREFIX)]
@@ -213,7 +211,7 @@ class TrainingRun:
 
 
 def _optimizer_for(optimizer, training_model):
-    """Returns an optimiser that knows the weights of a learner in their order, as JAX needs it."""
+    """Returns an optimiser whose variables are in the order of the model's, as JAX needs it."""
     known = getattr(optimizer, "_trainable_variables", [])
     if not known or [id(v) for v in known] == [id(v) for v in training_model.trainable_variables]:
         return optimizer
@@ -221,7 +219,7 @@ def _optimizer_for(optimizer, training_model):
 
 
 def _updated_variables(model, stages, checkpoint_all):
-    """Returns the variables of a model that a plan changes, or all of them."""
+    """Returns the variables of a model that a plan trains, or all of them."""
     if checkpoint_all:
         return list(model.variables)
     found = []

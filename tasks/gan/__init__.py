@@ -29,6 +29,7 @@ class Gan(SplitTask):
     """Teaches a generator to paint, and a critic to tell what it paints from real images."""
 
     checkpoint_all: ClassVar = True
+    command: ClassVar = "zoo generate"
 
     epochs: int = flag(20, "passes over the training split", low=1)
     batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
@@ -66,8 +67,11 @@ class Gan(SplitTask):
     beta_2: float = flag(-1.0, "decay of the second one; -1: model's own", low=-1, high=0.9999)
     schedule: str = flag("constant", "how the rates change", choices=optimize.SCHEDULES)
     weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
-    average: float = flag(
-        0.999, "decay of the running average of the generator's weights; 0: none", high=0.999999
+    ema_decay: float = flag(
+        0.999,
+        "decay of the running average of the generator's weights; 0: none",
+        high=0.999999,
+        former="average",
     )
     patience: int = patience_flag("Frechet distance")
     dataset: str = flag(
@@ -227,7 +231,7 @@ class Gan(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "dataset": self.dataset,
             "classes": list(data.source.classes) if self.condition != "none" else [],

@@ -113,7 +113,7 @@ def build_optimizer(model, task, rates, betas):
     found = get_networks(model)
     members = []
     for name in NETWORKS:
-        network_flags = task if name == "generator" else dataclasses.replace(task, average=0.0)
+        network_flags = task if name == "generator" else dataclasses.replace(task, ema_decay=0.0)
         made = network_flags.make_optimizer(rates[name])
         for option, beta in zip(("beta_1", "beta_2"), betas, strict=True):
             if hasattr(made, option):

@@ -1,1 +1,1 @@
-"""Inference: frozen graphs, cached features, runtimes and the base of predictors."""
+"""Prediction: runtimes, feature caching, and the threads that feed them."""

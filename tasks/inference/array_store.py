@@ -1,9 +1,8 @@
-"""Arrays that took long to compute, kept on disk from run to run, as many as fit.
+"""A least-recently-used disk cache of arrays that take long to compute.
 
-An array is a `.npy` file under its key in the folder `features` of `ZOO_HOME`, with a checksum
-behind it that is compared when a process first opens the file. While it is computed its rows go to
-a partial file, which `ZOO_HOME` also keeps when the process ends early. `ZOO_FEATURES_GB` bounds
-them all; those used longest ago go first.
+An array is a `.npy` file, named by its key, in the folder `features` of `ZOO_HOME`. It is followed
+by a checksum, which is verified when a process first opens the file. Rows that are computed go to a
+partial file, from which an interrupted process is resumed. `ZOO_FEATURES_GB` limits the total size.
 """
 
 from __future__ import annotations
@@ -20,66 +19,62 @@ from zoo import atomic_files, env_vars, file_lock
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-DEFAULT_LIMIT_GB = 10.0  # that all arrays may fill, unless `ZOO_FEATURES_GB` says otherwise
-ARRAY_SUFFIX, PARTIAL_SUFFIX, ROW_COUNT_SUFFIX, LOCK_SUFFIX = (
-    ".npy",
-    ".partial",
-    ".rows",
-    ".lock",
-)  # ends of the names of files
-PROGRESS_INTERVAL_SECONDS = 1.0  # seconds after which the rows that are written are counted again
-STALE_SECONDS = 3600.0  # seconds without a new row after which nobody works on a partial file
-MAX_MEMORY_FRACTION = 0.3  # of the free memory that an array may fill which cannot be kept
-DEFAULT_FREE_MEMORY = 2**31  # bytes taken as free where the system does not tell
+DEFAULT_LIMIT_GB = 10.0  # of all arrays, unless `ZOO_FEATURES_GB` is set
+ARRAY_SUFFIX, PARTIAL_SUFFIX = ".npy", ".partial"
+ROW_COUNT_SUFFIX, LOCK_SUFFIX = ".rows", ".lock"
+PROGRESS_INTERVAL_SECONDS = 1.0  # between updates of the row count
+STALE_SECONDS = 3600.0  # without a new row, after which a partial file is unused
+MAX_MEMORY_FRACTION = 0.3  # of free memory, for arrays that cannot be stored
+DEFAULT_FREE_MEMORY = 2**31  # bytes, where the system does not report it
 
 log = logging.getLogger("zoo")
 _opened_paths = set()  # paths of the arrays that this process has opened
 
 
 class StoreFullError(Exception):
-    """The folder cannot take an array; the message says why."""
+    """The folder cannot store an array; the message has the reason."""
 
 
 def find(key):
-    """Returns the array under a key, mapped from disk; `None` if there is none, or a damaged one.
+    """Returns the array of a key, memory-mapped, or `None` if it is missing or damaged.
 
-    A damaged one is deleted, and a line says so.
+    A damaged file is deleted with a warning.
     """
     path = folder() / f"{key}{ARRAY_SUFFIX}"
     try:
         if path not in _opened_paths and not checksums.verify_checksum(path):
-            log.warning("the features kept in %s are damaged: they are computed again", path)
+            log.warning("the cached features in %s are damaged: they are computed again", path)
             path.unlink()
             return None
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
         return None
-    except ValueError:  # a file that lacks its end
+    except ValueError:  # a truncated file
         with suppress(OSError):
             path.unlink()
         return None
-    with suppress(OSError):  # in a folder that may only be read
+    with suppress(OSError):  # a read-only folder
         os.utime(path)
     _opened_paths.add(path)
     return found
 
 
 def get_or_compute(key, shape, dtype, rows):
-    """Returns the array under a key, computing what is not there yet.
+    """Returns the array of a key, computing the rows that are missing.
 
-    Of several processes that want it at once, one computes and the others wait. One that was
-    interrupted is taken up where it was.
+    Of several processes that need it at once, one computes and the others wait. An interrupted
+    computation is resumed.
 
     Args:
-        key: tells the array from all others; letters, digits and hyphens.
-        shape, dtype: of the array.
-        rows: takes the number of rows that are there; yields arrays of the rows after them.
+        key: A unique key of letters, digits and hyphens.
+        shape, dtype: Shape and dtype of the array.
+        rows: A function of the number of existing rows that yields arrays of the following rows.
 
     Returns:
         A read-only `np.memmap`.
 
     Raises:
-        NoRoom: it is larger than what may be kept, or the folder cannot be written to.
+        StoreFullError: The array exceeds the size limit, or the folder is not writable.
     """
     path = folder() / f"{key}{ARRAY_SUFFIX}"
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -103,13 +98,13 @@ def get_or_compute(key, shape, dtype, rows):
 
 
 def compute_uncached(shape, dtype, rows):
-    """Returns an array for this process alone: in memory, or else in a file without a name.
+    """Returns an array for this process only: in memory, or in an anonymous file.
 
     Args:
-        shape, dtype, rows: as for `keep`.
+        shape, dtype, rows: As in `get_or_compute`.
 
     Raises:
-        UsageError: there is no room for it.
+        UsageError: There is no space for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= _free_memory() * MAX_MEMORY_FRACTION:
@@ -124,10 +119,10 @@ def compute_uncached(shape, dtype, rows):
 
 
 def max_bytes():
-    """Returns how many bytes all arrays may fill.
+    """Returns the size limit of all arrays in bytes.
 
     Raises:
-        UsageError: `ZOO_FEATURES_GB` is no number.
+        UsageError: `ZOO_FEATURES_GB` is not a number.
     """
     text = os.environ.get("ZOO_FEATURES_GB", "") or str(DEFAULT_LIMIT_GB)
     try:
@@ -145,7 +140,7 @@ def folder():
 
 
 class _PartialArray:
-    """An array that is being written, and a number beside it: its rows that are on the disk."""
+    """An array that is being written, and a file with the number of its rows on disk."""
 
     def __init__(self, path, shape, dtype):
         self.path, self.shape, self.dtype = path, tuple(shape), np.dtype(dtype)
@@ -156,7 +151,7 @@ class _PartialArray:
         self.row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
 
     def fill(self, rows):
-        """Writes all rows that are missing, and gives the file its name."""
+        """Writes all missing rows, and renames the file."""
         done = self._open()
         last_note = time.monotonic()
         try:
@@ -168,7 +163,7 @@ class _PartialArray:
                     last_note = time.monotonic()
             if done < self.shape[0]:
                 raise OSError(f"{done} rows came, not {self.shape[0]}")
-        except OSError:  # such as a full disk, which a part only makes fuller
+        except OSError:  # such as a full disk, whose space a partial file would occupy
             self.partial.unlink(missing_ok=True)
             raise
         except BaseException:
@@ -183,7 +178,7 @@ class _PartialArray:
             self.count.unlink()
 
     def _open(self):
-        """Opens the partial file, made anew unless it is one of this shape; returns its rows."""
+        """Opens the partial file, a new one unless its header matches; returns its row count."""
         header = _npy_header(self.shape, self.dtype)
         self.start = len(header)
         done = 0
@@ -207,7 +202,7 @@ class _PartialArray:
         return done
 
     def _reserve(self, header):
-        """Takes the room on the disk, so that a full one shows before anything is computed."""
+        """Allocates the file, so that a full disk is noticed before anything is computed."""
         with suppress(OSError):
             self.count.unlink()
         size = self.start + self.row * self.shape[0]
@@ -220,7 +215,7 @@ class _PartialArray:
         _write_all(self.file, block.reshape(-1).view("uint8").data, self.start + done * self.row)
 
     def _write_row_count(self, done):
-        """Counts rows that are on the disk, where a power cut leaves them."""
+        """Stores the number of rows that are on disk, and would survive a power failure."""
         os.fsync(self.file)
         new_file = self.count.with_name(f"{self.count.name}.new")
         new_file.write_text(str(done))
@@ -236,7 +231,7 @@ def _write_all(file, data, offset):
 
 
 def _npy_header(shape, dtype):
-    """Returns the beginning of a `.npy` file."""
+    """Returns the header of a `.npy` file."""
     with tempfile.SpooledTemporaryFile() as file:
         about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
         np.lib.format.write_array_header_1_0(file, {**about, "shape": shape})
@@ -245,7 +240,7 @@ def _npy_header(shape, dtype):
 
 
 def _evict(size, path):
-    """Deletes what was used longest ago until `size` more bytes fit."""
+    """Deletes the least recently used files until `size` more bytes fit."""
     now, found = time.time(), []
     for entry in path.parent.iterdir():
         with suppress(OSError):
@@ -257,7 +252,7 @@ def _evict(size, path):
         if total + size <= max_bytes():
             return
         if entry.suffix in (ARRAY_SUFFIX, PARTIAL_SUFFIX) and not busy:
-            entry.unlink()  # which those who have it mapped do not notice
+            entry.unlink()  # processes that have it mapped are not affected
             entry.with_suffix(ROW_COUNT_SUFFIX).unlink(missing_ok=True)
             total -= bytes_
     if total + size > max_bytes():

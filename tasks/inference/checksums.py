@@ -1,4 +1,4 @@
-"""A checksum behind the content of a file, fast enough to be compared whenever it is opened."""
+"""A checksum at the end of a file, fast enough to verify whenever the file is opened."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-CHUNK_BYTES = 1 << 24  # bytes that a thread reads at once
-TRAILER = struct.Struct("<4sI")  # behind the content: `MARK`, and the CRC-32 of its chunks' CRC-32s
+CHUNK_BYTES = 1 << 24  # read at once by a thread
+TRAILER = struct.Struct("<4sI")  # `MAGIC`, and the CRC-32 of the CRC-32s of the chunks
 MAGIC = b"crc\n"
 
 
 def append_checksum(path, size):
-    """Writes the checksum of the first `size` bytes of a file behind them; cuts off the rest."""
+    """Truncates a file to `size` bytes and appends their checksum."""
     with path.open("r+b") as file:
         file.truncate(size)
         file.seek(size)
@@ -20,7 +20,7 @@ def append_checksum(path, size):
 
 
 def verify_checksum(path):
-    """Tells whether a file ends with the checksum of what stands before it; reads all of it."""
+    """Returns whether a file ends with the checksum of its contents; reads the whole file."""
     size = path.stat().st_size - TRAILER.size
     if size < 0:
         return False

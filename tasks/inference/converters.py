@@ -1,9 +1,9 @@
-"""Hands a model to other programs that compute it.
+"""Converts models to other runtimes: OpenVINO, LiteRT and ONNX Runtime.
 
-They get its graph with the weights as constants, put there by Keras's `stateless_call`.
-TensorFlow itself is faster so, and a converter has no variables to look for (LiteRT's gives NaN
-if there are any). What is returned takes uint8 images `(batch, height, width, channels)`, gives
-logits `(batch, classes)`, and may be called by several threads at once.
+They get the graph with the weights as constants, by `stateless_call` of Keras. TensorFlow is
+faster that way, too, and a converter need not handle variables (that of LiteRT gives NaN if there
+are any). The returned functions take uint8 images `(batch, height, width, channels)`, return
+logits `(batch, classes)`, and are thread-safe.
 """
 
 from __future__ import annotations
@@ -26,30 +26,32 @@ ONNX_OPSET = 18
 
 
 def to_openvino(model, precision):
-    """Hands a model to OpenVINO, for the CPU.
+    """Converts a model to OpenVINO, for the CPU.
 
     Raises:
-        UsageError: the processor does not have the precision.
+        UsageError: The processor does not support the precision.
     """
     return function_to_openvino(freeze(model), precision)
 
 
 def function_to_openvino(function, precision):
-    """Hands a concrete function of TensorFlow to OpenVINO, for the CPU.
+    """Converts a concrete function of TensorFlow to OpenVINO, for the CPU.
 
     Args:
-        function: from uint8 images to one tensor; captures no variables.
-        precision: of `OPENVINO_PRECISIONS`.
+        function: A function from uint8 images to one tensor, which captures no variables.
+        precision: A key of `OPENVINO_PRECISIONS`.
 
     Raises:
-        UsageError: the processor does not have the precision.
+        UsageError: The processor does not support the precision.
     """
-    # Importing OpenVINO sends word of it to its makers, unless its package for that is missing.
+    # Importing OpenVINO sends telemetry, unless its telemetry package is missing.
     sys.modules.setdefault("openvino_telemetry", None)
     core = _openvino.Core()
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bfloat16" and "BF16" not in capabilities:
-        raise UsageError("this processor does not compute in bfloat16; float32 is the default")
+        raise UsageError(
+            "this processor does not support bfloat16; use --precision float32, the default"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pb"
         path.write_bytes(function.graph.as_graph_def().SerializeToString())
@@ -71,18 +73,18 @@ def function_to_openvino(function, precision):
 
 
 def _embed_captured_weights(network, function):
-    """Puts what a function captures into its network, in place of the inputs that stand for it."""
+    """Replaces the inputs of a network that stand for captured values by constants."""
     parameters = {entry.output(0).get_any_name(): entry for entry in network.get_parameters()}
     inputs, values = function.graph.inputs, function.captured_inputs
     for tensor, value in zip(inputs[len(inputs) - len(values) :], values, strict=True):
-        if entry := parameters.get(tensor.name):  # what is small is a constant of the graph already
+        if entry := parameters.get(tensor.name):  # small values are constants of the graph already
             constant_node = _openvino.op.Constant(value.numpy(), shared_memory=True)
             entry.output(0).replace(constant_node.output(0))
             network.remove_parameter(entry)
 
 
 def to_litert(model, precision):
-    """Hands a model to LiteRT."""
+    """Converts a model to LiteRT."""
     converter = tf.lite.TFLiteConverter.from_concrete_functions([freeze(model)], tf.Module())
     content = converter.convert()
 
@@ -109,7 +111,7 @@ def to_litert(model, precision):
 
 
 def to_onnx(model, precision):
-    """Hands a model to ONNX Runtime, for the CPU."""
+    """Converts a model to ONNX Runtime, for the CPU."""
     function = freeze(model)
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype, "images") for tensor in function.inputs]
     graph, _ = _tf2onnx.from_function(
@@ -125,7 +127,7 @@ def to_onnx(model, precision):
 
 
 def freeze(model):
-    """Returns a concrete function of TensorFlow: a model with its weights as constants."""
+    """Returns a model as a concrete function of TensorFlow with its weights as constants."""
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
     split = len(model.trainable_variables)
@@ -138,6 +140,6 @@ def freeze(model):
 
 
 def concrete_function(model, predict):
-    """Returns a concrete function for any number of a model's images."""
+    """Returns a concrete function of images for any batch size."""
     shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
     return tf.function(predict, autograph=False).get_concrete_function(shape)

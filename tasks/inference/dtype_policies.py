@@ -9,18 +9,18 @@ from zoo.errors import unknown_name_error
 from zoo.lazy import keras, tf
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
-# FLOPs per example below which casting costs at least what bfloat16 saves.
+# FLOPs per example below which casting costs more than bfloat16 saves.
 MIN_MIXED_PRECISION_FLOPS = 1e9
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as /proc/cpuinfo names them
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo
 
 
 def resolve_dtype_policy(name, flops=0):
-    """Returns the Keras dtype policy that `name` means here.
+    """Returns the Keras dtype policy for `name` on this hardware.
 
     Args:
-        name: a policy, or `auto`: `mixed_bfloat16` on a GPU of compute capability 8 or more and
-            on a CPU that multiplies bfloat16, `float32` elsewhere and for small models.
-        flops: of the model for one example, 0 if they are not known.
+        name: A policy, or `auto`: `mixed_bfloat16` on a GPU of compute capability 8 or more and
+            on a CPU with bfloat16 instructions, `float32` elsewhere and for small models.
+        flops: FLOPs of the model for one example, or 0 if unknown.
     """
     if name == "auto":
         small = 0 < flops < MIN_MIXED_PRECISION_FLOPS
@@ -32,7 +32,7 @@ def resolve_dtype_policy(name, flops=0):
 
 @contextmanager
 def dtype_policy_scope(name, flops=0):
-    """Lets models be built, for a while, that compute as `policy` says of its arguments."""
+    """Sets the global dtype policy to that of `resolve_dtype_policy` within the block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(resolve_dtype_policy(name, flops))
     try:
@@ -42,7 +42,7 @@ def dtype_policy_scope(name, flops=0):
 
 
 def has_bfloat16():
-    """Tells whether the device that a run would use computes in bfloat16 by itself."""
+    """Returns whether the device of a run has bfloat16 instructions."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])

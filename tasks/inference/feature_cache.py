@@ -1,14 +1,12 @@
-"""What a network that nobody trains gives for each image, computed once and kept.
+"""Features of frozen layers, computed once per image and cached on disk.
 
-While a backbone is frozen, or its first stages, an epoch need not compute it again: `compute` runs
-it over all images as fast as the processor can, and what comes after it learns from the result.
+While a backbone or its first stages are frozen, epochs need not compute them again:
+`compute_features` runs them over all images, and the layers above are trained on the result.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
@@ -17,30 +15,26 @@ from tasks.inference import (
     array_store,
     converters,
     dtype_policies,
+    feature_batches,
     fingerprints,
     frozen_graph,
     runtimes,
-    threads,
 )
 from zoo import flops as count
 from zoo import graphs
 from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import LazyModule, keras, np
+from zoo.lazy import keras, np
 
-tqdm = LazyModule("tqdm")
-
-CACHE_VERSION = 2  # of what is kept; another one where the same key would mean something else
-# By how much features may differ from Keras's own, as a share of the largest. ResNet50's differ by
-# 2e-6 and, in bfloat16, 2e-2. MobileNet's, with weights that bfloat16 cannot tell apart, by 0.9.
+CACHE_VERSION = 2  # incremented when the same key would mean other contents
+# Maximum difference from the features of Keras relative to the largest. That of ResNet50 is 2e-6
+# and, in bfloat16, 2e-2. That of MobileNet in bfloat16, whose weights need more bits, is 0.9.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.05}
-NUM_VERIFICATION_IMAGES = 4  # images for which features are compared with Keras's own
-MIN_IMAGES_FOR_OPENVINO = 1000  # images from which its conversion is won back
-# An operation of TensorFlow's starts slower than one of OpenVINO's, and likes larger batches.
+NUM_VERIFICATION_IMAGES = 4  # for the comparison with Keras
+MIN_IMAGES_FOR_OPENVINO = 1000  # from which its conversion pays off
+# Operations of TensorFlow have more overhead than those of OpenVINO, so batches are larger.
 GRAPH_BATCH_FACTOR = 2
-PREFETCH_BATCHES = 2  # for each worker, one that it works on and one that waits
-MIN_FLOPS_SAVED = 5e10  # FLOPs that take as long as to prepare a pass, or less
-SPEEDUP = 2  # of a pass over `fit`, in the forward computation; what is measured is more
-FLOAT16_MAX = 65504.0  # the largest number of float16
+MIN_FLOPS_SAVED = 5e10  # below, preparing the pass takes longer
+SPEEDUP = 2  # of a pass over the forward computation in `fit`; measured is more
 
 log = logging.getLogger("zoo")
 
@@ -50,7 +44,7 @@ class ExecutionPlan:
     """How features are computed.
 
     Attributes:
-        runtime: `openvino`, `graph` (TensorFlow's) or `keras`.
+        runtime: `openvino`, `graph` (of TensorFlow) or `keras`.
         precision: `float32` or `bfloat16`.
     """
 
@@ -61,27 +55,29 @@ class ExecutionPlan:
 def compute_features(
     feature_extractor, examples, *, key=None, transform="", precision="auto", batch_size=None
 ):
-    """Returns what a network gives for every image, from disk if it was computed before.
+    """Returns the outputs of a network for every image, from disk if they were computed before.
 
-    Features are kept under their key in `ZOO_HOME`, an interrupted pass goes on where it was, and
-    of two processes that want the same features one waits for the other. Where they cannot be
-    kept they are held for this run alone, and a line says so.
+    Features are stored under their key in `ZOO_HOME`. An interrupted pass is resumed, and of two
+    processes that need the same features one waits for the other. If they cannot be stored they
+    are kept for this run only, with a warning.
 
     Args:
-        feature_extractor: a functional `keras.Model` from images to one tensor.
-        examples: `decoding.Examples`, or anything of a length with such `pixels`.
-        key: what `key` returns for the same arguments; computed unless given.
-        transform: what happens to the images before they come out of `examples`, in words.
+        feature_extractor: A functional `keras.Model` from images to one tensor.
+        examples: `decoding.Examples`, or an object with a length and such `pixels`.
+        key: The result of `cache_key` for the same arguments; computed by default.
+        transform: A description of how `examples` changes the images, for the key.
         precision: `float32`, `bfloat16`, or `auto`: bfloat16 where
-            `dtype_policies.resolve_dtype_policy` chooses it and the outputs stay close to Keras's.
-        batch_size: images at a time; by default what suits the processor.
+            `dtype_policies.resolve_dtype_policy` selects it and the outputs stay close to those
+            of Keras.
+        batch_size: Images per batch; by default one that suits the processor.
 
     Returns:
-        An array or read-only memmap `(count, *bottom.output_shape[1:])`: float32 where a feature
-        is a vector, float16 (rounding by 1/2048 of each value) where it is a map and fits.
+        An array or read-only memmap `(count, *feature_extractor.output_shape[1:])`: float32 for
+        vectors, float16 (rounded by 1/2048 of each value) for feature maps that fit.
 
     Raises:
-        UsageError: there is no such precision, no room for the features, or no such image.
+        UsageError: The precision is unknown, there is no space for the features, or an image
+            cannot be read.
     """
     execution_plan = plan(feature_extractor, len(examples), precision)
     start = partial(_start_runtime, feature_extractor, examples, execution_plan)
@@ -91,11 +87,11 @@ def compute_features(
 
 
 def compute_features_for_each(feature_extractor, examples_list):
-    """Returns what `compute` does for each of several examples, for which it is prepared once.
+    """Returns the features of several examples, for which the runtime is prepared once.
 
     Args:
-        feature_extractor: as of `compute`.
-        examples_list: `(examples, transform)` of each.
+        feature_extractor: As in `compute_features`.
+        examples_list: Pairs `(examples, transform)`.
     """
     execution_plan = plan(feature_extractor, sum(len(examples) for examples, _ in examples_list))
     start = cache(lambda: _start_runtime(feature_extractor, examples_list[0][0], execution_plan))
@@ -119,20 +115,26 @@ def _cached_or_computed(
     if len(shape) > 2:
         try:
             return _compute_and_store(
-                key, shape, "float16", partial(_feature_batches, run, examples, size, "float16")
+                key,
+                shape,
+                "float16",
+                partial(feature_batches.feature_batches, run, examples, size, "float16"),
             )
-        except _Float16Overflow:
+        except feature_batches.Float16Overflow:
             log.info("features that exceed float16 are kept as float32")
     return _compute_and_store(
-        key, shape, "float32", partial(_feature_batches, run, examples, size, "float32")
+        key,
+        shape,
+        "float32",
+        partial(feature_batches.feature_batches, run, examples, size, "float32"),
     )
 
 
 def cache_key(feature_extractor, examples, *, transform="", precision="auto"):
-    """Returns what tells features from all others, for `compute`, whose arguments it takes.
+    """Returns the cache key of features, for the arguments of `compute_features`.
 
-    It changes with each weight, with what the layers compute, with the images, the transform, the
-    precision, and the program and version that compute.
+    It depends on each weight, on what the layers compute, on the images, the transform, the
+    precision, and on the runtime and its version.
     """
     return _cache_key(
         feature_extractor, examples, transform, plan(feature_extractor, len(examples), precision)
@@ -140,7 +142,7 @@ def cache_key(feature_extractor, examples, *, transform="", precision="auto"):
 
 
 def plan(feature_extractor, images, precision="auto"):
-    """Returns the `Pass` that suits a network and a number of images."""
+    """Returns the `ExecutionPlan` for a network and a number of images."""
     if precision not in ("auto", *TOLERANCES):
         raise unknown_name_error("precision of features", precision, ["auto", *TOLERANCES])
     if precision == "auto":
@@ -156,27 +158,23 @@ def plan(feature_extractor, images, precision="auto"):
 
 
 def is_worthwhile(feature_extractor, images, *, epochs, views=1):
-    """Tells whether a training is over sooner with features that are computed beforehand.
+    """Returns whether training is faster with cached features.
 
     Args:
-        feature_extractor: the network that does not learn.
-        images: how many there are.
-        epochs: how often each would go through it.
-        views: how often it does beforehand.
+        feature_extractor: The frozen network.
+        images: The number of images.
+        epochs: Passes over the images without caching.
+        views: Passes over the images to fill the cache.
     """
     return (epochs - views / SPEEDUP) * images * flops(feature_extractor) > MIN_FLOPS_SAVED
 
 
 def flops(feature_extractor):
-    """Returns the FLOPs of a network for one image; 0 if they are not known."""
+    """Returns the FLOPs of a network for one image, or 0 if unknown."""
     try:
         return count.count_params_and_flops(feature_extractor)[1]
     except UsageError:
         return 0
-
-
-class _Float16Overflow(Exception):
-    """A feature does not fit into float16."""
 
 
 def _cache_key(feature_extractor, examples, transform, execution_plan):
@@ -196,7 +194,7 @@ def _cache_key(feature_extractor, examples, transform, execution_plan):
 
 
 def _version(runtime):
-    """Returns the version of what computes, without loading it."""
+    """Returns the version of a runtime without importing it."""
     names = {"openvino": "openvino", "graph": "tensorflow", "keras": keras.backend.backend()}
     try:
         return metadata.version(names[runtime])
@@ -208,13 +206,13 @@ def _compute_and_store(key, shape, dtype, rows):
     try:
         return array_store.get_or_compute(key, shape, dtype, rows)
     except array_store.StoreFullError as reason:
-        log.warning("features cannot be kept, and are held for this run alone: %s", reason)
+        log.warning("features cannot be cached, and are kept for this run only: %s", reason)
         return array_store.compute_uncached(shape, dtype, rows)
 
 
 def _start_runtime(feature_extractor, examples, execution_plan):
-    """Returns the function that computes features, and what Keras says of the first images."""
-    images = _read_images(examples, 0, min(NUM_VERIFICATION_IMAGES, len(examples)))
+    """Returns the function that computes features, and those of Keras for the first images."""
+    images = feature_batches.read_images(examples, 0, min(NUM_VERIFICATION_IMAGES, len(examples)))
     expected = []
 
     def plain(images):
@@ -235,7 +233,7 @@ def _start_runtime(feature_extractor, examples, execution_plan):
 
 
 def _runtimes_to_try(execution_plan):
-    """Returns the runtimes and precisions to try in turn, before Keras itself."""
+    """Returns the runtimes and precisions to try in turn, before Keras."""
     if execution_plan.runtime == "keras":
         return []
     careful = [(execution_plan.runtime, "float32"), ("graph", "float32")]
@@ -277,43 +275,3 @@ def _batch_size(feature_extractor, images, execution_plan):
         if execution_plan.runtime == "graph"
         else size
     )
-
-
-def _feature_batches(run, examples, size, dtype, done):
-    """Yields the features of the images from number `done` on, a batch at a time and in order.
-
-    Each worker reads a batch and computes it; few batches are in memory at a time.
-    """
-    max_value = FLOAT16_MAX if dtype == "float16" else np.inf
-
-    def work(start):
-        found = run(_read_images(examples, start, min(start + size, len(examples))))
-        if max_value < np.inf and np.abs(found).max() > max_value:
-            raise _Float16Overflow
-        return found.astype(dtype)  # a copy: the runtime may write over its own
-
-    pool, pending = ThreadPoolExecutor(threads.num_workers()), deque()
-    with tqdm.tqdm(
-        total=len(examples), initial=done, unit="image", leave=False, delay=2, disable=None
-    ) as bar:
-        try:
-            for start in range(done, len(examples), size):
-                pending.append(pool.submit(work, start))
-                if len(pending) > PREFETCH_BATCHES * threads.num_workers():
-                    yield _next_result(pending, bar)
-            while pending:
-                yield _next_result(pending, bar)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _next_result(pending, bar):
-    found = pending.popleft().result()
-    bar.update(len(found))
-    return found
-
-
-def _read_images(examples, start, end):
-    pixels = examples.pixels
-    part = slice(start, end) if isinstance(pixels, np.ndarray) else np.arange(start, end)
-    return np.ascontiguousarray(pixels[part])

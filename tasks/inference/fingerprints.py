@@ -1,7 +1,7 @@
-"""What a result was computed from, told from all else by a few letters.
+"""Digests of models and images, for cache keys.
 
-Everything that goes in is hashed whole. What is the same gives the same letters in another
-process and on another machine.
+Everything is hashed completely. The same contents give the same digest in another process and on
+another machine.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from tasks.data.pillow_images import MAX_BITS
 from zoo import graphs
 from zoo.lazy import keras, np
 
-CHUNK_BYTES = 2**23  # bytes that are hashed by one thread at a time
-# What a layer's configuration says that its output does not depend on.
+CHUNK_BYTES = 2**23  # hashed at once by a thread
+# Keys of layer configurations that do not affect the output.
 IGNORED_CONFIG_KEYS = ("name", "trainable", "build_config", "activity_regularizer")
 IGNORED_CONFIG_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
 
 
 def digest(*parts):
-    """Returns 32 hexadecimal digits that stand for all of some texts, in their order."""
+    """Returns a digest of 32 hexadecimal digits of JSON values, in order."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def weights(model):
-    """Returns the digest of every weight of a model, in order."""
+    """Returns the digest of all weights of a model, in order."""
     return arrays([keras.ops.convert_to_numpy(weight) for weight in model.weights])
 
 
 def arrays(values):
-    """Returns the digest of some arrays: their bytes, shapes and types."""
+    """Returns the digest of arrays: their bytes, shapes and dtypes."""
     chunks = itertools.chain.from_iterable(map(_chunks, values))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets other threads run
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
         digests = list(pool.map(lambda chunk: hashlib.sha256(chunk()).hexdigest(), chunks))
     return digest([[str(value.dtype), *value.shape] for value in values], digests)
 
 
 def architecture(model):
-    """Returns the digest of what a functional model computes, whatever its weights.
+    """Returns the digest of the architecture of a functional model, without its weights.
 
-    Names do not count, as Keras numbers layers anew in each process. Of layers that are not
-    Keras's the source of their class counts too, as far as Python has it.
+    Names are ignored, as Keras numbers layers per process. For layers that are not of Keras the
+    source code of their class is included, if available.
     """
     return digest(_graph_json(graphs.require_graph(model)))
 
@@ -55,16 +55,19 @@ def pixels(source, count):
     """Returns the digest of images.
 
     Args:
-        source: what `Examples.pixels` may be. Arrays are hashed whole. Of a `Decoder` it is the
-            paths, sizes and times of its files, whatever else it reads whole, and to which shape
-            and how. What gives changed images, and has those that they are made of as `pixels`,
-            is told by these, its class and its other attributes. Anything else is read and hashed.
-        count: how many images there are.
+        source: What `Examples.pixels` may be. Arrays are hashed completely. For `LazyImages` the
+            paths, sizes and modification times of files are hashed, other items completely, and
+            the target shape and resize method. For an object that transforms images, which has
+            the original ones as `pixels`, these, its class and its other attributes are hashed.
+            Anything else is read and hashed.
+        count: The number of images.
     """
     if isinstance(source, decoding.LazyImages):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             items = list(pool.map(_item_fingerprint, source.items))
-        deep = () if source.bits == MAX_BITS else (source.bits,)  # so that kept features stay known
+        deep = (
+            () if source.bits == MAX_BITS else (source.bits,)
+        )  # so that older cached features stay valid
         return digest("files", items, list(source.shape), source.resize, *deep)
     if isinstance(source, np.ndarray):
         return arrays([source])
@@ -78,7 +81,7 @@ def pixels(source, count):
 
 
 def _chunks(array):
-    """Yields functions that return the bytes of an array, a part each."""
+    """Yields functions that each return a part of the bytes of an array."""
     if not array.size:
         return
     rows = array[None] if array.ndim == 0 else array
@@ -101,7 +104,7 @@ def _item_fingerprint(item):
 
 
 def _graph_json(net):
-    """Returns each call of a graph: what is called, of what, and how."""
+    """Returns the calls of a graph as JSON: operation, inputs and arguments."""
     numbers = {id(x): number for number, x in enumerate(_tensors(net))}
 
     def encoded(value):
@@ -137,7 +140,7 @@ def _operation_fingerprint(operation):
 
 def _relevant_config(operation):
     layer = isinstance(operation, keras.Layer)
-    config = operation.get_config() if layer else vars(operation)  # of one such as `add`
+    config = operation.get_config() if layer else vars(operation)  # of an operation such as `add`
     return {
         key: value
         for key, value in config.items()

@@ -1,8 +1,8 @@
-"""A network that nobody trains, as a bare graph of TensorFlow.
+"""A frozen network as a TensorFlow graph.
 
-Batch normalisation is folded into the kernels before it, and kernels are rounded to the precision
-of the graph beforehand. Weights are held outside the graph, by reference: as constants in it they
-would be copied, hashed and searched for what else could be folded, for seconds.
+Batch normalisation is folded into the preceding kernels, and kernels are cast to the precision of
+the graph. Weights are captured inputs of the graph: as constants they would be copied, hashed and
+constant-folded, which takes seconds.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from zoo.lazy import keras, np, tf
 from zoo.surgery import folding, graphs
 
-KERNEL_OPS = {  # class of layer: what it computes of an input and a kernel
+KERNEL_OPS = {  # class of layer: its operation on an input and a kernel
     "Conv2D": lambda layer, x, kernel: layer.convolution_op(x, kernel),
     "DepthwiseConv2D": lambda layer, x, kernel: keras.ops.depthwise_conv(
         x, kernel, layer.strides, layer.padding, layer.data_format, layer.dilation_rate
     ),
     "Dense": lambda layer, x, kernel: keras.ops.matmul(x, kernel),
 }
-# Layers without weights that may compute in whatever precision they are given.
+# Layers without weights that may compute in any precision.
 WEIGHTLESS_LAYERS = {
     *("Activation", "ReLU", "LeakyReLU", "Add", "Concatenate", "Dropout", "Flatten", "Reshape"),
     *("MaxPooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D"),
@@ -25,20 +25,20 @@ WEIGHTLESS_LAYERS = {
 
 
 def trace(model, precision):
-    """Returns a concrete function of TensorFlow that computes what a model does at inference.
+    """Returns a concrete function of TensorFlow that computes a model at inference.
 
     Args:
-        model: a functional `keras.Model` from images to one tensor.
-        precision: `float32`, or `bfloat16` for kernels and what is between them. Pixels before
-            the first kernel, normalisation that could not be folded, averages, and layers of
-            kinds that are not known here are computed as the model says.
+        model: A functional `keras.Model` from images to one tensor.
+        precision: `float32`, or `bfloat16` for kernels and the operations between them. The
+            layers before the first kernel, normalisation that cannot be folded, averages, and
+            other layers keep the precision of the model.
 
     Returns:
         A function from uint8 images `(batch, height, width, channels)` to float32. Its captured
-        inputs are the weights as they are now; later changes of the model do not reach it.
+        inputs are the current weights; later changes of the model do not affect it.
 
     Raises:
-        UsageError: the model is no graph of layers.
+        UsageError: The model is not functional.
     """
     net = graphs.flat(model)
     dtype = tf.as_dtype(precision)
@@ -78,7 +78,7 @@ def trace(model, precision):
 
 
 def _kernel_and_bias(node, chain):
-    """Returns the kernel of a layer and its bias, or `None`, with its normalisation in them."""
+    """Returns the kernel and bias (or `None`) of a layer, with BatchNorm folded into them."""
     if chain:
         return folding.folded_weights(chain)
     layer = node.operation
@@ -92,7 +92,7 @@ def _apply_kernel(layer, x, kernel, bias):
 
 
 def _is_kernel_layer(layer):
-    """Tells whether all that a layer does is to multiply by its kernel, add and activate."""
+    """Returns whether a layer only applies its kernel, bias and activation."""
     return (
         type(layer).__name__ in KERNEL_OPS
         and _is_keras(layer)

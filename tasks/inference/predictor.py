@@ -1,9 +1,9 @@
-"""Who answers what is in an image: what every answerer can do, and what it may be asked."""
+"""The interface of a predictor: a trained model with its class names and preprocessing."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +15,21 @@ CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is wanted of each image; an answerer looks at what concerns it.
+    """Options of a prediction; a predictor uses those that concern it.
 
     Attributes:
-        top: how many classes to give.
-        pictures: the folder for drawn answers, or `None` for none.
-        scale: of masks: `fit`, the image is brought to the size of the training images, and the
-            answer back; `own`, it stays as it is; `auto`, as the training images were.
-        tile: pixels along a side of an image from which it is answered in parts; 0 for what suits.
-        explain: whether to draw why the answer is what it is.
+        top: the number of classes to return.
+        drawings_dir: the folder for masks, overlays and other drawn predictions, or `None` to
+            draw none.
+        scale: of dense predictions: `fit` resizes the image to the size of the training images,
+            and the prediction back; `native` keeps the image as it is; `auto` does what was done
+            with the training images.
+        tile: side in pixels above which an image is processed in tiles; 0 for the default size.
+        explain: whether to draw an explanation of the prediction.
     """
 
     top: int = 5
-    pictures: Path | None = None
+    drawings_dir: Path | None = None
     scale: str = "auto"
     tile: int = 0
     explain: bool = False
@@ -35,13 +37,13 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image that could be read.
+    """A decoded image.
 
     Attributes:
-        path: of its file.
+        path: path of its file.
         pixels: uint8 `(height, width, channels)`.
-        stem: what drawn answers are called, below the folder for these, before `-mask.png` and
-            the like. No two images have the same.
+        stem: unique name of its drawings, relative to the folder of drawings and without a suffix
+            such as `-mask.png`.
     """
 
     path: Path
@@ -50,18 +52,21 @@ class InputImage:
 
 
 class Predictor(abc.ABC):
-    """A model with all that is needed to use it on images.
+    """A trained model with everything that is needed to use it on images.
 
     Attributes:
-        model: a `keras.Model` from images.
-        name: of the model, for people.
-        image_shape: `(height, width, channels)` to which an image is read; `None` for a side that
-            stays as it is.
-        resize: how it gets there.
-        protocol: how an image is prepared, in words.
-        columns: of a CSV file, from `path` to `error`.
-        draws: whether it draws its answers, into the folder that is wanted for them.
-        explains: whether it can draw why it answers so.
+        model: a `keras.Model` whose input is a batch of images.
+        name: name of the model in messages.
+        image_shape: `(height, width, channels)` that images are resized to; `None` for a side
+            that keeps its size.
+        resize: the resize mode: `stretch`, `crop` or `pad`.
+        protocol: the preprocessing in words.
+        columns: columns of the CSV output, from `path` to `error`.
+        writes_images: whether it draws its predictions into `PredictOptions.drawings_dir`.
+        has_explanations: whether it can draw an explanation of its predictions.
+        bits: number of significant bits of images of more than 8 bits per channel, as in
+            `image_io.read_image`.
+        keras_only: whether no runtime other than Keras can run the model.
     """
 
     model: keras.Model
@@ -70,34 +75,34 @@ class Predictor(abc.ABC):
     resize: str
     protocol: str
     columns: tuple[str, ...]
-    draws = False
-    explains = False
-    bits = MAX_BITS  # in use of images of more than 8, as `image_io.read_image` takes them
-    keras_only = False  # whether no other runtime can compute the model
+    writes_images = False
+    has_explanations = False
+    bits = MAX_BITS
+    keras_only = False
 
-    def prepared(self, photos: Sequence[InputImage], start):
-        """Returns what `answers` takes as `run`, after a look at the first images.
+    def prepare(self, images: Sequence[InputImage], start: Callable):
+        """Returns the function that `predict` takes as `run`.
 
         Args:
-            photos: some that could be read.
-            start: makes of a model and images `(batch, height, width, channels)` to look at the
-                function from such images to what the model gives.
+            images: the first images that could be decoded.
+            start: a function of a model and a sample batch `(batch, height, width, channels)`
+                that returns the function from such batches to the outputs of the model.
         """
-        return start(self.model, np.stack([photo.pixels for photo in photos]))
+        return start(self.model, np.stack([image.pixels for image in images]))
 
     @abc.abstractmethod
-    def answers(self, photos: Sequence[InputImage], run, wanted: PredictOptions) -> list[dict]:
-        """Returns what is in each image: plain values by name. Several threads call it at once."""
+    def predict(self, images: Sequence[InputImage], run, options: PredictOptions) -> list[dict]:
+        """Returns one prediction per image, a dict of plain values. Must be thread-safe."""
 
     @abc.abstractmethod
-    def lines(self, answer: dict) -> list[str]:
-        """Returns an answer as lines for a person, below the path of its image."""
+    def text_lines(self, prediction: dict) -> list[str]:
+        """Returns a prediction as lines of text, printed below the path of its image."""
 
     @abc.abstractmethod
-    def cells(self, answer: dict) -> list[tuple]:
-        """Returns an answer as rows of what stands under the columns between path and error."""
+    def csv_rows(self, prediction: dict) -> list[tuple]:
+        """Returns a prediction as rows of the CSV columns between `path` and `error`."""
 
 
-def describe_channels(channels):
-    """Says what images of so many channels are."""
+def describe_channels(channels: int) -> str:
+    """Returns the name of the colour space of images with so many channels."""
     return CHANNEL_NAMES.get(channels, f"{channels} channels")

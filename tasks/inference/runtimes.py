@@ -1,4 +1,4 @@
-"""What computes a model's answers: Keras itself, or a faster program that stands in for it."""
+"""Runtimes that compute the predictions of a model: Keras, or a faster replacement."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from tasks.inference import converters, threads
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
 from zoo.lazy import keras, np, tf
 
-# By how much logits may differ from those of Keras, as a share of the largest of them. Rounding to
-# 8 bits, layer after layer, takes an untrained network to 0.1 and a trained one to 0.01; what is
-# over the limit is no rounding.
+# Maximum difference of logits from those of Keras relative to the largest. Rounding to 8 bits in
+# each layer gives 0.1 for an untrained network and 0.01 for a trained one; a difference above the
+# limit is not due to rounding.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
-# A CPU answers few images at a time best: what a layer gives is still in the cache for the next.
-CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 8 * 224 * 224, 64 * 224 * 224  # in a batch
-MAX_BATCH_SIZE = 256  # in a batch
+# Small batches are fastest on a CPU: the output of a layer is still in the cache for the next.
+CPU_BATCH_PIXELS, GPU_BATCH_PIXELS = 8 * 224 * 224, 64 * 224 * 224  # per batch
+MAX_BATCH_SIZE = 256
 
 log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One way to compute answers.
+    """A way to compute predictions.
 
     Attributes:
-        build: makes of a model and a precision the function from uint8 images
-            `(batch, height, width, channels)` to logits `(batch, classes)`, for any number of
-            threads to call at once.
-        packages: what must be installed, by the names under which it is imported.
-        pays_from: images from which the time that the conversion takes is won back.
-        precisions: in which it can compute.
+        build: A function of a model and a precision that returns a thread-safe function from
+            uint8 images `(batch, height, width, channels)` to logits `(batch, classes)`.
+        packages: Import names of the required packages.
+        min_images: The number of images from which the conversion pays off.
+        precisions: Supported precisions.
     """
 
     build: Callable
@@ -46,13 +45,14 @@ def choose_runtime(name, precision, count):
     """Returns the name of the runtime to use.
 
     Args:
-        name: one of `RUNTIMES`, or `auto`: the first of them that is installed and pays for
-            so many images; Keras where there is a GPU.
-        precision: `float32`, or `bfloat16` where the processor has it: faster, less exact.
-        count: how many images there are.
+        name: One of `RUNTIMES`, or `auto`: the first of them that is installed and pays off for
+            `count` images; Keras on a GPU.
+        precision: `float32`, or `bfloat16` if the processor supports it: faster, less exact.
+        count: The number of images.
 
     Raises:
-        UsageError: there is no such runtime or precision, or it needs what is not there.
+        UsageError: The runtime or precision is unknown or not supported here, or a package is
+            missing.
     """
     if precision not in TOLERANCES:
         raise unknown_name_error("precision", precision, list(TOLERANCES))
@@ -66,11 +66,11 @@ def choose_runtime(name, precision, count):
         raise UsageError(f"{name} does not compute in {precision}; {' and '.join(supported)} can")
     if missing := [package for package in RUNTIMES[name].packages if not _installed(package)]:
         need = " and ".join(missing)
-        raise UsageError(f"{name} needs {need}, by: pip install 'keras-zoo[export]'")
+        raise UsageError(f"{name} needs {need}; install it with: pip install 'keras-zoo[export]'")
     if RUNTIMES[name].packages and not _on_tensorflow():
         raise UsageError(
-            f"{name} is handed a graph of TensorFlow, but Keras runs on "
-            f"{keras.backend.backend()}: unset KERAS_BACKEND, or take keras as runtime"
+            f"{name} needs a TensorFlow graph, but the backend of Keras is "
+            f"{keras.backend.backend()}; unset KERAS_BACKEND, or take --runtime keras"
         )
     return name
 
@@ -78,23 +78,23 @@ def choose_runtime(name, precision, count):
 def create_predict_function(
     name, model, images, *, size=0, precision="float32", count=0, strict=True
 ):
-    """Returns the function that answers, after a look at what it says of some images.
+    """Returns a predict function whose outputs were compared with those of Keras.
 
     Args:
-        name: one of `RUNTIMES`.
-        model: a `keras.Model` from images to logits.
-        images: some of them to look at, uint8 `(batch, height, width, channels)`.
-        size: the most images that there will be at a time; as many as these unless given.
-        precision: one of `TOLERANCES`.
-        count: how many images there are; Keras itself is not prepared for a few.
-        strict: whether a runtime that cannot stand in for Keras is an error. Otherwise Keras
-            answers, and one line says why.
+        name: One of `RUNTIMES`.
+        model: A `keras.Model` from images to logits.
+        images: Some images for the comparison, uint8 `(batch, height, width, channels)`.
+        size: The maximum batch size; by default that of `images`.
+        precision: One of `TOLERANCES`.
+        count: The number of images; for a few, Keras is not compiled.
+        strict: Whether a runtime that cannot replace Keras is an error. Otherwise Keras is used,
+            with a warning.
 
     Returns:
-        A function from uint8 images to logits, for several threads to call at once.
+        A thread-safe function from uint8 images to logits.
 
     Raises:
-        UsageError: the runtime cannot compute this model, or differs from Keras by more than
+        UsageError: The runtime cannot compute this model, or differs from Keras by more than
             the tolerance.
     """
     keras_function = keras_predict_function(model, size or len(images))
@@ -106,29 +106,29 @@ def create_predict_function(
         lambda: RUNTIMES[name].build(model, precision), keras_function, images, tolerance, "logits"
     )
     if predict:
-        log.info("%s answers in place of Keras; %s", name, message)
+        log.info("predicting with %s; %s", name, message)
         return predict
     if strict:
-        raise UsageError(f"{name} cannot answer in place of Keras: {message}")
-    log.warning("%s cannot answer in place of Keras, which does so itself: %s", name, message)
+        raise UsageError(f"{name} cannot replace Keras: {message}; take --runtime auto or keras")
+    log.warning("%s cannot replace Keras, which is used instead: %s", name, message)
     return keras_function
 
 
 def build_and_verify(build, plain, images, tolerance, noun):
-    """Returns what stands in for Keras if it says of some images what Keras says.
+    """Builds a predict function and compares its outputs with those of Keras.
 
     Args:
-        build: makes the function from images to what a model gives.
-        plain: such a function that asks Keras, which it does while the other is made.
+        build: A function that returns the function from images to outputs.
+        plain: The function of Keras, which runs concurrently with `build`.
         images: uint8 `(batch, height, width, channels)`.
-        tolerance: the largest difference allowed, as a share of the largest value.
-        noun: what the model gives, for messages.
+        tolerance: The maximum difference relative to the largest value.
+        noun: The name of the outputs, for messages.
 
     Returns:
-        The function, or `None` if it differs or `build` fails; and a few words on how it went.
+        The function, or `None` if it differs or `build` fails; and a message.
 
     Raises:
-        UsageError: `build` raises it. What `plain` raises is passed on, as is a fault of ours.
+        UsageError: `build` raises it. Exceptions of `plain` and of this package are passed on.
     """
     with ThreadPoolExecutor(1) as pool:
         expected = pool.submit(plain, images)
@@ -144,33 +144,31 @@ def build_and_verify(build, plain, images, tolerance, noun):
         difference = _relative_difference(found, expected.result())
     if difference <= tolerance:
         return predict, f"{noun} differ by {difference:.0e} of the largest"
-    return None, f"{noun} differ by {difference:.1g} of the largest, and {tolerance:g} is allowed"
+    return None, f"{noun} differ by {difference:.1g} of the largest, more than {tolerance:g}"
 
 
 def batch_size(shape, count):
-    """Returns how many images `(height, width, channels)` of so many to answer at a time."""
+    """Returns the batch size for `count` images of shape `(height, width, channels)`."""
     if None in shape:  # each image keeps its own size
         return 1
     pixels = GPU_BATCH_PIXELS if _has_gpu() else CPU_BATCH_PIXELS
-    images_per_worker = -(
-        -count // threads.num_workers()
-    )  # of a worker, so that all have something to do
+    images_per_worker = -(-count // threads.num_workers())  # so that no worker is idle
     return max(1, min(MAX_BATCH_SIZE, pixels // (shape[0] * shape[1]), images_per_worker))
 
 
 def keras_predict_function(model, size):
-    """Returns a function that asks Keras, with the variables of the model.
+    """Returns a predict function of Keras, which uses the variables of the model.
 
     Args:
-        model: a `keras.Model` from images to one tensor.
-        size: the most images that there will be at a time.
+        model: A `keras.Model` from images to one tensor.
+        size: The maximum batch size.
     """
     if _on_tensorflow():
         return numpy_function(
             converters.concrete_function(model, lambda images: model(images, training=False))
         )
 
-    def predict_batch(images):  # full batches only, as each size would be compiled for itself
+    def predict_batch(images):  # padded, as each batch size would be compiled separately
         rest = np.zeros((size - len(images), *images.shape[1:]), images.dtype)
         return model.predict_on_batch(np.concatenate([images, rest]))[: len(images)]
 
@@ -178,16 +176,16 @@ def keras_predict_function(model, size):
 
 
 def numpy_function(function):
-    """Returns what takes and gives arrays, of a function of TensorFlow."""
+    """Returns a function of arrays that calls a function of TensorFlow."""
 
     def predict_batch(images):
         return function(tf.constant(images)).numpy()
 
-    # A GPU has room for one batch, and does not answer two any sooner.
+    # A GPU has memory for one batch, and two at once are not faster.
     return threads.with_lock(predict_batch) if _has_gpu() else predict_batch
 
 
-# The fastest first; Keras, which is always there, last.
+# The fastest first; Keras, which is always available, last.
 RUNTIMES = {
     "openvino": Runtime(
         converters.to_openvino, ("openvino",), 300, tuple(converters.OPENVINO_PRECISIONS)
@@ -217,12 +215,12 @@ def _has_gpu():
 
 
 def is_low_precision(model):
-    """Tells whether a model computes with fewer bits than float32, in Keras too."""
+    """Returns whether a model computes in float16 or bfloat16."""
     inner = getattr(model, "layers", None)
     return any(map(is_low_precision, inner)) if inner else model.compute_dtype.endswith("float16")
 
 
 def _relative_difference(found, expected):
-    """Returns the largest difference of two arrays as a share of the largest wanted value."""
+    """Returns the largest difference of two arrays relative to the largest expected value."""
     max_value = np.abs(expected).max()
     return float(np.abs(found - expected).max() / (max_value or 1))

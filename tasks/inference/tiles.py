@@ -1,4 +1,4 @@
-"""Large images in parts that overlap, so that each pixel is answered with what is around it."""
+"""Overlapping tiles of large images, so that each pixel is predicted with its context."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import itertools
 import math
 from typing import NamedTuple
 
-GRID = 32  # pixels; most networks divide an image by that, or by less
-OVERLAP_DIVISOR = 8  # a tile gives up an eighth of its side at each border that another tile has
+GRID = 32  # pixels; the stride of most networks, or a multiple of it
+OVERLAP_DIVISOR = 8  # a tile drops an eighth of its side at each border to another tile
 
 
 class Span(NamedTuple):
-    """A part of a side of an image: from where to where it is read, and what of it is kept."""
+    """A part of a side of an image: the range that is read, and the range that is kept."""
 
     start: int
     end: int
@@ -20,24 +20,23 @@ class Span(NamedTuple):
 
 
 def spans(length, tile, grid=GRID):
-    """Returns how a side of an image is cut: what is kept of all spans is the side, once.
+    """Returns the spans of a side of an image, whose kept ranges cover it exactly once.
 
-    A network of kernels and pools with strides that divide the grid gives in the middle of a
-    tile what it gives there for the whole image, as far as it does not see beyond the margin: the
+    A convolutional network whose strides divide the grid has the same outputs in the middle of a
+    tile as for the whole image, as far as its receptive field does not exceed the margin: the
     overlap-tile strategy of Ronneberger et al., 2015, figure 2.
 
     Args:
-        length: of the side, in pixels.
-        tile: the longest span, a multiple of the grid.
-        grid: what every span starts at a multiple of.
+        length: The length of the side in pixels.
+        tile: The maximum span, a multiple of the grid.
+        grid: Every span starts at a multiple of it.
     """
     if length <= tile:
         return [Span(0, length, 0, length)]
     half = grid / 2
-    step = tile - 2 * int(
-        half * math.ceil(tile / OVERLAP_DIVISOR / half)
-    )  # a multiple of the grid, too
-    end = -(-(length - tile) // grid) * grid  # where the last one starts
+    margin = int(half * math.ceil(tile / OVERLAP_DIVISOR / half))
+    step = tile - 2 * margin  # a multiple of the grid, too
+    end = -(-(length - tile) // grid) * grid  # the start of the last span
     starts = [*range(0, end, step), end]
     ends = [min(start + tile, length) for start in starts]
     cuts = [(start + end) // 2 for start, end in zip(starts[1:], ends, strict=False)]
@@ -45,15 +44,15 @@ def spans(length, tile, grid=GRID):
 
 
 def tile_slices(shape, sides, grid=GRID):
-    """Yields how an image is cut: what is read, what of that is kept, and where that belongs.
+    """Yields the tiles of an image: the part that is read, the part of it that is kept, and the
+    place of the latter in the image.
 
-    Each is a pair of slices, of rows and columns; those kept are counted from the start of what is
-    read.
+    Each is a pair of slices, of rows and columns; the kept part is relative to the part read.
 
     Args:
         shape: `(height, width)` of the image.
-        sides: those of a tile, as `spans` takes them.
-        grid: what every tile starts at a multiple of.
+        sides: `(height, width)` of a tile, as in `spans`.
+        grid: Every tile starts at a multiple of it.
     """
     for pair in itertools.product(*(spans(*each, grid) for each in zip(shape, sides, strict=True))):
         read = tuple(slice(span.start, span.end) for span in pair)
@@ -62,5 +61,5 @@ def tile_slices(shape, sides, grid=GRID):
 
 
 def round_up_tile(tile, grid=GRID):
-    """Returns the side of a tile, in pixels, that is as long as wanted at least and fits a grid."""
+    """Returns a tile size in pixels rounded up to a multiple of the grid, at least two."""
     return max(2 * grid, -(-tile // grid) * grid)

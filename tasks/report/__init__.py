@@ -1,1 +1,1 @@
-"""What is measured and shown of a run: figures (`metrics`), pictures (`plots`), a page (`page`)."""
+"""Reports of a run: metric intervals, plots, the HTML page, TensorBoard logs, and JSON files."""

@@ -1,4 +1,4 @@
-"""Axes of a plot: where a value stands between the ends, and which round values are written."""
+"""Axes of a plot: the position of a value between the ends, and ticks at round values."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_MIN_LOG_RATIO = 100  # positive values that span more than this factor get a logarithmic axis
+_MIN_LOG_RATIO = 100  # positive values with a larger ratio get a logarithmic axis
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from `low` to `high` with `ticks`, pairs of a value and its text."""
+    """A linear or logarithmic scale from `low` to `high`; `ticks` are pairs of a value and text."""
 
     low: float
     high: float
@@ -19,7 +19,7 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
-        """Returns the position of a value, 0 at the low end and 1 at the high end."""
+        """Returns the position of a value: 0 at the low end and 1 at the high end."""
         low, high, value = (
             map(math.log10, (self.low, self.high, value))
             if self.log
@@ -29,13 +29,12 @@ class Axis:
 
 
 def nice_axis(values: Sequence[float], as_percent: bool = False) -> Axis:
-    """Returns an axis from a round value to a round value with all of `values` between.
+    """Returns an axis between round values that contains all of `values`.
 
     Args:
-        values: At least one, all finite.
-        as_percent: Whether they are shares in [0, 1], to be written in per cent and not to be
-            exceeded
-            by the axis.
+        values: At least one finite value.
+        as_percent: Whether they are fractions in [0, 1]: the ticks are percentages, and the axis
+            does not extend beyond [0, 1].
     """
     low, high = min(values), max(values)
     if low > 0 and high > _MIN_LOG_RATIO * low and not as_percent:
@@ -56,7 +55,7 @@ def nice_axis(values: Sequence[float], as_percent: bool = False) -> Axis:
 
 
 def integer_axis(first: float, last: float) -> Axis:
-    """Returns an axis from `first` to `last` exactly, with ticks at whole numbers only."""
+    """Returns an axis from `first` to `last` exactly, with ticks at integers only."""
     if first == last:
         return Axis(first - 0.5, last + 0.5, [(first, f"{first:g}")])
     step = max(1, round(_nice_step((last - first) / 9)))
@@ -77,7 +76,7 @@ def _nice_step(rough):
 
 
 def _tick_label(value, step, as_percent):
-    """Returns a tick in as many digits as tell it from the next one."""
+    """Returns the text of a tick, with as many digits as distinguish it from the next."""
     if as_percent:
         return f"{_tick_label(100 * value, 100 * step, False)}%"
     places = -math.floor(math.log10(step) + 1e-9)

@@ -1,22 +1,22 @@
-"""Warnings where a model is no better than a prediction that ignores the image."""
+"""Warnings for models that are no better than a prediction that ignores the image."""
 
 from __future__ import annotations
 
 from tasks.report.formatting import format_value
 
 
-def compare_to_baseline(name, words, figures, baseline, answer):
+def compare_to_baseline(name, metric, figures, baseline, description):
     """Compares a metric, and the low end of its interval, with a baseline.
 
     Args:
-        name: key of the metric in `figures`, such as `accuracy`.
-        words: what the metric is called in the warning.
-        figures: metrics by name, with `NAME_low` where there is an interval.
-        baseline: value of the same metric for a prediction that ignores the image.
-        answer: that prediction, in words.
+        name: The key of the metric in `figures`, such as `accuracy`.
+        metric: The name of the metric in the warning.
+        figures: Metrics by name, with `NAME_low` if there is an interval.
+        baseline: The value of the metric for a prediction that ignores the image.
+        description: The baseline in words.
 
     Returns:
-        At most one warning, in a list.
+        A list of at most one warning.
     """
     if figures[name] <= baseline:
         how = "no better than"
@@ -24,4 +24,4 @@ def compare_to_baseline(name, words, figures, baseline, answer):
         how = "not reliably better than"
     else:
         return []
-    return [f"the {words} of {format_value(name, figures[name])} is {how} {answer}"]
+    return [f"the {metric} of {format_value(name, figures[name])} is {how} {description}"]

@@ -1,13 +1,13 @@
-"""How far a figure may be trusted: bootstrap intervals over the examples of a test split.
+"""Bootstrap confidence intervals of metrics over the examples of a test split.
 
-A resample draws as many examples as there are, with replacement, and measures them anew; the
-interval holds the middle `level` of what resamples show (Efron, 1979, percentiles). It says what
-other test images of the same kind would have changed, and nothing of another training run.
+A resample draws as many examples as there are, with replacement, and computes the metric again; the
+interval contains the central `level` of the resamples (percentile bootstrap; Efron, 1979). It
+covers the choice of test images, not the variation between training runs.
 
-Where all resamples are alike, as those of a single image are, they say nothing. Then the share of
-examples that may be different is bounded as Clopper and Pearson (1934) do, and these may have any
-figure that there is: of a mean that is exact, of other figures an estimate. A figure without
-bounds has no interval then.
+If all resamples are equal, as for a single image, they carry no information. Then the fraction of
+examples that may differ is bounded as by Clopper and Pearson (1934), and these may have any value
+of the metric: this is exact for a mean and an estimate for other metrics. A metric without bounds
+then has no interval.
 """
 
 from __future__ import annotations
@@ -17,27 +17,25 @@ from collections.abc import Callable
 from zoo.lazy import np
 
 NUM_RESAMPLES = 1000
-RELATIVE_TOLERANCE = 1e-9  # of their size by which figures may differ by rounding
-_MAX_DRAWS_PER_BLOCK = 2**21  # examples; keeps memory flat
-
-
-UNIT_BOUNDS = (0.0, 1.0)  # between which most figures lie
+RELATIVE_TOLERANCE = 1e-9  # within which resamples count as equal, because of rounding
+_MAX_DRAWS_PER_BLOCK = 2**21  # examples; bounds the memory
+UNIT_BOUNDS = (0.0, 1.0)  # of most metrics
 
 
 def mean_interval(
     values, *, seed: int, level: float = 0.95, resamples: int = NUM_RESAMPLES, bounds=None
 ):
-    """Returns the interval `(low, high)` of a mean.
+    """Returns the confidence interval `(low, high)` of a mean.
 
-    Values that are all 0 or 1 are resampled as what their sum then is, a binomial number, at no
-    cost. 24 right of 24 are not certainty: where all values are alike an exact bound is given.
+    The sum of values that are all 0 or 1 is resampled directly, as a binomial variable. 24 correct
+    of 24 are not certainty: if all values are equal, an exact bound is returned.
 
     Args:
-        values: `(examples,)`, such as whether each prediction is right.
-        seed: of the resamples; the same one gives the same interval.
-        level: share of the resamples between the ends.
-        resamples: how many to draw.
-        bounds: the least and the largest value that there is, if known.
+        values: `(examples,)`, such as whether each prediction is correct.
+        seed: The seed of the resamples.
+        level: The confidence level.
+        resamples: The number of resamples.
+        bounds: The smallest and the largest possible value, if known.
     """
     values = np.asarray(values, dtype=np.float64)
     count, total = len(values), values.sum()
@@ -59,20 +57,20 @@ def bootstrap_interval(
     resamples: int = NUM_RESAMPLES,
     bounds=None,
 ):
-    """Returns the interval `(low, high)` of any figure.
+    """Returns the confidence interval `(low, high)` of any metric.
 
     Args:
-        measure: Takes how often each example is drawn, whole numbers `(some, count)` with rows
-            that add up to `count`, and returns the figure of each row `(some,)`; a row without
-            such a figure is NaN, and left out.
-        count: How many examples there are.
-        seed: of the resamples; the same one gives the same interval.
-        level: share of the resamples between the ends.
-        resamples: how many to draw.
-        bounds: the least and the largest figure that there is, if known.
+        measure: A function of how often each example is drawn, integers `(rows, count)` whose
+            rows sum to `count`, that returns the metric of each row `(rows,)`. Rows for which it
+            is NaN are ignored.
+        count: The number of examples.
+        seed: The seed of the resamples.
+        level: The confidence level.
+        resamples: The number of resamples.
+        bounds: The smallest and the largest possible value, if known.
 
     Returns:
-        The ends; NaN where there are none.
+        The ends of the interval; NaN if there is none.
     """
     random = np.random.default_rng(seed)
     max_rows = max(1, _MAX_DRAWS_PER_BLOCK // count)
@@ -85,23 +83,23 @@ def bootstrap_interval(
 
 
 def with_interval(name: str, value: float, ends) -> dict[str, float]:
-    """Returns a figure and the ends of its interval by name, without ends that are NaN."""
+    """Returns a metric and the ends of its interval by name, without ends that are NaN."""
     known = {} if np.isnan(ends).any() else dict(zip(("low", "high"), ends, strict=True))
     return {name: value, **{f"{name}_{end}": each for end, each in known.items()}}
 
 
 def _resample_counts(random, rows, count):
-    """Returns how often each of `count` examples is drawn in some resamples `(rows, count)`."""
+    """Returns how often each of `count` examples is drawn in each resample, `(rows, count)`."""
     drawn = random.integers(0, count, (rows, count))
     drawn += count * np.arange(rows)[:, None]
     return np.bincount(drawn.reshape(-1), minlength=rows * count).reshape(rows, count)
 
 
 def _degenerate_interval(value, count, level, bounds):
-    """Returns the interval of a figure whose resamples are all alike."""
+    """Returns the interval of a metric whose resamples are all equal."""
     if bounds is None:
         return float("nan"), float("nan")
-    different = 1 - ((1 - level) / 2) ** (1 / count)  # share of examples, at most
+    different = 1 - ((1 - level) / 2) ** (1 / count)  # largest fraction of examples
     return tuple(float(value + different * (bound - value)) for bound in bounds)
 
 

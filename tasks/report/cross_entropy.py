@@ -1,4 +1,4 @@
-"""What an answer costs: the cross-entropy of each example, from logits, without overflow."""
+"""Cross-entropy of each example from logits, computed without overflow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def softmax_cross_entropy(logits, labels):
     """Returns the cross-entropy of each example `(examples,)` in nats.
 
     Args:
-        logits: `(examples, classes)`; a NaN or a positive infinity among them makes it NaN.
-        labels: Class numbers `(examples,)`.
+        logits: `(examples, classes)`; NaN or positive infinity makes the result NaN.
+        labels: Class indices `(examples,)`.
     """
     log_odds = shift_logits(logits)
     own = np.take_along_axis(log_odds, np.asarray(labels, np.int64)[:, None], axis=1)[:, 0]
@@ -19,11 +19,11 @@ def softmax_cross_entropy(logits, labels):
 
 
 def sigmoid_cross_entropy(logits, labels):
-    """Returns the binary cross-entropy of each example `(examples,)` in nats, over all labels.
+    """Returns the mean binary cross-entropy of each example `(examples,)` in nats.
 
     Args:
         logits: `(examples, classes)`.
-        labels: The same shape, 1 where the example has the label.
+        labels: `(examples, classes)`, 1 where the example has the label.
     """
     logits = np.asarray(logits, dtype=np.float64)
     signed = np.where(labels, -logits, logits)
@@ -32,7 +32,7 @@ def sigmoid_cross_entropy(logits, labels):
 
 
 def shift_logits(logits):
-    """Returns the logits less the largest of their row, so that no power of them overflows."""
+    """Returns the logits minus the largest of their row, so that `exp` does not overflow."""
     logits = np.asarray(logits, dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, and stays NaN
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as intended
         return logits - logits.max(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Cells of CSV files, which spreadsheets take for formulas where they begin as one does."""
+"""Escaping of CSV cells that spreadsheets would execute as formulas."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escape_formula(cell):
-    """Returns a cell so that no spreadsheet runs it: text that begins as a formula gets a `'`
-    before it; numbers, also such as text, stay as they are."""
+    """Returns a cell that no spreadsheet executes: `'` is put before text that begins a formula.
+
+    Numbers, also as text, are returned unchanged.
+    """
     if not isinstance(cell, str) or not cell.startswith(FORMULA_PREFIXES):
         return cell
     try:
@@ -18,7 +20,7 @@ def escape_formula(cell):
 
 
 def escape_row(row):
-    """Returns a row, a dict of cells by column or a sequence of cells, with each of them safe."""
+    """Returns a row, a dict of cells by column or a sequence of cells, with all cells escaped."""
     if isinstance(row, dict):
         return {escape_formula(column): escape_formula(cell) for column, cell in row.items()}
     return [escape_formula(cell) for cell in row]

@@ -1,4 +1,4 @@
-"""What a run ran on and with, for its report."""
+"""The software and hardware of a run, for its report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("keras-zoo", "keras", "tensorflow", "numpy")
 
 
 def describe():
-    """Returns versions, processor, devices and dtype policy, all as strings."""
+    """Returns versions, processor, devices and dtype policy, a dict of strings."""
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "?") for gpu in gpus]
     return {
@@ -36,7 +36,7 @@ def _version(package):
 
 
 def _processor():
-    """Returns the processor's model, which only Linux tells through a file."""
+    """Returns the model of the processor, from `/proc/cpuinfo` on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

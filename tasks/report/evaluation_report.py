@@ -1,4 +1,4 @@
-"""What comes of evaluating a trained model: the content of its report."""
+"""The result of evaluating a trained model: the content of its report, and its summary."""
 
 from __future__ import annotations
 
@@ -6,16 +6,48 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class EvaluationReport:
-    """What a task reports of a trained model.
+class EvaluatedModel:
+    """What was evaluated, for the first sentence of a report.
 
     Attributes:
-        figures: name to value; the names are those of the field, the same in every task.
-        title: of the report.
-        lead: what came out, in words, for somebody who was not there.
-        sections: `(heading, html)` of the report.
-        warnings: lines that nobody should miss, or pairs of a line and the names that it counts.
-        doubts: such lines on the figures themselves, which the terminal shows, too.
+        model, dataset: Their names.
+        num_test, num_train: The number of test and of training images.
+        num_duplicates: The number of test images that are near duplicates of training images.
+    """
+
+    model: str
+    dataset: str
+    num_test: int
+    num_train: int
+    num_duplicates: int = 0
+
+    @property
+    def test_images(self) -> str:
+        """The number of test images in words, such as `1,200 test images of shapes`."""
+        plural = "" if self.num_test == 1 else "s"
+        return f"{self.num_test:,} test image{plural} of {self.dataset}"
+
+    @property
+    def training_images(self) -> str:
+        """A clause about the training images, and how many test images are duplicates of them."""
+        if not self.num_duplicates:
+            return f"it was trained on {self.num_train:,} other images"
+        verb = "is a near duplicate" if self.num_duplicates == 1 else "are near duplicates"
+        subject = "it" if self.num_test == 1 else f"{self.num_duplicates:,} of them"
+        return f"{subject} {verb} of the {self.num_train:,} training images"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The evaluation of a trained model by its task.
+
+    Attributes:
+        figures: Metrics by name; a name means the same in all tasks.
+        title: The title of the report.
+        lead: The result, in a sentence.
+        sections: Pairs `(heading, html)`.
+        warnings: Lines shown at the top, or pairs of a line and the names that it counts.
+        metric_warnings: Warnings about the metrics themselves, which the terminal shows, too.
     """
 
     figures: dict[str, float]

@@ -1,4 +1,4 @@
-"""How figures and names are said, the same way in tables, pictures and prose."""
+"""Formatting of metric names and values, the same in tables, plots and text."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 def display_name(name: str) -> str:
-    """Returns the name of a figure or a column as people say it."""
+    """Returns the display name of a metric or a column."""
     return _DISPLAY_NAMES.get(name, name.replace("_", " "))
 
 
 def image_name(examples: object, index: int) -> str:
-    """Returns what to call an image of some examples: their `title` of it, or else its number."""
+    """Returns the title of an image: that of `examples.title`, else its number."""
     title = getattr(examples, "title", "image {}".format)
     return title(index)
 
 
 def describe_test_images(num_test: int, num_train: int, num_copies: int = 0) -> str:
-    """Says how strange test images are to a model, as part of a sentence.
+    """Returns a clause on the test images and the training images of a model.
 
     Args:
-        num_test, num_train: images of the test and of the training split.
-        num_copies: near copies of training images among the former.
+        num_test, num_train: The number of test and of training images.
+        num_copies: The number of test images that are near duplicates of training images.
     """
     if num_copies:
         those = "it is a near copy" if num_test == 1 else f"{num_copies:,} of them is a near copy"
@@ -60,10 +60,10 @@ def describe_test_images(num_test: int, num_train: int, num_copies: int = 0) -> 
 
 
 def format_value(name: str, value: object) -> str:
-    """Returns a value as text; its name says whether it is a share, a loss or a time.
+    """Returns a value as text, formatted by its name as a percentage, a loss or a duration.
 
-    `number("top5_accuracy", 0.98765)` is `98.77%`, `number("seconds", 75.2)` is `1 min 15 s`.
-    What is no number comes back as text, and `None` as a dash.
+    `format_value("top5_accuracy", 0.98765)` is `98.77%`, `format_value("seconds", 75.2)` is
+    `1 min 15 s`. Values that are not numbers are converted by `str`, and `None` is a dash.
     """
     if value is None:
         return "\N{EN DASH}"
@@ -76,26 +76,26 @@ def format_value(name: str, value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Returns whether a value is a real number, of Python or of NumPy, and no boolean."""
+    """Returns whether a value is a real number of Python or NumPy, and not a boolean."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_percentage(name: str) -> bool:
-    """Returns whether a figure of this name lies in [0, 1] and is said in per cent."""
+    """Returns whether a metric of this name is in [0, 1] and displayed as a percentage."""
     return _FORMATS.get(_last_word(name)) is _percent
 
 
 def escape(text: object) -> str:
-    """Returns text that is safe anywhere in HTML and in XML, also between quotes.
+    """Returns text escaped for HTML and XML, also inside of quotes.
 
-    What no page may hold, such as control characters and the undecodable bytes of a file name,
-    is shown as a replacement character.
+    Characters that are not allowed there, such as control characters and the undecodable bytes of
+    a file name, become replacement characters.
     """
     return html.escape(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text)))
 
 
 def _last_word(name):
-    """Returns the last word of a name; the ends of an interval are said as what is between."""
+    """Returns the last word of a name, without the `low` or `high` of an interval."""
     return re.sub("[_ ](low|high)$", "", name).replace("_", " ").split(" ")[-1]
 
 

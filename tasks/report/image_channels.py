@@ -1,4 +1,4 @@
-"""Which channels of an image are displayed: in reports, in TensorBoard, in drawn predictions.
+"""The displayed channels of an image, in reports, TensorBoard and drawn predictions.
 
 One channel is displayed as grey, three as red, green and blue. Of two channels the first is
 displayed, as grey; of more than three, the first three.
@@ -10,7 +10,7 @@ from zoo.lazy import np
 
 
 def to_displayable(images):
-    """Returns the channels of images that are displayed, `(..., height, width, 1 or 3)`.
+    """Returns the displayed channels of images, `(..., height, width, 1 or 3)`.
 
     Args:
         images: `(..., height, width, channels)`.
@@ -21,6 +21,6 @@ def to_displayable(images):
 
 
 def to_rgb(images):
-    """Returns what is displayed of images as `(..., height, width, 3)`; grey is repeated."""
+    """Returns the displayed channels of images as RGB, `(..., height, width, 3)`."""
     shown = to_displayable(images)
     return shown if shown.shape[-1] == 3 else np.repeat(shown, 3, axis=-1)

@@ -1,7 +1,7 @@
-"""A network as a graph: its layers in order, and the blocks that they come in.
+"""The graph of a network: its layer calls in order, grouped into blocks.
 
-A block begins where the whole network is a single tensor, so where every path meets; names are not
-asked, except for what to call it.
+A block begins where the whole network is a single tensor, that is, where all paths meet; the names
+of layers are used only to name the block.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GLOBAL_POOLING_LABELS = {
     "GlobalAveragePooling2D": "mean of all",
     "GlobalMaxPooling2D": "max of all",
 }
-_LEADING_LAYERS = ("ZeroPadding2D", "Flatten")  # such a layer belongs to what comes after it
+_LEADING_LAYERS = ("ZeroPadding2D", "Flatten")  # that belong to the layer after them
 _UNLABELLED_LAYERS = (
     "Normalization",
     "Activation",
@@ -39,12 +39,12 @@ class LayerCall:
     """One call of a layer.
 
     Attributes:
-        name, kind: of the layer, and of its class.
-        shape: of its output, without the batch.
-        parameters: trainable ones; 0 if the layer was called before.
-        multiply_adds: of a convolution or a dense layer, for one image; otherwise 0.
-        inputs: the numbers of the calls that it takes its tensors from.
-        label: what is written in its box, or "" if it has none, as an activation.
+        name, kind: The name of the layer, and of its class.
+        shape: The output shape without the batch.
+        parameters: The number of trainable parameters; 0 if the layer was called before.
+        multiply_adds: Of a convolution or a dense layer, for one image; otherwise 0.
+        inputs: The indices of the calls whose outputs are its inputs.
+        label: The text of its box, or "" if it has no box, such as an activation.
     """
 
     name: str
@@ -58,15 +58,15 @@ class LayerCall:
 
 @dataclass(frozen=True)
 class Block:
-    """Calls that follow each other, from where the network is one tensor to where it is again.
+    """Consecutive calls between two points at which the network is a single tensor.
 
     Attributes:
-        name: what the names of its layers begin with, or the name of the last one.
-        calls: the numbers of its calls.
-        nodes: the labels of those that have a box.
-        edges: pairs of nodes by their place in `nodes`; -1 is the block's input.
-        shape: of its output, without the batch.
-        parameters, multiply_adds: of its calls together.
+        name: The common prefix of the names of its layers, or the name of the last one.
+        calls: The indices of its calls.
+        nodes: The labels of those with a box.
+        edges: Pairs of indices into `nodes`; -1 is the input of the block.
+        shape: The output shape without the batch.
+        parameters, multiply_adds: The sums over its calls.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Block:
 
 
 def calls(model) -> list[LayerCall]:
-    """Returns the calls of a functional `keras.Model` in an order in which they can be made."""
+    """Returns the layer calls of a functional `keras.Model` in topological order."""
     nodes = [node for _, nodes in sorted(model._nodes_by_depth.items())[::-1] for node in nodes]
     places = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.output_tensors}
     found, seen = [], set()
@@ -101,10 +101,10 @@ def calls(model) -> list[LayerCall]:
 
 
 def blocks(calls: Sequence[LayerCall]) -> list[Block]:
-    """Returns the blocks of a network, first to last.
+    """Returns the blocks of a network, from input to output.
 
-    Layers in a row are one block up to where the picture changes its size; a block with branches
-    is joined with its neighbours in a row where their names begin alike.
+    Sequential layers are one block until the size of the feature map changes; a block with branches
+    is merged with sequential neighbours if their names share a prefix.
     """
     found = []
     pieces = list(_segments(calls))
@@ -119,14 +119,14 @@ def blocks(calls: Sequence[LayerCall]) -> list[Block]:
 
 
 def group_repeats(blocks: Sequence[Block], longest: int = 4) -> list[list[list[Block]]]:
-    """Returns the blocks in groups, each a list of what comes in a row and looks the same.
+    """Returns the blocks in groups of consecutive repeats with the same layout.
 
-    Of a group `[[a1, b1], [a2, b2]]` all first and all second blocks have the same boxes and lines;
-    their sizes may differ.
+    In a group `[[a1, b1], [a2, b2]]`, all first blocks and all second blocks have the same boxes
+    and edges; their sizes may differ.
 
     Args:
-        blocks: What to group.
-        longest: How many blocks may be repeated together.
+        blocks: The blocks to group.
+        longest: The largest number of blocks that are repeated together.
     """
     layouts = [(block.nodes, block.edges) for block in blocks]
     groups, start = [], 0
@@ -149,7 +149,7 @@ def _same_layout(layouts, one, other, length):
 
 
 def _label(layer):
-    """Returns what is written in a layer's box, or "" if it is not worth a box."""
+    """Returns the text of a layer's box, or "" if the layer gets no box."""
     kind = type(layer).__name__
     if kind in _CONV_LABELS or kind in _POOLING_LABELS:
         return _kernel_label(layer, kind)
@@ -161,8 +161,8 @@ def _label(layer):
         return "attention"
     if isinstance(layer, keras.Model):
         return " then ".join(filter(None, map(_label, layer.layers)))
-    quiet = any(word in kind for word in _UNLABELLED_LAYERS)
-    return kind if getattr(layer, "weights", []) and not quiet else ""
+    unlabelled = any(word in kind for word in _UNLABELLED_LAYERS)
+    return kind if getattr(layer, "weights", []) and not unlabelled else ""
 
 
 def _kernel_label(layer, kind):
@@ -180,12 +180,12 @@ def _kernel_label(layer, kind):
 
 
 def _segments(calls):
-    """Yields the numbers of calls between the places where the network is a single tensor."""
+    """Yields the indices of the calls between points where the network is a single tensor."""
     piece, reach = [], 0
     last = {source: i for i, call in enumerate(calls) for source in call.inputs}
     for index in range(len(calls)):
         piece.append(index)
-        # Who reads what came before this call has been called by now, this call included.
+        # All consumers of the outputs before this call have been called, this call included.
         if reach <= index:
             yield piece
             piece = []
@@ -193,9 +193,9 @@ def _segments(calls):
 
 
 def _continues_block(calls, before, piece, following):
-    """Tells whether a piece goes on with the block before it; `following` are the next boxes."""
+    """Returns whether a piece belongs to the block before it; `following` are the next boxes."""
     old, new = _labelled_calls(calls, before), _labelled_calls(calls, piece)
-    if not old:  # such as the preprocessing, or what pads the picture for the next layer
+    if not old:  # such as preprocessing, or padding for the next layer
         return True
     same = {_numbered_prefix(calls[index]) for index in following}
     last = calls[old[-1]]
@@ -226,7 +226,7 @@ def _continues_block(calls, before, piece, following):
 
 
 def _custom_names(calls, numbers):
-    """Returns the names of calls, without those that Keras made up of a class and a number."""
+    """Returns the names of calls, without those that Keras generated from the class name."""
     plain = [re.sub(r"_\d+$", "", calls[index].name).replace("_", "") for index in numbers]
     return [
         calls[index].name
@@ -240,7 +240,7 @@ def _labelled_calls(calls, numbers):
 
 
 def _is_sequential(calls, numbers):
-    """Tells whether each call takes what the one before it gives."""
+    """Returns whether the only input of each call is the output of the one before."""
     return all(calls[after].inputs == (before,) for before, after in itertools.pairwise(numbers))
 
 
@@ -260,7 +260,7 @@ def _numbered_prefix(call):
 def _make_block(calls, numbers):
     boxes = _labelled_calls(calls, numbers)
     places = {index: place for place, index in enumerate(boxes)}
-    sources = {}  # the boxes that a call hears of, through calls without a box
+    sources = {}  # the boxes that reach a call directly or through calls without a box
     edges = []
     for index in numbers:
         reached = {box for i in calls[index].inputs for box in sources.get(i, {-1})}
@@ -281,6 +281,6 @@ def _make_block(calls, numbers):
 
 
 def _range_name(names, row):
-    """Returns a name for layers whose names have nothing in common."""
+    """Returns a name for layers without a common prefix."""
     first, last = (name.partition("_")[0] for name in (names[0], names[-1]))
     return f"{first} to {last}" if row else names[-1]

@@ -1,7 +1,7 @@
-"""A picture of a network: its blocks from top to bottom, what is in them from left to right.
+"""Plot of a network: its blocks from top to bottom, their layers from left to right.
 
-A block is drawn once however often it comes in a row. Its colour says how small the picture has
-become; convolutions, pooling and joins have boxes, activations and normalisation have none.
+Consecutive repeats of a block are drawn once. The colour shows the size of the feature map;
+convolutions, pooling and merges have boxes, activations and normalisation have none.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from tasks.report import model_graph, svg
 from zoo.lazy import np
 
-_CHAR_WIDTH = 6.4  # about the width of one in a box, in pixels, as all lengths below
-_BOX_HEIGHT, _LANE_HEIGHT = 24, 32  # of a box; from one to the next below it
+_CHAR_WIDTH = 6.4  # average, of text in a box, in pixels, as all lengths below
+_BOX_HEIGHT, _LANE_HEIGHT = 24, 32  # of a box; from one box to the next below
 _COLUMN_GAP = 26  # between boxes, for the lines
-_LEFT = 232  # where the boxes begin; what a block is stands before them
-_TOP, _MARGIN, _PADDING = 58, 20, 12  # above the blocks; around all; around the boxes of a block
-_MAX_NAME_LENGTH = 21  # letters of a block's name
-_MAX_BOXES_PER_ROW = 7  # boxes in a row without branches
-_MAX_BOXES = 40  # of a block that is drawn and not told
+_LEFT = 232  # of the first box; the description of the block is to the left of it
+_TOP, _MARGIN, _PADDING = 58, 20, 12  # above the blocks; around the plot; inside of a block
+_MAX_NAME_LENGTH = 21  # characters of a block name
+_MAX_BOXES_PER_ROW = 7  # of sequential layers
+_MAX_BOXES = 40  # of a block; a larger one is summarised in text
 
-# From the largest pictures to the smallest; the last one is for what is no picture any more.
+# From the largest feature maps to the smallest; the last is for tensors without a spatial size.
 _COLOURS = ("#0b84a5", "#1a6bb0", "#5b5bc2", "#8e4bb5", "#b8408f", "#c8553d", "#b07d12", "#5f6b76")
 _STYLE = """
 .name, .times { fill: #1b1f24; font-weight: 600 }
@@ -30,11 +30,11 @@ _STYLE = """
 
 
 def model_svg(title: str, calls: Sequence[model_graph.LayerCall]) -> str:
-    """Returns the picture of a network as an SVG file.
+    """Returns the plot of a network, the text of an SVG file.
 
     Args:
-        title: What stands above it.
-        calls: The layers, as from `model_graph.calls`.
+        title: The title above it.
+        calls: The layer calls, as from `model_graph.calls`.
     """
     groups = model_graph.group_repeats(model_graph.blocks(calls))
     colours = _colour_by_size([block for group in groups for block in group[0]])
@@ -51,8 +51,8 @@ def model_svg(title: str, calls: Sequence[model_graph.LayerCall]) -> str:
         width = max(width, max(ends) + (60 if times > 1 else 0))
     width, height = width + _MARGIN, y + _MARGIN
     parameters = sum(call.parameters for call in calls)
-    work = sum(call.multiply_adds for call in calls)
-    head = f"{parameters:,} parameters, {work:,} multiply-adds, {len(calls)} layers"
+    multiply_adds = sum(call.multiply_adds for call in calls)
+    head = f"{parameters:,} parameters, {multiply_adds:,} multiply-adds, {len(calls)} layers"
     width = max(width, 2 * _MARGIN + _CHAR_WIDTH * len(head))
     heading = [
         svg.text(_MARGIN, 28, title, anchor="start", kind="title", size=17),
@@ -62,7 +62,7 @@ def model_svg(title: str, calls: Sequence[model_graph.LayerCall]) -> str:
 
 
 def _colour_by_size(blocks):
-    """Returns the colour of each size of picture, by its longer side."""
+    """Returns the colour of each size of feature map, by its longer side."""
     sides = sorted({_longer_side(block) for block in blocks} - {0}, reverse=True)
     return {
         **{side: _COLOURS[min(i, len(_COLOURS) - 2)] for i, side in enumerate(sides)},
@@ -75,7 +75,7 @@ def _longer_side(block):
 
 
 def _draw_block(same, top, colour):
-    """Returns the parts of blocks drawn as one, where they end on the right, how high they are."""
+    """Returns the SVG elements of repeated blocks, their right end and their height."""
     block = same[0]
     if len(block.nodes) > _MAX_BOXES:
         inner, right, high = _summarize_block(block, top + _PADDING)
@@ -107,10 +107,10 @@ def _draw_block(same, top, colour):
 
 
 def _summarize_block(block, top):
-    """Returns a block that is too large to draw in words: how many boxes of each kind it has."""
+    """Returns a text summary of a block that is too large to draw: its boxes by kind."""
     kinds = [node.rpartition(",")[0] or node for node in block.nodes]
     counts = sorted(((kinds.count(kind), kind) for kind in set(kinds)), reverse=True)
-    lines = [f"{len(block.calls)} layers, too entangled to draw:"]
+    lines = [f"{len(block.calls)} layers, too complex to draw:"]
     words = [f"{count} of {kind}" for count, kind in counts]
     lines += [", ".join(words[first : first + 5]) for first in range(0, len(words), 5)]
     parts = [
@@ -121,7 +121,7 @@ def _summarize_block(block, top):
 
 
 def _sequential_boxes(nodes, top):
-    """Returns boxes in rows from left to right, like the lines of a text."""
+    """Returns boxes in rows from left to right, wrapped like text."""
     parts, right = [], _LEFT
     for first in range(0, len(nodes), _MAX_BOXES_PER_ROW):
         x, middle = _LEFT, top + _BOX_HEIGHT / 2 + _LANE_HEIGHT * (first // _MAX_BOXES_PER_ROW)
@@ -138,7 +138,7 @@ def _sequential_boxes(nodes, top):
 
 
 def _branched_boxes(block, top):
-    """Returns boxes in columns by how many come before them, one lane for each branch."""
+    """Returns boxes in columns by their depth in the block, with one lane for each branch."""
     edges, columns = _insert_dummy_nodes(block)
     lanes = _assign_lanes(edges, columns)
     count = max(columns) + 1
@@ -164,9 +164,9 @@ def _branched_boxes(block, top):
 
 
 def _insert_dummy_nodes(block):
-    """Returns the edges from column to column, and the column of each node.
+    """Returns edges between adjacent columns, and the column of each node.
 
-    Where an edge passes over columns, it gets nodes without a box there, numbered after the others.
+    An edge that spans several columns gets dummy nodes without a box, numbered after the others.
     """
     columns = []
     for place in range(len(block.nodes)):
@@ -184,27 +184,27 @@ def _insert_dummy_nodes(block):
 
 
 def _assign_lanes(edges, columns):
-    """Returns the lane of each node: the longest way through on top, then the shorter first."""
+    """Returns the lane of each node: the longest path on top, then the others, shortest first."""
     following = {}
     for before, after in edges:
         following.setdefault(before, []).append(after)
-    ways, passed = [], set()
+    paths, visited = [], set()
     for start in sorted(range(len(columns)), key=lambda place: columns[place]):
         place = start
-        if start not in passed:
-            ways.append([])
-        while place is not None and place not in passed:
-            ways[-1].append(place)
-            passed.add(place)
-            free = [after for after in following.get(place, ()) if after not in passed]
+        if start not in visited:
+            paths.append([])
+        while place is not None and place not in visited:
+            paths[-1].append(place)
+            visited.add(place)
+            free = [after for after in following.get(place, ()) if after not in visited]
             place = max(free, key=lambda x: (_depth(x, following), -x), default=None)
     taken, lanes = [], [0] * len(columns)
-    for way in [*ways[:1], *sorted(ways[1:], key=len)]:
-        span = {columns[place] for place in way}
+    for path in [*paths[:1], *sorted(paths[1:], key=len)]:
+        span = {columns[place] for place in path}
         lane = next((i for i, used in enumerate(taken) if not used & span), len(taken))
         taken[lane:] = taken[lane:] or [set()]
         taken[lane] |= span
-        for place in way:
+        for place in path:
             lanes[place] = lane
     return lanes
 

@@ -1,4 +1,4 @@
-"""One page about a run: a single HTML file with its style and its pictures, and nothing to load."""
+"""The HTML report of a run: a single file with styles and images inside, which loads nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from tasks.report.formatting import display_name, escape, format_value, is_number, is_percentage
 from zoo.atomic_files import atomic_write
 
-METRICS_WITHOUT_BOUNDS = (
-    "mean_return",
-)  # figures whose interval is unknown where all values are alike
-_MAX_LISTED = 1000  # names below a warning
+# Metrics that have no interval if all values are equal.
+METRICS_WITHOUT_BOUNDS = ("mean_return",)
+_MAX_LISTED = 1000  # names listed in a warning
 
-# The policy forbids every load: the page looks the same on a machine without a network.
+# The policy forbids loading anything: the page looks the same without a network.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -51,20 +50,20 @@ def write(
     environment: Mapping[str, object],
     warnings: Sequence[str | tuple[str, Sequence[str]]] = (),
 ) -> None:
-    """Writes the page of a run; at any moment `path` holds the old page or the whole new one.
+    """Writes the page of a run atomically: `path` always holds the old or the whole new page.
 
     Args:
         path: The file to write.
-        title: What was done, in a few words.
-        lead: What came of it, in a sentence or two for somebody who was not there.
-        command: What to type to repeat the run.
-        figures: Values by name, shown in this order; the name chooses the format.
-        sections: Headings and their contents. The contents are HTML, such as `table` and the
-            functions of `plots` return, and the only argument that is not escaped. One without
-            contents is left out, with its heading.
-        environment: Versions, hardware, times: what else it takes to repeat the run.
-        warnings: What a reader must know before believing the figures: lines, or pairs of a line
-            and what it counts, which a reader may unfold.
+        title: The title, a few words.
+        lead: The result, in a sentence or two.
+        command: The command that repeats the run.
+        figures: Metrics by name, shown in this order; the name determines the format.
+        sections: Pairs of a heading and its content. The content is HTML, as returned by `table`
+            and the functions of `plots`, and is the only argument that is not escaped. Sections
+            without content are omitted.
+        environment: Versions, hardware and times.
+        warnings: Warnings about the figures: lines, or pairs of a line and the names that it
+            counts, which are listed in a collapsible box.
     """
     sections = [*sections, ("Repeat this run", _command_block(command))]
     text = _PAGE.format(
@@ -82,12 +81,12 @@ def write(
 
 
 def table(rows: Iterable[Mapping[str, object] | Sequence], columns: Sequence[str]) -> str:
-    """Returns rows as an HTML table with every cell escaped and every number formatted.
+    """Returns rows as an HTML table, with cells escaped and numbers formatted.
 
     Args:
-        rows: Mappings from column to value, of which some may be missing, or the values alone in
-            the order of the columns.
-        columns: The names at the head, which also choose the format of the numbers below.
+        rows: Mappings from column to value, where columns may be missing, or sequences of values
+            in the order of the columns.
+        columns: The column names, which also determine the format of numbers.
     """
     rows = [
         [row.get(column) for column in columns] if isinstance(row, Mapping) else row for row in rows
@@ -119,7 +118,7 @@ def _warning(warning):
 
 
 def _metric_cards(figures):
-    """Returns the figures as cards; the ends of an interval stand on the card of their figure."""
+    """Returns the metrics as cards, each with its confidence interval."""
     ends = {f"{name}_{end}" for name in figures for end in ("low", "high")}
     cards = "\n".join(
         f"<div><dt>{escape(display_name(name))}</dt><dd>{escape(format_value(name, value))}</dd>"
@@ -133,7 +132,7 @@ def _metric_cards(figures):
 def _interval(name, figures):
     ends = [figures.get(f"{name}_{end}") for end in ("low", "high")]
     if None in ends and name in METRICS_WITHOUT_BOUNDS:
-        return '<dd class="interval">no interval: all that was measured is alike</dd>'
+        return '<dd class="interval">no interval: all values are equal</dd>'
     if None in ends:
         return ""
     low, high = (escape(format_value(name, end)) for end in ends)
@@ -145,9 +144,9 @@ def _section(heading, contents):
 
 
 def _command_block(command):
-    """Returns a block that one click selects, whose lines break between words, not in a flag."""
-    words_whole = re.sub(r"\S+", r"<span>\g<0></span>", escape(command))
-    return f"<pre><code>{words_whole}</code></pre>"
+    """Returns a block that one click selects, with line breaks between words, not in flags."""
+    unbroken_words = re.sub(r"\S+", r"<span>\g<0></span>", escape(command))
+    return f"<pre><code>{unbroken_words}</code></pre>"
 
 
 def _environment_table(facts):

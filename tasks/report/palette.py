@@ -1,4 +1,4 @@
-"""A colour for each class, the same on every page and in every saved mask."""
+"""Class colours, the same in all reports and saved masks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from zoo.lazy import np
 
-BACKGROUND_NAMES = ("ground", "background")  # classes drawn black, and not laid over an image
-GOLDEN_RATIO = 0.618034  # part of the circle of hues between one class and the next
+BACKGROUND_NAMES = ("ground", "background")  # black, and transparent in overlays
+GOLDEN_RATIO = 0.618034  # step of the hue between consecutive classes
 
 
 def class_colours(classes: Sequence[str]):
-    """Returns a colour for each class, uint8 `(classes, 3)`, that only its position decides.
+    """Returns a colour for each class, uint8 `(classes, 3)`, which depends only on its index.
 
-    A class named in `BACKGROUND_NAMES` is black.
+    Classes named in `BACKGROUND_NAMES` are black.
     """
     tones = []
     for place, name in enumerate(classes):

@@ -1,4 +1,4 @@
-"""The JSON files of a run, believed only after each field was found to be what it should be."""
+"""Reading of the JSON files of a run, with validation of each field."""
 
 from __future__ import annotations
 
@@ -8,39 +8,34 @@ import re
 
 from zoo.errors import UsageError
 
-# Names inside the folder of checkpoints, and nothing else: a state file may come from anywhere.
+# Only names inside the checkpoint folder: a state file is untrusted input.
 CHECKPOINT_NAME = re.compile(r"epoch-[0-9]{4,}-step-[0-9]{7,}\.npz")
-HISTORY_COLUMNS = {
-    "epoch",
-    "loss",
-    "seconds",
-    "images_per_second",
-}  # what every row of a history has
+HISTORY_COLUMNS = {"epoch", "loss", "seconds", "images_per_second"}  # required in each row
 
 
 def read_json(path, fields, *, remedy):
-    """Returns the fields of a JSON file, a dict; fields that nobody knows are left out.
+    """Returns the known fields of a JSON file, a dict.
 
     Args:
-        path: of the file.
-        fields: name to `(check, what it should be, needed)` of each field.
-        remedy: what to do if it cannot be used.
+        path: The path of the file.
+        fields: Maps the name of each field to `(check, description, required)`.
+        remedy: What to do if the file is invalid, for the message.
 
     Raises:
-        UsageError: it cannot be read, or a field is missing or wrong.
+        UsageError: The file cannot be read, or a field is missing or invalid.
     """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}); {remedy}") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{path} holds no JSON object but {_shortened(found)}; {remedy}")
-    for name, (check, wanted, needed) in fields.items():
-        if name not in found and needed:
+        raise UsageError(f"{path} contains {_shortened(found)}, not a JSON object; {remedy}")
+    for name, (check, expected, required) in fields.items():
+        if name not in found and required:
             raise UsageError(f"{path} has no {name!r}; {remedy}")
         if name in found and not check(found[name]):
             raise UsageError(
-                f"{path}: {name!r} is {_shortened(found[name])}, not {wanted}; {remedy}"
+                f"{path}: {name!r} is {_shortened(found[name])}, expected {expected}; {remedy}"
             )
     return {name: found[name] for name in fields if name in found}
 
@@ -125,19 +120,19 @@ REPORT_FIELDS = {
 
 
 def read_state(path):
-    """Returns the fields of a `state.json`; raises `UsageError` if one is wrong."""
+    """Returns the fields of a `state.json`; raises `UsageError` if one is invalid."""
     remedy = "start again with another --out"
     found = read_json(path, STATE_FIELDS, remedy=remedy)
     rows, begun = len(found["history"]), found["epoch"] or found["step"]
     if rows != found["epoch"] or found["best"] > rows or (begun and not found["weights"]):
         raise UsageError(
-            f"{path} contradicts itself: epoch {found['epoch']}, {rows} rows of history, best "
+            f"{path} is inconsistent: epoch {found['epoch']}, {rows} rows of history, best "
             f"epoch {found['best']}, checkpoint {found['weights']!r}; {remedy}"
         )
     return found
 
 
 def read_report(path):
-    """Returns the record in a `report.json`; raises `UsageError` if it is damaged."""
+    """Returns the fields of a `report.json`; raises `UsageError` if one is invalid."""
     remedy = "delete it, and the same command writes it again from the checkpoint"
     return read_json(path, REPORT_FIELDS, remedy=remedy)

@@ -1,6 +1,6 @@
-"""Elements of SVG as strings: lengths in pixels, classes for the style of the page, text escaped.
+"""SVG elements as strings: lengths in pixels, CSS classes for the styles, text escaped.
 
-A `hint` is what appears under the pointer.
+A `hint` is a tooltip.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ text { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, san
 
 
 def inline_svg(width: float, height: float, parts: Iterable[str], label: str = "") -> str:
-    """Returns a picture of elements; one without a label is passed over by screen readers."""
+    """Returns an SVG of elements; one without a label is ignored by screen readers."""
     aria = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
@@ -28,16 +28,20 @@ def inline_svg(width: float, height: float, parts: Iterable[str], label: str = "
 def standalone_svg(
     width: float, height: float, parts: Iterable[str], label: str, style: str
 ) -> str:
-    """Returns a picture that is a file of its own: on white paper, with a style of its own.
+    """Returns the text of an SVG file, with a white background and its own style sheet.
 
-    Text is grey unless its class is `title`; `style` is CSS for the rest.
+    Args:
+        width, height: The size in pixels.
+        parts: The elements.
+        label: The description for screen readers.
+        style: CSS; by default text is grey, or dark with the class `title`.
     """
     paper = rectangle(0, 0, width, height, kind="paper")
     return inline_svg(width, height, [f"<style>{BASE_STYLE}{style}</style>", paper, *parts], label)
 
 
 def text(x, y, content, *, anchor="middle", kind="label", size=12, turn=0, hint="") -> str:
-    """Returns text with its `anchor` at a point, turned clockwise about it by `turn` degrees."""
+    """Returns text with its `anchor` at a point, rotated clockwise about it by `turn` degrees."""
     turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     return (
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
@@ -54,17 +58,17 @@ def rectangle(x, y, width, height, *, kind, opacity=1.0, hint="") -> str:
 
 
 def circle(x, y, radius, *, kind, hint="") -> str:
-    """Returns a disc about a point."""
+    """Returns a circle around a point."""
     return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{_title(hint)}</circle>'
 
 
 def path(data: str, *, kind, hint="") -> str:
-    """Returns a path along `data`, in the notation of SVG."""
+    """Returns a path; `data` is its SVG path data."""
     return f'<path class="{kind}" d="{data}">{_title(hint)}</path>'
 
 
 def polyline(points: Iterable[tuple[float, float]], *, kind) -> str:
-    """Returns a line through points."""
+    """Returns a polyline through points."""
     return path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), kind=f"line {kind}")
 
 

@@ -1,7 +1,7 @@
-"""TensorBoard's files: figures and pictures of a run by epoch, written without that package.
+"""TensorBoard event files: metrics and images of a run by epoch, without the package tensorboard.
 
-`tf.summary.scalar` and `tf.summary.image` would import `tensorboard`, which shows the files and
-need not be where they are made; what they write is written here.
+`tf.summary.scalar` and `tf.summary.image` import `tensorboard`, which need not be installed where a
+model is trained; the same records are written here directly.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ Image = LazyModule("PIL.Image")
 ImageDraw = LazyModule("PIL.ImageDraw")
 ImageFont = LazyModule("PIL.ImageFont")
 
-_SCALAR, _BLOBS = 1, 3  # DATA_CLASS_SCALAR, DATA_CLASS_BLOB_SEQUENCE of TensorFlow's summaries
+_SCALAR, _BLOBS = 1, 3  # DATA_CLASS_SCALAR, DATA_CLASS_BLOB_SEQUENCE of summary.proto
 
-_MAX_NAMED_CLASSES = 30  # a picture of more has no names
-_MAX_NAME_LENGTH = 18  # in letters
-_FONT_SIZE = 14  # their height, in pixels, as all lengths below
-_MATRIX_SIZE = 480  # about that of all squares together
+_MAX_NAMED_CLASSES = 30  # a confusion matrix of more classes has no names
+_MAX_NAME_LENGTH = 18  # in characters
+_FONT_SIZE = 14  # in pixels, as all lengths below
+_MATRIX_SIZE = 480  # approximate side of all cells together
 _MARGIN = 8
 _WHITE, _DARK, _TEXT_COLOUR = (255, 255, 255), (6, 42, 96), (27, 31, 36)
 
 
 class SummaryWriter:
-    """The files in a folder, taken up after the last row of a history.
+    """Writes event files in a folder, and continues them after the last row of a history.
 
-    What is there of later epochs is dropped, so that none is double; figures are written anew from
-    the history, so that none is missing.
+    Records of later epochs are dropped, so that none is duplicated; scalars are rewritten from the
+    history, so that none is missing.
 
     Args:
-        folder: Where the files are.
-        history: The rows of the epochs that are over.
+        folder: The folder of the files.
+        history: The rows of the completed epochs.
     """
 
     def __init__(self, folder, history: Sequence[Mapping[str, float]] = ()):
@@ -53,7 +53,7 @@ class SummaryWriter:
             path.unlink()
 
     def scalars(self, row: Mapping[str, float]) -> None:
-        """Writes the figures of a row of the history at its `epoch`."""
+        """Writes the metrics in a row of the history at its `epoch`."""
         for name, value in row.items():
             if name != "epoch":
                 value = tf.constant(value, tf.float32)
@@ -64,14 +64,16 @@ class SummaryWriter:
         """Writes images under a name.
 
         Args:
-            tag: The name.
-            images: `(count, height, width, channels)` in [0, 255]; numbers that are not whole are
-                rounded. The channels that `image_channels.to_displayable` names are written.
-            step: The epoch, counted from 1.
+            tag: The name of the images.
+            images: `(count, height, width, channels)` in [0, 255], rounded to integers. The
+                channels of `image_channels.to_displayable` are written.
+            step: The epoch, from 1.
         """
         images = np.asarray(images)
         if images.ndim != 4:
-            raise ValueError(f"got images {images.shape}, needed (count, height, width, channels)")
+            raise ValueError(
+                f"got images {images.shape}, expected (count, height, width, channels)"
+            )
         images = image_channels.to_displayable(images)
         if images.dtype != np.uint8:
             images = images.astype(np.float32).round().clip(0, 255).astype(np.uint8)
@@ -81,15 +83,16 @@ class SummaryWriter:
         self._writer.flush()
 
     def confusion(self, matrix, classes: Sequence[str], step: int) -> None:
-        """Writes a confusion matrix as a picture under the name `confusion`.
+        """Writes a confusion matrix as an image under the name `confusion`.
 
-        Rows are true, columns predicted classes, named where they are 30 or fewer. The darkness
-        of a square is the square root of its share of the row, so that rare mistakes show.
+        Rows are true classes, columns predicted classes, with names if there are 30 or fewer. The
+        darkness of a cell is the square root of its fraction of the row, so that rare errors are
+        visible.
 
         Args:
             matrix: Counts `(classes, classes)`, as from `metrics.confusion_matrix`.
-            classes: The names, in the order of the matrix.
-            step: The epoch, counted from 1.
+            classes: The class names, in the order of the matrix.
+            step: The epoch, from 1.
         """
         self.images("confusion", _heat_map(np.asarray(matrix), classes)[None], step)
 
@@ -101,7 +104,7 @@ class SummaryWriter:
 
 
 def _image_summaries(paths):
-    """Yields `((tag, step), parts)` of the pictures in files, each up to where it is whole."""
+    """Yields `((tag, step), parts)` of the images in files, up to the first damaged record."""
     for path in paths:
         with suppress(tf.errors.DataLossError):
             for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -112,38 +115,38 @@ def _image_summaries(paths):
 
 
 def _png(image):
-    """Returns a uint8 image `(height, width, 1 or 3)` as the bytes of a PNG file."""
+    """Returns a uint8 image `(height, width, 1 or 3)` encoded as PNG."""
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
     return file.getvalue()
 
 
 def _heat_map(matrix, classes):
-    """Draws a confusion matrix as a uint8 image `(height, width, 3)`."""
+    """Returns a confusion matrix as a uint8 image `(height, width, 3)`."""
     count = len(matrix)
     shares = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))[:, :, None]
     colours = np.array(_WHITE) + shares * (np.array(_DARK) - _WHITE)
     side = max(1, _MATRIX_SIZE // count)
     if count <= _MAX_NAMED_CLASSES:
         side = max(side, _FONT_SIZE + 2)
-    squares = Image.fromarray(colours.round().astype(np.uint8).repeat(side, 0).repeat(side, 1))
+    cells = Image.fromarray(colours.round().astype(np.uint8).repeat(side, 0).repeat(side, 1))
     names = _label_images(classes) if count <= _MAX_NAMED_CLASSES else []
     edge = _MARGIN + max((name.width + _MARGIN for name in names), default=0)
-    length = edge + squares.width + _MARGIN
-    picture = Image.new("RGB", (length, length), _WHITE)
-    picture.paste(squares, (edge, edge))
-    end = edge + squares.width
-    ImageDraw.Draw(picture).rectangle((edge - 1, edge - 1, end, end), outline=(200, 206, 212))
+    length = edge + cells.width + _MARGIN
+    canvas = Image.new("RGB", (length, length), _WHITE)
+    canvas.paste(cells, (edge, edge))
+    end = edge + cells.width
+    ImageDraw.Draw(canvas).rectangle((edge - 1, edge - 1, end, end), outline=(200, 206, 212))
     for index, name in enumerate(names):
         middle = edge + side * index + (side - name.height) // 2
-        picture.paste(name, (edge - _MARGIN - name.width, middle))
+        canvas.paste(name, (edge - _MARGIN - name.width, middle))
         upright = name.rotate(90, expand=True)
-        picture.paste(upright, (middle, edge - _MARGIN - name.width))
-    return np.asarray(picture)
+        canvas.paste(upright, (middle, edge - _MARGIN - name.width))
+    return np.asarray(canvas)
 
 
 def _label_images(classes):
-    """Returns the names of classes as pictures that are as wide as their letters."""
+    """Returns class names as images, each as wide as its text."""
     font = ImageFont.load_default(_FONT_SIZE)
     labels = []
     for name in map(str, classes):

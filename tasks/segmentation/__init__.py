@@ -1,4 +1,4 @@
-"""Segmentation: tell what each pixel of an image shows."""
+"""Semantic segmentation: a class for each pixel of an image."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from tasks.report.evaluation_report import EvaluationReport
 from tasks.segmentation import batches, evaluation, losses, metrics, report
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
-DEFAULT_EPOCHS = {False: 18, True: 12}  # by whether a backbone is pretrained
+DEFAULT_EPOCHS = {False: 18, True: 12}  # by whether the backbone is pretrained
 SHOWN_EXAMPLES = 16
-SAMPLED_IMAGES = 16  # images whose own size tells whether a data set was brought to another
+SAMPLED_IMAGES = 16  # images whose size is read to find out whether the data set is resized
 
 
 @register
 class Segmentation(BackboneTask):
-    """Teaches a model of the zoo what each pixel of an image shows."""
+    """Trains a segmenter of the zoo on images and masks."""
 
     kind: ClassVar = "segmenter"
+    predictor: ClassVar = LazyModule("tasks.segmentation.predictor")
     scratch_learning_rate: ClassVar = (
-        2e-3  # `unet` learns `shapes` faster than at 1e-3, and not at 6e-3
+        2e-3  # `unet` converges faster on `shapes` than with 1e-3, and not at all with 6e-3
     )
     curves: ClassVar = {
         "loss": "Loss",
@@ -38,7 +39,7 @@ class Segmentation(BackboneTask):
     monitor: ClassVar = ("val_miou", "-val_loss")
 
     epochs: int = flag(
-        0, "passes over the training split; 0 for 18, or 12 on a pretrained backbone", low=0
+        0, "passes over the training split; 0: 18, or 12 with a pretrained backbone", low=0
     )
     batch_size: int = flag(8, "examples per step, over all replicas", low=1)
     model: str = flag("unet", "name of a zoo model; see `zoo list --kind segmenter`")
@@ -46,24 +47,31 @@ class Segmentation(BackboneTask):
         "shapes", "shapes, a folder of images/ and masks/, a COCO JSON file or tfds:NAME"
     )
     patience: int = patience_flag("val_miou")
-    colours: str = flag("", "file of class names and, for masks in colours, their colours")
-    image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
+    class_map: str = flag(
+        "", "file of class names and, for colour-coded masks, their colours", former="colours"
+    )
+    image_size: int = flag(128, "height and width of the images; 0: the model's default", low=0)
     augment: str = flag(
         "mirror",
-        "random changes of training images and their masks",
+        "augmentation of training images and their masks",
         choices=tuple(geometry.LEVELS),
         search=tuple(geometry.LEVELS),
     )
     loss: str = flag(
         "cross_entropy+dice",
-        f"what is taught by: {', '.join(losses.LOSSES)}, or a sum such as cross_entropy+dice",
+        f"loss function: {', '.join(losses.LOSSES)}, or a sum such as cross_entropy+dice",
         search=("cross_entropy", "focal", "cross_entropy+dice"),
     )
-    focal_gamma: float = flag(2.0, "of the focal loss: how little the known counts", high=100.0)
+    focal_gamma: float = flag(
+        2.0,
+        "focusing parameter of the focal loss: larger values down-weight easy pixels more",
+        high=100.0,
+    )
     class_weight: str = flag(
         "none",
-        "balanced, or median as in SegNet: rare classes count more",
-        choices=(losses.CLASS_WEIGHTS),
+        "balanced: weight classes inversely to their frequency; median: median frequency "
+        "balancing, as in SegNet",
+        choices=losses.CLASS_WEIGHTS,
     )
 
     def __post_init__(self):
@@ -74,20 +82,20 @@ class Segmentation(BackboneTask):
 
     def load(self):
         shape = self.shape()
-        source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.colours)
+        source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.class_map)
         data_splits.check_classes(source, self.num_classes)
         return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
 
     def compile(self, training_model, data, optimizer):
-        count = len(data.source.classes)
+        num_classes = len(data.source.classes)
         weights = None
         if self.class_weight != "none":
-            counts = losses.pixel_counts(data.train.labels, count)
+            counts = losses.pixel_counts(data.train.labels, num_classes)
             weights = losses.class_weights(self.class_weight, counts)
         training_model.compile(
             optimizer=optimizer,
             loss=losses.segmentation_loss(
-                self.loss, num_classes=count, gamma=self.focal_gamma, class_weights=weights
+                self.loss, num_classes=num_classes, gamma=self.focal_gamma, class_weights=weights
             ),
             **hardware.compile_options(self, training_model),
         )
@@ -98,8 +106,8 @@ class Segmentation(BackboneTask):
     def show(self, data, events):
         batch = next(iter(self.training(data).epoch(0)))
         pairs = zip(*(np.asarray(part)[:SHOWN_EXAMPLES] for part in batch), strict=True)
-        shown = [report.overlay(*pair, data.source.classes) for pair in pairs]
-        events.images("training images and masks", np.stack(shown), 0)
+        overlays = [report.overlay(*pair, data.source.classes) for pair in pairs]
+        events.images("training images and masks", np.stack(overlays), 0)
 
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
@@ -116,14 +124,14 @@ class Segmentation(BackboneTask):
         if not data.validation:
             return {}
         size = self.batch_size
-        count, loss = evaluation.evaluate(model, data.validation, batch_size=size)
-        events.confusion(count.matrix, data.source.classes, step)
-        return {**metrics.segmentation_metrics(count.matrix), "loss": loss}
+        counter, loss = evaluation.evaluate(model, data.validation, batch_size=size)
+        events.confusion(counter.matrix, data.source.classes, step)
+        return {**metrics.segmentation_metrics(counter.matrix), "loss": loss}
 
     def save(self, model, data, path):
-        about = {
+        metadata = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": backbones.architecture_options(self),
             "classes": list(data.source.classes),
@@ -131,14 +139,12 @@ class Segmentation(BackboneTask):
             "size": list(data.image_shape[:2]),
             "own_size": _has_native_size(data),
         }
-        model_files.save(model, path, about)
+        model_files.save(model, path, metadata)
 
     def build_report(self, model, data):
-        figures, count = self._figures(model, data.test)
-        classes, absent = (
-            data.source.classes,
-            segmentation_dataset.missing_classes(data.train, data.source.classes),
-        )
+        figures, counter = self._evaluate(model, data.test)
+        classes = data.source.classes
+        missing = segmentation_dataset.missing_classes(data.train, classes)
         predict = functools.partial(
             evaluation.predict, model, data.test, batch_size=self.batch_size
         )
@@ -151,38 +157,40 @@ class Segmentation(BackboneTask):
                 figures,
                 num_test=len(data.test),
                 num_train=len(data.train),
-                classes=len(classes),
-                copies=len(data.copies),
+                num_classes=len(classes),
+                num_copies=len(data.copies),
             ),
-            sections=report.sections(data.test, classes, count, predict),
+            sections=report.sections(data.test, classes, counter, predict),
             warnings=[
-                *(f"no training image has the class {name}" for name in absent),
+                *(f"no training image has the class {name}" for name in missing),
                 *segmentation_dataset.notes(data),
                 *data.warnings(),
             ],
-            metric_warnings=report.segmentation_warnings(figures, count.matrix, classes),
+            metric_warnings=report.segmentation_warnings(figures, counter.matrix, classes),
         )
 
     def evaluate(self, model, about, split):
-        known = tuple(about["classes"])
-        source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.colours, known)
-        part = self.judged(source, split)
-        part = segmentation_dataset.relabel(part, source.classes, about["classes"])
-        shape = model.input_shape[1:]
-        examples = segmentation_dataset.decode(part, len(about["classes"]), shape, self.resize)
-        return self._figures(model, examples)[0], part.name
-
-    def _figures(self, model, examples):
-        """Returns the figures of a model on some examples, with how far to trust the first."""
-        count, loss = evaluation.evaluate(model, examples, batch_size=self.batch_size)
-        figures = metrics.metrics_with_intervals(
-            count.matrix, count.counts_per_image, seed=self.seed
+        classes = tuple(about["classes"])
+        source = segmentation_dataset.load(
+            self.dataset, self.data_dir or None, self.class_map, classes
         )
-        return {**figures, "loss": loss}, count
+        selected = self.judged(source, split)
+        selected = segmentation_dataset.relabel(selected, source.classes, classes)
+        shape = model.input_shape[1:]
+        examples = segmentation_dataset.decode(selected, len(classes), shape, self.resize)
+        return self._evaluate(model, examples)[0], selected.name
+
+    def _evaluate(self, model, examples):
+        """Returns the metrics of a model with an interval for mIoU, and the pixel counts."""
+        counter, loss = evaluation.evaluate(model, examples, batch_size=self.batch_size)
+        figures = metrics.metrics_with_intervals(
+            counter.matrix, counter.counts_per_image, seed=self.seed
+        )
+        return {**figures, "loss": loss}, counter
 
 
 def _has_native_size(data):
-    """Tells whether the images of a data set, so far as was looked, had their size already."""
+    """Returns whether images have the training size before resizing, by a sample of them."""
     items = next(iter(data.source.splits.values())).items
     sizes = set()
     for index in np.unique(np.linspace(0, len(items) - 1, SAMPLED_IMAGES).astype("int64")):

@@ -1,4 +1,4 @@
-"""Images and masks as batches, shuffled and moved together, the same way on every machine."""
+"""Batches of images and masks, shuffled and augmented together, reproducibly on any machine."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from tasks.segmentation.dataset import SegmentationExamples
 
 
 def training(examples, *, batch_size, seed, augment="none"):
-    """Returns the batches that a model learns from, epoch by epoch.
+    """Returns the training batches of every epoch.
 
     Args:
-        examples: `MaskedExamples`, or `Examples` with features in place of images.
-        batch_size: images in a batch; fewer if there are fewer.
-        seed: of the order and of all random changes.
-        augment: one of `geometry.LEVELS`.
+        examples: `SegmentationExamples`, or `Examples` with features in place of images.
+        batch_size: The batch size, limited to the number of examples.
+        seed: The seed of shuffling and augmentation.
+        augment: The level of augmentation, a key of `geometry.LEVELS`.
 
     Returns:
-        `MaskBatches`.
+        `SegmentationBatches`.
 
     Raises:
-        UsageError: there is no such level.
+        UsageError: `augment` is not a key of `geometry.LEVELS`.
     """
     geometry.check_level(augment)
     return SegmentationBatches(examples, min(batch_size, len(examples)), seed, augment)
 
 
 def evaluation_batches(examples, *, batch_size, batch_range=slice(None)):
-    """Returns every example once and in order, in batches that are all full.
+    """Returns every example once and in order, in full batches.
 
-    The last one is padded, as `batches.sequential_indices` says.
+    The last batch is padded, see `batches.sequential_indices`.
 
     Args:
-        examples: as `training` has them.
-        batch_size: images in a batch.
-        batch_range: which of the batches.
+        examples: As in `training`.
+        batch_size: The batch size.
+        batch_range: The slice of batches to return.
 
     Returns:
         A `tf.data.Dataset` of uint8 images `(batch, height, width, channels)` and uint8 masks
@@ -44,18 +44,18 @@ def evaluation_batches(examples, *, batch_size, batch_range=slice(None)):
     """
     size = batches.bounded_batch_size(batch_size, len(examples))
     indices = batches.sequential_indices(len(examples), size)[batch_range]
-    return batches.make_dataset(indices, _gatherers(examples, size))
+    return batches.make_dataset(indices, _make_gather(examples, size))
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentationBatches:
-    """The batches of every epoch, each a function of the seed and the number of the epoch alone.
+    """The batches of every epoch, which depend on the seed and the epoch only.
 
     Attributes:
-        examples: `MaskedExamples`.
-        size: images in a batch.
-        seed: of the order and of all random changes.
-        augment: one of `geometry.LEVELS`.
+        examples: `SegmentationExamples`.
+        size: The batch size.
+        seed: The seed of shuffling and augmentation.
+        augment: The level of augmentation, a key of `geometry.LEVELS`.
     """
 
     examples: SegmentationExamples
@@ -65,21 +65,21 @@ class SegmentationBatches:
 
     @property
     def steps(self):
-        """Batches in an epoch."""
+        """The number of batches per epoch."""
         return len(self.examples) // self.size
 
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those that are left.
+        """Returns the `tf.data.Dataset` of one epoch, of `steps` - `start` batches.
 
-        What is left over is dropped, other examples each time.
+        The remainder that does not fill a batch is dropped, other examples in each epoch.
 
         Args:
-            number: of the epoch, from 0.
-            start: batches at its beginning that are left out.
+            number: The epoch, from 0.
+            start: The number of batches to skip, when a run resumes within an epoch.
 
         Returns:
             Batches of uint8 images `(size, height, width, channels)` and uint8 masks
-            `(size, height, width)`, 255 where there is nothing to learn.
+            `(size, height, width)`, `IGNORE_LABEL` where a pixel has no class.
         """
         examples = self.examples.for_epoch(number)
         indices = batches.shuffled_indices(len(self.examples), self.size, self.seed, number)
@@ -87,12 +87,12 @@ class SegmentationBatches:
         params = geometry.sample_params(
             self.seed, number, self.size, self.steps, shape, self.augment
         )
-        batch = partial(_augmented, _gatherers(examples, self.size))
+        batch = partial(_augmented, _make_gather(examples, self.size))
         return batches.make_dataset((indices, params), batch, start)
 
 
-def _gatherers(examples, size):
-    """Returns what takes `size` indices to images and masks, inside a graph."""
+def _make_gather(examples, size):
+    """Returns a function of `size` indices that returns images and masks, inside a graph."""
     images = batches.make_gather(examples.pixels, size, examples.pixels_tensor)
     masks = batches.make_gather(examples.labels, size)
     return lambda indices: (images(indices), masks(indices))

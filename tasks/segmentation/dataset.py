@@ -1,7 +1,7 @@
-"""Data sets of images and masks: what their names mean, and how they are decoded.
+"""Segmentation data sets: finds them by name, decodes and checks images and masks.
 
-A mask has the label of each pixel: a position in the classes, or `IGNORED`, 255, for what belongs
-to none and is neither learned from nor judged.
+A mask holds a label per pixel: an index into the classes, or `IGNORE_LABEL`, 255, for pixels that
+are ignored by losses and metrics.
 """
 
 from __future__ import annotations
@@ -20,69 +20,65 @@ from zoo.lazy import np
 from zoo.paths import expand_user
 
 LAYOUTS = (
-    "needed: folders images/ and masks/, also below train/, val/ and test/; or a COCO JSON file, "
-    "or a folder of such called after splits"
+    "expected folders images/ and masks/, optionally below train/, val/ and test/; or a COCO JSON "
+    "file, or a folder of COCO JSON files named after splits"
 )
 
 
-def load(name, data_dir=None, colours="", classes=()):
-    """Finds a data set of images with masks by name.
+def load(name, data_dir=None, class_map_path="", classes=()):
+    """Finds a segmentation data set by name.
 
     Args:
-        name: `shapes`; a folder that `folders.list_folder` lists; a COCO JSON file, or a folder of
-            such, as `coco.annotation_files` finds them; or `tfds:NAME`, a data set of TFDS with an
-            image and
-            an image of labels.
-        data_dir: where TFDS keeps its data sets; the default is its own.
-        colours: path of a list of classes, with their colours where masks have such, for a folder.
-        classes: names of a trained model, which masks of numbers without a list then have.
+        name: `shapes`; a folder with the layout of `folders.list_folder`; a COCO JSON file, or a
+            folder of such files, see `coco.annotation_files`; or `tfds:NAME`, a TFDS data set with
+            an image and a mask.
+        data_dir: The data directory of TFDS; `None` for the default.
+        class_map_path: The path of a class list, with colours for colour-coded masks.
+        classes: The class names of a trained model, used for masks without a class list.
 
     Returns:
-        A `Source`. The labels of its splits are arrays of objects, the masks: each has a
-        `name`, and `read()`, which returns uint8 `(height, width)`.
+        A `Source`. The labels of its splits are arrays of masks: objects with a `name` and
+        `read()`, which returns uint8 `(height, width)`.
 
     Raises:
-        UsageError: there is nothing of that name, or it is not laid out as it should be.
+        UsageError: There is no such data set, or its layout is not supported.
     """
     name = str(name)
     if name == "shapes":
         return sources.load_shapes()
     if name.startswith(PREFIX):
-        return sources.load_tfds(name, data_dir, colours, classes)
+        return sources.load_tfds(name, data_dir, class_map_path, classes)
     path = expand_user(name)
     with reading_errors(name):
         if name and path.is_dir() and folders.find_folders(path):
-            return sources.load_folder(name, folders.list_folder(path, colours, classes))
+            return sources.load_folder(name, folders.list_folder(path, class_map_path, classes))
         if name and path.exists():
-            if (
-                files := coco.annotation_files(path)
-                if path.is_dir() or path.suffix == coco.SUFFIX
-                else {}
-            ):
+            is_coco = path.is_dir() or path.suffix == coco.SUFFIX
+            if files := coco.annotation_files(path) if is_coco else {}:
                 return sources.load_coco(name, files)
-            raise UsageError(f"{name} holds no images with masks; {LAYOUTS}")
+            raise UsageError(f"{name} contains no images with masks; {LAYOUTS}")
     raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")
 
 
 def data(source, names, shape, resize, bits=0):
-    """Returns the `data_splits.DataSplits` of a source, decoded: its parts are `MaskedExamples`.
+    """Returns the decoded `data_splits.DataSplits` of a source, of `SegmentationExamples`.
 
     Args:
-        source: what `load` returned.
-        names: slices to learn from, to choose by and to judge on, as `splits.train_val_test_split`
-        takes them.
-        shape: `(height, width, channels)` that every image becomes.
-        resize: how: `stretch`, `crop` or `pad`.
-        bits: as `image_stats.inspect_splits` takes them.
+        source: A `Source` from `load`.
+        names: The slices of the training, validation and test split, as in
+            `splits.train_val_test_split`.
+        shape: `(height, width, channels)` of the decoded images.
+        resize: How images are resized: `stretch`, `crop` or `pad`.
+        bits: As in `image_stats.inspect_splits`.
 
     Raises:
-        UsageError: a slice is wrong, a mask is not of its image's size or has a label that no
-            class has, or no image is left.
+        UsageError: A slice is invalid, a mask differs from its image in size or has an unknown
+            label, or no image can be read.
     """
     count = len(source.classes)
-    parts, seen = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
+    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
     parts = [part and decode(part, count, shape, resize) for part in parts]
-    return data_splits.DataSplits(source, *parts, shape, seen=seen)
+    return data_splits.DataSplits(source, *parts, shape, findings=findings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +86,9 @@ class SegmentationExamples(Examples):
     """One split of images and masks, ready to be batched.
 
     Attributes:
-        labels: uint8 `(count, height, width)`: an array in memory, one on disk, or `Masks`.
-        counts: int64 `(classes,)`, pixels of each class, in the masks as they came.
-        notes: what is strange about the masks, a line each.
+        labels: uint8 `(count, height, width)`: an array in memory or on disk, or `LazyMasks`.
+        counts: int64 `(classes,)`, the number of pixels of each class, before resizing.
+        notes: Warnings about the masks, one line each.
     """
 
     counts: object = None
@@ -100,72 +96,72 @@ class SegmentationExamples(Examples):
 
 
 def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
-    """Decodes the images and masks of a split, once, and checks every mask as it came.
+    """Decodes the images and masks of a split once, and checks every mask before resizing.
 
-    An image or a mask that cannot be read is dropped with its other half, and named. Masks are
-    brought to the shape as images are, but each pixel takes the label of the nearest one; what
-    `pad` adds is `IGNORED`.
+    An image or a mask that cannot be read is dropped together with its counterpart, and reported.
+    Masks are resized like images, but by nearest neighbour; `pad` fills with `IGNORE_LABEL`.
 
     Args:
-        split: of a source that `load` returned.
-        num_classes: of the source.
-        shape: `(height, width, channels)`.
-        resize: `stretch`, `crop` or `pad`.
-        memory, disk: bytes that images, and again masks, may take in each, as
-        `decoding.allocate_images`
-            takes them. What fits in neither is read anew each epoch.
+        split: A split of a source from `load`.
+        num_classes: The number of classes of the source.
+        shape: `(height, width, channels)` of the decoded images.
+        resize: How images are resized: `stretch`, `crop` or `pad`.
+        memory, disk: The limits in bytes for images, and again for masks, as in
+            `decoding.allocate_images`. What fits in neither is read again in each epoch.
 
     Returns:
-        `MaskedExamples`.
+        `SegmentationExamples`.
 
     Raises:
-        UsageError: a mask is not of its image's size or has a label that no class has, or
-            nothing is left.
+        UsageError: A mask differs from its image in size or has an unknown label, or no image can
+            be read.
     """
-    orientations, unsure = np.full(len(split), exif.UPRIGHT), np.zeros(len(split), bool)
+    orientations, ambiguous = np.full(len(split), exif.UPRIGHT), np.zeros(len(split), bool)
     images = LazyImages(split.items, shape, resize, split.bits)
     masks = LazyMasks(split.labels, orientations, shape[:2], resize)
-    rooms = [allocate_images(len(split), size, memory, disk) for size in (shape, shape[:2])]
-    if any(place is None for place in rooms):
-        rooms = [None, None]
+    buffers = [allocate_images(len(split), size, memory, disk) for size in (shape, shape[:2])]
+    if any(buffer is None for buffer in buffers):
+        buffers = [None, None]
     counts = np.zeros((len(split), num_classes), "int64")
 
-    def one(index):
+    def decode_pair(index):
         item, mask = split.items[index], split.labels[index]
-        image, labels = images.one(index), _read_mask(item, mask)
-        orientations[index], unsure[index] = _mask_orientation(item, mask, labels.shape)
-        found = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
-        if found[num_classes:].any():
+        image, labels = images.read(index), _read_mask(item, mask)
+        orientations[index], ambiguous[index] = _mask_orientation(item, mask, labels.shape)
+        pixels = np.bincount(labels.reshape(-1), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
+        if pixels[num_classes:].any():
             raise UsageError(
-                f"{mask.name} has the label {found.nonzero()[0][-1]}; there are {num_classes} "
-                f"classes, labels 0 to {num_classes - 1} and {IGNORE_LABEL} for what is ignored"
+                f"{mask.name} has the label {pixels.nonzero()[0][-1]}; there are {num_classes} "
+                f"classes, labels 0 to {num_classes - 1} and {IGNORE_LABEL} for ignored pixels"
             )
-        counts[index] = found[:num_classes]
-        return image, masks.fitted(labels, orientations[index])
+        counts[index] = pixels[:num_classes]
+        return image, masks.resized(labels, orientations[index])
 
-    readable, dropped = read_into(split.name, len(split), one, rooms)
+    readable, dropped = read_into(split.name, len(split), decode_pair, buffers)
     if not counts.any():
-        raise UsageError(f"every pixel of the masks of {split.name} is ignored; nothing to learn")
-    if rooms[0] is None:
+        raise UsageError(
+            f"every pixel of the masks of {split.name} is ignored; label some pixels with a class"
+        )
+    if buffers[0] is None:
         items, labels = [split.items[index] for index in readable], split.labels[readable]
         pixels = LazyImages(items, shape, resize, split.bits)
         labels = LazyMasks(labels, orientations[readable], shape[:2], resize)
     else:
-        pixels, labels = (place[: len(readable)] for place in rooms)
-    names = [image_io.item_name(split.items[index]) for index in np.flatnonzero(unsure)]
+        pixels, labels = (buffer[: len(readable)] for buffer in buffers)
+    names = [image_io.item_name(split.items[index]) for index in np.flatnonzero(ambiguous)]
     notes = (exif.ambiguity_warning(split.name, names, "masks"),) if names else ()
-    own = {"items": split.items, "places": readable}
-    return SegmentationExamples(split.name, pixels, labels, dropped, counts.sum(0), notes, **own)
+    origin = {"items": split.items, "places": readable}
+    return SegmentationExamples(split.name, pixels, labels, dropped, counts.sum(0), notes, **origin)
 
 
 class LazyMasks:
-    """Masks read each time they are asked for.
+    """Masks that are read and resized each time they are indexed.
 
     Args:
-        masks: objects with `read()`.
-        orientations: of each the EXIF orientation by which it is turned.
-        shape: `(height, width)` that each becomes.
-        resize: how: `stretch`, `crop` or `pad`.
+        masks: Objects with `read()`.
+        orientations: The EXIF orientation of each mask.
+        shape: `(height, width)` of the resized masks.
+        resize: How masks are resized: `stretch`, `crop` or `pad`.
     """
 
     dtype = property(lambda self: np.dtype("uint8"))
@@ -178,55 +174,57 @@ class LazyMasks:
         return len(self.masks)
 
     def __getitem__(self, indices):
-        each = np.atleast_1d(indices)
-        return np.stack([self.fitted(self.masks[i].read(), self.orientations[i]) for i in each])
+        indices = np.atleast_1d(indices)
+        return np.stack([self.resized(self.masks[i].read(), self.orientations[i]) for i in indices])
 
-    def fitted(self, labels, turn):
-        """Returns a mask, uint8 `(height, width)`, turned and in the shape that all become."""
-        labels = exif.transpose_mask(labels, turn)
+    def resized(self, labels, orientation):
+        """Returns a mask upright and resized, uint8 `(height, width)`."""
+        labels = exif.transpose_mask(labels, orientation)
         return pillow_images.resize_mask(labels, self.shape[:0:-1], self.resize, IGNORE_LABEL)
 
 
 def notes(data):
-    """Returns what is strange about the masks of `data_splits.DataSplits`, a line each."""
+    """Returns the warnings about the masks of `data_splits.DataSplits`, one line each."""
     return [line for part in data.parts for line in part.notes]
 
 
 def missing_classes(examples, classes):
-    """Returns the names of classes that no pixel of `MaskedExamples` has."""
+    """Returns the names of classes without a pixel in `SegmentationExamples`."""
     return [name for name, count in zip(classes, examples.counts, strict=True) if not count]
 
 
-def relabel(split, classes, known):
-    """Returns a split whose labels are positions in `known`, found by the names of classes.
+def relabel(split, classes, model_classes):
+    """Returns a split whose labels are indices into `model_classes`, matched by class name.
 
     Args:
-        split: of a source that `load` returned.
-        classes: the names that its labels stand for.
-        known: the names that a model was taught, in the order of its logits.
+        split: A split of a source from `load`.
+        classes: The class names that its labels index.
+        model_classes: The class names of a model, in the order of its logits.
 
     Raises:
-        UsageError: later, when a mask is read that has a class which is not known.
+        UsageError: When a mask is read that has a class which the model does not have.
     """
-    if tuple(classes) == tuple(known):
+    if tuple(classes) == tuple(model_classes):
         return split
-    places = tuple(known.index(name) if name in known else None for name in classes)
-    masks = [_RelabelledMask(mask, tuple(classes), places) for mask in split.labels]
+    label_map = tuple(
+        model_classes.index(name) if name in model_classes else None for name in classes
+    )
+    masks = [_RelabelledMask(mask, tuple(classes), label_map) for mask in split.labels]
     return split.labelled(object_array(masks))
 
 
 def _read_mask(item, mask):
-    """Reads a mask; one that would first be drawn is not, if its size is another than stated."""
+    """Reads a mask, after a check of its size if that is known without rasterizing it."""
     if shape := getattr(mask, "shape", None):
         _mask_orientation(item, mask, shape)
     return mask.read()
 
 
 def _mask_orientation(item, mask, shape):
-    """Returns the orientation by which a mask is turned, and whether nothing tells which.
+    """Returns the EXIF orientation of a mask, and whether it is ambiguous.
 
     Raises:
-        UsageError: its size is neither that of its image as shown nor as stored.
+        UsageError: The mask has neither the size of its image as displayed nor as stored.
     """
     size, orientation = image_io.image_size(item), exif.orientation(item)
     stored = exif.stored_size(size, orientation)
@@ -234,10 +232,11 @@ def _mask_orientation(item, mask, shape):
         return exif.UPRIGHT, size == stored and orientation != exif.UPRIGHT
     if shape == stored:
         return orientation, False
-    (height, width), (tall, wide) = size, shape
+    (height, width), (mask_height, mask_width) = size, shape
     raise UsageError(
-        f"{mask.name} is {wide} x {tall} pixels; its image, {image_io.item_name(item)}, is "
-        f"{width} x {height} as it is seen; a mask has the size of its image"
+        f"{mask.name} is {mask_width} x {mask_height} pixels; its image, "
+        f"{image_io.item_name(item)}, is {width} x {height} as displayed; "
+        "a mask must have the size of its image"
     )
 
 
@@ -245,7 +244,7 @@ def _mask_orientation(item, mask, shape):
 class _RelabelledMask:
     mask: object
     classes: tuple[str, ...]
-    places: tuple[int | None, ...]
+    label_map: tuple[int | None, ...]
 
     name = property(lambda self: self.mask.name)
     shape = property(lambda self: getattr(self.mask, "shape", None))
@@ -253,14 +252,12 @@ class _RelabelledMask:
     def read(self):
         labels = self.mask.read()
         present = [label for label in np.unique(labels) if label != IGNORE_LABEL]
-        if unknown_classes := [
-            self.classes[label] for label in present if self.places[label] is None
-        ]:
+        unknown = [self.classes[label] for label in present if self.label_map[label] is None]
+        if unknown:
             raise UsageError(
-                f"{self.name} has classes that the model was not taught: "
-                f"{join_names(unknown_classes)}"
+                f"{self.name} has classes that the model was not trained on: {join_names(unknown)}"
             )
         table = np.full(IGNORE_LABEL + 1, IGNORE_LABEL, "uint8")
         for label in present:
-            table[label] = self.places[label]
+            table[label] = self.label_map[label]
         return table[labels]

@@ -1,8 +1,8 @@
-"""How well a segmenter does on a split: counts of pixels, some batches at a time.
+"""Evaluates a segmenter on a split, and predicts masks.
 
-What is counted is whole numbers, and a loss is summed image by image, so that the size of batches
-and the number of replicas change nothing. Confusion matrices of images are held for a few batches
-only; what is kept of each image is its `metrics.iou_counts`, three numbers for each class.
+Pixels are counted as integers and losses are summed per image, so that the results do not depend
+on the batch size or the number of replicas. Confusion matrices per image are kept for a few batches
+only; what remains of each image is its `metrics.iou_counts`, three counts per class.
 """
 
 from __future__ import annotations
@@ -16,70 +16,69 @@ from tasks.segmentation import batches as segmentation_batches
 from tasks.segmentation import metrics
 from zoo.lazy import keras, np
 
-MAX_MATRIX_BYTES = 2**26  # bytes of confusion matrices of images at a time
+MAX_MATRIX_BYTES = 2**26  # of the confusion matrices per image that are kept at a time
 
-_evaluation_models = (
-    weakref.WeakKeyDictionary()
-)  # by model: what `measure` runs, as it is slow to trace
+# By model, as tracing is slow. Weak keys, so that models can be garbage-collected.
+_evaluation_models = weakref.WeakKeyDictionary()
 
 
 def evaluate(model, examples, *, batch_size):
-    """Returns what becomes of the pixels of every example, once and in order.
+    """Evaluates a model on every example.
 
     Args:
-        model: a functional `keras.Model` to logits `(batch, height, width, classes)`.
-        examples: `decoding.Examples` with masks for labels, uint8 `(count, height, width)`.
-        batch_size: images at a time, over all replicas. Every batch is full, the last one padded
-            with copies that are cut off again.
+        model: A functional `keras.Model` to logits `(batch, height, width, classes)`.
+        examples: `decoding.Examples` whose labels are masks, uint8 `(count, height, width)`.
+        batch_size: The batch size over all replicas. Every batch is full: the last one is padded
+            with copies, which are not counted.
 
     Returns:
-        A `metrics.ConfusionCounter`, and the mean cross-entropy in nats of all pixels that have a
-        label.
+        A tuple of a `metrics.ConfusionCounter` and the mean cross-entropy in nats over all pixels
+        that are not ignored.
     """
     if model not in _evaluation_models:
         with strategies.scope(model):
             _evaluation_models[model] = batches.without_xla(_build_evaluation_model(model))
-    count, losses = metrics.ConfusionCounter(model.output_shape[-1]), []
-    steps = max(1, MAX_MATRIX_BYTES // (4 * batch_size * count.matrix.size))
+    counter, losses = metrics.ConfusionCounter(model.output_shape[-1]), []
+    steps = max(1, MAX_MATRIX_BYTES // (4 * batch_size * counter.matrix.size))
     for start in range(0, len(examples), steps * batch_size):
         batch_range = slice(start // batch_size, start // batch_size + steps)
         pairs = segmentation_batches.evaluation_batches(
             examples, batch_size=batch_size, batch_range=batch_range
         )
-        data = pairs.map(lambda images, labels: ((images, labels),))  # all of it is input
-        cells, entropies = _evaluation_models[model].predict(data, verbose=0)
+        data = pairs.map(lambda images, labels: ((images, labels),))  # labels are inputs, too
+        matrices, entropies = _evaluation_models[model].predict(data, verbose=0)
         remaining = len(examples) - start
-        count.add_matrices(cells[:remaining].reshape(-1, *count.matrix.shape))
+        counter.add_matrices(matrices[:remaining].reshape(-1, *counter.matrix.shape))
         losses.append(entropies[:remaining])
-    loss = np.concatenate(losses).astype("float64").sum() / max(1, count.matrix.sum())
-    return count, float(loss)
+    loss = np.concatenate(losses).astype("float64").sum() / max(1, counter.matrix.sum())
+    return counter, float(loss)
 
 
 def predict(model, examples, indices, *, batch_size):
-    """Returns the masks that a model gives for some examples: uint8 `(indices, height, width)`."""
-    found = []
+    """Returns the predicted masks of some examples, uint8 `(indices, height, width)`."""
+    masks = []
     batch_size = batches.bounded_batch_size(batch_size, len(indices))
     for start in range(0, len(indices), batch_size):
         chosen = np.asarray(indices[start : start + batch_size])
         images = np.asarray(examples.pixels[np.resize(chosen, batch_size)])
         logits = batches.without_xla(model).predict_on_batch(images)[: len(chosen)]
-        found.append(np.asarray(logits).argmax(axis=-1).astype("uint8"))
-    return np.concatenate(found)
+        masks.append(np.asarray(logits).argmax(axis=-1).astype("uint8"))
+    return np.concatenate(masks)
 
 
 def _build_evaluation_model(model):
-    """Returns a model from images and masks to what is counted of them."""
+    """Returns a model from images and masks to confusion matrices and losses per image."""
     logits = model.output
     classes = logits.shape[-1]
     labels = keras.Input(logits.shape[1:-1], dtype="uint8", name="mask_labels")
     inputs = [labels, logits]
-    cells = keras.layers.Lambda(_confusion_matrices, (classes**2,), dtype="float32")(inputs)
+    matrices = keras.layers.Lambda(_confusion_matrices, (classes**2,), dtype="float32")(inputs)
     losses = keras.layers.Lambda(_cross_entropies, (), dtype="float32")(inputs)
-    return keras.Model([model.input, labels], [cells, losses])
+    return keras.Model([model.input, labels], [matrices, losses])
 
 
 def _confusion_matrices(inputs):
-    """Counts the pixels of each image by true class and said class."""
+    """Returns the flat confusion matrix of each image, `(batch, classes**2)`."""
     ops, (labels, logits) = keras.ops, inputs
     images, classes = ops.shape(logits)[0], logits.shape[-1]
     valid, labels = _valid_labels(labels)
@@ -92,7 +91,7 @@ def _confusion_matrices(inputs):
 
 
 def _cross_entropies(inputs):
-    """Sums the cross-entropies of each image."""
+    """Returns the sum of the cross-entropies of each image, `(batch,)`."""
     ops, (labels, logits) = keras.ops, inputs
     valid, labels = _valid_labels(labels)
     entropy = ops.sparse_categorical_crossentropy(
@@ -102,7 +101,7 @@ def _cross_entropies(inputs):
 
 
 def _valid_labels(labels):
-    """Returns which pixels have a label, and the labels with 0 in place of none."""
+    """Returns which pixels are not ignored, and the labels with 0 for ignored pixels."""
     labels = keras.ops.cast(labels, "int32")
     valid = labels != IGNORE_LABEL
     return valid, keras.ops.where(valid, labels, 0)

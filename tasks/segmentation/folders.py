@@ -1,4 +1,4 @@
-"""Images and masks from folders `images/` and `masks/`."""
+"""Segmentation data sets in folders `images/` and `masks/`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,13 @@ from zoo.paths import expand_user
 
 IMAGES, MASKS = "images", "masks"
 CLASS_LISTS = ("classes.csv", "classes.txt", "class_dict.csv", "label_colors.txt", "codes.txt")
-MASK_SUFFIXES = (
-    "",
-    "_mask",
-    "_masks",
-    "_label",
-    "_labels",
-    "_seg",
-    "_gt",
-    "_L",
-)  # of a mask's name
+# Of the stem of a mask, after the stem of its image.
+MASK_SUFFIXES = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_gt", "_L")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 
 
 class Listing(NamedTuple):
-    """What was found: `splits` maps a name to `(image paths, masks)`, of equal length."""
+    """The contents of a folder: `splits` maps a name to `(image paths, masks)`, of equal length."""
 
     classes: tuple[str, ...]
     splits: dict[str, tuple[list[str], list[class_map.Mask]]]
@@ -35,66 +27,73 @@ class Listing(NamedTuple):
 
 
 def find_folders(root):
-    """Returns the folders `(images, masks)` of each split, empty if there are none such.
+    """Returns the folders `(images, masks)` of each split, an empty dict if there are none.
 
-    They are `root/images` and `root/masks`; or `root/SPLIT/images` and `root/SPLIT/masks`, or
-    `root/images/SPLIT` and `root/masks/SPLIT`, with `class_folders.SPLIT_FOLDERS`.
+    They are `root/images` and `root/masks`, for a single split `all`; or `root/SPLIT/images` and
+    `root/SPLIT/masks`; or `root/images/SPLIT` and `root/masks/SPLIT`. The names of splits are
+    those of `class_folders.SPLIT_FOLDERS`.
     """
     root = Path(root)
-    inside = {
+    split_first = {
         name: (root / name / IMAGES, root / name / MASKS)
         for name in SPLIT_FOLDERS
         if (root / name / IMAGES).is_dir() and (root / name / MASKS).is_dir()
     }
-    if inside:
-        return inside
+    if split_first:
+        return split_first
     images, masks = root / IMAGES, root / MASKS
     if not (images.is_dir() and masks.is_dir()):
         return {}
-    below = {
+    split_last = {
         name: (images / name, masks / name)
         for name in SPLIT_FOLDERS
         if (images / name).is_dir() and (masks / name).is_dir()
     }
-    return below or {"all": (images, masks)}
+    return split_last or {"all": (images, masks)}
 
 
-def list_folder(root, colours="", classes=()):
+def list_folder(root, class_map_path="", classes=()):
     """Lists a folder of images and masks.
 
-    A mask is called as its image is, in the same folder below `masks/`, with another suffix or with
-    one of `ENDINGS` added. It is an indexed or grey picture of labels, or one in colours. What the
-    labels are called is said by a file beside the folders, one of `CLASS_LISTS`, as
-    `class_map.read` takes it; without any, all masks are read once to see which numbers there
-    are, and `infer_class_map.infer_class_map` names them. Within a split images stand in an order
-    that a hash of
-    their names decides.
+    A mask has the relative path of its image, with another extension or one of `MASK_SUFFIXES`
+    after the stem. It is an indexed or greyscale image of values, or a colour-coded one. The
+    classes are listed in a file next to the folders, one of `CLASS_LISTS`, in the format of
+    `class_map.read`. Without such a file all masks are read once to find their values, and the
+    classes are those of `infer_class_map.infer_class_map`. The images of a split are ordered by a
+    hash of their names.
 
     Args:
-        root: the folder.
-        colours: path of the list of classes, if it is none of these.
-        classes: names of a trained model, for masks without a list.
+        root: The folder.
+        class_map_path: The path of the class list, if it is not one of `CLASS_LISTS`.
+        classes: The class names of a trained model, for masks without a class list.
+
+    Returns:
+        A `Listing`.
 
     Raises:
-        UsageError: an image has no mask, or several, a mask is a JPEG, or has colours or numbers
-            that no list explains.
+        UsageError: An image has no mask or several, a mask is a JPEG, or masks have colours or
+            values that no class list explains.
     """
     root, skipped, splits = Path(root), [], {}
     for split, (images, masks) in find_folders(root).items():
-        pairs, others = _pairs(images, masks)
-        skipped += others
+        pairs, unpaired = _pairs(images, masks)
+        skipped += unpaired
         pairs.sort(key=lambda pair: class_folders.name_hash(pair[0].relative_to(images)))
         splits[split] = pairs
-    key = _class_map(root, colours, [m for pairs in splits.values() for _, m in pairs], classes)
+    masks = [mask for pairs in splits.values() for _, mask in pairs]
+    mapping = _class_map(root, class_map_path, masks, classes)
     listing = {
-        split: ([str(path) for path, _ in pairs], [class_map.Mask(str(m), key) for _, m in pairs])
+        split: (
+            [str(image) for image, _ in pairs],
+            [class_map.Mask(str(mask), mapping) for _, mask in pairs],
+        )
         for split, pairs in splits.items()
     }
-    return Listing(key.classes, listing, tuple(skipped))
+    return Listing(mapping.classes, listing, tuple(skipped))
 
 
-def _class_map(root, colours, masks, classes):
-    path = expand_user(colours) if colours else None
+def _class_map(root, path, masks, classes):
+    path = expand_user(path) if path else None
     if path is None:
         path = next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
     if path:
@@ -105,7 +104,7 @@ def _class_map(root, colours, masks, classes):
 
 
 def _pairs(images, masks):
-    """Returns `(image, mask)` paths, and `(path, reason)` of what is neither."""
+    """Returns pairs of paths `(image, mask)`, and `(path, reason)` of all other files."""
     paths = sorted(class_folders.iter_files(images))
     reasons = dict(class_folders.find_non_images(paths))
     skipped = [(str(path), reason) for path, reason in reasons.items()]
@@ -113,36 +112,42 @@ def _pairs(images, masks):
     if not paths:
         first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
         raise UsageError(f"no images in {images}{first}")
-    named = {}
+    masks_by_stem = {}
     for path in sorted(class_folders.iter_files(masks)):
         if image_io.is_image(path):
-            named.setdefault(path.relative_to(masks).with_suffix("").as_posix(), []).append(path)
+            stem = path.relative_to(masks).with_suffix("").as_posix()
+            masks_by_stem.setdefault(stem, []).append(path)
         else:
-            skipped.append((str(path), "no mask: not an image by its suffix"))
+            skipped.append((str(path), "no mask: not an image by its extension"))
     pairs, unmatched = [], []
     for path in paths:
         stem = path.relative_to(images).with_suffix("").as_posix()
-        matches = [mask for ending in MASK_SUFFIXES for mask in named.pop(stem + ending, ())]
+        matches = [
+            mask for suffix in MASK_SUFFIXES for mask in masks_by_stem.pop(stem + suffix, ())
+        ]
         _check_matches(path, matches, unmatched)
         pairs += [(path, mask) for mask in matches]
     if unmatched:
         raise UsageError(
             f"{len(unmatched)} of {len(paths)} images of {images} have no mask in {masks}: "
-            f"{join_names(path.name for path in unmatched)}; a mask is called as its image, such "
-            "as "
-            f"{masks / unmatched[0].relative_to(images).with_suffix('.png')}"
+            f"{join_names(path.name for path in unmatched)}; a mask has the name of its image, "
+            f"such as {masks / unmatched[0].relative_to(images).with_suffix('.png')}"
         )
-    rest = (mask for paths in named.values() for mask in paths)
-    return pairs, [*skipped, *((str(mask), "a mask without an image") for mask in rest)]
+    unused = (mask for paths in masks_by_stem.values() for mask in paths)
+    return pairs, [*skipped, *((str(mask), "a mask without an image") for mask in unused)]
 
 
 def _check_matches(path, matches, unmatched):
-    """Refuses several masks of an image and one that is a JPEG; notes an image without any."""
+    """Appends an image without a mask to `unmatched`.
+
+    Raises:
+        UsageError: The image has several masks, or its mask is a JPEG.
+    """
     if not matches:
         unmatched.append(path)
     elif len(matches) > 1:
         raise UsageError(
-            f"{path} has {len(matches)} masks: {join_names(map(str, matches))}; leave one"
+            f"{path} has {len(matches)} masks: {join_names(map(str, matches))}; keep one of them"
         )
     elif matches[0].suffix.lower() in LOSSY_SUFFIXES:
-        raise UsageError(f"{matches[0]} is a JPEG, which blurs labels; save masks as PNG")
+        raise UsageError(f"{matches[0]} is a JPEG, which blurs labels; save masks as PNG files")

@@ -1,8 +1,8 @@
-"""What a segmenter is taught by: formulas on logits and masks of whole numbers, and their sums.
+"""Segmentation losses on logits and integer masks: cross-entropy, focal, Dice and sums of them.
 
-Pixels labelled `IGNORED` count nowhere. A mean over pixels is one over all of the batch that
-count, on however many replicas the batch is. Everything is computed in float32 at least, and no
-mask is spread out into a map for each class.
+Pixels labelled `IGNORE_LABEL` are ignored. A mean over pixels is the mean over all other pixels of
+the global batch, over all replicas. Everything is computed in float32 or float64, and masks are not
+expanded to one-hot.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from zoo.lazy import keras, np
 
 LOSSES = ("cross_entropy", "focal", "dice")
 CLASS_WEIGHTS = ("none", "balanced", "median")
-EPSILON = 1e-7  # of what is raised to a power, whose slope at 0 may be infinite
+EPSILON = 1e-7  # smallest base of a power, whose gradient at 0 may be infinite
 
 
 def segmentation_loss(text, *, num_classes, gamma=2.0, smooth=1.0, class_weights=None):
-    """Returns the loss of logits against masks.
+    """Returns the loss function of masks and logits.
 
     Args:
-        text: one of `NAMES` or a sum of them, such as `cross_entropy+dice`. `cross_entropy` and
-            `focal` (Lin et al., 2017) are means over the pixels of a batch, `dice` (Milletari et
-            al., 2016, without its squares) over its images: 1 less the mean, over the classes in
-            an image, of `(2 sum(p g) + smooth) / (sum(p) + sum(g) + smooth)`. An image without a
-            label has no Dice, and counts 0.
-        num_classes: labels are below it, or `IGNORED`.
-        gamma: of `focal`, 0 or more.
-        smooth: of `dice`, in pixels.
-        class_weights: float `(num_classes,)` by which a pixel of a class counts, in a weighted
-            mean; in `dice`, a class of an image. `None` for all alike.
+        text: One of `LOSSES` or a sum of them, such as `cross_entropy+dice`. `cross_entropy` and
+            `focal` (Lin et al., 2017) are means over the pixels of a batch. `dice` (Milletari et
+            al., 2016, without squares) is a mean over the images of a batch: 1 minus the mean,
+            over the classes present in an image, of `(2 sum(p g) + smooth) / (sum(p) + sum(g) +
+            smooth)`. An image without a label has a Dice loss of 0.
+        num_classes: The number of classes. Labels are smaller, or `IGNORE_LABEL`.
+        gamma: The focusing parameter of `focal`, at least 0.
+        smooth: The smoothing term of `dice`, in pixels.
+        class_weights: float `(num_classes,)`, the weights of a weighted mean over pixels; in
+            `dice`, over the classes of an image. `None` for equal weights.
 
     Returns:
         A function of labels `(batch, height, width)` and logits `(batch, height, width,
-        num_classes)` to values `(batch,)`, whose mean over all replicas is the loss.
+        num_classes)` that returns values `(batch,)`, whose mean over all replicas is the loss.
 
     Raises:
-        UsageError: there is no such loss.
+        UsageError: `text` is not a sum of different `LOSSES`.
     """
     names = parse_loss(text)
     weights = np.ones(num_classes) if class_weights is None else np.asarray(class_weights)
@@ -52,48 +52,61 @@ def segmentation_loss(text, *, num_classes, gamma=2.0, smooth=1.0, class_weights
 
 
 def parse_loss(text):
-    """Returns the names that a sum of losses consists of; raises `UsageError` for another."""
+    """Returns the names of the losses in a sum.
+
+    Raises:
+        UsageError: A name is not one of `LOSSES`, or is repeated.
+    """
     names = [name.strip() for name in text.split("+")]
     for name in names:
         if name not in LOSSES:
             raise unknown_name_error("loss", name, LOSSES)
     if len(set(names)) < len(names):
-        raise UsageError(f"the loss {text} has a part twice")
+        raise UsageError(f"the loss {text} has a term twice; name each term once")
     return names
 
 
 def class_weights(name, counts):
-    """Returns the weights of classes, or `None` for `none`.
+    """Returns class weights computed from pixel counts.
 
     Args:
-        name: one of `WEIGHTS`. `balanced` makes classes count alike: `pixels / (classes * own
-            pixels)`, with a mean over pixels of 1. `median` is median frequency balancing (Eigen
-            and Fergus, 2015, as SegNet has it): the median frequency of the classes by a class's
-            own, which is its share of the pixels of those images that it is in. A class that is
-            not there has no weight, and needs none.
-        counts: int `(images, classes)`: pixels of each class in each training image.
+        name: One of `CLASS_WEIGHTS`. `balanced` is `pixels / (classes * class_pixels)`, whose
+            mean over pixels is 1. `median` is median frequency balancing (Eigen and Fergus, 2015,
+            as in SegNet): the median of the class frequencies divided by the frequency of the
+            class, which is its share of the pixels of the images that contain it. A class without
+            pixels has weight 0.
+        counts: int `(images, classes)`, the number of pixels of each class in each training image.
+
+    Returns:
+        float32 `(classes,)`, or `None` if the name is `none`.
+
+    Raises:
+        UsageError: The name is not one of `CLASS_WEIGHTS`.
     """
     if name == "none":
         return None
     if name not in CLASS_WEIGHTS:
         raise unknown_name_error("class weight", name, CLASS_WEIGHTS)
     counts = np.asarray(counts, "float64")
-    own, valid = counts.sum(axis=0), counts.sum(axis=0) > 0
+    class_pixels = counts.sum(axis=0)
+    present = class_pixels > 0
     if name == "balanced":
-        found = own.sum() / (valid.sum() * np.maximum(own, 1))
+        weights = class_pixels.sum() / (present.sum() * np.maximum(class_pixels, 1))
+    elif present.any():
+        image_pixels = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
+        frequencies = class_pixels / np.maximum(image_pixels, 1)
+        weights = np.median(frequencies[present]) / np.where(present, frequencies, 1)
     else:
-        around = ((counts > 0) * counts.sum(axis=1, keepdims=True)).sum(axis=0)
-        frequency = own / np.maximum(around, 1)
-        found = np.median(frequency[valid]) / np.where(valid, frequency, 1) if valid.any() else own
-    return np.where(valid, found, 0).astype("float32")
+        weights = class_pixels
+    return np.where(present, weights, 0).astype("float32")
 
 
 def pixel_counts(labels, num_classes):
-    """Returns the pixels of each class in each mask: int64 `(images, num_classes)`.
+    """Returns the number of pixels of each class in each mask, int64 `(images, num_classes)`.
 
     Args:
-        labels: uint8 `(images, height, width)`, or what gives such when a slice is asked for.
-        num_classes: labels are below it, or `IGNORED`.
+        labels: uint8 `(images, height, width)`, or a sequence whose slices are such arrays.
+        num_classes: The number of classes. Labels are smaller, or `IGNORE_LABEL`.
     """
     rows = np.zeros((len(labels), num_classes), "int64")
     for index, row in enumerate(rows):
@@ -103,10 +116,19 @@ def pixel_counts(labels, num_classes):
 
 
 class _PixelBatch:
-    """What the formulas share of a batch: for each pixel `(batch, pixels)` its cross-entropy, in
-    nats, 0 where it is ignored; its class and its weight."""
+    """The tensors that losses share.
 
-    def __init__(self, labels, logits, weights):
+    Attributes:
+        classes: The number of classes.
+        logits: `(batch, pixels, classes)`.
+        labels: int32 `(batch, pixels)`, 0 where a pixel is ignored.
+        valid: `(batch, pixels)`, 0 where a pixel is ignored, else 1.
+        entropy: The cross-entropy in nats `(batch, pixels)`, 0 where a pixel is ignored.
+        class_weights: `(classes,)`.
+        weights: The weight of each pixel `(batch, pixels)`, 0 where it is ignored.
+    """
+
+    def __init__(self, labels, logits, class_weights):
         ops = keras.ops
         logits = ops.cast(logits, "float64" if logits.dtype == "float64" else "float32")
         self.classes = logits.shape[-1]
@@ -119,17 +141,25 @@ class _PixelBatch:
         self.valid = ops.reshape(ops.cast(valid, logits.dtype), flat)
         self.labels = ops.reshape(labels, flat)
         self.entropy = ops.reshape(entropy, flat) * self.valid
-        self.by_class = ops.convert_to_tensor(weights, logits.dtype)
-        self.weights = ops.take(self.by_class, self.labels) * self.valid
+        self.class_weights = ops.convert_to_tensor(class_weights, logits.dtype)
+        self.weights = ops.take(self.class_weights, self.labels) * self.valid
 
     def mean(self, values):
-        """Returns a value for each image, of which the mean over all replicas is that of some
-        values over the pixels of all of them, weighted."""
+        """Returns a value per image whose mean is the weighted mean over all pixels.
+
+        Both means are over all replicas.
+
+        Args:
+            values: `(batch, pixels)`.
+
+        Returns:
+            `(batch,)`.
+        """
         ops = keras.ops
         images = ops.cast(ops.shape(values)[0], values.dtype)
-        total = strategies.all_reduce_sum(ops.stack([ops.sum(self.weights), images]))
-        share = total[1] / ops.maximum(total[0], EPSILON)
-        return ops.sum(values * self.weights, axis=1) * share
+        totals = strategies.all_reduce_sum(ops.stack([ops.sum(self.weights), images]))
+        scale = totals[1] / ops.maximum(totals[0], EPSILON)
+        return ops.sum(values * self.weights, axis=1) * scale
 
 
 def _cross_entropy(pixels, **_):
@@ -150,13 +180,13 @@ def _dice(pixels, *, smooth, **_):
     intersection = _sum_by_class(pixels, ops.exp(-pixels.entropy) * pixels.valid)
     true = _sum_by_class(pixels, pixels.valid)
     dice = (2 * intersection + smooth) / (predicted + true + smooth)
-    weights = ops.cast(true > 0, dice.dtype) * pixels.by_class
+    weights = ops.cast(true > 0, dice.dtype) * pixels.class_weights
     total = ops.sum(weights, axis=1)
     return ops.sum((1 - dice) * weights, axis=1) / ops.maximum(total, EPSILON)
 
 
 def _sum_by_class(pixels, values):
-    """Returns the sums of values `(batch, pixels)` over the pixels of each class."""
+    """Returns the sums `(batch, classes)` of values `(batch, pixels)` over each true class."""
     ops, classes = keras.ops, pixels.classes
     images = ops.shape(values)[0]
     segment_ids = ops.arange(images, dtype="int32")[:, None] * classes + pixels.labels

@@ -1,4 +1,4 @@
-"""A segmenter with all that is needed to use it: it names what each pixel of an image shows."""
+"""The predictor of segmenters: masks of images of any size, in overlapping tiles."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ Image = LazyModule("PIL.Image")
 
 log = logging.getLogger("zoo")
 
-MIN_TILE = 512  # pixels along a side that are answered at a time
+MIN_TILE = 512  # smallest default side of a tile, in pixels
 
 
 @dataclass(frozen=True)
 class SegmentationPredictor(Predictor):
-    """A model that gives each pixel of an image a class.
+    """A segmenter with its class names and preprocessing.
 
     Attributes:
-        model: a `keras.Model` from images to logits `(batch, height, width, classes)`; of any
-            size, or of one.
-        classes: name of each class, in the order of the logits.
-        name: of the model, for people.
-        size: `(height, width)` of the images that it was taught with.
-        resize_to: how these were brought to that size.
-        own: whether they had that size by themselves, so that any other image stays as it is.
+        model: A `keras.Model` from images to logits `(batch, height, width, classes)`, for images
+            of any size or of one size.
+        classes: The class names, in the order of the logits.
+        name: The display name of the model.
+        size: `(height, width)` of the training images.
+        resize_to: How training images were resized: `stretch`, `crop` or `pad`.
+        native_size: Whether training images were not resized. Images are then predicted at their
+            own size.
     """
 
     model: keras.Model = field(repr=False)
@@ -44,48 +45,49 @@ class SegmentationPredictor(Predictor):
     name: str
     size: tuple[int, int]
     resize_to: str = "stretch"
-    own: bool = False
+    native_size: bool = False
 
     columns: ClassVar = ("path", "rank", "class", "share", "mask", "overlay", "error")
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     resize: ClassVar = "stretch"
 
     @property
     def image_shape(self):
-        """`(None, None, channels)`: images are read at their own size."""
+        """`(None, None, channels)`, as images are read at their own size."""
         return (None, None, self.model.input_shape[-1])
 
     @property
     def protocol(self):
-        """How an image is prepared, in words."""
-        how = "at its own size"
-        if not self.own:
-            how = f"{self.resize_to} to {self.size[0]} x {self.size[1]}, bilinear with antialiasing"
-        return (
-            f"{how}, {describe_channels(self.model.input_shape[-1])}; masks at the image's own size"
-        )
+        """A description of the preprocessing."""
+        resize = "at its own size"
+        if not self.native_size:
+            height, width = self.size
+            resize = f"{self.resize_to} to {height} x {width}, bilinear with antialiasing"
+        channels = describe_channels(self.model.input_shape[-1])
+        return f"{resize}, {channels}; masks at the image's own size"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns what gives the logits of a tile, after a look at one of the first image."""
         shape = self.model.input_shape[1:]
-        tile = image_io.read_image(photos[0].pixels, (*self.size, shape[-1]))
+        tile = image_io.read_image(images[0].pixels, (*self.size, shape[-1]))
         return start(self.model, tile[None])
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its size, `classes` with their shares, and what was drawn."""
-        return [self._answer(photo, run, wanted) for photo in photos]
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for each class that is named, and one for what was drawn."""
-        drawn = [f"{what}: {answer[what]}" for what in ("mask", "overlay") if answer.get(what)]
-        return [*(f"{found['share']:6.1%}  {found['name']}" for found in answer["classes"]), *drawn]
+        names = [name for name in ("mask", "overlay") if prediction.get(name)]
+        shares = [f"{found['share']:6.1%}  {found['name']}" for found in prediction["classes"]]
+        return [*shares, *(f"{name}: {prediction[name]}" for name in names)]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns rank, name and share of each class that is named, and what was drawn."""
-        drawn = answer.get("mask") or "", answer.get("overlay") or ""
+        drawn = prediction.get("mask") or "", prediction.get("overlay") or ""
         return [
             (rank, found["name"], f"{found['share']:.6g}", *drawn)
-            for rank, found in enumerate(answer["classes"], 1)
+            for rank, found in enumerate(prediction["classes"], 1)
         ]
 
     def mask(self, pixels, run, *, scale="auto", tile=0):
@@ -93,72 +95,79 @@ class SegmentationPredictor(Predictor):
 
         Args:
             pixels: uint8 `(height, width, channels)`.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
             scale, tile: as `predictor.PredictOptions` has them.
         """
         height, width, channels = pixels.shape
-        fit = scale == "fit" or (scale == "auto" and not self.own)
-        sides = self._fitted(height, width) if fit else (height, width)
+        fit = scale == "fit" or (scale == "auto" and not self.native_size)
+        sides = self._resized_sides(height, width) if fit else (height, width)
         if sides == (height, width):
             return self._labels(pixels, run, tile)
         scores = np.empty((*sides, len(self.classes)), "float32")
-        for place, logits in self._tiled(
-            image_io.read_image(pixels, (*sides, channels)), run, tile
-        ):
-            scores[place] = logits
+        resized = image_io.read_image(pixels, (*sides, channels))
+        for region, logits in self._tiled(resized, run, tile):
+            scores[region] = logits
         return _resized_argmax(scores, (width, height))
 
-    def _answer(self, photo, run, wanted):
-        mask = self.mask(photo.pixels, run, scale=wanted.scale, tile=wanted.tile)
+    def _predict_image(self, image, run, options):
+        mask = self.mask(image.pixels, run, scale=options.scale, tile=options.tile)
         counts = np.bincount(mask.reshape(-1), minlength=len(self.classes))
-        order = [i for i in np.argsort(-counts, kind="stable")[: wanted.top] if counts[i]]
+        order = [i for i in np.argsort(-counts, kind="stable")[: options.top] if counts[i]]
         shares = [{"name": self.classes[i], "share": float(counts[i] / mask.size)} for i in order]
-        answer = {"size": [*mask.shape], "classes": shares}
-        if wanted.pictures:
+        prediction = {"size": [*mask.shape], "classes": shares}
+        if options.drawings_dir:
             drawn = {
                 "mask": report.indexed_mask(mask, self.classes),
-                "overlay": Image.fromarray(report.overlay(photo.pixels, mask, self.classes)),
+                "overlay": Image.fromarray(report.overlay(image.pixels, mask, self.classes)),
             }
             for what, picture in drawn.items():
-                path = wanted.pictures / f"{photo.stem}-{what}.png"
+                path = options.drawings_dir / f"{image.stem}-{what}.png"
                 with atomic_write(path) as partial:
                     picture.save(partial)
-                answer[what] = str(path)
-        return answer
+                prediction[what] = str(path)
+        return prediction
 
-    def _fitted(self, height, width):
-        """Returns the sides of an image that was brought to the scale of those learned from."""
+    def _resized_sides(self, height, width):
+        """Returns the sides of an image when it is scaled like the training images."""
         if self.resize_to == "stretch":
             return tuple(self.size)
-        ratios = [to / own for to, own in zip(self.size, (height, width), strict=True)]
+        ratios = [new / old for new, old in zip(self.size, (height, width), strict=True)]
         ratio = min(ratios) if self.resize_to == "pad" else max(ratios)
         return max(1, round(height * ratio)), max(1, round(width * ratio))
 
     def _labels(self, pixels, run, tile):
-        found = np.empty(pixels.shape[:2], "uint8")
-        for place, logits in self._tiled(pixels, run, tile):
-            found[place] = logits.argmax(axis=-1)
-        return found
+        labels = np.empty(pixels.shape[:2], "uint8")
+        for region, logits in self._tiled(pixels, run, tile):
+            labels[region] = logits.argmax(axis=-1)
+        return labels
 
     def _tiled(self, pixels, run, tile):
-        """Yields parts of an image, as slices, and their logits."""
+        """Yields regions of an image, as slices, and their logits."""
         fixed = None not in self.model.input_shape[1:3]
-        wanted = [tiles.round_up_tile(tile or max(MIN_TILE, side)) for side in self.size]
-        sides, grid = (self.model.input_shape[1:3], 1) if fixed else (wanted, tiles.GRID)
-        for read, kept, place in tiles.tile_slices(pixels.shape[:2], sides, grid):
-            part = _pad_edges(pixels[read], sides if fixed else (1, 1))
-            yield place, np.asarray(run(part[None]))[0][kept]
+        default = [tiles.round_up_tile(tile or max(MIN_TILE, side)) for side in self.size]
+        sides, grid = (self.model.input_shape[1:3], 1) if fixed else (default, tiles.GRID)
+        for read, kept, region in tiles.tile_slices(pixels.shape[:2], sides, grid):
+            padded = _pad_edges(pixels[read], sides if fixed else (1, 1))
+            yield region, np.asarray(run(padded[None]))[0][kept]
 
 
 def from_file(path, model, about):
-    """Returns the segmenter of a file: its model and what it tells about itself.
+    """Returns the predictor of a saved segmenter.
+
+    Args:
+        path: The path of the file.
+        model: The `keras.Model` of the file.
+        about: The metadata of the file. Without `classes`, classes are named by their index.
 
     Raises:
-        UsageError: it is no segmenter of images.
+        UsageError: The model is not a segmenter.
     """
     shape, logits = model.input_shape, model.output_shape
     if not (isinstance(shape, tuple) and isinstance(logits, tuple) and len(logits) == 4):
-        raise UsageError(f"{path} is no segmenter of images: it maps {shape} to {logits}")
+        raise UsageError(
+            f"{path} is not a segmenter: it maps {shape} to {logits}; expected images (batch, "
+            "height, width, channels) and logits (batch, height, width, classes)"
+        )
     numbers = tuple(f"class {number}" for number in range(logits[-1]))
     return SegmentationPredictor(
         rebuild_for_any_size(model, about),
@@ -171,22 +180,25 @@ def from_file(path, model, about):
 
 
 def rebuild_for_any_size(model, about):
-    """Returns a model with the same weights for images of any size, or itself if there is none.
+    """Returns a model with shared weights for images of any size.
 
-    The network is built anew, as what it does with the borders of an image goes by its size; the
-    layers that have weights are the model's own.
+    The network is built again, because padding and cropping depend on the input size. Layers with
+    weights are those of `model`.
 
     Args:
-        model: a segmenter for images of one size.
-        about: what its file tells: the name and the options of the zoo by which it was made.
+        model: A segmenter for images of one size.
+        about: The metadata of its file, with the name and the options of the zoo model.
+
+    Returns:
+        The new model, or `model` itself if it has no fixed size or cannot be built for any size.
     """
     if None in model.input_shape[1:3] or "model" not in about:
         return model
-    known = {layer.name: layer for layer in leaf_layers(model)}
+    layers = {layer.name: layer for layer in leaf_layers(model)}
 
     def call(node, *args, **kwargs):
         layer = node.operation
-        return (known[layer.name] if getattr(layer, "weights", ()) else layer)(*args, **kwargs)
+        return (layers[layer.name] if getattr(layer, "weights", ()) else layer)(*args, **kwargs)
 
     shape, classes = (None, None, model.input_shape[-1]), model.output_shape[-1]
     try:
@@ -200,29 +212,34 @@ def rebuild_for_any_size(model, about):
             )
         return graphs.rebuild(graphs.flat(net), call)
     except (UsageError, KeyError, ValueError, TypeError) as error:
-        log.info("%s is for one size of images: %s", model.name, error)
+        log.info("%s supports one image size only: %s", model.name, error)
         return model
 
 
 def _pad_edges(pixels, sides):
-    """Returns an image with its last row and column repeated until it has the sides at least."""
-    missing = [max(0, side - own) for side, own in zip(sides, pixels.shape[:2], strict=True)]
-    return np.pad(pixels, [(0, missing[0]), (0, missing[1]), (0, 0)], "edge")
+    """Pads an image at the bottom and right to at least `sides`, by repeating its edge pixels."""
+    padding = [max(0, new - old) for new, old in zip(sides, pixels.shape[:2], strict=True)]
+    return np.pad(pixels, [(0, padding[0]), (0, padding[1]), (0, 0)], "edge")
 
 
 def _resized_argmax(scores, size):
-    """Returns the class with the largest score of each pixel of a picture of another size.
+    """Resizes scores bilinearly and returns the class with the largest score at each pixel.
+
+    Classes are resized one at a time, to save memory.
 
     Args:
-        scores: float32 `(height, width, classes)`, stretched bilinearly, one class at a time.
-        size: `(width, height)`.
+        scores: float32 `(height, width, classes)`.
+        size: `(width, height)` of the result.
+
+    Returns:
+        uint8 `(height, width)`.
     """
     best = np.full(size[::-1], -np.inf, "float32")
-    found = np.zeros(size[::-1], "uint8")
+    labels = np.zeros(size[::-1], "uint8")
     for label in range(scores.shape[-1]):
         plane = Image.fromarray(scores[..., label]).resize(size, Image.Resampling.BILINEAR)
         plane = np.asarray(plane)
         better = plane > best
-        found[better] = label
+        labels[better] = label
         np.maximum(best, plane, out=best)
-    return found
+    return labels

@@ -1,14 +1,14 @@
-"""Pictures of masks: their colours, masks over images, and the sections of a report.
+"""The report of a segmenter: colour-coded masks, overlays, sections and warnings.
 
-Examples are anything with `pixels` and `labels`, images and masks that an array of indices
-selects.
+Examples are any object with `pixels` and `labels`, images and masks that are indexed by arrays of
+indices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.report import image_channels, page, palette, plots
+from tasks.report import confusion_plot, image_channels, page, palette, plots
 from tasks.report.baselines import compare_to_baseline
 from tasks.report.formatting import describe_test_images, escape, format_value, image_name
 from tasks.segmentation import metrics
@@ -22,36 +22,36 @@ NUM_WORST, NUM_BEST = 8, 4
 
 
 def indexed_mask(labels, classes: Sequence[str]):
-    """Returns a mask, `(height, width)`, as an indexed picture of Pillow.
+    """Returns a mask `(height, width)` as a Pillow image with a palette.
 
-    Its indices are the labels, so that a saved one is a mask to learn from.
+    Its indices are the labels, so a saved mask can be used for training.
     """
     indexed = Image.fromarray(np.asarray(labels).astype("uint8"), mode="P")
-    palette = np.full((256, 3), IGNORED_COLOUR, "uint8")
-    palette[: len(classes)] = palette.class_colours(classes)
-    indexed.putpalette(palette.tobytes())
+    colours = np.full((256, 3), IGNORED_COLOUR, "uint8")
+    colours[: len(classes)] = palette.class_colours(classes)
+    indexed.putpalette(colours.tobytes())
     return indexed
 
 
 def overlay(image, labels, classes: Sequence[str]):
-    """Returns an image with its mask laid over it, and a line round each region.
+    """Returns an image with a translucent mask and an opaque outline around each region.
 
     Args:
-        image: uint8 `(height, width, channels)`, of which `image_channels.to_rgb` are shown.
-        labels: whole numbers `(height, width)`; where they are `metrics.IGNORED` the image is grey.
-        classes: the names of all; the ground is not covered.
+        image: uint8 `(height, width, channels)`, shown as `image_channels.to_rgb` of it.
+        labels: Integers `(height, width)`. Pixels of `IGNORE_LABEL` are covered with grey.
+        classes: The class names. The background is not covered.
 
     Returns:
         uint8 `(height, width, 3)`.
     """
     image, labels = image_channels.to_rgb(image), np.asarray(labels)
-    palette = np.full((256, 3), IGNORED_COLOUR, "float32")
-    palette[: len(classes)] = palette.class_colours(classes)
+    colours = np.full((256, 3), IGNORED_COLOUR, "float32")
+    colours[: len(classes)] = palette.class_colours(classes)
     opacity = np.full(256, OPACITY, "float32")
-    opacity[[place for place, name in enumerate(classes) if name in palette.BACKGROUND_NAMES]] = 0
-    shown = opacity[labels][..., None]
-    shown = np.where(_borders(labels)[..., None] & (shown > 0), 1, shown)
-    return np.rint((1 - shown) * image + shown * palette[labels]).astype("uint8")
+    opacity[[label for label, name in enumerate(classes) if name in palette.BACKGROUND_NAMES]] = 0
+    alpha = opacity[labels][..., None]
+    alpha = np.where(_borders(labels)[..., None] & (alpha > 0), 1, alpha)
+    return np.rint((1 - alpha) * image + alpha * colours[labels]).astype("uint8")
 
 
 def lead(
@@ -61,82 +61,84 @@ def lead(
     *,
     num_test: int,
     num_train: int,
-    classes: int,
-    copies: int = 0,
+    num_classes: int,
+    num_copies: int = 0,
 ) -> str:
-    """Says what came out, in a sentence for somebody who was not there.
+    """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: their names.
-        figures: those of `metrics.metrics_with_intervals`.
-        num_test, num_train, copies: as `formatting.describe_test_images` takes them.
-        classes: how many there are.
+        model, dataset: Their names.
+        figures: The metrics, from `metrics.metrics_with_intervals`.
+        num_test, num_train: The number of images in the test and the training split.
+        num_classes: The number of classes.
+        num_copies: The number of test images that are near copies of training images.
     """
     images = "1 test image" if num_test == 1 else f"{num_test:,} test images"
     return (
-        f"{model} finds what is where in {images} of {dataset} with a mean IoU of "
-        f"{format_value('miou', figures['miou'])} over {classes} classes, and names "
-        f"{format_value('accuracy', figures['pixel_accuracy'])} of the pixels right; "
-        f"{describe_test_images(num_test, num_train, copies)}."
+        f"{model} segments {images} of {dataset} with a mean IoU of "
+        f"{format_value('miou', figures['miou'])} over {num_classes} classes and a pixel accuracy "
+        f"of {format_value('accuracy', figures['pixel_accuracy'])}; "
+        f"{describe_test_images(num_test, num_train, num_copies)}."
     )
 
 
 def sections(
-    examples, classes: Sequence[str], count: metrics.ConfusionCounter, predict: Callable
+    examples, classes: Sequence[str], counter: metrics.ConfusionCounter, predict: Callable
 ) -> list[tuple[str, str]]:
-    """Returns sections on a model that labels pixels.
+    """Returns the sections `(title, HTML)` of a segmenter.
 
     Args:
-        examples: the images with their true masks.
-        classes: the names of the classes.
-        count: what was counted of all examples, in their order.
-        predict: takes indices of examples and returns their predicted labels, `(some, height,
-            width)`; it is asked for those that are shown.
+        examples: The images with their true masks.
+        classes: The class names.
+        counter: The pixel counts of all examples, in their order.
+        predict: A function of indices of examples that returns their predicted labels, `(indices,
+            height, width)`. It is called for the images that are shown.
     """
-    rows = metrics.per_class_metrics(count.matrix)
+    rows = metrics.per_class_metrics(counter.matrix)
     rows = [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
     found = [
         ("Classes", page.table(rows, list(rows[0]))),
-        ("Confusion of pixels", plots.confusion_matrix(count.matrix, classes)),
+        ("Confusion matrix of pixels", confusion_plot.confusion_matrix(counter.matrix, classes)),
     ]
-    scores = metrics.miou_per_image(count.counts_per_image)
+    scores = metrics.miou_per_image(counter.counts_per_image)
     order = np.argsort(scores, kind="stable")  # NaN comes last
     order = order[: len(order) - int(np.isnan(scores).sum())]
     best = order[::-1][:NUM_BEST]
     worst = order[: max(0, len(order) - len(best))][:NUM_WORST]
-    for title, chosen in (("Worst images", worst), ("Best images", best)):
-        if len(chosen):
-            shown = _gallery(examples, classes, chosen, scores, predict)
-            found.append((title, legend(classes) + shown))
+    for title, indices in (("Worst images", worst), ("Best images", best)):
+        if len(indices):
+            gallery = _gallery(examples, classes, indices, scores, predict)
+            found.append((title, legend(classes) + gallery))
     return found
 
 
 def legend(classes: Sequence[str]) -> str:
-    """Returns the key to the colours of classes, as HTML."""
-    tones = zip(classes, palette.class_colours(classes).tolist(), strict=True)
+    """Returns the legend of the class colours, as HTML."""
+    colours = zip(classes, palette.class_colours(classes).tolist(), strict=True)
     names = (
-        f'<span style="border-left:.8em solid rgb{tuple(tone)};padding-left:.3em;'
+        f'<span style="border-left:.8em solid rgb{tuple(colour)};padding-left:.3em;'
         f'margin-right:1em">{escape(name)}</span>'
-        for name, tone in tones
+        for name, colour in colours
         if name not in palette.BACKGROUND_NAMES
     )
     return f"<p>{' '.join(names)}</p>"
 
 
-def _gallery(examples, classes, chosen, scores, predict):
-    """Shows each image twice, with its true mask and with the predicted one."""
-    pictures = []
-    chosen = np.asarray(chosen)
-    groups = (examples.pixels[chosen], examples.labels[chosen], np.asarray(predict(chosen)))
-    for index, image, target, predicted in zip(chosen, *groups, strict=True):
+def _gallery(examples, classes, indices, scores, predict):
+    """Returns a gallery of each image with its ground truth and with its prediction."""
+    overlays = []
+    indices = np.asarray(indices)
+    groups = (examples.pixels[indices], examples.labels[indices], np.asarray(predict(indices)))
+    for index, image, target, predicted in zip(indices, *groups, strict=True):
         score = format_value("miou", float(scores[index]))
-        pictures.append((overlay(image, target, classes), f"{image_name(examples, index)}\ntruth"))
-        pictures.append((overlay(image, predicted, classes), f"predicted\nmean IoU {score}"))
-    return plots.image_gallery(pictures)
+        title = f"{image_name(examples, index)}\nground truth"
+        overlays.append((overlay(image, target, classes), title))
+        overlays.append((overlay(image, predicted, classes), f"prediction\nmean IoU {score}"))
+    return plots.image_gallery(overlays)
 
 
 def _borders(labels):
-    """Returns which pixels have another label than the one to the right or below."""
+    """Returns which pixels differ from their neighbour to the right or below, a bool array."""
     borders = np.zeros(labels.shape, bool)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]
@@ -144,19 +146,22 @@ def _borders(labels):
 
 
 def segmentation_warnings(figures, matrix, classes: Sequence[str]) -> list[str]:
-    """Compares a segmenter with the answer that is the most frequent class of all pixels.
+    """Returns a warning if a segmenter is not better than a constant prediction.
+
+    The baseline predicts the most frequent class for every pixel.
 
     Args:
-        figures: those of `metrics.metrics_with_intervals`.
-        matrix: pixels, `(classes, classes)`: a row is a true class, a column a prediction.
-        classes: their names.
+        figures: The metrics, from `metrics.metrics_with_intervals`.
+        matrix: The confusion matrix of pixels, `(classes, classes)`.
+        classes: The class names.
 
     Returns:
         At most one line.
     """
     class_pixels = np.asarray(matrix).sum(axis=1)
+    majority = class_pixels.argmax()
     constant = np.zeros_like(matrix)
-    constant[:, class_pixels.argmax()] = class_pixels
-    best = metrics.segmentation_metrics(constant)["miou"]
-    answer = f"{classes[class_pixels.argmax()]} for every pixel ({format_value('miou', best)})"
-    return compare_to_baseline("miou", "mean IoU", figures, best, answer)
+    constant[:, majority] = class_pixels
+    miou = metrics.segmentation_metrics(constant)["miou"]
+    baseline = f"predicting {classes[majority]} for every pixel ({format_value('miou', miou)})"
+    return compare_to_baseline("miou", "mean IoU", figures, miou, baseline)

@@ -1,4 +1,4 @@
-"""Sources of images with masks: drawn, in folders, annotated as COCO does, and of TFDS."""
+"""Sources of images with masks: the `shapes` scenes, folders, COCO annotations and TFDS."""
 
 from __future__ import annotations
 
@@ -18,26 +18,20 @@ from zoo.lazy import LazyModule, np
 
 tfds = LazyModule("tensorflow_datasets")
 
-BACKGROUND_NAMES = (
-    "ground",
-    "background",
-)  # what to call what is in no object: the first that is free
-MAX_REASONS = 3  # the most in a message
+# Of the background class: the first that no category has.
+BACKGROUND_NAMES = ("ground", "background")
+MAX_REASONS = 3  # in a message
 SCENE_CACHE_SIZE = 64  # so that the image and the mask of a scene are drawn once
-# data sets of TFDS whose masks have numbers without names: the class of each number
+# The class of each mask value, for TFDS data sets without class names.
 TFDS_CLASS_NAMES = {
     "oxford_iiit_pet": {1: "pet", 2: "background", 3: "border"},
 }
-MASK_FEATURES = (
-    "segmentation_mask",
-    "segmentation_label",
-    "mask",
-    "label",
-)  # of TFDS, that are masks
+# Of TFDS features that contain masks.
+MASK_FEATURES = ("segmentation_mask", "segmentation_label", "mask", "label")
 
 
 def load_shapes():
-    """Returns the `Source` of the built-in drawn scenes."""
+    """Returns the `Source` of the built-in synthetic scenes `shapes`."""
     splits = {
         name: Split(
             name, _SceneImages(name), object_array([_SceneMask(name, i) for i in range(count)])
@@ -48,7 +42,7 @@ def load_shapes():
 
 
 def load_folder(name, listing):
-    """Returns the `Source` of what `folders.list_folder` listed."""
+    """Returns the `Source` of a `folders.Listing`."""
     splits = {
         split: Split(split, images, object_array(masks))
         for split, (images, masks) in listing.splits.items()
@@ -57,74 +51,73 @@ def load_folder(name, listing):
 
 
 def load_coco(name, files):
-    """Returns the `Source` of annotation files of COCO.
+    """Returns the `Source` of COCO annotation files.
 
-    The first class is the ground, which no annotation covers; the others are the categories. Of
-    two objects in one place the smaller one counts. What only a crowd covers, or the box of an
-    object without a mask, is `IGNORED`.
+    The first class is the background, the others are the categories. Where objects overlap, the
+    smallest one is in front. Pixels that only a crowd covers, or the box of an object without a
+    mask, are `IGNORE_LABEL`.
 
     Args:
-        name: as it was asked for.
-        files: annotation files by split.
+        name: The name of the data set, as passed by the user.
+        files: The annotation files by split.
 
     Raises:
-        UsageError: a file is none of COCO's, splits have other categories, or nothing has a mask.
+        UsageError: A file is not in COCO format, splits have different categories, or no object
+            has a mask.
     """
-    read = coco.read_splits(files)
-    first = next(iter(read.values()))
-    things = [thing for one in read.values() for p in one.pictures for thing in p.things]
-    skipped = tuple(row for one in read.values() for row in one.skipped)
-    if not things:
+    annotations = coco.read_splits(files)
+    first = next(iter(annotations.values()))
+    objects = [thing for one in annotations.values() for p in one.pictures for thing in p.things]
+    skipped = tuple(row for one in annotations.values() for row in one.skipped)
+    if not objects:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:MAX_REASONS])
         raise UsageError(f"no image of {name} has an object: {reasons}")
-    if not any(thing.segmentation for thing in things):
-        raise UsageError(f"{name} has no masks but {len(things)} boxes: it is for detection")
-    ground = next(
-        (ground for ground in BACKGROUND_NAMES if ground not in first.classes), "no object"
-    )
+    if not any(thing.segmentation for thing in objects):
+        raise UsageError(f"{name} has {len(objects)} boxes but no masks; use it for detection")
+    background = next((x for x in BACKGROUND_NAMES if x not in first.classes), "no object")
     splits = {
         split: Split(
             split,
-            [picture.path for picture in one.pictures],
-            object_array([_CocoMask(one.path, picture) for picture in one.pictures]),
+            [image.path for image in one.pictures],
+            object_array([_CocoMask(one.path, image) for image in one.pictures]),
         )
-        for split, one in read.items()
+        for split, one in annotations.items()
     }
-    return Source(name, _check_num_classes((ground, *first.classes), name), splits, skipped)
+    return Source(name, _check_num_classes((background, *first.classes), name), splits, skipped)
 
 
-def load_tfds(name, data_dir=None, listing="", classes=()):
-    """Returns the `Source` of a data set of TFDS with images and masks.
+def load_tfds(name, data_dir=None, class_map_path="", classes=()):
+    """Returns the `Source` of a TFDS data set with images and masks.
 
-    The image is the feature `image`, or the first image that is no mask; the mask is the first
-    `LabeledImage`, or else the first image called as one of `FEATURES`. Where nobody says what its
-    numbers mean, all masks of the first split are read to see which there are.
+    The image is the feature `image`, or else the first image feature that is not a mask. The mask
+    is the first `LabeledImage`, or else the first image feature of `MASK_FEATURES`. Without class
+    names, all masks of the first split are read to find their values.
 
     Args:
         name: `tfds:NAME` or `tfds:NAME/CONFIG`.
-        data_dir: where TFDS keeps its data sets; `None` for its own default.
-        listing: path of a list of classes, as `class_map.read` takes it, or `""`.
-        classes: names of a trained model, for masks without names.
+        data_dir: The data directory of TFDS; `None` for the default.
+        class_map_path: The path of a class list, in the format of `class_map.read`, or `""`.
+        classes: The class names of a trained model, for masks without class names.
 
     Raises:
-        UsageError: there is no such data set, it has no masks, or cannot be fetched.
+        UsageError: There is no such data set, it has no masks, or it cannot be downloaded.
     """
     builder = tfds_source.find_builder(name, data_dir)
     image, mask = _find_features(name, dict(builder.info.features))
-    key = class_map.read(listing) if listing else _class_map(name, builder, mask)
-    read = functools.partial(_read_split, image, mask, key)
-    source = tfds_source.make_source(builder, name, key.classes if key else (), read)
-    if key:
+    mapping = class_map.read(class_map_path) if class_map_path else _class_map(name, builder, mask)
+    read = functools.partial(_read_split, image, mask, mapping)
+    source = tfds_source.make_source(builder, name, mapping.classes if mapping else (), read)
+    if mapping:
         return source
     split = next(iter(source.splits.values()))
     items = [mask.item for mask in split.labels]
-    key = infer_class_map.infer_class_map(items, name, "classes.csv", classes, "--colours")
-    read = functools.partial(_read_split, image, mask, key)
-    return tfds_source.make_source(builder, name, key.classes, read)
+    mapping = infer_class_map.infer_class_map(items, name, "classes.csv", classes, "--class-map")
+    read = functools.partial(_read_split, image, mask, mapping)
+    return tfds_source.make_source(builder, name, mapping.classes, read)
 
 
 class _SceneImages(Sequence):
-    """The images of the scenes of a split."""
+    """The images of a split of `shapes`."""
 
     def __init__(self, split):
         self.split = split
@@ -158,19 +151,19 @@ class _CocoMask:
     picture: coco.CocoImage
 
     name = property(lambda self: f"the mask of {self.picture.path} in {self.path}")
-    shape = property(lambda self: (self.picture.height, self.picture.width))  # before it is drawn
+    shape = property(lambda self: (self.picture.height, self.picture.width))  # without rasterizing
 
     def read(self):
         height, width = self.picture.height, self.picture.width
         labels = np.zeros((height, width), "uint8")
-        # Crowds and boxes first, so that what is known in them is kept; then the largest.
-        things = self.picture.things
-        for thing in sorted(things, key=lambda thing: (_has_mask(thing), -thing.area)):
+        # Crowds and boxes first, so that objects with masks are in front; then by falling area.
+        objects = self.picture.things
+        for thing in sorted(objects, key=lambda thing: (_has_mask(thing), -thing.area)):
             labels[self._covered(thing)] = thing.label + 1 if _has_mask(thing) else IGNORE_LABEL
         return labels
 
     def _covered(self, thing):
-        """Returns which pixels something covers: an index of the mask."""
+        """Returns an index of the pixels that an object covers."""
         height, width = self.picture.height, self.picture.width
         if thing.segmentation is None:
             x0, y0, x1, y1 = thing.box or (0, 0, 0, 0)
@@ -187,24 +180,24 @@ def _has_mask(thing):
 
 
 def _find_features(name, features):
-    """Returns the names of the features that are image and mask."""
+    """Returns the names of the image feature and of the mask feature."""
     images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
     labelled = [key for key in images if isinstance(features[key], tfds.features.LabeledImage)]
     masks = [*labelled, *(key for key in MASK_FEATURES if key in images)]
-    rest = sorted((key for key in images if key not in masks), key=lambda key: key != "image")
-    if not masks or not rest:
+    images = sorted((key for key in images if key not in masks), key=lambda key: key != "image")
+    if not masks or not images:
         raise UsageError(
             f"{name} has no image with a mask ({', '.join(MASK_FEATURES)}); its features: "
             f"{join_names(features) or 'none'}"
         )
-    return rest[0], masks[0]
+    return images[0], masks[0]
 
 
 def _class_map(name, builder, mask):
-    """Returns what the numbers of a mask mean, or `None` if nobody says."""
-    if known := TFDS_CLASS_NAMES.get(builder.name):
-        values = {value: label for label, value in enumerate(known)}
-        return class_map.ClassMap(tuple(known.values()), values, {}, name)
+    """Returns the `ClassMap` of the mask feature, or `None` if it has no classes."""
+    if names := TFDS_CLASS_NAMES.get(builder.name):
+        values = {value: label for label, value in enumerate(names)}
+        return class_map.ClassMap(tuple(names.values()), values, {}, name)
     feature = builder.info.features[mask]
     count = getattr(feature, "num_classes", None)
     if not count:
@@ -214,19 +207,19 @@ def _class_map(name, builder, mask):
 
 
 def _check_num_classes(classes, name):
-    """Returns classes if a mask can tell so many apart."""
+    """Returns the classes; raises `UsageError` if there are too many for a mask."""
     if len(classes) > class_map.MAX_CLASSES:
         raise UsageError(
-            f"{name} has {len(classes)} classes; a mask tells {class_map.MAX_CLASSES} apart"
+            f"{name} has {len(classes)} classes; a mask has {class_map.MAX_CLASSES} at most"
         )
     return classes
 
 
-def _read_split(image, mask, key, split):
-    """Reads the encoded images and masks of a split of TFDS."""
+def _read_split(image, mask, mapping, split):
+    """Returns the encoded images and the masks of a TFDS split."""
     items, masks = [], []
     examples = split.examples({image: True, mask: True}, (image, mask))
     for batch in examples.batch(tfds_source.READ_BATCH).as_numpy_iterator():
         items.extend(batch[image].tolist())
         masks.extend(batch[mask].tolist())
-    return items, object_array([class_map.Mask(item, key) for item in masks])
+    return items, object_array([class_map.Mask(item, mapping) for item in masks])

@@ -24,7 +24,7 @@ from tasks.style_transfer import (
 )
 from zoo import model_files
 from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 
 KIND = "painter"
 PICTURE_FILE = "picture.png"  # in the run's folder
@@ -42,6 +42,7 @@ NUM_REPORT_IMAGES = 4  # of these, in the report
 class StyleTransfer(SplitTask):
     """Paints a picture in a style: by changing it step by step, or by a network that learns to."""
 
+    predictor: ClassVar = LazyModule("tasks.style_transfer.predictor")
     curves: ClassVar = {
         "loss": "Loss",
         "style_loss": "Style",
@@ -218,7 +219,7 @@ class StyleTransfer(SplitTask):
     def save(self, model, data, path):
         about = {
             "task": self.name,
-            "image_bits": data.seen.bits,
+            "image_bits": data.findings.bits,
             "model": self.model,
             "options": builder_options.parse_options(self.model_options),
             "style": self.style,
@@ -312,8 +313,8 @@ class StyleTransfer(SplitTask):
             and self.strategy == "mirrored",
             "--optimizer lbfgs is for gatys; a painter, whose batches differ, takes adam": lbfgs
             and not self.single_image,
-            "--optimizer lbfgs has no --average, --accumulate and --clip-norm": lbfgs
-            and (self.average or self.accumulate > 1 or self.clip_norm),
+            "--optimizer lbfgs: no --ema-decay, --gradient-accumulation-steps, --clip-norm": lbfgs
+            and (self.ema_decay or self.gradient_accumulation_steps > 1 or self.clip_norm),
             "--keep-colours match is for the one picture of gatys; a painter takes luminance": not (
                 self.single_image
             )

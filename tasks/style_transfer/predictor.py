@@ -43,7 +43,7 @@ class StyleTransferPredictor(Predictor):
     pixel_bytes: int = 0
 
     columns: ClassVar = ("path", "painted", "width", "height", "error")
-    draws: ClassVar = True
+    writes_images: ClassVar = True
     resize: ClassVar = "stretch"
     keras_only: ClassVar = True  # others do not answer for all sizes as Keras does
 
@@ -58,36 +58,36 @@ class StyleTransferPredictor(Predictor):
         colours = "; its own colours are kept" if self.luminance else ""
         return f"whole, at its own size, {describe_channels(self.model.input_shape[-1])}{colours}"
 
-    def prepared(self, photos, start):
+    def prepare(self, images, start):
         """Returns what paints, after a look at a corner of the first image.
 
         It paints one image at a time, as each takes all of the processor and much memory.
         """
         return threads.with_lock(
-            start(self.model, photos[0].pixels[None, :WARMUP_SIZE, :WARMUP_SIZE])
+            start(self.model, images[0].pixels[None, :WARMUP_SIZE, :WARMUP_SIZE])
         )
 
-    def answers(self, photos, run, wanted):
+    def predict(self, images, run, options):
         """Returns for each image its size and, where pictures are wanted, the painted file."""
-        return [self._answer(photo, run, wanted) for photo in photos]
+        return [self._predict_image(image, run, options) for image in images]
 
-    def lines(self, answer):
+    def text_lines(self, prediction):
         """Returns a line for the painted picture."""
-        height, width = answer["size"]
-        where = f": {answer['painted']}" if answer.get("painted") else ""
+        height, width = prediction["size"]
+        where = f": {prediction['painted']}" if prediction.get("painted") else ""
         return [f"painted, {width} x {height}{where}"]
 
-    def cells(self, answer):
+    def csv_rows(self, prediction):
         """Returns the painted picture's file and size."""
-        height, width = answer["size"]
-        return [(answer.get("painted") or "", width, height)]
+        height, width = prediction["size"]
+        return [(prediction.get("painted") or "", width, height)]
 
     def stylize(self, pixels, run, *, scale="auto", tile=0):
         """Returns the painted picture of an image, both uint8 `(height, width, channels)`.
 
         Args:
             pixels: the image.
-            run: what `prepared` returned.
+            run: what `prepare` returned.
             scale: `fit` shrinks or enlarges the image to the size of those learned from, and the
                 picture back; else it is painted at its own size, or smaller where memory is short.
             tile: as `predictor.PredictOptions` has it; 0 for the whole at once.
@@ -122,14 +122,14 @@ class StyleTransferPredictor(Predictor):
             found[place] = self._stylize_image(pixels[read], run)[kept]
         return found
 
-    def _answer(self, photo, run, wanted):
-        answer = {"size": [*photo.pixels.shape[:2]]}
-        if wanted.pictures:
-            found = self.stylize(photo.pixels, run, scale=wanted.scale, tile=wanted.tile)
-            path = wanted.pictures / f"{photo.stem}-painted.png"
+    def _predict_image(self, image, run, options):
+        prediction = {"size": [*image.pixels.shape[:2]]}
+        if options.drawings_dir:
+            found = self.stylize(image.pixels, run, scale=options.scale, tile=options.tile)
+            path = options.drawings_dir / f"{image.stem}-painted.png"
             style_images.write(found, path)
-            answer["painted"] = str(path)
-        return answer
+            prediction["painted"] = str(path)
+        return prediction
 
 
 def from_file(path, model, about):

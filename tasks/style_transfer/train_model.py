@@ -141,9 +141,9 @@ class StyleTransferData:
     validation: object = None
 
     @property
-    def seen(self):
+    def findings(self):
         """What was found of the splits before they were decoded."""
-        return self.patches.seen if self.patches else image_stats.SplitFindings()
+        return self.patches.findings if self.patches else image_stats.SplitFindings()
 
     def notes(self):
         """Returns lines on the data that a person should read before the training."""

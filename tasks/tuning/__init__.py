@@ -1,1 +1,1 @@
-"""Searches over the flags of a task: what is tried next, and how each trial is run."""
+"""Hyperparameter and architecture search: search spaces, engines, and how trials are run."""

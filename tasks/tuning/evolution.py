@@ -1,4 +1,4 @@
-"""Evolution of structures: the best of a few has a child, and the oldest dies."""
+"""Architecture search by regularised evolution: tournament selection, the oldest dies."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tasks.tuning import genetic_operators, genomes, oracles
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-MAX_ATTEMPTS = 200  # children, and random structures, that may be of no use before there is none
-MAX_OVER_BUDGET = 20  # random structures, made as small as they can be, that do not fit either
+MAX_ATTEMPTS = 200  # to propose a new genome, by mutation and at random each
+MAX_OVER_BUDGET = 20  # random genomes that exceed the budget even after shrinking
 PARENT = "parent"  # the hyperparameter that names the trial to inherit weights from
 
 
 @dataclasses.dataclass(frozen=True)
 class Individual:
-    """A trial that came to a score.
+    """A completed trial.
 
     Attributes:
         name: id of the trial.
-        genome: its structure.
-        flags: values of the flags that are searched besides, by name.
-        score: the larger the better.
+        genome: its genome, the architecture.
+        flags: values of the searched flags, by name.
+        score: its score; higher is better.
     """
 
     name: str
@@ -34,35 +34,36 @@ class Individual:
 
 
 class Evolution(oracles.SearchOracle):
-    """Tries structures, and children of the best (Real et al., 2019).
+    """Regularised evolution of architectures (Real et al., 2019).
 
-    Regularised evolution: the population is the trials that ended last; the best of a sample of
-    it has a child, that differs in one thing; the oldest dies, be it the best. Departures: there
-    are children before the population is complete, some have two parents, no structure is tried
-    twice, one over budget never, and a child may begin with weights of its parent.
+    The population is the last completed trials. The best of a random sample of it is mutated into
+    a child, and the oldest individual dies, even if it is the best. Departures from the paper:
+    there are children before the population is complete, some children are a crossover of two
+    parents, no architecture is trained twice or over budget, and a child may inherit weights of
+    its parent.
 
-    What is proposed is a function of the seed, of how many trials there were and of those that
-    ended, in their order: a search that was killed goes on as if it had not been.
+    Proposals depend only on the seed, on the number of trials, and on the ended trials in their
+    order, so that a search that was killed resumes deterministically.
 
     Args:
-        space: a `space.SearchSpace`; its flags are genes like any other.
-        trials: how many there may be.
-        seed: of all choices.
-        task: the `tasks.Task` that every trial starts from; its `model_options` are those of all
-            structures, and may name no gene.
-        models: what evolves, of `genomes.MODELS`: names, with commas between them; by default the
-            task's model or, where that cannot evolve, `convnet`.
-        population: how many live at a time.
-        tournament: how many of them are drawn, with repetition, to have the best for a parent.
-        random: share of the trials that are random structures, at first; 1 for all. One over
-            budget is made smaller, step by step.
-        crossover: share of the children that have genes of two parents.
-        max_params: trainable parameters that no structure exceeds; 0 for any number.
-        max_flops: the same for FLOPs, as `zoo show` counts them.
-        inherit: whether children begin with weights of a parent.
+        space: a `space.SearchSpace`; its flags are genes, too.
+        trials: the maximum number of trials.
+        seed: the random seed.
+        task: the base `tasks.Task` of all trials. Its `model_options` hold for all architectures
+            and may set no gene.
+        models: comma-separated names of `genomes.MODELS` to evolve; by default the model of the
+            task or, if it cannot evolve, `convnet`.
+        population: size of the population.
+        tournament: size of the sample, drawn with replacement, whose best is a parent.
+        random: fraction of the trials, at first, that are random genomes; 1 for random search. A
+            random genome over budget is shrunk step by step.
+        crossover: fraction of the children that have two parents.
+        max_params: maximum number of trainable parameters; 0 for no maximum.
+        max_flops: maximum FLOPs, as counted by `zoo show`; 0 for no maximum.
+        inherit: whether children inherit weights of a parent.
 
     Raises:
-        UsageError: an option has no sense, or this task's structures cannot evolve.
+        UsageError: an option is invalid, or the models of the task cannot evolve.
     """
 
     def __init__(
@@ -84,12 +85,10 @@ class Evolution(oracles.SearchOracle):
         super().__init__(space, trials=trials, seed=seed, task=task)
         if getattr(task, "kind", "") != "classifier":
             raise UsageError(
-                f"evolution searches structures of classifiers; {task.name} teaches none"
+                f"evolution searches architectures of classifiers, not models of {task.name}"
             )
         if reserved := sorted({"model", "model_options", "weights"} & set(space.ranges)):
-            raise UsageError(
-                f"evolution itself searches {', '.join(reserved)}; leave out the range"
-            )
+            raise UsageError(f"evolution sets {', '.join(reserved)} itself; leave out the range")
         _check_options(population, tournament, {"random": random, "crossover": crossover})
         own = _default_model(task)
         names = models.split(",") if isinstance(models, str) else models
@@ -103,13 +102,13 @@ class Evolution(oracles.SearchOracle):
             _check_fixed_options(name, self.fixed)
 
     def populate_space(self, trial_id):
-        """Returns what to try next: a random structure, or a child of the population."""
+        """Returns the values of the next trial: a random genome, or a child of the population."""
         rng = np.random.default_rng((self.base_seed, len(self.start_order)))
         tried = {_trial_key(*self._decode(trial)) for trial in self.trials.values()}
-        living = self._alive()
+        population = self._population()
         proposers = [lambda: self._random(rng)]
-        if living and len(self.start_order) >= self.first:
-            proposers.insert(0, lambda: self._child(living, rng))
+        if population and len(self.start_order) >= self.first:
+            proposers.insert(0, lambda: self._child(population, rng))
         for draw in proposers:
             num_over_budget = 0
             for _ in range(MAX_ATTEMPTS):
@@ -126,15 +125,14 @@ class Evolution(oracles.SearchOracle):
         if not self.trials:
             parameters, flops = self.budget
             raise UsageError(
-                f"none of {MAX_OVER_BUDGET} structures of {' or '.join(self.models)}, each as "
-                "small as it "
-                f"can be, has at most {parameters:,.0f} parameters and {flops:,.0f} FLOPs; "
-                "allow more"
+                f"none of {MAX_OVER_BUDGET} random architectures of {' or '.join(self.models)}, "
+                f"shrunk as far as possible, has at most {parameters:,.0f} parameters and "
+                f"{flops:,.0f} FLOPs; raise max_params or max_flops"
             )
         return {"status": oracles.STOPPED, "values": None}
 
     def within_budget(self, genome):
-        """Tells whether a structure is within the budgets."""
+        """Returns whether the network of a genome is within the budgets."""
         if self.budget == (math.inf, math.inf):
             return True
         name, text = genomes.model_name(genome), genomes.to_model_options(genome, self.fixed)
@@ -145,8 +143,8 @@ class Evolution(oracles.SearchOracle):
         found = genomes.model_cost(name, text, shape, self.num_classes)
         return all(cost <= most for cost, most in zip(found, self.budget, strict=True))
 
-    def _alive(self):
-        """Returns the population, the oldest first."""
+    def _population(self):
+        """Returns the individuals of the population, the oldest first."""
         ended = [self.trials[name] for name in self.end_order]
         scored = [trial for trial in ended if trial.status == oracles.COMPLETED]
         return [
@@ -155,17 +153,20 @@ class Evolution(oracles.SearchOracle):
         ]
 
     def _random(self, rng):
-        """Returns a random structure, flags for it, and no parent."""
+        """Returns a random genome, random flags, and no parent."""
         genome = genetic_operators.random_genome(
             self.models[int(rng.integers(len(self.models)))], rng
         )
-        while not self.within_budget(genome) and (less := genetic_operators.shrink(genome, rng)):
-            genome = less
+        while not self.within_budget(genome) and (smaller := genetic_operators.shrink(genome, rng)):
+            genome = smaller
         return genome, {name: self._sample_flag(name, rng) for name in self.space.ranges}, None
 
-    def _child(self, living, rng):
-        """Returns the structure of a child, flags for it, and its parent."""
-        parent, other = self._tournament_winner(living, rng), self._tournament_winner(living, rng)
+    def _child(self, population, rng):
+        """Returns the genome of a child, its flags, and its parent."""
+        parent, other = (
+            self._tournament_winner(population, rng),
+            self._tournament_winner(population, rng),
+        )
         if rng.random() < self.crossover:
             genome = genetic_operators.crossover(parent.genome, other.genome, rng)
             flags = {name: (parent, other)[rng.integers(2)].flags[name] for name in parent.flags}
@@ -177,45 +178,45 @@ class Evolution(oracles.SearchOracle):
             return parent.genome, {**parent.flags, gene: self._sample_flag(gene, rng)}, parent
         return genetic_operators.mutate(parent.genome, rng, gene), parent.flags, parent
 
-    def _tournament_winner(self, living, rng):
-        drawn = rng.integers(len(living), size=self.tournament)
-        return max((living[place] for place in drawn), key=lambda one: one.score)
+    def _tournament_winner(self, population, rng):
+        drawn = rng.integers(len(population), size=self.tournament)
+        return max((population[place] for place in drawn), key=lambda one: one.score)
 
     def _sample_flag(self, name, rng):
-        """Returns a random value of a flag that is searched besides."""
+        """Returns a random value of a searched flag."""
         found = next(hp for hp in self.hyperparameters.space if hp.name == name)
         return found.random_sample(int(rng.integers(2**31)))
 
     def _trial_values(self, genome, flags, parent):
-        """Returns what a trial is told."""
+        """Returns the values of the hyperparameters of a trial."""
         values = {"model": genomes.model_name(genome), **flags}
         values["model_options"] = genomes.to_model_options(genome, self.fixed)
         if self.inherit and self.task.plan == "auto":
-            values.setdefault("plan", "scratch")  # which inherited weights would make another one
+            values.setdefault(
+                "plan", "scratch"
+            )  # with weights, `auto` would choose a plan for pretrained models
         if self.inherit and parent:
             values[PARENT] = parent.name
         return values
 
     def _decode(self, trial):
-        """Returns the structure of a trial, and the flags that are searched besides."""
+        """Returns the genome of a trial and its searched flags."""
         flags = self.space.flags(trial.hyperparameters.values)
         genome = genomes.from_model_options(flags["model"], flags["model_options"])
         return genome, {name: flags[name] for name in self.space.ranges}
 
 
 def _trial_key(genome, flags):
-    """Returns what two trials that are the same have in common."""
-    return repr((genomes.model_name(genome), genome.shown(), sorted(flags.items())))
+    """Returns a key that is equal for trials with the same network and flags."""
+    return repr((genomes.model_name(genome), genome.effective_options(), sorted(flags.items())))
 
 
 def _default_model(task):
-    """Returns what evolves where no option says so: the task's model, if somebody named one."""
+    """Returns the model that evolves by default: that of the task if it was set, else `convnet`."""
     if task.model in genomes.MODELS:
         return task.model
     if task.model != type(task).model:
-        raise UsageError(
-            f"{task.model} does not evolve; take --model {' or '.join(genomes.MODELS)}"
-        )
+        raise UsageError(f"{task.model} cannot evolve; use --model {' or '.join(genomes.MODELS)}")
     return "convnet"
 
 
@@ -225,20 +226,20 @@ def _check_options(population, tournament, shares):
             raise UsageError(f"{name} of evolution must be 1 or more, not {number}")
     for name, share in shares.items():
         if not 0 <= share <= 1:
-            raise UsageError(f"{name} of evolution is a share from 0 to 1, not {share}")
+            raise UsageError(f"{name} of evolution must be from 0 to 1, not {share}")
 
 
 def _parse_budget(name, number):
-    """Returns a budget as a number; YAML reads 1e6, without a point, as a word."""
+    """Returns a budget as a number; YAML reads 1e6, without a decimal point, as a string."""
     try:
         return float(number) or math.inf
     except (TypeError, ValueError):
-        raise UsageError(f"{name} of evolution is a number, not {number!r}") from None
+        raise UsageError(f"{name} of evolution must be a number, not {number!r}") from None
 
 
 def _check_fixed_options(name, fixed):
     genes = genetic_operators.random_genome(name, np.random.default_rng(0)).options()
     if both := sorted(genes.keys() & fixed.keys()):
         raise UsageError(
-            f"--model-options cannot fix {', '.join(both)} of {name}, which evolution changes"
+            f"--model-options cannot set {', '.join(both)} of {name}, which evolution searches"
         )

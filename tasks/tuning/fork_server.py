@@ -1,9 +1,9 @@
-"""A process that has loaded what trials need, and makes of itself one process for each of them.
+"""A fork server: a process that imports TensorFlow once and forks a child for each trial.
 
-To load TensorFlow takes longer than many a trial, and a trial that is a process gives all its
-memory back. So one process loads it, computes nothing, and forks for each trial. Started by
-`subprocess_trials.SubprocessExecutor`; it reads a JSON object a line from standard input and
-answers likewise.
+Importing TensorFlow takes longer than many trials, and a trial in a process of its own returns
+all its memory. So one process imports it, computes nothing, and forks for each trial. It is started
+by `subprocess_trials.SubprocessExecutor`, reads requests from standard input and writes responses
+to standard output, both as JSON lines.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from tasks.tuning import trial
 from zoo import file_lock, terminal
 
-ORPHANED, INTERRUPTED = 3, 130  # exit status of a trial whose search is gone, and after Ctrl-C
+ORPHANED, INTERRUPTED = 3, 130  # exit status of a trial without its search, and after Ctrl-C
 
 
 def main():
-    """Reads what to try, line by line, and runs each in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the trial, which gets it too
+    """Reads requests line by line and runs each trial in a child process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child of the trial handles it
     responses = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with responses
     _setup_logging(quiet=sys.argv[1] == "1", level=int(sys.argv[2]))
     _preload()
     _send(responses, ready=True)
@@ -45,7 +45,7 @@ def main():
 
 
 def _run_child(request, responses):
-    """Runs a trial in a process that ends with it, whatever comes."""
+    """Runs a trial in the child process, then exits."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,12 +57,11 @@ def _run_child(request, responses):
         traceback.print_exc()
     finally:
         sys.stderr.flush()
-        os._exit(status)  # what the process above has open is not this one's to close
+        os._exit(status)  # without closing the files of the parent process
 
 
 def _setup_logging(*, quiet, level):
-    """Says on standard error what the search would say, and where it hushes native libraries so
-    does this."""
+    """Logs to standard error as the search does; `quiet` silences native libraries, too."""
     if quiet:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -74,7 +73,7 @@ def _setup_logging(*, quiet, level):
 
 
 def _preload():
-    """Loads what trials need. No operation runs: its threads would not be there after a fork."""
+    """Imports what trials need. Runs no operation: its threads would not survive a fork."""
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -82,8 +81,8 @@ def _preload():
 
 
 def _run_trial(request, responses):
-    """Runs a trial, and says after each epoch how it is doing."""
-    from tasks.engine import resume
+    """Runs a trial and sends its scores after each epoch."""
+    from tasks.engine import recipes
 
     replies = queue.Queue()
     threading.Thread(target=_forward_replies, args=(replies,), daemon=True).start()
@@ -95,13 +94,12 @@ def _run_trial(request, responses):
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with file_lock.hold_lock(out.parent / f"{out.name}.lock", lambda: None):
-        found = trial.run(resume.task_from_recipe(request["task"]), out, report)
+        found = trial.run(recipes.task_from_recipe(request["task"]), out, report)
     _send(responses, status=found.status, reason=found.reason)
 
 
 def _next_request():
-    """Returns the next order, `None` if there will be none; replies to a trial that was killed
-    before it read them, or all of them, are passed over."""
+    """Returns the next request, or `None` at the end; skips replies that a killed trial left."""
     while line := _read_line():
         with suppress(json.JSONDecodeError):
             request = json.loads(line)
@@ -111,14 +109,14 @@ def _next_request():
 
 
 def _forward_replies(replies):
-    """Passes replies on. Where the search is gone so is the trial: another may take it up."""
+    """Forwards replies to the trial; exits if the search is gone, so that others can resume it."""
     while line := _read_line():
         replies.put(line)
     os._exit(ORPHANED)
 
 
 def _read_line():
-    """Returns the next line of standard input, of which no byte is read ahead; "" at its end."""
+    """Returns the next line of standard input without reading ahead; "" at its end."""
     letters = bytearray()
     while (letter := os.read(0, 1)) not in (b"", b"\n"):
         letters += letter

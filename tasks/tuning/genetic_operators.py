@@ -1,7 +1,6 @@
-"""How genomes come about: at random, by a mutation, of two others.
+"""Genetic operators: random genomes, mutation and crossover.
 
-Everything is a function of genomes and a `numpy.random.Generator`; `tasks.tuning.genomes`
-says what a genome is.
+All are functions of genomes (see `tasks.tuning.genomes`) and a `numpy.random.Generator`.
 """
 
 from __future__ import annotations
@@ -10,60 +9,60 @@ import dataclasses
 
 from tasks.tuning import genomes
 
-MAX_CROSSOVER_ATTEMPTS = 50  # tries to make a child that has genes of both
+MAX_CROSSOVER_ATTEMPTS = 50  # to find a child that differs from both parents
 
 
 def random_genome(name, rng):
-    """Returns a random genome of the model called `name`, every gene drawn evenly."""
+    """Returns a random genome of a model, each gene uniformly distributed."""
     return _sample(genomes.genome_class(name), rng)
 
 
 def mutate(genome, rng, gene=None):
-    """Returns a genome that differs in one thing: a gene, or a random one, changed at random."""
+    """Returns a genome with one mutation, of the given gene or of a random one."""
     found = neighbours(genome)
     return _choice(found[gene or _choice([*found], rng)], rng)
 
 
 def neighbours(genome):
-    """Returns the genomes that differ in one thing, as `{gene: [genome, ...]}`.
+    """Returns all genomes that are one mutation away, as `{gene: [genome, ...]}`.
 
-    A gene on a ladder goes one step up or down, another one to any other value; sequences lose
-    their last item, or get one more like it. What no network would show is left out.
+    An ordinal gene moves one step up or down, another gene to any other value; a sequence loses
+    its last item, or gets a copy of it. Mutations that do not change the network are left out.
     """
-    known, found = genome.shown(), {}
+    known, found = genome.effective_options(), {}
     for name, other in _mutations(genome):
-        if other.shown() != known:
+        if other.effective_options() != known:
             found.setdefault(name, []).append(other)
     return found
 
 
 def shrink(genome, rng):
-    """Returns a genome with a random number one step lower or, where none can be, an item less.
+    """Returns a smaller genome: a random ordinal gene one step lower, else one item less.
 
     Returns:
-        The genome, or `None` if there is none smaller.
+        The genome, or `None` if there is no smaller one.
     """
     found = [(_size(other), other) for others in neighbours(genome).values() for other in others]
     items, steps = _size(genome)
     lower = [other for size, other in found if size[0] == items and size[1] < steps]
-    less = lower or [other for size, other in found if size[0] < items]
-    return _choice(less, rng) if less else None
+    smaller = lower or [other for size, other in found if size[0] < items]
+    return _choice(smaller, rng) if smaller else None
 
 
 def crossover(one, other, rng):
-    """Returns a genome with genes of two others, each gene of either at random.
+    """Returns a uniform crossover of two genomes: each gene comes from either parent.
 
-    Items of sequences are taken whole, those at the same place against each other; how many there
-    are is a gene, too.
+    Items of sequences are inherited as a whole, by position; their number is a gene, too.
 
     Returns:
-        The child; or `None` if none differs from both, as where they differ in one thing.
+        The child, or `None` if no child differs from both parents, as when these differ in one
+        gene only.
     """
     if type(one) is not type(other):
         return None
-    parents = one.shown(), other.shown()
+    parents = one.effective_options(), other.effective_options()
     children = (_recombine(one, other, rng) for _ in range(MAX_CROSSOVER_ATTEMPTS))
-    return next((child for child in children if child.shown() not in parents), None)
+    return next((child for child in children if child.effective_options() not in parents), None)
 
 
 def _sample(cls, rng):
@@ -71,7 +70,7 @@ def _sample(cls, rng):
     for field in dataclasses.fields(cls):
         metadata = field.metadata
         if "item" in metadata:
-            size = int(rng.integers(metadata["least"], metadata["most"] + 1))
+            size = int(rng.integers(metadata["min_items"], metadata["max_items"] + 1))
             values.append(tuple(_sample(metadata["item"], rng) for _ in range(size)))
         else:
             values.append(_choice(metadata["values"], rng))
@@ -79,7 +78,7 @@ def _sample(cls, rng):
 
 
 def _mutations(genome):
-    """Yields the name of a gene and the genome with another value there, for all there are."""
+    """Yields the name of a gene and a genome with another value of it, for all mutations."""
     for field in dataclasses.fields(genome):
         name, value, metadata = field.name, getattr(genome, field.name), field.metadata
         for inner, other in (_sequence_mutations if "item" in metadata else _value_mutations)(
@@ -91,14 +90,14 @@ def _mutations(genome):
 def _value_mutations(value, metadata):
     values = metadata["values"]
     place = values.index(value)
-    steps = (place - 1, place + 1) if metadata["ladder"] else range(len(values))
+    steps = (place - 1, place + 1) if metadata["ordinal"] else range(len(values))
     return [("", values[step]) for step in steps if step != place and 0 <= step < len(values)]
 
 
 def _sequence_mutations(items, metadata):
-    if len(items) > metadata["least"]:
+    if len(items) > metadata["min_items"]:
         yield "", items[:-1]
-    if len(items) < metadata["most"]:
+    if len(items) < metadata["max_items"]:
         yield "", (*items, items[-1] if items else _median_genome(metadata["item"]))
     for place, item in enumerate(items):
         for name, other in _mutations(item):
@@ -106,9 +105,9 @@ def _sequence_mutations(items, metadata):
 
 
 def _size(genome):
-    """Returns how many items a genome has, and how many steps its numbers are above their lowest.
+    """Returns the number of items of a genome, and the sum of steps of its ordinal genes.
 
-    Those of items count.
+    Genes of items count, too.
     """
     items = steps = 0
     for field in dataclasses.fields(genome):
@@ -116,13 +115,13 @@ def _size(genome):
         if "item" in metadata:
             items += len(value)
             steps += sum(_size(item)[1] for item in value)
-        elif metadata["ladder"]:
+        elif metadata["ordinal"]:
             steps += metadata["values"].index(value)
     return items, steps
 
 
 def _median_genome(cls):
-    """Returns the genome whose genes are in the middle of what they may be."""
+    """Returns the genome whose genes have the median of their values."""
     ranges = [field.metadata["values"] for field in dataclasses.fields(cls)]
     return cls(*(values[len(values) // 2] for values in ranges))
 

@@ -1,4 +1,4 @@
-"""TensorBoard's page HPARAMS: `tensorboard --logdir OUT/trials` shows it beside the curves."""
+"""Writes the trials for the HPARAMS page of TensorBoard: `tensorboard --logdir OUT/trials`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EVENT_VERSION = "brain.Event:2"
 
 
 def write_experiment(out, space, column):
-    """Writes what is searched, and by which column of the history trials are judged."""
+    """Writes the search space, and the column of the history that is the score of a trial."""
     infos = [_hparam_info(name, span, space.kinds[name]) for name, span in space.ranges.items()]
     metric = api.MetricInfo(name=api.MetricName(tag=column), display_name=column)
     _write_events(out / trials_table.TRIALS_FOLDER, [summary.experiment_pb(infos, [metric])])
 
 
 def write_session(out, row):
-    """Writes what was tried in a trial, and how it ended, beside its curves, if it has any."""
+    """Writes the flags and status of a trial next to its curves, if it has any."""
     folder = trials_table.trial_folder(out, row["trial"]) / callbacks.LOG_DIR
     if not folder.is_dir():
         return

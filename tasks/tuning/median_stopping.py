@@ -1,22 +1,22 @@
-"""Which trials lag behind: the median rule of Google Vizier (Golovin et al., 2017)."""
+"""Early stopping of trials by the median rule of Google Vizier (Golovin et al., 2017)."""
 
 from __future__ import annotations
 
 import statistics
 
-MIN_COMPLETED_TRIALS = 3  # completed trials that a median is taken of
+MIN_COMPLETED_TRIALS = 3  # completed trials that the median needs
 
 
 def should_stop(trial_scores, completed_scores, warm_up):
-    """Tells whether a trial lags behind those that are complete, and may as well be stopped.
+    """Returns whether to stop a trial because its scores are below the median.
 
-    It does if its best score so far is below the median of the running averages of the others up
-    to the same epoch. Trials that ended before that epoch are not asked.
+    True if its best score so far is below the median of the running averages of the completed
+    trials up to the same epoch. Trials that ended before that epoch do not count.
 
     Args:
-        trial_scores: scores of the trial, one for each of its epochs so far; the larger the better.
-        completed_scores: the same of each trial that is complete.
-        warm_up: epochs after which a trial is judged first.
+        trial_scores: scores of the trial, one per epoch so far; higher is better.
+        completed_scores: the scores of each completed trial.
+        warm_up: number of epochs before a trial can be stopped.
     """
     epochs = len(trial_scores)
     averages = [

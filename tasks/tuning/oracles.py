@@ -1,9 +1,9 @@
-"""Oracles of keras-tuner that can be killed at any moment, and what ours have in common.
+"""Oracles of keras-tuner that can be killed and resumed at any time, and the base of others.
 
-keras-tuner 1.4.8 writes its state over the old one, in one file for each trial and one for the
-rest; forgets the trials that were under way when it was killed between two of them, and where a
-grid search was; takes a seed of 0 for none; ends a search after some failures; and Bayesian
-optimisation may propose the same values again and again. Here each of these is mended.
+keras-tuner 1.4.8 overwrites its state in place, in one file per trial and one for the rest; loses
+the running trials if it is killed between two of these files, and the position of a grid search;
+treats a seed of 0 as no seed; ends a search after a few failures; and its Bayesian optimisation
+may propose the same values again and again. The classes here fix each of these.
 """
 
 from __future__ import annotations
@@ -20,92 +20,90 @@ from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
 
 SCORE = "score"
-FINAL_EPOCH = (
-    "last"  # what comes with the score of the last epoch, after which there is nothing to stop
-)
-RUNNING, IDLE, STOPPED = "RUNNING", "IDLE", "STOPPED"  # keras-tuner's words for a trial
+FINAL_EPOCH = "last"  # metric that marks the last epoch, after which a trial cannot be stopped
+RUNNING, IDLE, STOPPED = "RUNNING", "IDLE", "STOPPED"  # statuses of a trial in keras-tuner
 COMPLETED, FAILED, INVALID = "COMPLETED", "FAILED", "INVALID"
 FINISHED = (COMPLETED, FAILED)
-BAYESIAN_REQUIREMENTS = "bayesian needs scikit-learn and SciPy, by: pip install 'keras-zoo[tune]'"
+BAYESIAN_REQUIREMENTS = (
+    "bayesian needs scikit-learn and SciPy; install them with: pip install 'keras-zoo[tune]'"
+)
 
 
 def objective():
-    """Returns what all oracles maximise: the score of a trial."""
+    """Returns the objective of all oracles: the score of a trial, maximised."""
     return keras_tuner.Objective(SCORE, "max")
 
 
 def oracle_arguments(space, trials, seed):
-    """Returns the arguments that every oracle of keras-tuner has, by name."""
+    """Returns the common keyword arguments of the oracles of keras-tuner."""
     return {
         "objective": objective(),
         "hyperparameters": space.hyperparameters(),
         "allow_new_entries": False,
-        "seed": seed + 1,  # which 0 would leave to chance
+        "seed": seed + 1,  # keras-tuner treats 0 as no seed
         "max_consecutive_failed_trials": sys.maxsize,
     }
 
 
 class CheckpointMixin:
-    """Keeps an oracle's state in one file, so that a search can be killed at any moment.
+    """Saves the state of an oracle atomically in one file, so that a search can be resumed.
 
-    It goes before a `keras_tuner.Oracle` among the bases of a class.
+    Must precede a `keras_tuner.Oracle` in the bases of a class.
 
     Attributes:
-        path: of the file; nothing is kept where it is `None`.
-        warm_up: epochs after which trials that lag are stopped, or 0 for never.
-        lagging: the trials that were told to stop, by id.
+        path: path of the file; `None` to save nothing.
+        warm_up: number of epochs before the median rule can stop a trial; 0 to stop none.
+        stopped_early: ids of the trials that the median rule has stopped.
     """
 
     path = None
     warm_up = 0
-    supports_early_stopping = True  # whether trials of this oracle may be compared epoch by epoch
+    supports_early_stopping = True  # whether its trials can be compared epoch by epoch
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self.lagging = []
+        self.stopped_early = []
         self.verbose = 0
 
-    def keep(self, out):
-        """Keeps the state in a folder, and takes up what is there."""
+    def save_to(self, out):
+        """Saves the state in a folder from now on, and restores a state that is there."""
         self.path = Path(out) / "oracle.json"
         if self.path.exists():
             self.reload()
 
     def save(self):
-        """Writes the state and all trials, in one step."""
+        """Writes the state and all trials atomically."""
         if self.path:
             trials = [trial.get_state() for trial in self.trials.values()]
             with atomic_write(self.path) as partial:
                 partial.write_text(json.dumps({"oracle": self.get_state(), "trials": trials}))
 
     def reload(self):
-        """Takes up the state that was written last; trials that were cut short come first."""
+        """Restores the last state; trials that were interrupted are retried first."""
         found = json.loads(self.path.read_text())
         make = keras_tuner.engine.trial.Trial.from_state
         self.trials = {state["trial_id"]: make(state) for state in found["trials"]}
         self.set_state(found["oracle"])
         self.ongoing_trials = {}
         unfinished = [name for name, trial in self.trials.items() if trial.status not in FINISHED]
-        self._retry_queue = unfinished[::-1]  # of which the last one is taken first
+        self._retry_queue = unfinished[::-1]  # retried from the end
 
     def requeue(self, trial_id):
-        """Gives a trial, of which nobody hears any more, to the next one who asks."""
-        tuner_ids_of_trial = [
-            k for k, trial in self.ongoing_trials.items() if trial.trial_id == trial_id
-        ]
-        for tuner in tuner_ids_of_trial:
+        """Queues a trial whose worker is lost, for the next worker."""
+        owners = [k for k, trial in self.ongoing_trials.items() if trial.trial_id == trial_id]
+        for tuner in owners:
             self.ongoing_trials.pop(tuner)
             self.tuner_ids.discard(tuner)
-        if tuner_ids_of_trial:
+        if owners:
             self._retry_queue.append(trial_id)
             self.save()
 
     def retries(self):
-        """Returns the ids of the trials that wait for somebody to try them again."""
+        """Returns the ids of the trials that are queued for a retry."""
         return [*self._retry_queue]
 
     def update_trial(self, trial_id, metrics, step=0):
-        """Takes the score of an epoch; returns the trial, with status STOPPED if it lags."""
+        """Records the score of an epoch; returns the trial, with status STOPPED to stop it."""
         trial = self.trials[trial_id]
         if step not in epoch_scores(trial):
             trial = super().update_trial(trial_id, {SCORE: metrics[SCORE]}, step)
@@ -113,40 +111,42 @@ class CheckpointMixin:
             self.warm_up
             and self.supports_early_stopping
             and FINAL_EPOCH not in metrics
-            and trial_id not in self.lagging
+            and trial_id not in self.stopped_early
         ):
             others = [t for t in self.trials.values() if t.status == COMPLETED]
-            others = [[*epoch_scores(t).values()] for t in others if t.trial_id not in self.lagging]
+            others = [
+                [*epoch_scores(t).values()] for t in others if t.trial_id not in self.stopped_early
+            ]
             if median_stopping.should_stop([*epoch_scores(trial).values()], others, self.warm_up):
-                self.lagging.append(trial_id)
-        trial.status = STOPPED if trial_id in self.lagging else RUNNING
+                self.stopped_early.append(trial_id)
+        trial.status = STOPPED if trial_id in self.stopped_early else RUNNING
         return trial
 
     def is_done(self):
-        """Tells whether nobody tries anything and nothing waits to be tried again."""
+        """Returns whether no trial is running or queued for a retry."""
         return not self.ongoing_trials and not self._retry_queue
 
     def get_state(self):
-        """Returns what is kept, besides the trials."""
-        return super().get_state() | {"lagging": self.lagging}
+        """Returns the state of the oracle without the trials."""
+        return super().get_state() | {"lagging": self.stopped_early}
 
     def set_state(self, state):
-        """Takes up what was kept."""
+        """Restores the state of the oracle."""
         super().set_state(state)
-        self.lagging = state["lagging"]
+        self.stopped_early = state["lagging"]
 
     def _save_trial(self, trial):
-        """Writes no file for each trial: `save` has them all."""
+        """Does nothing: `save` writes all trials into one file."""
 
 
 class SearchOracle(CheckpointMixin, keras_tuner.Oracle):
-    """What oracles of ours derive from: they say what to try, in keras-tuner's `populate_space`.
+    """Base class of oracles that implement `populate_space` of keras-tuner themselves.
 
     Args:
         space: a `space.SearchSpace`.
-        trials: how many there may be.
-        seed: of the choices that the oracle makes.
-        task: the `tasks.Task` that every trial starts from.
+        trials: the maximum number of trials.
+        seed: the random seed of the oracle.
+        task: the base `tasks.Task` of all trials.
     """
 
     def __init__(self, space, *, trials, seed, task):
@@ -155,18 +155,18 @@ class SearchOracle(CheckpointMixin, keras_tuner.Oracle):
 
 
 class Random(CheckpointMixin, keras_tuner.oracles.RandomSearchOracle):
-    """Tries values at random."""
+    """Random search."""
 
     def __init__(self, space, *, trials, seed, task):
         super().__init__(max_trials=trials, **oracle_arguments(space, trials, seed))
 
 
 class Grid(CheckpointMixin, keras_tuner.oracles.GridSearchOracle):
-    """Tries all combinations.
+    """Grid search over all combinations.
 
     Args:
-        space, trials, seed, task: as of the others.
-        points: values of a range that is no list, its ends among them.
+        space, trials, seed, task: as for `SearchOracle`.
+        points: number of values per continuous range, including both ends.
     """
 
     def __init__(self, space, *, trials, seed, task, points=5):
@@ -175,14 +175,14 @@ class Grid(CheckpointMixin, keras_tuner.oracles.GridSearchOracle):
         )
 
     def populate_space(self, trial_id):
-        """Returns the next combination, for which nobody need wait: the space does not grow."""
-        answer = super().populate_space(trial_id)
-        if answer["status"] == RUNNING:
+        """Returns the next combination without waiting for running trials."""
+        response = super().populate_space(trial_id)
+        if response["status"] == RUNNING:
             self._populate_next.append(trial_id)
-        return answer
+        return response
 
     def set_state(self, state):
-        """Takes up what was kept, and finds its place in the grid by what has been tried."""
+        """Restores the state; the position in the grid follows from the trials."""
         super().set_state(state)
         self._ordered_ids = type(self._ordered_ids)()
         for name in self.start_order:
@@ -191,20 +191,20 @@ class Grid(CheckpointMixin, keras_tuner.oracles.GridSearchOracle):
 
 
 class Hyperband(CheckpointMixin, keras_tuner.oracles.HyperbandOracle):
-    """Tries many for a few epochs, and the best of them for more (Li et al., 2018).
+    """Hyperband: many trials of few epochs, the best of which continue (Li et al., 2018).
 
     Args:
-        space, trials, seed, task: as of the others; the task's epochs are the most that one has.
-        factor: by which epochs grow and trials shrink from round to round.
-        iterations: how often to go through all brackets; 0: until the trials are used up.
+        space, trials, seed, task: as for `SearchOracle`; `task.epochs` is the maximum per trial.
+        factor: factor by which the epochs grow and the trials shrink from round to round.
+        iterations: number of passes through all brackets; 0 until `trials` are used up.
     """
 
-    supports_early_stopping = False  # its rounds do that
+    supports_early_stopping = False  # its rounds stop trials already
 
     def __init__(self, space, *, trials, seed, task, factor=3, iterations=0):
         if factor < 2 or iterations < 0:
             raise UsageError(
-                "hyperband takes a factor of 2 or more and iterations of 0 or more, not "
+                "the factor of hyperband must be 2 or more, its iterations 0 or more, not "
                 f"{factor} and {iterations}"
             )
         super().__init__(
@@ -217,12 +217,12 @@ class Hyperband(CheckpointMixin, keras_tuner.oracles.HyperbandOracle):
 
 
 class Bayesian(CheckpointMixin, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Tries what a Gaussian process of the scores so far holds for promising.
+    """Bayesian optimisation with a Gaussian process of the scores.
 
     Args:
-        space, trials, seed, task: as of the others.
-        first: trials at random before; 0 for three for each range.
-        beta: how much what is unknown counts beside what is good.
+        space, trials, seed, task: as for `SearchOracle`.
+        first: number of random trials before; 0 for three per range.
+        beta: weight of exploration (upper confidence bound).
     """
 
     def __init__(self, space, *, trials, seed, task, first=0, beta=2.6):
@@ -237,27 +237,27 @@ class Bayesian(CheckpointMixin, keras_tuner.oracles.BayesianOptimizationOracle):
             raise UsageError(BAYESIAN_REQUIREMENTS) from error
 
     def populate_space(self, trial_id):
-        """Returns what to try next, never the same twice."""
-        with warnings.catch_warnings():  # of a fit that is as good as it gets
+        """Returns the next values; never the same values twice."""
+        with warnings.catch_warnings():  # of a fit that does not converge further
             warnings.simplefilter("ignore")
-            answer = super().populate_space(trial_id)
-        if answer["status"] == RUNNING and self._duplicate(answer["values"]):
+            response = super().populate_space(trial_id)
+        if response["status"] == RUNNING and self._duplicate(response["values"]):
             values = self._random_values()
-            answer = {"status": RUNNING if values else STOPPED, "values": values}
-        return answer
+            response = {"status": RUNNING if values else STOPPED, "values": values}
+        return response
 
     def get_state(self):
-        """Returns what is kept, besides the trials."""
+        """Returns the state of the oracle without the trials."""
         name, numbers, *rest = self._random_state.get_state()
         return super().get_state() | {"chance": [name, numbers.tolist(), *rest]}
 
     def set_state(self, state):
-        """Takes up what was kept."""
+        """Restores the state of the oracle."""
         super().set_state(state)
         self._random_state.set_state(tuple(state["chance"]))
 
 
 def epoch_scores(trial):
-    """Returns the scores of a trial by epoch, in order."""
+    """Returns the scores of a trial by epoch, in ascending order of epochs."""
     known = trial.metrics.metrics.get(SCORE)
     return {one.step: one.mean() for one in known.get_history()} if known else {}

@@ -1,4 +1,4 @@
-"""A search as a page shows it: its trials, what they reached, and which flags mattered."""
+"""Sections of the HTML page of a search: table of trials, history, importance of flags."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from tasks.report import axes, page, svg
 from tasks.report.formatting import display_name, format_value
 
-MIN_SCORED_TRIALS = 8  # trials with a score from which importance is told
-NUM_BINS = 4  # groups that the trials are put into by their places in a range
-MAX_VALUE_LENGTH = 22  # letters of a value that are shown
+MIN_SCORED_TRIALS = 8  # scored trials that the importance of flags needs
+NUM_BINS = 4  # groups of trials along a range
+MAX_VALUE_LENGTH = 22  # characters of a value that are displayed
 
-_WIDTH, _HEIGHT = 860, 320  # of a picture, in pixels, as all lengths below
+_WIDTH, _HEIGHT = 860, 320  # of a plot, in pixels, as all lengths below
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 800, 34, 280
-_BAR_WIDTH, _ROW_HEIGHT = 420, 26  # of the importance of a flag
+_BAR_WIDTH, _ROW_HEIGHT = 420, 26  # of the bar chart of importances
 
 
 def trials_table(rows: Sequence[Mapping]) -> str:
-    """Returns the table of trials, the best first and those without a score last.
+    """Returns the table of trials, sorted by descending score; those without a score come last.
 
     Args:
-        rows: What is known of each: `trial`, `status`, `score` or `None`, `epochs`, `seconds`,
-            `reason` and its `flags` by name.
+        rows: Records of the trials, with `trial`, `status`, `score` or `None`, `epochs`,
+            `seconds`, `reason` and the `flags` by name.
     """
     names = list(dict.fromkeys(name for row in rows for name in row["flags"]))
     ordered = sorted(rows, key=lambda row: -math.inf if row["score"] is None else row["score"])
@@ -36,7 +36,7 @@ def trials_table(rows: Sequence[Mapping]) -> str:
 
 
 def optimization_history(rows: Sequence[Mapping]) -> str:
-    """Draws the score of each trial, in their order, and the best one up to each."""
+    """Plots the score of each trial in order, and the best score so far."""
     points, best = [], []
     for place, row in enumerate(rows, start=1):
         if _is_scored(row):
@@ -57,20 +57,20 @@ def optimization_history(rows: Sequence[Mapping]) -> str:
         for x, row in points
     ]
     picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "score by trial")
-    note = "A circle is the score of a trial, the line the best so far."
+    note = "Each circle is the score of a trial; the line is the best score so far."
     return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
 
 
 def parallel_coordinates(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
-    """Draws each trial as a line through its flags to its score.
+    """Plots each trial as a line through the values of its flags to its score.
 
     Args:
-        rows: As of `trials`.
-        spans: What was searched: `name` and either `values` or `low`, `high` and `log`.
+        rows: Records of the trials, as for `trials_table`.
+        spans: Searched ranges, dicts with `name` and either `values` or `low`, `high` and `log`.
     """
     scored = sorted(filter(_is_scored, rows), key=lambda row: row["score"])
     if not scored or not spans:
-        return "<p>Nothing to draw: no trial has a score, or there is no range.</p>"
+        return "<p>Nothing to plot: no trial has a score, or no range was searched.</p>"
     y_axis = axes.nice_axis([row["score"] for row in scored])
     step = (_RIGHT - _LEFT) / len(spans)
     parts = []
@@ -91,15 +91,15 @@ def parallel_coordinates(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> s
     ticks = [(y_axis.at(value), text) for value, text in y_axis.ticks]
     parts += _vertical_axis(_RIGHT, "score", ticks, anchor="start")
     picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "trials through their flags")
-    note = "A line is a trial; the better its score, the darker it is, and the best is orange."
+    note = "Each line is a trial. Better trials are darker; the best one is orange."
     return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
 
 
 def flag_importances(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
-    """Draws which share of the variance of the scores each flag explains; see `explained`."""
+    """Plots the share of the variance of scores that each flag explains, as `omega_squared`."""
     scored = [row for row in rows if _is_scored(row)]
     if len(scored) < MIN_SCORED_TRIALS or not spans:
-        return f"<p>Importance is told from {MIN_SCORED_TRIALS} trials with a score on.</p>"
+        return f"<p>Importance needs at least {MIN_SCORED_TRIALS} trials with a score.</p>"
     shares = [(omega_squared(scored, span), span["name"]) for span in spans]
     parts, left = [], 180
     for row, (share, name) in enumerate(sorted(shares, reverse=True)):
@@ -112,24 +112,23 @@ def flag_importances(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> str:
         left + _BAR_WIDTH + 60, len(shares) * _ROW_HEIGHT + 8, parts, "importance of flags"
     )
     note = (
-        "The share of the variance of the scores that the means of groups of trials explain (omega "
-        f"squared: less what chance would): a choice is a group, a range has {NUM_BINS} groups of "
-        "as "
-        "many trials. Each flag is looked at alone; what only two together do is not seen, and "
-        "an engine that looks where scores are good makes flags look less important than they are."
+        "Share of the variance of the scores that is explained by groups of trials (omega squared, "
+        f"corrected for chance). Each choice is a group; a range has {NUM_BINS} groups of equal "
+        "size. Each flag is considered alone, without interactions. An engine that samples near "
+        "good scores makes flags look less important than they are."
     )
     return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
 
 
 def omega_squared(rows: Sequence[Mapping], span: Mapping) -> float:
-    """Returns the share of the variance of scores that groups by a flag explain, from 0 to 1.
+    """Returns the share of the variance of scores that groups by a flag explain, in [0, 1].
 
     It is omega squared, `(between - (groups - 1) * within) / (total + within)`, where `within` is
-    the mean square inside the groups; 0 where that is negative.
+    the mean square within the groups; negative values are clipped to 0.
 
     Args:
-        rows: Trials with a score.
-        span: Of the flag, as of `parallel`.
+        rows: Records of trials with a score.
+        span: The range of the flag, as in `parallel_coordinates`.
     """
     groups = _score_groups([row for row in rows if span["name"] in row["flags"]], span)
     scores = [score for group in groups for score in group]
@@ -145,7 +144,7 @@ def omega_squared(rows: Sequence[Mapping], span: Mapping) -> float:
 
 
 def _score_groups(rows, span):
-    """Returns the scores of trials in groups: by choice, or so many by their order in a range."""
+    """Returns the scores of trials in groups: by choice, or by quantile of a range."""
     name = span["name"]
     if "values" in span:
         found = [[row["score"] for row in rows if row["flags"][name] == v] for v in span["values"]]
@@ -161,7 +160,7 @@ def _is_scored(row):
 
 
 def _relative_position(span, row):
-    """Returns where a trial is in a range, from 0 to 1, `None` if it has no such flag."""
+    """Returns the position of a trial within a range, in [0, 1]; `None` without such a flag."""
     value = row["flags"].get(span["name"])
     if value is None:
         return None
@@ -175,7 +174,7 @@ def _relative_position(span, row):
 
 
 def _ticks(span):
-    """Returns places and texts along a range: all choices, or its ends and three between."""
+    """Returns positions and labels of ticks: all choices, or both ends and three between."""
     if "values" in span:
         last = max(1, len(span["values"]) - 1)
         middle = 0.5 if len(span["values"]) == 1 else 0

@@ -1,4 +1,4 @@
-"""Runs what an oracle proposes, trial after trial, perhaps several at once."""
+"""Runs the trials that an oracle proposes, one after the other or several in parallel."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from zoo.lazy import LazyModule
 oracles = LazyModule("tasks.tuning.oracles")
 weight_inheritance = LazyModule("tasks.tuning.weight_inheritance")
 
-MAX_WORKERS = 1_000  # trials at once on a machine
-POLL_INTERVAL = 0.5  # seconds until an oracle is asked again that waits for what is under way
-REMOTE_TRIAL = "its folder is not here: see the worker's"
-PARENT = "parent"  # the trial whose weights another one begins with
+MAX_WORKERS = 1_000  # trials in parallel on one machine
+POLL_INTERVAL = 0.5  # seconds between requests to an oracle that waits for running trials
+REMOTE_TRIAL = "its folder is on another machine, that of its worker"
+PARENT = "parent"  # hyperparameter that names the trial whose weights are inherited
 
 
 class ThreadSafeOracle:
-    """An oracle that several threads may call."""
+    """A thread-safe oracle."""
 
     def __init__(self, oracle):
         self.oracle, self.lock = oracle, threading.RLock()
 
     def create_trial(self, tuner):
-        """Returns the next trial for a tuner, of which nobody else has the same object."""
+        """Returns the next trial for a tuner."""
         with self.lock:
             return self.oracle.create_trial(tuner)
 
     def update_trial(self, name, metrics, step=0):
-        """Takes the score of an epoch; returns the trial."""
+        """Records the score of an epoch; returns the trial."""
         with self.lock:
             return self.oracle.update_trial(name, metrics, step=step)
 
     def end_trial(self, ended):
-        """Takes a trial that is over, unless another worker was faster."""
+        """Records that a trial has ended, unless another worker has already ended it."""
         with self.lock:
             known = self.oracle.trials[ended.trial_id]
             if known.trial_id not in self.oracle.end_order:
-                ended.hyperparameters = known.hyperparameters  # those of a worker have lost digits
+                ended.hyperparameters = (
+                    known.hyperparameters
+                )  # those of a worker are rounded to float32
                 self.oracle.end_trial(ended)
 
     def rows(self, plan):
-        """Returns what is known of all trials that ended, also of those in a folder elsewhere."""
+        """Returns the records of all ended trials, also of those in a folder of another machine."""
         found = {row["trial"]: row for row in trials_table.read_trials(plan.out)}
         with self.lock:
             ended = [self.oracle.trials[name] for name in self.oracle.end_order]
@@ -56,7 +58,7 @@ class ThreadSafeOracle:
                     oracles.epoch_scores(each),
                 )
                 status = trial.COMPLETED if each.status == oracles.COMPLETED else trial.FAILED
-                stopped = each.trial_id in self.oracle.lagging
+                stopped = each.trial_id in self.oracle.stopped_early
                 outcome = trial.TrialResult(trial.STOPPED if stopped else status, REMOTE_TRIAL)
                 row = trials_table.trial_record(
                     plan.out, each.trial_id, flags, [*scores.values()], outcome
@@ -65,17 +67,17 @@ class ThreadSafeOracle:
         return sorted(found.values(), key=lambda row: row["trial"])
 
     def get_trial(self, name):
-        """Returns a trial."""
+        """Returns the trial with an id."""
         with self.lock:
             return self.oracle.get_trial(name)
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchPlan:
-    """What all trials of a search have in common.
+    """The settings that all trials of a search share.
 
     Attributes:
-        task: the `tasks.Task` that each starts from.
+        task: the base `tasks.Task` of all trials.
         space: the `space.SearchSpace`.
         out: the folder of the search, a `Path`.
     """
@@ -86,17 +88,17 @@ class SearchPlan:
 
 
 def run_trials(oracle, plan, executor, tuner, after=lambda: None):
-    """Runs trials until the oracle has no more.
+    """Runs trials until the oracle proposes no more.
 
     Args:
-        oracle: what proposes them: `Guarded`, or `server.OracleClient`.
-        plan: a `Plan`.
+        oracle: a `ThreadSafeOracle` or `server.OracleClient`.
+        plan: a `SearchPlan`.
         executor: `subprocess_trials.SubprocessExecutor` or `subprocess_trials.InProcessExecutor`.
-        tuner: a name for who asks.
-        after: called after each.
+        tuner: name of this worker.
+        after: function that is called after each trial.
 
     Raises:
-        UsageError: the first trials failed alike.
+        UsageError: the first trials failed for the same reason.
     """
     while True:
         found = oracle.create_trial(tuner)
@@ -110,13 +112,13 @@ def run_trials(oracle, plan, executor, tuner, after=lambda: None):
         rows = trials_table.read_trials(plan.out)
         if trials_table.all_failed_alike(rows):
             raise UsageError(
-                f"the first {len(rows)} trials failed alike, so the search ended: "
+                f"the first {len(rows)} trials failed for the same reason, so the search ended: "
                 f"{rows[0]['reason']}"
             )
 
 
 def run_parallel(oracle, plan, count, after=lambda: None, tuner="worker"):
-    """Runs trials until the oracle has no more, `count` at once, each in a process of its own."""
+    """Runs `count` trials in parallel, each in its own process, until the oracle has no more."""
     count = min(count, MAX_WORKERS)
     executors = [subprocess_trials.SubprocessExecutor() for _ in range(count)]
     errors = []
@@ -137,7 +139,7 @@ def run_parallel(oracle, plan, count, after=lambda: None, tuner="worker"):
         if not errors:
             return
         raise errors[0]
-    finally:  # the others, if any, save what they have
+    finally:  # trials that are still running save a checkpoint
         for executor in executors:
             executor.interrupt()
         for thread in threads:
@@ -147,7 +149,7 @@ def run_parallel(oracle, plan, count, after=lambda: None, tuner="worker"):
 
 
 def _run_trial(oracle, plan, executor, found):
-    """Runs one trial, and says and writes what became of it."""
+    """Runs one trial, then prints and writes its result."""
     values, name = found.hyperparameters.values, trials_table.trial_name(found.trial_id)
     flags, scores = plan.space.flags(values), []
 
@@ -166,7 +168,7 @@ def _run_trial(oracle, plan, executor, found):
         return report_scores(last=False)
 
     report_scores.num_reported, report_scores.last_trial, epochs = 0, None, 0
-    callbacks.print_status(f"trial {name}: {format_flags(flags) or 'the flags as they are'}")
+    callbacks.print_status(f"trial {name}: {format_flags(flags) or 'unchanged flags'}")
     try:
         task = dataclasses.replace(
             plan.task, **flags, **_inherited_weights(plan, values, flags, name)
@@ -186,7 +188,7 @@ def _run_trial(oracle, plan, executor, found):
 
 
 def _inherited_weights(plan, values, flags, name):
-    """Returns the flag of the weights that a trial has of its parent, `{}` if it has none."""
+    """Returns the flag `weights` with the weights inherited from the parent, or `{}`."""
     if not values.get(PARENT):
         return {}
     child = dataclasses.replace(plan.task, **flags)
@@ -198,5 +200,5 @@ def _inherited_weights(plan, values, flags, name):
 
 
 def format_flags(flags):
-    """Returns flags as a person reads them."""
+    """Returns flags as text for messages."""
     return "  ".join(f"{name} {value}" for name, value in flags.items())

@@ -1,7 +1,7 @@
-"""A search over machines: a chief has the oracle, workers ask it what to try.
+"""Distributed search: the chief serves its oracle over gRPC, workers request trials from it.
 
-They speak as keras-tuner's chief and workers do. Here a trial whose worker falls silent is given
-to another one, and a worker does not wait an hour for a chief that is gone.
+The protocol is that of keras-tuner. Differences: a trial whose worker sends no heartbeat is given
+to another worker, and a worker does not wait an hour for a chief that has exited.
 """
 
 from __future__ import annotations
@@ -22,18 +22,16 @@ protos = LazyModule("keras_tuner.src.protos")
 trials = LazyModule("keras_tuner.src.engine.trial")
 servicers = LazyModule("keras_tuner.src.distribute.oracle_chief")
 
-HEARTBEAT_INTERVAL = 5.0  # seconds after which a worker lets hear of its trial again
-HEARTBEAT_TIMEOUT = (
-    60.0  # seconds after which a trial that nobody hears of is given to another worker
-)
+HEARTBEAT_INTERVAL = 5.0  # seconds between heartbeats of a running trial
+HEARTBEAT_TIMEOUT = 60.0  # seconds without a heartbeat until a trial is given to another worker
 CHIEF_TIMEOUT = 120.0  # seconds that a worker waits for its chief
-SHUTDOWN_GRACE = 10.0  # seconds that a chief which is done waits for its workers to ask and be told
-POLL_INTERVAL = 0.5  # seconds between two looks of the chief
-TOKEN = "zoo-token"  # the key of the token in the metadata of a request
+SHUTDOWN_GRACE = 10.0  # seconds that a finished chief keeps serving, so that workers stop, too
+POLL_INTERVAL = 0.5  # seconds between checks of the chief
+TOKEN = "zoo-token"  # key of the token in the metadata of a request
 
 
 class OracleServer:
-    """Answers workers for an oracle.
+    """The chief's side of a distributed search.
 
     Args:
         oracle: a `runner.ThreadSafeOracle`.
@@ -41,16 +39,16 @@ class OracleServer:
 
     def __init__(self, oracle):
         self.oracle, self.last_seen, self.over = oracle, {}, False
-        self.asked = None  # when a worker last asked for a trial
+        self.last_request = None  # time at which a worker last requested a trial
 
     def wait(self, callback=lambda: None):
-        """Returns when there is nothing more to try and nobody tries anything.
+        """Blocks until the search is complete and no trial is running.
 
         Args:
-            callback: called whenever a trial has ended meanwhile.
+            callback: function that is called whenever a trial has ended.
 
         Raises:
-            UsageError: a trial was left unfinished, and no worker asks for it.
+            UsageError: a trial is unfinished, and no worker requests it.
         """
         ended, since = -1, None
         while since is None or time.monotonic() - since < SHUTDOWN_GRACE:
@@ -67,59 +65,55 @@ class OracleServer:
                 callback()
             if free and not waiting:
                 return
-            if left and self.asked and time.monotonic() - self.asked > CHIEF_TIMEOUT:
+            if left and self.last_request and time.monotonic() - self.last_request > CHIEF_TIMEOUT:
                 raise UsageError(
-                    f"no worker has asked for a trial in {CHIEF_TIMEOUT:.0f} seconds, and trials "
-                    "are "
-                    f"unfinished ({', '.join(map(trials_table.trial_name, left))}); start this "
-                    "command again, "
-                    "and a worker: the search goes on"
+                    f"no worker has requested a trial for {CHIEF_TIMEOUT:.0f} seconds, and trials "
+                    f"are unfinished ({', '.join(map(trials_table.trial_name, left))}); run this "
+                    "command and a worker again to resume the search"
                 )
             since = (since or time.monotonic()) if free else None
 
     def requeue(self):
-        """Gives trials that nobody hears of to the next worker who asks."""
+        """Requeues trials without a heartbeat for the next worker."""
         with self.oracle.lock:
             for trial in [*self.oracle.oracle.ongoing_trials.values()]:
                 silent = time.monotonic() - self.last_seen.get(trial.trial_id, time.monotonic())
                 if silent > HEARTBEAT_TIMEOUT:
                     name = trials_table.trial_name(trial.trial_id)
-                    callbacks.print_status(
-                        f"nothing is heard of trial {name}: the next worker has it"
-                    )
+                    callbacks.print_status(f"no heartbeat of trial {name}; requeued")
                     self.last_seen.pop(trial.trial_id)
                     self.oracle.oracle.requeue(trial.trial_id)
 
     def record_heartbeat(self, trial_id):
-        """Notes that a trial is heard of."""
+        """Records the time of a heartbeat of a trial."""
         self.last_seen[trial_id] = time.monotonic()
 
 
 class OracleClient:
-    """An oracle as its workers see it, elsewhere.
+    """A worker's client of the oracle of its chief.
 
     Args:
-        channel: of gRPC, to the chief.
-        address: of the chief, in words.
-        token: a function that returns the token of the search as it is known now.
+        channel: gRPC channel to the chief.
+        address: address of the chief, for messages.
+        token: function that returns the current token of the search.
     """
 
     def __init__(self, channel, address, token):
         self.stub = protos.get_service_grpc().OracleStub(channel)
-        self.address, self.known, self.heartbeats, self.token = address, False, {}, token
+        self.address, self.connected, self.heartbeats, self.token = address, False, {}, token
 
     def create_trial(self, tuner):
-        """Returns the next trial for a worker; one that is over if the chief is gone by now."""
+        """Returns the next trial for a worker; one with status STOPPED if the chief has exited."""
         ask = protos.get_service().CreateTrialRequest(tuner_id=tuner)
         try:
-            answer = self._ask(self.stub.CreateTrial, ask)
+            response = self._call(self.stub.CreateTrial, ask)
         except UsageError:
-            if not self.known:
+            if not self.connected:
                 raise
-            callbacks.print_status(f"the chief at {self.address} is gone: so is this worker")
+            callbacks.print_status(f"the chief at {self.address} has exited; this worker stops")
             return trials.Trial(None, status=trials.TrialStatus.STOPPED)
-        self.known = True
-        found = trials.Trial.from_proto(answer.trial)
+        self.connected = True
+        found = trials.Trial.from_proto(response.trial)
         if found.status == trials.TrialStatus.RUNNING:
             self.heartbeats[found.trial_id] = stop = threading.Event()
             threading.Thread(
@@ -128,18 +122,18 @@ class OracleClient:
         return found
 
     def update_trial(self, name, metrics, step=0):
-        """Tells the score of an epoch; returns the trial."""
+        """Sends the score of an epoch; returns the trial."""
         ask = protos.get_service().UpdateTrialRequest
         request = ask(trial_id=name, metrics=metrics, step=step)
-        return trials.Trial.from_proto(self._ask(self.stub.UpdateTrial, request).trial)
+        return trials.Trial.from_proto(self._call(self.stub.UpdateTrial, request).trial)
 
     def end_trial(self, ended):
-        """Tells that a trial is over."""
+        """Reports that a trial has ended."""
         request = protos.get_service().EndTrialRequest(trial=ended.to_proto())
         self.heartbeats.pop(ended.trial_id).set()
-        self._ask(self.stub.EndTrial, request)
+        self._call(self.stub.EndTrial, request)
 
-    def _ask(self, call, request):
+    def _call(self, call, request):
         deadline = time.monotonic() + CHIEF_TIMEOUT
         while True:
             try:
@@ -150,22 +144,19 @@ class OracleClient:
                 unauthenticated = error.code() == grpc.StatusCode.UNAUTHENTICATED
                 if not unauthenticated or time.monotonic() > deadline:
                     raise self._connection_error(error, unauthenticated) from error
-            time.sleep(
-                POLL_INTERVAL
-            )  # the chief, just started, may be about to publish another token
+            time.sleep(POLL_INTERVAL)  # a chief that has just started may publish a new token
 
     def _connection_error(self, error, unauthenticated):
         if unauthenticated:
             return UsageError(
-                f"the chief at {self.address} has another token than this worker: give both the "
-                f"same --out in a folder that both see, or set {auth_tokens.TOKEN_VARIABLE} to "
-                "the same secret "
-                "word"
+                f"the chief at {self.address} has another token than this worker; pass both the "
+                f"same --out in a shared folder, or set {auth_tokens.TOKEN_VARIABLE} to the same "
+                "secret"
             )
         codes = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
         silent = error.code() in codes
         reason = f"for {CHIEF_TIMEOUT:.0f} seconds" if silent else f"({error.details()})"
-        return UsageError(f"no chief answers at {self.address} {reason}")
+        return UsageError(f"no response from a chief at {self.address} {reason}")
 
     def _metadata(self):
         return ((TOKEN, self.token()),)
@@ -181,28 +172,28 @@ class OracleClient:
 
 @contextmanager
 def serve(oracle, address, token):
-    """Answers workers at an address as long as the block runs; yields the `Server`.
+    """Serves an oracle at an address during the `with` block; yields the `OracleServer`.
 
     Args:
         oracle: a `runner.ThreadSafeOracle`.
         address: `HOST:PORT`.
-        token: that a request has to show.
+        token: the token that requests must carry.
 
     Raises:
-        UsageError: nothing can listen there.
+        UsageError: the chief cannot listen at the address.
     """
-    place = check_address(address)
+    address = check_address(address)
     server = OracleServer(oracle)
     pool = futures.ThreadPoolExecutor(max_workers=4)
-    options = [("grpc.so_reuseport", 0)]  # or another process could listen at the same port
+    options = [("grpc.so_reuseport", 0)]  # else another process could listen at the same port
     found = grpc.server(pool, interceptors=[_interceptor(token)], options=options)
     protos.get_service_grpc().add_OracleServicer_to_server(_servicer(server), found)
     try:
-        port = found.add_insecure_port(place)
+        port = found.add_insecure_port(address)
     except RuntimeError as error:
         raise UsageError(f"the chief cannot listen at {address}: {error}") from error
     if not port:
-        raise UsageError(f"the chief cannot listen at {address}: is the port taken?")
+        raise UsageError(f"the chief cannot listen at {address}; is the port in use?")
     found.start()
     try:
         yield server
@@ -212,24 +203,24 @@ def serve(oracle, address, token):
 
 @contextmanager
 def connect(address, token):
-    """Yields the `Client` of a chief; `token` is a function that returns the token."""
+    """Yields the `OracleClient` of a chief; `token` is a function that returns the token."""
     with grpc.insecure_channel(check_address(address)) as channel:
         yield OracleClient(channel, address, token)
 
 
 def check_address(address):
-    """Returns an address `HOST:PORT`; raises `UsageError` if it is none."""
+    """Returns an address if it is `HOST:PORT`, else raises `UsageError`."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"--chief takes HOST:PORT, such as 10.0.0.1:9000, not {address!r}")
+        raise UsageError(f"--chief must be HOST:PORT, such as 10.0.0.1:9000, not {address!r}")
     return address
 
 
 def _interceptor(token):
-    """Returns what refuses each request that does not show the token."""
+    """Returns a gRPC interceptor that rejects requests without the token."""
 
     def refuse(request, context):
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not that of this search")
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
 
     refused = grpc.unary_unary_rpc_method_handler(refuse)
 
@@ -242,15 +233,15 @@ def _interceptor(token):
 
 
 def _servicer(server):
-    """Returns keras-tuner's servant of an oracle, which here knows what it hears of."""
+    """Returns the gRPC servicer of keras-tuner, extended by heartbeats."""
 
     class Servicer(servicers.OracleServicer):
         def CreateTrial(self, request, context):  # noqa: N802
-            server.asked = time.monotonic()
-            answer = super().CreateTrial(request, context)
+            server.last_request = time.monotonic()
+            response = super().CreateTrial(request, context)
             server.over = server.over or self.stop_triggered
-            server.record_heartbeat(answer.trial.trial_id)
-            return answer
+            server.record_heartbeat(response.trial.trial_id)
+            return response
 
         def UpdateTrial(self, request, context):  # noqa: N802
             server.record_heartbeat(request.trial_id)

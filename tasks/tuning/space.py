@@ -1,4 +1,4 @@
-"""What a search looks through: a range for each flag, as tasks declare it or a user writes it."""
+"""Search spaces: a range per flag, declared by the task or passed by the user."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from zoo.lazy import LazyModule
 
 keras_tuner = LazyModule("keras_tuner")
 
-SIGNIFICANT_DIGITS = 6  # of a rate that is tried; a worker gets it in 32 bits, which hold 7
-HYPERBAND_EPOCHS = "tuner/epochs"  # how Hyperband says how long a trial is
-LOG_SCALE_RATIO = (
-    10  # a range of the user's own is searched on a log scale from this ratio of its ends on
-)
+SIGNIFICANT_DIGITS = 6  # of a sampled number; workers receive float32, which has 7
+HYPERBAND_EPOCHS = "tuner/epochs"  # the number of epochs of a trial in Hyperband
+LOG_SCALE_RATIO = 10  # ratio of the ends from which a range has a log scale by default
 SCALES = {"log": True, "linear": False}
-_SEPARATOR = re.compile(r",(?=\s*[a-z][\w-]*\s*(?:=|,|$))")  # a comma in a value is none of these
+_SEPARATOR = re.compile(r",(?=\s*[a-z][\w-]*\s*(?:=|,|$))")  # commas inside a value do not match
 _INTERVAL = re.compile(r"([^|\s:]+?)\.\.([^|\s:]+)(?::(\w+))?")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The values that a flag may have in a search."""
+    """A list of values to search."""
 
     values: tuple
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The ranges of a search.
+    """The search space: a range per flag.
 
     Attributes:
-        ranges: `Choices` or `tasks.engine.flags.Between` by the name of the flag, in order.
+        ranges: `Choices` or `tasks.engine.flags.Between` by name of the flag, in order.
         kinds: the type of every flag of the task, by name.
     """
 
@@ -56,12 +54,12 @@ class SearchSpace:
         return found
 
     def discretized(self, points):
-        """Returns a space in which each range is a list of so many values, its ends among them."""
+        """Returns a space in which each range is a list of `points` values, including both ends."""
         ranges = {name: self._listed(name, span, points) for name, span in self.ranges.items()}
         return SearchSpace(ranges, self.kinds)
 
     def at(self, name, place):
-        """Returns the value at a place of a range `Between`: 0 is its low end, 1 the high one."""
+        """Returns the value at a position in [0, 1] of a range `Between`, on its scale."""
         span, (low, high) = self.ranges[name], self._ends(name)
         value = low * (high / low) ** place if span.log else low + place * (high - low)
         if self.kinds[name] is int:
@@ -69,19 +67,20 @@ class SearchSpace:
         return _round_value(value)
 
     def place(self, name, value):
-        """Returns the place of a value in a range `Between`, as `at` takes it."""
+        """Returns the position in [0, 1] of a value in a range `Between`; the inverse of `at`."""
         low, high = self._ends(name)
         if self.ranges[name].log:
             return math.log(value / low) / math.log(high / low)
         return (value - low) / (high - low)
 
     def flags(self, values):
-        """Returns the flags that values of hyperparameters mean, each of its type.
+        """Returns the flags for the values of hyperparameters, each converted to its type.
 
-        What is no flag is left out; Hyperband's number of epochs is the flag `epochs`.
+        Hyperparameters that are not flags are left out, except that Hyperband's number of epochs
+        becomes the flag `epochs`.
 
         Args:
-            values: by name, such as a `keras_tuner.Trial` has; numbers may have lost digits.
+            values: values by name, as in a `keras_tuner.Trial`, perhaps rounded to float32.
         """
         found = {
             name: _restore_value(value, self.ranges.get(name), self.kinds[name])
@@ -93,7 +92,7 @@ class SearchSpace:
         )
 
     def _ends(self, name):
-        """Returns the ends of a range, in which each whole number has as much room."""
+        """Returns the ends of a range; those of integers are widened by 0.5, as `at` rounds."""
         span, room = self.ranges[name], 0.5 if self.kinds[name] is int else 0
         return span.low - room, span.high + room
 
@@ -105,10 +104,10 @@ class SearchSpace:
 
 
 def declared_ranges(task):
-    """Returns what the flags of a task declare, a dict of ranges by name.
+    """Returns the ranges that the flags of a task declare, as a dict by name.
 
     Args:
-        task: a class of tasks, or one of its tasks.
+        task: a task class or a task.
     """
     return {
         field.name: _to_range(field.metadata["search"])
@@ -118,17 +117,17 @@ def declared_ranges(task):
 
 
 def make_space(task, search_spec="", fixed=(), *, all_declared=True):
-    """Returns the `Space` of a search.
+    """Returns the `SearchSpace` of a search.
 
     Args:
-        task: the `tasks.Task` that every trial starts from.
-        search_spec: what to search, such as `learning_rate,batch_size=16|32` or
+        task: the base `tasks.Task` of all trials.
+        search_spec: the flags to search, such as `learning_rate,batch_size=16|32` or
             `learning_rate=1e-4..1e-1:log`.
-        fixed: names of flags that have a value of the user's own, which is kept.
-        all_declared: whether to search what the flags declare where nothing is asked for.
+        fixed: names of flags that the user has set, which are not searched.
+        all_declared: whether an empty `search_spec` searches all declared ranges.
 
     Raises:
-        UsageError: there is no such flag, no range for it, or a value that the task refuses.
+        UsageError: there is no such flag, it has no range, or the task rejects a value of a range.
     """
     kinds = {field.name: type(field.default) for field in dataclasses.fields(task)}
     own = declared_ranges(task)
@@ -139,7 +138,7 @@ def make_space(task, search_spec="", fixed=(), *, all_declared=True):
         for name in ranges:
             if name in fixed:
                 flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{name} is both given and searched: leave out {flag} or that")
+                raise UsageError(f"{name} is both set and searched; leave out {flag} or its range")
     else:
         free = {k: span for k, span in own.items() if all_declared and k not in fixed}
         possible = {name: _accepted_choices(task, name, span) for name, span in free.items()}
@@ -150,7 +149,7 @@ def make_space(task, search_spec="", fixed=(), *, all_declared=True):
 
 
 def format_range(span):
-    """Returns a range as a user writes it."""
+    """Returns a range in the syntax of `search_spec`."""
     if isinstance(span, Choices):
         return "|".join(map(str, span.values))
     return f"{span.low:g}..{span.high:g}:{'log' if span.log else 'linear'}"
@@ -161,7 +160,7 @@ def _to_range(search):
 
 
 def _parse_range(part, own, kinds):
-    """Returns a flag's name and its range, as one part of what a user asks for has them."""
+    """Parses one part of `search_spec`; returns the name of the flag and its range."""
     name, sign, text = (word.strip() for word in part.partition("="))
     name = name.replace("-", "_")
     if name not in kinds:
@@ -169,7 +168,7 @@ def _parse_range(part, own, kinds):
     if not sign:
         if name not in own:
             raise UsageError(
-                f"{name} declares no range to search; give one: {name}=LOW..HIGH or {name}=A|B; "
+                f"{name} declares no range to search; pass one: {name}=LOW..HIGH or {name}=A|B; "
                 f"ranges are declared by {', '.join(own) or 'no flag of this task'}"
             )
         return name, own[name]
@@ -186,11 +185,13 @@ def _parse_interval(name, ends, own, kind):
     if scale and scale not in SCALES:
         raise unknown_name_error(f"scale of {name}", scale, list(SCALES))
     if not low < high < math.inf:
-        raise UsageError(f"the range of {name} goes from {low} to {high}; needed: LOW..HIGH")
+        raise UsageError(f"the range of {name} is {low}..{high}, but LOW must be less than HIGH")
     log = low > 0 and (own.log if isinstance(own, Between) else high >= LOG_SCALE_RATIO * low)
     log = SCALES[scale] if scale else log
     if log and low <= 0:
-        raise UsageError(f"a log scale does not reach {low}; write {name}={low}..{high}:linear")
+        raise UsageError(
+            f"a log scale needs values above 0, not {low}; write {name}={low}..{high}:linear"
+        )
     return Between(low, high, log)
 
 
@@ -198,12 +199,12 @@ def _convert(name, word, kind):
     try:
         return kind(word)
     except ValueError:
-        kinds = {int: "whole numbers", float: "numbers"}
-        raise UsageError(f"the range of {name} takes {kinds[kind]}, not {word!r}") from None
+        kinds = {int: "integers", float: "numbers"}
+        raise UsageError(f"the range of {name} must be {kinds[kind]}, not {word!r}") from None
 
 
 def _accepted_choices(task, name, span):
-    """Returns the part of a declared range that a task's model can follow, or `None`."""
+    """Returns the values of a declared range that the task accepts, or `None` if fewer than 2."""
     if not isinstance(span, Choices):
         return span
     values = tuple(value for value in span.values if _is_accepted(task, name, value))
@@ -219,14 +220,14 @@ def _is_accepted(task, name, value):
 
 
 def _check_range(task, name, span):
-    """Raises `UsageError` if the task refuses a value of the range."""
+    """Raises `UsageError` if the task rejects a value of the range."""
     values = span.values if isinstance(span, Choices) else (span.low, span.high)
     for value in values:
         dataclasses.replace(task, **{name: value})
 
 
 def _restore_value(value, span, kind):
-    """Returns a value as a flag has it: the nearest choice, or with the digits of a rate."""
+    """Returns a value of the type of its flag: the nearest choice, or a rounded number."""
     if isinstance(span, Choices) and kind is float:
         return min(span.values, key=lambda choice: abs(choice - value))
     return _round_value(value) if kind is float else kind(value)

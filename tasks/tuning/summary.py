@@ -1,4 +1,4 @@
-"""What a search leaves: a table, a page, the best recipe, and what TensorBoard reads."""
+"""Writes the results of a search: a table, an HTML page, the best recipe, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import dataclasses
 import json
 
 from tasks.data import builder_options
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from tasks.report import environment, page
 from tasks.tuning import hparams, report, trial, trials_table
 from tasks.tuning.space import Choices
+from zoo import atomic_files
 from zoo.lazy import LazyModule
 
 yaml = LazyModule("yaml")
 
 HTML_FILE, BEST_RECIPE = "search.html", "best.yaml"
-MODEL_OPTIONS = "model_options"  # the flag that says what a structure is
+MODEL_OPTIONS = "model_options"  # the flag that holds an architecture
 
 
 def search_summary(plan, engine, rows):
-    """Returns what is known of a search so far, what `tasks.tuning.tune.tune` returns.
+    """Returns the results of a search so far, as `tasks.tuning.tune.tune` returns them.
 
     Args:
         plan: a `runner.SearchPlan`.
-        engine: its name.
-        rows: what `trials_table.read_trials` returned.
+        engine: the name of the engine.
+        rows: the records of the trials, as `trials_table.read_trials` returns them.
     """
     best, recipe = trials_table.best_trial(rows), plan.out / BEST_RECIPE
     command = f"zoo train {plan.task.name} --recipe {recipe} --out NEW_FOLDER"
@@ -40,18 +41,18 @@ def search_summary(plan, engine, rows):
 
 
 def write_summary(plan, engine, rows):
-    """Writes what is known of a search so far, and returns it."""
+    """Writes and returns the results of a search so far."""
     found = search_summary(plan, engine, rows)
     trials_table.write_csv(plan.out, rows)
     if found["best"]:
         recipe = yaml.safe_dump(_trial_recipe(plan, found["best"]), sort_keys=False)
-        resume.write_text(plan.out / BEST_RECIPE, recipe)
+        atomic_files.write_text(plan.out / BEST_RECIPE, recipe)
     _write_page(plan, engine, rows, found)
     return found
 
 
 def write_hparams(plan, rows):
-    """Writes what TensorBoard reads of the trials, the last of which has just ended."""
+    """Writes the TensorBoard events of the trials."""
     column = plan.task.monitor[0].removeprefix("-")
     hparams.write_experiment(plan.out, plan.space, column)
     for row in rows:
@@ -59,21 +60,21 @@ def write_hparams(plan, rows):
 
 
 def _trial_recipe(plan, best):
-    """Returns the recipe of a trial, as its folder has it or, where that is far, as it was made."""
-    there = trials_table.trial_folder(plan.out, best["trial"]) / resume.RECIPE
+    """Returns the recipe of a trial, from its folder or, if that is elsewhere, from its flags."""
+    there = trials_table.trial_folder(plan.out, best["trial"]) / recipes.RECIPE
     if there.exists():
-        return resume.read_recipe(there)
-    return resume.recipe(dataclasses.replace(plan.task, **best["flags"]))
+        return recipes.read_recipe(there)
+    return recipes.recipe(dataclasses.replace(plan.task, **best["flags"]))
 
 
 def _trial_figures(plan, best):
-    """Returns what the report of a trial says of its model."""
+    """Returns the figures in the report of a trial."""
     there = trials_table.trial_folder(plan.out, best["trial"]) / resume.REPORT
     return json.loads(there.read_text())["figures"] if there.exists() else {}
 
 
 def _write_page(plan, engine, rows, found):
-    goal = plan.task.monitor[0]
+    monitor = plan.task.monitor[0]
     drawn, spans = expand_model_options(plan.space, rows)
     sections = [
         ("Trials", report.trials_table(rows)),
@@ -86,14 +87,14 @@ def _write_page(plan, engine, rows, found):
         trials_table.failed_trials(rows),
         sum(r["status"] == trial.STOPPED for r in rows),
     )
-    lead = f"{engine} search, {len(rows)} trials: {len(failed)} failed, {stopped} lagged and were "
-    lead += f"stopped. The score is {goal.removeprefix('-')} of the best epoch"
-    lead += ", negated: the larger the better." if goal.startswith("-") else "."
+    lead = f"{engine} search, {len(rows)} trials: {len(failed)} failed, {stopped} were "
+    lead += f"stopped early. The score is {monitor.removeprefix('-')} of the best epoch"
+    lead += ", negated, so that higher is better." if monitor.startswith("-") else "."
     page.write(
         plan.out / HTML_FILE,
         title=f"Search for {plan.task.name}",
         lead=lead,
-        command=found["command"] or "zoo tune: no trial is complete yet",
+        command=found["command"] or "zoo tune: no trial is completed yet",
         figures={"best_score": best["score"], **best["figures"]} if best else {},
         sections=sections,
         environment=environment.describe(),
@@ -102,9 +103,9 @@ def _write_page(plan, engine, rows, found):
 
 
 def expand_model_options(space, rows):
-    """Returns rows and ranges for pictures, in which a structure that was made up is its options.
+    """Returns rows and ranges for plots, with the options of generated architectures as columns.
 
-    Of what is said for each block or layer, such as widths, the largest stands for all.
+    An option with one value per block or layer, such as widths, is replaced by its maximum.
     """
     spans = _range_dicts(space)
     if MODEL_OPTIONS in space.ranges or not any(MODEL_OPTIONS in row["flags"] for row in rows):
@@ -121,7 +122,7 @@ def expand_model_options(space, rows):
 
 
 def _range_dicts(space):
-    """Returns the ranges as the report takes them, dicts."""
+    """Returns the ranges as dicts, in the format of `report.parallel_coordinates`."""
     return [
         {"name": name, "values": list(span.values)}
         if isinstance(span, Choices)

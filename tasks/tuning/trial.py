@@ -1,4 +1,4 @@
-"""One trial: a whole run of a task, whatever becomes of it."""
+"""A trial: one run of a task, whose failures become results."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from zoo.errors import UsageError
 from zoo.lazy import tf
 
 COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"
-DIVERGED, OUT_OF_MEMORY, KILLED = "diverged", "memory", "killed"  # kinds of failure, beside FAILED
-BELOW_MEDIAN = "lags behind the median of the other trials"
+DIVERGED, OUT_OF_MEMORY, KILLED = (
+    "diverged",
+    "memory",
+    "killed",
+)  # failures with a status of their own
+BELOW_MEDIAN = "below the median of the other trials"
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a trial.
+    """The result of a trial.
 
     Attributes:
-        status: `completed`; `stopped`, because it lags; `failed`; `diverged`: its loss is no
-            number; `memory`: there was too little; `killed` by another process.
-        reason: why it is not complete, in a line.
+        status: `completed`; `stopped` early by the median rule; `failed`; `diverged`, if its loss
+            is not finite; `memory`, if it ran out of memory; or `killed` by another process.
+        reason: one line on why the trial is not completed.
     """
 
     status: str
@@ -32,17 +36,17 @@ class TrialResult:
 
 
 class TrialStopped(Exception):
-    """The trial lags behind others, and is stopped."""
+    """Raised to stop a trial early."""
 
 
 def run(task, out, report):
-    """Trains a task in a folder, or goes on; returns the `Outcome`.
+    """Trains a task in a run folder, or resumes it; returns the `TrialResult`.
 
     Args:
         task: a `tasks.Task`.
-        out: the folder of the run.
-        report: called with the scores of all epochs so far, before the first if there are any
-            and after each; it returns whether the trial is to go on.
+        out: the run folder.
+        report: function of the scores of all epochs so far that returns whether to continue. It
+            is called after each epoch and, if the trial is resumed, once before.
     """
 
     def watch(history):
@@ -56,7 +60,7 @@ def run(task, out, report):
             trainer.train(task, out)
         return TrialResult(COMPLETED)
     except TrialStopped:
-        return TrialResult(STOPPED, f"it {BELOW_MEDIAN}")
+        return TrialResult(STOPPED, BELOW_MEDIAN)
     except callbacks.DivergenceError as error:
         return TrialResult(DIVERGED, str(error).partition(":")[0])
     except UsageError as error:
@@ -69,22 +73,23 @@ def run(task, out, report):
 
 
 def epoch_scores(task, history):
-    """Returns the score of each epoch of a history: the first of what the task chooses by.
+    """Returns the score of each epoch of a history: the first monitored metric of the task.
 
     Raises:
-        UsageError: the task has nothing to choose by, or it is no number.
+        UsageError: the history has no monitored metric, or the metric is not finite.
     """
     found = []
     for row in history:
         monitored_values = task.monitored_values(row)
         if not monitored_values:
             raise UsageError(
-                "a search needs a validation split to choose by; there is none: leave out "
+                "a search needs a validation split for the scores of trials; leave out "
                 "--validation-split none"
             )
         if not math.isfinite(monitored_values[0]):
             raise UsageError(
-                f"what {task.name} is chosen by is {monitored_values[0]} in epoch {row['epoch']}"
+                f"the monitored metric of {task.name} is {monitored_values[0]} in epoch "
+                f"{row['epoch']}"
             )
         found.append(float(monitored_values[0]))
     return found
@@ -100,14 +105,13 @@ def _epoch_watcher(watch):
 
 
 def _write_traceback(out, text):
-    """Keeps what a person may want to read of an error that nobody expected."""
+    """Writes the traceback of an unexpected error next to the run folder."""
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out.parent / f"{out.name}.error.txt") as partial:
         partial.write_text(text)
 
 
 def _main_line(error):
-    """Returns the line of an error's message that says most: the first, or the last if the first
-    only leads up to it."""
+    """Returns the first line of an error message, or the last one if the first ends in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return lines[-1 if lines[0].endswith(":") else 0][:500]

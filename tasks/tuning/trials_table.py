@@ -1,6 +1,6 @@
-"""What became of each trial, in a file beside its folder: whoever ran it, wherever, can write it.
+"""Results of trials: one JSON file per trial, which any worker can write, and a CSV table.
 
-A search that several machines share has one folder, which all of them see.
+A search on several machines has one folder that all of them share.
 """
 
 from __future__ import annotations
@@ -11,39 +11,40 @@ import json
 from tasks.engine import resume
 from tasks.report.csv_cells import escape_row
 from tasks.tuning import trial
+from zoo import atomic_files
 from zoo.atomic_files import atomic_write
 
 TRIALS_FOLDER, TRIALS_CSV = "trials", "trials.csv"
-MAX_IDENTICAL_FAILURES = 3  # trials that fail first, and alike, after which a search is given up
+MAX_IDENTICAL_FAILURES = 3  # first trials that fail for the same reason, after which a search ends
 COLUMNS = ("trial", "status", "score", "epoch", "epochs", "seconds", "reason")
 
 
 def trial_name(trial_id):
-    """Returns what a trial is called, by its number: `0003`."""
+    """Returns the name of a trial, such as `0003`."""
     return f"{int(trial_id):04}"
 
 
 def trial_folder(out, trial_id):
-    """Returns the folder of a trial's run."""
+    """Returns the run folder of a trial."""
     return out / TRIALS_FOLDER / trial_name(trial_id)
 
 
 def write_trial(out, trial_id, flags, scores, outcome):
-    """Writes what became of a trial.
+    """Writes the record of a trial.
 
     Args:
         out: the folder of the search.
-        trial_id: as the oracle has it.
-        flags: what was tried, by name.
-        scores: one for each epoch.
+        trial_id: the id of the trial in the oracle.
+        flags: the searched flags of the trial, by name.
+        scores: one score per epoch.
         outcome: a `trial.TrialResult`.
     """
     text = json.dumps(trial_record(out, trial_id, flags, scores, outcome), indent=1)
-    resume.write_text(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", text)
+    atomic_files.write_text(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", text)
 
 
 def trial_record(out, trial_id, flags, scores, outcome):
-    """Returns what became of a trial, a dict; the arguments are those of `write`."""
+    """Returns the record of a trial as a dict; takes the arguments of `write_trial`."""
     history = resume.RunState(trial_folder(out, trial_id)).history
     return {
         "trial": trial_name(trial_id),
@@ -59,26 +60,26 @@ def trial_record(out, trial_id, flags, scores, outcome):
 
 
 def read_trials(out):
-    """Returns what is known of all trials that ended, a list of dicts in their order."""
+    """Returns the records of all ended trials, in the order of their ids."""
     found = sorted((out / TRIALS_FOLDER).glob("[0-9]*.json"))
     return [json.loads(path.read_text()) for path in found]
 
 
 def best_trial(rows):
-    """Returns what is known of the best trial that is complete, the first of equals, or `None`."""
+    """Returns the record of the best completed trial, the first of equal ones, or `None`."""
     done = [row for row in rows if row["status"] == trial.COMPLETED]
     return max(done, key=lambda row: row["score"], default=None)
 
 
 def failed_trials(rows):
-    """Returns what is known of the trials that failed."""
+    """Returns the records of the failed trials."""
     return [row for row in rows if row["status"] not in (trial.COMPLETED, trial.STOPPED)]
 
 
 def all_failed_alike(rows):
-    """Tells whether trials fail alike from the first on, and not by what was searched for them.
+    """Returns whether all trials so far have failed for one reason other than their flags.
 
-    A loss that is no number, or memory that did not suffice, may come of the values tried.
+    A diverged loss or a lack of memory may be due to the flags, so they do not count.
     """
     alike = {(row["status"], row["reason"]) for row in rows}
     return (
@@ -89,7 +90,7 @@ def all_failed_alike(rows):
 
 
 def write_csv(out, rows):
-    """Writes the trials as a CSV file, with a column for each flag that was searched."""
+    """Writes the trials as a CSV file, with one column per searched flag."""
     flags = list(dict.fromkeys(flag for row in rows for flag in row["flags"]))
     with atomic_write(out / TRIALS_CSV) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS[:-1], *flags, COLUMNS[-1]], restval="")

@@ -1,4 +1,4 @@
-"""The tuner: searches the flags of a task for those with which it does best."""
+"""Hyperparameter search over the flags of a task."""
 
 from __future__ import annotations
 
@@ -7,93 +7,96 @@ import threading
 from pathlib import Path
 
 from tasks.data import safe_yaml
-from tasks.distributed import auth_tokens, clusters
-from tasks.engine import hardware, resume, run_folder
+from tasks.distributed import auth_tokens, clusters, devices
+from tasks.engine import flags, run_folder
 from tasks.tuning import engines, runner, subprocess_trials, summary, trials_table
 from tasks.tuning import space as spaces
-from zoo import file_lock
+from zoo import atomic_files, file_lock
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
 chiefs = LazyModule("tasks.tuning.server")
 yaml = LazyModule("yaml")
 
-SEARCH_FILE = "search.yaml"  # what the folder of a search is known by
-LOCAL_WORKER = "worker"  # what a worker is called that works where the oracle is
-EXTENSIBLE_KEYS = ("trials",)  # what the same search may be asked for anew: it goes on
+SEARCH_FILE = "search.yaml"  # the settings of the search in its folder
+LOCAL_WORKER = "worker"  # name of the worker in the process of the oracle
+EXTENSIBLE_KEYS = ("trials",)  # settings that may differ when a search is resumed
+FORMER_SETTINGS = {"lag": "median_stopping_epochs"}  # names of earlier versions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """How to search.
+    """Settings of a search.
 
     Attributes:
         engine: one of `engines.ENGINES`.
-        trials: how many there may be.
-        search: which flags and, if it says so, their ranges, as `space.make_space` takes it; ""
-        for those
-            that declare one or, of an engine that makes up structures, for these alone.
-        options: of the engine, by name.
-        lag: epochs after which a trial that lags behind the median is stopped; 0: none is.
-        isolate: whether each trial has a process of its own.
-        workers: trials at once on this machine.
-        chief: `HOST:PORT` of the process that says what to try; "" where this one does.
+        trials: the maximum number of trials.
+        search: the flags to search and their ranges, in the syntax of `space.make_space`; "" for
+            all flags that declare a range or, for an architecture search, for no flags.
+        options: options of the engine, by name.
+        median_stopping_epochs: number of epochs before a trial whose score is below the median
+            can be stopped; 0 to stop none.
+        isolate: whether each trial runs in a process of its own.
+        workers: the number of parallel trials on this machine.
+        chief: `HOST:PORT` of the chief of a distributed search; "" for a search on one machine.
         worker: the name of this worker of a chief; "" for the chief itself.
     """
 
-    engine: str = "narrowing"
+    engine: str = "shrinking"
     trials: int = 20
     search: str = ""
     options: dict = dataclasses.field(default_factory=dict)
-    lag: int = 2
+    median_stopping_epochs: int = 2
     isolate: bool = True
     workers: int = 1
     chief: str = ""
     worker: str = ""
 
     def __post_init__(self):
-        engines.check_engine(self.engine)
-        if self.trials < 1 or self.lag < 0 or self.workers < 0:
+        object.__setattr__(self, "engine", engines.check_engine(self.engine))
+        if self.trials < 1 or self.median_stopping_epochs < 0 or self.workers < 0:
             raise UsageError(
-                "a search takes trials of 1 or more, and lag and workers of 0 or more, not "
-                f"{self.trials}, {self.lag} and {self.workers}"
+                "trials must be 1 or more, median_stopping_epochs and workers 0 or more, not "
+                f"{self.trials}, {self.median_stopping_epochs} and {self.workers}"
             )
         if not self.isolate and self.workers > 1:
-            raise UsageError("trials at once need processes of their own: --isolate on")
+            raise UsageError("parallel trials need processes of their own; use --isolate on")
         if self.chief:
             chiefs.check_address(self.chief)
         if self.worker and not self.chief:
-            raise UsageError("--worker needs the --chief that it works for, as HOST:PORT")
+            raise UsageError("--worker needs the address of its chief: --chief HOST:PORT")
         if not self.workers and not self.chief:
-            raise UsageError("--workers 0 is for a --chief that others work for")
+            raise UsageError("--workers 0 needs a --chief, whose workers run the trials")
 
 
 def tune(task, out, *, fixed=(), **settings):
-    """Searches the flags of a task; every trial is a run of the task with some of them changed.
+    """Searches the flags of a task; each trial is a run of the task with other values of them.
 
-    Killed at any moment and called again, it goes on where it was; called for a search that is
-    over, it returns what came of it. Asked for more trials, it goes on.
+    After an interruption, the same call resumes the search. For a completed search it returns the
+    results, or continues if `trials` is larger.
 
     Args:
-        task: a `tasks.Task`, whose flags hold where nothing is searched.
-        out: the folder of the search: `trials/NUMBER` is the run of a trial, an ordinary one;
-            `trials.csv`, `search.html` and `best.yaml` are what came of it.
-        fixed: names of flags that are not to be searched, though they declare a range.
-        settings: the attributes of `Search`.
+        task: the base `tasks.Task` of all trials.
+        out: the folder of the search. `trials/NUMBER` is the run folder of a trial; the results
+            are `trials.csv`, `search.html` and `best.yaml`.
+        fixed: names of flags that are not searched although they declare a range.
+        settings: the attributes of `SearchConfig`.
 
     Returns:
-        A dict: `task`, `engine`, `out`, `trials` (what is known of each: its status, score and
-        flags), `best` (the same of the best, with its `figures`), the path of its `recipe` and
-        the `command` that repeats it. For a worker of a chief, what is known when it leaves.
+        A dict with `task`, `engine`, `out`, `trials` (one record per trial, with its status, score
+        and flags), `best` (the record of the best trial, with its `figures`), the path of its
+        `recipe`, and the `command` that repeats it. A worker of a chief returns the results so
+        far.
 
     Raises:
-        UsageError: a flag is wrong, the folder holds another search, or all trials failed.
+        UsageError: a flag is invalid, the folder holds another search, or all trials failed.
     """
+    settings = {FORMER_SETTINGS.get(name, name): value for name, value in settings.items()}
     config, out = SearchConfig(**settings), Path(out)
     if task.strategy == "multiworker" or clusters.find_cluster():
         raise UsageError(
-            "each trial of a search trains in one process: spread trials over machines by --chief "
-            "HOST:PORT and --worker NAME, with neither --strategy multiworker nor TF_CONFIG or "
+            "each trial of a search trains in one process; distribute trials with --chief "
+            "HOST:PORT and --worker NAME, without --strategy multiworker, TF_CONFIG and "
             "ZOO_WORKERS"
         )
     space = search_space(task, config.engine, config.search, fixed)
@@ -109,15 +112,15 @@ def tune(task, out, *, fixed=(), **settings):
 
 
 def search_space(task, engine, search="", fixed=()):
-    """Returns the `space.SearchSpace` that an engine searches, as `tune` has it."""
+    """Returns the `space.SearchSpace` that `tune` searches."""
     everything = engines.check_engine(engine) not in engines.ARCHITECTURE_SEARCH
     return spaces.make_space(task, search, fixed, all_declared=everything)
 
 
 def _run_search(oracle, plan, config):
-    """Runs what the oracle proposes, here or by workers; returns what came of it."""
-    oracle.warm_up = config.lag
-    oracle.keep(plan.out)
+    """Runs the trials of an oracle, here or on workers; returns the results."""
+    oracle.warm_up = config.median_stopping_epochs
+    oracle.save_to(plan.out)
     oracle.max_trials = config.trials
     guarded, lock = runner.ThreadSafeOracle(oracle), threading.Lock()
 
@@ -139,14 +142,14 @@ def _run_search(oracle, plan, config):
     found = after()
     if not found["best"]:
         rows = found["trials"]
-        reason = rows[0]["reason"] if rows else "the engine proposed none"
+        reason = rows[0]["reason"] if rows else "the engine proposed no trial"
         raise UsageError(f"all {len(rows)} trials failed; the first: {reason}")
     return found
 
 
 def _run_trials(oracle, plan, config, after):
     if config.isolate:
-        hardware.enable_memory_growth()  # structures are outlined here, and trained elsewhere
+        devices.enable_memory_growth()  # this process shares the GPU with those of the trials
     if config.isolate and config.workers:
         runner.run_parallel(oracle, plan, config.workers, after, config.worker or LOCAL_WORKER)
     elif config.workers:
@@ -160,17 +163,17 @@ def _run_trials(oracle, plan, config, after):
 
 
 def _run_worker(plan, config):
-    """Works for a chief until that has nothing more to try."""
+    """Runs trials of a chief until it has no more."""
     with chiefs.connect(config.chief, lambda: auth_tokens.read_token(plan.out)) as oracle:
         _run_trials(oracle, plan, config, lambda: None)
     return summary.search_summary(plan, config.engine, trials_table.read_trials(plan.out))
 
 
 def _claim_folder(plan, config):
-    """Makes a folder that of a search, or finds that it already is.
+    """Creates the folder of a search, or checks that it holds the same search.
 
     Raises:
-        UsageError: it holds another search, or something else.
+        UsageError: the folder holds another search, or something else.
     """
     path = plan.out / SEARCH_FILE
     requested = {
@@ -185,21 +188,31 @@ def _claim_folder(plan, config):
     if begun:
         stored = safe_yaml.read(path, "a search")
         if not isinstance(stored, dict):
-            raise UsageError(f"{path} describes no search; choose another --out")
-        for name, one, other in _differences(stored, requested):
+            raise UsageError(f"{path} does not describe a search; choose another --out")
+        for name, one, other in _differences(_with_present_names(stored, plan.task), requested):
             raise UsageError(
-                f"{plan.out} holds another search ({name}: {one!r} there, {other!r} asked); "
+                f"{plan.out} holds another search ({name}: {one!r} there, {other!r} here); "
                 "choose another --out"
             )
     elif used:
-        raise UsageError(f"{plan.out} is there and holds no search; choose another --out")
+        raise UsageError(f"{plan.out} exists and holds no search; choose another --out")
     with run_folder.folder_errors(plan.out):
         plan.out.mkdir(parents=True, exist_ok=True)
-    resume.write_text(path, yaml.safe_dump(requested, sort_keys=False))
+    atomic_files.write_text(path, yaml.safe_dump(requested, sort_keys=False))
+
+
+def _with_present_names(stored, task):
+    """Returns stored settings with the present names of engines and flags."""
+    engine = stored.get("engine")
+    found = {**stored, "engine": engines.FORMER_NAMES.get(str(engine), engine)}
+    for key in ("search", "flags"):
+        if isinstance(stored.get(key), dict):
+            found[key] = flags.rename_former_flags(task, stored[key])
+    return found
 
 
 def _differences(stored, requested):
-    """Yields name, value there and value wanted of what makes it another search."""
+    """Yields the name, stored value and requested value of each setting that differs."""
     for key, value in requested.items():
         if isinstance(value, dict) and key in stored:
             known = stored[key]
@@ -212,4 +225,4 @@ def _differences(stored, requested):
 
 
 def _raise_locked(out):
-    raise UsageError(f"another process searches in {out}; wait for it, or choose another --out")
+    raise UsageError(f"another process is searching in {out}; wait for it, or choose another --out")

@@ -1,4 +1,4 @@
-"""Weights of a parent for the network of a child, where their layers are alike."""
+"""Inheritance of weights: copies those of a parent network to a child where layers match."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from zoo import atomic_files, model_files
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-SKIP_SUFFIX = "_skip"  # how the convolution of a skip is called, after its block
-_seed_lock = threading.Lock()  # what a seed makes random is that of the whole process
+SKIP_SUFFIX = (
+    "_skip"  # of the name of a convolution on a skip connection, after the name of its block
+)
+_seed_lock = threading.Lock()  # `set_random_seed` is global to the process
 
 
 def write_inherited_weights(parent_folder, child_task, path):
-    """Writes a weights file for a child, made of its parent's model as far as that fits.
+    """Writes a weights file for a child network with weights of its parent where they match.
 
-    A file that is there already is kept, so that a trial that was cut short goes on from it.
+    An existing file is kept, so that an interrupted trial resumes with the same weights. The
+    number of inherited weights is logged.
 
     Args:
-        parent_folder: of the parent's run, with a `model.keras`.
+        parent_folder: run folder of the parent, with a `model.keras`.
         child_task: the `tasks.Task` of the child, with `model`, `model_options` and `seed`.
-        path: where to; ending in `.weights.h5`.
+        path: path of the file, ending in `.weights.h5`.
 
     Returns:
-        The path, or `""` if nothing can be inherited. How much was is said.
+        The path, or `""` if no weights are inherited.
     """
     path = Path(path)
     if path.exists():
@@ -35,17 +38,19 @@ def write_inherited_weights(parent_folder, child_task, path):
     try:
         parent, about = model_files.load(Path(parent_folder) / "model.keras")
     except UsageError as error:
-        callbacks.print_status(f"nothing is inherited: {error}")
+        callbacks.print_status(f"no weights are inherited: {error}")
         return ""
     shape = child_task.shape()
     if about.get("model") != child_task.model or parent.input_shape[1:] != shape:
         callbacks.print_status(
-            "nothing is inherited: the parent is another model, or takes other images"
+            "no weights are inherited: the parent is another model, or has another input shape"
         )
         return ""
     fresh = dataclasses.replace(child_task, weights="")
     with _seed_lock:
-        keras.utils.set_random_seed(child_task.seed)  # what is new is as without a parent
+        keras.utils.set_random_seed(
+            child_task.seed
+        )  # new weights are initialised as without a parent
         child = fresh.network(shape, len(about["classes"]))
     inherited = inherit_weights(parent, child)
     total = sum(math.prod(weight.shape) for weight in child.weights)
@@ -61,20 +66,20 @@ def write_inherited_weights(parent_folder, child_task, path):
 
 
 def inherit_weights(parent, child):
-    """Gives a model the values of another where layers of one name and kind have both.
+    """Copies the weights of a model to another one for layers of the same name and class.
 
-    Kernels of other widths or sizes share what overlaps: the first channels, and the middle of a
-    convolution. Where a channel that both have would be given more to see, by a wider layer
-    before it or a larger kernel, it begins with zeros for that, so that it answers as it did
-    (Net2Net, Chen et al., 2016; Wei et al., 2016), and so does a convolution that a skip did not
-    need before. New channels, and what else is new, keep their random weights.
+    Kernels of different widths or sizes share their overlap: the first channels, and the centre of
+    a convolution. New inputs of an existing output channel, from a wider previous layer or a larger
+    kernel, are initialised with zeros, so that the channel computes the same function as before
+    (Net2Net, Chen et al., 2016; Wei et al., 2016); so is a new convolution on a skip connection.
+    New channels and layers keep their random weights.
 
     Args:
         parent: a functional `keras.Model`.
-        child: another, changed in place.
+        child: another functional `keras.Model`, changed in place.
 
     Returns:
-        How many numbers were taken over.
+        The number of copied values.
     """
     known = {layer.name: layer for layer in parent.layers}
     num_copied = 0
@@ -97,14 +102,14 @@ def inherit_weights(parent, child):
 
 
 def _init_skip_conv(layer, known):
-    """Makes the new convolution of a skip give what the parent added there, or nothing."""
+    """Initialises a new skip convolution to the identity if the parent had a skip, else to 0."""
     if layer.name.replace(SKIP_SUFFIX, "_conv1") in known:
         added = f"{layer.name}_add" in known
         layer.set_weights([np.eye(*layer.kernel.shape[-2:])[None, None] * added])
 
 
 def _flattened_size(layer):
-    """Returns height and width of the maps that a dense layer sees flattened, or `None`."""
+    """Returns the size of the feature maps that a dense layer takes flattened, or `None`."""
     if not isinstance(layer, keras.layers.Dense):
         return None
     before = layer.input._keras_history.operation
@@ -113,9 +118,9 @@ def _flattened_size(layer):
 
 
 def _merge_arrays(old, new, pixels):
-    """Returns an array with the values of another where they overlap, and how many those are."""
+    """Returns `new` with the values of `old` where they overlap, and the number of these."""
     shape = new.shape
-    if pixels and new.ndim == 2:  # whose rows are the channels of each pixel
+    if pixels and new.ndim == 2:  # the rows are the channels of each pixel
         old, new = (array.reshape(*pixels, -1, array.shape[-1]) for array in (old, new))
     source_slices, target_slices = zip(
         *map(_overlap, old.shape, new.shape, range(-new.ndim, 0)), strict=True
@@ -128,7 +133,7 @@ def _merge_arrays(old, new, pixels):
 
 
 def _overlap(old, new, axis):
-    """Returns what two lengths of an axis have in common, in each: the middle of a kernel's."""
+    """Returns the overlapping slices of two axes: centred for kernel sizes, else the first."""
     both = min(old, new)
     starts = [(length - both) // 2 if axis < -2 else 0 for length in (old, new)]
     return tuple(slice(start, start + both) for start in starts)

@@ -1,4 +1,4 @@
-"""What tests of several modules do with runs and networks."""
+"""Assertions and helpers on runs and networks, for tests of several packages."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from zoo import model_files
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nobody is asked."""
+    """Stands for SIGKILL: not an `Exception`, so that nothing handles it."""
 
 
 def kill(task, out, *steps, by=signal.SIGKILL):
-    """Trains a task in a folder and kills it after some steps: as often as numbers are given.
+    """Trains a task and kills it after numbers of steps, once for each of them.
 
-    Keras comes back after each step only where `hardware.MAX_STEPS_PER_EXECUTION` is 1.
+    Keras calls back after each step only if `hardware.MAX_STEPS_PER_EXECUTION` is 1.
 
     Args:
-        task, out: as `trainer.train` takes them.
-        *steps: how many each process takes before it is killed.
-        by: the signal. SIGKILL is an error that nothing catches; any other is raised, before
-            what follows the step, for the process to handle.
+        task, out: The arguments of `trainer.train`.
+        *steps: The number of steps of each process before it is killed.
+        by: The signal. SIGKILL is simulated by an exception that nothing handles; another signal
+            is raised before the callback of the step.
     """
     step, left = callbacks.TrainingCallback.step, [*steps]
 
@@ -50,18 +50,18 @@ def kill(task, out, *steps, by=signal.SIGKILL):
 
 
 def history(out):
-    """Returns the rows of a run's history, dicts of text by column."""
+    """Returns the rows of the history of a run, dicts of text by column."""
     with open(out / "history.csv") as file:
         return list(csv.DictReader(file))
 
 
 def column(out, name):
-    """Returns the numbers of a column of a run's history."""
+    """Returns the values of a column of the history of a run."""
     return [float(row[name]) for row in history(out)]
 
 
 def weights(out):
-    """Returns the values of all weights of a run's model."""
+    """Returns the values of all weights of the model of a run."""
     return values(model_files.load(out / "model.keras")[0])
 
 
@@ -71,20 +71,20 @@ def values(model):
 
 
 def assert_same(ones, others):
-    """Asserts that arrays are the same, bit for bit."""
+    """Asserts that arrays are equal, bit for bit."""
     for one, other in zip(ones, others, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def assert_same_checkpoint(one, other):
-    """Asserts that the latest checkpoints of two runs hold the same arrays."""
+    """Asserts that the latest checkpoints of two runs are equal."""
     first, second = (state.read(state.weights) for state in map(resume.RunState, (one, other)))
     assert list(first) == list(second)
     assert_same(first.values(), second.values())
 
 
 def after_a_step(task, strategy):
-    """Returns the values of what learns in a task's model after one step of a strategy."""
+    """Returns the trainable variables of a task's model after one step under a strategy."""
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy(strategy))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
@@ -94,7 +94,7 @@ def after_a_step(task, strategy):
 
 
 def assert_all_learn(model, x, y, loss="mse", **options):
-    """Asserts that a step gives a gradient to every weight of a model, which it changes."""
+    """Asserts that every trainable weight of a model has a gradient in one training step."""
     optimizer = keras.optimizers.SGD(1.0, momentum=0.9)
     model.compile(optimizer, loss, **options)
     model.fit(x, y, verbose=0)
@@ -102,8 +102,9 @@ def assert_all_learn(model, x, y, loss="mse", **options):
 
 
 def assert_reached(optimizer, model):
-    """Asserts that the first step of SGD with momentum had a gradient for every weight."""
-    momenta = [v for v in optimizer.variables if "momentum" in v.path]  # the gradient at first
+    """Asserts that every weight had a gradient in the first step of SGD with momentum."""
+    # After one step the momentum is the gradient.
+    momenta = [v for v in optimizer.variables if "momentum" in v.path]
     assert len(momenta) == len(model.trainable_weights)
     still = [v.path for v in momenta if not keras.ops.convert_to_numpy(v).any()]
     assert not still, f"no gradient reached {still}"

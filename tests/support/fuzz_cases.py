@@ -1,7 +1,7 @@
-"""Wrong commands, damaged files and wrong calls, drawn from tables with a seed.
+"""Random invalid commands, damaged files and invalid calls.
 
-`prepare` makes a folder of small files of every kind that is read; each case is tried in a copy
-of it. Nothing here is valid on purpose, but some of it may be: both are fine, tracebacks are not.
+`prepare` creates a folder with small files of every supported kind; each case runs in a copy of
+it. Cases are meant to be invalid, but some may be valid: both are fine, tracebacks are not.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 from PIL import Image
 
 TRAINED, TASK = "run", "classification"
-DAMAGEABLE = 2**14  # bytes at the beginning of a file, where its structure is
+DAMAGEABLE = 2**14  # bytes at the beginning of a file, which hold its structure
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One thing to try.
+    """One case.
 
     Attributes:
         kind: `command`, `file` or `call`.
-        words: of the command, or the code of the call.
-        damage: `(file, function)` to call before, or `None`.
-        note: what is wrong, in words.
+        words: the arguments of the command, or the code of the call.
+        damage: arguments of `damage` to apply before, or `None`.
+        note: description of the damage.
     """
 
     kind: str
@@ -47,7 +47,7 @@ RESUMED = LENET.replace("--out new", "--out unfinished")
 FINISHED = LENET.replace("--out new", "--out run")
 DETECTOR = "--model faster_rcnn --backbone lenet5 --model-options "
 DETECTOR += "'{levels: [2, 3], channels: 8, proposals: 12, hidden: [8]}'"
-# Commands that are right, in the folder of `prepare`, and take a few seconds at most.
+# Valid commands in the folder of `prepare`, which take a few seconds at most.
 COMMANDS = (
     f"finetune lenet5 images {SMALL}",
     LENET,
@@ -66,14 +66,14 @@ COMMANDS = (
     f"tune {TASK} --engine evolution --engine-options '{{population: 2}}' --trials 1 "
     f"--isolate off --dataset images {SMALL}",
     "predict run images/black/0.png --top 2",
-    "predict run images --format csv --output answers.csv",
+    "predict run images --format csv --output predictions.csv",
     "predict run/model.keras images --json --runtime keras",
     "evaluate run --dataset images --json",
-    "evaluate run --split train[:4] --views flip",
+    "evaluate run --split train[:4] --tta flip",
     "doctor run images --images 8",
     "rank images --models resnet20.cifar10 --images 8",
     "lr-find lenet5 images --steps 4 --validation-split none",
-    "paint run --count 2 --out painted",
+    "generate run --count 2 --out generated",
     "show lenet5 --layers --json",
     "show resnet20.cifar10",
     "list res* --max-params 25M --min-accuracy 70% --sort params",
@@ -98,7 +98,7 @@ VALUES = (
     ),
     *("lenet5", "resnet50", "resnet50.imagenet", "unet", "dcgan_generator", "retinanet", "auto"),
 )
-# What is damaged: a file of `prepare`, the last that fits the pattern, and commands that read it.
+# File to damage, the last match of the pattern in the folder, and commands that read it.
 READERS = {
     "run/model.keras": (
         *("predict run images", "doctor run", "evaluate run", "predict run/model.keras images"),
@@ -163,12 +163,12 @@ CALLS = (
     *("tasks.get('classification')(model={})", "tasks.get('classification')(epochs={})"),
     *("tasks.get('classification')(learning_rate={})", "tasks.get('dqn')(dataset={}).load()"),
     *("tasks.get('classification')(dataset={}).load()", "tasks.get('gan')(width={})"),
-    *("resume.read_recipe({})", "predict.find([{}])"),
+    *("recipes.read_recipe({})", "predict.find_images([{}])"),
 )
 
 
 def prepare(folder):
-    """Makes a folder of small files of every kind, without a run."""
+    """Creates small files of every kind in a folder, without a run."""
     rng = np.random.default_rng(0)
     rows = []
     for label, level in (("black", 40), ("white", 200)):
@@ -240,7 +240,7 @@ def _safetensors(path, arrays):
 
 
 def cases(count, seed):
-    """Returns `count` cases: of ten, six commands, three damaged files and a call."""
+    """Returns `count` cases: 60% commands, 30% damaged files and 10% calls."""
     rng = random.Random(seed)
     makers = [_command] * 6 + [_file] * 3 + [_call]
     found = {}
@@ -285,16 +285,17 @@ def _call(rng):
 
 
 def _flags():
-    """Returns all flags of all tasks."""
+    """Returns all flags of all tasks, and some of commands."""
     import tasks
 
     fields = {f.name for n in tasks.names() for f in dataclasses.fields(tasks.get(n))}
-    more = ("recipe", "worker", "workers", "wait", "import_module", "search", "lag", "engine")
+    more = ("recipe", "worker", "workers", "wait", "import_module", "search", "engine")
+    more += ("median_stopping_epochs", "lag")
     return [f"--{name.replace('_', '-')}" for name in sorted(fields.union(more))]
 
 
 def damage(folder, file, name, draw):
-    """Damages a file in one of the `DAMAGES`, at a place that `draw`, from 0 to 1, decides."""
+    """Applies one of the `DAMAGES` to a file, at an offset that `draw` in [0, 1] determines."""
     DAMAGES[name](max(folder.glob(file)), draw)
 
 
@@ -319,7 +320,7 @@ def _spliced(content, rng):
 
 
 def _number(content, rng):
-    """Puts a strange number in the place of one that is written in digits."""
+    """Replaces a digit by an unusual value."""
     places = [n for n, byte in enumerate(content) if chr(byte).isdigit()] or [0]
     place = rng.choice(places)
     value = rng.choice((b"-1", b"null", b'"x"', b"[]", b"1e999", b"NaN", b"9" * 30, b"{}"))

@@ -1,12 +1,12 @@
-"""Tries wrong commands, damaged files and wrong calls, and prints a table of what went wrong.
+"""Fuzzes the command line with invalid commands, damaged files and invalid calls.
 
     python tests/support/fuzz_commands.py --count 800 --seed 0
-    python tests/support/fuzz_commands.py --count 800 --only 17,230        # again, with all that
-    was said
+    python tests/support/fuzz_commands.py --count 800 --only 17,230     # print all output of these
 
-Each case is forked from one process that has loaded all, so that it takes a second and not ten.
-Right is exit status 0, 1 or 130, with one line that begins with `zoo:` where it is 1; wrong is a
-traceback, another status, and what takes over a minute. The exit status is the number of groups.
+Each case is forked from one process that has imported everything, so that it takes a second, not
+ten. A case passes with exit status 0, 1 or 130, and for 1 with one line that begins with `zoo:`. A
+traceback, another status or a timeout is a fault. The exit status is the number of groups of
+faults.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from tests.support import fuzz_cases as cases
 
-SECONDS = 60.0  # that a case may take
-MEMORY = 8 * 2**30  # bytes of a case's data
-LONGEST = 2_000  # letters of a message
+TIMEOUT = 60.0  # seconds per case
+MEMORY = 8 * 2**30  # bytes per case
+MAX_MESSAGE_LENGTH = 2_000
 ALLOWED = (0, 1, 130)
 
 
 def load():
-    """Loads what cases need; no operation runs, because its threads would not survive a fork."""
+    """Imports what cases need; runs no operation, as its threads would not survive a fork."""
     import keras  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -53,66 +53,66 @@ def load():
     from tasks.tuning import tune  # noqa: F401
 
 
-def prepared(folder):
-    """Makes the folder that each case gets a copy of, with a finished and an unfinished run."""
+def prepare(folder):
+    """Creates the folder that each case gets a copy of, with a finished and an unfinished run."""
     cases.prepare(folder)
-    result = attempt(_right(cases.FINISHED), folder, 4 * SECONDS)
-    assert result.status == 0, result.said
+    result = attempt(_valid_case(cases.FINISHED), folder, 4 * TIMEOUT)
+    assert result.status == 0, result.output
     shutil.copytree(folder / "run", folder / "unfinished")
     for name in ("report.json", "report.html", "model.keras"):
         (folder / "unfinished" / name).unlink()
     code = "m = zoo.build('lenet5'); m.save_weights('w.weights.h5')"
-    result = attempt(cases.Case("call", (code,)), folder, 4 * SECONDS)
-    assert result.status == 0, result.said
+    result = attempt(cases.Case("call", (code,)), folder, 4 * TIMEOUT)
+    assert result.status == 0, result.output
 
 
-def _right(line):
+def _valid_case(line):
     return cases.Case("command", tuple(shlex.split(line)))
 
 
 class Result:
-    """What became of a case: its exit status, `None` if it took too long, what it said, seconds."""
+    """The result of a case: exit status, `None` after a timeout, its output, and seconds."""
 
-    def __init__(self, status, said, seconds):
-        self.status, self.said, self.seconds = status, said, seconds
+    def __init__(self, status, output, seconds):
+        self.status, self.output, self.seconds = status, output, seconds
 
     def fault(self, case):
-        """Returns what was wrong, a name for the group of such faults, or ""."""
+        """Returns the name of the group of the fault, or ""."""
         if self.status is None:
-            return "takes over a minute"
-        if "Traceback (most recent call last)" in self.said:
-            return _place(self.said)
+            return "timeout"
+        if "Traceback (most recent call last)" in self.output:
+            return _place(self.output)
         if self.status < 0:
             return f"killed by {signal.Signals(-self.status).name}"
         if self.status not in ALLOWED:
             return f"exit status {self.status}"
-        lines = re.findall(r"^(?:\[\d+\] )?zoo: .*", self.said, re.MULTILINE)
+        lines = re.findall(r"^(?:\[\d+\] )?zoo: .*", self.output, re.MULTILINE)
         if self.status == 1 and case.words[0] != "doctor" and not lines:
-            return "exit status 1 without a word"
-        return "a message that is too long" if any(len(x) > LONGEST for x in lines) else ""
+            return "exit status 1 without a message"
+        return "message too long" if any(len(x) > MAX_MESSAGE_LENGTH for x in lines) else ""
 
 
-def _place(said):
-    """Returns the name of the exception of a traceback, and the last of our lines in it."""
-    said = said[said.rindex("Traceback (most recent call last)") :]
-    ours = re.findall(r'File "[^"]*/((?:zoo|tasks|scripts)/[^"]+)", line (\d+), in (\S+)', said)
+def _place(output):
+    """Returns the name of the exception of a traceback, and its last line in our code."""
+    output = output[output.rindex("Traceback (most recent call last)") :]
+    ours = re.findall(r'File "[^"]*/((?:zoo|tasks|scripts)/[^"]+)", line (\d+), in (\S+)', output)
     errors = [
-        x for x in said.splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)?\b:?", x)
+        x for x in output.splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)?\b:?", x)
     ]
     name = errors[-1].partition(":")[0] if errors else "?"
     file, line, function = ours[-1] if ours else ("?", "?", "?")
     return f"{name} in {function} ({file}:{line})"
 
 
-def attempt(case, folder, seconds=SECONDS):
+def attempt(case, folder, seconds=TIMEOUT):
     """Runs a case in a folder, in a process of its own; returns the `Result`."""
-    # Where other processes wait for the processor, so does this one.
+    # The timeout grows with the load of the machine.
     seconds *= min(4.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         started = time.monotonic()
         child = os.fork()
         if not child:
-            _be_the_case(case, folder, said.fileno())
+            _run_case(case, folder, output.fileno())
         deadline, status = started + seconds, None
         while status is None and time.monotonic() < deadline:
             done, code = os.waitpid(child, os.WNOHANG)
@@ -123,28 +123,28 @@ def attempt(case, folder, seconds=SECONDS):
             os.killpg(child, signal.SIGKILL)
         if status is None:
             os.waitpid(child, 0)
-        said.seek(0)
-        return Result(status, said.read().decode(errors="replace"), taken)
+        output.seek(0)
+        return Result(status, output.read().decode(errors="replace"), taken)
 
 
 def _suppressed():
     return contextlib.suppress(ProcessLookupError, PermissionError)
 
 
-def _be_the_case(case, folder, said):
-    """Runs a case in this process, and ends it."""
+def _run_case(case, folder, output):
+    """Runs a case in this process, then exits."""
     status = 70
     try:
         os.setsid()
         os.chdir(folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        named = {"errors": "backslashreplace"}  # as `_quiet` has it: names may be no text
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        named = {"errors": "backslashreplace"}  # as in `_streams`: file names may not be text
         sys.stdout, sys.stderr = os.fdopen(1, "w", **named), os.fdopen(2, "w", buffering=1, **named)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         os.environ |= {"ZOO_HOME": str(folder / "home"), "ZOO_OFFLINE": "1", "ZOO_WAIT": "5"}
-        status = _called(case.words[0]) if case.kind == "call" else _commanded(case.words)
+        status = _run_call(case.words[0]) if case.kind == "call" else _run_command(case.words)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -154,7 +154,7 @@ def _be_the_case(case, folder, said):
         os._exit(status or 0)
 
 
-def _commanded(words):
+def _run_command(words):
     from scripts import __main__ as command
     from scripts import _streams
 
@@ -165,8 +165,8 @@ def _commanded(words):
         return stop.code
 
 
-def _called(code):
-    """Runs Python code; a `UsageError` is what it should raise where it is wrong."""
+def _run_call(code):
+    """Runs Python code, which should raise `UsageError` if it is invalid."""
     import tasks
     import zoo
     from tasks.deploy import predict
@@ -182,7 +182,7 @@ def _called(code):
     return 0
 
 
-def tried(case, base, seconds=SECONDS):
+def run_in_copy(case, base, seconds=TIMEOUT):
     """Runs a case in a copy of a folder; returns the `Result`."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "case"
@@ -194,14 +194,14 @@ def tried(case, base, seconds=SECONDS):
 
 
 def run(chosen, show=lambda *_: None):
-    """Runs cases; returns the faults: lists of `(number, case, result)` by name."""
+    """Runs cases; returns lists of `(number, case, result)` by name of the fault."""
     faults = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
         base.mkdir()
-        prepared(base)
+        prepare(base)
         for number, case in chosen:
-            result = tried(case, base)
+            result = run_in_copy(case, base)
             fault = result.fault(case)
             show(number, case, result, fault)
             if fault:
@@ -210,7 +210,7 @@ def run(chosen, show=lambda *_: None):
 
 
 def table(faults):
-    """Returns faults as lines, the most frequent first, each with an example."""
+    """Returns faults as lines of text, the most frequent first, each with an example."""
     lines = []
     for fault, found in sorted(faults.items(), key=lambda item: -len(item[1])):
         number, case, _ = found[0]
@@ -231,7 +231,7 @@ def main():
 
     def show(number, case, result, fault):
         if args.only:
-            print(number, case, result.status, result.said, sep="\n")
+            print(number, case, result.status, result.output, sep="\n")
         elif fault:
             print(f"{number:>4} {result.seconds:4.0f} s  {fault}", file=sys.stderr, flush=True)
 

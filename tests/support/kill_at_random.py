@@ -2,14 +2,14 @@
 
     python -m tests.support.kill_at_random --kills 30
 
-For each task a run is trained without interruption. Then the same command is started again and
-again, and ended by SIGINT and SIGKILL in turn after a random time, as often as asked; then it is
-left to finish. The latest checkpoints of both runs, which hold every weight, moment and random
-state, must be the same, bit for bit. Prints a line per task, with how many kills came before the
-first checkpoint, inside an epoch and between epochs; exits with 1 if a run differs.
+For each task one run is trained without interruption. Another is started repeatedly and ended by
+SIGINT and SIGKILL in turn after a random time, and then left to finish. The latest checkpoints
+of both runs, which hold all weights, moments and random states, must be equal bit for bit. Prints a
+line per task with the numbers of kills before the first checkpoint, within an epoch and between
+epochs; exits with 1 if a run differs.
 
-A process is a fork of this one, which has imported TensorFlow and not used it yet: to import it
-takes longer than to train.
+The processes are forks of this one, which has imported TensorFlow without using it: the import
+takes longer than the training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support import checks
 from tests.support.tiny_tasks import TINY
 
 TIMED = ("seconds", "images_per_second")
-# Small networks of many steps, so that there are many moments in an epoch.
+# Small networks with many steps per epoch.
 LONGER = {
     "classification": {"train_split": "train[384:2000]", "model": "lenet5", "batch_size": 8},
     "segmentation": {"train_split": "train[:96]", "batch_size": 4},
@@ -49,7 +49,7 @@ LONGER = {
     "dqn": {"epoch_steps": 2000},
 }
 EPOCHS = 3
-PATIENCE = 300  # seconds in which a process must end by itself
+PATIENCE = 300  # seconds for a process to end by itself
 
 
 def main():

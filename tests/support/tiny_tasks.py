@@ -88,5 +88,5 @@ TINY = {
 
 
 def tiny(name, **flags):
-    """The task called `name`, at a size that trains in seconds."""
+    """Returns the task called `name`, at a size that trains in seconds."""
     return tasks.get(name)(**{"epochs": 2, **TINY[name], **flags})

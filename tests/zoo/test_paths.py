@@ -15,7 +15,7 @@ from tasks.data import class_folders, coco, csv_table, dataset, image_io, source
 from tasks.deploy import model_loader
 from tasks.detection import dataset as detection_dataset
 from tasks.detection import voc, yolo
-from tasks.engine import plans, resume
+from tasks.engine import plans, recipes
 from tasks.segmentation import class_map
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files, paths
@@ -55,7 +55,7 @@ READERS = {
     "x.yaml": yolo._read_config,
     "x.names": class_map._rows,
     "x.list": voc._lines,
-    "recipe.yaml": resume.read_recipe,
+    "recipe.yaml": recipes.read_recipe,
     "plan.yaml": lambda path: plans.plan_text(str(path)),
 }
 

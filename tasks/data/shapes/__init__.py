@@ -1,8 +1,8 @@
-"""Drawn pictures with exact labels, masks, boxes and sentences; `docs/shapes.md` states them.
+"""`shapes`, synthetic images with exact labels, masks, boxes and captions; see `docs/shapes.md`.
 
-A scene is a pure function of version, seed, split and index. What it holds and where is drawn
-first (`arrangement`), then said in words (`grammar`) and painted (`canvas`): labels and
-sentences need no pixels.
+A scene is a pure function of version, seed, split and index. Its objects are sampled first
+(`scene_layout`), then described (`captions`) and rendered (`rendering`): labels and captions need
+no pixels.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ __all__ = [
     "UNSEEN",
     "VERSION",
     "Scene",
+    "SceneObject",
     "Scenes",
-    "Thing",
     "describe",
     "draw",
     "labels",
@@ -47,23 +47,23 @@ __all__ = [
     "main_object",
 ]
 
-MIN_IMAGE_SIZE = 32  # pixels along a side at which every object can still be seen
+MIN_IMAGE_SIZE = 32  # pixels along a side at which all objects are still visible
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and what is true of it.
+    """An image and its ground truth.
 
     Attributes:
         image: uint8 `(image_size, image_size, 3)`, RGB.
-        label: position in `SHAPES` of the main object's shape, 0 to 5.
-        mask: uint8 `(image_size, image_size)`; 0 is ground, else 1 + position in `SHAPES`.
-        instances: uint8 `(image_size, image_size)`; 0 is ground, else 1 + position in `objects`.
-        boxes: int32 `(objects, 4)`, `x0, y0, x1, y1` in pixels round what is visible of each
+        label: The index in `SHAPES` of the main object's shape, 0 to 5.
+        mask: uint8 `(image_size, image_size)`; 0 is background, else 1 + index in `SHAPES`.
+        instances: uint8 `(image_size, image_size)`; 0 is background, else 1 + index in `objects`.
+        boxes: int32 `(objects, 4)`, `x0, y0, x1, y1` in pixels around the visible part of each
             object; x1 and y1 are exclusive.
-        box_labels: int64 `(objects,)`, positions in `SHAPES`, 0 to 5.
-        objects: from back to front.
-        sentences: five, one of each form.
+        box_labels: int64 `(objects,)`, indices in `SHAPES`, 0 to 5.
+        objects: The objects, from back to front.
+        sentences: Five captions, one of each form.
     """
 
     image: np.ndarray
@@ -81,17 +81,18 @@ SCENE_PARTS = ("scene", *(field.name for field in dataclasses.fields(Scene)))
 
 @dataclasses.dataclass(frozen=True)
 class Scenes(Sequence):
-    """A split as a sequence whose items are drawn when asked for; a slice of it is another.
+    """A split as a lazy sequence: items are rendered when indexed, and slices are sequences too.
 
     Attributes:
-        split: key of `SPLITS`.
-        what: field of `Scene` that an item is, or `"scene"` for all of it.
-        seed: another data set for each.
-        image_size: pixels along a side, 32 or more.
-        indices: which scenes; `None` is the whole split.
+        split: A key of `SPLITS`.
+        what: The field of `Scene` that an item is, or `"scene"` for the whole `Scene`.
+        seed: The seed; each is another data set.
+        image_size: Pixels along a side, 32 or more.
+        indices: The indices of the scenes; `None` is the whole split.
 
     Raises:
-        UsageError: there is no such split or field, the seed is negative, or the picture too small.
+        UsageError: There is no such split or field, the seed is negative, or the image is too
+            small.
     """
 
     split: str
@@ -121,22 +122,22 @@ class Scenes(Sequence):
 
 
 def draw(split, index, *, seed=0, image_size=UNITS):
-    """Draws a `Scene`: the same for the same arguments, on every machine and in any order.
+    """Returns a `Scene`, which depends on the arguments alone, on all machines.
 
     Args:
-        split: key of `SPLITS`.
+        split: A key of `SPLITS`.
         index: 0 or more; it may exceed the size of the split.
-        seed: another data set for each.
-        image_size: pixels along a side, 32 or more. It changes the pixels, not the scene.
+        seed: The seed; each is another data set.
+        image_size: Pixels along a side, 32 or more. It changes the pixels, not the scene.
 
     Raises:
-        UsageError: there is no such split, the index or the seed is negative, or the picture is
-            too small.
+        UsageError: There is no such split, the index or the seed is negative, or the image is too
+            small.
     """
     _check(split, index, seed, image_size)
     objects, label = layout(split, index, seed=seed)
     image, instances = render(objects, random_words(split, index, seed, "paint"), image_size)
-    box_labels = np.array([thing.label for thing in objects], "int64")
+    box_labels = np.array([obj.label for obj in objects], "int64")
     classes = np.array([0, *(box_labels + 1)], "uint8")
     return Scene(
         image=image,
@@ -151,10 +152,13 @@ def draw(split, index, *, seed=0, image_size=UNITS):
 
 
 def describe(split, index, *, seed=0):
-    """Returns the five sentences of a scene, without painting it.
+    """Returns the five captions of a scene, without rendering it.
+
+    Args:
+        split, index, seed: As in `draw`.
 
     Raises:
-        UsageError: there is no such split, or the index or the seed is negative.
+        UsageError: There is no such split, or the index or the seed is negative.
     """
     objects, _ = layout(split, index, seed=seed)
     return sentences(objects, make_randint(random_words(split, index, seed, "sentences")))
@@ -168,16 +172,16 @@ _LAYOUT_PARTS = {
 
 
 def _check(split, index, seed, image_size):
-    """Refuses what names no scene."""
+    """Raises `UsageError` for arguments that are not a scene."""
     random_words(split, index, seed, "layout")
     if image_size < MIN_IMAGE_SIZE:
         raise UsageError(
-            f"shapes cannot be drawn at {image_size} pixels; {MIN_IMAGE_SIZE} is the least"
+            f"shapes cannot be drawn at {image_size} pixels; the minimum is {MIN_IMAGE_SIZE}"
         )
 
 
 def _boxes(instances, count):
-    """Tight boxes, int32 `(count, 4)`, round the pixels of each instance."""
+    """Returns tight boxes around the pixels of each instance, int32 `(count, 4)`."""
     boxes = np.zeros((count, 4), "int32")
     for box, number in zip(boxes, range(1, count + 1), strict=True):
         rows, columns = np.nonzero(instances == number)

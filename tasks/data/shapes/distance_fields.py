@@ -1,7 +1,7 @@
-"""The six shapes as signed distances, from elementwise `+ - * /` and square roots only.
+"""Signed distance fields of the six shapes, from elementwise `+ - * /` and square roots only.
 
-IEEE 754 fixes each of these to the last bit, which it does not for sines: so every machine
-decides alike whether the centre of a pixel lies inside.
+IEEE 754 specifies these to the last bit, unlike sines: so all machines agree on whether the centre
+of a pixel is inside.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 
 from zoo.lazy import np
 
-UNITS = 128  # along a side of the picture, whatever its size in pixels
-FIELD_MARGIN = 2  # units by which a field reaches beyond its shape
+UNITS = 128  # along a side of the image, whatever its size in pixels
+FIELD_MARGIN = 2  # units by which a field extends beyond its shape
 
-SHAPES = {  # name: reach from the centre, in radii; a label is a position in this table
+SHAPES = {  # name: extent from the centre, in radii; a label is an index into this table
     "circle": 0.95,
     "square": 1.19,
     "triangle": 1.35,
@@ -23,40 +23,40 @@ SHAPES = {  # name: reach from the centre, in radii; a label is a position in th
 }
 
 
-def distance_field(thing, pixels=UNITS):
-    """Measures how far pixels lie outside one object, as if it were alone.
+def distance_field(obj, pixels=UNITS):
+    """Returns the signed distance field of one object, as if it were alone.
 
     Args:
-        thing: a `scene_layout.SceneObject`.
-        pixels: along a side of the picture.
+        obj: A `scene_layout.SceneObject`.
+        pixels: The number of pixels along a side of the image.
 
     Returns:
-        The window `(rows, columns)` of the picture that holds the object, as slices, and for
-        each pixel of it the signed distance of its centre from the outline, in units; it is
-        negative inside and, near corners, may fall short of the Euclidean distance.
+        The window `(rows, columns)` of the image that contains the object, as slices, and for
+        each pixel in it the signed distance of its centre from the outline, in units. It is
+        negative inside and, near corners, may be less than the Euclidean distance.
     """
-    reach = math.ceil(SHAPES[thing.shape] * thing.radius) + FIELD_MARGIN
+    reach = math.ceil(SHAPES[obj.shape] * obj.radius) + FIELD_MARGIN
     window, offsets = [], []
-    for centre in thing.centre:
+    for centre in obj.centre:
         start = (centre - reach) * pixels // UNITS
         stop = -(-(centre + reach) * pixels // UNITS)
         window.insert(0, slice(start, stop))
         offsets.append((np.arange(start, stop) + 0.5) * UNITS / pixels - centre)
-    tangent = thing.turn / 32
+    tangent = obj.turn / 32
     cosine = (1 - tangent * tangent) / (1 + tangent * tangent)
     sine = 2 * tangent / (1 + tangent * tangent)
-    x, y = offsets[0] / thing.radius, offsets[1][:, None] / thing.radius
-    distance = _distance(thing.shape, cosine * x + sine * y, cosine * y - sine * x)
-    return tuple(window), distance * thing.radius
+    x, y = offsets[0] / obj.radius, offsets[1][:, None] / obj.radius
+    distance = _distance(obj.shape, cosine * x + sine * y, cosine * y - sine * x)
+    return tuple(window), distance * obj.radius
 
 
 def _distance(shape, x, y):
-    """Signed distance, in radii, of points from the outline of a shape at the origin."""
+    """Returns the signed distance of points from a shape at the origin, in radii."""
     if shape in ("circle", "ring"):
         radius = np.sqrt(x * x + y * y)
         return radius - 0.95 if shape == "circle" else np.abs(radius - 0.80) - 0.28
     x = np.abs(x)
-    if shape == "triangle":  # the tip is up, where y is least
+    if shape == "triangle":  # the tip is at the top, where y is smallest
         return np.maximum(y, 0.8660254037844386 * x - 0.5 * y) - 0.675
     if shape == "star":
         return _star_distance(x, -y)

@@ -1,4 +1,4 @@
-"""`zoo rank`: what is judged, by which images, and what is said of a model that cannot be."""
+"""`zoo rank`: models, images and features that are used, and models that cannot be evaluated."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from tasks.inference import array_store, feature_cache
 from zoo import surgery
 from zoo.errors import UsageError
 
+pytestmark = pytest.mark.xdist_group("rank")  # the tests share built models
+
 SHIPPED, ABSENT = "resnet20.cifar10", "mobilenet_025.imagenet"
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
-    """A machine without network, on which nothing was ever fetched or computed."""
+    """A machine without network and with empty caches."""
     for name in ("ZOO_WEIGHTS", "ZOO_FEATURES_GB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
@@ -32,28 +34,45 @@ def alone(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Lets the brightness of an image's quarters stand for its features."""
+MODELS = {}  # built by the tests below, which do not depend on their weights
 
-    def compute(before, examples):
+
+@pytest.fixture
+def cached_models(monkeypatch):
+    """Builds each model once per process."""
+    build = zoo.build
+
+    def build_once(name, **options):
+        key = repr((name, options))
+        if key not in MODELS:
+            MODELS[key] = build(name, **options)
+        return MODELS[key]
+
+    monkeypatch.setattr(zoo, "build", build_once)
+
+
+@pytest.fixture
+def quick(monkeypatch, cached_models):
+    """Replaces features by the mean brightness of the quadrants of an image."""
+
+    def compute(network, examples):
         height, width = (side // 2 for side in examples.pixels.shape[1:3])
-        quarters = [
+        quadrants = [
             examples.pixels[:, y:, x:].mean((1, 2)) for y in (0, height) for x in (0, width)
         ]
-        return np.concatenate(quarters, axis=1)
+        return np.concatenate(quadrants, axis=1)
 
     monkeypatch.setattr(feature_cache, "compute_features", compute)
 
 
-def refused(capsys, *words):
+def error_line(capsys, *words):
     assert main(["rank", *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
 
-def test_what_cannot_be_had_is_named_and_the_others_are_judged(capsys):
-    rows = rank.rank("fashion_sample", [ABSENT, SHIPPED], images=200)
+def test_models_are_evaluated_and_missing_weights_reported(capsys, monkeypatch):
+    rows = rank.rank("fashion_sample", [ABSENT, SHIPPED], images=120)
     assert [row.model for row in rows] == [SHIPPED, ABSENT]
     good, bad = rows
     assert 0.5 < good.accuracy < 0.95  # of ten classes
@@ -68,11 +87,19 @@ def test_what_cannot_be_had_is_named_and_the_others_are_judged(capsys):
     assert first == f"1/2 {ABSENT}: {bad.why_not}"
     assert second.startswith(f"2/2 {SHIPPED}: {good.accuracy:.3f} +- {good.error:.3f}, ")
 
+    # The second time the features come from the cache.
+    def never(*args):
+        raise AssertionError("features are computed again")
 
-def test_the_best_is_first(monkeypatch):
+    monkeypatch.setattr(feature_cache, "_start_runtime", never)
+    (again,) = rank.rank("fashion_sample", [SHIPPED], images=120)
+    assert again.accuracy == good.accuracy
+
+
+def test_best_model_is_first(monkeypatch, cached_models):
     noise = iter([3.0, 0.0, 1.0])
 
-    def compute(before, examples):
+    def compute(network, examples):
         random, scale = np.random.default_rng(0), next(noise)
         return np.eye(10)[examples.labels] + scale * random.normal(size=(len(examples), 10))
 
@@ -85,21 +112,10 @@ def test_the_best_is_first(monkeypatch):
     assert (rows[0].accuracy, rows[0].error) == (1.0, 0.0)
 
 
-def test_the_second_time_nothing_is_computed(monkeypatch):
-    first = rank.rank("fashion_sample", [SHIPPED], images=60)
-
-    def never(*args):
-        raise AssertionError("features are computed again")
-
-    monkeypatch.setattr(feature_cache, "_start_runtime", never)
-    (again,) = rank.rank("fashion_sample", [SHIPPED], images=60)
-    assert again.accuracy == first[0].accuracy
-
-
-def test_the_split_the_size_and_the_seed_are_those_asked_for(monkeypatch):
+def test_split_size_and_seed_are_used(monkeypatch, cached_models):
     seen = []
 
-    def compute(before, examples):
+    def compute(network, examples):
         seen.append(examples)
         return np.random.default_rng(0).normal(size=(len(examples), 3))
 
@@ -117,7 +133,7 @@ def test_the_split_the_size_and_the_seed_are_those_asked_for(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 9, 77, 131, 132])
-def test_images_are_chosen_with_their_share_of_every_class(count):
+def test_subset_is_stratified(count):
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [60, 40, 28, 4]))
     chosen = rank._stratified_subset(labels, count, seed=0)
     assert len(np.unique(chosen)) == len(chosen) == count
@@ -125,7 +141,7 @@ def test_images_are_chosen_with_their_share_of_every_class(count):
     assert np.abs(np.bincount(labels[chosen], minlength=4) - share).max() <= 1
 
 
-def test_the_command_prints_the_best_first_and_the_rest_as_lines(quick, capsys):
+def test_command_prints_a_table_and_errors_as_lines(quick, capsys):
     words = ["rank", "fashion_sample", "--images", "60"]
     assert main([*words, "--models", f"{ABSENT},{SHIPPED}"]) == 0
     out, err = capsys.readouterr()
@@ -136,7 +152,7 @@ def test_the_command_prints_the_best_first_and_the_rest_as_lines(quick, capsys):
     assert f"{ABSENT}: " in err
 
 
-def test_json_holds_every_model_and_nothing_else(quick, capsys):
+def test_json_has_every_model(quick, capsys):
     words = ["rank", "fashion_sample", "--images", "60", "--json"]
     assert main([*words, "--models", f"{ABSENT},resnet20.*"]) == 0
     good, bad = json.loads(capsys.readouterr().out)
@@ -146,12 +162,12 @@ def test_json_holds_every_model_and_nothing_else(quick, capsys):
     assert bad["why_not"]
 
 
-def test_without_models_those_at_hand_are_judged(quick, capsys):
+def test_default_models_are_those_with_local_weights(quick, capsys):
     assert main(["rank", "fashion_sample", "--images", "60", "--json"]) == 0
     assert [row["model"] for row in json.loads(capsys.readouterr().out)] == [SHIPPED]
 
 
-def test_where_none_can_be_judged_the_exit_status_says_so(capsys):
+def test_exit_status_is_1_if_no_model_is_evaluated(capsys):
     assert main(["rank", "fashion_sample", "--images", "60", "--models", ABSENT]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -159,7 +175,7 @@ def test_where_none_can_be_judged_the_exit_status_says_so(capsys):
     assert len(err.splitlines()) == 1
 
 
-def test_weights_from_a_file_are_judged_beside_those_asked_for(quick, tmp_path, capsys):
+def test_weights_from_a_file_add_a_model(quick, tmp_path, capsys):
     file = tmp_path / "mine.weights.h5"
     zoo.build("lenet5", num_classes=3).save_weights(file)
     words = ["rank", "fashion_sample", "--images", "60", "--json", "--weights", f"lenet5={file}"]
@@ -171,7 +187,7 @@ def test_weights_from_a_file_are_judged_beside_those_asked_for(quick, tmp_path, 
     assert [row["model"] for row in json.loads(capsys.readouterr().out)] == ["lenet5"]
 
 
-def test_a_file_of_another_network_is_the_reason(tmp_path, capsys):
+def test_weights_of_another_network_are_reported(tmp_path, capsys):
     file = tmp_path / "other.weights.h5"
     zoo.build("mlp").save_weights(file)
     (row,) = rank.rank("fashion_sample", [SHIPPED], weights={SHIPPED: str(file)}, images=60)
@@ -179,24 +195,24 @@ def test_a_file_of_another_network_is_the_reason(tmp_path, capsys):
     assert "other.weights.h5" in row.why_not
 
 
-def test_mistakes_are_one_line_each(tmp_path, capsys):
+def test_errors_are_one_line(tmp_path, capsys):
     for name in "ab":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.jpg")
     (tmp_path / "many.csv").write_text("path,labels\na.jpg,cat|dog\nb.jpg,dog\n")
     few = ("fashion_sample", "--models", SHIPPED)
-    unknown = refused(capsys, "fashion_sample", "--models", "resnet20.cifar100")
+    unknown = error_line(capsys, "fashion_sample", "--models", "resnet20.cifar100")
     assert "no model named 'resnet20.cifar100'; did you mean resnet20.cifar10" in unknown
-    assert "lenet5 has no pretrained weights" in refused(capsys, *few[:2], "lenet5")
-    assert "several labels an image" in refused(capsys, str(tmp_path / "many.csv"), *few[1:])
-    assert "not 9 images of 9" in refused(capsys, *few, "--images", "9")
-    assert "0 or more" in refused(capsys, *few, "--images", "-1")
-    assert "0 or more" in refused(capsys, *few, "--seed", "-1")
-    assert "MODEL=FILE, not 'mine.h5'" in refused(capsys, *few, "--weights", "mine.h5")
-    assert "no model named 'resnt'" in refused(capsys, *few, "--weights", "resnt=mine.h5")
-    assert "no_such" in refused(capsys, "no_such", *few[1:])
+    assert "lenet5 has no pretrained weights" in error_line(capsys, *few[:2], "lenet5")
+    assert "is multi-label" in error_line(capsys, str(tmp_path / "many.csv"), *few[1:])
+    assert "not 9 images of 9 classes" in error_line(capsys, *few, "--images", "9")
+    assert "0 or more" in error_line(capsys, *few, "--images", "-1")
+    assert "0 or more" in error_line(capsys, *few, "--seed", "-1")
+    assert "MODEL=FILE, not 'mine.h5'" in error_line(capsys, *few, "--weights", "mine.h5")
+    assert "no model named 'resnt'" in error_line(capsys, *few, "--weights", "resnt=mine.h5")
+    assert "no_such" in error_line(capsys, "no_such", *few[1:])
 
 
-def test_unknown_models_are_refused_before_anything_is_loaded():
+def test_unknown_models_are_rejected_before_data_are_loaded():
     with pytest.raises(UsageError, match="no model named 'resnet20"):
         rank.rank("no_such_data", ["resnet20.cifar"])
 
@@ -206,7 +222,7 @@ def quarters(maps):
     return [quarter.mean((1, 2)) for quarter in cut]
 
 
-def test_features_are_the_spread_and_the_quarters_of_every_stage():
+def test_features_are_std_and_quadrant_means_of_every_stage():
     model = zoo.build("resnet20", num_classes=2, weights="random")
     pyramid = zoo.backbone("resnet20", weights="random")
     pyramid.set_weights(model.get_weights()[: len(pyramid.weights)])
@@ -218,14 +234,14 @@ def test_features_are_the_spread_and_the_quarters_of_every_stage():
     np.testing.assert_allclose(found, np.concatenate(wanted, axis=1), rtol=1e-4, atol=1e-5)
 
 
-def test_maps_of_a_single_row_have_two_halves():
+def test_feature_maps_of_one_row_have_two_halves():
     maps = np.arange(24.0, dtype="float32").reshape(2, 1, 3, 4)
     left, right = rank._quadrant_means(maps)
     np.testing.assert_allclose(left, maps[:, 0, 0])
     np.testing.assert_allclose(right, maps[:, 0, 1:].mean(1))
 
 
-def test_a_network_without_stages_is_judged_by_what_its_head_sees():
+def test_network_without_stages_uses_the_input_of_its_head():
     model = zoo.build("mlp", num_classes=2, weights="random")
     finetune.set_trainable(model, plans.Stage("head"))
     bottom = surgery.split(model)[0]

@@ -1,5 +1,6 @@
-"""Classification, flag by flag: each changes what it says, and nothing else."""
+"""The classification task: each flag has its effect, and runs leave what they should."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import keras
@@ -23,14 +24,36 @@ TINY = {
     "test_split": "test[:64]",
     "epochs": 2,
 }
+WHOLE = {"train_split": "", "validation_split": "", "test_split": ""}
+shares_run = pytest.mark.xdist_group("classification")
 
 
 def task(**flags):
     return tasks.get("classification")(**{**TINY, **flags})
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run with a calibrated model, and its record."""
+    out = tmp_path_factory.mktemp("classification") / "run"
+    record = trainer.train(task(calibrate="temperature", epochs=1), out)
+    return SimpleNamespace(out=out, figures=record["figures"])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return task().load()
+
+
+def uncalibrated(run):
+    """Returns the model of a run up to its logits, and the temperature layer."""
+    model, _ = model_files.load(run.out / "model.keras")
+    temperature = model.get_layer("temperature")
+    return keras.Model(model.input, temperature.input), temperature
+
+
 @pytest.mark.slow
-def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
+def test_auxiliary_heads_are_trained_and_not_saved(tmp_path):
     options = {"model": "googlenet", "image_size": 32, "train_split": "train[:32]", "epochs": 1}
     trainer.train(task(**options), tmp_path)
     row = checks.history(tmp_path)[0]
@@ -44,46 +67,58 @@ def test_auxiliary_heads_train_and_are_gone_in_what_is_saved(tmp_path):
     assert not [layer.name for layer in model.layers if "auxiliary" in layer.name]
 
 
-def test_a_temperature_is_saved_in_the_model_and_changes_no_answer(tmp_path):
-    plain = trainer.train(task(), tmp_path / "plain")["figures"]
-    warm = trainer.train(task(calibrate="temperature"), tmp_path / "warm")["figures"]
-    assert warm["accuracy"] == plain["accuracy"]
-    assert warm["loss"] != plain["loss"]
-    one, other = (model_files.load(tmp_path / run / "model.keras")[0] for run in ("plain", "warm"))
-    images = np.random.default_rng(0).integers(0, 256, (4, *one.input_shape[1:]), "uint8")
-    scale = other.get_layer("temperature").scale
+@shares_run
+def test_the_temperature_is_saved_in_the_model_and_changes_no_prediction(run, data):
+    plain, temperature = uncalibrated(run)
+    figures = task().build_report(plain, data).figures
+    assert run.figures["accuracy"] == figures["accuracy"]
+    assert run.figures["loss"] != figures["loss"]
+    model, _ = model_files.load(run.out / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (4, *model.input_shape[1:]), "uint8")
+    logits = plain.predict(images, verbose=0)
+    assert temperature.scale != 1
     np.testing.assert_allclose(
-        other.predict(images, verbose=0), one.predict(images, verbose=0) * scale, rtol=1e-4
+        model.predict(images, verbose=0), logits * temperature.scale, rtol=1e-4
     )
 
 
-def test_a_temperature_without_validation_is_refused(tmp_path):
+@shares_run
+def test_a_temperature_without_a_validation_split_is_refused(run):
+    model, _ = uncalibrated(run)
     with pytest.raises(UsageError, match="needs a validation split"):
-        trainer.train(task(calibrate="temperature", validation_split="none", epochs=1), tmp_path)
+        task(calibrate="temperature").finish(model, SimpleNamespace(validation=None))
 
 
-HARD = {"average": 0.9, "accumulate": 2, "clip_norm": 1.0, "l2": 1e-4, "dropout": 0.0}
-CHANGED = {"augment": "rand", "mix": "both", "erase": 0.5, "class_weight": "balanced"}
+OPTIMIZER = {"average": 0.9, "accumulate": 2, "clip_norm": 1.0, "l2": 1e-4, "dropout": 0.0}
+DATA = {"augment": "rand", "mix": "both", "random_erasing": 0.5, "class_weight": "balanced"}
 
 
-@pytest.mark.parametrize("flags", [HARD, CHANGED], ids=["optimiser", "data"])
-def test_an_interrupted_run_ends_as_if_it_had_not_been(flags, tmp_path, cut_short):
-    whole = trainer.train(task(epochs=3, **flags), tmp_path / "whole")
-    assert cut_short(task(epochs=3, **flags), tmp_path / "cut") == [1]
-    cut = trainer.train(task(epochs=3, **flags), tmp_path / "cut")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param({**OPTIMIZER, **DATA}, id="all"),
+        pytest.param({**OPTIMIZER, "epochs": 3}, id="optimizer", marks=pytest.mark.check),
+        pytest.param({**DATA, "epochs": 3}, id="data", marks=pytest.mark.check),
+    ],
+)
+def test_a_resumed_run_ends_like_an_uninterrupted_one(flags, tmp_path, cut_short):
+    whole = trainer.train(task(**flags), tmp_path / "whole")
+    assert cut_short(task(**flags), tmp_path / "cut") == [1]
+    cut = trainer.train(task(**flags), tmp_path / "cut")
     assert checks.column(tmp_path / "cut", "loss") == checks.column(tmp_path / "whole", "loss")
     assert cut["figures"]["loss"] == whole["figures"]["loss"]
 
 
-def test_what_is_judged_and_saved_is_the_average(tmp_path):
-    one = trainer.train(task(average=0.99, epochs=1), tmp_path / "average")["figures"]
-    other = trainer.train(task(epochs=1), tmp_path / "last")["figures"]
-    assert one["loss"] != other["loss"]
-    model, about = model_files.load(tmp_path / "average" / "model.keras")
-    judged, _ = task().evaluate(model, about, "train[192:256]")
-    assert judged["loss"] == pytest.approx(
-        checks.column(tmp_path / "average", "val_loss")[0], rel=1e-4
-    )
+@shares_run
+def test_averaged_weights_are_evaluated_and_saved(run, tmp_path):
+    record = trainer.train(task(average=0.99, epochs=1), tmp_path)
+    val_loss = checks.column(tmp_path, "val_loss")[0]
+    assert checks.column(tmp_path, "loss") == checks.column(run.out, "loss")
+    assert val_loss != checks.column(run.out, "val_loss")[0]  # of the last weights
+    model, metadata = model_files.load(tmp_path / "model.keras")
+    for split, loss in (("train[192:256]", val_loss), ("", record["figures"]["loss"])):
+        figures, _ = task().evaluate(model, metadata, split)
+        assert figures["loss"] == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -91,48 +126,69 @@ def test_what_is_judged_and_saved_is_the_average(tmp_path):
     [((20, 20), "none", False), ((20, 20), "balanced", True), ((20, 3), "none", False),
      ((20, 2), "none", True), ((9, 0), "none", False)],
 )  # fmt: skip
-def test_the_epoch_is_chosen_by_balanced_accuracy_where_classes_are_to_weigh_the_same(
+def test_balanced_accuracy_selects_the_epoch_of_imbalanced_or_weighted_classes(
     counts, class_weight, balanced, monkeypatch
 ):
-    asked = task(class_weight=class_weight)
+    classifier = task(class_weight=class_weight)
     source = SimpleNamespace(classes=("a", "b"), multi_label=False)
-    parts = [SimpleNamespace(labels=np.repeat([0, 1], many)) for many in (counts, (9, 1))]
+    parts = [SimpleNamespace(labels=np.repeat([0, 1], some)) for some in (counts, (9, 1))]
     data = SimpleNamespace(source=source, train=parts[0], validation=parts[1])
     events = SimpleNamespace(confusion=lambda *args: None)
     rows = []
-    for said in ([0] * 10, [0] * 7 + [1] * 3):  # all of the first; both, with two mistakes
-        monkeypatch.setattr(asked.__class__, "_logits", lambda *args, x=said: np.eye(2)[x])
-        figures = asked.validate(None, data, events, 1)
+    for predicted in ([0] * 10, [0] * 7 + [1] * 3):  # the first class only; both, two mistakes
+        monkeypatch.setattr(
+            classifier.__class__, "_logits", lambda *args, x=predicted: np.eye(2)[x]
+        )
+        figures = classifier.validate(None, data, events, 1)
         rows.append({f"val_{name}": value for name, value in figures.items()})
     assert ("val_balanced_accuracy" in rows[0]) == balanced
-    assert asked.better(rows[1], rows[0]) == balanced
+    assert classifier.better(rows[1], rows[0]) == balanced
 
 
-@pytest.mark.parametrize("loss", ["focal", "squared_error"])
-def test_every_loss_teaches(loss, tmp_path):
+@pytest.mark.parametrize("loss", ["focal", pytest.param("squared_error", marks=pytest.mark.check)])
+def test_training_reduces_every_loss(loss, tmp_path):
     trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
     first, *_, last = checks.column(tmp_path, "loss")
     assert last < first
 
 
-def test_views_change_what_is_judged_and_not_what_is_saved(tmp_path):
-    one = trainer.train(task(), tmp_path / "one")["figures"]
-    ten = trainer.train(task(views="ten"), tmp_path / "ten")["figures"]
-    assert one["loss"] != ten["loss"]
-    again = evaluate.evaluate(tmp_path / "one", views="ten")
-    assert again["figures"]["loss"] == pytest.approx(ten["loss"], rel=1e-5)
+@shares_run
+def test_test_time_augmentation_changes_the_metrics_and_not_the_model(run, data):
+    augmented = task(tta="ten")
+    model, _ = model_files.load(run.out / "model.keras")
+    figures = augmented.build_report(model, data).figures
+    assert figures["loss"] != run.figures["loss"]
+    again = evaluate.evaluate(run.out, tta="ten")
+    assert again["figures"]["loss"] == pytest.approx(figures["loss"], rel=1e-5)
     assert again["evaluation"].endswith("-ten.json")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), "uint8")
-    answers = [
-        model_files.load(tmp_path / run / "model.keras")[0].predict(images, verbose=0)
-        for run in ("one", "ten")
-    ]
-    np.testing.assert_array_equal(*answers)
+    finished = augmented.finish(model, data)
+    np.testing.assert_array_equal(
+        finished.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
+@shares_run
+def test_former_names_of_flags_are_accepted(run, monkeypatch):
+    fields = dataclasses.fields(tasks.get("classification"))
+    former = {field.name: field.metadata.get("former") for field in fields}
+    assert {name: old for name, old in former.items() if old} == {
+        "random_erasing": "erase",
+        "cached_views": "feature_views",
+        "tta": "views",
+    }
+    assert evaluate.evaluate(run.out, views="flip")["evaluation"].endswith("-flip.json")
+    passed = {}
+    monkeypatch.setattr(evaluate, "evaluate", lambda out, **flags: passed.update(flags) or {})
+    for flag in ("--tta", "--views"):
+        passed.clear()
+        cli.main(["evaluate", str(run.out), flag, "flip", "--json"])
+        assert passed["tta"] == "flip"
 
 
 @pytest.fixture
 def labelled(tmp_path):
-    """Pictures that are red or not on the left and blue or not on the right, as a CSV says."""
+    """A CSV file of images labelled red if the left half is, and blue if the right half is."""
     random, rows = np.random.default_rng(0), ["path,label"]
     for index in range(160):
         red, blue = random.integers(0, 2, 2)
@@ -145,26 +201,27 @@ def labelled(tmp_path):
     return tmp_path / "table.csv"
 
 
-def test_several_labels_are_learnt_judged_and_predicted(labelled, tmp_path):
-    flags = {"train_split": "", "validation_split": "", "test_split": ""}
-    asked = task(
-        dataset=str(labelled), model="mlp", channels=3, epochs=12, learning_rate=3e-3, **flags
+def test_a_multi_label_classifier_is_trained_evaluated_and_used(labelled, tmp_path):
+    classifier = task(
+        dataset=str(labelled), model="mlp", channels=3, epochs=12, learning_rate=3e-3, **WHOLE
     )
-    record = trainer.train(asked, tmp_path / "run")
+    record = trainer.train(classifier, tmp_path / "run")
     assert record["figures"]["map"] > 0.95
     assert record["figures"]["map_low"] <= record["figures"]["map"]
-    model, about = model_files.load(tmp_path / "run" / "model.keras")
-    assert about["multi_label"] is True
-    assert about["classes"] == ["blue", "red"]
+    model, metadata = model_files.load(tmp_path / "run" / "model.keras")
+    assert metadata["multi_label"] is True
+    assert metadata["classes"] == ["blue", "red"]
     found = evaluate.evaluate(tmp_path / "run")
     assert found["figures"]["map"] == pytest.approx(record["figures"]["map"])
-    with Image.open(labelled.parent / "0.png") as picture:
-        pixels = np.asarray(picture.resize((16, 16)))
+    with Image.open(labelled.parent / "0.png") as image:
+        pixels = np.asarray(image.resize((16, 16)))
     assert model.predict(pixels[None], verbose=0).shape == (1, 2)
 
 
-@pytest.mark.parametrize(("channels", "suffix"), [(1, "png"), (5, "npy")])
-def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("channels", "suffix"), [pytest.param(1, "png", marks=pytest.mark.check), (5, "npy")]
+)
+def test_images_with_other_numbers_of_channels_are_learned(channels, suffix, tmp_path):
     random = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
         folder = tmp_path / "data" / name
@@ -175,9 +232,9 @@ def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
                 np.save(folder / f"{index}.npy", pixels)
             else:
                 Image.fromarray(pixels[..., 0]).save(folder / f"{index}.png")
-    flags = {"train_split": "", "validation_split": "", "test_split": ""}
-    asked = task(dataset=str(tmp_path / "data"), model="mlp", channels=channels, epochs=10, **flags)
-    record = trainer.train(asked, tmp_path / "run")
+    folder = str(tmp_path / "data")
+    classifier = task(dataset=folder, model="mlp", channels=channels, epochs=10, **WHOLE)
+    record = trainer.train(classifier, tmp_path / "run")
     assert record["figures"]["accuracy"] == 1.0
     model, _ = model_files.load(tmp_path / "run" / "model.keras")
     assert model.input_shape == (None, 16, 16, channels)
@@ -191,8 +248,10 @@ def test_images_of_other_channels_are_learnt(channels, suffix, tmp_path):
         pytest.param(13, "npy", marks=pytest.mark.check),
     ],
 )
-def test_images_of_other_channels_pass_through_every_command(channels, suffix, tmp_path, capsys):
-    """Also where the page shows mistakes: every class has images of the other."""
+def test_every_command_takes_images_with_other_numbers_of_channels(
+    channels, suffix, tmp_path, capsys
+):
+    """The classes cannot be told apart, so that the report shows mistakes too."""
     random = np.random.default_rng(0)
     for name in ("ones", "others"):
         folder = tmp_path / "data" / name
@@ -203,29 +262,29 @@ def test_images_of_other_channels_pass_through_every_command(channels, suffix, t
                 np.save(folder / f"{index}.npy", pixels)
             else:
                 Image.fromarray(pixels).save(folder / f"{index}.{suffix}")
-    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+    data, out = str(tmp_path / "data"), str(tmp_path / "run")
     image = f"{data}/ones/0.{suffix}"
     train = (
-        f"train classification --model mlp --image-size 16 --epochs 1 --batch-size 8 --out {run}"
+        f"train classification --model mlp --image-size 16 --epochs 1 --batch-size 8 --out {out}"
     )
     for words in (
         [*train.split(), "--dataset", data, "--channels", str(channels)],
-        ["predict", run, image],
-        ["evaluate", run],
+        ["predict", out, image],
+        ["evaluate", out],
         ["rank", data, "--models", "resnet20.cifar10", "--channels", str(channels)],
     ):
         assert cli.main(words) == 0, words
         capsys.readouterr()
-    assert cli.main(["doctor", run]) in (0, 1)  # 1: pixels of noise have no class
+    assert cli.main(["doctor", out]) in (0, 1)  # 1: the noise has no class
     assert "cannot be read" not in capsys.readouterr().out
     assert "Worst mistakes" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_pictures_and_confusion_matrix_go_to_tensorboard(tmp_path):
+@shares_run
+def test_images_and_the_confusion_matrix_are_written_for_tensorboard(run):
     import tensorflow as tf
 
-    trainer.train(task(), tmp_path)
-    (file,) = (tmp_path / "logs").glob("events*")
+    (file,) = (run.out / "logs").glob("events*")
     tags = set()
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         tags |= {value.tag for value in tf.compat.v1.Event.FromString(record).summary.value}
@@ -233,7 +292,8 @@ def test_pictures_and_confusion_matrix_go_to_tensorboard(tmp_path):
 
 
 def test_auxiliary_heads_are_a_dict_of_logits():
-    model = zoo.build("googlenet", auxiliary=True, num_classes=3, input_shape=(32, 32, 3))
+    with keras.StatelessScope(initialize_variables=False):
+        model = zoo.build("googlenet", auxiliary=True, num_classes=3, input_shape=(32, 32, 3))
     assert {name: x.shape for name, x in model.output.items()} == dict.fromkeys(
         ("auxiliary1", "auxiliary2", "logits"), (None, 3)
     )

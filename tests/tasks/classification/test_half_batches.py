@@ -1,3 +1,5 @@
+"""Half batches computed in parallel: the same gradients, and only where that is faster."""
+
 import os
 import subprocess
 import sys
@@ -8,21 +10,21 @@ import pytest
 
 import zoo
 from tasks.classification import half_batches
-from tasks.engine import hardware
+from tasks.distributed import devices
 
 SIZE, FLOPS = 8, 1e6
-alternating = pytest.mark.skipif(
-    not hardware.runs_ops_concurrently(), reason="operations run one after the other here"
+concurrent = pytest.mark.skipif(
+    not devices.runs_ops_concurrently(), reason="operations do not run concurrently here"
 )
 
 
-def built(name="lenet5"):
+def build(name="lenet5"):
     keras.utils.set_random_seed(0)
     return zoo.build(name, input_shape=(32, 32, 1), num_classes=3)
 
 
-def taught(model):
-    """Returns the weights of a model after one step of gradient descent."""
+def train_step(model):
+    """Returns the weights of a model after one step of SGD."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (SIZE, 32, 32, 1), dtype="uint8")
     model.compile(
@@ -34,13 +36,13 @@ def taught(model):
     return model.get_weights()
 
 
-@alternating
-def test_halves_learn_what_the_whole_batch_does():
-    whole, model = built(), built()
+@concurrent
+def test_half_batches_give_the_gradients_of_the_whole_batch():
+    whole, model = build(), build()
     halved = half_batches.parallel_half_batches(model, SIZE, FLOPS)
     assert halved is not model
     before = model.get_weights()
-    for one, other, first in zip(taught(whole), taught(halved), before, strict=True):
+    for one, other, first in zip(train_step(whole), train_step(halved), before, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
         assert not np.array_equal(other, first)
     np.testing.assert_array_equal(model.get_weights()[0], halved.get_weights()[0])
@@ -52,28 +54,51 @@ def test_halves_learn_what_the_whole_batch_does():
         ("lenet5", SIZE - 1, FLOPS),
         ("lenet5", SIZE, 0),
         ("lenet5", SIZE, 1e9),
-        ("resnet20", SIZE, FLOPS),  # batch normalisation sees the whole batch
+        ("resnet20", SIZE, FLOPS),  # batch statistics are of the whole batch
     ],
 )
-def test_what_halves_would_change_or_not_speed_up_stays(name, size, flops):
-    model = built(name)
+def test_a_model_is_kept_if_half_batches_would_change_training_or_save_no_time(name, size, flops):
+    model = build(name)
     assert half_batches.parallel_half_batches(model, size, flops) is model
 
 
 THREADS = """
 from tasks.engine import hardware
-hardware.one_thread()
+devices.use_single_thread()
 import tensorflow as tf
 tf.constant(0)
 print(tf.config.threading.get_intra_op_parallelism_threads())
-hardware.one_thread()  # too late, which is no error
+devices.use_single_thread()  # too late, which is no error
 """
 
 
-@alternating
-def test_a_process_can_keep_operations_to_one_core():
-    free = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
-    said = subprocess.run(
-        [sys.executable, "-c", THREADS], capture_output=True, check=True, env=free
+@concurrent
+@pytest.mark.check
+def test_a_process_can_run_operations_on_a_single_thread():
+    environment = {k: v for k, v in os.environ.items() if k != "TF_NUM_INTRAOP_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, check=True, env=environment
     )
-    assert said.stdout.split() == [b"1"]
+    assert done.stdout.split() == [b"1"]
+
+
+@concurrent
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("variable", [None, "2"])
+def test_a_single_thread_is_set_unless_tensorflow_runs_or_a_variable_is_set(
+    started, variable, monkeypatch
+):
+    calls = []
+
+    def set_threads(count):
+        calls.append(count)
+        if started:
+            raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+
+    threading = devices.tf.config.threading
+    monkeypatch.setattr(threading, "set_intra_op_parallelism_threads", set_threads)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", variable)
+    devices.use_single_thread()
+    assert calls == ([] if variable else [1])

@@ -1,4 +1,4 @@
-"""Figures of the report: metrics against slow formulas and by hand, their words and their axes."""
+"""Classification metrics against slow formulas and by hand; their format and axes in a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.classification import metrics
-from tasks.report import axes, formatting, plots
+from tasks.report import axes, confusion_plot, formatting
 from zoo.errors import UsageError
 
 NAN = math.nan
@@ -31,7 +31,7 @@ def cross_entropy(row, label):
     return math.log(sum(math.exp(value) for value in row)) - row[label]
 
 
-def test_classification_agrees_with_slow_formulas(examples):
+def test_classification_metrics_agree_with_slow_formulas(examples):
     logits, labels = examples
     ranks = [order(row).index(label) for row, label in zip(logits, labels, strict=True)]
     losses = [cross_entropy(row, label) for row, label in zip(logits, labels, strict=True)]
@@ -43,7 +43,7 @@ def test_classification_agrees_with_slow_formulas(examples):
     assert all(type(value) is float for value in figures.values())
 
 
-def test_classification_by_hand():
+def test_classification_metrics_by_hand():
     figures = metrics.classification_metrics([[0.0, 0.0], [0.0, 0.0]], [0, 1])
     # A tie goes to class 0.
     assert figures == {
@@ -63,9 +63,9 @@ def test_classification_by_hand():
     assert metrics.classification_metrics([[0.0, -math.inf]], [1])["loss"] == math.inf
 
 
-def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_there():
-    labels, said = np.repeat([0, 0, 1, 1], [9, 1, 1, 1]), np.repeat([0, 1, 0, 1], [9, 1, 1, 1])
-    found = metrics.classification_metrics(np.eye(3)[said], labels)
+def test_balanced_accuracy_is_the_mean_recall_over_classes_with_examples():
+    labels, predicted = np.repeat([0, 0, 1, 1], [9, 1, 1, 1]), np.repeat([0, 1, 0, 1], [9, 1, 1, 1])
+    found = metrics.classification_metrics(np.eye(3)[predicted], labels)
     assert found["balanced_accuracy"] == pytest.approx(0.7)
     found = metrics.classification_metrics(np.eye(2)[[0] * 5 + [1]], [0] * 5 + [1])
     assert found["balanced_accuracy"] == 1
@@ -74,24 +74,24 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_there():
 
 
 @pytest.mark.parametrize("missing", [(), (2,), (0, 4)])
-def test_balanced_figures_are_those_of_scikit_learn(missing):
+def test_balanced_metrics_agree_with_scikit_learn(missing):
     sklearn = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(3)
     kept = [label for label in range(6) if label not in missing]
     labels = random.choice(kept, 400, p=np.arange(1, len(kept) + 1) / sum(range(len(kept) + 1)))
     logits = random.normal(size=(400, 6)) + 1.5 * np.eye(6)[labels]
-    logits[:, 5] = -9.0  # a class that is there and never predicted
-    said = logits.argmax(1)
+    logits[:, 5] = -9.0  # a class with examples and without predictions
+    predicted = logits.argmax(1)
     figures = metrics.classification_metrics(logits, labels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes that are predicted and not there
-        expected = sklearn.balanced_accuracy_score(labels, said)
+        warnings.simplefilter("ignore")  # about predicted classes without examples
+        expected = sklearn.balanced_accuracy_score(labels, predicted)
     assert figures["balanced_accuracy"] == pytest.approx(expected, abs=1e-12)
-    expected = sklearn.f1_score(labels, said, average="macro", zero_division=0)
+    expected = sklearn.f1_score(labels, predicted, average="macro", zero_division=0)
     assert figures["macro_f1"] == pytest.approx(expected, abs=1e-12)
 
 
-def test_balanced_figures_come_first_where_classes_differ_threefold():
+def test_balanced_metrics_come_first_if_classes_differ_threefold():
     for count, first in ((29, "accuracy"), (30, "balanced_accuracy")):
         labels = np.repeat([0, 1], [count, 10])
         figures = metrics.metrics_with_intervals(
@@ -112,7 +112,7 @@ def test_accuracy_without_near_copies():
     assert metrics.deduplicated_metrics(logits, rows, [1, 3]) == {"deduplicated_map": 1.0}
 
 
-def test_nan_logits_are_wrong_and_spoil_the_loss():
+def test_nan_logits_are_wrong_and_make_the_loss_nan():
     logits = np.array([[NAN, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0]])
     figures = metrics.classification_metrics(logits, [0, 0])
     assert figures["accuracy"] == figures["top5_accuracy"] == 0.5
@@ -125,18 +125,18 @@ def test_nan_logits_are_wrong_and_spoil_the_loss():
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (np.zeros((2, 3)), [0, 3], "label 3, needed 0 to 2"),
+        (np.zeros((2, 3)), [0, 3], "label 3, expected 0 to 2"),
         (np.zeros((2, 3)), [0, -1], "label -1"),
         (np.zeros((0, 3)), [], "empty"),
         (np.zeros((2, 3)), np.zeros((2, 3)), "shape"),
     ],
 )
-def test_classification_names_what_it_cannot_measure(logits, labels, message):
+def test_invalid_logits_and_labels_are_refused(logits, labels, message):
     with pytest.raises(UsageError, match=message):
         metrics.classification_metrics(logits, labels)
 
 
-def test_probabilities_are_the_softmax(examples):
+def test_softmax_by_its_formula(examples):
     row = examples[0][0]
     total = sum(math.exp(value) for value in row)
     expected = [math.exp(value) / total for value in row]
@@ -146,7 +146,7 @@ def test_probabilities_are_the_softmax(examples):
 
 def test_confusion_and_per_class_agree_with_loops(examples):
     logits, labels = examples
-    labels = np.where(labels == 3, 2, labels)  # class 3 is never there
+    labels = np.where(labels == 3, 2, labels)  # class 3 has no examples
     logits = np.where(np.arange(8) == 5, -9, logits)  # class 5 is never predicted
     predicted = [order(row)[0] for row in logits]
     matrix = metrics.confusion_matrix(labels, metrics.predictions(logits), 8)
@@ -155,18 +155,18 @@ def test_confusion_and_per_class_agree_with_loops(examples):
     assert matrix.dtype == np.int64
     for index, row in enumerate(metrics.per_class_metrics(matrix)):
         hits = pairs.count((index, index))
-        there, said = labels.tolist().count(index), predicted.count(index)
-        precision, recall = hits / said if said else 0, hits / there if there else 0
+        support, guesses = labels.tolist().count(index), predicted.count(index)
+        precision, recall = hits / guesses if guesses else 0, hits / support if support else 0
         f1 = 2 * precision * recall / (precision + recall) if hits else 0
         assert row == pytest.approx(
-            {"precision": precision, "recall": recall, "f1": f1, "support": there}
+            {"precision": precision, "recall": recall, "f1": f1, "support": support}
         )
         assert type(row["support"]) is int
     with pytest.raises(UsageError, match="prediction 8"):
         metrics.confusion_matrix([0], [8], 8)
 
 
-def test_worst_mistakes_come_by_falling_loss(examples):
+def test_worst_mistakes_are_sorted_by_descending_loss(examples):
     logits, labels = examples
     wrong = [i for i in range(300) if order(logits[i])[0] != labels[i]]
     wrong.sort(key=lambda i: -cross_entropy(logits[i], labels[i]))
@@ -176,9 +176,10 @@ def test_worst_mistakes_come_by_falling_loss(examples):
 
 def test_most_confused_by_hand():
     matrix = np.array([[9, 2, 0], [5, 9, 2], [0, 1, 99]])
-    assert plots.most_confused(matrix, 3) == [(1, 0, 5), (0, 1, 2), (1, 2, 2)]
-    assert len(plots.most_confused(matrix, 99)) == 4  # what never happened is no mistake
-    assert plots.most_confused(np.eye(3), 5) == []
+    assert confusion_plot.most_confused(matrix, 3) == [(1, 0, 5), (0, 1, 2), (1, 2, 2)]
+    # Cells without examples are not mistakes.
+    assert len(confusion_plot.most_confused(matrix, 99)) == 4
+    assert confusion_plot.most_confused(np.eye(3), 5) == []
 
 
 @pytest.mark.parametrize(
@@ -206,11 +207,11 @@ def test_most_confused_by_hand():
         ("note", None, "\N{EN DASH}"),
     ],
 )
-def test_number_is_said_by_its_name(name, value, text):
+def test_values_are_formatted_by_the_name_of_the_metric(name, value, text):
     assert formatting.format_value(name, value) == text
 
 
-def test_fitted_axes_hold_their_values():
+def test_axes_contain_their_values():
     rng = np.random.default_rng(3)
     for _ in range(300):
         values = rng.normal(size=3) * 10.0 ** rng.integers(-8, 8) + rng.choice([0, 0, 5, -5000])

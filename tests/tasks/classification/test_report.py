@@ -1,4 +1,4 @@
-"""What a report shows of the examples of a test split, read as a browser would read it."""
+"""The sections and the lead of a report on a classifier, parsed as HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ["cat", "dog", "eel"]
 
 
 def examples(labels):
-    """Returns one grey image for each label, all of its number."""
+    """Returns one grey image per label, filled with its index."""
     labels = np.asarray(labels)
     pixels = (
         np.zeros((len(labels), 8, 8, 1), np.uint8)
@@ -39,27 +39,27 @@ def cells(table):
     return [[cell.text for cell in row] for row in rows]
 
 
-def test_single_shows_classes_confusion_calibration_and_mistakes():
+def test_single_label_sections_show_classes_confusion_calibration_and_mistakes():
     logits = np.array([[5.0, 0, 0], [0, 5, 0], [1, 0, 0], [0, 9, 0], [np.nan, 0, 0]])
     sections = report.single_label_sections(examples([0, 1, 1, 2, 2]), CLASSES, logits)
     shown = dict(sections)
     assert list(shown) == ["Classes", "Confusion matrix", "Calibration", "Worst mistakes"]
     assert cells(shown["Classes"])[2] == ["dog", "50.00%", "50.00%", "50.00%", "2"]
-    assert "eel taken for dog: 1 of 1" in text(shown["Confusion matrix"])
-    assert "on average 57.6% sure, 0.0% of them right" in text(shown["Calibration"])
+    assert "eel predicted as dog: 1 of 1" in text(shown["Confusion matrix"])
+    assert "mean confidence 57.6%, accuracy 0.0%" in text(shown["Calibration"])
     assert captions(shown["Worst mistakes"]) == [
-        "eel\nno answer: NaN\nimage 4",
-        "eel\ntaken for dog, 100%\nimage 3",
-        "dog\ntaken for cat, 58%\nimage 2",
+        "eel\nno prediction: NaN\nimage 4",
+        "eel\npredicted dog, 100%\nimage 3",
+        "dog\npredicted cat, 58%\nimage 2",
     ]
 
 
-def test_single_without_a_mistake_shows_none():
+def test_single_label_sections_without_mistakes():
     sections = report.single_label_sections(examples([0, 1]), CLASSES, 9 * np.eye(3)[:2])
     assert [heading for heading, _ in sections] == ["Classes", "Confusion matrix", "Calibration"]
 
 
-def test_multi_shows_classes_and_what_was_missed_and_made_up():
+def test_multi_label_sections_show_false_negatives_and_false_positives():
     labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
     logits = np.array([[2.0, -3, -3], [-4, -5, 2], [-1, -1, -2]])
     shown = dict(report.multi_label_sections(examples(labels), CLASSES, logits))
@@ -70,14 +70,14 @@ def test_multi_shows_classes_and_what_was_missed_and_made_up():
         ["eel", "\N{EN DASH}", "0.00%", "0.00%", "0.00%", "0"],
     ]
     assert captions(shown["Worst mistakes"]) == [
-        "cat, dog\nmissed: cat, dog\nnot there: eel\nimage 1"
+        "cat, dog\nmissed: cat, dog\nfalse positives: eel\nimage 1"
     ]
     assert list(dict(report.multi_label_sections(examples(labels), CLASSES, 9 * labels - 1))) == [
         "Classes"
     ]
 
 
-def test_multi_names_a_few_of_many_labels():
+def test_captions_list_a_few_of_many_labels():
     names = [f"c{index}" for index in range(20)]
     labels = np.ones((1, 20), int)
     shown = dict(report.multi_label_sections(examples(labels), names, np.full((1, 20), -1.0)))
@@ -85,38 +85,38 @@ def test_multi_names_a_few_of_many_labels():
     assert caption.splitlines()[1] == "missed: c0, c1, c2, c3, c4, c5 and 14 more"
 
 
-def test_the_lead_says_the_first_figure():
-    options = {"tested": 1200, "taught": 5000, "classes": 3}
-    said = report.lead("lenet5", "shapes", {"accuracy": 0.9125}, **options)
-    assert said == (
-        "lenet5 names 91.2% of 1,200 test images of shapes right, out of 3 classes; "
+def test_the_lead_contains_the_first_metric():
+    options = {"num_test": 1200, "num_train": 5000, "num_classes": 3}
+    lead = report.lead("lenet5", "shapes", {"accuracy": 0.9125}, **options)
+    assert lead == (
+        "lenet5 classifies 91.2% of 1,200 test images of shapes correctly, with 3 classes; "
         "it never saw them while learning from 5,000 others."
     )
     figures = {"accuracy": 0.947, "majority_share": 0.95, "deduplicated_accuracy": 0.9}
-    said = report.lead("lenet5", "shapes", figures, **options, copies=12)
-    assert said == (
-        "lenet5 names 94.7% of 1,200 test images of shapes right, out of 3 classes (always the "
-        "most frequent one would be 95.0%); 12 of them are near copies of images among the 5,000 "
-        "that it was trained on, and without these it is 90.00%."
+    lead = report.lead("lenet5", "shapes", figures, **options, num_copies=12)
+    assert lead == (
+        "lenet5 classifies 94.7% of 1,200 test images of shapes correctly, with 3 classes (always "
+        "predicting the most frequent class: 95.0%); 12 of them are near copies of images among "
+        "the 5,000 that it was trained on, and without these it is 90.00%."
     )
     assert "1 of them is a near copy of images" in report.lead(
-        "lenet5", "shapes", {"accuracy": 0.5}, **options, copies=1
+        "lenet5", "shapes", {"accuracy": 0.5}, **options, num_copies=1
     )
-    said = report.lead("lenet5", "shapes", {"map": 0.5}, **options | {"tested": 1})
-    assert "1 test image of shapes with a mean average precision of 50.00%" in said
-    assert "it never saw it while" in said
+    lead = report.lead("lenet5", "shapes", {"map": 0.5}, **options | {"num_test": 1})
+    assert "1 test image of shapes with a mean average precision of 50.00%" in lead
+    assert "it never saw it while" in lead
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_a_page_of_evidence_is_well_formed(several, tmp_path):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_report_is_well_formed(multi_label, tmp_path):
     random = np.random.default_rng(0)
-    labels = random.random((60, 3)) < 0.5 if several else random.integers(0, 3, 60)
+    labels = random.random((60, 3)) < 0.5 if multi_label else random.integers(0, 3, 60)
     logits = random.normal(size=(60, 3))
     figures = metrics.metrics_with_intervals(logits, labels, seed=0)
-    show = report.multi_label_sections if several else report.single_label_sections
+    show = report.multi_label_sections if multi_label else report.single_label_sections
     page.write(
         tmp_path / "report.html",
-        title="Evidence",
+        title="Report",
         lead="",
         command="zoo",
         figures=figures,
@@ -124,8 +124,8 @@ def test_a_page_of_evidence_is_well_formed(several, tmp_path):
         environment={},
     )
     written = (tmp_path / "report.html").read_text()
-    name = "map" if several else "accuracy"
+    name = "map" if multi_label else "accuracy"
     ends = [f"{100 * figures[f'{name}_{end}']:.2f}%" for end in ("low", "high")]
     cards = text(re.search('<dl class="cards">(.*?)</dl>', written, re.S)[1])
-    assert f"95% interval {ends[0]} to {ends[1]}" in cards  # on the card of the figure itself
+    assert f"95% interval {ends[0]} to {ends[1]}" in cards  # on the card of the metric
     assert "low" not in cards

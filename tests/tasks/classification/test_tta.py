@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what a model says of each view."""
+"""Test-time augmentation: the probabilities are the mean over the views."""
 
 import keras
 import numpy as np
@@ -30,34 +30,33 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def test_one_view_is_the_plain_answer(model, examples):
-    found = tta.predict(model, examples, batch_size=4)
-    np.testing.assert_array_equal(found, batches.predict(model, examples, batch_size=4))
+def test_one_view_is_the_plain_prediction(model, examples):
+    logits = tta.predict(model, examples, batch_size=4)
+    np.testing.assert_array_equal(logits, batches.predict(model, examples, batch_size=4))
 
 
-def test_two_views_are_the_mean_of_an_image_and_its_mirror_image(model, examples):
-    found = tta.predict(model, examples, batch_size=4, views="flip")
-    plain, mirrored = (
-        model.predict(images, verbose=0)
-        for images in (examples.pixels, examples.pixels[:, :, ::-1])
+def test_flip_averages_an_image_and_its_horizontal_flip(model, examples):
+    logits = tta.predict(model, examples, batch_size=4, views="flip")
+    plain, flipped = (
+        np.asarray(model(images)) for images in (examples.pixels, examples.pixels[:, :, ::-1])
     )
-    np.testing.assert_allclose(softmax(found), (softmax(plain) + softmax(mirrored)) / 2, atol=1e-6)
-    several = tta.predict(model, examples, batch_size=4, views="flip", multi_label=True)
-    sigmoid = [1 / (1 + np.exp(-logits)) for logits in (plain, mirrored)]
-    np.testing.assert_allclose(1 / (1 + np.exp(-several)), np.mean(sigmoid, axis=0), atol=1e-6)
+    np.testing.assert_allclose(softmax(logits), (softmax(plain) + softmax(flipped)) / 2, atol=1e-6)
+    multi_label = tta.predict(model, examples, batch_size=4, views="flip", multi_label=True)
+    sigmoids = [1 / (1 + np.exp(-x)) for x in (plain, flipped)]
+    np.testing.assert_allclose(1 / (1 + np.exp(-multi_label)), np.mean(sigmoids, axis=0), atol=1e-6)
 
 
-def test_ten_views_are_five_places_and_their_mirror_images(model, examples):
-    found = tta.predict(model, examples, batch_size=4, views="ten")
+def test_ten_views_are_the_centre_and_four_corners_and_their_flips(model, examples):
+    logits = tta.predict(model, examples, batch_size=4, views="ten")
     padded = np.pad(examples.pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect")
-    corners = [(2, 2), (4, 4), (4, 0), (0, 4), (0, 0)]  # where the window of 32 pixels begins
-    seen = [padded[:, top : top + 32, left : left + 32] for top, left in corners]
-    seen += [images[:, :, ::-1] for images in seen]
-    mean = np.mean([softmax(model.predict(images, verbose=0)) for images in seen], axis=0)
-    np.testing.assert_allclose(softmax(found), mean, atol=1e-6)
+    corners = [(2, 2), (4, 4), (4, 0), (0, 4), (0, 0)]  # top left of the window of 32 pixels
+    views = [padded[:, top : top + 32, left : left + 32] for top, left in corners]
+    views += [images[:, :, ::-1] for images in views]
+    mean = np.mean([softmax(np.asarray(model(images))) for images in views], axis=0)
+    np.testing.assert_allclose(softmax(logits), mean, atol=1e-6)
 
 
-def test_views_of_small_pictures_stay_inside_them():
+def test_views_of_small_images_are_reflected_at_the_border():
     pixels = np.arange(16, dtype="uint8").reshape(1, 4, 4, 1)
     for view in tta.VIEWS["ten"]:
         images = tta.ShiftedImages(pixels, *view)[np.array([0])]
@@ -65,6 +64,6 @@ def test_views_of_small_pictures_stay_inside_them():
         assert set(images.ravel()) <= set(pixels.ravel())
 
 
-def test_unknown_views_are_an_error_of_one_line(model, examples):
-    with pytest.raises(UsageError, match="no set of views named 'eleven'"):
+def test_unknown_views_are_refused(model, examples):
+    with pytest.raises(UsageError, match="no test-time augmentation named 'eleven'"):
         tta.predict(model, examples, batch_size=4, views="eleven")

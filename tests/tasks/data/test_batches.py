@@ -1,4 +1,4 @@
-"""Batches: nothing lost, nothing doubled, the same order everywhere."""
+"""Batches: each example at most once per epoch, in a reproducible order."""
 
 import dataclasses
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import batches, decoding, sources
+from tasks.data import batches, decoding
+from tasks.data.dataset import Split
 from tasks.detection import batches as detection_batches
 from tasks.segmentation import batches as segmentation_batches
 from zoo.errors import UsageError
@@ -16,7 +17,7 @@ COUNT, SHAPE = 23, (4, 4, 1)
 
 @pytest.fixture
 def examples():
-    """Images whose every pixel is the number of the example."""
+    """Images whose pixels are all the index of the example."""
     pixels = np.full((COUNT, *SHAPE), np.arange(COUNT)[:, None, None, None], "uint8")
     return decoding.Examples("train", pixels, np.arange(COUNT) % 3)
 
@@ -26,7 +27,7 @@ def batched(examples, **options):
 
 
 def epochs(examples, count, start=0, **options):
-    """The numbers of the examples that each of some epochs gives, in order."""
+    """Returns the indices of the examples in each of some epochs, in order."""
     found = batched(examples, **options)
     orders = []
     for number in range(start, start + count):
@@ -40,13 +41,13 @@ def epochs(examples, count, start=0, **options):
     return orders
 
 
-def test_an_epoch_gives_no_example_twice_and_leaves_out_the_rest(examples):
+def test_an_epoch_has_no_example_twice_and_drops_the_remainder(examples):
     for order in epochs(examples, 3):
         assert len(order) == 20
         assert len(set(order)) == 20
 
 
-def test_epochs_differ_and_leave_out_others(examples):
+def test_epochs_are_shuffled_differently_and_drop_other_examples(examples):
     orders = epochs(examples, 6)
     assert len({tuple(order) for order in orders}) == 6
     assert set().union(*orders) == set(range(COUNT))
@@ -79,7 +80,7 @@ def test_fewer_examples_than_a_batch_are_one_batch(examples):
     assert sorted(order) == list(range(COUNT))
 
 
-def test_several_heads_learn_the_same_labels(examples):
+def test_several_heads_get_the_same_labels(examples):
     images, labels = next(batched(examples, heads=("near", "far")).epoch(0).as_numpy_iterator())
     plain = next(batched(examples).epoch(0).as_numpy_iterator())
     assert list(labels) == ["near", "far"]
@@ -88,36 +89,36 @@ def test_several_heads_learn_the_same_labels(examples):
         np.testing.assert_array_equal(each, plain[1])
 
 
-def test_images_that_are_read_when_asked_for_come_in_the_same_order(examples, monkeypatch):
+def test_lazy_images_have_the_same_order(examples, monkeypatch):
     inside = epochs(examples, 2)
     monkeypatch.setattr(decoding, "SMALL_IMAGE_BYTES", 0)
     assert epochs(examples, 2) == inside
 
 
-def test_every_process_and_replica_is_given_all_of_the_data(examples):
+def test_batches_are_sharded_by_data(examples):
     options = batched(examples).epoch(0).options()
     assert options.experimental_distribute.auto_shard_policy.name == "DATA"
 
 
-def test_predictions_come_once_and_in_order(examples):
+def test_predictions_are_in_order(examples):
     import keras
 
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, keras.layers.Flatten()(inputs)[:, :1])
     for size in (1, 5, 23, 64):
-        answers = batches.predict(model, examples, batch_size=size)
-        np.testing.assert_array_equal(answers[:, 0], np.arange(COUNT))
+        predictions = batches.predict(model, examples, batch_size=size)
+        np.testing.assert_array_equal(predictions[:, 0], np.arange(COUNT))
 
 
 @pytest.fixture
 def split(tmp_path):
-    """Twelve files of noise, of which the fifth is cut off."""
+    """Twelve files of noise, of which the fifth is truncated."""
     random = np.random.default_rng(0)
     paths = [tmp_path / f"{index:02}.png" for index in range(12)]
     for path in paths:
         Image.fromarray(random.integers(0, 255, (9, 7, 3), "uint8")).save(path)
     paths[4].write_bytes(paths[4].read_bytes()[:60])
-    return sources.Split("train", paths, np.arange(12))
+    return Split("train", paths, np.arange(12))
 
 
 LIMITS = {
@@ -128,7 +129,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("where", LIMITS)
-def test_images_are_the_same_wherever_they_are_kept(split, where):
+def test_images_are_the_same_in_memory_on_disk_and_lazy(split, where):
     found = decoding.decode(split, (8, 8, 3), "stretch", **LIMITS[where])
     assert isinstance(found.pixels, decoding.LazyImages) == (where == "neither")
     assert isinstance(found.pixels, np.memmap) == (where == "disk")
@@ -140,7 +141,7 @@ def test_images_are_the_same_wherever_they_are_kept(split, where):
     np.testing.assert_array_equal(found.pixels[np.arange(11)], expected)
 
 
-def test_an_unreadable_image_is_named_with_its_reason(split):
+def test_unreadable_images_are_reported_with_the_reason(split):
     found = decoding.decode(split, (8, 8, 3), "stretch")
     ((path, reason),) = found.dropped
     assert path.endswith("04.png")
@@ -152,8 +153,8 @@ def test_no_readable_image_is_an_error(split):
         decoding.decode(split.take([4]), (8, 8, 3), "stretch")
 
 
-class Counting:
-    """A model that answers an image with its number, and notes the sizes of batches."""
+class RecordingModel:
+    """A model that predicts the index of an image, and records the batch sizes."""
 
     input = None
 
@@ -161,7 +162,7 @@ class Counting:
         self.sizes = set()
 
     def predict(self, data, verbose, batch_size=None):
-        """Returns the answers to all batches."""
+        """Returns the predictions for all batches."""
         found = []
         for images in data.as_numpy_iterator():
             self.sizes.add(len(images))
@@ -169,24 +170,24 @@ class Counting:
         return np.concatenate(found)
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(5, 5), (32, 32), (64, 64), (100_000, 64)])
-def test_a_batch_is_not_padded_far_beyond_the_split(asked, taken, examples):
-    model = Counting()
-    found = batches.predict(model, examples, batch_size=asked)
+@pytest.mark.parametrize(("batch_size", "bounded"), [(5, 5), (32, 32), (64, 64), (100_000, 64)])
+def test_the_batch_size_is_bounded_by_the_split(batch_size, bounded, examples):
+    model = RecordingModel()
+    found = batches.predict(model, examples, batch_size=batch_size)
     assert found.tolist() == list(range(COUNT))
-    assert model.sizes == {taken}
+    assert model.sizes == {bounded}
     assert batches.bounded_batch_size(100_000, 1000) == 1024
 
 
-def test_masks_and_boxes_are_answered_in_batches_of_the_same_bound(examples):
+def test_the_batch_size_is_bounded_for_masks_and_boxes(examples):
     masks = dataclasses.replace(examples, labels=examples.pixels[..., 0])
     for images, labels in segmentation_batches.evaluation_batches(
         masks, batch_size=100_000
     ).as_numpy_iterator():
         assert images.shape == (64, *SHAPE)
         assert labels.shape == (64, *SHAPE[:2])
-    model = Counting()
-    model.predict = lambda data, verbose: {"boxes": Counting.predict(model, data, verbose)}
+    model = RecordingModel()
+    model.predict = lambda data, verbose: {"boxes": RecordingModel.predict(model, data, verbose)}
     found = detection_batches.predict(model, examples, batch_size=100_000)
     assert found["boxes"].tolist() == list(range(COUNT))
     assert model.sizes == {64}

@@ -1,4 +1,4 @@
-"""Annotations of COCO: what is read, what is refused, and masks that are those of pycocotools."""
+"""COCO annotation files: parsing, errors, and masks equal to those of pycocotools."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def draw(folder, *names):
         Image.new("RGB", (8, 6)).save(folder / name)
 
 
-def refused(call, *arguments):
-    """The message, which must be one line, with which a call is refused."""
+def error_of(call, *arguments):
+    """Returns the message of the `UsageError` of a call, which must be one line."""
     with pytest.raises(UsageError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
@@ -70,7 +70,7 @@ def refused(call, *arguments):
 def test_a_file_is_read(tmp_path):
     draw(tmp_path, "a.png", "b.png")
     found = coco.read_annotations(write(tmp_path / "all.json"))
-    assert found.classes == ("cat", "ox", "dog")  # by their ids; ox has nothing, and stays
+    assert found.classes == ("cat", "ox", "dog")  # sorted by id; ox has no annotations
     assert found.skipped == ()
     empty, full = found.pictures
     assert (empty.path, empty.height, empty.width) == (str(tmp_path / "a.png"), 6, 8)
@@ -100,16 +100,16 @@ def test_images_are_found_where_they_usually_are(tmp_path, file, images):
     ]
 
 
-def test_images_that_are_not_there_are_named(tmp_path):
+def test_missing_images_are_reported(tmp_path):
     path = write(tmp_path / "all.json")
-    assert "none of the 2 images of" in refused(coco.read_annotations, path)
+    assert "none of the 2 images of" in error_of(coco.read_annotations, path)
     draw(tmp_path, "b.png")
     found = coco.read_annotations(path)
     assert len(found.pictures) == 1
     assert found.skipped == ((str(tmp_path / "a.png"), "no such file"),)
 
 
-def test_annotations_of_unknown_images_are_counted(tmp_path):
+def test_annotations_of_unlisted_images_are_counted(tmp_path):
     draw(tmp_path, "a.png")
     images = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8}]
     path = write(tmp_path / "all.json", images=images)
@@ -131,7 +131,7 @@ def test_splits_are_found_by_the_names_of_files(tmp_path):
         "all": tmp_path / "annotations" / names[0]
     }
     write(tmp_path / "annotations" / "person_keypoints_train2017.json")
-    assert "has 2 annotation files for train" in refused(coco.annotation_files, tmp_path)
+    assert "has 2 annotation files for train" in error_of(coco.annotation_files, tmp_path)
 
 
 def test_splits_are_found_by_the_names_of_folders(tmp_path):
@@ -148,7 +148,7 @@ def test_splits_are_found_by_the_names_of_folders(tmp_path):
         ({"categories": [{"id": 3}]}, "category {'id': 3} has no name"),
         (
             {"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]},
-            "several categories called cat",
+            "several categories named cat",
         ),
         (
             {"annotations": [{"id": 1, "image_id": 7, "category_id": 99}]},
@@ -156,7 +156,7 @@ def test_splits_are_found_by_the_names_of_folders(tmp_path):
         ),
         (
             {"annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]},
-            "annotation 1 has the box [1, 2, 3]; needed: x, y, width, height",
+            "annotation 1 has the box [1, 2, 3]; expected x, y, width, height",
         ),
         (
             {"annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3, "a"]}]},
@@ -173,26 +173,26 @@ def test_splits_are_found_by_the_names_of_folders(tmp_path):
         ({"images": [{"id": 7, "file_name": "a.png", "width": 8}]}, "has no height"),
     ],
 )
-def test_a_wrong_file_is_refused(tmp_path, changes, message):
+def test_invalid_files_are_rejected(tmp_path, changes, message):
     draw(tmp_path, "a.png", "b.png")
     path = write(tmp_path / "all.json", **changes)
-    said = refused(coco.read_annotations, path)
-    assert str(path) in said
-    assert message in said
+    message = error_of(coco.read_annotations, path)
+    assert str(path) in message
+    assert message in message
 
 
 @pytest.mark.parametrize("width", ["x", [], -8, 8.5, True, 10**6, 10**400, "1" * 5000, {}])
-def test_a_size_that_is_none_is_refused(tmp_path, width):
+def test_invalid_sizes_are_rejected(tmp_path, width):
     draw(tmp_path, "a.png", "b.png")
     images = [{"id": 7, "file_name": "a.png", "height": 10**6, "width": width}]
-    said = refused(
+    message = error_of(
         coco.read_annotations, write(tmp_path / "all.json", images=images, annotations=[])
     )
-    assert "image 'a.png' has the width " in said
-    assert "and the height 1000000; needed: pixels, 134,217,728 in all at most" in said
+    assert "image 'a.png' has the width " in message
+    assert "and the height 1000000; expected pixels, at most 134,217,728 in all" in message
 
 
-def test_identifiers_may_be_numbers_in_one_place_and_text_in_another(tmp_path):
+def test_ids_may_be_numbers_or_text(tmp_path):
     draw(tmp_path, "a.png", "b.png")
     content = json.loads(write(tmp_path / "all.json").read_text())
     content["images"][1]["id"] = "9"
@@ -213,7 +213,7 @@ def test_identifiers_may_be_numbers_in_one_place_and_text_in_another(tmp_path):
         ("somewhere/a.png", "elsewhere/b.png"),
     ],
 )
-def test_images_of_another_machine_are_found_by_the_last_part_of_their_names(tmp_path, names):
+def test_images_of_other_folders_are_found_by_file_name(tmp_path, names):
     draw(tmp_path / "images", "a.png", "b.png")
     images = [
         {"id": number, "file_name": name, "height": 6, "width": 8}
@@ -225,7 +225,7 @@ def test_images_of_another_machine_are_found_by_the_last_part_of_their_names(tmp
     ]
 
 
-def test_a_last_part_that_two_names_share_stands_for_neither(tmp_path):
+def test_ambiguous_file_names_are_not_used(tmp_path):
     draw(tmp_path, "a.png", "b.png")
     images = [
         {"id": number, "file_name": name, "height": 6, "width": 8}
@@ -236,15 +236,15 @@ def test_a_last_part_that_two_names_share_stands_for_neither(tmp_path):
     assert [reason for _, reason in found.skipped] == ["no such file", "no such file"]
 
 
-def test_what_is_no_json_is_refused(tmp_path):
+def test_files_that_are_not_json_are_rejected(tmp_path):
     path = tmp_path / "all.json"
-    assert "cannot be read: No such file" in refused(coco.read_annotations, path)
+    assert "cannot be read: No such file" in error_of(coco.read_annotations, path)
     path.write_text("{", encoding="utf-8")
-    assert "is no JSON file" in refused(coco.read_annotations, path)
+    assert "is not a JSON file" in error_of(coco.read_annotations, path)
     path.write_text("[1]", encoding="utf-8")
-    assert "has no list of images" in refused(coco.read_annotations, path)
+    assert "has no list of images" in error_of(coco.read_annotations, path)
     path.write_text(100_000 * "[", encoding="utf-8")
-    assert "is no JSON file" in refused(coco.read_annotations, path)
+    assert "is not a JSON file" in error_of(coco.read_annotations, path)
 
 
 # Masks
@@ -268,7 +268,7 @@ def test_points_of_polygons_may_be_text():
     assert coco_masks.decode_segmentation([square], 6, 8).sum() == 6
 
 
-def test_runs_go_down_the_columns():
+def test_run_lengths_go_down_the_columns():
     expected = np.zeros((3, 2), bool)
     expected[1:, 0] = expected[0, 1] = True
     assert np.array_equal(
@@ -278,7 +278,7 @@ def test_runs_go_down_the_columns():
     assert everything.all()
 
 
-def test_polygons_and_runs_are_those_of_pycocotools():
+def test_polygons_and_run_lengths_equal_pycocotools():
     reference = pytest.importorskip("pycocotools.mask")
     random = np.random.default_rng(0)
     for trial in range(300):
@@ -298,7 +298,7 @@ def test_polygons_and_runs_are_those_of_pycocotools():
         )
 
 
-def test_text_of_runs_is_read():
+def test_compressed_run_lengths():
     # As pycocotools writes these runs.
     assert coco_masks.decode_rle_text("0240T1") == [0, 2, 4, 2, 40]
     assert coco_masks.decode_rle_text(b"5T3\\9SMmFQo0ja0") == [5, 100, 300, 7, 9, 1000, 579]
@@ -307,11 +307,11 @@ def test_text_of_runs_is_read():
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        ({"size": [8, 6], "counts": [0, 48]}, "run lengths for a size of [8, 6]; the image has"),
-        ({"size": [6, 8], "counts": [0, 47]}, "do not make up the 6 x 8 pixels"),
-        ({"size": [6, 8], "counts": [-1, 49]}, "do not make up"),
-        ({"size": [6, 8]}, "do not make up"),
-        ({"size": [6, 8], "counts": "zz"}, "do not make up"),
+        ({"size": [8, 6], "counts": [0, 48]}, "run lengths are for the size [8, 6]; the image has"),
+        ({"size": [6, 8], "counts": [0, 47]}, "do not add up to the 6 x 8 pixels"),
+        ({"size": [6, 8], "counts": [-1, 49]}, "do not add up"),
+        ({"size": [6, 8]}, "do not add up"),
+        ({"size": [6, 8], "counts": "zz"}, "do not add up"),
         ("polygon", "is polygons or run lengths, not 'polygon'"),
         ([1, 2, 3, 4, 5, 6], "is polygons or run lengths"),
         ([[1, 2, 3, 4, 5]], "a polygon is numbers x0, y0"),
@@ -319,13 +319,13 @@ def test_text_of_runs_is_read():
         ([[1, 2, 3, 4, 5, float("inf")]], "a polygon is numbers x0, y0"),
         ([[1, 2, 3, 4, 5, 10**400]], "a polygon is numbers x0, y0"),
         ([[1, 2, 3, 4, 5, "x"]], "a polygon is numbers x0, y0"),
-        ([[1, 2, 1e300, 4, 5, 1]], "a polygon far beyond its image of 8 x 6"),
-        ([[0, 0, 1e7, 0, 0, 1]], "a polygon far beyond its image"),
-        ({"size": 5, "counts": [0, 48]}, "run lengths for a size of 5"),
-        ({"size": [6, 8], "counts": 1000 * "o"}, "no text of pycocotools"),
-        ({"size": [6, 8], "counts": [0, 10**400]}, "do not make up"),
-        ({"size": [6, 8], "counts": "\ud800"}, "do not make up"),
+        ([[1, 2, 1e300, 4, 5, 1]], "a polygon extends far beyond its image of 8 x 6"),
+        ([[0, 0, 1e7, 0, 0, 1]], "a polygon extends far beyond its image"),
+        ({"size": 5, "counts": [0, 48]}, "run lengths are for the size 5"),
+        ({"size": [6, 8], "counts": 1000 * "o"}, "invalid run-length text"),
+        ({"size": [6, 8], "counts": [0, 10**400]}, "do not add up"),
+        ({"size": [6, 8], "counts": "\ud800"}, "do not add up"),
     ],
 )
-def test_what_is_no_segmentation_is_refused(segmentation, message):
-    assert message in refused(coco_masks.decode_segmentation, segmentation, 6, 8)
+def test_invalid_segmentations_are_rejected(segmentation, message):
+    assert message in error_of(coco_masks.decode_segmentation, segmentation, 6, 8)

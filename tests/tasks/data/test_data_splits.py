@@ -1,4 +1,4 @@
-"""What is said of labelled images before a model is trained on them."""
+"""Notes about labelled images that are shown before training."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tasks.data.dataset import Source
 
 
 def data(train, test, validation=None, *, classes="abc", dropped=(), skipped=(), items=None):
-    """The `Data` of some labels."""
+    """Returns `DataSplits` with some labels."""
 
     def examples(name, labels, **own):
         labels = np.array(labels)
@@ -25,7 +25,7 @@ def data(train, test, validation=None, *, classes="abc", dropped=(), skipped=(),
     )
 
 
-def test_small_classes_and_those_without_a_test_image_are_named():
+def test_small_classes_and_classes_without_test_images_are_reported():
     found = data([0] * 10 + [1] * 9 + [2] * 3, [0, 0, 1])
     assert data_splits.class_notes(found) == [
         "classes with fewer than 10 training images: b (9), c (3)",
@@ -39,7 +39,7 @@ def test_small_classes_and_those_without_a_test_image_are_named():
     ]
 
 
-def test_the_share_of_the_most_frequent_class_is_said():
+def test_the_majority_baseline_is_reported():
     found = data([0, 1], [0, 0, 1], [1, 1, 1, 2])
     assert data_splits.majority_baseline(found) == [
         "accuracy of always predicting the most frequent class: "
@@ -48,7 +48,7 @@ def test_the_share_of_the_most_frequent_class_is_said():
     assert data_splits.majority_baseline(data([[1, 0, 0]], [[1, 0, 0]])) == []
 
 
-def test_skipped_files_are_one_line_with_counts_by_reason():
+def test_skipped_files_are_counted_by_reason():
     texts = [(f"{number}.txt", "not an image by its suffix") for number in range(1000)]
     found = data([0], [0], skipped=texts, dropped=(("a.png", "truncated"), ("b.png", "truncated")))
     ((line, names),) = found.warnings()
@@ -59,7 +59,7 @@ def test_skipped_files_are_one_line_with_counts_by_reason():
     assert data([0], [0]).warnings() == []
 
 
-def test_many_reasons_are_counted_together():
+def test_rare_reasons_are_counted_together():
     bad = [(str(n), f"reason {n}") for n in range(8)]
     ((line, _),) = data([0], [0], skipped=bad).warnings()
     assert line.endswith("1 reason 4; 3 other reasons")

@@ -1,4 +1,4 @@
-"""Random geometry: image, mask and boxes move together, by the seed alone, and labels never mix."""
+"""Geometric augmentation: the same transform for image, mask and boxes; labels never mix."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SHAPE = (24, 32, 3)
 MOVING = [level for level in geometry.LEVELS if level != "none"]
 
 
-def drawn(level, seed=0, size=16):
-    """One step of draws."""
+def sampled(level, seed=0, size=16):
+    """Returns the parameters of one step."""
     return {k: v[0] for k, v in geometry.sample_params(seed, 0, size, 1, SHAPE, level).items()}
 
 
-def by_hand(factor, offset, count=1):
-    """A draw of our own choice, `(x, y)` each, the same for all images."""
+def parameters(factor, offset, count=1):
+    """Returns given parameters, `(x, y)` each, for all images."""
     rows = {"factor": factor, "offset": offset}
     return {name: np.tile(np.float32(value), (count, 1)) for name, value in rows.items()}
 
 
 def slow_nearest(mask, factor, offset):
-    """Looks every pixel up where it came from."""
+    """Returns a transformed mask, computed pixel by pixel."""
     height, width = mask.shape
     moved = np.full_like(mask, IGNORE_LABEL)
     for row in range(height):
@@ -38,7 +38,7 @@ def slow_nearest(mask, factor, offset):
     return moved
 
 
-def test_nothing_is_drawn_for_none_and_a_wrong_level_is_refused():
+def test_none_does_nothing_and_unknown_levels_are_rejected():
     images = np.zeros((2, *SHAPE), "uint8")
     assert geometry.sample_params(0, 0, 2, 1, SHAPE, "none") == {}
     assert geometry.transform_images(images, {}) is images
@@ -49,7 +49,7 @@ def test_nothing_is_drawn_for_none_and_a_wrong_level_is_refused():
 
 
 @pytest.mark.parametrize("level", MOVING)
-def test_draws_depend_on_seed_and_epoch_alone(level):
+def test_parameters_depend_on_seed_and_epoch_alone(level):
     def draw(seed, epoch):
         return geometry.sample_params(seed, epoch, 8, 3, SHAPE, level)
 
@@ -61,8 +61,8 @@ def test_draws_depend_on_seed_and_epoch_alone(level):
         assert not np.array_equal(first["factor"], other["factor"])
 
 
-def test_levels_keep_their_bounds():
-    mirror, light, strong = (drawn(level, size=4000) for level in ("mirror", "light", "strong"))
+def test_bounds_of_the_levels():
+    mirror, light, strong = (sampled(level, size=4000) for level in ("mirror", "light", "strong"))
     assert set(np.unique(mirror["factor"])) == {-1, 1}
     assert 0.45 < (mirror["factor"][:, 0] < 0).mean() < 0.55
     assert (mirror["factor"][:, 1] == 1).all()
@@ -74,7 +74,7 @@ def test_levels_keep_their_bounds():
     boxes = np.tile(np.float32([0, 0, 32, 24]), (4000, 1, 1))
     grown = strong["factor"][:, 1] > 1
     x0, y0, x1, y1 = geometry.transform_boxes(boxes, strong).numpy()[:, 0].T
-    # Shifts are whole pixels: half of one may be missing.
+    # Shifts are integers: half a pixel may be missing.
     assert (x0[grown] <= 0.51).all()
     assert (x1[grown] >= 31.49).all()
     assert (y0[~grown] >= -0.51).all()
@@ -83,11 +83,11 @@ def test_levels_keep_their_bounds():
     assert abs(middle - (16, 12)).max() > 0.12 * 32
 
 
-def test_a_mirrored_and_shifted_image_is_as_sharp_as_before():
+def test_flips_and_shifts_are_exact():
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (1, *SHAPE), "uint8")
     mask = random.integers(0, 7, (1, *SHAPE[:2]), "uint8")
-    change = by_hand((-1, 1), (32 + 5, -3))
+    change = parameters((-1, 1), (32 + 5, -3))
     moved, labels = (
         geometry.transform_images(image, change).numpy(),
         geometry.transform_masks(mask, change).numpy(),
@@ -101,22 +101,22 @@ def test_a_mirrored_and_shifted_image_is_as_sharp_as_before():
 
 
 @pytest.mark.parametrize("level", MOVING)
-def test_masks_are_looked_up_and_never_mixed(level):
-    change = drawn(level)
+def test_masks_use_nearest_neighbours(level):
+    change = sampled(level)
     masks = np.random.default_rng(1).integers(0, 7, (16, *SHAPE[:2]), "uint8")
     moved = geometry.transform_masks(masks, change).numpy()
     assert set(np.unique(moved)) <= {*range(7), IGNORE_LABEL}
     expected = np.stack([slow_nearest(*each) for each in zip(masks, *change.values(), strict=True)])
-    # A point on the very edge of two pixels may fall to either.
+    # A point on the edge between two pixels may be assigned to either.
     assert (moved != expected).mean() < 1e-3
 
 
-def test_image_mask_and_box_stay_together():
-    """The picture is its own mask: where it is moved to by one way, it is by the others."""
+def test_image_mask_and_box_have_the_same_transform():
+    """An image that equals its mask is transformed like the mask and its box."""
     box = np.float32([8, 6, 20, 16])
     mask = np.zeros((16, *SHAPE[:2]), "uint8")
     mask[:, 6:16, 8:20] = 1
-    change = drawn("strong", seed=3)
+    change = sampled("strong", seed=3)
     images = geometry.transform_images(np.repeat(mask[..., None] * 200, 3, -1), change).numpy()
     labels = geometry.transform_masks(mask, change).numpy()
     boxes = geometry.transform_boxes(np.tile(box, (16, 1, 1)), change).numpy()[:, 0]
@@ -133,22 +133,22 @@ def test_image_mask_and_box_stay_together():
     assert seen > 4
 
 
-def test_bilinear_is_that_of_the_formula():
+def test_bilinear_interpolation():
     row = np.uint8([0, 100, 200, 40]).reshape(1, 1, 4, 1)
-    moved = geometry.transform_images(np.repeat(row, 2, 1), by_hand((2, 1), (0, 0))).numpy()[
+    moved = geometry.transform_images(np.repeat(row, 2, 1), parameters((2, 1), (0, 0))).numpy()[
         0, 0, :, 0
     ]
-    # Centres 0.5, 1.5, 2.5, 3.5 came from 0.25, 0.75, 1.25, 1.75; left of 0.5 it is partly grey.
+    # Centres 0.5, 1.5, 2.5, 3.5 come from 0.25, 0.75, 1.25, 1.75; left of 0.5 is partly grey.
     assert moved.tolist() == [round(0.25 * FILL_VALUE), 25, 75, 125]
 
 
-def test_boxes_move_by_hand():
+def test_boxes_are_transformed():
     boxes = np.float32([[[2, 3, 10, 9], [0, 0, 0, 0]]])
-    moved = geometry.transform_boxes(tf.constant(boxes), by_hand((-2, 2), (64, -4))).numpy()
+    moved = geometry.transform_boxes(tf.constant(boxes), parameters((-2, 2), (64, -4))).numpy()
     assert moved[0, 0].tolist() == [44, 2, 60, 14]
 
 
-def test_moves_run_inside_a_graph():
+def test_transforms_run_inside_a_graph():
     data = tf.data.Dataset.from_tensor_slices(geometry.sample_params(0, 0, 4, 2, SHAPE, "light"))
     images = tf.zeros((4, *SHAPE), tf.uint8)
     data = data.map(

@@ -1,4 +1,4 @@
-"""Every kind of image file comes out as the picture that it shows."""
+"""Reading of all kinds of image files: decoding, scaling, orientation, and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NATIVE_GREY = (None, None, 1)
 
 
 def scene(width=40, height=30):
-    """A smooth picture that differs from all its turns and mirror images."""
+    """Returns a smooth image that differs from all its rotations and flips."""
     y, x = np.mgrid[:height, :width]
     bands = [x * 255 / width, y * 255 / height, (x + 2 * y) * 255 / (width + 2 * height)]
     picture = Image.fromarray(np.stack(bands, -1).astype("uint8"))
@@ -29,31 +29,31 @@ def scene(width=40, height=30):
 
 
 def encoded(picture, kind="PNG", **options):
-    """The bytes of a picture as a file."""
+    """Returns an image encoded as a file, as bytes."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
 
 
 def npy(array, **options):
-    """The bytes of an array as a `.npy` file."""
+    """Returns an array as the bytes of a `.npy` file."""
     file = io.BytesIO()
     np.save(file, array, **options)
     return file.getvalue()
 
 
 def error(one, other):
-    """The greatest difference between two images, in levels."""
+    """Returns the largest difference between two images, in levels."""
     return np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max()
 
 
 def mean_error(one, other):
-    """The mean difference between two images, in levels."""
+    """Returns the mean difference between two images, in levels."""
     return np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).mean()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_lossless_files_come_out_bit_for_bit(kind, tmp_path):
+def test_lossless_files_are_read_exactly(kind, tmp_path):
     path = tmp_path / f"a.{kind.lower()}"
     scene().save(path)
     for item in (path, str(path), path.read_bytes(), np.asarray(scene())):
@@ -62,16 +62,16 @@ def test_lossless_files_come_out_bit_for_bit(kind, tmp_path):
         assert np.array_equal(image, np.asarray(scene()))
 
 
-def test_lossless_webp_comes_out_bit_for_bit():
+def test_lossless_webp_is_read_exactly():
     assert np.array_equal(image_io.read_image(encoded(scene(), "WEBP", lossless=True)), scene())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF"])
-def test_lossy_files_come_out_nearly(kind):
+def test_lossy_files_are_read_approximately(kind):
     assert mean_error(image_io.read_image(encoded(scene(), kind, quality=95)), scene()) < 6
 
 
-def test_what_was_read_can_be_written_to():
+def test_the_result_is_writable_and_a_copy():
     pixels = np.zeros((4, 4, 3), "uint8")
     image_io.read_image(pixels)[:] = 9
     assert pixels.max() == 0
@@ -91,7 +91,7 @@ def test_colour_becomes_grey_by_itu_luma():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
-def test_few_colours(mode):
+def test_binary_grey_and_palette_images(mode):
     picture = scene().convert(mode)
     assert np.array_equal(image_io.read_image(encoded(picture)), picture.convert("RGB"))
     assert np.array_equal(
@@ -99,7 +99,7 @@ def test_few_colours(mode):
     )
 
 
-def test_two_levels_stay_two_when_not_resized_and_mix_when_resized():
+def test_binary_images_are_interpolated_only_if_resized():
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype("uint8")).convert("1")
     assert set(np.unique(image_io.read_image(encoded(board)))) == {0, 255}
     assert error(image_io.read_image(encoded(board), (8, 8, 3))[1:-1, 1:-1], 127) <= 4
@@ -118,7 +118,7 @@ def test_sixteen_bit_colour_is_scaled():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_transparency_is_laid_on_white(kind):
+def test_transparency_is_blended_with_white(kind):
     alpha = np.zeros((30, 40), "uint8")
     alpha[:, 10:20], alpha[:, 20:] = 128, 255
     picture = scene()
@@ -128,7 +128,7 @@ def test_transparency_is_laid_on_white(kind):
     assert error(image, share * np.asarray(scene()) + (1 - share) * 255) <= 1
 
 
-def test_transparent_grey_and_palettes_are_laid_on_white():
+def test_transparent_grey_and_palette_images_are_blended_with_white():
     grey = Image.merge("LA", [Image.new("L", (4, 4), 40), Image.new("L", (4, 4), 0)])
     assert image_io.read_image(encoded(grey)).min() == 255
     palette = Image.new("P", (4, 4), 1)
@@ -151,9 +151,9 @@ def test_cmyk_jpeg_is_near_the_original():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_exif_turns_the_picture_upright(kind, orientation):
+def test_exif_orientation_is_applied(kind, orientation):
     upright = np.asarray(scene())
-    stored = {  # how a camera that is held so stores the picture
+    stored = {  # how a camera in this orientation stores the image
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -174,7 +174,7 @@ def test_exif_turns_the_picture_upright(kind, orientation):
         assert mean_error(turned, image_io.read_image(upright, (20, 33, 3), resize)) <= close + 0.5
 
 
-def test_damaged_exif_is_passed_over():
+def test_damaged_exif_is_ignored():
     data = encoded(
         scene(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01broken"
     )
@@ -188,13 +188,13 @@ def test_the_first_frame_of_an_animation_is_read():
         assert error(image_io.read_image(data), frames[0]) <= 4, kind
 
 
-def test_a_jpeg_of_several_pictures_is_read():
+def test_the_first_image_of_a_multi_picture_jpeg_is_read():
     data = encoded(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (40, 30))])
     assert mean_error(image_io.read_image(data), scene()) < 8
     assert image_io.read_image(data, (8, 8, 3)).shape == (8, 8, 3)
 
 
-def test_a_missing_side_stays_as_it_is():
+def test_none_keeps_the_length_of_a_side():
     assert image_io.read_image(np.asarray(scene()), (None, 10, 3)).shape == (30, 10, 3)
     assert image_io.read_image(np.asarray(scene()), (10, None, 1)).shape == (10, 40, 1)
 
@@ -221,7 +221,7 @@ def test_stretch_is_an_antialiased_bilinear_resize():
 
 def test_crop_keeps_the_centre():
     wide = np.zeros((20, 60, 3), "uint8")
-    wide[:, 20:40] = 255  # the middle square
+    wide[:, 20:40] = 255  # the centre square
     halved = image_io.read_image(wide, (10, 30, 3))
     assert np.array_equal(image_io.read_image(wide, (10, 10, 3), "crop"), halved[:, 10:20])
     tall = wide.transpose(1, 0, 2)
@@ -230,11 +230,11 @@ def test_crop_keeps_the_centre():
         image_io.read_image(tall, (30, 10, 3))[10:20],
     )
     assert np.array_equal(image_io.read_image(wide, (20, 20, 3), "crop"), wide[:, 20:40])
-    portrait = image_io.read_image(wide, (20, 10, 3), "crop")  # half of the middle
+    portrait = image_io.read_image(wide, (20, 10, 3), "crop")  # half of the centre
     assert np.array_equal(portrait, wide[:, 25:35])
 
 
-def test_pad_keeps_the_aspect_and_all_of_the_picture():
+def test_pad_keeps_the_aspect_ratio_and_the_whole_image():
     wide = np.full((20, 60, 3), 200, "uint8")
     image = image_io.read_image(wide, (30, 30, 3), "pad")
     assert image[10:20].min() == image.max() == 200
@@ -246,7 +246,7 @@ def test_pad_keeps_the_aspect_and_all_of_the_picture():
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_a_large_jpeg_is_decoded_small_and_looks_the_same(resize):
+def test_a_large_jpeg_decoded_at_lower_scale_is_the_same(resize):
     noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), "uint8")
     large = Image.fromarray(noise).resize((1201, 899), Image.Resampling.BICUBIC)
     data = encoded(large, "JPEG", quality=95)
@@ -258,27 +258,27 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(resize):
         assert error(image, exact) <= 8
 
 
-def test_a_draft_is_never_smaller_than_the_result(monkeypatch):
+def test_a_jpeg_is_never_decoded_smaller_than_the_result(monkeypatch):
     sizes = []
     resize = Image.Image.resize
     monkeypatch.setattr(
         Image.Image, "resize", lambda self, *a, **k: (sizes.append(self.size), resize(self, *a))[1]
     )
     data = encoded(Image.new("RGB", (1024, 768)), "JPEG")
-    for side, least in ((32, 128), (64, 128), (96, 256), (128, 256), (300, 512)):
+    for side, decoded in ((32, 128), (64, 128), (96, 256), (128, 256), (300, 512)):
         image_io.read_image(data, (side, side, 3))
-        assert min(sizes.pop()) >= min(least, 768) * 3 // 4
+        assert min(sizes.pop()) >= min(decoded, 768) * 3 // 4
         assert min(image_io.read_image(data, (side, side, 3)).shape[:2]) == side
     image_io.read_image(data, (80, 80, 3))
     assert sizes[-1] == (256, 192)  # a quarter: the eighth has 96 rows, too near to 80
 
 
-def test_bad_files_are_named_with_the_reason(tmp_path):
+def test_unreadable_files_are_named_with_the_reason(tmp_path):
     good = encoded(scene(), "JPEG")
     files = {
         "truncated": good[: len(good) // 2],
         "empty file": b"",
-        "not an image by its first bytes": b"Dear reader, this is a text. It is no picture at all.",
+        "not an image by its first bytes": b"Dear reader, this is text. It is no image at all.",
         "damaged at its beginning": good[:4],
     }
     for number, (reason, data) in enumerate(files.items()):
@@ -298,7 +298,7 @@ def test_bad_files_are_named_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "16-bit PNG", "WEBP", "BMP", "GIF", "TIFF", "NPY"])
-def test_any_truncation_or_damage_is_unreadable_or_read_but_never_a_crash(kind):
+def test_damaged_files_are_unreadable_or_read_but_never_crash(kind):
     if kind == "16-bit PNG":
         data = deep_png(np.asarray(scene()).astype("uint16") * 257)
     else:
@@ -314,11 +314,11 @@ def test_any_truncation_or_damage_is_unreadable_or_read_but_never_a_crash(kind):
             assert image_io.read_image(damaged.tobytes(), (8, 8, 3)).shape == (8, 8, 3)
 
 
-def test_a_decompression_bomb_is_refused_and_a_large_photo_is_not(monkeypatch):
+def test_decompression_bombs_are_rejected_and_large_photos_are_not(monkeypatch):
     data = encoded(scene())
     monkeypatch.setattr(
         Image, "MAX_IMAGE_PIXELS", 1000
-    )  # Pillow warns from here, twice is too much
+    )  # Pillow warns above this number, and fails above twice of it
     assert image_io.read_image(data, (8, 8, 3)).shape == (8, 8, 3)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(image_io.UnreadableImage, match="decompression bomb"):
@@ -335,7 +335,7 @@ def test_a_decompression_bomb_is_refused_and_a_large_photo_is_not(monkeypatch):
         np.zeros((0, 4, 3), "uint8"),
     ],
 )
-def test_other_arrays_are_refused(pixels):
+def test_other_arrays_are_rejected(pixels):
     with pytest.raises(image_io.UnreadableImage, match="array of shape"):
         image_io.read_image(pixels)
 
@@ -345,7 +345,7 @@ def test_other_arrays_are_refused(pixels):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
-def test_channels_of_an_array_are_resized_one_by_one(channels, resize):
+def test_channels_of_an_array_are_resized_independently(channels, resize):
     stack = np.random.default_rng(0).integers(0, 256, (31, 47, channels), "uint8")
     whole = image_io.read_image(npy(stack), (12, 20, channels), resize)
     assert whole.shape == (12, 20, channels)
@@ -365,7 +365,7 @@ def test_sixteen_bits_of_an_array_are_scaled(dtype, tmp_path):
     assert image_io.read_image(np.full((2, 2), 65535, dtype), (2, 2, 1)).min() == 255
 
 
-def test_an_array_by_columns_and_one_of_grey():
+def test_fortran_order_and_grey_arrays():
     image = np.asarray(scene())
     assert np.array_equal(image_io.read_image(npy(np.asfortranarray(image))), image)
     grey = np.asarray(scene().convert("L"))
@@ -376,23 +376,23 @@ def test_an_array_by_columns_and_one_of_grey():
 @pytest.mark.parametrize(
     ("item", "wanted", "reason"),
     [
-        (npy(np.zeros((4, 4, 5), "uint8")), 3, "has 5 channels, wanted 3"),
-        (npy(np.zeros((4, 4), "uint8")), 5, "has 1 channel, wanted 5"),
-        (np.zeros((4, 4, 3), "uint8"), 4, "has 3 channels, wanted 4"),
-        (np.zeros((4, 4, 4), "uint8"), 3, "has 4 channels, wanted 3"),
-        (encoded(scene()), 5, "has 3 channels, wanted 5"),
-        (npy(np.zeros((4, 4, 3))), 3, "a float64 array of shape (4, 4, 3); an image is uint8 or"),
+        (npy(np.zeros((4, 4, 5), "uint8")), 3, "has 5 channels, expected 3"),
+        (npy(np.zeros((4, 4), "uint8")), 5, "has 1 channel, expected 5"),
+        (np.zeros((4, 4, 3), "uint8"), 4, "has 3 channels, expected 4"),
+        (np.zeros((4, 4, 4), "uint8"), 3, "has 4 channels, expected 3"),
+        (encoded(scene()), 5, "has 3 channels, expected 5"),
+        (npy(np.zeros((4, 4, 3))), 3, "a float64 array of shape (4, 4, 3); expected uint8 or"),
         (npy(np.zeros((4, 4, 3), "uint8"))[:-1], 3, "truncated"),
         (npy(np.zeros((4, 0, 3), "uint8")), 3, "no pixels"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_with_the_reason(item, wanted, reason):
+def test_arrays_with_other_channels_are_rejected_with_the_reason(item, wanted, reason):
     with pytest.raises(image_io.UnreadableImage) as caught:
         image_io.read_image(item, (8, 8, wanted))
     assert caught.value.reason.startswith(reason)
 
 
-def test_a_file_of_an_array_runs_no_code_and_takes_no_memory_that_it_has_not():
+def test_an_npy_file_runs_no_code_and_cannot_exhaust_memory():
     class Trap:
         def __reduce__(self):
             return pytest.fail, ("run",)
@@ -449,7 +449,7 @@ def test_sixteen_bits_of_a_tiff_are_scaled_in_either_order(order):
     assert np.abs(image - deep / 257).max() <= 0.5
 
 
-def test_a_tiff_of_fractions_is_refused():
+def test_a_floating_point_tiff_is_rejected():
     data = encoded(Image.fromarray(np.zeros((4, 4), "float32")), "TIFF")
     with pytest.raises(image_io.UnreadableImage, match="a TIFF of 32-bit floating-point") as caught:
         image_io.read_image(data)
@@ -457,7 +457,7 @@ def test_a_tiff_of_fractions_is_refused():
 
 
 def deep_png(values):
-    """The bytes of a PNG file of 16-bit colours `(height, width, 3)`."""
+    """Returns a PNG file of 16-bit colours `(height, width, 3)`, as bytes."""
     height, width = values.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))]
@@ -469,7 +469,7 @@ def deep_png(values):
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_the_bits_that_are_used_are_scaled_to_all_of_8(bits):
+def test_used_bits_are_scaled_to_8(bits):
     top = 2**bits - 1
     ramp = np.linspace(0, top, 4096).round().astype("uint16").reshape(64, 64)
     expected = ramp[..., None] * (255 / top)
@@ -486,16 +486,16 @@ def test_the_bits_that_are_used_are_scaled_to_all_of_8(bits):
         assert len(np.unique(image)) == 256, kind
 
 
-def test_values_beyond_the_bits_of_the_data_set_are_refused():
+def test_values_beyond_the_bit_depth_are_rejected():
     with pytest.raises(image_io.UnreadableImage, match="0 to 5000, beyond the 12 bits"):
         image_io.read_image(np.array([[0, 5000]], "uint16"), bits=12)
     negative = encoded(Image.fromarray(np.array([[-3, 70000]], "int32")), "TIFF")
-    with pytest.raises(image_io.UnreadableImage, match="-3 to 70000; an image has 0 to 65535"):
+    with pytest.raises(image_io.UnreadableImage, match="-3 to 70000; expected 0 to 65535"):
         image_io.read_image(negative)
 
 
 def tiff_of_bands(array, photometric=1, extra=()):
-    """The bytes of an uncompressed TIFF file of any number of bands `(height, width, bands)`."""
+    """Returns an uncompressed TIFF file of an array `(height, width, bands)`, as bytes."""
     height, width, bands = array.shape
     bits = 8 * array.dtype.itemsize
     depths = struct.pack(f"<{bands}H", *[bits] * bands)
@@ -517,7 +517,7 @@ def tiff_of_bands(array, photometric=1, extra=()):
     return body.ljust(200, b"\0") + array.tobytes()
 
 
-def test_a_tiff_of_many_bands_is_named_as_such():
+def test_a_tiff_of_many_bands_is_rejected():
     data = tiff_of_bands(np.zeros((4, 5, 8), "<u2"))
     for read in (image_io.read_image, image_io.image_size, image_io.read_stored):
         with pytest.raises(
@@ -528,7 +528,7 @@ def test_a_tiff_of_many_bands_is_named_as_such():
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_fourth_band_that_is_no_alpha_is_not_dropped(channels):
+def test_a_fourth_band_that_is_not_alpha_is_not_dropped(channels):
     bands = np.asarray(scene().convert("RGBA"))
     assert image_io.read_image(tiff_of_bands(bands, 2, [2]), (None, None, 4)).shape == (30, 40, 4)
     infrared = tiff_of_bands(bands, 2, [0])
@@ -536,7 +536,7 @@ def test_a_fourth_band_that_is_no_alpha_is_not_dropped(channels):
         image_io.read_image(infrared, (None, None, channels))
 
 
-def test_a_stack_of_pages_is_named_as_such_but_not_a_thumbnail():
+def test_a_tiff_of_pages_is_rejected_but_thumbnails_are_ignored():
     page = Image.new("L", (8, 8), 9)
     stack = encoded(page, "TIFF", save_all=True, append_images=[page, page])
     with pytest.raises(image_io.UnreadableImage, match="a TIFF of 3 pages") as caught:
@@ -550,14 +550,14 @@ def test_a_stack_of_pages_is_named_as_such_but_not_a_thumbnail():
     assert np.array_equal(image_io.read_image(file.getvalue()), scene())
 
 
-def test_wrong_arguments_say_what_there_is():
+def test_wrong_arguments_are_rejected():
     with pytest.raises(UsageError, match="'squash'; choose from stretch, crop, pad"):
         image_io.read_image(np.asarray(scene()), (8, 8, 3), "squash")
     with pytest.raises(UsageError, match="not 0"):
         image_io.read_image(np.asarray(scene()), (8, 8, 0))
 
 
-def test_threads_read_alike_and_in_silence():
+def test_reading_is_thread_safe_and_without_warnings():
     palette = encoded(scene().convert("P"), transparency=b"\x80" * 16)
     broken = encoded(scene(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01broken")
     expected = [image_io.read_image(data, (16, 16, 3)) for data in (palette, broken)]
@@ -579,7 +579,7 @@ def test_threads_read_alike_and_in_silence():
     assert len(warnings.filters) == filters
 
 
-def test_folder_scans_know_images_by_suffix_and_first_bytes(tmp_path):
+def test_images_are_recognised_by_suffix_and_first_bytes(tmp_path):
     assert image_io.is_image("a/B.JPG")
     assert not image_io.is_image("notes.txt")
     assert not image_io.is_image("jpg")
@@ -597,7 +597,7 @@ def test_folder_scans_know_images_by_suffix_and_first_bytes(tmp_path):
     )
 
 
-def test_real_photos_come_out_as_pillow_reads_them(zoo_data):
+def test_real_photos_are_read_as_by_pillow(zoo_data):
     photos = [path for path in sorted((zoo_data / "photos").iterdir()) if image_io.is_image(path)]
     assert photos
     for path in photos:
@@ -608,16 +608,16 @@ def test_real_photos_come_out_as_pillow_reads_them(zoo_data):
 
 
 @pytest.mark.parametrize("read", [image_io.read_image, image_io.read_stored, image_io.image_size])
-def test_a_fault_of_ours_is_not_a_damaged_image(read, monkeypatch, tmp_path):
+def test_bugs_are_not_reported_as_damaged_images(read, monkeypatch, tmp_path):
     path = tmp_path / "x.png"
     scene().save(path)
 
-    def fault(*_, **__):
-        raise AttributeError("ours")
+    def fail(*_, **__):
+        raise AttributeError("a bug")
 
-    for name in ("upright_size", "fitted"):
-        monkeypatch.setattr(pillow_images, name, fault)
-    for module in ("readers", "encoded"):
-        monkeypatch.setattr(f"tasks.data.{module}.Image.open", fault)
-    with pytest.raises(AttributeError, match="ours"):
+    for name in ("upright_size", "decode_and_resize"):
+        monkeypatch.setattr(pillow_images, name, fail)
+    for module in ("image_io", "image_formats"):
+        monkeypatch.setattr(f"tasks.data.{module}.Image.open", fail)
+    with pytest.raises(AttributeError, match="a bug"):
         read(path)

@@ -1,4 +1,4 @@
-"""What one look at the images finds: near copies, bits in use, animations."""
+"""Statistics of the images of a split: near duplicates, bit depth, animations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tasks
 import zoo
 from tasks.advice import doctor
 from tasks.data import (
@@ -23,21 +24,22 @@ from tasks.data import (
 )
 from tasks.data.dataset import Split
 from tasks.deploy import model_loader, predict
-from tasks.engine import resume
+from tasks.engine import recipes, resume
 from zoo import model_files
+from zoo.atomic_files import write_text
 from zoo.errors import UsageError
 
 QUALITIES = (60, 80, 95)
 
 
 def photo(seed, size=(48, 40)):
-    """A picture with large and small shapes, like nothing but itself."""
+    """Returns an image with large and small shapes, different for each seed."""
     rough = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), "uint8")
     return Image.fromarray(rough).resize(size, Image.Resampling.BICUBIC)
 
 
-def with_copies(root, count=20, classes=("cat", "dog")):
-    """Writes pictures into class folders, each as PNG and as JPEG of three qualities."""
+def with_duplicates(root, count=20, classes=("cat", "dog")):
+    """Writes images into class folders, each as PNG and as JPEG of three qualities."""
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -48,16 +50,16 @@ def with_copies(root, count=20, classes=("cat", "dog")):
     return sources.load(root)
 
 
-def subjects(split):
-    """The pictures that a split shows, by class and number."""
+def images_of(split):
+    """Returns the images of a split, by class and number."""
     paths = [image_io.Path(item) for item in split.items]
     return {(path.parent.name, path.stem.partition("-")[0]) for path in paths}
 
 
-def test_near_copies_stay_in_one_split(tmp_path):
-    source = with_copies(tmp_path)
+def test_near_duplicates_stay_in_one_split(tmp_path):
+    source = with_duplicates(tmp_path)
     parts = splits.train_val_test_split(source)
-    shown = [subjects(part) for part in parts]
+    shown = [images_of(part) for part in parts]
     assert sum(map(len, parts)) == 160
     assert sum(map(len, shown)) == len(set.union(*shown)) == 40
     for part in parts:
@@ -80,7 +82,7 @@ def test_flat_images_are_split_by_their_content(tmp_path):
     assert all(len(part) >= 2 for part in parts)
 
 
-def test_one_picture_alone_is_split_by_content_rather_than_refused(tmp_path):
+def test_duplicates_of_a_single_image_are_split_by_content(tmp_path):
     for label in "ab":
         (tmp_path / label).mkdir()
         for quality in range(50, 80):
@@ -88,11 +90,11 @@ def test_one_picture_alone_is_split_by_content_rather_than_refused(tmp_path):
     source = sources.load(tmp_path)
     data = data_splits.load(source, ("", "", ""), (16, 16, 3), "stretch")
     assert all(len(part) for part in data.parts)
-    assert len(data.copies) == len(data.test)  # and so it is said
+    assert len(data.copies) == len(data.test)  # and all are reported
 
 
-def given_test_split(root):
-    """Splits of ten pictures a class, of which two of the test split are in train as JPEG."""
+def with_test_split(root):
+    """Writes splits of ten images per class; train has two of the test images as JPEG and WebP."""
     for split, start in (("train", 0), ("test", 10)):
         for label, name in enumerate(("cat", "dog")):
             (root / split / name).mkdir(parents=True)
@@ -103,20 +105,20 @@ def given_test_split(root):
     return sources.load(root)
 
 
-def test_copies_in_a_given_test_split_are_counted_and_named(tmp_path):
-    source = given_test_split(tmp_path)
+def test_duplicates_in_a_test_split_are_reported(tmp_path):
+    source = with_test_split(tmp_path)
     (tmp_path / "test" / "cat" / "12.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken" + bytes(30))
     data = data_splits.load(source, ("", "none", ""), (32, 32, 3), "stretch")
     names = sorted(data.test.title(index) for index in data.copies)
     assert names == ["cat/10.png", "dog/11.png"]
     (line, named), (skipped, _) = data.warnings()
-    assert line == "test images that are near copies of training images: 2 of 19"
+    assert line == "test images that are near duplicates of training images: 2 of 19"
     assert sorted(named) == names
     assert skipped.startswith("skipped 1 file: 1 ")
     assert data.notes() == [line, skipped]
 
 
-def test_every_copy_of_one_file_in_a_test_split_is_counted():
+def test_all_duplicates_of_one_file_in_a_test_split_are_counted():
     flat, other = np.full((32, 32, 3), 7, "uint8"), np.asarray(photo(1, (32, 32)))
     train, test = (
         image_stats.with_stats(Split("all", items, np.zeros(len(items), "int64")))
@@ -125,7 +127,7 @@ def test_every_copy_of_one_file_in_a_test_split_is_counted():
     assert image_stats.test_copies(train, test).tolist() == [0, 1, 3]
 
 
-def test_frames_of_one_scene_are_one_group_without_comparing_all_pairs(monkeypatch):
+def test_video_frames_are_one_group_without_comparing_all_pairs(monkeypatch):
     rng, scene = np.random.default_rng(0), np.asarray(photo(3, (32, 32)).convert("L"))
     grey = (scene + rng.normal(0, 1, (200, 32, 32))).clip(0, 255).astype("uint8")
     digests = [bytes([place]) for place in range(200)]
@@ -145,7 +147,7 @@ def test_frames_of_one_scene_are_one_group_without_comparing_all_pairs(monkeypat
     assert len(found) < 2_500
 
 
-def test_groups_of_arrays_in_memory_and_of_files_are_the_same(tmp_path):
+def test_arrays_and_files_have_the_same_duplicate_groups(tmp_path):
     pictures = [photo(seed, (32, 32)) for seed in range(12)]
     pixels = [np.asarray(picture) for picture in pictures] * 2
     for number in range(12, 24):
@@ -163,8 +165,8 @@ def _png(pixels):
     return file.getvalue()
 
 
-def deep(root, top, count=12):
-    """Writes 16-bit grey pictures of two classes with values up to `top`, and one `.npy` file."""
+def deep_images(root, top, count=12):
+    """Writes 16-bit grey images of two classes with values up to `top`, and one `.npy` file."""
     for label in "ab":
         (root / label).mkdir(parents=True)
         for number in range(count):
@@ -180,30 +182,32 @@ def deep(root, top, count=12):
 @pytest.mark.parametrize(
     ("top", "bits"), [(300, 10), (1023, 10), (1024, 12), (4095, 12), (16383, 14), (16384, 16)]
 )
-def test_the_bits_in_use_are_found_and_all_of_8_are_used(tmp_path, top, bits):
-    source = deep(tmp_path, top)
+def test_bit_depth_is_detected_and_scaled_to_8_bits(tmp_path, top, bits):
+    source = deep_images(tmp_path, top)
     data = data_splits.load(source, ("", "", ""), (24, 24, 1), "stretch")
-    assert data.seen.bits == bits
+    assert data.findings.bits == bits
     brightest = round(255 * top / (2**bits - 1))
     assert {int(part.pixels.max()) for part in data.parts} == {brightest}
     assert len(np.unique(data.train.pixels)) > 60
-    assert len(data.seen.notes) == (bits < 16)
+    assert len(data.findings.notes) == (bits < 16)
     if bits == 12:
-        assert data.seen.notes[0].startswith("16-bit images that use 12 bits (25): 0 to 4,095 is")
+        assert data.findings.notes[0].startswith(
+            "16-bit images that use 12 bits (25): 0 to 4,095 is"
+        )
     stated = data_splits.load(source, ("", "", ""), (24, 24, 1), "stretch", 16)
-    assert stated.seen.bits == 16
+    assert stated.findings.bits == 16
     assert stated.train.pixels.max() == round(top / 257)
 
 
-def test_images_of_8_bits_are_16_by_default_and_say_nothing(tmp_path):
-    data = data_splits.load(with_copies(tmp_path, 6), ("", "", ""), (8, 8, 3), "stretch")
-    assert (data.seen.bits, data.seen.notes) == (16, ())
+def test_images_of_8_bits_have_no_note(tmp_path):
+    data = data_splits.load(with_duplicates(tmp_path, 6), ("", "", ""), (8, 8, 3), "stretch")
+    assert (data.findings.bits, data.findings.notes) == (16, ())
     with pytest.raises(UsageError, match="--image-bits takes 0, or 8 to 16, not 17"):
         data_splits.load(data.source, ("", "", ""), (8, 8, 3), "stretch", 17)
 
 
-def test_bits_are_kept_by_what_reads_images_anew(tmp_path):
-    source = deep(tmp_path, 4095)
+def test_lazy_images_keep_the_bit_depth(tmp_path):
+    source = deep_images(tmp_path, 4095)
     (part,), _ = image_stats.inspect_splits([source.splits["all"]])
     assert part.bits == part.take([1, 0]).bits == part.labelled(part.labels).bits == 12
     again = decoding.decode(part, (24, 24, 1), "stretch", memory=0, disk=0)
@@ -212,7 +216,7 @@ def test_bits_are_kept_by_what_reads_images_anew(tmp_path):
     np.testing.assert_array_equal(again.pixels[np.arange(5)], held.pixels[:5])
 
 
-def test_animations_are_said_once(tmp_path):
+def test_animations_are_reported_in_one_note(tmp_path):
     for label in "ab":
         (tmp_path / label).mkdir()
         for number in range(8):
@@ -224,49 +228,49 @@ def test_animations_are_said_once(tmp_path):
         )
     _, seen = image_stats.inspect_splits(splits.train_val_test_split(sources.load(tmp_path)))
     (line,) = seen.notes
-    assert line.startswith("animations, of which the first frame is read (3): ")
+    assert line.startswith("animations, of which only the first frame is read (3): ")
     assert line.count("moving.") == 3
 
 
-def test_the_doctor_takes_the_bits_of_a_run_and_looks_at_its_images_once(tmp_path, monkeypatch):
-    source = with_copies(tmp_path / "images", 2)
+def test_doctor_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
+    source = with_duplicates(tmp_path / "images", 2)
     facts = {"classes": list(source.classes), "image_bits": 12}
     path = tmp_path / "x.keras"
     model_files.save(zoo.build("lenet5", num_classes=2, input_shape=(32, 32, 3)), path, facts)
-    monkeypatch.setattr(image_stats, "with_stats", lambda split: pytest.fail("looked at twice"))
+    monkeypatch.setattr(image_stats, "with_stats", lambda split: pytest.fail("computed twice"))
     monkeypatch.setattr(splits, "train_val_test_split", lambda source, *_: [source.splits["all"]])
     monkeypatch.setattr(doctor, "run_checks", lambda *_, parts, **__: parts)
     (part,) = doctor.diagnose(str(path), str(tmp_path / "images"))
     assert part.bits == 12
 
 
-def test_a_model_file_states_its_bits():
+def test_bit_depth_in_a_model_file_is_validated():
     assert image_stats.stated_bits({}, "a.keras") == 16
     assert image_stats.stated_bits({"image_bits": 12}, "a.keras") == 12
     for wrong in (17, 3, "12", None, True, [12]):
-        with pytest.raises(UsageError, match=r"a\.keras states image_bits"):
+        with pytest.raises(UsageError, match=r"a\.keras has image_bits"):
             image_stats.stated_bits({"image_bits": wrong}, "a.keras")
 
 
-def test_predict_reads_images_with_the_bits_of_the_run(tmp_path, monkeypatch):
-    deep(tmp_path, 4095, 1)
+def test_predict_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
+    deep_images(tmp_path, 4095, 1)
     seen = []
 
-    def answers(photos, run, wanted):
-        seen.extend(photo.pixels for photo in photos)
-        return [{"classes": []} for _ in photos]
+    def predict_images(images, run, options):
+        seen.extend(image.pixels for image in images)
+        return [{"classes": []} for _ in images]
 
-    answerer = SimpleNamespace(
+    predictor = SimpleNamespace(
         image_shape=(24, 24, 1),
         resize="stretch",
         keras_only=False,
-        prepared=lambda photos, start: None,
-        answers=answers,
+        prepare=lambda images, start: None,
+        predict=predict_images,
     )
     about = {"task": "classification", "image_bits": 12}
     monkeypatch.setattr(model_loader.model_files, "load", lambda path: (None, about))
-    found = SimpleNamespace(from_file=lambda *arguments: answerer)
-    monkeypatch.setitem(model_loader.PREDICTOR_MODULES, "classification", found)
+    found = SimpleNamespace(from_file=lambda *arguments: predictor)
+    monkeypatch.setattr(tasks.get("classification"), "predictor", found)
     path = tmp_path / "a" / "0.png"
     opened = model_loader.load_predictor(path)
     assert opened.bits == 12
@@ -274,28 +278,28 @@ def test_predict_reads_images_with_the_bits_of_the_run(tmp_path, monkeypatch):
     assert seen[0].max() == 255
 
 
-def test_a_recipe_repeats_what_followed_from_the_data(tmp_path):
+def test_a_recipe_stores_the_detected_bit_depth(tmp_path):
     import tasks
 
     task = tasks.get("classification")(epochs=1)
     out = tmp_path / "run"
     resume.claim_folder(out, task)
-    resume.write_recipe(out, task, resolved={"precision": "float32", "image_bits": 12})
-    read = resume.read_recipe(out / resume.RECIPE)
-    again = resume.task_from_recipe(read)
+    recipes.write_recipe(out, task, resolved={"precision": "float32", "image_bits": 12})
+    read = recipes.read_recipe(out / recipes.RECIPE)
+    again = recipes.task_from_recipe(read)
     assert again.image_bits == 12
-    other = resume.task_from_recipe(resume.without_resolved(read, resume.DATA_DEPENDENT_FLAGS))
+    other = recipes.task_from_recipe(recipes.without_resolved(read, recipes.DATA_DEPENDENT_FLAGS))
     assert (other.image_bits, other.precision) == (0, "float32")
-    resume.write_text(out / resume.REPORT, "{}")
+    write_text(out / resume.REPORT, "{}")
     resume.claim_folder(out, task)  # the same command goes on
     resume.claim_folder(out, again)  # and so does the recipe
-    with pytest.raises(UsageError, match="image_bits: 0 there, 14 asked"):
+    with pytest.raises(UsageError, match="image_bits: 0 there, 14 requested"):
         resume.claim_folder(out, dataclasses.replace(task, image_bits=14))
 
 
-def test_images_of_large_sets_are_not_decoded_for_copies(tmp_path, monkeypatch):
+def test_large_data_sets_are_not_searched_for_near_duplicates(tmp_path, monkeypatch):
     monkeypatch.setattr(image_stats, "MAX_COMPARED_IMAGES", 20)
-    source = deep(tmp_path, 4095)
+    source = deep_images(tmp_path, 4095)
     (part,), seen = image_stats.inspect_splits([source.splits["all"]])
     assert len(part) > image_stats.MAX_COMPARED_IMAGES
     assert not part.image_stats.grey.any()

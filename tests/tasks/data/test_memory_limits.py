@@ -1,4 +1,4 @@
-"""What does not fit into memory is refused before it is tried."""
+"""Images and weights that do not fit into memory are rejected before they are allocated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.errors import UsageError
 HUGE = 100_000
 
 
-def test_the_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeypatch):
+def test_available_memory_of_system_and_container(tmp_path, monkeypatch):
     monkeypatch.setattr(memory_limits, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory_limits, "CGROUP", tmp_path)
     assert memory_limits.available_bytes() == math.inf
@@ -28,7 +28,7 @@ def test_the_memory_is_what_the_system_and_the_container_leave(tmp_path, monkeyp
     assert memory_limits.available_bytes() == 4000
 
 
-def test_images_are_measured_by_their_values(monkeypatch):
+def test_a_batch_of_images_is_checked(monkeypatch):
     monkeypatch.setattr(memory_limits, "available_bytes", lambda: 2 * 10 * 20 * 3 * 8)
     memory_limits.check_images((10, 20, 3), 2)
     with pytest.raises(UsageError, match="3 images of 10 x 20 pixels"):
@@ -36,7 +36,7 @@ def test_images_are_measured_by_their_values(monkeypatch):
 
 
 @pytest.mark.parametrize("name", [n for n in tasks.names() if n != "dqn"])
-def test_every_task_refuses_an_absurd_image_size(name):
+def test_every_task_rejects_a_huge_image_size(name):
     with pytest.raises(UsageError, match=r"100000 x 100000 pixels .* smaller --image-size"):
         tasks.get(name)(image_size=HUGE).load()
 
@@ -49,20 +49,20 @@ def test_every_task_refuses_an_absurd_image_size(name):
         "rank fashion_sample --models resnet20.cifar10",
     ],
 )
-def test_every_command_refuses_it_in_one_line(words, capsys, tmp_path, monkeypatch):
+def test_commands_reject_a_huge_image_size_in_one_line(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*words.split(), "--image-size", str(HUGE)]) == 1
     assert "100000 x 100000 pixels" in capsys.readouterr().err
 
 
-def test_weights_that_grow_with_the_image_are_outlined_first(monkeypatch):
+def test_weights_are_checked_before_they_are_created(monkeypatch):
     task = tasks.get("classification")(model="mlp", image_size=512)
     monkeypatch.setattr(memory_limits, "available_bytes", lambda: 10**8)
     with pytest.raises(UsageError, match="weights of mlp for images of 512 x 512 pixels"):
         task.network((512, 512, 1), 10)
 
 
-def test_in_a_search_it_is_a_trial_that_failed(tmp_path):
+def test_in_a_search_the_trial_fails(tmp_path):
     task = tasks.get("classification")(model="lenet5", image_size=HUGE)
     outcome = trial.run(task, tmp_path / "0000", None)
     assert outcome.status == trial.FAILED

@@ -1,4 +1,4 @@
-"""The map over threads: in order, and no further ahead than it may be."""
+"""`ordered_map`: results in order, with a bounded number of pending calls."""
 
 import threading
 
@@ -10,15 +10,15 @@ from tasks.data.parallel import AHEAD, ordered_map
 
 
 class Counter:
-    """Counts the calls that are begun and whose result is not consumed yet."""
+    """Counts the calls that have started and whose result is not consumed yet."""
 
     def __init__(self):
-        self.lock, self.now, self.most = threading.Lock(), 0, 0
+        self.lock, self.now, self.peak = threading.Lock(), 0, 0
 
     def begin(self, item):
         with self.lock:
             self.now += 1
-            self.most = max(self.most, self.now)
+            self.peak = max(self.peak, self.now)
         return item
 
     def consume(self):
@@ -33,10 +33,10 @@ def test_results_come_in_order_with_few_outstanding(threads):
         counter.consume()
         found.append(item)
     assert found == list(range(200))
-    assert counter.most <= AHEAD * threads + 1  # the one that is being handed over
+    assert counter.peak <= AHEAD * threads + 1  # the one that is being yielded
 
 
-def test_a_consumer_that_stops_early_leaves_the_rest():
+def test_stopping_early_cancels_the_rest():
     taken = []
     results = ordered_map(lambda item: item, (taken.append(n) or n for n in range(1000)), 2)
     assert next(results) == 0
@@ -49,7 +49,7 @@ def test_an_exception_reaches_the_consumer():
         list(ordered_map(lambda item: 1 // item, [2, 1, 0, 1], 2))
 
 
-def test_decoding_2000_images_holds_few_of_them_beside_a_slow_consumer():
+def test_decoding_keeps_few_images_in_memory():
     counter = Counter()
     images = np.zeros((2000, 4, 4, 3), "uint8")
 
@@ -57,12 +57,12 @@ def test_decoding_2000_images_holds_few_of_them_beside_a_slow_consumer():
         counter.begin(index)
         return [images[index]]
 
-    class Room:
+    class Buffer:
         def __setitem__(self, place, part):
             counter.consume()
 
-    good, dropped = decoding.read_into("train", 2000, one, [Room()])
+    good, dropped = decoding.read_into("train", 2000, one, [Buffer()])
     assert good == list(range(2000))
     assert dropped == ()
     threads = decoding.os.cpu_count()
-    assert counter.most <= (AHEAD * threads + 1) * decoding.MAX_READ_CHUNK
+    assert counter.peak <= (AHEAD * threads + 1) * decoding.MAX_READ_CHUNK

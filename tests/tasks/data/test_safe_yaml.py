@@ -1,4 +1,4 @@
-"""YAML from elsewhere: what is wrong with it is one line, and it takes no time and no memory."""
+"""Loading of untrusted YAML: errors are one line, and take little time and memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tasks.data import builder_options, safe_yaml
-from tasks.engine import plans, resume
+from tasks.engine import plans, recipes
 from zoo.errors import UsageError
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
@@ -35,13 +35,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_refused_in_one_line(text, tmp_path):
+def test_hostile_text_is_rejected_in_one_line(text, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(
         UsageError, match=re.escape(f"{path} cannot be read as a recipe: ")
     ) as found:
-        resume.read_recipe(path)
+        recipes.read_recipe(path)
     assert len(str(found.value)) < 1_000
     with pytest.raises(UsageError, match="--engine-options takes YAML") as found:
         builder_options.parse_options(text, "--engine-options")
@@ -63,24 +63,24 @@ def test_hostile_text_is_refused_in_one_line(text, tmp_path):
         (b"", "is no recipe: it names no task"),
     ],
 )
-def test_what_is_no_recipe_is_said(content, words, tmp_path):
+def test_invalid_recipes_are_rejected(content, words, tmp_path):
     (tmp_path / "recipe.yaml").write_bytes(content)
     with pytest.raises(UsageError, match=words):
-        resume.read_recipe(tmp_path / "recipe.yaml")
+        recipes.read_recipe(tmp_path / "recipe.yaml")
 
 
-def test_a_recipe_may_begin_with_a_byte_order_mark_and_is_in_utf8(tmp_path):
+def test_recipes_are_utf8_with_or_without_a_byte_order_mark(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("task: classification\ndataset: Früchte\n", encoding="utf-8-sig")
-    assert resume.read_recipe(path) == {"task": "classification", "dataset": "Früchte"}
+    assert recipes.read_recipe(path) == {"task": "classification", "dataset": "Früchte"}
     with pytest.raises(UsageError, match="cannot be read as a recipe"):
-        resume.read_recipe(tmp_path)
+        recipes.read_recipe(tmp_path)
     with pytest.raises(UsageError, match="cannot be read as a recipe"):
-        resume.read_recipe("a\0b")
+        recipes.read_recipe("a\0b")
     with pytest.raises(UsageError, match="None cannot be read as a recipe"):
-        resume.read_recipe(None)
+        recipes.read_recipe(None)
 
 
-def test_options_have_names():
+def test_keys_of_options_are_names():
     with pytest.raises(UsageError, match="--model-options takes YAML"):
         builder_options.parse_options("{1: 2}")

@@ -1,4 +1,4 @@
-"""`shapes` draws what `docs/shapes.md` says, to the bit."""
+"""`shapes` is as specified in `docs/shapes.md`, to the bit."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ def layouts():
 
 
 def corners(shape):
-    """The outline as a polygon in radii, by the page's table: an independent drawing."""
+    """Returns the outline as a polygon in radii, from the table of the page."""
 
     def ring(count, *radii):
         angles = [2 * math.pi * k / count for k in range(count)]
@@ -49,7 +49,7 @@ def corners(shape):
 
 
 def silhouette(thing, pixels=128):
-    """Pixels whose centres lie in an object, were it alone: bool `(pixels, pixels)`."""
+    """Returns the mask of an object, as if it were alone: bool `(pixels, pixels)`."""
     y, x = (np.indices((pixels, pixels)) + 0.5) * 128 / pixels
     x, y = (x - thing.centre[0]) / thing.radius, (y - thing.centre[1]) / thing.radius
     if thing.shape in ("circle", "ring"):
@@ -70,16 +70,17 @@ def silhouette(thing, pixels=128):
 
 def test_the_page_states_the_digests():
     first = [shapes.draw("train", index) for index in range(8)]
-    pictures, truth = hashlib.sha256(), hashlib.sha256()
+    images, ground_truth = hashlib.sha256(), hashlib.sha256()
     for scene in first:
-        pictures.update(scene.image.tobytes())
+        images.update(scene.image.tobytes())
         for part in (scene.mask, scene.instances, scene.boxes.astype("<i4")):
-            truth.update(part.tobytes())
-        truth.update("\n".join(scene.sentences).encode())
-    stated = dict(re.findall(r"^    (pictures|truth) +([0-9a-f]{64})$", PAGE, re.MULTILINE))
-    assert stated == {"pictures": pictures.hexdigest(), "truth": truth.hexdigest()}
+            ground_truth.update(part.tobytes())
+        ground_truth.update("\n".join(scene.sentences).encode())
+    stated = dict(re.findall(r"^    (images|ground truth) +([0-9a-f]{64})$", PAGE, re.MULTILINE))
+    assert stated == {"images": images.hexdigest(), "ground truth": ground_truth.hexdigest()}
 
 
+@pytest.mark.xdist_group("shapes_layouts")
 def test_the_page_states_the_tables(layouts):
     assert f"version {shapes.VERSION}\n" in PAGE
     for label, name in enumerate(SHAPES):
@@ -96,7 +97,7 @@ def test_the_page_states_the_tables(layouts):
     assert unseen in PAGE.replace("\n", " ")
 
 
-def test_a_scene_depends_on_nothing_but_its_arguments(scenes):
+def test_a_scene_depends_on_its_arguments_alone(scenes):
     for index in (9, 3, 9):
         again = shapes.draw("train", np.int64(index))
         for field in dataclasses.fields(again):
@@ -119,17 +120,17 @@ def test_types_and_shapes(scenes):
 
 
 @pytest.mark.parametrize("pixels", [128, 75])
-def test_masks_agree_with_an_independent_drawing(pixels):
+def test_masks_equal_an_independent_drawing(pixels):
     for index in range(24):
         scene = shapes.draw("validation", index, image_size=pixels)
         expected = np.zeros((pixels, pixels), int)
         for number, thing in enumerate(scene.objects, start=1):
             expected[silhouette(thing, pixels)] = number
-        # a centre may fall on an outline exactly, where float sines decide either way
+        # a centre may be exactly on an outline, where the sines of floats decide either way
         assert (scene.instances != expected).sum() <= 2
 
 
-def test_every_pixel_of_a_class_belongs_to_an_object_and_boxes_are_tight(scenes):
+def test_masks_match_instances_and_boxes_are_tight(scenes):
     for scene in scenes:
         classes = [0] + [1 + SHAPES.index(thing.shape) for thing in scene.objects]
         np.testing.assert_array_equal(scene.mask, np.take(classes, scene.instances))
@@ -143,7 +144,7 @@ def test_every_pixel_of_a_class_belongs_to_an_object_and_boxes_are_tight(scenes)
         assert not scene.mask[:, [0, 1, -2, -1]].any()
 
 
-def test_hidden_is_the_share_of_pixels_that_are_lost(scenes):
+def test_hidden_is_the_fraction_of_occluded_pixels(scenes):
     for scene in scenes:
         alone = [silhouette(thing) for thing in scene.objects]
         for back, thing in enumerate(scene.objects):
@@ -156,7 +157,8 @@ def test_hidden_is_the_share_of_pixels_that_are_lost(scenes):
                     assert (front in thing.hidden_by) == (front > back and lost > 1 / 16)
 
 
-def test_about_a_third_is_hidden_and_never_more_than_half(layouts):
+@pytest.mark.xdist_group("shapes_layouts")
+def test_about_a_third_is_occluded_and_never_more_than_half(layouts):
     for scenes in layouts.values():
         hidden = np.array([thing.hidden for objects in scenes for thing in objects])
         assert 0.28 < (hidden > 0).mean() < 0.38
@@ -165,7 +167,8 @@ def test_about_a_third_is_hidden_and_never_more_than_half(layouts):
         assert all(objects[-1].hidden == 0 for objects in scenes)
 
 
-def test_the_label_is_the_shape_of_the_one_largest_object(scenes, layouts):
+@pytest.mark.xdist_group("shapes_layouts")
+def test_the_label_is_the_shape_of_the_largest_object(scenes, layouts):
     for split, held in layouts.items():
         mains = []
         for objects in held:
@@ -182,6 +185,7 @@ def test_the_label_is_the_shape_of_the_one_largest_object(scenes, layouts):
         assert SHAPES.index(scene.objects[seen.argmax()].shape) == scene.label
 
 
+@pytest.mark.xdist_group("shapes_layouts")
 def test_splits_share_no_scene_and_keep_the_unseen_pairs_apart(layouts):
     every = list(itertools.chain(*layouts.values()))
     assert len(set(every)) == len(every) == sum(shapes.SPLITS.values())
@@ -196,7 +200,7 @@ def test_splits_share_no_scene_and_keep_the_unseen_pairs_apart(layouts):
     assert len(pairs) == 30
 
 
-def test_an_object_has_the_colour_that_it_is_said_to_have(scenes):
+def test_objects_have_their_stated_colour(scenes):
     palette = np.array(list(shapes.COLOURS.values()))
     for scene in scenes:
         for number, thing in enumerate(scene.objects, start=1):
@@ -205,9 +209,9 @@ def test_an_object_has_the_colour_that_it_is_said_to_have(scenes):
             assert COLOURS[nearest] == thing.colour
 
 
-def test_labels_and_sentences_paint_nothing(monkeypatch):
+def test_labels_and_sentences_render_nothing(monkeypatch):
     expected = shapes.draw("test", 5)
-    monkeypatch.setattr(shapes, "paint", None)
+    monkeypatch.setattr(shapes, "render", None)
     assert shapes.labels("test")[5] == shapes.Scenes("test", "label")[5] == expected.label
     assert shapes.Scenes("test", "sentences")[5] == expected.sentences
     assert shapes.Scenes("test", "objects")[5] == expected.objects
@@ -227,26 +231,26 @@ def test_scenes_are_a_sequence(scenes):
 
 def test_size_changes_the_pixels_and_not_the_scene(scenes):
     for index, scene in enumerate(scenes):
-        least = shapes.draw("train", index, image_size=32)
-        assert (least.objects, least.sentences) == (scene.objects, scene.sentences)
-        assert set(np.unique(least.instances)) == set(range(len(scene.objects) + 1))
-        assert (least.instances != scene.instances[2::4, 2::4]).mean() < 0.03
+        small = shapes.draw("train", index, image_size=32)
+        assert (small.objects, small.sentences) == (scene.objects, scene.sentences)
+        assert set(np.unique(small.instances)) == set(range(len(scene.objects) + 1))
+        assert (small.instances != scene.instances[2::4, 2::4]).mean() < 0.03
         shrunk = scene.image.reshape(32, 4, 32, 4, 3).mean(axis=(1, 3))
-        assert np.abs(shrunk - least.image).mean() < 12
+        assert np.abs(shrunk - small.image).mean() < 12
 
 
 @pytest.mark.parametrize(
-    ("mistake", "words"),
+    ("call", "words"),
     [
         (lambda: shapes.draw("trian", 0), "did you mean train"),
         (lambda: shapes.draw("train", -1), "scene -1"),
         (lambda: shapes.draw("train", 0, seed=-1), "seed -1"),
-        (lambda: shapes.draw("train", 0, image_size=16), "32 is the least"),
+        (lambda: shapes.draw("train", 0, image_size=16), "the minimum is 32"),
         (lambda: shapes.labels("val"), "validation"),
         (lambda: shapes.Scenes("train", "maks"), "did you mean mask"),
         (lambda: shapes.Scenes("tset"), "did you mean test"),
     ],
 )
-def test_mistakes_are_named(mistake, words):
+def test_invalid_arguments_are_rejected(call, words):
     with pytest.raises(UsageError, match=words):
-        mistake()
+        call()

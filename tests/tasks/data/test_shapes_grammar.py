@@ -1,4 +1,4 @@
-"""`shapes` says only what is true: a checker that knows the page, not the code, reads it back."""
+"""Captions of `shapes` are true, by an independent checker written from the page."""
 
 import re
 
@@ -10,7 +10,7 @@ NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 
 def find(objects, name):
-    """The one object that a colour and a shape name."""
+    """Returns the only object with a colour and a shape."""
     (thing,) = (t for t in objects if f"{t.colour} {t.shape}" == name)
     return thing
 
@@ -72,7 +72,7 @@ RULES = {
 
 
 def test_sentences_are_true():
-    said = set()
+    vocabulary = set()
     for split in shapes.SPLITS:
         for index, objects in enumerate(shapes.Scenes(split, "objects")[:128]):
             place = "place" if len(objects) > 1 else "position"
@@ -82,11 +82,11 @@ def test_sentences_are_true():
                 match = re.fullmatch(pattern, sentence)
                 assert match, sentence
                 assert holds(objects, *match.groups()), (split, index, sentence)
-                said |= set(sentence.split())
-    assert len(said) == int(re.search(r"(\d+) words in all", PAGE)[1])
+                vocabulary |= set(sentence.split())
+    assert len(vocabulary) == int(re.search(r"(\d+) words in all", PAGE)[1])
 
 
-def test_the_checker_finds_a_lie():
+def test_the_checker_detects_false_sentences():
     two = next(objects for objects in shapes.Scenes("train", "objects") if len(objects) == 2)
     left, right = sorted(two, key=lambda thing: thing.centre[0])
     names = f"{left.colour} {left.shape}", f"{right.colour} {right.shape}"

@@ -1,4 +1,4 @@
-"""Predict: every image once, in order, whatever happens to files, formats and readers."""
+"""Prediction on files: order, unreadable images, output formats and partial files."""
 
 import csv
 import importlib.util
@@ -26,7 +26,7 @@ SHAPE = (8, 8, 3)
 
 
 def brightness(levels=4):
-    """A model whose logits say how near an image's mean is to each of some levels."""
+    """A model whose logits are the closeness of the mean of an image to several levels."""
     import keras
 
     inputs = keras.Input(SHAPE)
@@ -34,7 +34,7 @@ def brightness(levels=4):
     logits = keras.layers.Dense(levels)(mean)
     model = keras.Model(inputs, logits)
     centres = np.linspace(0, 1, levels)
-    # -(x - c)^2 = 2 c x - c^2 - x^2, and what all have in common does not matter.
+    # -(x - c)^2 = 2 c x - c^2 - x^2, of which the last term is the same for all classes.
     model.set_weights([np.tile(50 * 2 * centres / 3, (3, 1)), -50 * centres**2])
     return model
 
@@ -48,7 +48,7 @@ def classifier():
 
 @pytest.fixture
 def photos(tmp_path):
-    """Forty images in three folders; `names` gives the class of each path."""
+    """Forty images in three folders, with the class in the file name."""
     folder = tmp_path / "photos"
     for index in range(40):
         level = index % 4
@@ -74,34 +74,34 @@ def saved(classifier, tmp_path):
     return path
 
 
-# What the answers are.
+# Predictions
 
 
-def test_every_image_is_named_once_and_in_order(classifier, photos, monkeypatch):
+def test_every_image_is_predicted_once_and_in_order(classifier, photos, monkeypatch):
     monkeypatch.setattr(runtimes, "MAX_BATCH_SIZE", 7)  # the last batch is not full
     paths = predict.find_images([photos])
     found = list(predict.iter_predictions(classifier, [photos]))
-    assert [answer["path"] for answer in found] == [str(path) for path in paths]
+    assert [prediction["path"] for prediction in found] == [str(path) for path in paths]
     assert len(paths) == 40
-    for answer in found:
-        assert answer["classes"][0]["name"] == expected(answer["path"], classifier)
-        assert sum(guess["probability"] for guess in answer["classes"]) == pytest.approx(1)
+    for prediction in found:
+        assert prediction["classes"][0]["name"] == expected(prediction["path"], classifier)
+        assert sum(top["probability"] for top in prediction["classes"]) == pytest.approx(1)
 
 
 def test_probabilities_are_the_softmax(classifier, photos):
     path = predict.find_images([photos])[0]
-    (answer,) = predict.predict(classifier, [path], top=4)
+    (prediction,) = predict.predict(classifier, [path], top=4)
     pixels = image_io.read_image(path, SHAPE)[None]
     powers = np.exp(np.asarray(classifier.model(pixels), "float64")[0])
     wanted = dict(zip(classifier.classes, powers / powers.sum(), strict=True))
-    assert [guess["name"] for guess in answer["classes"]] == sorted(
+    assert [top["name"] for top in prediction["classes"]] == sorted(
         wanted, key=lambda k: -wanted[k]
     )
-    for guess in answer["classes"]:
-        assert guess["probability"] == pytest.approx(wanted[guess["name"]], rel=1e-5)
+    for top in prediction["classes"]:
+        assert top["probability"] == pytest.approx(wanted[top["name"]], rel=1e-5)
 
 
-def test_a_multi_label_model_names_all_that_it_holds_to_be_true(tmp_path):
+def test_multi_label_model_returns_all_classes_above_the_threshold(tmp_path):
     model = brightness(levels=3)
     # Sigmoids of these constants: 0.88, 0.5, 0.27.
     model.set_weights([np.zeros((3, 3)), np.array([2.0, 0.0, -1.0])])
@@ -109,18 +109,18 @@ def test_a_multi_label_model_names_all_that_it_holds_to_be_true(tmp_path):
     Image.new("RGB", (8, 8)).save(image)
     about = {"classes": ["cat", "dog", "owl"], "resize": "stretch", "multi_label": True}
     model_files.save(model, path, about)
-    (answer,) = predict.predict(str(path), [image], top=1)
-    assert [guess["name"] for guess in answer["classes"]] == ["cat", "dog"]
-    sure = [guess["probability"] for guess in answer["classes"]]
+    (prediction,) = predict.predict(str(path), [image], top=1)
+    assert [top["name"] for top in prediction["classes"]] == ["cat", "dog"]
+    sure = [top["probability"] for top in prediction["classes"]]
     assert sure == pytest.approx([1 / (1 + np.exp(-2)), 0.5])
 
     model.set_weights([np.zeros((3, 3)), np.array([-3.0, -2.0, -800.0])])
     model_files.save(model, path, about)
-    (answer,) = predict.predict(str(path), [image])
-    assert [guess["name"] for guess in answer["classes"]] == ["dog"]  # the likeliest at least
+    (prediction,) = predict.predict(str(path), [image])
+    assert [top["name"] for top in prediction["classes"]] == ["dog"]  # at least the most likely
 
 
-def test_a_model_for_any_size_takes_images_as_they_are(tmp_path):
+def test_model_for_any_size_takes_images_at_their_native_size(tmp_path):
     import keras
 
     inputs = keras.Input((None, None, 3))
@@ -132,19 +132,19 @@ def test_a_model_for_any_size_takes_images_as_they_are(tmp_path):
         colour = tuple(200 if channel == index else 0 for channel in range(3))
         Image.new("RGB", size, colour).save(tmp_path / f"{index}.png")
     found = predict.predict(model, [tmp_path], top=1)
-    assert [answer["classes"][0]["name"] for answer in found] == ["red", "green", "blue"]
+    assert [prediction["classes"][0]["name"] for prediction in found] == ["red", "green", "blue"]
 
 
-def test_a_model_that_says_nothing_of_labels_has_one(saved):
+def test_model_without_metadata_is_single_label(saved):
     with zipfile.ZipFile(saved) as archive:
         assert "multi_label" not in json.loads(archive.read(model_files.METADATA_FILE))
     assert not load_predictor(saved).multi_label
 
 
-# Which images there are.
+# Images
 
 
-def test_folders_and_patterns_give_images_in_order_of_name(photos, monkeypatch):
+def test_images_of_folders_and_patterns_are_sorted_by_name(photos, monkeypatch):
     (photos / "notes.txt").write_text("not an image")
     (photos / ".hidden").mkdir()
     (photos / ".hidden" / "x.png").write_bytes(b"")
@@ -161,12 +161,12 @@ def test_folders_and_patterns_give_images_in_order_of_name(photos, monkeypatch):
 
 
 @pytest.mark.parametrize("image", [None, 5, True, b"x.png", ["x.png"]])
-def test_an_image_is_named_by_a_path(image):
-    with pytest.raises(UsageError, match="an image is named by its path"):
+def test_images_must_be_paths(image):
+    with pytest.raises(UsageError, match="expected the path of an image"):
         predict.find_images([image])
 
 
-def test_a_name_that_looks_like_a_pattern_is_a_name(photos):
+def test_existing_path_is_not_a_pattern(photos):
     strange = photos / "a[1]*.png"
     Image.new("RGB", (4, 4)).save(strange)
     assert predict.find_images([strange]) == [strange]
@@ -175,13 +175,15 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(photos):
 @pytest.mark.parametrize(
     ("images", "wanted"),
     [
-        ("nowhere.png", "no image at nowhere.png"),
-        ("*.webp", r"no image is \*.webp"),
+        ("nowhere.png", "image nowhere.png does not exist"),
+        ("*.webp", r"no image matches \*.webp"),
         ("empty", "no images in empty"),
-        ("notes*", r"no image is notes\*"),
+        ("notes*", r"no image matches notes\*"),
     ],
 )
-def test_what_leads_nowhere_is_an_error_at_once(images, wanted, classifier, tmp_path, monkeypatch):
+def test_missing_images_are_an_error_before_prediction(
+    images, wanted, classifier, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("text")
@@ -189,10 +191,10 @@ def test_what_leads_nowhere_is_an_error_at_once(images, wanted, classifier, tmp_
         predict.iter_predictions(classifier, [images])
 
 
-# What a stream is.
+# Unreadable images and memory
 
 
-def test_a_file_that_vanishes_is_named_and_one_that_appears_is_not(classifier, photos, monkeypatch):
+def test_deleted_files_are_reported_and_new_ones_ignored(classifier, photos, monkeypatch):
     monkeypatch.setattr(runtimes, "MAX_BATCH_SIZE", 2)
     paths = predict.find_images([photos])
     found = predict.predict_files(classifier, paths)
@@ -202,24 +204,24 @@ def test_a_file_that_vanishes_is_named_and_one_that_appears_is_not(classifier, p
     rest = list(found)
     assert len([first, *rest]) == 40
     assert rest[-1] == {"path": str(paths[-1]), "error": "no such file"}
-    assert all("classes" in answer for answer in rest[:-1])
+    assert all("classes" in prediction for prediction in rest[:-1])
 
 
-def test_broken_images_stand_in_their_places(classifier, photos, monkeypatch):
+def test_broken_images_keep_their_position(classifier, photos, monkeypatch):
     monkeypatch.setattr(runtimes, "MAX_BATCH_SIZE", 4)
     paths = predict.find_images([photos])
     broken = {str(path) for path in (paths[0], *paths[5:14], paths[-1])}
     for path in broken:
         Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
     found = predict.predict(classifier, [photos])
-    assert [answer["path"] for answer in found] == [str(path) for path in paths]
-    assert {answer["path"] for answer in found if "error" in answer} == broken
-    good = [answer for answer in found if "classes" in answer]
+    assert [prediction["path"] for prediction in found] == [str(path) for path in paths]
+    assert {prediction["path"] for prediction in found if "error" in prediction} == broken
+    good = [prediction for prediction in found if "classes" in prediction]
     assert all(a["classes"][0]["name"] == expected(a["path"], classifier) for a in good)
 
 
 def test_only_a_few_images_are_read_ahead(classifier, photos, monkeypatch):
-    """Memory stays flat: however long the stream, what waits for the model is bounded."""
+    """Memory is bounded: only a few batches are read ahead."""
     monkeypatch.setattr(runtimes, "MAX_BATCH_SIZE", 2)
     monkeypatch.setattr(threads, "MAX_WORKERS", 2)
     lock, count = threading.Lock(), 0
@@ -243,7 +245,7 @@ def test_only_a_few_images_are_read_ahead(classifier, photos, monkeypatch):
     assert count == before
 
 
-# Formats and files.
+# Formats and files
 
 
 def table(path):
@@ -251,8 +253,8 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_csv_has_a_row_for_each_guess(saved, photos, tmp_path, capsys, classifier):
-    out = tmp_path / "answers.csv"
+def test_csv_has_a_row_per_class(saved, photos, tmp_path, capsys, classifier):
+    out = tmp_path / "predictions.csv"
     (photos / "b" / "broken.png").write_bytes(b"")
     run("predict", saved, photos, "--output", out, "--top", 2)
     rows = table(out)
@@ -263,15 +265,15 @@ def test_csv_has_a_row_for_each_guess(saved, photos, tmp_path, capsys, classifie
     (bad,) = [row for row in rows if row["error"]]
     assert bad["error"] == "empty file"
     assert (bad["rank"], bad["class"], bad["probability"]) == ("", "", "")
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "broken.png: empty file" in said.err
-    assert "1 of 41 images could not be read" in said.err
-    assert "answers.csv has the answers to 41 images" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "broken.png: empty file" in output.err
+    assert "1 of 41 images could not be read" in output.err
+    assert "predictions for 41 images in" in output.err
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_all_formats_say_the_same(saved, photos, capsys):
+def test_all_formats_have_the_same_predictions(saved, photos, capsys):
     run("predict", saved, photos, "--format", "jsonl", "--top", 1)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     run("predict", saved, photos, "--json", "--top", 1)
@@ -287,7 +289,7 @@ def test_all_formats_say_the_same(saved, photos, capsys):
     assert text[1::2] == [line["path"] for line in lines]
 
 
-def test_the_ending_of_the_file_is_its_format(tmp_path):
+def test_format_follows_from_the_suffix(tmp_path):
     assert prediction_writer.choose_format(None, "x.JSONL") == "jsonl"
     assert prediction_writer.choose_format("csv", "x.jsonl") == "csv"
     assert (
@@ -299,7 +301,7 @@ def test_the_ending_of_the_file_is_its_format(tmp_path):
         prediction_writer.choose_format("jsn", None)
 
 
-def test_names_that_are_no_text_survive(saved, tmp_path):
+def test_undecodable_file_names_are_written(saved, tmp_path):
     strange = os.fsdecode(b'caf\xe9, "new"\n.png')
     Image.new("RGB", (4, 4)).save(tmp_path / strange, "PNG")
     out = tmp_path / "out.csv"
@@ -308,17 +310,17 @@ def test_names_that_are_no_text_survive(saved, tmp_path):
         assert next(csv.DictReader(file))["path"] == str(tmp_path / strange)
 
 
-def test_answers_are_in_the_partial_file_as_soon_as_they_are_known(classifier, photos, tmp_path):
-    out = tmp_path / "answers.jsonl"
+def test_predictions_are_written_to_the_partial_file_at_once(classifier, photos, tmp_path):
+    out = tmp_path / "predictions.jsonl"
     out.write_text("old\n")
     seen = []
 
     def watched():
-        for answer in predict.iter_predictions(classifier, [photos]):
-            partial = tmp_path / "answers.jsonl.partial"
+        for prediction in predict.iter_predictions(classifier, [photos]):
+            partial = tmp_path / "predictions.jsonl.partial"
             seen.append(len(partial.read_text().splitlines()))
             assert out.read_text() == "old\n"
-            yield answer
+            yield prediction
 
     with prediction_writer.open_output(out) as file:
         prediction_writer.write_predictions(watched(), file, "jsonl", classifier)
@@ -326,10 +328,8 @@ def test_answers_are_in_the_partial_file_as_soon_as_they_are_known(classifier, p
     assert len(out.read_text().splitlines()) == 40
 
 
-def test_a_stopped_stream_leaves_what_it_has_under_another_name(
-    classifier, photos, tmp_path, caplog
-):
-    out = tmp_path / "answers.jsonl"
+def test_interruption_leaves_the_partial_file(classifier, photos, tmp_path, caplog):
+    out = tmp_path / "predictions.jsonl"
     out.write_text("old\n")
 
     def stopped():
@@ -339,33 +339,33 @@ def test_a_stopped_stream_leaves_what_it_has_under_another_name(
     with pytest.raises(KeyboardInterrupt), prediction_writer.open_output(out) as file:
         prediction_writer.write_predictions(stopped(), file, "jsonl", classifier)
     assert out.read_text() == "old\n"
-    assert len((tmp_path / "answers.jsonl.partial").read_text().splitlines()) == 3
-    assert "answers so far are in" in caplog.text
+    assert len((tmp_path / "predictions.jsonl.partial").read_text().splitlines()) == 3
+    assert "predictions so far are in" in caplog.text
 
 
-def test_a_mistake_before_the_first_answer_leaves_no_file(photos, tmp_path, capsys):
+def test_error_before_the_first_prediction_leaves_no_file(photos, tmp_path, capsys):
     run("predict", "nowhere.keras", photos, "--output", tmp_path / "out.csv", status=1)
     assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line(saved, photos, capsys):
+def test_full_disk_is_one_line(saved, photos, capsys):
     run("predict", saved, photos, "--output", "/dev/full", status=1)
-    assert "/dev/full could not be written: No space left on device" in capsys.readouterr().err
+    assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("--output nowhere/out.csv", "no folder nowhere for out.csv: make it first"),
-        ("--output photos", "photos is a folder; name a file"),
+        ("--output nowhere/out.csv", "no folder nowhere for out.csv; create it first"),
+        ("--output photos", "photos is a folder; pass the path of a file"),
         ("--output photos/a/00-0.png/out.csv", "no folder photos/a/00-0.png for out.csv"),
         ("--runtime openvin", "no runtime named 'openvin'; did you mean openvino"),
         ("--precision bfloat61", "no precision named 'bfloat61'; did you mean bfloat16"),
         ("--runtime keras --precision bfloat16", "keras does not compute in bfloat16"),
     ],
 )
-def test_a_mistake_is_answered_in_one_line_before_the_model_is_loaded(
+def test_errors_are_one_line_before_the_model_is_loaded(
     words, wanted, saved, photos, monkeypatch, capsys
 ):
     monkeypatch.setattr(model_files, "load", None)  # would fail if it were called
@@ -376,13 +376,13 @@ def test_a_mistake_is_answered_in_one_line_before_the_model_is_loaded(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_may_not_be_written_to_is_one_line(saved, photos, tmp_path, capsys):
+def test_read_only_folder_is_one_line(saved, photos, tmp_path, capsys):
     (tmp_path / "locked").mkdir(mode=0o500)
     run("predict", saved, photos, "--output", tmp_path / "locked" / "out.csv", status=1)
-    assert "out.csv could not be written: Permission denied" in capsys.readouterr().err
+    assert "out.csv: Permission denied" in capsys.readouterr().err
 
 
-def test_nothing_readable_is_an_error(saved, tmp_path, capsys):
+def test_no_readable_image_is_an_error(saved, tmp_path, capsys):
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(b"no image")
     out = tmp_path / "out.csv"
@@ -391,55 +391,57 @@ def test_nothing_readable_is_an_error(saved, tmp_path, capsys):
     assert [row["error"] for row in table(out)] == ["not an image by its first bytes"] * 2
 
 
-def test_of_many_unreadable_images_some_are_named_and_all_counted(saved, photos, capsys):
+def test_unreadable_images_are_counted_and_some_named(saved, photos, capsys):
     for index in range(prediction_writer.MAX_NAMED_ERRORS + 5):
         (photos / f"bad{index}.png").write_bytes(b"")
     run("predict", saved, photos, "--format", "jsonl")
-    said = capsys.readouterr().err.splitlines()
-    assert len([line for line in said if "skipped" in line]) == prediction_writer.MAX_NAMED_ERRORS
-    assert "zoo: and 5 more" in said
+    output = capsys.readouterr().err.splitlines()
+    assert len([line for line in output if "skipped" in line]) == prediction_writer.MAX_NAMED_ERRORS
+    assert "zoo: and 5 more" in output
     assert (
         f"zoo: {prediction_writer.MAX_NAMED_ERRORS + 5} of "
-        f"{prediction_writer.MAX_NAMED_ERRORS + 45} images could not be read" in said
+        f"{prediction_writer.MAX_NAMED_ERRORS + 45} images could not be read" in output
     )
 
 
-def test_many_images_go_through_the_fastest_runtime(classifier, photos, monkeypatch, caplog):
+def test_many_images_use_the_fastest_runtime(classifier, photos, monkeypatch, caplog):
     if not importlib.util.find_spec("openvino"):
         pytest.skip("needs openvino")
     monkeypatch.setattr(runtimes, "_has_gpu", lambda: False)
     paths = predict.find_images([photos]) * 10
     caplog.set_level("INFO", "zoo")
     fast = list(predict.predict_files(classifier, paths))
-    assert "openvino answers in place of Keras" in caplog.text
+    assert "predicting with openvino" in caplog.text
     plain = list(predict.predict_files(classifier, paths, runtime="keras"))
     for one, other in zip(fast, plain, strict=True):
         assert one["path"] == other["path"]
         assert one["classes"][0]["name"] == other["classes"][0]["name"]
-        sure = [[guess["probability"] for guess in answer["classes"]] for answer in (one, other)]
+        sure = [
+            [top["probability"] for top in prediction["classes"]] for prediction in (one, other)
+        ]
         np.testing.assert_allclose(*sure, atol=1e-4)
 
 
-def test_a_zoo_name_without_weights_is_refused():
+def test_model_name_without_weights_is_rejected():
     assert zoo.spec("resnet20").weights is None
     with pytest.raises(UsageError, match=r"has random weights.*resnet20\.cifar10"):
         load_predictor("resnet20")
 
 
-def test_drawn_answers_of_different_images_have_different_names():
+def test_drawings_have_unique_names():
     names = predict._output_stems(["a/x.jpg", "a/y.jpg", "a/x.jpg"], True)
-    assert names == ["x", "y", "x"]  # one image twice is drawn alike, by whoever comes last
+    assert names == ["x", "y", "x"]  # the same image twice has one drawing
     names = predict._output_stems(["x.jpg", "x.png", "x.jpg.png", "b/x.jpg"], True)
     assert names == ["x.jpg", "x.png", "x.jpg.png", "b/x"]
 
 
-def test_answers_written_to_a_link_leave_it(tmp_path):
+def test_output_to_a_symbolic_link_replaces_its_target(tmp_path):
     (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "answers.csv").write_text("old")
+    (tmp_path / "there" / "predictions.csv").write_text("old")
     link = tmp_path / "link.csv"
-    link.symlink_to("there/answers.csv")
+    link.symlink_to("there/predictions.csv")
     with prediction_writer.open_output(link) as file:
         file.write("new")
-    assert os.readlink(link) == "there/answers.csv"
+    assert os.readlink(link) == "there/predictions.csv"
     assert link.read_text() == "new"
-    assert os.listdir(tmp_path / "there") == ["answers.csv"]
+    assert os.listdir(tmp_path / "there") == ["predictions.csv"]

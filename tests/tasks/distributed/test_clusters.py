@@ -35,8 +35,8 @@ def test_node_lists_are_expanded(nodes, names):
 
 
 @pytest.mark.parametrize("nodes", ["", "a[1-", "a[x-y]", "a[3-1]", "a[]", "a]"])
-def test_what_is_no_node_list_is_refused(nodes):
-    with pytest.raises(UsageError, match="no list of"):
+def test_a_malformed_hostlist_is_refused(nodes):
+    with pytest.raises(UsageError, match="is not a list of"):
         clusters.expand_hostlist(nodes)
 
 
@@ -96,48 +96,48 @@ def test_kubernetes(pod):
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"ZOO_WORKERS": "a,b:2", "ZOO_WORKER": "0"}, "--workers names 'a'; needed is host:port"),
-        ({"ZOO_WORKERS": "a:1,b:99999", "ZOO_WORKER": "0"}, "needed is host:port"),
-        ({"ZOO_WORKERS": "a:1,b:2"}, "this is worker 'unknown'; say --worker N, from 0 to 1"),
-        ({"ZOO_WORKERS": "a:1,b:2", "ZOO_WORKER": "2"}, "names 2 workers, and this is worker '2'"),
+        ({"ZOO_WORKERS": "a,b:2", "ZOO_WORKER": "0"}, "--workers has 'a'; expected host:port"),
+        ({"ZOO_WORKERS": "a:1,b:99999", "ZOO_WORKER": "0"}, "expected host:port"),
+        ({"ZOO_WORKERS": "a:1,b:2"}, "this is worker 'unknown'; set --worker N, from 0 to 1"),
+        ({"ZOO_WORKERS": "a:1,b:2", "ZOO_WORKER": "2"}, "has 2 workers, and this is worker '2'"),
         ({"ZOO_WORKERS": "a:1,b:2", "ZOO_WORKER": "-1"}, "from 0 to 1"),
-        ({"TF_CONFIG": "{"}, "TF_CONFIG is not what"),
-        ({"TF_CONFIG": "[]"}, "TF_CONFIG is not what"),
+        ({"TF_CONFIG": "{"}, "TF_CONFIG is malformed"),
+        ({"TF_CONFIG": "[]"}, "TF_CONFIG is malformed"),
         (
             {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps"}}'},
-            "ps 0, which its cluster does not have",
+            "ps 0, which is not in its cluster",
         ),
         ({"SLURM_JOB_NODELIST": "a"}, "start it with srun"),
-        ({"ZOO_SERVICE": "zoo", "HOSTNAME": "laptop"}, "a pod NAME-INDEX"),
+        ({"ZOO_SERVICE": "zoo", "HOSTNAME": "laptop"}, "with pods NAME-INDEX"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(environ, words):
+def test_a_malformed_configuration_is_refused(environ, words):
     with pytest.raises(UsageError, match=words):
         clusters.find_cluster(environ, scheduled=True)
 
 
-def test_patience():
+def test_the_waiting_time_is_a_positive_number_of_seconds():
     assert clusters.wait_seconds({}) == 300
     assert clusters.wait_seconds({"ZOO_WAIT": "2.5"}) == 2.5
     for text in ("soon", "0", "-1", "nan", "inf"):
-        with pytest.raises(UsageError, match="--wait takes seconds"):
+        with pytest.raises(UsageError, match="--wait takes a number of seconds"):
             clusters.wait_seconds({"ZOO_WAIT": text})
 
 
 class Recorded:
-    """Pixels that know which of them were read."""
+    """Pixels that record the indices that were read."""
 
     def __init__(self, count):
         self.pixels = np.arange(count, dtype="uint8").reshape(count, 1, 1, 1)
-        self.shape, self.dtype, self.asked = self.pixels.shape, self.pixels.dtype, []
+        self.shape, self.dtype, self.indices = self.pixels.shape, self.pixels.dtype, []
 
     def __getitem__(self, indices):
-        self.asked += indices.tolist()
+        self.indices += indices.tolist()
         return self.pixels[indices]
 
 
 @pytest.mark.parametrize("parts", [2, 3])
-def test_a_worker_reads_its_part_and_one_example_more(parts):
+def test_a_worker_reads_its_shard_and_one_example_more(parts):
     order = np.random.default_rng(0).permutation(24).reshape(2, 12)
     size, found = 12 // parts, []
     for number in range(parts):
@@ -146,7 +146,7 @@ def test_a_worker_reads_its_part_and_one_example_more(parts):
             gather = batches.make_gather(seen, 12)
         rows = [gather(batch).numpy().reshape(-1) for batch in order]
         found.append([row[number * size : (number + 1) * size] for row in rows])
-        assert len(seen.asked) == 2 * (size + 1)
+        assert len(seen.indices) == 2 * (size + 1)
     np.testing.assert_array_equal(np.concatenate(found, axis=1), order)
     whole = Recorded(24)
     np.testing.assert_array_equal(

@@ -43,7 +43,7 @@ from tests.support.tiny_tasks import TINY
 from zoo.errors import UsageError
 
 if keras.backend.backend() != "tensorflow":
-    pytest.skip("workers speak TensorFlow", allow_module_level=True)
+    pytest.skip("workers need TensorFlow", allow_module_level=True)
 
 TOLERANCE = 1e-5
 LENET = {
@@ -58,7 +58,7 @@ LENET = {
     "precision": "float32",
 }
 NO_DROPOUT = "{widths: [8], embedding: 8, units: 12, attention: 8, dropout: 0.0}"
-SAME = {  # what lets a task be the same on any number of replicas: their masks differ
+SAME = {  # flags with which results do not depend on the number of replicas
     "captioning": {"model_options": NO_DROPOUT},
     "dqn": {"environments": 6, "train_every": 6},
 }
@@ -87,15 +87,15 @@ def launch(count, out, task="classification", restarts=0, **flags):
 
 
 def done(process, status=0, timeout=280):
-    """Waits for a process; returns what it said."""
+    """Waits for a process; returns its output."""
     try:
-        out, said = process.communicate(timeout=timeout)
+        out, output = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         process.kill()
         pytest.fail(f"it did not end: {process.communicate()[1]}")
-    assert process.returncode == status, said
-    return out + said
+    assert process.returncode == status, output
+    return out + output
 
 
 def assert_same_losses(one, other, tolerance=TOLERANCE):
@@ -106,34 +106,36 @@ def assert_same_losses(one, other, tolerance=TOLERANCE):
         np.testing.assert_allclose(others, ones, rtol=tolerance, err_msg=name)
 
 
-def test_two_workers_train_as_one_device_and_as_two_replicas(tmp_path, two_devices):
-    process = launch(2, tmp_path / "crew", **LENET)
+def test_two_workers_train_like_one_device_and_like_two_replicas(tmp_path, two_devices):
+    process = launch(2, tmp_path / "group", **LENET)
     make = tasks.get("classification")
     for strategy in ("one", "mirrored"):
         trainer.train(make(**LENET, strategy=strategy), tmp_path / strategy)
-    said = done(process)
-    assert "[0] epoch 2/2" in said
-    assert "[1] epoch" not in said
-    assert said.count("report    ") == 1
+    output = done(process)
+    assert "[0] epoch 2/2" in output
+    assert "[1] epoch" not in output
+    assert output.count("report    ") == 1
     for strategy in ("one", "mirrored"):
-        assert_same_losses(tmp_path / strategy, tmp_path / "crew")
-    # Files are written once, and are those of any run; what the chief judged is exact.
-    assert {path.name for path in (tmp_path / "crew").iterdir()} == {
+        assert_same_losses(tmp_path / strategy, tmp_path / "group")
+    # Files are written once, and are those of any run; the metrics of the chief are exact.
+    assert {path.name for path in (tmp_path / "group").iterdir()} == {
         path.name for path in (tmp_path / "one").iterdir()
     }
-    figures = json.loads((tmp_path / "crew/report.json").read_text())["figures"]
+    figures = json.loads((tmp_path / "group/report.json").read_text())["figures"]
     assert (figures["accuracy"] * 50) % 1 == pytest.approx(0, abs=1e-9)
-    for one, crew_s in zip(*(checks.weights(tmp_path / n) for n in ("one", "crew")), strict=True):
-        np.testing.assert_allclose(crew_s, one, rtol=1e-3, atol=1e-5)
+    for one, grouped in zip(*(checks.weights(tmp_path / n) for n in ("one", "group")), strict=True):
+        np.testing.assert_allclose(grouped, one, rtol=1e-3, atol=1e-5)
 
 
-def test_a_worker_that_never_comes_is_named_in_time(tmp_path):
+def test_a_worker_that_never_connects_is_named_in_time(tmp_path):
     address = f"localhost:{rendezvous.free_port()}"
     workers = ["--workers", f"{address},localhost:1", "--worker", 0, "--wait", 1]
-    said = done(zoo("train", "classification", *workers, "--out", tmp_path), status=1)
-    assert "zoo: worker 1 (localhost:1) did not come within 1 s; start all workers" in said
+    output = done(zoo("train", "classification", *workers, "--out", tmp_path), status=1)
+    assert "zoo: worker 1 (localhost:1) did not connect within 1 s; start all workers" in output
     assert not any(tmp_path.iterdir())
-    with pytest.raises(UsageError, match=rf"worker 0 \({address}\) did not come within 0.5 s"):
+    with pytest.raises(
+        UsageError, match=rf"worker 0 \({address}\) could not be reached within 0.5 s"
+    ):
         process_group.ProcessGroup(
             clusters.ClusterConfig((address, "localhost:1"), 1), {}, 0.5, tmp_path
         )
@@ -141,7 +143,7 @@ def test_a_worker_that_never_comes_is_named_in_time(tmp_path):
 
 
 def together(out, count, calls, wait=30):
-    """Calls functions of crews that meet in threads of this process; returns what they return."""
+    """Calls functions of process groups whose members are threads; returns their results."""
     workers = tuple(f"localhost:{rendezvous.free_port()}" for _ in range(count))
 
     def member(number, call):
@@ -170,7 +172,7 @@ def test_workers_of_different_runs_do_not_start(tmp_path):
         assert "worker 1 has another run: seed is 5 there and 0 at worker 0" in str(error)
 
 
-def test_workers_tell_each_other(tmp_path):
+def test_broadcast_gather_and_any(tmp_path):
     def member(make):
         group = make({"seed": 0})
         broadcast = group.broadcast(lambda: {"epoch": 3, "loss": 0.1})
@@ -192,11 +194,11 @@ def test_workers_tell_each_other(tmp_path):
     for number, row in enumerate(found):
         chief = number == 0
         gather = [b"\0", b"\1", b"\2"] if chief else None
-        said = {"epoch": 3, "loss": 0.1}
-        assert row == (number, chief, said, 700_000, (False, True), gather, 3)
+        output = {"epoch": 3, "loss": 0.1}
+        assert row == (number, chief, output, 700_000, (False, True), gather, 3)
 
 
-def test_who_knocked_and_died_is_waited_for_again(tmp_path):
+def test_a_worker_that_is_killed_during_the_rendezvous_may_connect_again(tmp_path):
     def chief(make):
         return make({}).addresses
 
@@ -226,7 +228,7 @@ def test_who_knocked_and_died_is_waited_for_again(tmp_path):
 
 
 HELLO = {"number": 1, "count": 2, "run": {}, "port": 1, "token": "secret"}
-TRUSTED = [  # with the token; what is not of the right kind is no greeting
+TRUSTED = [  # with the token, but without a valid handshake
     *({**HELLO, "number": number} for number in (0, 99, -1, "1", True, None, 1.0, [1])),
     *({**HELLO, "port": port} for port in (0, -1, 2**16, "1", None, {})),
     *({key: value for key, value in HELLO.items() if key != left} for left in HELLO),
@@ -247,7 +249,7 @@ RAW = [
 ]
 
 
-def test_no_message_of_a_stranger_ends_the_chief_or_delays_it(tmp_path, monkeypatch, caplog):
+def test_messages_of_strangers_neither_end_nor_delay_the_chief(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(auth_tokens.TOKEN_VARIABLE, "secret")
     silent = []
 
@@ -273,7 +275,7 @@ def test_no_message_of_a_stranger_ends_the_chief_or_delays_it(tmp_path, monkeypa
         stranger.close()
     assert found[0] == found[1]
     assert len(found[0]) == 2
-    for reason in ("lacks the token", "is that of no worker", "no greeting"):
+    for reason in ("lacks the token", "out of range", "no handshake"):
         assert reason in caplog.text
 
 
@@ -295,9 +297,9 @@ def test_silent_connections_are_closed_in_time(tmp_path, monkeypatch):
     assert found[0] == found[1]
 
 
-def test_workers_with_different_tokens_are_told_so(tmp_path, monkeypatch):
+def test_workers_with_different_tokens_are_refused(tmp_path, monkeypatch):
     def chief(make):
-        with pytest.raises(UsageError, match=r"worker 1 .* did not come within 3 s"):
+        with pytest.raises(UsageError, match=r"worker 1 .* did not connect within 3 s"):
             make({})
 
     def other(make):
@@ -308,12 +310,12 @@ def test_workers_with_different_tokens_are_told_so(tmp_path, monkeypatch):
     assert together(tmp_path, 2, [chief, other], wait=3) == [None, None]
 
 
-def test_the_chief_listens_at_the_address_that_is_named_alone(tmp_path):
+def test_the_chief_listens_at_its_address_only(tmp_path):
     port = rendezvous.free_port()
     with rendezvous._listener(
         clusters.ClusterConfig((f"127.0.0.1:{port}", "127.0.0.1:1"), 0), 1
-    ) as door:
-        assert door.getsockname() == ("127.0.0.1", port)
+    ) as listener:
+        assert listener.getsockname() == ("127.0.0.1", port)
         for name in (f"127.0.0.1:{port}", "192.0.2.1:29400"):  # taken; of no machine
             with pytest.raises(UsageError, match=rf"worker 0 cannot listen at {name}"):
                 rendezvous._listener(clusters.ClusterConfig((name, "127.0.0.1:1"), 0), 1)
@@ -321,7 +323,7 @@ def test_the_chief_listens_at_the_address_that_is_named_alone(tmp_path):
         rendezvous._listener(clusters.ClusterConfig(("nowhere.invalid:1", "127.0.0.1:1"), 0), 0.1)
 
 
-def test_a_token_is_a_file_of_its_owner_as_long_as_workers_are_awaited(tmp_path, monkeypatch):
+def test_the_token_file_is_private_and_removed_after_the_rendezvous(tmp_path, monkeypatch):
     run = tmp_path / "runs" / "one"
     assert auth_tokens.read_token(run) == ""
     with auth_tokens.publish(run) as token:
@@ -338,17 +340,17 @@ def test_a_token_is_a_file_of_its_owner_as_long_as_workers_are_awaited(tmp_path,
         assert auth_tokens.read_token(run) == token == "secret"
 
 
-def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):
+def test_wrong_cluster_flags_are_refused(tmp_path, monkeypatch, capsys):
     make = tasks.get("classification")
-    with pytest.raises(UsageError, match="needs to know the workers"):
+    with pytest.raises(UsageError, match="needs two or more workers"):
         trainer.train(make(strategy="multiworker"), tmp_path)
     monkeypatch.setenv("ZOO_WORKERS", "localhost:1,localhost:2")
     monkeypatch.setenv("ZOO_WORKER", "0")
     with pytest.raises(UsageError, match="strategy one is for one process, and there are 2 work"):
         trainer.train(make(strategy="one"), tmp_path)
     for words, expected in (
-        (["-n", "2"], "launch needs a command"),
-        (["-n", "0", "--", "train"], "-n takes 1 or more"),
+        (["-n", "2"], "no command given"),
+        (["-n", "0", "--", "train"], "-n must be from 1"),
     ):
         assert command.main(["launch", *words]) == 1
         assert expected in capsys.readouterr().err
@@ -356,19 +358,19 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_batches_that_cannot_be_shared_out_are_refused(tmp_path):
-    said = done(launch(2, tmp_path, batch_size=9), status=1)
-    assert "let --batch-size be a multiple of 2, such as 10" in said
+def test_batches_that_cannot_be_split_evenly_are_refused(tmp_path):
+    output = done(launch(2, tmp_path, batch_size=9), status=1)
+    assert "set --batch-size to a multiple of 2, such as 10" in output
 
 
-def test_keras_still_has_the_faults_that_are_mended():
-    """When this fails, Keras is mended: drop `keras_faults`, and send no report."""
+def test_keras_still_has_the_bugs_that_are_patched():
+    """When this fails, Keras has fixed them: remove `keras_patches`."""
     source = inspect.getsource(sys.modules["keras.src.backend.tensorflow.trainer"])
     there = [name for name, line in keras_patches.BUGGY_LINES.items() if line in source]
     assert there == list(keras_patches.BUGGY_LINES)
 
 
-def test_a_mended_keras_is_left_alone(monkeypatch):
+def test_a_keras_without_the_bugs_is_not_patched(monkeypatch):
     from keras.src.backend.tensorflow import trainer as module
 
     def reduce_per_replica(values, strategy, reduction):
@@ -390,20 +392,20 @@ def test_a_mended_keras_is_left_alone(monkeypatch):
 def test_every_task_trains_the_same_on_workers(name, count, tmp_path):
     flags = {"epochs": 2, **TINY[name], "batch_size": 12, **SAME.get(name, {})}
     trainer.train(tasks.get(name)(**flags), tmp_path / "one")
-    said = done(launch(count, tmp_path / "crew", name, **flags))
-    assert f"[0] epoch 2/{flags['epochs']}" in said
+    output = done(launch(count, tmp_path / "group", name, **flags))
+    assert f"[0] epoch 2/{flags['epochs']}" in output
     if name != "dqn":  # each replica acts in environments of its own
-        assert_same_losses(tmp_path / "one", tmp_path / "crew")
+        assert_same_losses(tmp_path / "one", tmp_path / "group")
 
 
 @pytest.mark.slow
 def test_players_of_workers_are_those_of_replicas(tmp_path, two_devices):
     flags = {"epochs": 2, **TINY["dqn"], "batch_size": 12, **SAME["dqn"]}
     trainer.train(tasks.get("dqn")(**flags, strategy="mirrored"), tmp_path / "two")
-    done(launch(2, tmp_path / "crew", "dqn", **flags))
-    assert_same_losses(tmp_path / "two", tmp_path / "crew")
+    done(launch(2, tmp_path / "group", "dqn", **flags))
+    assert_same_losses(tmp_path / "two", tmp_path / "group")
     for name in ("mean_return", "val_mean_return"):
-        assert checks.column(tmp_path / "two", name) == checks.column(tmp_path / "crew", name)
+        assert checks.column(tmp_path / "two", name) == checks.column(tmp_path / "group", name)
 
 
 def worker(launcher, number):
@@ -427,14 +429,14 @@ def place(out):
 
 def train_and_kill(count, kills, out, **flags):
     """Trains, and kills each worker in turn at random moments; returns the places of the run."""
-    with (out.parent / "said").open("w") as said:
+    with (out.parent / "output").open("w") as output:
         launched = ["launch", "-n", count, "--restarts", 99, "--"]
         command = [*launched, "train", "classification", *words(flags), "--out", out]
         launcher = subprocess.Popen(
             [sys.executable, "-m", "scripts", *map(str, command)],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=output,
             env={**os.environ, **CPU},
         )
         draw, places = random.Random(count), []
@@ -447,14 +449,19 @@ def train_and_kill(count, kills, out, **flags):
             assert found, "it was over before it could be killed"
             os.kill(found, signal.SIGKILL)
             places.append(place(out))
-        assert launcher.wait(timeout=300) == 0, (out.parent / "said").read_text()
+        assert launcher.wait(timeout=300) == 0, (out.parent / "output").read_text()
     return places
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "kills"), [(2, 10), (3, 10)])
 def test_each_worker_killed_in_turn_a_run_ends_as_if_nobody_was(count, kills, tmp_path):
-    flags = {**LENET, "train_split": "train[100:1540]", "accumulate": 2, "average": 0.9}
+    flags = {
+        **LENET,
+        "train_split": "train[100:1540]",
+        "gradient_accumulation_steps": 2,
+        "ema_decay": 0.9,
+    }
     flags |= {"checkpoint_steps": 1, "clip_norm": 1.0}
     done(launch(count, tmp_path / "whole", **flags))
     places = train_and_kill(count, kills, tmp_path / "cut", **flags)
@@ -474,10 +481,10 @@ def test_a_run_goes_on_with_other_workers_and_after_a_signal(tmp_path):
     while not place(tmp_path / "cut")[1] and time.monotonic() - started < 120:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said = done(process, status=process_group.EXIT_INTERRUPTED)
-    assert said.count("the same command goes on after step") == 1
+    output = done(process, status=process_group.EXIT_INTERRUPTED)
+    assert output.count("the same command resumes after step") == 1
     stopped = place(tmp_path / "cut")
-    assert "going on after step" in done(launch(2, tmp_path / "cut", **one))
+    assert "resuming after step" in done(launch(2, tmp_path / "cut", **one))
     trainer.train(tasks.get("classification")(**one), tmp_path / "whole")
     assert stopped < (2, 0)
     assert_same_losses(tmp_path / "whole", tmp_path / "cut", tolerance=1e-3)

@@ -34,17 +34,17 @@ UNNORMALISED = PLAIN.replace("}", ", batch_norm: false}")
 SAME = {"rtol": 1e-4, "atol": 1e-6}
 
 
-def task(**flags):
+def make_task(**flags):
     return tasks.get("classification")(**{**TINY, "model_options": UNNORMALISED, **flags})
 
 
 def trained(**flags):
-    """Trains a course; returns its losses by epoch, and its weights and averages in the end."""
-    asked = task(**flags)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy(asked.strategy))
+    """Trains a task; returns its losses by epoch, its final weights and their averages."""
+    task = make_task(**flags)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy(task.strategy))
     prepared_stage = run.prepared_stage(0)
     found = prepared_stage.training_model.fit(
-        prepared_stage.stream.epoch(0), epochs=asked.epochs, shuffle=False, verbose=0
+        prepared_stage.stream.epoch(0), epochs=task.epochs, shuffle=False, verbose=0
     )
     weights = [np.array(v) for v in run.model.weights]
     with optimize.ema_weights(run.optimizer(0)):
@@ -58,62 +58,65 @@ def assert_equal(one, other, **tolerance):
 
 
 def lines(n, **flags):
-    """What is said of a task on `n` devices."""
+    """Returns the lines printed about a task on `n` devices."""
     if n == 1:
-        return replicas.check_replicas(task(**flags))
+        return replicas.check_replicas(make_task(**flags))
     with strategies.create_strategy("mirrored").scope():
-        return replicas.check_replicas(task(**flags))
+        return replicas.check_replicas(make_task(**flags))
 
 
-def test_the_share_of_each_replica_is_told(two_devices):
-    assert lines(2) == ["16 examples a step: 8 on each of 2 replicas"]
+def test_the_batch_size_per_replica_is_printed(two_devices):
+    assert lines(2) == ["batch size 16: 8 on each of 2 replicas"]
     assert lines(1) == []
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(two_devices):
-    with pytest.raises(UsageError, match="15 cannot be shared evenly by 2 replicas"):
+def test_a_batch_size_that_is_no_multiple_of_the_replicas_is_refused(two_devices):
+    with pytest.raises(UsageError, match="15 is no multiple of the 2 replicas"):
         lines(2, batch_size=15)
     with pytest.raises(UsageError, match="take 2"):
         lines(2, batch_size=1)
     assert lines(1, batch_size=15) == []
-    with pytest.raises(UsageError, match="shared evenly"):
+    with pytest.raises(UsageError, match="no multiple of the 2 replicas"):
         trained(strategy="mirrored", batch_size=15)
 
 
-def test_what_one_replica_does_not_do_is_told():
-    told = ["--compress-gradients changes nothing: there is one replica"]
-    assert lines(1, compress_gradients="bfloat16") == told
+def test_a_flag_without_effect_on_one_replica_is_reported():
+    expected = ["--gradient-compression has no effect on one replica"]
+    assert lines(1, gradient_compression="bfloat16") == expected
 
 
 @pytest.mark.parametrize(
     ("flags", "factor"),
     [
         ({"batch_size": 256}, 1.0),
-        ({"batch_size": 256, "scale_rate": "linear"}, 8.0),
-        ({"batch_size": 128, "scale_rate": "sqrt"}, 2.0),
-        ({"batch_size": 64, "accumulate": 4, "scale_rate": "linear"}, 8.0),
-        ({"batch_size": 16, "reference_batch": 64, "scale_rate": "linear"}, 0.25),
+        ({"batch_size": 256, "scale_learning_rate": "linear"}, 8.0),
+        ({"batch_size": 128, "scale_learning_rate": "sqrt"}, 2.0),
+        (
+            {"batch_size": 64, "gradient_accumulation_steps": 4, "scale_learning_rate": "linear"},
+            8.0,
+        ),
+        ({"batch_size": 16, "reference_batch_size": 64, "scale_learning_rate": "linear"}, 0.25),
     ],
 )
-def test_rates_follow_the_examples_of_an_update(flags, factor):
-    """A classification's own batch is of 32 examples."""
-    asked = task(schedule="constant", **flags)
-    assert float(asked.learning_rates(0.1, 100)(50)) == pytest.approx(0.1 * factor)
-    told = [line for line in replicas.check_replicas(asked) if "--scale-rate" in line]
-    assert bool(told) == (factor != 1)
+def test_learning_rates_scale_with_the_effective_batch_size(flags, factor):
+    """The default batch size of classification is 32."""
+    task = make_task(schedule="constant", **flags)
+    assert float(task.learning_rates(0.1, 100)(50)) == pytest.approx(0.1 * factor)
+    expected = [line for line in replicas.check_replicas(task) if "--scale-learning-rate" in line]
+    assert bool(expected) == (factor != 1)
 
 
-def test_a_scaled_rate_rises_from_0_as_any_other():
-    asked = task(scale_rate="linear", batch_size=64, warmup_epochs=1.0)
-    rates = asked.learning_rates(0.1, 100)
+def test_a_scaled_learning_rate_warms_up_from_0():
+    task = make_task(scale_learning_rate="linear", batch_size=64, warmup_epochs=1.0)
+    rates = task.learning_rates(0.1, 100)
     assert [float(rates(step)) for step in (0, 25, 50)] == pytest.approx([0.0, 0.1, 0.2])
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
-def test_a_schedule_ends_with_the_run_however_many_steps_make_an_update(accumulate):
-    """Keras asks for the rate of a step, not of an update."""
-    asked = task(accumulate=accumulate)
-    optimizer = asked.make_optimizer(asked.learning_rates(1.0, 100))
+def test_gradient_accumulation_does_not_stretch_the_schedule(accumulate):
+    """Keras evaluates the schedule per step, not per update."""
+    task = make_task(gradient_accumulation_steps=accumulate)
+    optimizer = task.make_optimizer(task.learning_rates(1.0, 100))
     for step, share in ((0, 1.0), (50, 0.5), (99, 0.0)):
         optimizer._iterations.assign(step)
         assert float(optimizer.learning_rate) == pytest.approx(share, abs=0.01)
@@ -123,30 +126,42 @@ OPTIONS = {
     "plain": {},
     "clipped": {"clip_norm": 0.1},
     "groups": {"clip_norm": 0.1, "plan": "[{learn: all, epochs: 2, decay: 0.5}]"},
-    "averaged": {"average": 0.8},
-    "adamw": {"optimizer": "adamw", "learning_rate": 1e-3, "accumulate": 2, "average": 0.8},
+    "averaged": {"ema_decay": 0.8},
+    "adamw": {
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "gradient_accumulation_steps": 2,
+        "ema_decay": 0.8,
+    },
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_two_replicas_take_the_steps_of_one_device(options, two_devices):
-    one, two = (trained(strategy=name, **OPTIONS[options]) for name in ("one", "mirrored"))
+# All together in `make test`, each by itself in `make check`.
+EVERY = {"groups and averages": {**OPTIONS["groups"], "ema_decay": 0.8}, **OPTIONS}
+FAST = ("groups and averages", "adamw")
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param(x, marks=[pytest.mark.check] * (x not in FAST)) for x in EVERY]
+)
+def test_two_replicas_take_the_same_steps_as_one_device(options, two_devices):
+    one, two = (trained(strategy=name, **EVERY[options]) for name in ("one", "mirrored"))
     for mine, other in zip(one, two, strict=True):
         assert_equal(mine, other)
 
 
-@pytest.mark.parametrize("strategy", ["one", "mirrored"])
-def test_two_half_batches_are_a_whole_one(strategy, two_devices):
+@pytest.mark.parametrize("strategy", ["one", pytest.param("mirrored", marks=pytest.mark.check)])
+def test_two_accumulated_half_batches_equal_one_batch(strategy, two_devices):
     """The batches of an epoch are rows of one permutation, so two halves are the whole."""
     flags = {"strategy": strategy, "clip_norm": 0.1, "l2": 1e-3, "schedule": "constant"}
     _, whole, _ = trained(batch_size=32, **flags)
-    _, halves, _ = trained(batch_size=16, accumulate=2, **flags)
+    _, halves, _ = trained(batch_size=16, gradient_accumulation_steps=2, **flags)
     assert_equal(whole, halves)
 
 
-def test_what_is_accumulated_is_saved_as_its_sum(two_devices):
-    asked = task(strategy="mirrored", accumulate=3)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("mirrored"))
+def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
+    task = make_task(strategy="mirrored", gradient_accumulation_steps=3)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("mirrored"))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
         prepared_stage.stream.epoch(0).take(2), shuffle=False, verbose=0
@@ -161,7 +176,7 @@ def test_what_is_accumulated_is_saved_as_its_sum(two_devices):
     np.testing.assert_allclose(sum(own), before[-1], rtol=1e-5)
 
 
-def test_statistics_of_all_replicas_are_those_of_one_device(two_devices):
+def test_synchronized_batch_norm_equals_that_of_one_device(two_devices):
     """Its batch normalisation sees the batch of 16, and not two of 8."""
     flags = {"model_options": PLAIN, "epochs": 1}
     one = trained(strategy="one", **flags)
@@ -180,20 +195,20 @@ def distance(ones, others):
     return max(np.abs(one - other).max() / np.abs(one).max() for one, other in pairs)
 
 
-@pytest.mark.parametrize("asked", ["on", "off"])
-def test_normalisation_is_synchronised_where_that_is_asked(asked, two_devices):
-    asked = task(strategy="mirrored", sync_batch_norm=asked, model_options=PLAIN)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("mirrored"))
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_batch_norm_is_synchronized_if_the_flag_is_on(setting, two_devices):
+    synced = make_task(strategy="mirrored", sync_batch_norm=setting, model_options=PLAIN)
+    run = training_run.TrainingRun(synced, synced.load(), strategies.create_strategy("mirrored"))
     run.prepared_stage(0)
     found = {layer.synchronized for layer in finetune.batch_norm_layers(run.model)}
-    assert found == {asked.sync_batch_norm == "on"}
+    assert found == {setting == "on"}
 
 
 VALUES = np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
 
 
 def reduced(compression):
-    """The sums of two replicas' values, and of values that only one has."""
+    """Returns the sums over two replicas of values, and of a gradient that is `None`."""
     strategy = strategies.create_strategy("mirrored")
     table = tf.constant(VALUES)
 
@@ -244,18 +259,20 @@ def test_a_step_with_compressed_gradients_is_that_of_numpy(two_devices):
     np.testing.assert_allclose(np.array(model.layers[0].kernel)[:, 0], wanted, rtol=1e-6)
 
 
+@pytest.mark.check
 def test_losses_fall_with_compressed_gradients_as_without(two_devices):
     flags = {"strategy": "mirrored", "epochs": 3, "schedule": "constant"}
     plain, rounded = (
-        trained(**flags, compress_gradients=x)[0] for x in replicas.GRADIENT_COMPRESSIONS
+        trained(**flags, gradient_compression=x)[0] for x in replicas.GRADIENT_COMPRESSIONS
     )
     assert plain != rounded
     assert rounded[-1] < rounded[0]
     np.testing.assert_allclose(rounded, plain, rtol=0.02)
 
 
-def test_compression_is_nothing_on_one_device():
+@pytest.mark.check
+def test_compression_changes_nothing_on_one_device():
     plain, rounded = (
-        trained(compress_gradients=x, epochs=1) for x in replicas.GRADIENT_COMPRESSIONS
+        trained(gradient_compression=x, epochs=1) for x in replicas.GRADIENT_COMPRESSIONS
     )
     assert plain[0] == rounded[0]

@@ -1,4 +1,4 @@
-"""The training step that is a function: what it changes, measures and refuses."""
+"""Custom training steps: weights, metrics, replicas and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("loss", "other")
 
 
 def networks():
-    """Two linear networks with weights that are known."""
+    """Returns two linear networks with known weights."""
     found = {}
     for name, value in (("one", 2.0), ("two", -1.0)):
         network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
@@ -31,7 +31,7 @@ def networks():
 
 
 def step(loop, batch):
-    """Two steps, of which the second sees what the first has done."""
+    """Takes two steps; the second uses the weights after the first."""
     first, second = optimize.inner_optimizers(loop.optimizer)
     one, two = loop.networks["one"], loop.networks["two"]
     with tf.GradientTape() as tape:
@@ -45,7 +45,7 @@ def step(loop, batch):
 
 
 def loop(rate=0.1):
-    """A compiled loop of both networks, each with plain gradient descent."""
+    """Returns a compiled model of both networks, each with plain SGD."""
     found = networks()
     members = [(keras.optimizers.SGD(rate), x.trainable_variables) for x in found.values()]
     both = param_groups.ParamGroupOptimizer(members)
@@ -60,7 +60,7 @@ def weights(training_model):
 
 
 def by_hand(batches, rate=0.1):
-    """What the steps do, by hand: weights, and the means of both losses."""
+    """Returns the expected weights, and the means of both losses, computed by hand."""
     a, b, losses = 2.0, -1.0, []
     for x in batches:
         square, made = np.mean(x**2), a
@@ -75,7 +75,7 @@ BATCHES = np.random.default_rng(0).normal(size=(6, 4, 1)).astype("float32")
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_loop_takes_the_steps_that_its_function_says(at_once):
+def test_a_model_takes_the_custom_step(at_once):
     training_model = loop()
     training_model.steps_per_execution = at_once
     data = tf.data.Dataset.from_tensor_slices(BATCHES)
@@ -86,14 +86,14 @@ def test_a_loop_takes_the_steps_that_its_function_says(at_once):
     assert set(NAMES) <= {v.path.partition("/")[0] for v in training_model.metrics_variables}
 
 
-def test_means_begin_anew_in_each_epoch():
+def test_metrics_are_reset_in_each_epoch():
     training_model = loop(rate=0.0)
     data = tf.data.Dataset.from_tensor_slices(BATCHES)
     first, second = training_model.fit(data, epochs=2, verbose=0, shuffle=False).history["loss"]
     assert first == pytest.approx(second)
 
 
-def test_two_replicas_take_the_step_of_one(two_devices):
+def test_two_replicas_take_the_same_step_as_one(two_devices):
     def trained(name):
         with strategies.create_strategy(name).scope():
             training_model = loop()
@@ -107,5 +107,5 @@ def test_two_replicas_take_the_step_of_one(two_devices):
 
 def test_other_backends_are_refused(monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    with pytest.raises(UsageError, match="TensorFlow alone, not on jax; unset KERAS_BACKEND"):
+    with pytest.raises(UsageError, match="TensorFlow only, not on jax; unset KERAS_BACKEND"):
         CustomStepModel({}, NAMES, step)

@@ -1,4 +1,4 @@
-"""Plans: which weights learn in which stage, at which rate, and what they remember."""
+"""Plans: which layers are trained in which stage, at which rate, and optimiser state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 import tasks
 import zoo
 from tasks.distributed import strategies
-from tasks.engine import finetune, optimize, plans, resume, trainer, training_run
+from tasks.engine import finetune, optimize, plans, recipes, trainer, training_run
 from tests.support import checks
 from zoo import model_files
 from zoo.errors import UsageError
@@ -32,7 +32,11 @@ FLAGS = {
 }
 
 
-def task(**flags):
+# A network that is quick to trace. Its weights are random, its statistics frozen.
+SMALL = {"model": "resnet20", "model_options": "{depths: [1, 1, 1]}", "batch_norm": "frozen"}
+
+
+def make_task(**flags):
     return tasks.get("classification")(**{**FLAGS, **flags})
 
 
@@ -43,14 +47,14 @@ def resolved(plan, epochs=8, **options):
 
 @pytest.mark.parametrize("epochs", range(1, 15))
 @pytest.mark.parametrize("plan", ["auto", *plans.PRESETS])
-def test_every_plan_fills_every_number_of_epochs(plan, epochs):
+def test_the_stages_of_every_plan_add_up_to_the_epochs(plan, epochs):
     found = resolved(plan, epochs)
     assert sum(stage.epochs for stage in found) == epochs
     assert all(stage.rate > 0 for stage in found)
     assert plan == "probe" or found[-1].learn == "all"
 
 
-def test_by_default_a_head_learns_before_it_can_undo_what_is_below_it():
+def test_by_default_the_head_is_trained_before_the_whole_network():
     assert [(stage.learn, stage.epochs) for stage in resolved("auto")] == [("head", 2), ("all", 6)]
     assert resolved("auto", 1)[0].learn == "all"
     assert [stage.learn for stage in resolved("auto", pretrained=False)] == ["all"]
@@ -58,84 +62,84 @@ def test_by_default_a_head_learns_before_it_can_undo_what_is_below_it():
 
 @pytest.mark.parametrize(("steps", "passes"), [(1, 16), (31, 5), (100, 2), (125, 1), (10**6, 1)])
 @pytest.mark.parametrize("plan", ["lpft", "gradual"])
-def test_a_head_that_is_one_layer_has_updates_enough(plan, steps, passes):
+def test_a_linear_head_is_trained_for_a_minimum_of_updates(plan, steps, passes):
     head, *rest = plans.stages_with_passes(resolved(plan, width=64), steps)
     assert (head.learn, head.epochs, head.passes) == ("head", 2, passes)
     assert {stage.passes for stage in rest} == {1}
-    often = f", each {passes} times through the images," * (passes > 1)
+    often = f" of {passes} passes each" * (passes > 1)
     assert f"{head}".startswith(f"train the head alone for 2 epochs{often} at a learning rate of ")
     others = resolved(plan), resolved("probe", width=64), resolved("[{learn: head, epochs: 8}]")
     assert {stage.passes for found in others for stage in found} == {1}
 
 
-def test_gradual_goes_from_the_head_down():
+def test_gradual_unfreezes_from_the_head_down():
     found = resolved("gradual", 12)
     assert [stage.learn for stage in found] == ["head", *LEVELS[:0:-1], "all"]
     assert found[0].rate > found[1].rate
 
 
-def test_a_rate_of_the_users_is_that_of_all_layers():
+def test_the_learning_rate_flag_is_the_rate_of_the_stage_that_trains_all_layers():
     assert [stage.rate for stage in resolved("full", rate=0.5)] == [0.5]
     assert [stage.rate for stage in resolved("probe", rate=0.5)] == [0.5]
     head, *_, last = resolved("gradual", rate=2e-4)
     assert [head.rate, last.rate] == pytest.approx([2e-3, 2e-4])
 
 
-def test_the_rate_of_pretrained_weights_is_known_to_their_spec():
+def test_the_rate_of_pretrained_weights_comes_from_their_spec():
     assert resolved("full", own=3e-3)[0].rate == 3e-3
     assert resolved("scratch", own=3e-3)[0].rate == plans.LEARNING_RATES["scratch"]
 
 
-def test_a_wide_head_learns_at_a_lower_rate():
+def test_a_wide_head_is_trained_at_a_lower_rate():
     rates = [resolved("probe", width=width)[0].rate for width in (64, 500, 2000, 0)]
     assert rates == pytest.approx([1e-2, 5e-3, 1.25e-3, 1e-3])
     assert zoo.builder.head_in_features("resnet50.imagenet") == 2048
     assert (
         zoo.builder.head_in_features("vgg16.imagenet") == 512
     )  # a fresh head has no hidden layers
-    assert [stage.rate for stage in task(plan="probe").stages()] == [1e-2]  # of 64 features
+    assert [stage.rate for stage in make_task(plan="probe").stages()] == [1e-2]  # of 64 features
 
 
 def test_a_plan_is_the_same_in_yaml_in_a_file_and_as_a_list(tmp_path):
     text = "- {learn: head, epochs: 2, rate: 1e-3}\n- {learn: stage1, epochs: 6, decay: 0.5}\n"
     (tmp_path / "plan.yaml").write_text(text)
-    one = task(plan=str(tmp_path / "plan.yaml"))
-    assert one.stages() == task(plan=text).stages()
+    one = make_task(plan=str(tmp_path / "plan.yaml"))
+    assert one.stages() == make_task(plan=text).stages()
     assert [stage.rate for stage in one.stages()] == [1e-3, 1e-3]  # the second is of the weights
-    again = resume.task_from_recipe(resume.recipe(one))
+    again = recipes.task_from_recipe(recipes.recipe(one))
     assert again.stages() == one.stages()
-    assert resume.recipe(again) == resume.recipe(one)
-    assert [stage["learn"] for stage in resume.recipe(one)["stages"]] == ["head", "stage1"]
+    assert recipes.recipe(again) == recipes.recipe(one)
+    assert [stage["learn"] for stage in recipes.recipe(one)["stages"]] == ["head", "stage1"]
 
 
-def test_a_recipe_repeats_the_plan_as_it_was_unless_flags_say_otherwise(tmp_path):
+def test_a_recipe_repeats_the_recorded_plan_unless_flags_change_it(tmp_path):
     from scripts import _flags
 
-    kept = resume.recipe(task(epochs=4, plan="full"))
+    kept = recipes.recipe(make_task(epochs=4, plan="full"))
     kept["stages"][0]["rate"] = 0.125  # as if the preset had had another rate then
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
-    asked = argparse.Namespace(recipe=str(tmp_path / "recipe.yaml"))
-    assert [stage.rate for stage in _flags.task_from_args(None, asked).stages()] == [0.125]
-    asked.epochs = 6
-    (stage,) = _flags.task_from_args(None, asked).stages()
+    task = argparse.Namespace(recipe=str(tmp_path / "recipe.yaml"))
+    assert [stage.rate for stage in _flags.task_from_args(None, task).stages()] == [0.125]
+    task.epochs = 6
+    (stage,) = _flags.task_from_args(None, task).stages()
     assert (stage.epochs, stage.rate) == (6, 1e-3)
 
 
 def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
     path = tmp_path / "mine.npz"
     zoo.weights.save(zoo.build("resnet20"), path)
-    recipe = resume.recipe(task(weights=str(path)))
+    recipe = recipes.recipe(make_task(weights=str(path)))
     assert recipe["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert resume.task_from_recipe(recipe) == task(weights=str(path))
+    assert recipes.task_from_recipe(recipe) == make_task(weights=str(path))
 
 
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
         ("fulll", "no plan named 'fulll'; did you mean full"),
-        ("[{learn: head, epochs: 3}]", "take 3 epochs, --epochs says 8"),
+        ("[{learn: head, epochs: 3}]", "take 3 epochs, but --epochs is 8"),
         ("[{lern: head, epochs: 8}]", "did you mean learn"),
-        ("[{learn: head, epochs: 8, rate: fast}]", "rate of a plan's stage is a number"),
+        ("[{learn: head, epochs: 8, rate: fast}]", "rate of a plan's stage must be a number"),
         ("[{learn: head, epochs: eight}]", "epochs of a plan's stage cannot be 'eight'"),
         ("[{learn: head, epochs: 8, rate: .inf}]", "rate of a plan's stage cannot be inf"),
         ("[{learn: head, epochs: 8, decay: .nan}]", "decay of a plan's stage cannot be nan"),
@@ -145,20 +149,20 @@ def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
         ("missing.yaml", "the plan missing.yaml cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_plan_is_said(plan, message):
+def test_wrong_plans_are_refused_with_the_reason(plan, message):
     with pytest.raises(UsageError, match=message):
-        task(plan=plan).stages()
+        make_task(plan=plan).stages()
 
 
 def test_an_unknown_stage_of_the_network_is_an_error_before_training(tmp_path):
     with pytest.raises(UsageError, match="stage9"):
-        trainer.train(task(plan="[{learn: stage9, epochs: 8}]"), tmp_path)
+        trainer.train(make_task(plan="[{learn: stage9, epochs: 8}]"), tmp_path)
 
 
 def follow(plan, epochs, **flags):
-    """Trains epoch by epoch; returns the weights before each and at the end, and the course."""
-    asked = task(plan=plan, epochs=epochs, **flags)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
+    """Trains epoch by epoch; returns the weights before and after each epoch, and the run."""
+    task = make_task(plan=plan, epochs=epochs, **SMALL, **flags)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     seen = [{v.path: np.array(v) for v in run.model.weights}]
     for epoch in range(epochs):
         prepared_stage = run.prepared_stage(epoch)
@@ -173,7 +177,7 @@ def changed(before, after):
     return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
 
 
-def test_in_each_stage_those_weights_change_that_the_plan_names():
+def test_each_stage_trains_the_layers_that_the_plan_names():
     plan = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 1}, {learn: all, epochs: 1}]"
     (start, one, two, three), run = follow(plan, 3)
     assert changed(start, one) == {"logits"}
@@ -188,21 +192,23 @@ def test_in_each_stage_those_weights_change_that_the_plan_names():
     assert changed(two, three) == {"logits", *every}
 
 
-def test_one_seed_is_one_start_whatever_was_outlined_before():
-    # then a plan outlines the network, which draws numbers
+def test_initial_weights_depend_on_the_seed_alone():
+    # The first plan traces the network, which consumes random numbers.
     zoo.builder.head_in_features.cache_clear()
     runs = [
-        training_run.TrainingRun(asked := task(), asked.load(), strategies.create_strategy("one"))
+        training_run.TrainingRun(
+            task := make_task(), task.load(), strategies.create_strategy("one")
+        )
         for _ in "ab"
     ]
     for one, other in zip(runs[0].model.weights, runs[1].model.weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_moments_survive_a_change_of_stage_and_those_of_new_weights_are_new():
+def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
     plan = "[{learn: head, epochs: 1}, {learn: all, epochs: 1}]"
-    asked = task(plan=plan, epochs=2)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
+    task = make_task(plan=plan, epochs=2, **SMALL)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(prepared_stage.stream.epoch(0), shuffle=False, verbose=0)
     (head,) = run.optimizers[0].parts
@@ -218,8 +224,8 @@ def test_moments_survive_a_change_of_stage_and_those_of_new_weights_are_new():
     assert sorted(int(part.iterations) for part in both) == [steps, 2 * steps]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lion"])
-def test_layers_learn_more_slowly_the_deeper_they_are(optimizer):
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("lion", marks=pytest.mark.check)])
+def test_learning_rates_decay_from_layer_to_layer(optimizer):
     """With plain updates a step is the rate times the gradient, or times its sign."""
     flags = {"optimizer": optimizer, "schedule": "constant", "learning_rate": 1e-4}
     flags |= {"batch_size": 64, "weight_decay": 0.0}  # one step in an epoch
@@ -242,7 +248,7 @@ def test_gradients_of_all_groups_are_clipped_together():
     gradients = [np.random.default_rng(0).normal(size=v.shape).astype("float32") for v in start]
     together = keras.optimizers.SGD(1.0, global_clipnorm=0.1)
     together.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
-    wanted = [np.array(v) for v in model.trainable_variables]
+    expected = [np.array(v) for v in model.trainable_variables]
     for variable, value in zip(model.trainable_variables, start, strict=True):
         variable.assign(value)
     halves = model.trainable_variables[:2], model.trainable_variables[2:]
@@ -250,7 +256,7 @@ def test_gradients_of_all_groups_are_clipped_together():
         [(keras.optimizers.SGD(1.0), half) for half in halves], clip_norm=0.1
     )
     parted.apply([keras.ops.convert_to_tensor(g) for g in gradients], model.trainable_variables)
-    for variable, value in zip(model.trainable_variables, wanted, strict=True):
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-5)
 
 
@@ -263,11 +269,11 @@ def test_gradients_of_all_groups_are_clipped_together():
         ("full", 3.0, [15]),
     ],
 )
-def test_warm_up_takes_so_many_epochs_of_each_stage(plan, warmup, rises):
-    asked = task(plan=plan, epochs=8, warmup_epochs=warmup, schedule="constant")
-    stages = asked.stages_with_passes(5)
-    model = asked.build(asked.load())
-    head = optimize.inner_optimizers(asked.optimizers(model, 5)[0])[0]
+def test_each_stage_warms_up_for_the_given_epochs(plan, warmup, rises):
+    task = make_task(plan=plan, epochs=8, warmup_epochs=warmup, schedule="constant", **SMALL)
+    stages = task.stages_with_passes(5)
+    model = task.build(task.load())
+    head = optimize.inner_optimizers(task.optimizers(model, 5)[0])[0]
     values = head._learning_rate.values
     for stage, rise in zip(stages, rises, strict=True):
         part, values = np.split(values, [5 * stage.epochs * stage.passes])
@@ -277,24 +283,26 @@ def test_warm_up_takes_so_many_epochs_of_each_stage(plan, warmup, rises):
     assert not len(values)
 
 
-def test_an_epoch_of_few_images_has_updates_enough_in_tasks_with_small_batches():
+def test_small_data_sets_are_repeated_within_an_epoch_in_tasks_with_small_batches():
     for name in ("segmentation", "detection", "captioning"):
-        asked = tasks.get(name)(epochs=4, batch_size=8, plan="scratch")
+        task = tasks.get(name)(epochs=4, batch_size=8, plan="scratch")
         for steps, passes in ((1, 8), (3, 3), (8, 1), (100, 1)):
-            assert [stage.passes for stage in asked.stages_with_passes(steps)] == [passes]
-    assert [stage.passes for stage in task(plan="full").stages_with_passes(1)] == [1]
+            assert [stage.passes for stage in task.stages_with_passes(steps)] == [passes]
+    assert [stage.passes for stage in make_task(plan="full").stages_with_passes(1)] == [1]
 
 
 def test_clipping_with_accumulation_in_groups_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="--clip-norm and --accumulate together"):
-        trainer.train(task(plan="gradual", clip_norm=1.0, accumulate=2), tmp_path)
+    with pytest.raises(UsageError, match="--clip-norm and --gradient-accumulation-steps together"):
+        trainer.train(
+            make_task(plan="gradual", clip_norm=1.0, gradient_accumulation_steps=2), tmp_path
+        )
 
 
-def test_statistics_are_estimated_anew_on_the_target_data():
-    """The mean of the first normalisation is that of what its convolution gives, by NumPy."""
-    asked = task(model="resnet20.cifar10")
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
-    stream = asked.training(run.data)
+def test_batch_norm_statistics_are_recalibrated_on_the_target_data():
+    """The statistics of the first layer are those of its inputs, computed by NumPy."""
+    task = make_task(plan="full", **SMALL)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
+    stream = task.training(run.data)
     first = next(x for x in run.model.layers if isinstance(x, keras.layers.BatchNormalization))
     finetune.recalibrate(run.model, stream)
     below = keras.Model(run.model.input, first.input)
@@ -307,7 +315,7 @@ def test_statistics_are_estimated_anew_on_the_target_data():
     assert not first.trainable
 
 
-def test_with_frozen_normalisation_the_absorbed_network_learns_what_the_plain_one_would(
+def test_absorbing_frozen_batch_norm_does_not_change_training(
     monkeypatch,
 ):
     flags = {"optimizer": "momentum", "learning_rate": 0.01}  # AdamW would magnify rounding
@@ -324,76 +332,84 @@ def test_with_frozen_normalisation_the_absorbed_network_learns_what_the_plain_on
         assert np.abs(absorbed[name] - plain[name]).max() <= 3e-2 * moved + 1e-7, name
 
 
-def test_weights_of_the_absorbed_network_are_regularised_as_before(tmp_path):
+def test_absorbing_frozen_batch_norm_does_not_change_regularisation(tmp_path):
     run = training_run.TrainingRun(
-        task(plan="full", l2=0.1), task().load(), strategies.create_strategy("one")
+        make_task(plan="full", l2=0.1, **SMALL),
+        make_task().load(),
+        strategies.create_strategy("one"),
     )
     plain = float(sum(run.model.losses))
     assert float(sum(run.prepared_stage(0).training_model.losses)) == pytest.approx(plain, rel=1e-5)
     assert plain > 1
 
 
-def test_the_zoo_finds_the_stages_that_gradual_unfreezing_names():
+def test_feature_stages_are_those_of_the_spec():
     model = zoo.build("resnet20.cifar10", num_classes=3)
     assert list(feature_stages.stages(model)) == list(zoo.spec("resnet20").stages)
 
 
 def frozen_and_off(tmp_path, plan, epochs=3, **flags):
-    """Trains with features computed once, and without; returns both histories and models."""
+    """Trains with and without cached features; returns the history and weights of both."""
     ends = []
     for mode in ("auto", "off"):
-        asked = task(plan=plan, epochs=epochs, features=mode, **flags)
-        trainer.train(asked, tmp_path / mode)
+        task = make_task(plan=plan, epochs=epochs, features=mode, **SMALL, **flags)
+        trainer.train(task, tmp_path / mode)
         ends.append((checks.history(tmp_path / mode), checks.weights(tmp_path / mode)))
     return ends
 
 
 @pytest.fixture
 def eager_features(monkeypatch, tmp_path):
-    """Lets features pay from the first image on, in a store of their own."""
+    """Makes caching features pay off from the first image on, in a cache of its own."""
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tasks.inference.feature_cache.MIN_FLOPS_SAVED", 0)
 
 
-@pytest.mark.parametrize("plan", ["probe", "[{learn: stage2, epochs: 3}]"])
-def test_what_rests_is_computed_once_and_the_result_is_the_same(plan, tmp_path, eager_features):
+@pytest.mark.parametrize(
+    "plan", [pytest.param("probe", marks=pytest.mark.check), "[{learn: stage2, epochs: 3}]"]
+)
+def test_caching_the_features_of_frozen_layers_does_not_change_the_result(
+    plan, tmp_path, eager_features
+):
     (cached, one), (plain, other) = frozen_and_off(tmp_path, plan)
     assert list((tmp_path / "home" / "features").iterdir())
-    for row, wanted in zip(cached, plain, strict=True):
+    for row, expected in zip(cached, plain, strict=True):
         for name in ("loss", "val_loss"):
             # Maps are kept in 16 bits, which AdamW feels a little.
-            assert float(row[name]) == pytest.approx(float(wanted[name]), rel=1e-2)
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-2)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
 
 
-def test_each_epoch_sees_its_version_of_the_images(tmp_path, eager_features):
-    asked = task(plan="probe", epochs=4, augment="light", feature_views=2, dropout=0.0)
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
+def test_each_epoch_uses_its_augmented_view(tmp_path, eager_features):
+    flags = {"augment": "light", "feature_views": 2, "dropout": 0.0}
+    task = make_task(plan="probe", epochs=4, **SMALL, **flags)
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     train = run.prepared_stage(0).data.train
     assert [train.for_epoch(epoch) is train.versions[epoch % 2] for epoch in range(4)] == [True] * 4
     one, other = (np.asarray(version.pixels) for version in train.versions)
     assert one.shape == other.shape
     assert (one != other).any()
     below = keras.Model(run.model.input, run.model.get_layer("pool").output)
-    (examples, _), _ = asked.versions(run.data)
+    (examples, _), _ = task.versions(run.data)
     images = examples.pixels[np.arange(len(examples))]
     np.testing.assert_allclose(below.predict(images, verbose=0), one, rtol=1e-3, atol=1e-4)
 
 
-def test_with_augmentation_and_no_number_of_views_nothing_is_computed_beforehand(eager_features):
-    asked = task(plan="probe", augment="light")
-    run = training_run.TrainingRun(asked, asked.load(), strategies.create_strategy("one"))
+def test_features_are_not_cached_with_augmentation_and_without_a_number_of_views(eager_features):
+    task = make_task(plan="probe", augment="light")
+    run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     assert run.prepared_stage(0).data is run.data
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("plan", [pytest.param("gradual", marks=pytest.mark.slow), "llrd"])
 def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("replicas need TensorFlow")
-    flags = {"plan": plan, "epochs": 2, "optimizer": "momentum", "learning_rate": 1e-3}
-    trainer.train(task(strategy="mirrored", **flags), tmp_path / "two")
-    trainer.train(task(strategy="one", features="off", **flags), tmp_path / "one")
+    flags = {"plan": plan, "epochs": 2, "optimizer": "momentum", "learning_rate": 1e-3, **SMALL}
+    trainer.train(make_task(strategy="mirrored", **flags), tmp_path / "two")
+    trainer.train(make_task(strategy="one", features="off", **flags), tmp_path / "one")
     two, one = (model_files.load(tmp_path / name / "model.keras")[0] for name in ("two", "one"))
     for a, b in zip(two.weights, one.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
@@ -404,7 +420,7 @@ NAMES = ("black", "grey", "white")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The file of a model with a head of its own, and its logits of an image."""
+    """Returns the file of a model with another head, and its logits for an image."""
     path = tmp_path_factory.mktemp("trained") / "model.keras"
     model = zoo.build("resnet20", num_classes=3)
     model.get_layer("logits").bias.assign([1.0, 2.0, 3.0])
@@ -424,10 +440,10 @@ def test_a_head_for_the_same_classes_is_kept_in_their_order(trained, name, order
         model = zoo.build(name, classes=classes, weights=str(path))
     head = model.get_layer("logits")
     assert np.array(head.bias).tolist() == [1 + i for i in order]
-    said = " ".join(caplog.messages)
-    assert "fresh" not in said
-    assert "kept the head" in said
-    assert "no optimiser state" in said
+    log = " ".join(caplog.messages)
+    assert "fresh" not in log
+    assert "kept the head" in log
+    assert "no optimiser state" in log
     if name == "resnet20":  # with the pixels of the file's own architecture
         expected = np.array(logits)[:, list(order)]
         np.testing.assert_allclose(np.array(model(IMAGE)), expected, rtol=1e-4, atol=1e-4)
@@ -450,8 +466,8 @@ def test_classes_must_be_as_many_as_their_number():
         zoo.build("resnet20", classes=["a", "b"], num_classes=3)
 
 
-def test_a_kept_head_has_no_epochs_of_its_own(trained, tmp_path):
-    """`auto` teaches all layers at once; a plan that is named is followed."""
+def test_a_kept_head_is_not_trained_by_itself(trained, tmp_path):
+    """`auto` trains all layers at once; an explicit plan is followed."""
     for name in NAMES:
         (tmp_path / name).mkdir()
         Image.fromarray(np.zeros((32, 32, 3), "uint8")).save(tmp_path / name / "0.png")

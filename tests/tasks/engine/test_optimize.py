@@ -85,12 +85,12 @@ def stepped(optimizer, gradients=GRADIENTS, start=1.0, name="kernel"):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_an_optimizer_does_what_its_paper_says(name):
+def test_an_optimizer_follows_the_formula_of_its_paper(name):
     made = optimize.create_optimizer(name, RATE, weight_decay=DECAYED.get(name, 0.0))
     assert stepped(made) == pytest.approx(FORMULAS[name](1.0, GRADIENTS), rel=1e-4)
 
 
-def test_decay_is_decoupled_and_spares_biases_and_normalisation():
+def test_weight_decay_is_decoupled_and_excludes_biases_and_normalisation():
     def ended(name):
         return stepped(optimize.create_optimizer("sgd", RATE, weight_decay=0.5), [0.0], name=name)
 
@@ -98,7 +98,7 @@ def test_decay_is_decoupled_and_spares_biases_and_normalisation():
     assert ended("bias") == ended("gamma") == ended("beta") == 1.0
 
 
-def test_no_layer_of_a_vit_but_its_kernels_decays():
+def test_weight_decay_of_a_vit_applies_to_kernels_only():
     options = {"depth": 1, "width": 8, "heads": 2}
     model = zoo.build("vit_tiny", input_shape=(32, 32, 3), num_classes=3, **options)
     made = optimize.create_optimizer("adamw", RATE, weight_decay=0.5)
@@ -115,7 +115,7 @@ def test_no_layer_of_a_vit_but_its_kernels_decays():
     assert decayed == kernels - embeddings
 
 
-def test_weight_decay_suits_the_optimizer_unless_one_is_asked_for():
+def test_the_default_weight_decay_depends_on_the_optimizer():
     make = tasks.get("classification")
     decays = [
         make(**flags).make_optimizer(RATE).weight_decay
@@ -124,7 +124,7 @@ def test_weight_decay_suits_the_optimizer_unless_one_is_asked_for():
     assert decays == [0.05, 1e-4, 0.3]
 
 
-def test_long_gradients_are_shortened_all_together():
+def test_gradients_are_clipped_by_their_global_norm():
     weights = [keras.Variable(0.0, dtype="float32", name=name) for name in "ab"]
     made = optimize.create_optimizer("sgd", 1.0, clip_norm=1.0)
     made.build(weights)
@@ -132,18 +132,20 @@ def test_long_gradients_are_shortened_all_together():
     assert [float(w.numpy()) for w in weights] == pytest.approx([-0.6, -0.8])
 
 
-def test_accumulated_gradients_are_one_update_with_their_mean():
-    made = optimize.create_optimizer("adam", RATE, accumulate=2)
+def test_accumulated_gradients_are_averaged_into_one_update():
+    made = optimize.create_optimizer("adam", RATE, gradient_accumulation_steps=2)
     assert stepped(made) == pytest.approx(adam(1.0, [-0.25, 1.125]), rel=1e-4)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_average_is_lent_and_given_back(accumulate):
+def test_averaged_weights_are_swapped_in_and_out(accumulate):
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
     model.layers[-1].kernel.assign([[0.0]])
     model.compile(
-        optimize.create_optimizer("sgd", 1.0, average=0.8, accumulate=accumulate),
+        optimize.create_optimizer(
+            "sgd", 1.0, ema_decay=0.8, gradient_accumulation_steps=accumulate
+        ),
         "mse",
         jit_compile=False,
     )
@@ -161,7 +163,7 @@ def test_the_average_is_lent_and_given_back(accumulate):
     assert float(model.layers[-1].kernel.numpy()[0, 0]) == seen[-1]
 
 
-def test_unknown_optimizers_are_an_error_of_one_line():
+def test_unknown_optimizers_are_refused():
     with pytest.raises(UsageError, match=r"no optimiser named 'nesterof'.*nesterov"):
         optimize.create_optimizer("nesterof", RATE)
 
@@ -182,7 +184,7 @@ PROGRESS = {  # name: the rate at the first, the 51st and the 100th of 100 steps
 
 
 @pytest.mark.parametrize("name", PROGRESS)
-def test_a_schedule_goes_where_its_formula_goes(name):
+def test_schedules_follow_their_formulas(name):
     rates = optimize.create_schedule(name, 1.0, steps=100)
     found = [float(rates(step)) for step in (0, 50, 99)]
     assert found == pytest.approx(PROGRESS[name], rel=1e-4)
@@ -190,12 +192,12 @@ def test_a_schedule_goes_where_its_formula_goes(name):
     assert float(again(37)) == float(rates(37))
 
 
-def test_the_names_of_schedules_are_those_that_have_a_formula():
+def test_every_schedule_has_a_formula():
     assert tuple(PROGRESS) == optimize.SCHEDULES == schedule_shapes.SCHEDULE_NAMES
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_every_optimizer_follows_the_rates_of_a_plateau(name):
+def test_the_plateau_schedule_works_with_every_optimizer(name):
     def ended(rate):
         return stepped(optimize.create_optimizer(name, rate, weight_decay=DECAYED.get(name, 0.0)))
 
@@ -219,26 +221,26 @@ def test_every_optimizer_follows_the_rates_of_a_plateau(name):
     ],
 )
 @pytest.mark.parametrize("validated", [True, False])
-def test_rates_fall_when_epochs_bring_nothing_better(figures, factor, validated):
-    task = tasks.get("classification")(schedule="plateau", decay=0.2, plateau_patience=2)
+def test_the_plateau_schedule_reduces_the_rate_without_improvement(figures, factor, validated):
+    task = tasks.get("classification")(schedule="plateau", decay_factor=0.2, plateau_patience=2)
     row = (lambda x: {"loss": 9.0, "val_accuracy": x}) if validated else (lambda x: {"loss": -x})
     found = optimize.plateau_factor(task, [row(figure) for figure in figures])
     assert found == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("name", ["cosine", "step"])
-def test_warm_up_rises_in_a_straight_line(name):
+def test_warmup_is_linear(name):
     rates = optimize.create_schedule(name, 2.0, steps=100, warmup_steps=10)
     assert [float(rates(step)) for step in (0, 5, 10)] == pytest.approx([0.0, 1.0, 2.0])
 
 
-def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(UsageError, match="leaves nothing of a run of 10"):
+def test_a_warmup_longer_than_the_run_is_refused():
+    with pytest.raises(UsageError, match="is as long as the run, which has 10"):
         optimize.create_schedule("cosine", 1.0, steps=10, warmup_steps=10)
 
 
 @pytest.mark.parametrize("text", ["", "0.5,0.2", "0.5,x", "1.5", "0,0.5", "nan"])
-def test_milestones_that_are_none_are_refused(text):
+def test_malformed_milestones_are_refused(text):
     with pytest.raises(UsageError, match=r"such as 0\.5,0\.75"):
         optimize.parse_milestones(text)
 
@@ -269,13 +271,13 @@ MULTI = {
 
 @pytest.mark.parametrize("name", losses.LOSS_NAMES)
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_a_loss_is_its_formula(name, multi_label):
+def test_losses_follow_their_formulas(name, multi_label):
     loss = losses.classification_loss(name, multi_label=multi_label)
     expected = (MULTI if multi_label else SINGLE)[name]
     np.testing.assert_allclose(np.asarray(loss(LABELS, LOGITS)), expected, rtol=1e-5)
 
 
-def test_smoothing_is_that_of_keras():
+def test_label_smoothing_is_that_of_keras():
     ours = losses.classification_loss("cross_entropy", smoothing=0.1)(LABELS, LOGITS)
     theirs = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=0.1, reduction=None
@@ -290,7 +292,7 @@ def test_smoothing_is_that_of_keras():
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-5)
 
 
-def test_class_weights_multiply_the_loss_of_their_examples():
+def test_class_weights_multiply_the_losses_of_examples():
     weights = [3.0, 1.0, 0.5]
     ours = losses.classification_loss("cross_entropy", class_weights=weights)(LABELS, LOGITS)
     np.testing.assert_allclose(
@@ -302,7 +304,7 @@ def test_class_weights_multiply_the_loss_of_their_examples():
     np.testing.assert_allclose(np.asarray(ours(LABELS, LOGITS)), expected, rtol=1e-5)
 
 
-def test_balanced_weights_are_those_of_scikit_learn():
+def test_balanced_class_weights_are_those_of_scikit_learn():
     labels = np.array([0] * 6 + [1] * 3 + [2])
     np.testing.assert_allclose(
         losses.balanced_class_weights(labels, 3), [10 / 18, 10 / 9, 10 / 3], rtol=1e-6
@@ -312,7 +314,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
     np.testing.assert_allclose(losses.balanced_class_weights(several, 2), [1 / 3, 3.0], rtol=1e-6)
 
 
-def test_penalties_are_added_for_kernels_alone():
+def test_regularisation_applies_to_kernels_only():
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1, bias_initializer="ones")(inputs))
     model.layers[-1].kernel.assign([[3.0], [-4.0]])
@@ -320,8 +322,8 @@ def test_penalties_are_added_for_kernels_alone():
     assert float(sum(model.losses)) == pytest.approx(0.1 * 7 + 0.01 * 25)
 
 
-def test_small_models_stay_in_float32_and_run_many_steps_at_once(monkeypatch):
-    monkeypatch.setattr(hardware, "has_bfloat16", lambda: True)
+def test_small_models_use_float32_and_many_steps_per_execution(monkeypatch):
+    monkeypatch.setattr(dtype_policies, "has_bfloat16", lambda: True)
     assert dtype_policies.resolve_dtype_policy("auto", 1e6) == "float32"
     assert (
         dtype_policies.resolve_dtype_policy("auto", 1e10)

@@ -1,4 +1,4 @@
-"""checks.Killed at any moment, a run ends as if it had not been: the same weights, bit for bit."""
+"""A run that is killed at any moment and resumed ends with the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,30 +18,28 @@ from tasks.engine import resume, trainer
 from tests.support import checks
 
 FLAGS = {
-    "model": "resnet20",
-    "model_options": "{depths: [1, 1, 1]}",
-    "train_split": "train[32:128]",
+    "model": "convnet",
+    "model_options": "{depths: [1, 1], widths: [4, 8], head: pool, hidden: [], conv_dropout: 0.3}",
+    "train_split": "train[32:80]",
     "validation_split": "train[:32]",
     "test_split": "test[:32]",
     "epochs": 3,
     "plan": "full",
     "batch_norm": "frozen",
-    "batch_size": 8,
+    "batch_size": 4,
     "precision": "float32",
     "checkpoint_steps": 1,
     "augment": "light",
-    "dropout": 0.3,
-    "average": 0.9,
+    "ema_decay": 0.9,
 }
 PLANS = {
-    "one stage": "full",
-    "stages": "[{learn: head, epochs: 1, passes: 2}, {learn: stage2, epochs: 1, decay: 0.5}, "
+    "stages": "[{learn: head, epochs: 1, passes: 2}, {learn: stage1, epochs: 1, decay: 0.5}, "
     "{learn: all, epochs: 1, batch_norm: update}]",
     "recalibrated": "[{learn: all, epochs: 3, batch_norm: recalibrate}]",
 }
 
 
-def task(**flags):
+def make_task(**flags):
     return tasks.get("classification")(**{**FLAGS, **flags})
 
 
@@ -51,25 +49,31 @@ def assert_same_end(one, other):
         assert checks.column(one, name) == checks.column(other, name)
 
 
+pytestmark = pytest.mark.shared_fixtures("whole")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a run that nobody interrupted."""
+    """Returns the folder of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
-        trainer.train(task(), out / "run")
+        trainer.train(make_task(), out / "run")
     return out / "run"
 
 
-def test_rates_that_fall_on_a_plateau_are_those_of_the_run_that_nobody_stopped(
-    tmp_path, monkeypatch
-):
-    """The figures get worse from epoch to epoch; the cut is after the rate has fallen once."""
+def test_the_plateau_schedule_is_resumed(tmp_path, monkeypatch):
+    """The accuracy falls each epoch; the interruption is after the rate has dropped once."""
     make, seen = tasks.get("classification"), []
     monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": 1.0 / args[-1]})
-    flags = {"model": "lenet5", "model_options": "", "plan": "scratch", "epochs": 5}
-    flags |= {"schedule": "plateau", "decay": 0.5, "plateau_patience": 1, "checkpoint_steps": 0}
-    trainer.train(task(**flags), tmp_path / "whole")
+    flags = {"model": "mlp", "model_options": "{widths: [8]}", "plan": "scratch", "epochs": 5}
+    flags |= {
+        "schedule": "plateau",
+        "decay_factor": 0.5,
+        "plateau_patience": 1,
+        "checkpoint_steps": 0,
+    }
+    trainer.train(make_task(**flags), tmp_path / "whole")
     rates = checks.column(tmp_path / "whole", "learning_rate")
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
     save = resume.RunState.save
@@ -83,8 +87,8 @@ def test_rates_that_fall_on_a_plateau_are_those_of_the_run_that_nobody_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(resume.RunState, "save", stop)
         with pytest.raises(KeyboardInterrupt):
-            trainer.train(task(**flags), tmp_path / "cut")
-    trainer.train(task(**flags), tmp_path / "cut")
+            trainer.train(make_task(**flags), tmp_path / "cut")
+    trainer.train(make_task(**flags), tmp_path / "cut")
     assert seen == [1, 2, 3]
     checks.assert_same(checks.weights(tmp_path / "whole"), checks.weights(tmp_path / "cut"))
     for name in ("epoch", "loss", "accuracy", "learning_rate"):
@@ -94,24 +98,29 @@ def test_rates_that_fall_on_a_plateau_are_those_of_the_run_that_nobody_stopped(
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    """Lets Keras come back after each step, so that there are many moments to be killed in."""
+    """Makes Keras call back after each step, so that a run can be killed after any of them."""
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
 
 
-@pytest.mark.parametrize(
-    "plan", [*list(PLANS)[:2], pytest.param("recalibrated", marks=pytest.mark.slow)]
-)
-def test_killed_again_and_again_a_run_ends_as_if_it_had_not_been(
-    plan, tmp_path, monkeypatch, small_steps
+@pytest.mark.parametrize("plan", ["stages", pytest.param("recalibrated", marks=pytest.mark.slow)])
+def test_a_run_of_several_stages_that_is_killed_twice_ends_with_the_same_weights(
+    plan, tmp_path, small_steps
 ):
-    asked = task(plan=PLANS[plan])
-    trainer.train(asked, tmp_path / "whole")
-    checks.kill(asked, tmp_path / "cut", 7, 9)
-    trainer.train(asked, tmp_path / "cut")
+    killed = make_task(plan=PLANS[plan])
+    trainer.train(killed, tmp_path / "whole")
+    checks.kill(killed, tmp_path / "cut", 7, 9)
+    trainer.train(killed, tmp_path / "cut")
     assert_same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_killed_while_writing_a_checkpoint_the_one_before_holds(
+@pytest.mark.check  # as that of several stages
+def test_a_run_that_is_killed_twice_ends_with_the_same_weights(whole, tmp_path, small_steps):
+    checks.kill(make_task(), tmp_path / "cut", 7, 9)
+    trainer.train(make_task(), tmp_path / "cut")
+    assert_same_end(whole, tmp_path / "cut")
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
     whole, tmp_path, monkeypatch, small_steps
 ):
     savez, calls = np.savez, []
@@ -126,14 +135,14 @@ def test_killed_while_writing_a_checkpoint_the_one_before_holds(
     with monkeypatch.context() as patch:
         patch.setattr(resume.np, "savez", write_half_and_die)
         with pytest.raises(checks.Killed):
-            trainer.train(task(), tmp_path / "cut")
+            trainer.train(make_task(), tmp_path / "cut")
     state = resume.RunState(tmp_path / "cut")
     assert (state.epoch, state.step) == (0, 6)
-    trainer.train(task(), tmp_path / "cut")
+    trainer.train(make_task(), tmp_path / "cut")
     assert_same_end(whole, tmp_path / "cut")
 
 
-def test_killed_between_the_checkpoint_and_the_file_that_names_it(
+def test_a_run_killed_before_the_state_names_the_new_checkpoint_resumes_from_the_one_before(
     whole, tmp_path, monkeypatch, small_steps
 ):
     write_text = resume.write_text
@@ -146,13 +155,14 @@ def test_killed_between_the_checkpoint_and_the_file_that_names_it(
     with monkeypatch.context() as patch:
         patch.setattr(resume, "write_text", die_at_the_end_of_epoch_two)
         with pytest.raises(checks.Killed):
-            trainer.train(task(), tmp_path / "cut")
-    trainer.train(task(), tmp_path / "cut")
+            trainer.train(make_task(), tmp_path / "cut")
+    trainer.train(make_task(), tmp_path / "cut")
     assert_same_end(whole, tmp_path / "cut")
 
 
 def test_the_latest_checkpoints_are_kept(tmp_path, small_steps):
-    trainer.train(task(keep=3, epochs=1), tmp_path)
+    flags = {"model": "mlp", "model_options": "{widths: [8]}", "plan": "scratch"}
+    trainer.train(make_task(keep_checkpoints=3, epochs=1, **flags), tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoint").glob("*.npz"))
     assert names == [f"epoch-{e:04}-step-{s:07}.npz" for e, s in ((0, 10), (0, 11), (1, 0))]
 
@@ -176,7 +186,7 @@ def test_bfloat16_survives_a_checkpoint(tmp_path):
 
 
 def command(out, **flags):
-    flags = {**FLAGS, "epochs": 2, "checkpoint_steps": 2, **flags}
+    flags = {**FLAGS, "batch_size": 8, "epochs": 2, "checkpoint_steps": 2, **flags}
     words = [word for key, value in flags.items() for word in (f"--{key.replace('_', '-')}", value)]
     return [sys.executable, "-m", "scripts", "train", "classification", "--out", out, *words]
 
@@ -196,24 +206,25 @@ def steps_done(out):
     return state.epoch, state.step
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    process = run(tmp_path, subprocess.PIPE, train_split="train[32:1600]", checkpoint_steps=0)
+def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(tmp_path):
+    process = run(tmp_path, subprocess.PIPE, epochs=1000, checkpoint_steps=0)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint" / "state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
         if process.poll() is not None:
             pytest.fail(process.communicate()[1])
-    process.send_signal(signal.SIGINT)  # in the second epoch
+    process.send_signal(signal.SIGINT)  # in a later epoch
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on after" in said
+    assert "the same command resumes after" in said
     epoch, _ = steps_done(tmp_path)
     assert epoch >= 1
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_a_process_ends_with_the_same_weights(tmp_path):
-    flags = {"train_split": "train[32:2080]"}
+def test_a_process_killed_at_ten_random_moments_ends_with_the_same_weights(tmp_path):
+    flags = {"model": "resnet20", "model_options": "{depths: [1, 1, 1]}"}
+    flags |= {"train_split": "train[32:2080]"}
     assert run(tmp_path / "whole", **flags).wait() == 0
     draw, places = random.Random(0), []
     for _ in range(10):

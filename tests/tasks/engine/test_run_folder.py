@@ -1,4 +1,4 @@
-"""The folder of a run: its lock, its state files, its name, and whose data it belongs to."""
+"""The run folder: its lock, its state files, its name, and the data it was trained on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import zoo
 from scripts import _flags
 from scripts.__main__ import main
 from tasks.data import data_fingerprint, sources
-from tasks.engine import callbacks, resume, run_folder, trainer
+from tasks.engine import callbacks, recipes, resume, run_folder, trainer
 from tests.support import checks
 from tests.support.paths import ROOT
 from zoo import model_files
+from zoo.atomic_files import write_text
 from zoo.errors import UsageError
 
 TINY = {
@@ -43,7 +44,7 @@ def task(dataset="fashion_sample", **flags):
 
 
 def refused(capsys, *words):
-    """Runs a command that the user got wrong; returns the line on standard error."""
+    """Runs a command that must fail; returns the error message."""
     assert main([str(word) for word in words]) == 1
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("zoo: ")]
@@ -53,7 +54,7 @@ def refused(capsys, *words):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A folder of three classes in three splits."""
+    """Returns a data set of three classes in three splits."""
     top, random = tmp_path_factory.mktemp("data") / "images", np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3), ("test", 3)):
         for level, name in enumerate(CLASSES):
@@ -76,13 +77,13 @@ def _interrupted(images, tmp_path_factory):
 
 @pytest.fixture
 def interrupted(_interrupted, tmp_path):
-    """The folder of a run on `images` that was killed after its first step."""
+    """Returns the folder of a run on `images` that was killed after its first step."""
     return shutil.copytree(_interrupted, tmp_path / "run")
 
 
 @pytest.fixture
 def copied(images, tmp_path):
-    """The same images in another place."""
+    """Returns a copy of the images in another folder."""
     return shutil.copytree(images, tmp_path / "elsewhere" / "images")
 
 
@@ -114,52 +115,52 @@ def edit(top):
 
 
 @pytest.mark.parametrize(
-    ("change", "wanted"),
+    ("change", "expected"),
     [
-        (rename_class, r"classes not there any more: 'black' and new: 'xblack'"),
+        (rename_class, r"classes removed: 'black' and new: 'xblack'"),
         (add_image, r"train had 18 examples, digest \w+, and has 19 examples, digest \w+"),
         (relabel, r"train had 18 examples, digest (\w+), and has 18 examples, digest (?!\1)"),
         (edit, r"other data: test had 9 examples, digest (\w+), and has 9 examples, digest (?!\1)"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_data(change, wanted, interrupted, copied, monkeypatch):
+def test_a_run_is_not_resumed_with_other_data(change, expected, interrupted, copied, monkeypatch):
     monkeypatch.setattr(callbacks, "print_status", lambda line: None)
     changed(interrupted, resume.STATE, data=task(copied).data_fingerprint(task(copied).load()))
     change(copied)
     before = sorted(path.name for path in interrupted.rglob("*"))
-    recipe = resume.read_recipe(interrupted / resume.RECIPE)
-    resume.write_recipe(interrupted, task(copied, checkpoint_steps=1))
-    with pytest.raises(UsageError, match=wanted):
+    recipe = recipes.read_recipe(interrupted / recipes.RECIPE)
+    recipes.write_recipe(interrupted, task(copied, checkpoint_steps=1))
+    with pytest.raises(UsageError, match=expected):
         trainer.train(task(copied, checkpoint_steps=1), interrupted)
     assert sorted(path.name for path in interrupted.rglob("*")) == before
     assert recipe["dataset"] != str(copied)
 
 
-def test_a_run_goes_on_after_its_data_moved(interrupted, copied, images):
-    with pytest.raises(UsageError, match=r"epochs: 2 there, 3 asked"):
+def test_a_run_is_resumed_after_its_data_were_moved(interrupted, copied, images):
+    with pytest.raises(UsageError, match=r"epochs: 2 there, 3 requested"):
         trainer.train(task(copied, checkpoint_steps=1, epochs=3), interrupted)
     trainer.train(task(copied, checkpoint_steps=1), interrupted)
-    assert resume.read_recipe(interrupted / resume.RECIPE)["dataset"] == str(copied)
-    # What is finished is not compared with data any more.
+    assert recipes.read_recipe(interrupted / recipes.RECIPE)["dataset"] == str(copied)
+    # A finished run is compared by its flags only.
     with pytest.raises(UsageError, match=r"holds another run \(dataset"):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
 
 
-def test_moved_data_are_not_looked_for_where_they_were(interrupted, copied, images, tmp_path):
-    # The classes of the file decide the plan, so that the data set is looked into for them.
+def test_moved_data_are_not_read_from_their_former_place(interrupted, copied, images, tmp_path):
+    # The classes of the weights file affect the plan, for which the data set is read.
     weights = tmp_path / "own.keras"
     model = zoo.build("mlp", input_shape=(8, 8, 1), num_classes=3, widths=[4])
     model_files.save(model, weights, {"classes": list(CLASSES)})
     flags = {"checkpoint_steps": 1, "weights": str(weights)}
-    resume.write_recipe(interrupted, task(images, **flags))
-    before = resume.read_recipe(interrupted / resume.RECIPE)
-    resume.write_text(
-        interrupted / resume.RECIPE, json.dumps({**before, "dataset": str(tmp_path / "gone")})
+    recipes.write_recipe(interrupted, task(images, **flags))
+    before = recipes.read_recipe(interrupted / recipes.RECIPE)
+    write_text(
+        interrupted / recipes.RECIPE, json.dumps({**before, "dataset": str(tmp_path / "gone")})
     )
     assert resume.check_folder(interrupted, task(copied, **flags))
 
 
-def test_a_folder_of_an_earlier_version_goes_on(interrupted, images):
+def test_a_run_of_an_earlier_version_is_resumed(interrupted, images):
     path = interrupted / resume.STATE
     state = json.loads(path.read_text())
     del state["data"], state["times"]
@@ -168,7 +169,7 @@ def test_a_folder_of_an_earlier_version_goes_on(interrupted, images):
     assert resume.RunState(interrupted).data["classes"] == list(CLASSES)
 
 
-def test_dates_and_places_of_files_do_not_count(images, copied):
+def test_the_fingerprint_ignores_modification_times_and_folders(images, copied):
     os.utime(copied / "train/black/0.png", (0, 0))
     one, other = (
         task(each).source_fingerprint(sources.load(str(each))) for each in (images, copied)
@@ -183,26 +184,26 @@ def test_differences_name_classes_and_splits():
     now = {"classes": ["b", "a"], "splits": {"train": "2 examples"}}
     assert data_fingerprint.differences(before, before) == []
     assert data_fingerprint.differences(before, now) == [
-        "the classes stand in another order",
+        "the classes are in another order",
         "test had 1 examples, and has nothing",
     ]
 
 
-def test_evaluate_says_how_to_name_data_that_moved(interrupted, copied, capsys):
+def test_evaluate_states_how_to_pass_data_that_were_moved(interrupted, copied, capsys):
     out = interrupted
     trainer.train(task(copied, checkpoint_steps=1), out)
     page = (out / "report.html").read_text()
     assert "<title>mlp on images" in page
     assert str(copied) not in page.partition("<h2>")[0].partition("zoo train")[0]
     moved = copied.rename(copied.parent / "moved")
-    told = refused(capsys, "evaluate", out)
-    assert told.endswith("(default: all): --dataset PLACE --split 'SLICE'")
+    message = refused(capsys, "evaluate", out)
+    assert message.endswith("(default: all): --dataset PLACE --split 'SLICE'")
     assert main(["evaluate", str(out), "--dataset", str(moved), "--split", "test"]) == 0
     capsys.readouterr()
     [found] = (out / "evaluations").iterdir()
     assert found.name.startswith("moved-test-")
-    told = refused(capsys, "evaluate", out, "--dataset", copied)  # which is not the run's own
-    assert "--split" not in told
+    message = refused(capsys, "evaluate", out, "--dataset", copied)  # which is not the run's own
+    assert "--split" not in message
 
 
 # The lock
@@ -211,45 +212,45 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from tasks.engine import run_folder
-with run_folder.held(Path(sys.argv[1]), lambda: True):
+with run_folder.lock_folder(Path(sys.argv[1]), lambda: True):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-def test_a_second_process_is_told_who_trains_there(tmp_path, capsys):
+def test_a_second_process_is_refused_with_the_owner_of_the_lock(tmp_path, capsys):
     words = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         flags = [word for pair in TINY.items() for word in pair]
         flags = [f"--{word.replace('_', '-')}" if word in TINY else word for word in flags]
-        told = refused(capsys, "finetune", *flags, "--out", tmp_path / "run")
-        assert f"process {process.pid} on " in told
-        assert "choose another --out" in told
+        message = refused(capsys, "finetune", *flags, "--out", tmp_path / "run")
+        assert f"process {process.pid} on " in message
+        assert "choose another --out" in message
         process.kill()
     with run_folder.lock_folder(tmp_path / "run", lambda: True):  # its owner is dead
         pass
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_a_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch):
-    step, told = callbacks.TrainingCallback.step, []
+def test_a_run_locks_its_folder_during_training(tmp_path, monkeypatch):
+    step, message = callbacks.TrainingCallback.step, []
 
-    def step_and_ask(recorder, number, logs):
+    def step_and_lock(recorder, number, logs):
         step(recorder, number, logs)
         with (
             pytest.raises(UsageError, match=f"process {os.getpid()} on"),
             run_folder.lock_folder(tmp_path / "run", lambda: True),
         ):
-            told.append("never")
+            message.append("never")
 
-    monkeypatch.setattr(callbacks.TrainingCallback, "step", step_and_ask)
+    monkeypatch.setattr(callbacks.TrainingCallback, "step", step_and_lock)
     trainer.train(task(epochs=1), tmp_path / "run")
-    assert not told
+    assert not message
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".lock")]
 
 
-# What a refusal leaves
+# Cleaning up after errors
 
 
 @pytest.mark.parametrize(
@@ -259,13 +260,13 @@ def test_a_run_holds_its_folder_while_it_trains(tmp_path, monkeypatch):
 )
 def test_a_refused_run_leaves_no_folder(flags, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = task(**{"dataset": "fashion_sample", **flags})
+    refused_task = task(**{"dataset": "fashion_sample", **flags})
     with pytest.raises(UsageError):
-        trainer.train(asked, "runs/one")
+        trainer.train(refused_task, "runs/one")
     assert not list(tmp_path.iterdir())
     Path("runs/one").mkdir(parents=True)
     with pytest.raises(UsageError):
-        trainer.train(asked, "runs/one")
+        trainer.train(refused_task, "runs/one")
     assert [str(path) for path in Path().rglob("*")] == ["runs", "runs/one"]
 
 
@@ -273,21 +274,21 @@ def test_a_refused_run_leaves_no_folder(flags, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fields", "wanted"),
+    ("fields", "expected"),
     [
-        ({"older": ["../../../victim"]}, "'older' is .*not a list of names of checkpoints"),
+        ({"older": ["../../../victim"]}, "'older' is .*expected a list of names of checkpoints"),
         ({"older": ["/victim"]}, "'older'"),
         ({"older": [""]}, "'older'"),
-        ({"weights": "../victim.npz"}, "'weights' is .*not the name of a checkpoint"),
+        ({"weights": "../victim.npz"}, "'weights' is .*expected the name of a checkpoint"),
         ({"best_weights": "state.json"}, "'best_weights'"),
-        ({"epoch": -1}, "'epoch' is -1, not a number of epochs"),
+        ({"epoch": -1}, "'epoch' is -1, expected a number of epochs"),
         ({"epoch": True}, "'epoch'"),
         ({"step": 1.5}, "'step'"),
-        ({"step": 4}, "goes on after step 4 of an epoch that has 2"),
+        ({"step": 4}, "resumes after step 4 of an epoch that has 2"),
         ({"seconds": "long"}, "'seconds'"),
-        ({"best": 7}, "contradicts itself"),
-        ({"epoch": 1}, "contradicts itself"),
-        ({"weights": ""}, "contradicts itself"),
+        ({"best": 7}, "is inconsistent"),
+        ({"epoch": 1}, "is inconsistent"),
+        ({"weights": ""}, "is inconsistent"),
         ({"history": [{"loss": 1.0}]}, "'history'"),
         ({"history": {}}, "'history'"),
         ({"times": {"training": None}}, "'times'"),
@@ -295,17 +296,17 @@ def test_a_refused_run_leaves_no_folder(flags, tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_a_state_that_is_wrong_is_refused(fields, wanted, interrupted, images):
+def test_a_malformed_state_is_refused(fields, expected, interrupted, images):
     victim = interrupted.parent / "victim"
     victim.write_text("precious")
     changed(interrupted, resume.STATE, **fields)
-    with pytest.raises(UsageError, match=wanted):
+    with pytest.raises(UsageError, match=expected):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
     assert victim.read_text() == "precious"
     assert (interrupted / resume.STATE).exists()
 
 
-def test_a_state_says_nothing_about_where_it_is(interrupted):
+def test_a_state_does_not_contain_its_path(interrupted):
     changed(interrupted, resume.STATE, path="/victim")
     assert resume.RunState(interrupted).path == interrupted / resume.STATE
 
@@ -315,7 +316,7 @@ DAMAGED = [b"", b'{"epoch": 1', b"[]", b"null", b"\xff\xfe", b"[" * 100_000]
 
 @pytest.mark.parametrize("content", DAMAGED, ids=lambda each: repr(each[:8]))
 @pytest.mark.parametrize("name", [resume.STATE, resume.REPORT])
-def test_a_damaged_file_is_named_in_one_line(content, name, interrupted, images):
+def test_a_damaged_file_is_refused_by_name(content, name, interrupted, images):
     (interrupted / name).write_bytes(content)
     with pytest.raises(UsageError, match=name) as caught:
         trainer.train(task(images, checkpoint_steps=1), interrupted)
@@ -323,7 +324,7 @@ def test_a_damaged_file_is_named_in_one_line(content, name, interrupted, images)
 
 
 def damaged_flag(path):
-    """Says of the first member of a ZIP archive that it is encrypted."""
+    """Marks the first member of a ZIP archive as encrypted."""
     data = bytearray(path.read_bytes())
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + offset] |= 1
@@ -359,7 +360,7 @@ def no_archive(path):
 @pytest.mark.parametrize(
     "damage", [damaged_flag, unknown_compression, an_array, cut, texts, no_archive, Path.unlink]
 )
-def test_a_damaged_checkpoint_is_refused_in_one_line(damage, interrupted, images):
+def test_a_damaged_checkpoint_is_refused(damage, interrupted, images):
     damage(interrupted / "checkpoint" / resume.RunState(interrupted).weights)
     with pytest.raises(UsageError, match=r"checkpoint .*another --out"):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
@@ -370,30 +371,28 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, interrupted, images
 
 @pytest.mark.parametrize("out", ["x" * 300, "a\0b", "file/run"], ids=["long", "nul", "in a file"])
 @pytest.mark.parametrize("command", ["finetune", "tune classification"])
-def test_a_folder_that_cannot_be_is_refused_in_one_line(
-    command, out, capsys, tmp_path, monkeypatch
-):
+def test_an_invalid_folder_name_is_refused(command, out, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    told = refused(capsys, *command.split(), "--model", "lenet5", "--epochs", "1", "--out", out)
-    assert "cannot be used" in told
+    message = refused(capsys, *command.split(), "--model", "lenet5", "--epochs", "1", "--out", out)
+    assert "cannot be used" in message
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
     "words", ["evaluate {}", "predict {} a.png", "paint {} --out a", "doctor {}"]
 )
-def test_a_name_that_is_too_long_is_refused_in_one_line(words, capsys, tmp_path, monkeypatch):
+def test_a_file_name_that_is_too_long_is_refused(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = refused(capsys, *words.format("x" * 300).split())
-    assert told == f"zoo: File name too long: {'x' * 200}"
+    message = refused(capsys, *words.format("x" * 300).split())
+    assert message == f"zoo: File name too long: {'x' * 200}"
 
 
 class Args:
     out = ""
 
 
-def test_the_default_name_is_short_and_names_no_place(tmp_path):
+def test_the_default_folder_name_is_short_and_without_parent_folders(tmp_path):
     place = tmp_path / "flowers"
     name = _flags.output_folder(Args, task(place)).name
     assert name.startswith("mlp-flowers-")
@@ -407,7 +406,7 @@ def test_the_default_name_is_short_and_names_no_place(tmp_path):
 # Time
 
 
-def test_seconds_are_what_the_user_waited_over_all_processes(interrupted, images, monkeypatch):
+def test_seconds_include_all_processes_of_a_run(interrupted, images, monkeypatch):
     before = resume.RunState(interrupted).times
     assert before["preparation"] > 0
     changed(interrupted, resume.STATE, times={**before, "training": 1000.0})

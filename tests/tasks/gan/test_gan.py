@@ -44,7 +44,7 @@ TINY = {
     "samples": 32,
     "validation_samples": 32,
     "shown": 16,
-    "average": 0.9,
+    "ema_decay": 0.9,
     "precision": "float32",
 }
 # With everything that a checkpoint must not forget.
@@ -118,7 +118,7 @@ def test_the_penalty_is_of_the_slope_between_the_images():
 def test_a_step_is_what_one_would_write_by_hand(steps, told):
     """With all images painted anew for each player, and gradients taken apart."""
     flags = {"critic_steps": steps, "condition": "projection" if told else "none"}
-    asked = task(**flags, critic_norm="none", average=0.0)
+    asked = task(**flags, critic_norm="none", ema_decay=0.0)
     data = asked.load()
     batch = next(iter(asked.training(data).epoch(0)))
     keras.utils.set_random_seed(0)
@@ -275,14 +275,12 @@ def test_evaluation_gives_the_figures_of_the_report(run, monkeypatch):
     monkeypatch.setattr(Gan, "evaluate", lambda task, *given: ({"network": task.network}, "test"))
     asked = evaluate.evaluate(run, network="resnet50.imagenet")
     assert asked["figures"] == {"network": "resnet50.imagenet"}
-    with pytest.raises(UsageError, match="gan has no --views; leave that out"):
-        evaluate.evaluate(run, views="ten")
+    with pytest.raises(UsageError, match="gan has no --tta; leave that out"):
+        evaluate.evaluate(run, tta="ten")
 
 
 def test_who_asks_it_about_an_image_is_told_what_it_does(run):
-    with pytest.raises(
-        UsageError, match="was taught gan and answers no image; zoo generate uses it"
-    ):
+    with pytest.raises(UsageError, match="gan model, which does not take images; use `zoo gen"):
         model_loader.load_predictor(run)
 
 
@@ -296,7 +294,7 @@ def test_wgan_gp_learns_concatenated_classes(tmp_path):
 @pytest.mark.slow
 def test_it_learns(tmp_path):
     flags = {"train_split": "train[:1500]", "validation_split": "none", "test_split": "test[:400]"}
-    asked = task(**flags, epochs=40, width=16, samples=400, batch_size=32, average=0.99)
+    asked = task(**flags, epochs=40, width=16, samples=400, batch_size=32, ema_decay=0.99)
     figures = trainer.train(asked, tmp_path)["figures"]
     assert figures["fd_resnet20_cifar10"] < 0.5 * figures["noise_fd"]
     assert figures["fd_resnet20_cifar10"] < 0.5 * figures["untrained_fd"]

@@ -1,4 +1,4 @@
-"""Features: what Keras gives, computed once, under a key that changes with all that matters."""
+"""The feature cache: features equal to those of Keras, and keys that cover all inputs."""
 
 import logging
 import multiprocessing
@@ -37,11 +37,11 @@ def home(tmp_path, monkeypatch):
 
 
 def backbone(end="pool", seed=1, **options):
-    """A ResNet-20 up to a layer, with normalisation that does something."""
+    """A small ResNet up to a layer, with BatchNorm statistics that are not the initial ones."""
     import keras
 
     keras.utils.set_random_seed(seed)
-    model = zoo.build("resnet20", num_classes=4, **options)
+    model = zoo.build("resnet20", num_classes=4, **{"depths": (1, 1, 1), **options})
     random = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -76,7 +76,7 @@ def test_features_are_those_of_keras(runtime, precision, monkeypatch):
     near(found, bottom.predict(examples.pixels, verbose=0), feature_cache.TOLERANCES[precision])
 
 
-def test_maps_are_half_as_large_unless_they_do_not_fit(home):
+def test_feature_maps_are_float16_unless_they_overflow(home):
     import keras
 
     bottom, examples = backbone("conv3_block1_out"), images()
@@ -91,7 +91,7 @@ def test_maps_are_half_as_large_unless_they_do_not_fit(home):
 
 
 def odd_network():
-    """A network of most kinds of layers, with a model inside and a layer that is called twice."""
+    """Returns a network of many kinds of layers, with a nested model and a shared layer."""
     import keras
     from keras import layers
 
@@ -113,13 +113,13 @@ def odd_network():
     return model
 
 
-def test_a_graph_does_what_any_network_does():
+def test_a_traced_graph_computes_the_model():
     model, examples = odd_network(), images()
     run = runtimes.numpy_function(frozen_graph.trace(model, "float32"))
     near(run(examples.pixels), model.predict(examples.pixels, verbose=0), 1e-5)
 
 
-def test_openvino_takes_what_a_graph_captures():
+def test_openvino_gets_the_captured_weights_of_a_graph():
     pytest.importorskip("openvino")
     from tasks.inference import converters
 
@@ -128,7 +128,7 @@ def test_openvino_takes_what_a_graph_captures():
     near(run(examples.pixels), model.predict(examples.pixels, verbose=0), 1e-5)
 
 
-def test_bfloat16_is_given_up_where_it_is_felt(caplog):
+def test_bfloat16_is_not_used_where_it_changes_features(caplog):
     import keras
 
     entry = keras.Input((32, 32, 3))
@@ -145,7 +145,7 @@ def test_bfloat16_is_given_up_where_it_is_felt(caplog):
     near(found, model.predict(images().pixels, verbose=0), 1e-3)
 
 
-def test_keras_computes_what_no_graph_can(monkeypatch, caplog):
+def test_keras_computes_features_where_tracing_fails(monkeypatch, caplog):
     monkeypatch.setattr(frozen_graph, "trace", lambda model, precision: 1 / 0)
     bottom, examples = backbone(), images()
     found = feature_cache.compute_features(bottom, examples)
@@ -153,7 +153,7 @@ def test_keras_computes_what_no_graph_can(monkeypatch, caplog):
     near(found, bottom.predict(examples.pixels, verbose=0), 1e-6)
 
 
-def test_several_examples_are_prepared_for_once(monkeypatch):
+def test_the_runtime_is_prepared_once_for_several_examples(monkeypatch):
     bottom, started, start = backbone(), [], feature_cache._start_runtime
 
     def counted(*args):
@@ -172,7 +172,7 @@ def test_several_examples_are_prepared_for_once(monkeypatch):
     assert len(started) == 1  # they are kept
 
 
-def test_several_examples_may_be_of_any_number():
+def test_several_examples_may_have_different_numbers_of_images():
     bottom, several = backbone(), [(images(1), ""), (images(), "more")]
     for given, (examples, _) in zip(
         feature_cache.compute_features_for_each(bottom, several), several, strict=True
@@ -221,7 +221,7 @@ def epsilon(layer):
     return layer.from_config({**config, "epsilon": 0.5} if "epsilon" in config else config)
 
 
-def test_a_key_is_that_of_another_process_in_which_layers_have_other_names():
+def test_the_key_does_not_depend_on_layer_names_and_process():
     code = "from tests.tasks.inference import test_feature_cache as t; print(t.unnamed_key(8))"
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
@@ -231,7 +231,7 @@ def test_a_key_is_that_of_another_process_in_which_layers_have_other_names():
 
 
 def unnamed_key(before):
-    """The key of a network with names that Keras counts, after some others were made."""
+    """Returns the key of a network with automatic names, after creating `before` other layers."""
     import keras
 
     for _ in range(before):
@@ -261,7 +261,7 @@ def test_the_key_of_files_is_their_paths_sizes_and_times(tmp_path):
     assert len({known, *changed}) == 6
 
 
-def test_images_that_are_decoded_or_changed_as_they_are_read(tmp_path):
+def test_images_may_be_decoded_or_transformed_on_access(tmp_path):
     from tasks.classification import tta
 
     bottom, examples = backbone(), images()
@@ -296,7 +296,7 @@ def rows_of(size, seen=None, stop=None):
     return rows
 
 
-def test_an_interrupted_pass_goes_on_where_it_was(home):
+def test_an_interrupted_pass_is_resumed(home):
     with pytest.raises(KeyboardInterrupt):
         array_store.get_or_compute("k", (100, 3), "float32", rows_of(10, stop=40))
     assert array_store.find("k") is None
@@ -308,7 +308,7 @@ def test_an_interrupted_pass_goes_on_where_it_was(home):
     assert [path.name for path in home.iterdir()] == ["k.npy"]
 
 
-def test_a_partial_pass_of_another_shape_is_not_taken_up():
+def test_a_partial_pass_of_another_shape_is_not_resumed():
     with pytest.raises(KeyboardInterrupt):
         array_store.get_or_compute("k", (100, 3), "float16", rows_of(10, stop=40))
     seen = []
@@ -329,7 +329,7 @@ def keep_slowly(queue):
     queue.put(np.array(array))
 
 
-def test_killed_at_any_moment_it_goes_on(home):
+def test_a_pass_that_is_killed_is_resumed(home):
     fork = multiprocessing.get_context("fork")
     reached = [0]
     for wait in (0.15, 0.3, 0.5):
@@ -346,7 +346,7 @@ def test_killed_at_any_moment_it_goes_on(home):
     assert seen[0] == reached[-1] > 0
 
 
-def test_two_processes_at_once_compute_once():
+def test_of_two_processes_one_computes():
     fork = multiprocessing.get_context("fork")
     queue = fork.SimpleQueue()
     processes = [fork.Process(target=keep_slowly, args=(queue,)) for _ in range(2)]
@@ -361,7 +361,7 @@ def test_two_processes_at_once_compute_once():
     assert time.monotonic() - began < 100  # neither waits for ever
 
 
-def test_damage_is_noticed_and_mended(home):
+def test_damaged_files_are_detected_and_replaced(home):
     array_store.get_or_compute("k", (100, 3), "float32", rows_of(10))
     os.truncate(home / "k.npy", 500)
     assert array_store.find("k") is None
@@ -371,7 +371,7 @@ def test_damage_is_noticed_and_mended(home):
 
 
 @pytest.mark.parametrize("place", [3, 60, 128, 700, 1327, -1])
-def test_a_flipped_bit_is_noticed_and_the_features_are_made_again(place, home, caplog):
+def test_a_flipped_bit_is_detected_and_the_features_are_computed_again(place, home, caplog):
     array_store.get_or_compute("k", (100, 3), "float32", rows_of(10))
     path = home / "k.npy"
     content = bytearray(path.read_bytes())
@@ -383,10 +383,10 @@ def test_a_flipped_bit_is_noticed_and_the_features_are_made_again(place, home, c
         found = array_store.get_or_compute("k", (100, 3), "float32", rows_of(10, seen))
     np.testing.assert_array_equal(found, numbers())
     assert seen[0] == 0
-    assert f"the features kept in {path} are damaged: they are computed again" in caplog.text
+    assert f"the cached features in {path} are damaged: they are computed again" in caplog.text
 
 
-def test_sound_features_are_read_once_and_not_computed(home, caplog, monkeypatch):
+def test_intact_features_are_verified_once_and_not_computed(home, caplog, monkeypatch):
     array_store.get_or_compute("k", (100, 3), "float32", rows_of(10))
     array_store._opened_paths.clear()
     seen = []
@@ -418,7 +418,7 @@ def keep(key, monkeypatch, age):
     array_store._opened_paths.clear()
 
 
-def test_what_was_used_longest_ago_makes_room(home, monkeypatch):
+def test_the_least_recently_used_files_are_evicted(home, monkeypatch):
     monkeypatch.setenv("ZOO_FEATURES_GB", "4e-6")
     keep("old", monkeypatch, 300)
     keep("older", monkeypatch, 400)
@@ -429,7 +429,7 @@ def test_what_was_used_longest_ago_makes_room(home, monkeypatch):
     assert sorted(path.stem for path in home.iterdir()) == ["new", "newer", "older"]
 
 
-def test_what_this_process_uses_stays(home, monkeypatch, caplog):
+def test_files_in_use_by_this_process_are_not_evicted(home, monkeypatch, caplog):
     monkeypatch.setenv("ZOO_FEATURES_GB", "2e-6")
     used = array_store.get_or_compute("used", (100, 3), "float32", rows_of(50))
     with pytest.raises(array_store.StoreFullError, match="in use"):
@@ -439,7 +439,7 @@ def test_what_this_process_uses_stays(home, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("trouble", ["small", "file in the way", "full", "read-only"])
-def test_features_that_cannot_be_kept_are_held(trouble, home, monkeypatch, caplog):
+def test_features_that_cannot_be_cached_are_kept_for_the_run(trouble, home, monkeypatch, caplog):
     if trouble == "small":
         monkeypatch.setenv("ZOO_FEATURES_GB", "1e-9")
     elif trouble == "file in the way":
@@ -453,7 +453,7 @@ def test_features_that_cannot_be_kept_are_held(trouble, home, monkeypatch, caplo
     assert not isinstance(found, np.memmap)
     near(found, bottom.predict(examples.pixels, verbose=0), 1e-3)
     (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert line.startswith("features cannot be kept, and are held for this run alone: ")
+    assert line.startswith("features cannot be cached, and are kept for this run only: ")
     assert not home.is_dir() or not list(home.iterdir())
 
 
@@ -465,7 +465,7 @@ def read_only(path, *_, **__):
     raise OSError(30, "Read-only file system", str(path))
 
 
-def test_a_disk_that_fills_up_meanwhile_is_left_as_it_was(home, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_partial_file(home, monkeypatch):
     def fill(file, data, offset):
         if offset > 500:
             full()
@@ -476,7 +476,7 @@ def test_a_disk_that_fills_up_meanwhile_is_left_as_it_was(home, monkeypatch):
     assert not list(home.iterdir())
 
 
-def test_what_memory_cannot_hold_is_in_a_file_without_a_name(monkeypatch):
+def test_features_larger_than_memory_use_an_anonymous_file(monkeypatch):
     monkeypatch.setattr(array_store, "_free_memory", lambda: 0)
     found = array_store.compute_uncached((100, 3), "float32", rows_of(10))
     assert isinstance(found, np.memmap)
@@ -486,7 +486,7 @@ def test_what_memory_cannot_hold_is_in_a_file_without_a_name(monkeypatch):
         array_store.compute_uncached((100, 3), "float32", rows_of(10))
 
 
-def test_mistakes_are_told(monkeypatch):
+def test_wrong_arguments_are_refused(monkeypatch):
     with pytest.raises(UsageError, match="no precision of features named 'float16'; did you mean"):
         feature_cache.compute_features(backbone(), images(), precision="float16")
     monkeypatch.setenv("ZOO_FEATURES_GB", "ten")
@@ -494,15 +494,15 @@ def test_mistakes_are_told(monkeypatch):
         feature_cache.compute_features(backbone(), images())
 
 
-def test_it_pays_where_epochs_repeat_what_costs():
-    bottom = backbone()  # 82 million FLOPs
+def test_caching_pays_off_for_repeated_expensive_passes():
+    bottom = backbone(depths=(3, 3, 3))  # 82 million FLOPs
     assert feature_cache.is_worthwhile(bottom, 4000, epochs=10)
     assert feature_cache.is_worthwhile(bottom, 4000, epochs=1)
     assert not feature_cache.is_worthwhile(bottom, 4000, epochs=5, views=10)
     assert not feature_cache.is_worthwhile(bottom, 10, epochs=10)
 
 
-def test_what_surgery_splits_off_has_features():
+def test_features_of_a_split_model():
     model = zoo.build("resnet20", num_classes=4)
     model.trainable = False
     model.get_layer("logits").trainable = True

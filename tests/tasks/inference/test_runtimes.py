@@ -1,9 +1,10 @@
-"""Runtimes: each says what Keras says, and one that does not is found out."""
+"""Runtimes: each gives the outputs of Keras, and one that does not is detected."""
 
 import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,7 +23,7 @@ def model():
     import keras
 
     keras.utils.set_random_seed(1)
-    return zoo.build("resnet20", num_classes=7)
+    return zoo.build("resnet20", num_classes=7, depths=(1, 1, 1))
 
 
 @pytest.fixture
@@ -45,15 +46,38 @@ def installed(monkeypatch, *there):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", runtimes.RUNTIMES)
-def test_every_runtime_says_what_keras_says(name, model, images):
+def test_every_runtime_gives_the_outputs_of_keras_also_from_several_threads(name, model, images):
     run = runtimes.create_predict_function(needed(name), model, images, count=MANY)
-    wanted = np.asarray(model(images, training=False))
-    np.testing.assert_allclose(run(images), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
-    # Less than a batch, and again a whole one.
+    expected = np.asarray(model(images, training=False))
+    tolerance = {"rtol": 0, "atol": 1e-4 * np.abs(expected).max()}
+    np.testing.assert_allclose(run(images), expected, **tolerance)
+    # Less than a batch, and a whole one again.
     for count in (2, 5):
         part = run(images[:count])
         assert part.shape == (count, 7)
-        np.testing.assert_allclose(part, wanted[:count], rtol=0, atol=1e-4 * np.abs(wanted).max())
+        np.testing.assert_allclose(part, expected[:count], **tolerance)
+    random = np.random.default_rng(0)
+    parts = [random.integers(0, 256, (1 + i % 5, 32, 32, 3), dtype="uint8") for i in range(24)]
+    alone = [run(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone, pool.map(run, parts), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_per_thread_is_made_once_for_each():
+    made = []
+
+    def make():
+        made.append(threading.get_ident())
+        return lambda images: images + 1
+
+    run = threads.per_thread(make)
+    assert [run(number) for number in range(3)] == [1, 2, 3]
+    assert made == [threading.get_ident()]
+    other = threading.Thread(target=run, args=(0,))
+    other.start()
+    other.join()
+    assert len(made) == 2
 
 
 def test_keras_is_not_prepared_for_a_few_images(model, images, monkeypatch):
@@ -62,8 +86,8 @@ def test_keras_is_not_prepared_for_a_few_images(model, images, monkeypatch):
     np.testing.assert_allclose(run(images), model(images, training=False), rtol=1e-4, atol=1e-5)
 
 
-def test_weights_are_those_at_the_start(model, images):
-    """The answers are those of the model that was given, not of one with later weights."""
+def test_predictions_use_the_weights_at_the_time_of_preparation(model, images):
+    """Later changes of the model's weights do not change them."""
     run = runtimes.create_predict_function("keras", model, images, count=MANY)
     before = run(images)
     model.set_weights([value * 0 for value in model.get_weights()])
@@ -71,21 +95,21 @@ def test_weights_are_those_at_the_start(model, images):
     assert np.abs(before).max() > 0
 
 
-def test_a_model_in_bfloat16_is_held_to_its_own_precision(images):
+def test_outputs_of_a_bfloat16_model_are_compared_at_its_precision(images):
     import keras
 
     needed("openvino")
     keras.config.set_dtype_policy("mixed_bfloat16")
-    rounded = zoo.build("resnet20", num_classes=7)
-    wanted = np.asarray(rounded(images, training=False))
+    rounded = zoo.build("resnet20", num_classes=7, depths=(1, 1, 1))
+    expected = np.asarray(rounded(images, training=False))
     run = runtimes.create_predict_function("openvino", rounded, images, count=MANY)
-    np.testing.assert_allclose(run(images), wanted, rtol=0, atol=0.1 * np.abs(wanted).max())
+    np.testing.assert_allclose(run(images), expected, rtol=0, atol=0.1 * np.abs(expected).max())
 
 
-def test_a_lie_is_an_error_for_a_runtime_asked_by_name(model, images, monkeypatch):
-    lie(monkeypatch, lambda model, precision: lambda images: np.ones((len(images), 7)))
-    with pytest.raises(UsageError, match="liar cannot answer in place of Keras: logits differ"):
-        runtimes.create_predict_function("liar", model, images)
+def test_wrong_outputs_are_an_error_for_a_runtime_selected_by_name(model, images, monkeypatch):
+    wrong_runtime(monkeypatch, lambda model, precision: lambda images: np.ones((len(images), 7)))
+    with pytest.raises(UsageError, match="wrong cannot replace Keras: logits differ"):
+        runtimes.create_predict_function("wrong", model, images)
 
 
 @pytest.mark.parametrize(
@@ -97,21 +121,23 @@ def test_a_lie_is_an_error_for_a_runtime_asked_by_name(model, images, monkeypatc
     ],
     ids=["nan", "slightly", "fails"],
 )
-def test_otherwise_keras_answers_and_one_line_says_why(build, model, images, monkeypatch, caplog):
-    lie(monkeypatch, build)
-    run = runtimes.create_predict_function("liar", model, images, strict=False)
+def test_otherwise_keras_predicts_and_one_line_gives_the_reason(
+    build, model, images, monkeypatch, caplog
+):
+    wrong_runtime(monkeypatch, build)
+    run = runtimes.create_predict_function("wrong", model, images, strict=False)
     np.testing.assert_allclose(run(images), model(images, training=False), rtol=1e-4, atol=1e-5)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("liar cannot answer in place of Keras, which does so itself: ")
+    assert line.startswith("wrong cannot replace Keras, which is used instead: ")
 
 
-def test_a_fault_of_ours_or_of_keras_is_not_blamed_on_the_runtime(model, images, monkeypatch):
-    lie(monkeypatch, lambda *_: threads.with_lock(None, "too many", "arguments"))
-    with pytest.raises(UsageError, match="liar cannot answer"):  # the fault is this file's
-        runtimes.create_predict_function("liar", model, images)
-    lie(monkeypatch, lambda *_: runtimes.batch_size((8, 8, 3), "5"))  # raises in ours
+def test_an_error_of_ours_or_of_keras_is_not_blamed_on_the_runtime(model, images, monkeypatch):
+    wrong_runtime(monkeypatch, lambda *_: threads.with_lock(None, "too many", "arguments"))
+    with pytest.raises(UsageError, match="wrong cannot answer"):  # the fault is this file's
+        runtimes.create_predict_function("wrong", model, images)
+    wrong_runtime(monkeypatch, lambda *_: runtimes.batch_size((8, 8, 3), "5"))  # raises in ours
     with pytest.raises(TypeError):
-        runtimes.create_predict_function("liar", model, images, strict=False)
+        runtimes.create_predict_function("wrong", model, images, strict=False)
 
     def broken(_):
         raise ZeroDivisionError("Keras")
@@ -120,11 +146,12 @@ def test_a_fault_of_ours_or_of_keras_is_not_blamed_on_the_runtime(model, images,
         runtimes.build_and_verify(lambda: lambda _: np.ones((5, 7)), broken, images, 1e-3, "logits")
 
 
-def lie(monkeypatch, build):
-    monkeypatch.setitem(runtimes.RUNTIMES, "liar", runtimes.Runtime(build))
+def wrong_runtime(monkeypatch, build):
+    """Registers a runtime called `wrong`."""
+    monkeypatch.setitem(runtimes.RUNTIMES, "wrong", runtimes.Runtime(build))
 
 
-def test_auto_takes_the_fastest_that_pays(monkeypatch):
+def test_auto_selects_the_fastest_runtime_that_pays_off(monkeypatch):
     monkeypatch.setattr(runtimes, "_has_gpu", lambda: False)
     monkeypatch.setattr(runtimes, "_on_tensorflow", lambda: True)
     all_there = [package for name in FAST for package in runtimes.RUNTIMES[name].packages]
@@ -141,14 +168,14 @@ def test_auto_takes_the_fastest_that_pays(monkeypatch):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_a_missing_package_is_named_with_its_cure(name, monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(name, monkeypatch):
     installed(monkeypatch)
     first = runtimes.RUNTIMES[name].packages[0]
     with pytest.raises(UsageError, match=rf"{first}.*pip install 'keras-zoo\[export\]'"):
         runtimes.choose_runtime(name, "float32", 1)
 
 
-def test_what_there_is_not_is_refused(monkeypatch):
+def test_unavailable_runtimes_and_precisions_are_refused(monkeypatch):
     with pytest.raises(UsageError, match="did you mean openvino"):
         runtimes.choose_runtime("openvin", "float32", 1)
     with pytest.raises(UsageError, match="no precision named 'int8'"):
@@ -167,38 +194,27 @@ def test_a_batch_has_about_as_many_pixels_for_all_models():
     assert runtimes.batch_size((5000, 5000, 3), MANY) == 1
 
 
-def test_a_few_images_are_shared_out(monkeypatch):
+def test_a_few_images_are_split_over_the_workers(monkeypatch):
     monkeypatch.setattr(threads, "num_workers", lambda: 2)
     assert [runtimes.batch_size((32, 32, 3), count) for count in (1, 2, 9)] == [1, 1, 5]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", runtimes.RUNTIMES)
-def test_threads_do_not_disturb_each_other(name, model):
-    random = np.random.default_rng(0)
-    parts = [random.integers(0, 256, (1 + i % 5, 32, 32, 3), dtype="uint8") for i in range(24)]
-    run = runtimes.create_predict_function(needed(name), model, parts[4], count=MANY)
-    alone = [run(part) for part in parts]
-    with ThreadPoolExecutor(4) as pool:
-        for one, other in zip(alone, pool.map(run, parts), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 JAX = """
 import numpy as np
 import zoo
-from tasks.engine import runtimes
+from tasks.inference import runtimes
 images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype="uint8")
 model = zoo.build("lenet5", num_classes=4)
-assert runtimes.choose("auto", "float32", 10**6) == "keras"
-run = runtimes.start("keras", model, images, count=10**6)
-wanted = np.asarray(model(images))
+assert runtimes.choose_runtime("auto", "float32", 10**6) == "keras"
+run = runtimes.create_predict_function("keras", model, images, count=10**6)
+expected = np.asarray(model(images))
 for count in (3, 1):
-    np.testing.assert_allclose(run(images[:count]), wanted[:count], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(images[:count]), expected[:count], rtol=1e-4, atol=1e-5)
 """
 
 
-def test_keras_answers_on_another_backend():
+@pytest.mark.check
+def test_keras_predicts_on_another_backend():
     pytest.importorskip("jax")
     child(JAX, KERAS_BACKEND="jax")
 
@@ -207,16 +223,17 @@ SILENCE = """
 import sys
 import numpy as np
 import zoo
-from tasks.engine import runtimes
+from tasks.inference import runtimes
 model = zoo.build("lenet5", num_classes=4)
-runtimes.start("openvino", model, np.zeros((1, 32, 32, 1), "uint8"))
+runtimes.create_predict_function("openvino", model, np.zeros((1, 32, 32, 1), "uint8"))
 assert "openvino" in sys.modules
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 """
 
 
-def test_openvino_sends_no_word_of_its_use(tmp_path):
-    """Its package for that makes a file in the home folder when it is loaded."""
+@pytest.mark.check
+def test_openvino_sends_no_telemetry(tmp_path):
+    """The telemetry package makes a file in the home folder when it is loaded."""
     needed("openvino")
     child(SILENCE, HOME=str(tmp_path))
     assert not (tmp_path / "intel").exists()

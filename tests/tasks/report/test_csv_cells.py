@@ -1,4 +1,4 @@
-"""Text in CSV files that a spreadsheet would take for a formula, and names with line ends."""
+"""Escaping of formulas in CSV files, and of line ends in terminal tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts._table import format_table
+from scripts._output import format_table
 from tasks.deploy import prediction_writer
 from tasks.engine import resume
 from tasks.report.csv_cells import escape_formula
@@ -19,29 +19,29 @@ FORMULA = "=cmd|' /C calc'!A0"
 @pytest.mark.parametrize(
     "text", [FORMULA, "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "-x.png"]
 )
-def test_text_that_begins_as_a_formula_is_text(text):
+def test_formulas_are_escaped(text):
     assert escape_formula(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("cell", ["cat", "", "a=b", "'x", "-1.5", "+3e-4", "-inf", -1.5, -3, None])
-def test_numbers_and_other_text_stay_as_they_are(cell):
+def test_numbers_and_other_text_are_unchanged(cell):
     assert escape_formula(cell) is cell
 
 
-def test_answers(tmp_path):
-    answerer = SimpleNamespace(
+def test_prediction_files(tmp_path):
+    predictor = SimpleNamespace(
         columns=("path", "class", "probability", "error"),
         cells=lambda answer: [(FORMULA, -0.5)],
         lines=lambda answer: ["cat\n/etc/passwd\x1b[2J"],
     )
     kind = prediction_writer.FORMATS["csv"]
-    assert kind.row(answerer, {"path": "@x.png"}) == f"'@x.png,'{FORMULA},-0.5,\n"
-    assert kind.row(answerer, {"path": "x", "error": "=1"}) == "x,,,'=1\n"
-    shown = prediction_writer.FORMATS["text"].row(answerer, {"path": "a\rb"})
+    assert kind.row(predictor, {"path": "@x.png"}) == f"'@x.png,'{FORMULA},-0.5,\n"
+    assert kind.row(predictor, {"path": "x", "error": "=1"}) == "x,,,'=1\n"
+    shown = prediction_writer.FORMATS["text"].row(predictor, {"path": "a\rb"})
     assert shown == "a\\rb\n  cat\\n/etc/passwd\\x1b[2J\n"
 
 
-def test_tables_of_a_search(tmp_path):
+def test_trials_table(tmp_path):
     outcome = trial.TrialResult(trial.FAILED, "-- what went wrong")
     (tmp_path / "trials").mkdir()
     trials_table.write_trial(tmp_path, "0", {"dataset": FORMULA, "l1": -1.0}, [-0.25], outcome)
@@ -51,7 +51,7 @@ def test_tables_of_a_search(tmp_path):
     assert (row["score"], row["l1"]) == ("-0.25", "-1.0")
 
 
-def test_the_history_of_a_run(tmp_path):
+def test_history_file(tmp_path):
     resume.write_history(tmp_path, [{"epoch": 1, "loss": -2.5, FORMULA: 0.5}])
     (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
     assert row == {"epoch": "1", "loss": "-2.5", f"'{FORMULA}": "0.5"}

@@ -1,4 +1,4 @@
-"""A network read as a graph: its costs are the catalogue's, its blocks those of the paper."""
+"""Graph and plot of a network: costs equal those of the spec, blocks those of the paper."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ def groups_of(name):
 
 
 def labels(*nodes):
-    """Returns labels with the sign that stands between the sides of a window."""
+    """Returns labels with the multiplication sign between the sides of a kernel."""
     return tuple(node.replace("*", SIGN) for node in nodes)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet20", "mobilenet_v2", "convnext_tiny"])
-def test_the_costs_of_the_layers_add_up_to_the_spec(name):
+@pytest.mark.xdist_group("model_graphs")
+@pytest.mark.parametrize(
+    "name",
+    ["lenet5", "resnet20", "mobilenet_v2", pytest.param("convnext_tiny", marks=pytest.mark.check)],
+)
+def test_costs_of_layers_add_up_to_the_spec(name):
     found, spec = calls(name), zoo.spec(name)
     assert sum(call.parameters for call in found) == spec.parameters
     assert 2 * sum(call.multiply_adds for call in found) == spec.flops
@@ -43,7 +47,7 @@ def test_the_costs_of_the_layers_add_up_to_the_spec(name):
     assert blocks[-1].shape == (spec.num_classes,)
 
 
-def test_a_layer_that_is_called_twice_works_twice_and_weighs_once():
+def test_parameters_of_a_shared_layer_count_once_and_its_flops_twice():
     image = keras.Input((8, 8, 3))
     layer = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
     first, second = model_graph.calls(keras.Model(image, layer(layer(image))))[1:]
@@ -51,19 +55,19 @@ def test_a_layer_that_is_called_twice_works_twice_and_weighs_once():
     assert first.multiply_adds == second.multiply_adds == 8 * 8 * 81
 
 
-def test_vgg_comes_in_the_blocks_of_its_table():
+def test_blocks_of_vgg16():
     groups = groups_of("vgg16")
-    # Columns of table 1: of the five blocks the last two are the same.
+    # Columns of table 1: of the five blocks, the last two are the same.
     assert [len(group) for group in groups] == [1, 1, 1, 2, 1]
     assert [len(group[0][0].nodes) for group in groups] == [2 + 1, 2 + 1, 3 + 1, 3 + 1, 3]
     shapes = [group[0][0].shape for group in groups]
     assert shapes == [(112, 112, 64), (56, 56, 128), (28, 28, 256), (14, 14, 512), (1000,)]
 
 
-def test_resnet_comes_in_the_blocks_of_its_table():
+def test_blocks_of_resnet50():
     groups = groups_of("resnet50")
     times = [len(group) for group in groups]
-    # Table 1: 3, 4, 6 and 3 blocks, of which the first has a projection and is another one.
+    # Table 1: 3, 4, 6 and 3 blocks; the first of each differs, as it has a projection.
     assert times == [1, 1, 2, 1, 3, 1, 5, 1, 2, 1]
     (plain,) = groups[4][0]
     assert plain.name == "conv3_block2"
@@ -82,7 +86,7 @@ def test_blocks_are_repeated_together():
     assert [block.nodes[-1] for block in encoder[0]] == ["+", "+"]  # attention, then the MLP
 
 
-def test_repeats_take_the_longest_row():
+def test_the_longest_repeat_is_grouped():
     def block(label):
         return model_graph.Block("", (), (label,), ((-1, 0),), (), 0, 0)
 
@@ -95,8 +99,9 @@ def boxes(tree, kind):
     return [element for element in tree.iter() if element.get("class") == kind]
 
 
+@pytest.mark.xdist_group("model_graphs")
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "googlenet", "mobilenet_v2"])
-def test_the_picture_shows_every_box_once_and_keeps_them_apart(name):
+def test_boxes_are_drawn_once_and_do_not_overlap(name):
     found = calls(name)
     picture = model_plot.model_svg(name, found)
     tree = ElementTree.fromstring(picture.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
@@ -120,7 +125,8 @@ def test_the_picture_shows_every_box_once_and_keeps_them_apart(name):
     assert f"{zoo.spec(name).parameters:,} parameters" in "".join(tree.itertext())
 
 
-def test_branches_lie_side_by_side():
+@pytest.mark.xdist_group("model_graphs")
+def test_branches_are_side_by_side():
     picture = model_plot.model_svg("googlenet", calls("googlenet"))
     tree = ElementTree.fromstring(picture.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
     module = next(
@@ -130,15 +136,15 @@ def test_branches_lie_side_by_side():
     for box, text in zip(boxes(module, "box"), boxes(module, "inside"), strict=True):
         rows.setdefault(box.get("y"), []).append((float(box.get("x")), text.text))
     branches = sorted([text for _, text in sorted(row)] for row in rows.values())
-    # Figure 2b, with the widths of table 1; the joint is at the end of the first branch.
+    # Figure 2b, with the widths of table 1; the concatenation is at the end of the first branch.
     assert sorted(len(branch) for branch in branches) == [1, 2, 2, 3]
     assert [*labels("1*1, 64")] in branches
     assert [*labels("max 3*3", "1*1, 32")] in branches
     assert sum("concat" in branch for branch in branches) == 1
 
 
-def test_a_line_does_not_run_through_a_box():
-    """Lines between lanes are in the gaps; lines along a lane have it to themselves."""
+def test_edges_do_not_cross_boxes():
+    """Edges change lanes between columns; an edge along a lane shares it with no box."""
     block = model_graph.Block(
         "b",
         (),
@@ -158,10 +164,10 @@ def test_a_line_does_not_run_through_a_box():
     assert max(lanes) == 2
 
 
-def test_what_is_too_entangled_is_told():
+def test_complex_blocks_are_summarised_in_text():
     nodes = labels("1*1, 8", "+") * 30
     block = model_graph.Block("cells", tuple(range(90)), nodes, (), (7, 7, 8), 5, 9)
     parts, _, _ = model_plot._summarize_block(block, 0)
-    said = re.sub("<[^>]+>", " ", " ".join(parts))
-    assert "90 layers" in said
-    assert f"30 of 1{SIGN}1" in said
+    text = re.sub("<[^>]+>", " ", " ".join(parts))
+    assert "90 layers" in text
+    assert f"30 of 1{SIGN}1" in text

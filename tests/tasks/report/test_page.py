@@ -1,4 +1,4 @@
-"""The pictures and the page of the report, read as a browser would read them."""
+"""The plots and the HTML page of a report, parsed like a browser does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tasks.report import page, plots
+from tasks.report import confusion_plot, page, plots
 from zoo.errors import UsageError
 
 EVIL = "<script>alert('x')</script> & \"quotes\" \x07 \udc80"
@@ -24,7 +24,7 @@ NAN = math.nan
 
 
 def parse(figure):
-    """Returns a figure as a tree, with the namespace of SVG taken off its names."""
+    """Returns a figure as an XML tree, without the SVG namespace."""
     return ElementTree.fromstring(figure.replace(' xmlns="http://www.w3.org/2000/svg"', ""))
 
 
@@ -33,16 +33,16 @@ def marks(tree, kind):
 
 
 def plotted(tree):
-    """Returns the SVGs of a figure that are panels, not keys."""
+    """Returns the SVGs of a figure that are plots, not legends."""
     return [svg for svg in tree.iter("svg") if svg.get("role") == "img"]
 
 
-def test_curves_put_points_where_the_ticks_say():
+def test_points_of_curves_are_at_their_ticks():
     values = {"1": "40", "2": "20", "3": "0"}
     history = [{"epoch": int(x), "kid": float(y), "val_kid": 30} for x, y in values.items()]
     (panel,) = plotted(parse(plots.training_curves(history, ["kid"], "Distance")))
     ticks = {text.text: text for text in panel.iter("text")}
-    _, *circles = marks(panel, "training")  # the line comes first
+    _, *circles = marks(panel, "training")  # the line is the first
     for circle, (epoch, value) in zip(circles, values.items(), strict=True):
         assert circle.find("title").text == f"training, epoch {epoch}: {value}"
         assert float(circle.get("cx")) == pytest.approx(float(ticks[epoch].get("x")), abs=0.1)
@@ -61,11 +61,11 @@ def test_curves_show_names_legend_and_last_values():
     assert figure.find("figcaption").text.startswith("<script>")
 
 
-def test_curves_cope_with_gaps_and_numbers_that_are_none():
-    losses = [3.0, NAN, 2.0, "", 1.0, "0.5", math.inf, 0.25]  # text, as from a CSV file
+def test_curves_with_missing_and_non_finite_values():
+    losses = [3.0, NAN, 2.0, "", 1.0, "0.5", math.inf, 0.25]  # with text, as from a CSV file
     history = [{"loss": loss} for loss in losses]
     (panel,) = plotted(parse(plots.training_curves(history, ["loss"], "Loss")))
-    assert len(marks(panel, "training")) == 3 + 5 + 2  # stretches, their markers, crosses
+    assert len(marks(panel, "training")) == 3 + 5 + 2  # lines, their markers, crosses
     assert len([path for path in marks(panel, "line") if path.find("title") is not None]) == 2
     for history in ([], [{"epoch": 1}], [{"loss": None}]):
         assert plots.training_curves(history, ["loss"], "Loss") == ""
@@ -74,7 +74,7 @@ def test_curves_cope_with_gaps_and_numbers_that_are_none():
 
 
 @pytest.mark.parametrize("losses", [[1.0], [0.0] * 40, [1e30, 1.0], [5e-324, -1e199], [NAN, 7.0]])
-def test_curves_stay_within_their_picture(losses):
+def test_curves_stay_within_their_plot(losses):
     figure = plots.training_curves(
         [{"loss": loss} for loss in losses], ["loss", "accuracy"], "Loss"
     )
@@ -96,13 +96,13 @@ def test_confusion_shows_shares_counts_and_names(count):
     matrix = rng.integers(0, 30, (count, count)) * rng.integers(0, 2, (count, count))
     matrix[0, 0] = 1
     names = [f"class {index}" for index in range(count)]
-    figure = parse(plots.confusion_matrix(matrix, names))
+    figure = parse(confusion_plot.confusion_matrix(matrix, names))
     filled = [(i, j) for i in range(count) for j in range(count) if matrix[i, j]]
     squares = [square for square in marks(figure, "heat") if square.find("title") is not None]
     for square, (i, j) in zip(squares, filled, strict=True):
         share = matrix[i, j] / matrix[i].sum()
         assert float(square.get("fill-opacity")) ** 2 == pytest.approx(share, abs=0.003)
-        hint = f"class {i} taken for class {j}: {matrix[i, j]} of {matrix[i].sum()}"
+        hint = f"class {i} predicted as class {j}: {matrix[i, j]} of {matrix[i].sum()}"
         assert square.find("title").text == hint
     x = [float(square.get("x")) for square in squares]
     y = [float(square.get("y")) for square in squares]
@@ -114,24 +114,26 @@ def test_confusion_shows_shares_counts_and_names(count):
     assert [name.text for name in marks(figure, "name")] == sorted(names * 2, key=names.index)
 
 
-def test_confusion_of_many_classes_shows_those_that_are_confused():
+def test_confusion_of_many_classes_shows_the_most_confused():
     matrix = 50 * np.eye(200, dtype=int)
     matrix[100, 7] = 9
     matrix[3, 150], matrix[150, 3] = 4, 4
-    figure = parse(plots.confusion_matrix(matrix, range(200)))
+    figure = parse(confusion_plot.confusion_matrix(matrix, range(200)))
     assert [name.text for name in marks(figure, "name")[::2]] == ["7", "100", "3", "150"]
     assert "Shown are 4 of 200 classes" in figure.find("figcaption").text
     assert " ".join(text.text for text in marks(figure, "count")) == "50 9 50 50 4 4 50"
-    assert "100 taken for 7: 9 of 59" in [title.text for title in figure.iter("title")]
+    assert "100 predicted as 7: 9 of 59" in [title.text for title in figure.iter("title")]
     matrix = np.random.default_rng(0).integers(0, 5, (200, 200))
-    figure = parse(plots.confusion_matrix(matrix, range(200)))
+    figure = parse(confusion_plot.confusion_matrix(matrix, range(200)))
     assert len(marks(figure, "name")) == 60
     first = int(marks(figure, "name")[0].text)
     hint = next(title.text for title in figure.iter("title") if title.text.startswith(f"{first} "))
-    assert hint.endswith(f" of {matrix[first].sum()}")  # of the whole row, not of what is shown
-    assert len(marks(parse(plots.confusion_matrix(np.eye(200), range(200))), "name")) == 60
+    assert hint.endswith(
+        f" of {matrix[first].sum()}"
+    )  # of the whole row, not only of the shown classes
+    assert len(marks(parse(confusion_plot.confusion_matrix(np.eye(200), range(200))), "name")) == 60
     with pytest.raises(ValueError, match="3 names"):
-        plots.confusion_matrix(np.eye(2), ["a", "b", "c"])
+        confusion_plot.confusion_matrix(np.eye(2), ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_confusion_of_many_classes_shows_those_that_are_confused():
         ((300, 600, 3), "smooth", (256, 128)),
     ],
 )
-def test_gallery_holds_the_images_themselves(shape, kind, shown):
+def test_gallery_embeds_the_images(shape, kind, shown):
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     figure = parse(plots.image_gallery([(image, EVIL), (image, "two\nlines")]))
     tag, _ = figure.iter("img")
@@ -159,7 +161,7 @@ def test_gallery_holds_the_images_themselves(shape, kind, shown):
 
 
 @pytest.mark.parametrize(("channels", "shown"), [(2, [0]), (4, [0, 1, 2]), (13, [0, 1, 2])])
-def test_gallery_shows_the_first_channels_of_others(channels, shown):
+def test_gallery_shows_the_first_channels_of_other_images(channels, shown):
     image = np.random.default_rng(0).integers(0, 256, (6, 5, channels)).astype(np.uint8)
     (tag,) = parse(plots.image_gallery([(image, "several bands")])).iter("img")
     with PIL.Image.open(io.BytesIO(base64.b64decode(tag.get("src").split(",")[1]))) as picture:
@@ -168,13 +170,13 @@ def test_gallery_shows_the_first_channels_of_others(channels, shown):
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), "u1"), np.zeros(9, "u1")])
-def test_gallery_refuses_what_is_no_image(image):
-    with pytest.raises(ValueError, match="needed"):
+def test_gallery_rejects_other_arrays(image):
+    with pytest.raises(ValueError, match="expected"):
         plots.image_gallery([(image, "no image")])
 
 
 class Reader(html.parser.HTMLParser):
-    """Reads a page as a browser does: its tags, its attributes, its words."""
+    """Parses the tags, attributes and text of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -208,7 +210,7 @@ def write_page(path, **changes):
         "figures": {"accuracy": 0.9125, "seconds": 75.0, EVIL: 1.0},
         "sections": [
             (EVIL, plots.training_curves(history, ["loss"], EVIL)),
-            ("Confusion", plots.confusion_matrix(np.eye(2), [EVIL, "b"])),
+            ("Confusion", confusion_plot.confusion_matrix(np.eye(2), [EVIL, "b"])),
             ("Classes", page.table([[EVIL, 1.5], {EVIL: "x"}], [EVIL, "f1"])),
             ("Mistakes", plots.image_gallery([(image, EVIL)])),
         ],
@@ -233,21 +235,21 @@ def test_page_escapes_and_loads_nothing(tmp_path):
     assert not re.search("[\x00-\x08\x0b-\x1f]", text)
 
 
-def test_page_says_figures_command_and_environment(tmp_path):
+def test_page_shows_figures_command_and_environment(tmp_path):
     reader = Reader(write_page(tmp_path / "report.html", command="zoo train 'a  b' \\\n  --seed 1"))
-    for words_there in ("91.25%", "1 min 15 s", "zoo train 'a  b' \\\n  --seed 1", "3.15.1"):
-        assert words_there in reader.words
+    for expected in ("91.25%", "1 min 15 s", "zoo train 'a  b' \\\n  --seed 1", "3.15.1"):
+        assert expected in reader.words
     assert reader.words.count("Warning") == 2
     assert "warning" not in dict(Reader(write_page(tmp_path / "b", warnings=())).attributes)
 
 
-def test_a_section_without_contents_has_no_heading(tmp_path):
+def test_sections_without_content_are_omitted(tmp_path):
     sections = [("Empty", plots.training_curves([], ["loss"], "Loss")), ("Full", "<p>here</p>")]
     text = write_page(tmp_path / "report.html", sections=sections)
     assert re.findall("<h2>(.*?)</h2>", text) == ["Full", "Repeat this run", "Environment"]
 
 
-def test_a_warning_about_many_files_is_one_box_that_unfolds(tmp_path):
+def test_a_warning_about_many_files_is_one_collapsible_box(tmp_path):
     names = [f"{number}.txt: {EVIL}" for number in range(1001)]
     warnings = [("skipped 1,001 files: 1,001 not an image", names), ("two", [])]
     text = write_page(tmp_path / "report.html", warnings=warnings)
@@ -304,7 +306,7 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize("mode", [0, 1])
-def test_colours_can_be_read_in_light_and_in_dark(mode):
+def test_colours_have_contrast_in_light_and_dark_mode(mode):
     def colour(name):
         code = re.findall(rf"--{name}: #(\w+)", page._STYLE)[mode]
         code = code if len(code) == 6 else "".join(2 * letter for letter in code)
@@ -315,13 +317,14 @@ def test_colours_can_be_read_in_light_and_in_dark(mode):
     assert contrast(colour("alert"), colour("alert-tint")) > 4.5
     for opacity in np.linspace(0, 1, 101):
         cell = opacity * colour("heat") + (1 - opacity) * colour("page")
-        count = colour("page" if opacity > plots._LIGHT_TEXT_OPACITY else "count")
+        count = colour("page" if opacity > confusion_plot._LIGHT_TEXT_OPACITY else "count")
         assert contrast(cell, count) > 4
 
 
 def test_importing_the_report_loads_no_numpy():
     code = (
-        "import sys; from tasks.report import calibration, events, evidence, metrics, network; "
+        "import sys; "
+        "from tasks.report import confusion_plot, model_plot, page, plots, tensorboard; "
         "assert not {'numpy', 'PIL', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -536,17 +536,17 @@ def test_predict_writes_restyled_pictures(finished, photos, tmp_path, capsys):
 
 
 def test_predict_says_what_it_did(finished, photos, tmp_path, capsys):
-    words = ["predict", finished, photos / "c.jpg", "--pictures", tmp_path / "drawn"]
+    words = ["predict", finished, photos / "c.jpg", "--drawings-dir", tmp_path / "drawn"]
     run(*words, "--json")
     [answer] = json.loads(capsys.readouterr().out)["images"]
     assert answer["size"] == [3, 5]
     assert answer["painted"].endswith("c-painted.png")
     run(*words)
     assert "painted, 5 x 3: " in capsys.readouterr().out
-    run("predict", finished, photos / "c.jpg", "--pictures", "none", "--json")
+    run("predict", finished, photos / "c.jpg", "--drawings-dir", "none", "--json")
     assert set(json.loads(capsys.readouterr().out)["images"][0]) == {"path", "size"}
     run(*words, "--runtime", "onnx", status=1)
-    assert "computed by Keras alone" in capsys.readouterr().err
+    assert "runs in Keras only" in capsys.readouterr().err
 
 
 def test_parts_fit_together_and_sizes_come_back(monkeypatch, caplog):
@@ -615,7 +615,7 @@ def test_evaluation_measures_other_pictures(finished, tmp_path):
         ({"model": "fast_style", "patch_size": 64}, "--patch-size 64 is larger than --image-size"),
         ({"style_rim": 0.5}, "--style-rim must be from 0 to 0.49, not 0.5"),
         ({"strategy": "mirrored"}, "nothing to share out"),
-        ({"optimizer": "lbfgs", "average": 0.9}, "lbfgs has no --average"),
+        ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs: no --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**MANY, "dataset": "nowhere"}, "no data set named 'nowhere'"),
     ],

@@ -1,4 +1,4 @@
-"""Evolution of structures: who breeds, who dies, what is inherited."""
+"""Architecture search by evolution: selection, population, budgets, inherited weights."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from zoo.errors import UsageError
 pytest.importorskip("keras_tuner")
 
 KINDS = {"model": str, "model_options": str, "plan": str, "learning_rate": float}
-STRUCTURES = space.SearchSpace({}, KINDS)
+NO_RANGES = space.SearchSpace({}, KINDS)
 TASK = tasks.get("classification")
 
 
-def evolution(trials=40, seed=0, ranges=STRUCTURES, task=None, **options):
+def evolution(trials=40, seed=0, ranges=NO_RANGES, task=None, **options):
     task = task or TASK(model="convnet")
     return engines.make_oracle("evolution", ranges, trials=trials, seed=seed, task=task, **options)
 
 
-def begun(oracle):
+def start_trial(oracle):
     """Returns the next trial and its flags."""
     trial = oracle.create_trial("one")
     return trial, trial.hyperparameters.values
 
 
-def ended(oracle, trial, score):
+def end_trial(oracle, trial, score):
     """Ends a trial with a score, or as failed without one."""
     trial.status = "FAILED"
     if score is not None:
@@ -49,8 +49,8 @@ def genome(flags):
     return genomes.from_model_options(flags["model"], flags["model_options"])
 
 
-def worth(one):
-    """Returns a made-up accuracy of a structure: some genes help, some do together."""
+def fitness(one):
+    """A synthetic accuracy of an architecture, with interactions between genes."""
     work = sum(block.depth * math.log2(block.width) for block in one.blocks)
     parts = (
         0.1 * (1 - math.exp(-work / 20)),
@@ -65,55 +65,55 @@ def worth(one):
     return 0.7 + float(sum(parts))
 
 
-def lived(oracle, trials, score=worth):
+def run_trials(oracle, trials, score=fitness):
     """Runs trials to their end; returns the flags and the score of each."""
     found = []
     for _ in range(trials):
-        trial, flags = begun(oracle)
+        trial, flags = start_trial(oracle)
         found.append((flags, score(genome(flags))))
-        ended(oracle, trial, found[-1][1])
+        end_trial(oracle, trial, found[-1][1])
     return found
 
 
-# Who breeds and who dies
+# Selection
 
 
-def test_the_oldest_dies_and_not_the_worst():
+def test_oldest_individual_dies_not_the_worst():
     oracle = evolution(population=3, random=1.0)
     for score in (0.9, 0.1, 0.5, 0.4):
-        ended(oracle, begun(oracle)[0], score)
-    assert [(one.name, one.score) for one in oracle._alive()] == [
+        end_trial(oracle, start_trial(oracle)[0], score)
+    assert [(one.name, one.score) for one in oracle._population()] == [
         ("01", 0.1),
         ("02", 0.5),
         ("03", 0.4),
     ]
 
 
-def test_parents_are_the_best_of_a_sample():
-    """Of 6 that live, 3 drawn with repetition: the k-th best is a parent by the formula."""
+def test_parents_win_a_tournament():
+    """With a tournament of 3 among 6, the k-th best is a parent with a known probability."""
     oracle = evolution(trials=3000, population=6, tournament=3, random=0.001, crossover=0.0)
     scores = [0.3, 0.5, 0.1, 0.6, 0.2, 0.4]
     for _ in range(3):
-        ended(oracle, begun(oracle)[0], None)  # random structures, which all fail
-    while len(oracle._alive()) < 6:
-        ended(oracle, begun(oracle)[0], scores[len(oracle._alive())])
-    living, rng = oracle._alive(), np.random.default_rng(0)
-    assert [one.score for one in living] == scores
-    draws = [oracle._child(living, rng)[2].score for _ in range(3000)]
+        end_trial(oracle, start_trial(oracle)[0], None)  # random genomes, which all fail
+    while len(oracle._population()) < 6:
+        end_trial(oracle, start_trial(oracle)[0], scores[len(oracle._population())])
+    population, rng = oracle._population(), np.random.default_rng(0)
+    assert [one.score for one in population] == scores
+    draws = [oracle._child(population, rng)[2].score for _ in range(3000)]
     for rank, score in enumerate(sorted(scores)):
         expected = ((rank + 1) ** 3 - rank**3) / 6**3
         assert draws.count(score) / 3000 == pytest.approx(expected, abs=0.03)
 
 
-def test_first_come_random_structures_then_children():
-    found = lived(evolution(trials=20, random=0.25), 20)
+def test_random_genomes_precede_children():
+    found = run_trials(evolution(trials=20, random=0.25), 20)
     assert ["parent" in flags for flags, _ in found] == [False] * 5 + [True] * 15
-    assert not any("parent" in flags for flags, _ in lived(evolution(random=1.0), 10))
+    assert not any("parent" in flags for flags, _ in run_trials(evolution(random=1.0), 10))
 
 
-def test_children_differ_from_their_parent_in_one_thing():
+def test_children_differ_from_their_parent_in_one_gene():
     oracle = evolution(crossover=0.0)
-    for flags, _ in lived(oracle, 30):
+    for flags, _ in run_trials(oracle, 30):
         if "parent" in flags:
             parent = oracle.trials[flags["parent"]].hyperparameters.values
             mine, theirs = genome(flags).options(), genome(parent).options()
@@ -122,100 +122,101 @@ def test_children_differ_from_their_parent_in_one_thing():
             assert len(places) == 1 or added, (mine, theirs)
 
 
-def test_no_structure_is_tried_twice():
-    found = lived(evolution(trials=60, population=2, tournament=2), 60)
+def test_no_architecture_is_tried_twice():
+    found = run_trials(evolution(trials=60, population=2, tournament=2), 60)
     texts = [flags["model_options"] for flags, _ in found]
     assert len(set(texts)) == 60
 
 
-def test_what_failed_has_no_children():
+def test_failed_trials_have_no_children():
     oracle = evolution(random=0.1)
     failed = set()
     for number in range(30):
-        trial, flags = begun(oracle)
+        trial, flags = start_trial(oracle)
         assert flags.get("parent") not in failed
         if number % 3:
             failed.add(trial.trial_id)
-        ended(oracle, trial, None if number % 3 else 0.5)
+        end_trial(oracle, trial, None if number % 3 else 0.5)
 
 
-def test_trials_may_run_side_by_side():
+def test_trials_may_run_in_parallel():
     oracle = evolution(trials=12, random=0.1)
     first, second = oracle.create_trial("one"), oracle.create_trial("two")
     assert first.trial_id != second.trial_id
-    assert "parent" not in second.hyperparameters.values  # there is nobody yet
-    ended(oracle, second, 0.4)
+    assert "parent" not in second.hyperparameters.values  # the population is empty
+    end_trial(oracle, second, 0.4)
     third = oracle.create_trial("two")
     assert third.hyperparameters.values["parent"] == second.trial_id
 
 
-def test_the_search_ends_with_its_trials():
+def test_search_ends_after_its_trials():
     oracle = evolution(trials=3)
-    lived(oracle, 3)
+    run_trials(oracle, 3)
     assert oracle.create_trial("one").status == "STOPPED"
 
 
-def test_both_models_evolve_side_by_side():
+def test_several_models_evolve():
     found = [
-        flags["model"] for flags, _ in lived(evolution(models="convnet, mlp"), 40, lambda _: 0)
+        flags["model"] for flags, _ in run_trials(evolution(models="convnet, mlp"), 40, lambda _: 0)
     ]
     assert set(found) == {"convnet", "mlp"}
-    assert {flags["model"] for flags, _ in lived(evolution(task=TASK()), 3)} == {"convnet"}
+    assert {flags["model"] for flags, _ in run_trials(evolution(task=TASK()), 3)} == {"convnet"}
 
 
-# What is kept
+# Resuming
 
 
-def test_a_search_that_is_killed_anywhere_goes_on_as_if_it_had_not_been(tmp_path):
-    whole = [flags for flags, _ in lived(evolution(), 24)]
+def test_killed_search_resumes_deterministically(tmp_path):
+    whole = [flags for flags, _ in run_trials(evolution(), 24)]
     parted = []
     for number in range(24):
         oracle = evolution()
-        oracle.keep(tmp_path)
-        trial, flags = begun(oracle)
-        if number % 2:  # killed in the middle of the trial
+        oracle.save_to(tmp_path)
+        trial, flags = start_trial(oracle)
+        if number % 2:  # killed during the trial
             oracle = evolution()
-            oracle.keep(tmp_path)
-            trial, again = begun(oracle)
+            oracle.save_to(tmp_path)
+            trial, again = start_trial(oracle)
             assert again == flags
         parted.append(flags)
-        ended(oracle, trial, worth(genome(flags)))
+        end_trial(oracle, trial, fitness(genome(flags)))
     assert parted == whole
 
 
 def test_seeds_differ():
-    texts = [lived(evolution(seed=seed), 1)[0][0]["model_options"] for seed in (0, 0, 1)]
+    texts = [run_trials(evolution(seed=seed), 1)[0][0]["model_options"] for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
 
 
 # Budgets
 
 
-def test_what_is_over_budget_is_not_tried():
+def test_architectures_over_budget_are_not_tried():
     task = TASK(model="convnet", image_size=16)
     oracle = evolution(task=task, max_params=20_000, max_flops="4e6")
-    for flags, _ in lived(oracle, 16):
+    for flags, _ in run_trials(oracle, 8):
         shape = (16, 16, 1)
         cost = genomes.model_cost(flags["model"], flags["model_options"], shape, 10)
         assert cost[0] <= 20_000
         assert cost[1] <= 4_000_000
 
 
-def test_a_budget_that_nothing_fits_is_said():
+def test_impossible_budget_is_an_error(monkeypatch):
+    monkeypatch.setattr("tasks.tuning.evolution.MAX_OVER_BUDGET", 3)
     with pytest.raises(
-        UsageError, match=r"none of 20 .*mlp.* has at most 9 parameters.*allow more"
+        UsageError, match=r"none of 3 .*mlp.* has at most 9 parameters.*raise max_params"
     ):
-        begun(evolution(models="mlp", max_params=9))
+        start_trial(evolution(models="mlp", max_params=9))
 
 
-# Flags beside the structure
+# Flags besides the architecture
 
 
-def test_flags_that_are_searched_are_genes_like_any_other():
+def test_searched_flags_are_genes():
     ranges = space.SearchSpace({"learning_rate": space.Between(1e-4, 1e-1)}, KINDS)
     oracle = evolution(80, ranges=ranges, crossover=0.0)
     inherited = []
-    for flags, _ in lived(oracle, 80):
+    for flags, _ in run_trials(oracle, 80):
         assert 1e-4 <= flags["learning_rate"] <= 1e-1
         if "parent" in flags:
             parent = oracle.trials[flags["parent"]].hyperparameters.values
@@ -226,61 +227,62 @@ def test_flags_that_are_searched_are_genes_like_any_other():
     assert set(inherited) == {True, False}
 
 
-def test_options_that_are_no_genes_are_those_of_all_structures():
+def test_other_model_options_hold_for_all_architectures():
     task = TASK(model="convnet", model_options="{conv_dropout: 0.0}")
-    for flags, _ in lived(evolution(task=task), 10):
+    for flags, _ in run_trials(evolution(task=task), 10):
         assert builder_options.parse_options(flags["model_options"])["conv_dropout"] == 0.0
 
 
-def test_inheritance_can_be_left_out():
-    for flags, _ in lived(evolution(inherit=False), 20):
+def test_inheritance_can_be_disabled():
+    for flags, _ in run_trials(evolution(inherit=False), 20):
         assert flags.keys() == {"model", "model_options"}
-    assert lived(evolution(), 1)[0][0]["plan"] == "scratch"
+    assert run_trials(evolution(), 1)[0][0]["plan"] == "scratch"
     own = TASK(model="convnet", plan="full")
-    assert "plan" not in lived(evolution(task=own), 1)[0][0]
+    assert "plan" not in run_trials(evolution(task=own), 1)[0][0]
 
 
 ERRORS = [
-    ({"models": "vgg16"}, "no model whose structure evolves named 'vgg16'"),
+    ({"models": "vgg16"}, "no model that can evolve named 'vgg16'"),
     ({"tournament": 0}, "tournament of evolution must be 1 or more, not 0"),
-    ({"max_flops": "few"}, "max_flops of evolution is a number, not 'few'"),
+    ({"max_flops": "few"}, "max_flops of evolution must be a number, not 'few'"),
     (
         {"ranges": space.SearchSpace({"model": space.Choices(("mlp", "convnet"))}, KINDS)},
-        "evolution itself searches model; leave out the range",
+        "evolution sets model itself; leave out the range",
     ),
-    ({"random": 1.5}, "random of evolution is a share from 0 to 1, not 1.5"),
+    ({"random": 1.5}, "random of evolution must be from 0 to 1, not 1.5"),
     (
         {"task": TASK(model="convnet", model_options="{norm: batch}")},
-        "cannot fix norm of convnet, which evolution changes",
+        "cannot set norm of convnet, which evolution searches",
     ),
-    ({"task": tasks.get("dqn")()}, "structures of classifiers; dqn teaches none"),
+    ({"task": tasks.get("dqn")()}, "architectures of classifiers, not models of dqn"),
 ]
 
 
-def test_a_network_that_somebody_named_is_not_quietly_another():
+def test_model_that_cannot_evolve_is_rejected():
     flags = {"dataset": "fashion_sample", "model": "vgg16"}
-    with pytest.raises(UsageError, match="vgg16 does not evolve; take --model convnet or mlp"):
-        engines.make_oracle("evolution", STRUCTURES, trials=4, seed=0, task=TASK(**flags))
+    with pytest.raises(UsageError, match="vgg16 cannot evolve; use --model convnet or mlp"):
+        engines.make_oracle("evolution", NO_RANGES, trials=4, seed=0, task=TASK(**flags))
 
 
 @pytest.mark.parametrize(("given", "message"), ERRORS)
-def test_what_makes_no_sense_is_refused(given, message):
+def test_invalid_options_are_rejected(given, message):
     with pytest.raises(UsageError, match=message):
         evolution(**given)
 
 
-# What it is for
+# Benefit
 
 
-def test_evolution_beats_random_structures_at_equal_trials():
-    """On a made-up fitness with noise, the true worth of what each holds for the best."""
+@pytest.mark.check
+def test_evolution_beats_random_search():
+    """Compares the true fitness of the best trial by a noisy synthetic fitness."""
 
     def best(seed, **options):
         noise = np.random.default_rng(seed + 100)
-        found = lived(
-            evolution(60, seed, **options), 60, lambda one: worth(one) + noise.normal(0, 0.005)
+        found = run_trials(
+            evolution(60, seed, **options), 60, lambda one: fitness(one) + noise.normal(0, 0.005)
         )
-        return worth(genome(max(found, key=lambda pair: pair[1])[0]))
+        return fitness(genome(max(found, key=lambda pair: pair[1])[0]))
 
     seeds = range(8)
     evolved = [best(seed) for seed in seeds]
@@ -291,7 +293,7 @@ def test_evolution_beats_random_structures_at_equal_trials():
     assert np.mean(evolved) - np.mean(random) > 2.5 * error
 
 
-# What is inherited
+# Inherited weights
 
 STACK = {"depths": [1, 2], "widths": [4, 6], "kernel_size": [3, 3], "hidden": [8]}
 
@@ -300,19 +302,19 @@ def convnet(seed=0, name="convnet", **options):
     keras.utils.set_random_seed(seed)
     shape = (12, 12, 1)
     model = zoo.build(name, input_shape=shape, num_classes=3, **{**STACK, **options})
-    for layer in model.layers:  # statistics and scales that are not those of the beginning
+    for layer in model.layers:  # statistics and scales unlike the initial ones
         if "Normalization" in type(layer).__name__ and layer.weights:
             rng = np.random.default_rng(seed)
             layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.weights])
     return model
 
 
-def answers(model):
+def outputs(model):
     images = np.random.default_rng(9).uniform(0, 255, (4, *model.input_shape[1:]))
     return np.array(model(images))
 
 
-SAME = [  # changes after which the network answers as before
+SAME = [  # changes that keep the function of the network
     {},
     {"widths": [7, 6]},
     {"widths": [4, 9]},
@@ -323,7 +325,7 @@ SAME = [  # changes after which the network answers as before
 ]
 
 
-SKIPS = [  # of a parent with skips in some blocks, a change
+SKIPS = [  # options of a parent with skips in some blocks, and a change
     ({"skip": [True, True]}, {"widths": [7, 9]}),  # of convolutions on both skips
     ({"skip": [False, True], "widths": [6, 6]}, {"widths": [8, 6]}),  # none before, one then
     ({"skip": [False, True], "widths": [6, 6]}, {"widths": [6, 8]}),
@@ -332,27 +334,27 @@ SKIPS = [  # of a parent with skips in some blocks, a change
 
 
 @pytest.mark.parametrize(("common", "change"), SKIPS, ids=str)
-def test_a_skip_begins_as_it_was(common, change):
+def test_new_skips_keep_the_function(common, change):
     common = {"head": "pool", **common}
     parent, child = convnet(1, **common), convnet(2, **{**common, **change})
     weight_inheritance.inherit_weights(parent, child)
-    np.testing.assert_allclose(answers(child), answers(parent), atol=1e-4)
+    np.testing.assert_allclose(outputs(child), outputs(parent), atol=1e-4)
 
 
 @pytest.mark.parametrize("change", SAME, ids=str)
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_larger_network_begins_as_its_parent(change, norm):
+def test_larger_network_keeps_the_function_of_its_parent(change, norm):
     common = {"norm": norm, "head": "pool"}
     common |= {"head": change["head"]} if "head" in change else {}
     parent, child = convnet(1, **common), convnet(2, **{**common, **change})
-    assert not np.allclose(answers(child), answers(parent), atol=1e-3)
+    assert not np.allclose(outputs(child), outputs(parent), atol=1e-3)
     taken = weight_inheritance.inherit_weights(parent, child)
-    np.testing.assert_allclose(answers(child), answers(parent), atol=1e-4)
+    np.testing.assert_allclose(outputs(child), outputs(parent), atol=1e-4)
     assert taken == sum(math.prod(weight.shape) for weight in parent.weights)
 
 
-def test_what_is_new_learns():
-    """Zeros that a wider layer brings have a gradient, and so have its new channels, soon."""
+def test_new_weights_are_trainable():
+    """Weights that a wider layer initialises with zeros get a gradient."""
     parent, child = convnet(1, head="pool"), convnet(2, head="pool", widths=[7, 6])
     weight_inheritance.inherit_weights(parent, child)
     new = child.get_layer("block2_conv1").kernel
@@ -363,7 +365,7 @@ def test_what_is_new_learns():
     assert np.array(new)[:, :, 4:].all()
 
 
-def test_a_smaller_network_has_the_first_channels_and_the_middle_of_kernels():
+def test_smaller_network_inherits_first_channels_and_kernel_centres():
     parent = convnet(1, kernel_size=[5, 3], head="pool")
     child = convnet(2, widths=[3, 6], head="pool")
     weight_inheritance.inherit_weights(parent, child)
@@ -373,7 +375,7 @@ def test_a_smaller_network_has_the_first_channels_and_the_middle_of_kernels():
     np.testing.assert_array_equal(new, old[:, :, :3])
 
 
-def test_layers_that_mean_something_else_are_not_inherited():
+def test_layers_with_other_inputs_are_not_inherited():
     parent = convnet(1)
     for change in ({"head": "pool"}, {"depths": [1], "widths": [6], "kernel_size": [3]}):
         child = convnet(2, **change)
@@ -391,30 +393,32 @@ def test_layers_that_mean_something_else_are_not_inherited():
 
 @pytest.fixture
 def family(tmp_path, monkeypatch):
-    """Returns the folder of a parent, the task of its child, and what was said, a list."""
-    said = []
-    monkeypatch.setattr(callbacks, "print_status", said.append)
+    """Returns the folder of a parent, the task of its child, and what was messages, a list."""
+    messages = []
+    monkeypatch.setattr(callbacks, "print_status", messages.append)
     about = {"model": "convnet", "classes": ["a", "b", "c"]}
     model_files.save(convnet(1, head="pool"), tmp_path / "07" / "model.keras", about)
     text = "{depths: [1, 2], widths: [5, 6], kernel_size: [3, 3], hidden: [8], head: pool}"
     child = TASK(model="convnet", model_options=text, image_size=12)
-    return tmp_path / "07", child, said
+    return tmp_path / "07", child, messages
 
 
-def test_a_weights_file_is_prepared_that_the_child_begins_with(family, tmp_path):
-    folder, task, said = family
+def test_weights_file_of_the_child_is_written(family, tmp_path):
+    folder, task, messages = family
     path = weight_inheritance.write_inherited_weights(
         folder, task, tmp_path / "08.inherited.weights.h5"
     )
     assert path == str(tmp_path / "08.inherited.weights.h5")
     model = dataclasses.replace(task, weights=path).network((12, 12, 1), 3)
     parent = model_files.load(folder / "model.keras")[0]
-    np.testing.assert_allclose(answers(model), answers(parent), atol=1e-4)
+    np.testing.assert_allclose(outputs(model), outputs(parent), atol=1e-4)
     mine, theirs = (sum(w.numpy().size for w in m.weights) for m in (model, parent))
-    assert said == [f"{theirs:,} of {mine:,} weights ({theirs / mine:.0%}) are inherited from 07"]
+    assert messages == [
+        f"{theirs:,} of {mine:,} weights ({theirs / mine:.0%}) are inherited from 07"
+    ]
 
 
-def test_a_file_that_was_prepared_is_kept(family, tmp_path):
+def test_existing_weights_file_is_kept(family, tmp_path):
     folder, task, _ = family
     path = tmp_path / "08.weights.h5"
     weight_inheritance.write_inherited_weights(folder, task, path)
@@ -424,8 +428,8 @@ def test_a_file_that_was_prepared_is_kept(family, tmp_path):
     assert path.read_bytes() == once
 
 
-def test_nothing_is_inherited_from_another_model_or_from_nobody(family, tmp_path):
-    folder, task, said = family
+def test_no_weights_are_inherited_from_another_or_missing_model(family, tmp_path):
+    folder, task, messages = family
     path = tmp_path / "08.weights.h5"
     other = dataclasses.replace(task, model="mlp", model_options="{widths: [8]}")
     assert weight_inheritance.write_inherited_weights(folder, other, path) == ""
@@ -437,11 +441,11 @@ def test_nothing_is_inherited_from_another_model_or_from_nobody(family, tmp_path
     )
     assert weight_inheritance.write_inherited_weights(tmp_path / "none", task, path) == ""
     assert not path.exists()
-    assert len(said) == 3
-    assert "no model file" in said[2]
+    assert len(messages) == 3
+    assert "no model file" in messages[2]
 
 
-def test_a_child_goes_on_where_its_parent_ended(tmp_path):
+def test_child_starts_from_the_loss_of_its_parent(tmp_path):
     flags = {"dataset": "fashion_sample", "precision": "float32", "train_split": "train[:320]"}
     flags |= {"validation_split": "train[320:420]", "test_split": "test[:50]"}
     text = "{{widths: [{}], norm: batch}}"

@@ -1,4 +1,4 @@
-"""Genomes of structures: what they mean, how they are drawn, mutated and crossed."""
+"""Genomes of architectures: serialisation, random genomes, mutation and crossover."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MODELS = list(genomes.MODELS)
 SHAPE = (16, 16, 1)
 
 
-def drawn(name, number, seed=0):
+def random_genomes(name, number, seed=0):
     rng = np.random.default_rng(seed)
     return [genetic_operators.random_genome(name, rng) for _ in range(number)]
 
 
 def genes(value, path=()):
-    """Returns the genes of a genome by their place in it, the lengths of sequences among them."""
+    """Returns the genes of a genome by path, including the lengths of sequences."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         parts = [genes(getattr(value, name), (*path, name)) for name in names]
@@ -35,12 +35,12 @@ def genes(value, path=()):
     return {place: gene for part in parts for place, gene in part.items()}
 
 
-def unnumbered(place):
+def without_indices(place):
     return tuple(part for part in place if not isinstance(part, int))
 
 
 def changed(one, other):
-    """Returns where two genomes differ; of an item that only one of them has, the length alone."""
+    """Returns the paths at which two genomes differ; of extra items only the length."""
     mine, theirs = genes(one), genes(other)
     return [place for place in mine.keys() & theirs.keys() if mine[place] != theirs[place]]
 
@@ -54,12 +54,12 @@ def kinds(model):
     return [type(layer).__name__ for layer in model.layers]
 
 
-# What a genome is
+# Genomes
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_genome_is_read_from_what_it_is_written_as(name):
-    for genome in drawn(name, 50):
+def test_genomes_survive_serialisation(name):
+    for genome in random_genomes(name, 50):
         text = genomes.to_model_options(genome, {"hidden_dropout": 0.25})
         assert genomes.from_model_options(name, text) == genome
         assert "hidden_dropout: 0.25" in text
@@ -68,8 +68,8 @@ def test_a_genome_is_read_from_what_it_is_written_as(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_genomes_can_be_built_and_cost_what_is_counted_then(name):
-    for genome in drawn(name, 4):
+def test_genomes_can_be_built_at_the_counted_cost(name):
+    for genome in random_genomes(name, 2):
         model = built(genome)
         text = genomes.to_model_options(genome)
         assert genomes.model_cost(name, text, SHAPE, 3) == count.count_params_and_flops(model)
@@ -77,32 +77,34 @@ def test_genomes_can_be_built_and_cost_what_is_counted_then(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_all_genomes_can_be_outlined(name):
-    for genome in drawn(name, 15, seed=1):
+def test_cost_of_all_genomes_is_counted(name):
+    for genome in random_genomes(name, 8, seed=1):
         parameters, flops = genomes.model_cost(name, genomes.to_model_options(genome), SHAPE, 3)
         assert parameters > 0
         assert flops > 0
 
 
-def test_a_model_without_genes_is_refused():
-    with pytest.raises(UsageError, match="no model whose structure evolves named 'vgg16'"):
+def test_model_without_genome_class_is_rejected():
+    with pytest.raises(UsageError, match="no model that can evolve named 'vgg16'"):
         genomes.genome_class("vgg16")
 
 
-# How genomes come about
+# Genetic operators
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_random_genomes_have_every_value_of_every_gene(name):
+def test_random_genomes_cover_all_values_of_all_genes(name):
     seen = {}
-    for genome in drawn(name, 400):
+    for genome in random_genomes(name, 400):
         for place, value in genes(genome).items():
-            seen.setdefault(unnumbered(place), set()).add(value)
+            seen.setdefault(without_indices(place), set()).add(value)
     cls = genomes.genome_class(name)
     for field in dataclasses.fields(cls):
         about = field.metadata
         if "item" in about:
-            assert seen[field.name, "length"] == {*range(about["least"], about["most"] + 1)}
+            assert seen[field.name, "length"] == {
+                *range(about["min_items"], about["max_items"] + 1)
+            }
             for inner in dataclasses.fields(about["item"]):
                 assert seen[field.name, inner.name] == set(inner.metadata["values"])
         else:
@@ -110,51 +112,51 @@ def test_random_genomes_have_every_value_of_every_gene(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_mutation_changes_one_thing(name):
+def test_mutation_changes_one_gene(name):
     rng = np.random.default_rng(2)
-    places, known = set(), set()
-    for genome in drawn(name, 300):
+    paths, known = set(), set()
+    for genome in random_genomes(name, 300):
         child = genetic_operators.mutate(genome, rng)
         different = changed(genome, child)
         assert len(different) == 1, (genome, child)
-        assert child.shown() != genome.shown()
+        assert child.effective_options() != genome.effective_options()
         place = different[0]
         if place[-1] in ("width", "depth", "kernel"):
-            ladder = {"depth": (1, 2, 3), "kernel": (3, 5, 7)}.get(place[-1])
-            ladder = ladder or (genomes.WIDTHS if place[0] == "blocks" else genomes.UNITS)
-            steps = [ladder.index(genes(one)[place]) for one in (genome, child)]
+            values = {"depth": (1, 2, 3), "kernel": (3, 5, 7)}.get(place[-1])
+            values = values or (genomes.WIDTHS if place[0] == "blocks" else genomes.UNITS)
+            steps = [values.index(genes(one)[place]) for one in (genome, child)]
             assert abs(steps[0] - steps[1]) == 1
         elif place[-1] == "length":
             lengths = [genes(one)[place] for one in (genome, child)]
             assert abs(lengths[0] - lengths[1]) == 1
-        places.add(unnumbered(place))
-        known |= set(map(unnumbered, genes(genome)))
-    assert places == known
+        paths.add(without_indices(place))
+        known |= set(map(without_indices, genes(genome)))
+    assert paths == known
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_neighbours_are_within_what_genes_may_be(name):
-    for genome in drawn(name, 20):
+def test_neighbours_are_valid_genomes(name):
+    for genome in random_genomes(name, 20):
         for others in genetic_operators.neighbours(genome).values():
             for other in others:
                 assert genomes.from_model_options(name, genomes.to_model_options(other)) == other
                 for field in dataclasses.fields(other):
                     size = len(getattr(other, field.name)) if "item" in field.metadata else 0
-                    assert not size or size <= field.metadata["most"]
+                    assert not size or size <= field.metadata["max_items"]
                     if "item" in field.metadata:
-                        assert size >= field.metadata["least"]
+                        assert size >= field.metadata["min_items"]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_genomes_become_smaller_step_by_step(name):
+def test_genomes_shrink_step_by_step(name):
     rng = np.random.default_rng(8)
-    for genome in drawn(name, 10):
+    for genome in random_genomes(name, 10):
         lengths = []
-        while less := genetic_operators.shrink(genome, rng):
-            (place,) = changed(genome, less)
-            assert genes(less)[place] < genes(genome)[place]
+        while smaller := genetic_operators.shrink(genome, rng):
+            (place,) = changed(genome, smaller)
+            assert genes(smaller)[place] < genes(genome)[place]
             lengths.append(place[-1] == "length")
-            genome = less
+            genome = smaller
         assert lengths == sorted(lengths), "items go when numbers cannot"
         low = {"width": 8 if name == "convnet" else 16, "depth": 1, "kernel": 3}
         found = genes(genome)
@@ -162,7 +164,7 @@ def test_genomes_become_smaller_step_by_step(name):
         assert sum(value for place, value in found.items() if place[-1] == "length") == 1
 
 
-def test_a_skip_between_other_widths_is_no_mutation():
+def test_ineffective_skip_is_not_a_mutation():
     hidden = (genomes.DenseLayer(32), genomes.DenseLayer(64))
     genome = genomes.MLP(hidden, "none", "relu", False)
     assert "skip" not in genetic_operators.neighbours(genome)
@@ -171,32 +173,32 @@ def test_a_skip_between_other_widths_is_no_mutation():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_child_of_two_has_genes_of_both_and_no_others(name):
+def test_crossover_combines_genes_of_both_parents(name):
     rng = np.random.default_rng(3)
-    pairs = zip(drawn(name, 200, seed=4), drawn(name, 200, seed=5), strict=True)
+    pairs = zip(random_genomes(name, 200, seed=4), random_genomes(name, 200, seed=5), strict=True)
     for one, other in pairs:
         if len(changed(one, other)) < 2:
             continue
         child = genetic_operators.crossover(one, other, rng)
-        assert child.shown() not in (one.shown(), other.shown())
+        assert child.effective_options() not in (one.effective_options(), other.effective_options())
         for place, value in genes(child).items():
             assert value in (genes(one).get(place), genes(other).get(place))
         assert changed(child, one), "nothing of the other"
         assert changed(child, other), "nothing of the one"
 
 
-def test_what_differs_in_one_thing_or_in_kind_has_no_child():
+def test_crossover_needs_two_differences_and_one_class():
     rng = np.random.default_rng(6)
-    genome = drawn("convnet", 1)[0]
+    genome = random_genomes("convnet", 1)[0]
     assert genetic_operators.crossover(genome, genome, rng) is None
     assert (
         genetic_operators.crossover(genome, genetic_operators.mutate(genome, rng, "norm"), rng)
         is None
     )
-    assert genetic_operators.crossover(genome, drawn("mlp", 1)[0], rng) is None
+    assert genetic_operators.crossover(genome, random_genomes("mlp", 1)[0], rng) is None
 
 
-def test_all_of_it_is_a_function_of_the_seed():
+def test_operators_are_deterministic():
     def life(seed):
         rng = np.random.default_rng(seed)
         one, other = (genetic_operators.random_genome("convnet", rng) for _ in range(2))
@@ -210,10 +212,10 @@ def test_all_of_it_is_a_function_of_the_seed():
     assert life(7) == life(7) != life(8)
 
 
-# What a genome needs of the networks
+# Options of the networks
 
 
-def test_the_networks_are_what_they_were():
+def test_default_networks_are_unchanged():
     model = zoo.build("convnet")
     assert count.count_params_and_flops(model) == (814_250, 59_308_032)
     names = [layer.name for layer in model.layers if layer.weights]
@@ -225,7 +227,7 @@ def test_the_networks_are_what_they_were():
     assert [x.name for x in model.layers if x.weights] == ["hidden1", "hidden2", "logits"]
 
 
-def test_blocks_of_a_convnet_have_their_own_kernels_and_poolings():
+def test_kernel_size_and_pooling_per_block():
     options = {"depths": (1, 2), "widths": (4, 6), "hidden": ()}
     model = zoo.build("convnet", kernel_size=(3, 5), pooling=("max", "average"), **options)
     convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
@@ -236,7 +238,7 @@ def test_blocks_of_a_convnet_have_their_own_kernels_and_poolings():
     ]
 
 
-def test_a_skip_adds_what_enters_a_block():
+def test_skip_adds_the_input_of_a_block():
     options = {"depths": (1, 2), "widths": (4, 4), "norm": "none", "activation": "linear"}
     model = zoo.build("convnet", skip=(False, True), hidden=(), **options)
     assert [x.name for x in model.layers if "skip" in x.name] == ["block2_skip_add"]
@@ -247,12 +249,12 @@ def test_a_skip_adds_what_enters_a_block():
     np.testing.assert_array_equal(entry(image), end(image))
 
 
-def test_a_skip_goes_through_a_convolution_where_channels_differ():
+def test_skip_is_a_convolution_if_channels_differ():
     model = zoo.build("convnet", depths=(2,), widths=(4,), skip=True, hidden=())
     assert model.get_layer("block1_skip").kernel.shape == (1, 1, 1, 4)
 
 
-def test_hidden_layers_of_one_width_may_skip():
+def test_skip_between_hidden_layers_of_one_width():
     model = zoo.build("mlp", widths=(8, 8, 4), skip=True)
     assert kinds(model).count("Add") == 1
     without = zoo.build("mlp", widths=(8, 8, 4))
@@ -267,7 +269,7 @@ def test_hidden_layers_of_one_width_may_skip():
     ("name", "options"),
     [("convnet", {"depths": (1,), "widths": (12,), "hidden": (6,)}), ("mlp", {"widths": (12, 6)})],
 )
-def test_networks_normalise_in_several_ways(name, options, norm, kind):
+def test_normalisation_layers(name, options, norm, kind):
     model = zoo.build(name, norm=norm, **options)
     found = [layer for layer in model.layers if "Normalization" in type(layer).__name__]
     found = [layer for layer in found if layer.name != "pixels"]
@@ -286,11 +288,11 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("options", "message"), ERRORS)
-def test_what_no_network_has_is_refused(options, message):
+def test_invalid_options_of_convnet_are_rejected(options, message):
     with pytest.raises(UsageError, match=message):
         zoo.build("convnet", **options)
 
 
-def test_a_normalisation_that_no_mlp_has_is_refused():
+def test_invalid_normalisation_of_mlp_is_rejected():
     with pytest.raises(UsageError, match="no normalisation named 'instance'"):
         zoo.build("mlp", norm="instance")

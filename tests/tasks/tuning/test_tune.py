@@ -1,4 +1,4 @@
-"""Searches that train: whole runs of small networks, some of which are killed."""
+"""Searches that train small networks, some of which are killed and resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import tasks
 from scripts import __main__ as command
 from tasks.distributed import rendezvous
-from tasks.engine import callbacks, resume, trainer
+from tasks.engine import callbacks, recipes, trainer
 from tasks.inference import array_store
 from tasks.tuning import runner, subprocess_trials, trial, tune
 from tests.support import checks
@@ -27,6 +27,7 @@ pytest.importorskip("tensorboard")
 
 SMALL = {
     "model": "mlp",
+    "model_options": "{widths: [16]}",
     "dataset": "fashion_sample",
     "train_split": "train[:128]",
     "validation_split": "train[128:192]",
@@ -39,30 +40,30 @@ def small(**flags):
     return tasks.get("classification")(**{**SMALL, "epochs": 2, **flags})
 
 
-def search(out, task=None, **how):
-    told = {"engine": "random", "trials": 3, "search": "learning_rate,batch_size=16|32"}
-    return tune.tune(task or small(), out, **{**told, "isolate": False, **how})
+def search(out, task=None, **settings):
+    defaults = {"engine": "random", "trials": 3, "search": "learning_rate,batch_size=16|32"}
+    return tune.tune(task or small(), out, **{**defaults, "isolate": False, **settings})
 
 
 def without_times(found):
     return [{key: row[key] for key in row if key != "seconds"} for row in found["trials"]]
 
 
-def test_a_search_leaves_runs_and_the_best_recipe_repeats(tmp_path, capsys):
+def test_search_writes_runs_and_a_recipe_that_repeats_the_best(tmp_path, capsys):
     found = search(tmp_path / "search", small(epochs=1))
     rows = found["trials"]
     assert [row["status"] for row in rows] == ["completed"] * 3
     assert len({row["flags"]["learning_rate"] for row in rows}) == 3
     for row in rows:
         out = tmp_path / "search" / "trials" / row["trial"]
-        recipe = resume.read_recipe(out / "recipe.yaml")
+        recipe = recipes.read_recipe(out / "recipe.yaml")
         assert {key: recipe[key] for key in row["flags"]} == row["flags"]
         assert row["score"] == max(checks.column(out, "val_accuracy"))
         assert {"report.json", "report.html", "model.keras"} <= set(os.listdir(out))
     best = max(rows, key=lambda row: row["score"])
     assert found["best"]["score"] == best["score"]
     again = trainer.train(
-        resume.task_from_recipe(resume.read_recipe(found["recipe"])), tmp_path / "again"
+        recipes.task_from_recipe(recipes.read_recipe(found["recipe"])), tmp_path / "again"
     )
     timeless = [name for name in again["figures"] if "second" not in name]
     assert all(again["figures"][name] == found["best"]["figures"][name] for name in timeless)
@@ -77,14 +78,14 @@ def test_a_search_leaves_runs_and_the_best_recipe_repeats(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_search_that_is_over_goes_on_if_it_is_given_more_trials(tmp_path):
+def test_completed_search_continues_with_more_trials(tmp_path):
     search(tmp_path / "both", small(epochs=1), trials=1)
     more = search(tmp_path / "both", small(epochs=1), trials=2)
     once = search(tmp_path / "once", small(epochs=1), trials=2)
     assert without_times(more) == without_times(once)
 
 
-def test_killed_in_a_trial_a_search_goes_on_in_its_middle(tmp_path, monkeypatch):
+def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     whole = search(tmp_path / "whole", trials=2)
     step, left = callbacks.TrainingCallback.end, [3]
 
@@ -103,31 +104,31 @@ def test_killed_in_a_trial_a_search_goes_on_in_its_middle(tmp_path, monkeypatch)
     monkeypatch.setattr(callbacks, "print_status", lambda line: (fitted.append(line), say(line)))
     killed = search(tmp_path / "killed", trials=2)
     assert without_times(killed) == without_times(whole)
-    assert "going on after epoch 1 of 2" in fitted
+    assert "resuming after epoch 1 of 2" in fitted
     assert sum(line.startswith("epoch ") for line in fitted) == 1  # of the four
 
 
-def test_trials_that_fail_are_recorded_and_the_search_goes_on(tmp_path):
-    asked = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
-    found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=asked)
-    told = {tuple(row["flags"].values()): row for row in found["trials"]}
-    assert told["sgd", 1e-2]["status"] == "completed"
-    assert told["sgd", 1e6]["status"] == "diverged"
-    assert told["sgd", 1e6]["reason"] == "the loss is nan in epoch 1"
-    assert told["nowhere", 1e-2]["status"] == "failed"
-    assert "no optimiser named 'nowhere'" in told["nowhere", 1e-2]["reason"]
+def test_search_continues_after_failed_trials(tmp_path):
+    search_spec = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
+    found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=search_spec)
+    rows = {tuple(row["flags"].values()): row for row in found["trials"]}
+    assert rows["sgd", 1e-2]["status"] == "completed"
+    assert rows["sgd", 1e6]["status"] == "diverged"
+    assert rows["sgd", 1e6]["reason"] == "the loss is nan in epoch 1"
+    assert rows["nowhere", 1e-2]["status"] == "failed"
+    assert "no optimiser named 'nowhere'" in rows["nowhere", 1e-2]["reason"]
     assert found["best"]["flags"] == {"optimizer": "sgd", "learning_rate": 1e-2}
     assert "no optimiser named" in (tmp_path / "search.html").read_text()
 
 
-def test_where_all_trials_fail_the_first_reason_is_said(tmp_path):
+def test_search_whose_trials_all_fail_reports_the_first_reason(tmp_path):
     with pytest.raises(UsageError, match="all 2 trials failed; the first: no data set named 'no"):
         search(tmp_path / "data", small(dataset="nowhere"), trials=2)
-    with pytest.raises(UsageError, match="needs a validation split to choose by"):
+    with pytest.raises(UsageError, match="needs a validation split for the scores"):
         search(tmp_path / "split", small(validation_split="none", epochs=1), trials=1)
 
 
-def test_an_error_that_nobody_expected_is_a_reason_too(tmp_path, monkeypatch):
+def test_unexpected_errors_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train", lambda task, out: [][0])
     with pytest.raises(UsageError, match="the first: IndexError: list index out of range"):
         search(tmp_path, trials=1)
@@ -136,18 +137,18 @@ def test_an_error_that_nobody_expected_is_a_reason_too(tmp_path, monkeypatch):
     assert trial.run(small(), tmp_path / "x", None) == trial.TrialResult("memory", "out of memory")
 
 
-def test_a_trial_that_lags_is_stopped_and_never_the_best(tmp_path):
+def test_trial_below_the_median_is_stopped_and_never_the_best(tmp_path):
     found = search(
         tmp_path,
-        small(epochs=3),
+        small(),
         engine="grid",
         trials=4,
         search="learning_rate=1e-2|8e-3|5e-3|1e-9,batch_size=16",
-        lag=1,
+        median_stopping_epochs=1,
     )
     *_, last = found["trials"]
     assert (last["status"], last["epochs"]) == ("stopped", 1)
-    assert last["reason"] == "it lags behind the median of the other trials"
+    assert last["reason"] == "below the median of the other trials"
     assert not (tmp_path / "trials" / last["trial"] / "report.json").exists()
     assert found["best"]["trial"] != last["trial"]
 
@@ -169,23 +170,30 @@ def test_trials_share_the_features_of_a_frozen_network(tmp_path, monkeypatch):
     ("change", "message"),
     [
         ({"search": "dropout"}, "holds another search (learning_rate: '1e-05..0.01:log' there"),
-        ({"engine": "grid"}, "holds another search (engine: 'random' there, 'grid' asked)"),
-        ({"task": small(seed=1)}, "holds another search (seed: 0 there, 1 asked)"),
+        ({"engine": "grid"}, "holds another search (engine: 'random' there, 'grid' here)"),
+        ({"task": small(seed=1)}, "holds another search (seed: 0 there, 1 here)"),
     ],
 )
-def test_a_folder_of_another_search_is_refused(tmp_path, change, message):
+def test_folder_of_another_search_is_rejected(tmp_path, change, message):
     with pytest.raises(UsageError, match="all 1 trials failed"):
         search(tmp_path, trials=1, task=small(dataset="nowhere"))
-    asked = {"task": small(dataset="nowhere"), "trials": 1} | change
+    settings = {"task": small(dataset="nowhere"), "trials": 1} | change
     if "task" in change:
-        asked["task"] = small(dataset="nowhere", seed=1)
+        settings["task"] = small(dataset="nowhere", seed=1)
     with pytest.raises(UsageError) as error:
-        search(tmp_path, **asked)
+        search(tmp_path, **settings)
     assert message in str(error.value)
 
 
-def test_wrong_searches_are_said_before_anything_is_written(tmp_path):
-    for how in ({"trials": 0}, {"lag": -1}, {"workers": 2}, {"worker": "one"}, {"workers": 0}):
+def test_invalid_settings_are_rejected_before_anything_is_written(tmp_path):
+    for how in (
+        {"trials": 0},
+        {"median_stopping_epochs": -1},
+        {"lag": -1},
+        {"workers": 2},
+        {"worker": "one"},
+        {"workers": 0},
+    ):
         with pytest.raises(UsageError):
             search(tmp_path / "none", **how)
     with pytest.raises(UsageError, match="HOST:PORT"):
@@ -193,7 +201,7 @@ def test_wrong_searches_are_said_before_anything_is_written(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_search_inside_a_cluster_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+def test_search_inside_a_cluster_is_rejected_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--chief HOST:PORT and --worker NAME"):
         search(tmp_path / "none", small(strategy="multiworker"))
     monkeypatch.setenv("ZOO_WORKERS", "a:1,b:1")
@@ -204,18 +212,20 @@ def test_a_search_inside_a_cluster_is_refused_before_anything_is_written(tmp_pat
 
 
 def test_two_processes_do_not_search_in_one_folder(tmp_path, monkeypatch):
-    work = runner.run_trials
+    rejected = []
 
-    def another(*args):
-        with pytest.raises(UsageError, match="another process searches in"):
+    def search_again(*args):
+        with pytest.raises(UsageError, match="another process is searching in"):
             search(tmp_path, small(epochs=1), trials=1)
-        work(*args)
+        rejected.append(True)
 
-    monkeypatch.setattr(runner, "run_trials", another)
-    search(tmp_path, small(epochs=1), trials=1)
+    monkeypatch.setattr(runner, "run_trials", search_again)
+    with pytest.raises(UsageError, match="all 0 trials failed"):
+        search(tmp_path, small(epochs=1), trials=1)
+    assert rejected
 
 
-def test_the_command_prints_the_best_and_how_to_repeat_it(tmp_path, capsys):
+def test_command_prints_the_best_trial_and_how_to_repeat_it(tmp_path, capsys):
     words = ["tune", "classification", *FLAGS, "--epochs=1", "--trials=2", "--engine=grid"]
     words += ["--search=batch_size=16|32", "--isolate=off", f"--out={tmp_path / 'search'}"]
     assert command.main(words) == 0
@@ -235,36 +245,39 @@ CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
 @pytest.mark.skipif(not CHILDREN.exists(), reason="looks for processes as Linux shows them")
-def test_a_trial_of_its_own_process_is_killed_without_harm(tmp_path):
-    how, told = subprocess_trials.SubprocessExecutor(), []
+def test_killed_trial_process_does_not_end_the_search(tmp_path):
+    executor, reported = subprocess_trials.SubprocessExecutor(), []
 
     def kill(scores):
-        told.append(scores)
-        nursery = how.nursery.pid
-        (child,) = Path(f"/proc/{nursery}/task/{nursery}/children").read_text().split()
+        reported.append(scores)
+        server = executor.server.pid
+        (child,) = Path(f"/proc/{server}/task/{server}/children").read_text().split()
         os.kill(int(child), signal.SIGKILL)
         return True
 
     try:
-        killed = how.run(small(), tmp_path / "0000", kill)
-        assert (killed.status, len(told)) == ("memory", 1)
+        killed = executor.run(small(), tmp_path / "0000", kill)
+        assert (killed.status, len(reported)) == ("memory", 1)
         assert "SIGKILL" in killed.reason
-        done = how.run(small(), tmp_path / "0000", lambda scores: not told.append(scores))
+        done = executor.run(small(), tmp_path / "0000", lambda scores: not reported.append(scores))
         assert done == trial.TrialResult(trial.COMPLETED)
-        assert told[1:] == [told[0], [*told[0], told[-1][1]]]  # it went on after its first epoch
-        refused = how.run(small(dataset="nowhere"), tmp_path / "0001", None)
-        assert (refused.status, refused.reason[:11]) == ("failed", "no data set")
-        stopped = how.run(small(), tmp_path / "0002", lambda scores: False)
+        assert reported[1:] == [
+            reported[0],
+            [*reported[0], reported[-1][1]],
+        ]  # resumed after epoch 1
+        rejected = executor.run(small(dataset="nowhere"), tmp_path / "0001", None)
+        assert (rejected.status, rejected.reason[:11]) == ("failed", "no data set")
+        stopped = executor.run(small(), tmp_path / "0002", lambda scores: False)
         assert stopped.status == trial.STOPPED
     finally:
-        how.close()
+        executor.close()
     apart_weights = checks.weights(tmp_path / "0000")
     trainer.train(small(), tmp_path / "here")
     checks.assert_same(apart_weights, checks.weights(tmp_path / "here"))
 
 
 @pytest.mark.parametrize("name", tasks.names())
-def test_every_task_has_a_search_on_the_command_line(name, capsys):
+def test_help_of_tune_for_every_task(name, capsys):
     with pytest.raises(SystemExit):
         command.main(["tune", name, "--help"])
     shown = capsys.readouterr().out
@@ -273,8 +286,15 @@ def test_every_task_has_a_search_on_the_command_line(name, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_the_command_is_killed_and_goes_on(tmp_path, number):
-    flags = [*FLAGS, "--epochs=40", "--trials=2", "--engine=random", "--lag=0", "--batch-size=16"]
+def test_killed_command_resumes(tmp_path, number):
+    flags = [
+        *FLAGS,
+        "--epochs=40",
+        "--trials=2",
+        "--engine=random",
+        "--median-stopping-epochs=0",
+        "--batch-size=16",
+    ]
     words = [sys.executable, "-m", "scripts", "tune", "classification", *flags, "--json"]
     words += ["--search=learning_rate", f"--out={tmp_path / 'search'}"]
     begun = tmp_path / "search" / "trials" / "0001" / "history.csv"
@@ -287,7 +307,7 @@ def test_the_command_is_killed_and_goes_on(tmp_path, number):
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     assert not (begun.parent / "report.json").exists()
     again = subprocess.run(words, capture_output=True, text=True)
-    assert "going on after" in again.stderr
+    assert "resuming after" in again.stderr
     found = json.loads(again.stdout)
     assert [len(row["scores"]) for row in found["trials"]] == [40, 40]
     whole = [w if not w.startswith("--out") else f"--out={tmp_path / 'whole'}" for w in words]
@@ -296,17 +316,17 @@ def test_the_command_is_killed_and_goes_on(tmp_path, number):
 
 
 @pytest.mark.slow
-def test_workers_on_loopback_help_a_chief(tmp_path):
+def test_workers_run_trials_of_a_chief(tmp_path):
     flags = [*FLAGS, "--epochs=2", "--trials=6", "--engine=random", "--search=learning_rate"]
     words = [sys.executable, "-m", "scripts", "tune", "classification", *flags, "--json"]
     words += [f"--out={tmp_path / 'search'}", f"--chief=127.0.0.1:{rendezvous.free_port()}"]
     roles = [["--workers=0"], ["--worker=one"], ["--worker=two"]]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([*words, *role], **quiet) for role in roles]
-    said = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], said
-    assert len(json.loads(said[0][0])["trials"]) == 6
-    for _, err in said[1:]:
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert len(json.loads(outputs[0][0])["trials"]) == 6
+    for _, err in outputs[1:]:
         assert "completed: score" in err
 
 
@@ -325,7 +345,7 @@ TINY = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
-def test_every_task_is_searched(tmp_path, name):
+def test_search_of_every_task(tmp_path, name):
     task = tasks.get(name)(**TINY[name], epochs=1)
     found = search(tmp_path, task, search="learning_rate=1e-4..1e-3", trials=2)
     assert [row["status"] for row in found["trials"]] == ["completed"] * 2

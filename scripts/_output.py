@@ -1,0 +1,49 @@
+"""Formats what commands print: tables, counts, and specs of models."""
+
+from __future__ import annotations
+
+import math
+
+from zoo import terminal
+
+SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}  # of a number, by their factor
+
+
+def format_table(columns, rows, right=()):
+    """Returns a table as text, one line per row below a line of column titles.
+
+    Args:
+        columns: the column titles.
+        rows: an iterable of rows, each with one string per column.
+        right: titles of the right-aligned columns, such as numbers.
+    """
+    rows = [[terminal.escape_line(text) for text in row] for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            text.rjust(width) if title in right else text.ljust(width)
+            for title, text, width in zip(columns, row, widths, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_count(number):
+    """Returns a number with three digits and a suffix, such as `25.6M`; `?` for `None`."""
+    if number is None:
+        return "?"
+    for letter, unit in reversed(SUFFIXES.items()):
+        if float(f"{number:.3g}") >= unit:
+            amount = number / unit
+            places = 2 - math.floor(math.log10(float(f"{amount:.3g}")))
+            return f"{amount:.{max(0, places)}f}{letter.upper() if letter != 'k' else letter}"
+    return str(number)
+
+
+def spec_dict(spec):
+    """Returns the fields of a spec as plain values, for JSON output."""
+    plain = {key: value for key, value in vars(spec).items() if key not in ("builder", "options")}
+    plain["weights"] = spec.weights and {**vars(spec.weights), "options": None}
+    plain["num_classes"] = spec.num_classes
+    return plain

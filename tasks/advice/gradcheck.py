@@ -1,0 +1,205 @@
+"""Compares gradients of a model or a layer with central differences, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zoo import graphs
+from zoo.errors import UsageError
+from zoo.lazy import keras, np, tf
+
+STEP = 1e-5  # of the differences; their error is about its square
+TOLERANCE = 1e-5  # relative error above which a gradient is wrong
+MAX_PARAMETERS = 10_000_000  # of a model: float64 doubles its memory
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """The gradient of one tensor, compared.
+
+    Attributes:
+        name: path of a weight, or the name of an input.
+        size: number of its values.
+        checked: number of values that were compared.
+        error: largest difference beyond rounding, relative to the tensor's largest gradient.
+        index: where it is, as an index into the tensor.
+        gradient: automatic differentiation's value there.
+        difference: the central difference there.
+    """
+
+    name: str
+    size: int
+    checked: int
+    error: float
+    index: tuple[int, ...]
+    gradient: float
+    difference: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the relative error is within `TOLERANCE`."""
+        return bool(self.error <= TOLERANCE)
+
+
+def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[TensorCheck]:
+    """Compares the gradients of all trainable weights and floating-point inputs.
+
+    The scalar that is differentiated is a random projection of the outputs. Weights that are zero
+    at first, such as biases, get random values, so that each has a gradient. Where a kink of a
+    ReLU or of max pooling lies within a step, the comparison is made once more with a smaller one.
+
+    Args:
+        target: a `keras.Model`, which is rebuilt in float64, or a `keras.Layer` of dtype float64.
+        inputs: arrays for the inputs; random ones by default for a model.
+        samples: values that are compared per tensor, chosen at random; all of smaller ones.
+        seed: of values, projection and choice.
+        step: of the differences.
+
+    Returns:
+        A check per tensor, weights first.
+
+    Raises:
+        UsageError: the model is too large, or a layer is checked without inputs.
+    """
+    rng = np.random.default_rng(seed)
+    if isinstance(target, keras.Model):
+        target = to_float64(target)
+        inputs = _random_inputs(target, rng) if inputs is None else inputs
+        _calibrate(target, inputs)
+    elif inputs is None:
+        raise UsageError("a layer is checked on inputs that are given: gradcheck(layer, inputs)")
+    inputs = keras.tree.map_structure(_variable, inputs)
+    target(keras.tree.map_structure(tf.convert_to_tensor, inputs))  # builds a layer
+    _fill_zeros(target.trainable_variables, rng)
+    outputs = _float_outputs(target, inputs)
+    projections = [tf.constant(rng.normal(size=output.shape)) for output in outputs]
+
+    def value():
+        terms = zip(_float_outputs(target, inputs), projections, strict=True)
+        return tf.add_n([tf.reduce_sum(output * projection) for output, projection in terms])
+
+    checked = {weight.path: weight.value for weight in target.trainable_variables}
+    flat = [x for x in keras.tree.flatten(inputs) if isinstance(x, tf.Variable)]
+    checked |= {f"input {number}": tensor for number, tensor in enumerate(flat)}
+    with tf.GradientTape() as tape:
+        loss = value()
+    gradients = tape.gradient(loss, list(checked.values()))
+    terms = zip(outputs, projections, strict=True)
+    magnitude = sum(float(tf.reduce_sum(abs(output * weight))) for output, weight in terms)
+    rounding = 8 * np.finfo("float64").eps * magnitude / step
+    value = tf.function(value)
+    return [
+        _check(name, tensor, gradient, value, samples, rng, step, rounding)
+        for (name, tensor), gradient in zip(checked.items(), gradients, strict=True)
+    ]
+
+
+def to_float64(model):
+    """Returns a copy of a functional model that computes in float64.
+
+    Raises:
+        UsageError: it is too large.
+    """
+    if model.count_params() > MAX_PARAMETERS:
+        raise UsageError(
+            f"{model.name} has {model.count_params():,} parameters; gradcheck takes models of at "
+            f"most {MAX_PARAMETERS:,}, such as the smallest of its family"
+        )
+    graph = graphs.flat(model)
+
+    def clone(layer):
+        config = layer.get_config()
+        if "dtype" in config:  # of a layer's policy, or of a cast
+            config["dtype"] = "float64"
+        return layer.__class__.from_config(config)
+
+    def double(tensor):
+        dtype = tensor.dtype if "int" in tensor.dtype else "float64"
+        return keras.Input(batch_shape=tensor.shape, dtype=dtype, name=tensor.name)
+
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        entries = keras.tree.map_structure(double, graph.input)
+        copy = keras.models.clone_model(graph, input_tensors=entries, clone_function=clone)
+    finally:
+        keras.config.set_floatx(before)
+    copy.set_weights(graph.get_weights())
+    return copy
+
+
+def wrong(checks: Sequence[TensorCheck]) -> list[TensorCheck]:
+    """Returns the checks whose gradient differs, the worst first."""
+    return sorted((x for x in checks if not x.right), key=lambda x: -x.error)
+
+
+def _random_inputs(model, rng):
+    def draw(tensor):
+        shape = [size or (4 if axis == 0 else 32) for axis, size in enumerate(tensor.shape)]
+        if "int" in tensor.dtype:
+            return rng.integers(1, 4, shape).astype(tensor.dtype)
+        return rng.uniform(0, 255, shape)
+
+    return keras.tree.map_structure(draw, model.input)
+
+
+def _calibrate(model, inputs):
+    """Sets BatchNorm statistics to those of the inputs, so that signals neither vanish nor grow."""
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    before = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(keras.tree.map_structure(tf.convert_to_tensor, inputs), training=True)
+    for layer, momentum in zip(norms, before, strict=True):
+        layer.momentum = momentum
+
+
+def _variable(array):
+    array = np.asarray(array)
+    return tf.Variable(array) if array.dtype == "float64" else tf.constant(array)
+
+
+def _fill_zeros(weights, rng):
+    for weight in weights:
+        if not np.any(weight.numpy()):
+            weight.assign(0.1 * rng.normal(size=weight.shape))
+
+
+def _float_outputs(target, inputs):
+    outputs = target(keras.tree.map_structure(tf.convert_to_tensor, inputs))
+    return [tf.cast(x, "float64") for x in keras.tree.flatten(outputs) if x.dtype.is_floating]
+
+
+def _check(name, tensor, gradient, value, samples, rng, step, rounding):
+    gradient = (
+        np.zeros(tensor.shape) if gradient is None else tf.convert_to_tensor(gradient).numpy()
+    )
+    size = int(np.prod(tensor.shape))
+    places = rng.choice(size, min(samples, size), replace=False)
+    scale = max(np.abs(gradient).max(), 1e-8)
+    worst = (-1.0, 0, 0.0)
+    for place in places:
+        index = np.unravel_index(place, tensor.shape) if tensor.shape.rank else ()
+        own = float(gradient[index])
+        found = [_difference(tensor, index, value, step / divisor) for divisor in (1, 30)]
+        difference = min(found, key=lambda x: abs(x - own))
+        error = max(0.0, abs(difference - own) - rounding) / scale
+        worst = max(worst, (error, int(place), difference))
+    error, place, difference = worst
+    index = tuple(map(int, np.unravel_index(place, tensor.shape))) if tensor.shape.rank else ()
+    own = float(gradient[index])
+    return TensorCheck(name, size, len(places), float(error), index, own, difference)
+
+
+def _difference(tensor, index, value, step):
+    before = tensor.numpy()
+    step *= max(1.0, abs(float(before[index])))
+    ends = []
+    for sign in (1, -1):
+        moved = before.copy()
+        moved[index] += sign * step
+        tensor.assign(moved)
+        ends.append(float(value()))
+    tensor.assign(before)
+    return (ends[0] - ends[1]) / (2 * step)

@@ -1,0 +1,66 @@
+"""float32, bfloat16 and float16: range, precision, and loss scaling."""
+
+from tasks.study import Claim, Findings, pictures, study
+from zoo.lazy import np, tf
+
+TYPES = ("float32", "bfloat16", "float16")
+
+
+def rounded(values, dtype):
+    """Returns float64 values as a type stores them."""
+    return tf.cast(tf.cast(tf.constant(values), dtype), "float64").numpy()
+
+
+def steps_taken(dtype, update, steps):
+    """Returns a weight of 1 after many small updates in one type, relative to the exact result."""
+    weight = tf.constant(1.0, dtype)
+    for _ in range(steps):
+        weight = weight + tf.cast(update, dtype)
+    return float(weight) / (1 + update * steps)
+
+
+@study(28, "What can go wrong when training in 16 bits?")
+def run(seed: int = 0, steps: int = 1_000):
+    """float16 has the precision but not the range: small gradients become zero unless the loss is
+    scaled. bfloat16 has the range but not the precision: small updates of large weights are lost,
+    so weights stay in float32."""
+    gradients = 10.0 ** np.random.default_rng(seed).uniform(-12, 0, 20_000)
+    lost = {dtype: float((rounded(gradients, dtype) == 0).mean()) for dtype in TYPES}
+    scaled = float((rounded(gradients * 2**15, "float16") == 0).mean())
+    grid = 10.0 ** np.linspace(-9, 5, 400)
+    drawn, axes = pictures.figure()
+    for dtype in TYPES:
+        values = rounded(grid, dtype)
+        error = np.where(np.isfinite(values), np.abs(values - grid) / grid, 1)
+        axes.plot(grid, np.maximum(error, 1e-9), label=dtype)
+    axes.set(xscale="log", yscale="log", xlabel="value", ylabel="relative rounding error")
+    axes.legend()
+    update = 1e-3
+    kept = {dtype: steps_taken(dtype, update, steps) for dtype in TYPES}
+    drawn_steps, axes = pictures.figure()
+    axes.bar(list(kept), list(kept.values()))
+    axes.axhline(1, linestyle="--", color=pictures.GREY)
+    axes.set(ylabel=f"weight after {steps} updates of {update}, of exact")
+    return Findings(
+        claims=[
+            Claim("float16 turns gradients below about 3e-8 into zero; bfloat16 does not.",
+                  lost["float16"] > 0.2 and lost["bfloat16"] == 0,
+                  f"{lost['float16']:.0%} and {lost['bfloat16']:.0%} of gradients lost"),
+            Claim("Scaling the loss by 2 ** 15 saves most of them.", scaled < lost["float16"] / 2,
+                  f"{scaled:.0%} lost"),
+            Claim("float16 overflows above 65504.", np.isinf(rounded([65536.0], "float16")[0]),
+                  f"65536 becomes {rounded([65536.0], 'float16')[0]}"),
+            Claim("A bfloat16 weight of 1 does not notice updates of 0.001.",
+                  kept["bfloat16"] < 0.6, f"{kept['bfloat16']:.2f} of the exact result"),
+            Claim("A float32 weight follows them.", abs(kept["float32"] - 1) < 1e-3,
+                  f"{kept['float32']:.5f}"),
+        ],
+        pictures=[
+            ("Rounding", pictures.svg(drawn), "A flat line is precision; its ends are the range."),
+            ("Updates", pictures.svg(drawn_steps),
+             "This is why mixed precision keeps float32 weights."),
+        ],
+        next_steps=["zoo train classification --precision mixed_float16", "--steps 100000"],
+        references=["Micikevicius et al., 2018: Mixed precision training",
+                    "keras.mixed_precision; tasks/inference/dtype_policies.py"],
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The page of a study: question, claims, pictures, what to change next, and its own code."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+from tasks.report import environment, page
+from tasks.report.formatting import escape
+from tasks.study import Findings, Study
+
+_CODE = '<pre style="white-space: pre; overflow-x: auto"><code>{}</code></pre>'
+
+
+def write(path, study: Study, findings: Findings, options: dict) -> None:
+    """Writes the page of a study, one HTML file that loads nothing.
+
+    Args:
+        path: the file.
+        study: the study.
+        findings: what its run returned.
+        options: that it ran with, by name.
+    """
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    held = sum(claim.holds for claim in findings.claims)
+    sections = [
+        ("Claims", _claims(findings)),
+        *(
+            (title, f"<figure><figcaption>{escape(see)}</figcaption>{picture}</figure>")
+            for title, picture, see in findings.pictures
+        ),
+        ("What to change next", _list(findings.next_steps)),
+        ("The code", _CODE.format(escape(source(study)))),
+        ("References", _list(findings.references)),
+    ]
+    page.write(
+        path,
+        title=study.question,
+        lead=f"{explanation(study)} {held} of {len(findings.claims)} claims hold in this run.",
+        command=" ".join(["zoo study", study.name, *words]),
+        figures={},
+        sections=sections,
+        environment=environment.describe(),
+    )
+
+
+def explanation(study):
+    """Returns the docstring of a study's function as one paragraph."""
+    return " ".join(inspect.getdoc(study.run).split())
+
+
+def source(study):
+    """Returns the source code of a study, the whole file."""
+    return textwrap.dedent(inspect.getsource(inspect.getmodule(study.run))).strip()
+
+
+def _claims(findings):
+    rows = [
+        [claim.text, claim.measured, "holds" if claim.holds else "does not hold"]
+        for claim in findings.claims
+    ]
+    return page.table(rows, ("claim", "measured", "result"))
+
+
+def _list(items):
+    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"

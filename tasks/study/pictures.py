@@ -1,0 +1,121 @@
+"""Pictures of studies: matplotlib figures as SVG in the page, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Mapping
+
+from tasks.report.formatting import escape
+from zoo.errors import UsageError
+
+COLORS = ("#3b82f6", "#f97316", "#16a37b", "#a855f7", "#e11d48", "#0ea5b7", "#9a7b00", "#7d8590")
+GREY = "#7d8590"  # text and axes: readable on white and on black
+SIZE = (6.4, 3.4)  # inches of one panel
+_numbers = itertools.count()
+
+
+def figure(columns: int = 1, rows: int = 1, *, width: float = SIZE[0], height: float = SIZE[1]):
+    """Returns a matplotlib figure and its axes, flat: one, or a list of `rows * columns`.
+
+    Args:
+        columns, rows: of panels.
+        width, height: of the figure, in inches.
+
+    """
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(width, height), layout="constrained")
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel().tolist()
+    return drawn, axes[0] if len(axes) == 1 else axes
+
+
+def style():
+    """Returns a context in which figures have the style of the pages.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise UsageError(
+            "zoo study draws with matplotlib: pip install 'keras-zoo[plots]'"
+        ) from error
+    return rc_context(_style())
+
+
+def _style():
+    from cycler import cycler
+
+    grey = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {
+        **dict.fromkeys(grey, GREY),
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.prop_cycle": cycler(color=COLORS),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": "medium",
+        "figure.facecolor": "none",
+        "font.size": 10,
+        "grid.alpha": 0.3,
+        "grid.color": GREY,
+        "legend.frameon": False,
+        "legend.labelcolor": GREY,
+    }
+
+
+def svg(drawn) -> str:
+    """Returns a figure as inline SVG."""
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    name = f"study{next(_numbers)}"
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    found = text.getvalue()
+    return re.sub(r'(id="|#)([a-zA-Z])', rf"\g<1>{name}\2", found[found.index("<svg") :])
+
+
+def slider(pictures: Mapping[str, str], label: str) -> str:
+    """Returns pictures of which one is shown at a time, chosen by a row of radio buttons.
+
+    It works without scripts; the arrow keys move along the row.
+
+    Args:
+        pictures: HTML by the text of its button, in order; the middle one is shown first.
+        label: what the buttons choose, such as `learning rate`.
+    """
+    name = f"slider{next(_numbers)}"
+    start = (len(pictures) - 1) // 2
+    buttons = "".join(
+        f'<input type="radio" name="{name}" id="{name}-{number}"{" checked" * (number == start)}>'
+        f'<label for="{name}-{number}">{escape(text)}</label>'
+        for number, text in enumerate(pictures)
+    )
+    panels = "".join(
+        f'<div class="panel-{number}">{picture}</div>'
+        for number, picture in enumerate(pictures.values())
+    )
+    shown = ",".join(
+        f"#{name}-{number}:checked~div .panel-{number}" for number in range(len(pictures))
+    )
+    style = f".{name} div>div{{display:none}}{shown}{{display:block!important}}{SLIDER_STYLE}"
+    return (
+        f'<style>{style}</style><div class="slider {name}" role="radiogroup" '
+        f'aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}'
+        f"<div>{panels}</div></div>"
+    )
+
+
+SLIDER_STYLE = """
+.slider>span{margin-right:.6rem;color:var(--muted);font-size:.875rem}
+.slider>input{position:absolute;opacity:0}
+.slider>label{display:inline-block;padding:.2rem .7rem;border:1px solid var(--hair);cursor:pointer;
+font-size:.875rem;font-variant-numeric:tabular-nums}
+.slider>input:checked+label{background:var(--first);color:var(--page)}
+.slider>input:focus-visible+label{outline:2px solid var(--second)}
+.slider>div{margin-top:.8rem}
+"""

@@ -1,0 +1,107 @@
+"""Every claim of every study holds, on two seeds; pages are complete and load nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from scripts.__main__ import main as zoo
+from tasks.study import Claim, Findings, Study, course, get, page, running, studies
+from tests.support.paths import ROOT
+from zoo.errors import UsageError
+
+# Options with which a study takes about a second; the others have their defaults.
+SMALL = {"backprop": {"largest": 16}, "loss": {"steps": 30}, "q-learning": {"episodes": 2_000}}
+FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
+
+
+def cases():
+    return [
+        pytest.param(name, marks=() if name in FAST else pytest.mark.check)
+        for name in studies.names()
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", cases())
+def test_the_claims_of_a_study_hold(name, seed, tmp_path):
+    found = running.run_study(get(name), tmp_path, seed=seed, **SMALL.get(name, {}))
+    assert found["claims"]
+    assert [claim for claim in found["claims"] if not claim["holds"]] == []
+    text = (tmp_path / f"{name}.html").read_text()
+    assert get(name).question in text
+    assert "<svg" in text
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text)  # nothing is loaded
+    assert not re.search(r"\bnan\b", text.lower())
+
+
+def test_studies_are_in_the_order_of_the_course():
+    numbers = [study.number for study in course()]
+    assert numbers == sorted(set(numbers))
+    for study in course():
+        assert study.question.endswith("?")
+        assert page.explanation(study).endswith(".")
+        assert all(isinstance(x, int | float | str) for x in study.options.values())
+        assert study.options["seed"] == 0
+        assert len(page.source(study).splitlines()) < 130
+
+
+def test_a_claim_that_does_not_hold_is_reported_as_such(tmp_path):
+    def run(seed=0):
+        """Two claims are made."""
+        return Findings([Claim("One is two.", 1 == 2, "1"), Claim("Fine.", True, "")], [], [], [])
+
+    run.__module__ = "tasks.study.softmax"
+    page.write(tmp_path / "x.html", Study("x", 1, "Why?", run), run(), {"seed": 0})
+    text = (tmp_path / "x.html").read_text()
+    assert "does not hold" in text
+    assert "1 of 2 claims hold" in text
+
+
+def test_the_command_lists_runs_and_prints(tmp_path, capsys):
+    assert zoo(["study"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in studies.names())
+    assert zoo(["study", "validation", "--images", "300", f"--out={tmp_path}", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["study"] == "validation"
+    assert "--images 300" in re.sub("<[^>]*>", "", (tmp_path / "validation.html").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sotfmax"], "no study named 'sotfmax'; did you mean softmax?"),
+        (["softmax", "--depth", "3"], "unrecognized arguments: --depth 3"),
+        (["validation", "--images", "many"], "invalid int value: 'many'"),
+        (["validation", "--images", "0"], "--images must be a number from 1, not 0"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, capsys, tmp_path):
+    assert zoo(["study", *words, f"--out={tmp_path}"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_option_of_another_study_is_refused():
+    with pytest.raises(UsageError, match="softmax has no option 'depth'; its options: seed"):
+        running.run_study(get("softmax"), depth=3)
+
+
+def test_softmax_is_that_of_keras():
+    import keras
+
+    from tasks.study.softmax import softmax
+
+    logits = np.random.default_rng(0).normal(0, 50, (8, 5)).astype("float32")
+    wanted = np.array(keras.ops.softmax(logits))
+    assert softmax(logits) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_page_of_the_documentation_lists_all_studies():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (ROOT / "docs/studies.md").read_text(), re.M)
+    assert rows == [(study.name, study.question) for study in course()]
