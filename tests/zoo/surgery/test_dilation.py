@@ -93,7 +93,7 @@ def test_dilated_features_contain_the_original_ones(name):
     keras.config.set_dtype_policy("float64")
     keras.utils.set_random_seed(0)
     size = SMALL[name]
-    net = networks.shaken(backbone(name, size))
+    net = networks.randomized(backbone(name, size))
     images = networks.pixels((1, *net.input_shape[1:]))
     old = {stage: keras.ops.convert_to_numpy(x) for stage, x in net(images).items()}
     for stride in (2, 8) if name in QUICK else STRIDES:
@@ -103,17 +103,17 @@ def test_dilated_features_contain_the_original_ones(name):
             there = keras.ops.convert_to_numpy(new[stage])[:, ::rate, ::rate]
             assert there.shape == found.shape, (stride, stage)
             if rate == 1 or name not in EXCITED:
-                assert networks.distance(there, found) < 1e-9, (stride, stage)
+                assert networks.relative_error(there, found) < 1e-9, (stride, stage)
 
 
 def test_dilation_with_unknown_input_size():
     keras.utils.set_random_seed(0)
-    net = networks.shaken(zoo.backbone("mobilenet_025", input_shape=(None, None, 3)))
+    net = networks.randomized(zoo.backbone("mobilenet_025", input_shape=(None, None, 3)))
     images = networks.pixels((1, 64, 96, 3))
     old, new = net(images), dilation.dilate(net, 8)(images)
     assert new["stage5"].shape[1:3] == (8, 12)
     there = keras.ops.convert_to_numpy(new["stage5"])[:, ::4, ::4]
-    assert networks.distance(there, keras.ops.convert_to_numpy(old["stage5"])) < 1e-4
+    assert networks.relative_error(there, keras.ops.convert_to_numpy(old["stage5"])) < 1e-4
 
 
 LAYERS = ("Conv2D", "MaxPooling2D", "AveragePooling2D")
