@@ -49,7 +49,7 @@ READERS = {
     "z.png": image_io.item_bytes,
     "x.csv": sources.load,
     "y.csv": csv_table.read_csv,
-    "x.json": coco._read_json,
+    "x.json": coco._read_file,
     "y.json": lambda path: list(annotation_files._parse_coco(path)),
     "x.txt": annotation_files._parse_text,
     "x.yaml": yolo._read_config,
