@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHONS ?=
 # Files with tests marked `backend`, which run once more on JAX.
 BACKEND := tests/zoo/models/test_models.py tests/zoo/layers
-NUMERICAL := zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
+NUMERICAL := zoo/surgery/test_folding zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
 .PHONY: demo test check slow lint format docs dist clean help
 

@@ -51,7 +51,7 @@ class FeatureExtractor:
         Raises:
             UsageError: there is no such model, or it has no such layer.
         """
-        net = graphs.flat(
+        net = graphs.flatten(
             zoo.backbone(self.backbone, input_shape=(None, None, 3), weights=self.weights)
         )
         if self.pooling == "average":

@@ -170,7 +170,7 @@ def pixel_bytes(model):
     temporary copies.
     """
     image = keras.Input((PROBE_SIZE, PROBE_SIZE, model.input_shape[-1]))
-    net = graphs.rebuild(graphs.flat(model), graphs.call_node, image)
+    net = graphs.rebuild(graphs.flatten(model), graphs.call_node, image)
     widest = max(
         sum(math.prod(x.shape[1:]) for x in (*node.input_tensors, *node.output_tensors))
         for node in graphs.nodes(net)

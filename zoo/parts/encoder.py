@@ -44,7 +44,7 @@ def backbone_features(image, name, source=None, levels=None, output_stride=None,
     net = backbone(name, input_shape=tuple(image.shape[1:]), weights=source, **options)
     if output_stride is not None and output_stride < stage_stride(name):
         net = dilate(net, output_stride)
-    net = graphs.flat(net)
+    net = graphs.flatten(net)
     requested = select_stages(name, list(net.output), levels)
     kept = list(net.output)[: list(net.output).index(requested[-1]) + 1]
     endpoints = {id(net.output[stage]): stage for stage in kept}

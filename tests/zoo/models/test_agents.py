@@ -70,7 +70,7 @@ def test_a_gradient_reaches_every_weight(name, dueling):
 def test_an_input_that_is_too_small_is_refused(name):
     shape = smallest(name)
     if len(shape) == 1:
-        with pytest.raises(UsageError, match="takes input_shape"):
+        with pytest.raises(UsageError, match="needs input_shape"):
             zoo.build(name, input_shape=(4, 4, 1))
         return
     with pytest.raises(UsageError, match=f"needs images of {shape[0]} x {shape[0]}"):

@@ -188,7 +188,7 @@ def test_sizes_are_halved_down_to_four_to_seven_pixels(size, start, steps):
         (lambda: zoo.build("dcgan_critic", normalization="bach"), "did you mean batch"),
         (lambda: zoo.build("dcgan_critic", condition="project"), "did you mean projection"),
         (lambda: zoo.build("dcgan_generator", condition="x"), "batch_norm, concatenation"),
-        (lambda: zoo.build("dcgan_generator", num_classes=0), "must be a whole number from 1"),
+        (lambda: zoo.build("dcgan_generator", num_classes=0), "must be an integer from 1"),
     ],
 )
 def test_invalid_options_are_refused(make, message):
