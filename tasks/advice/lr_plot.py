@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from tasks.report import axes, svg
+from tasks.report.plot_area import PlotArea
 
-_WIDTH, _HEIGHT = 560, 340  # of the plot, in pixels, as all lengths below
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 540, 34, 280  # its axes
+# In pixels.
+_SIZES = {"width": 560, "height": 330, "left": 60, "right": 540, "top": 34, "bottom": 280}
 _STYLE = """
 .grid { stroke: #d8dee4 }
 .line { fill: none; stroke-width: 2 } .raw { stroke: #b6c2cf; stroke-width: 1 }
@@ -33,23 +34,16 @@ def lr_svg(
     shown = [y for y in smoothed if math.isfinite(y) and y <= ceiling]
     y_axis = axes.nice_axis([*shown, min(shown) * 0.9])
     x_axis = axes.nice_axis([rates[0], rates[-1]])
-
-    def to_pixels(x, y):
-        right = _LEFT + (_RIGHT - _LEFT) * x_axis.at(x)
-        return right, _BOTTOM - (_BOTTOM - _TOP) * min(max(y_axis.at(y), 0), 1)
-
-    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 14, "learning rate")]
-    for value, label in y_axis.ticks:
-        _, y = to_pixels(rates[0], value)
-        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
-        parts.append(svg.text(_LEFT - 8, y + 4, label, anchor="end"))
-    parts += [
-        svg.text(to_pixels(x, y_axis.low)[0], _BOTTOM + 20, label) for x, label in x_axis.ticks
-    ]
+    area = PlotArea(x_axis, y_axis, **_SIZES)
+    parts = area.grid("learning rate")
     for kind, values in (("raw", losses), ("smooth", smoothed)):
         finite = [(x, y) for x, y in zip(rates, values, strict=True) if math.isfinite(y)]
-        parts.append(svg.polyline([to_pixels(x, y) for x, y in finite], kind=kind))
-    x, _ = to_pixels(suggestion, y_axis.low)
-    parts.append(svg.path(f"M{x:.1f} {_TOP}V{_BOTTOM}", kind="mark"))
-    parts.append(svg.text(x, _TOP - 10, f"{suggestion:.1e}", kind="title"))
-    return svg.standalone_svg(_WIDTH, _HEIGHT, parts, "loss by learning rate", _STYLE)
+        points = [
+            area.to_pixels(x, min(max(y, y_axis.low), y_axis.high))  # clipped to the area
+            for x, y in finite
+        ]
+        parts.append(svg.polyline(points, kind=kind))
+    x = area.x_pixel(suggestion)
+    parts.append(svg.path(f"M{x:.1f} {area.top}V{area.bottom}", kind="mark"))
+    parts.append(svg.text(x, area.top - 10, f"{suggestion:.1e}", kind="title"))
+    return svg.standalone_svg(area.width, area.height, parts, "loss by learning rate", _STYLE)

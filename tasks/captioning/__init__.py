@@ -19,7 +19,7 @@ from tasks.engine import backbones, hardware, plans
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from zoo import model_files
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -182,17 +182,13 @@ class Captioning(BackboneTask):
         attention_maps = evaluation.attention_maps(
             model, data.test.pixels[chosen], sentences, data.words
         )
+        evaluated = EvaluatedModel(
+            self.model, self.data_name, len(data.test), len(data.train), len(data.copies)
+        )
         return EvaluationReport(
             figures=figures,
             title=f"{self.model} on {self.data_name}",
-            lead=report.lead(
-                self.model,
-                self.data_name,
-                figures,
-                num_test=len(data.test),
-                num_train=len(data.train),
-                copies=len(data.copies),
-            ),
+            lead=report.lead(evaluated, figures),
             sections=report.sections(
                 data.test,
                 predictions,

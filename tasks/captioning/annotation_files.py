@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from tasks.captioning import vocabulary
 from tasks.data import coco, image_io, number_parsing
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
+from tasks.data.json_file import read_json
 from zoo.errors import UsageError
 from zoo.paths import check_regular, read_text
 
@@ -212,11 +212,7 @@ def _checked_rows(path, rows):
 
 def _parse_coco(path):
     """Yields `(image, caption, split)` rows of a COCO JSON file."""
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a JSON file: {error}") from error
+    content = read_json(path)
     content = content if isinstance(content, Mapping) else {}
     parts = [content.get(name) for name in ("images", "annotations")]
     is_coco = all(isinstance(p, list) and p and isinstance(p[0], dict) for p in parts)

@@ -43,8 +43,8 @@ def training_batches(
 
 
 @dataclass(frozen=True, eq=False)
-class CaptionBatches:
-    """The batches of every epoch, each a function of the seed and the epoch number alone.
+class CaptionBatches(batches.EpochBatches):
+    """The training batches of each epoch.
 
     Attributes:
         examples: `CaptionedExamples`.
@@ -59,17 +59,8 @@ class CaptionBatches:
     augment: str = "none"
     sampling: tuple[float, ...] = ()
 
-    @property
-    def steps(self):
-        """Batches per epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those from `start` on.
-
-        Args:
-            number: of the epoch, from 0.
-            start: the number of batches at its beginning to skip.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             Pairs of inputs and targets. Inputs are a dict: `image`, uint8 `(size, height, width,

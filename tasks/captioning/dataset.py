@@ -102,10 +102,7 @@ def prepare(
 
     Args:
         source: what `load` returned.
-        names: slices for training, validation and test, as in `splits.train_val_test_split`.
-        shape: `(height, width, channels)` that every image is resized to.
-        resize: how: `stretch`, `crop` or `pad`.
-        bits: as in `image_stats.inspect_splits`.
+        names, shape, resize, bits: as in `data_splits.load`.
         words: a vocabulary; by default that of the training captions.
         min_count: the number of occurrences from which a word is in that vocabulary.
         max_length: the maximum number of words per caption; longer ones are truncated.

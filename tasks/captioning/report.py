@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks.captioning import metrics
 from tasks.report import image_channels, page, plots
-from tasks.report.formatting import describe_test_images, format_value, image_name
+from tasks.report.evaluation_report import EvaluatedModel
+from tasks.report.formatting import format_value, image_name
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -29,28 +30,17 @@ _MAX_LINE_LENGTH = 38  # characters
 _TEXT_COLOUR, _BACKGROUND_COLOUR = (27, 31, 36), (255, 255, 255)
 
 
-def lead(
-    model: str,
-    dataset: str,
-    figures: Mapping[str, float],
-    *,
-    num_test: int,
-    num_train: int,
-    copies: int = 0,
-) -> str:
+def lead(evaluated: EvaluatedModel, figures: Mapping[str, float]) -> str:
     """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: their names.
+        evaluated: what was evaluated.
         figures: those of `metrics.metrics_with_intervals`.
-        num_test, num_train, copies: as in `formatting.describe_test_images`.
     """
-    images = "1 test image" if num_test == 1 else f"{num_test:,} test images"
     return (
-        f"{model} captions {images} of {dataset} with a BLEU-4 of "
+        f"{evaluated.model} captions {evaluated.test_images} with a BLEU-4 of "
         f"{format_value('bleu4', figures['bleu4'])} and a CIDEr-D of "
-        f"{format_value('cider', figures['cider'])}; "
-        f"{describe_test_images(num_test, num_train, copies)}."
+        f"{format_value('cider', figures['cider'])}; {evaluated.training_images}."
     )
 
 

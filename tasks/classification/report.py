@@ -12,8 +12,8 @@ from tasks.classification import calibration, metrics, multilabel
 from tasks.data import data_splits
 from tasks.report import confusion_plot, page, plots
 from tasks.report.baselines import compare_to_baseline
-from tasks.report.evaluation_report import EvaluationReport
-from tasks.report.formatting import describe_test_images, format_value
+from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
+from tasks.report.formatting import format_value
 from zoo.lazy import np
 
 SHOWN_MISTAKES = 24
@@ -33,59 +33,41 @@ def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> E
     figures = metrics.metrics_with_intervals(logits, labels, seed=seed)
     figures |= metrics.deduplicated_metrics(logits, labels, data.copies)
     sections = multi_label_sections if data.source.multi_label else single_label_sections
+    evaluated = EvaluatedModel(model, dataset, len(data.test), len(data.train), len(data.copies))
     return EvaluationReport(
         figures=figures,
         title=f"{model} on {dataset}",
-        lead=lead(
-            model,
-            dataset,
-            figures,
-            num_test=len(data.test),
-            num_train=len(data.train),
-            num_classes=len(classes),
-            num_copies=len(data.copies),
-        ),
+        lead=lead(evaluated, figures, len(classes)),
         sections=sections(data.test, classes, logits),
         warnings=[*data_splits.class_notes(data), *data.warnings()],
         metric_warnings=classification_warnings(figures, labels, classes),
     )
 
 
-def lead(
-    model: str,
-    dataset: str,
-    figures: Mapping[str, float],
-    *,
-    num_test: int,
-    num_train: int,
-    num_classes: int,
-    num_copies: int = 0,
-) -> str:
+def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: int) -> str:
     """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: Their names.
+        evaluated: What was evaluated.
         figures: The metrics, from `metrics.metrics_with_intervals`.
-        num_test, num_train: The number of examples in the test and the training split.
         num_classes: The number of classes.
-        num_copies: The number of test images that are near copies of training images.
     """
-    seen = describe_test_images(num_test, num_train, num_copies)
+    images = evaluated.training_images
     for name in ("accuracy", "map"):
         if deduplicated := figures.get(f"deduplicated_{name}"):
-            seen += f", and without these it is {format_value(name, deduplicated)}"
-    images = f"{num_test:,} test image{'' if num_test == 1 else 's'} of {dataset}"
+            images += f", and without these it is {format_value(name, deduplicated)}"
     if "map" in figures:
         return (
-            f"{model} predicts the labels of {images} with a mean average precision of "
-            f"{format_value('map', figures['map'])} over {num_classes} classes; {seen}."
+            f"{evaluated.model} predicts the labels of {evaluated.test_images} with a mean average "
+            f"precision of {format_value('map', figures['map'])} over {num_classes} classes; "
+            f"{images}."
         )
     baseline = ""
     if share := figures.get("majority_share"):
         baseline = f" (always predicting the most frequent class: {share:.1%})"
     return (
-        f"{model} classifies {figures['accuracy']:.1%} of {images} correctly, with {num_classes} "
-        f"classes{baseline}; {seen}."
+        f"{evaluated.model} classifies {figures['accuracy']:.1%} of {evaluated.test_images} "
+        f"correctly, with {num_classes} classes{baseline}; {images}."
     )
 
 

@@ -21,7 +21,7 @@ from tasks.engine import hardware, plans
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from zoo import model_files
 from zoo.lazy import LazyModule, np
 
@@ -161,17 +161,13 @@ class Detection(BackboneTask):
         )
         if self._takes_proposals():
             figures["proposal_recall"] = selective_search.recall(data.test)
+        evaluated = EvaluatedModel(
+            self.model, self.data_name, len(data.test), len(data.train), len(data.copies)
+        )
         return EvaluationReport(
             figures=figures,
             title=f"{self.model} on {self.data_name}",
-            lead=report.lead(
-                self.model,
-                self.data_name,
-                figures,
-                num_test=len(data.test),
-                num_train=len(data.train),
-                copies=len(data.copies),
-            ),
+            lead=report.lead(evaluated, figures),
             sections=report.sections(data.test, classes, predictions),
             warnings=[*dataset.notes(data), *data.warnings()],
             metric_warnings=report.detection_warnings(figures),

@@ -39,8 +39,8 @@ def training(examples, *, batch_size, seed, augment="none", noise=None, heads=()
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionBatches:
-    """The batches of every epoch, each a function of the seed and the epoch number alone.
+class DetectionBatches(batches.EpochBatches):
+    """The training batches of each epoch.
 
     Attributes:
         examples: `DetectionExamples`.
@@ -55,17 +55,8 @@ class DetectionBatches:
     noise: Mapping[str, int] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
 
-    @property
-    def steps(self):
-        """Batches per epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those from `start` on.
-
-        Args:
-            number: of the epoch, from 0.
-            start: the number of batches at its beginning to skip.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             Pairs of inputs and targets. Inputs are a dict: `image`, uint8 `(size, height, width,

@@ -22,14 +22,12 @@ from tasks.data import (
     class_folders,
     coco,
     coco_masks,
+    data_splits,
     decoding,
     exif,
     image_io,
-    image_stats,
-    splits,
     tfds_source,
 )
-from tasks.data.data_splits import DataSplits
 from tasks.data.dataset import Source, Split, object_array
 from tasks.detection import box_annotations, image_sizes, shapes, tfds_boxes, voc, yolo
 from zoo.errors import UsageError, unknown_name_error
@@ -97,23 +95,19 @@ def prepare(source, names, shape, resize, bits=0):
 
     Args:
         source: what `load` returned.
-        names: slices for training, validation and test, as in `splits.train_val_test_split`.
-        shape: `(height, width, channels)` that every image is resized to.
-        resize: how: `stretch`, `crop` or `pad`.
-        bits: as in `image_stats.inspect_splits`.
+        names, shape, resize, bits: as in `data_splits.load`.
 
     Raises:
         UsageError: a slice is wrong, has no readable image, or has no object.
     """
-    parts, findings = image_stats.inspect_splits(splits.train_val_test_split(source, *names), bits)
-    parts = [part and decode(part, shape, resize) for part in parts]
-    for part in filter(None, parts):
+    data = data_splits.load(source, names, shape, resize, bits, decode)
+    for part in data.parts:
         if not valid_objects(part).any():
             raise UsageError(
                 f"no image of {part.name} in {source.name} has an "
                 f"object{_explain_no_objects(part, source)}"
             )
-    return DataSplits(source, *parts, shape, findings=findings)
+    return data
 
 
 def decode(split, shape, resize, **room):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from tasks.detection import coco_metrics, metrics
 from tasks.report import image_channels, page, palette, plots
-from tasks.report.formatting import describe_test_images, format_value, image_name
+from tasks.report.evaluation_report import EvaluatedModel
+from tasks.report.formatting import format_value, image_name
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -110,27 +111,17 @@ def match_predictions(
     return correct, false, missed
 
 
-def lead(
-    model: str,
-    dataset: str,
-    figures: Mapping[str, float],
-    *,
-    num_test: int,
-    num_train: int,
-    copies: int = 0,
-) -> str:
+def lead(evaluated: EvaluatedModel, figures: Mapping[str, float]) -> str:
     """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: their names.
+        evaluated: what was evaluated.
         figures: those of `metrics.metrics_with_interval`.
-        num_test, num_train, copies: as in `formatting.describe_test_images`.
     """
-    images = "1 test image" if num_test == 1 else f"{num_test:,} test images"
     return (
-        f"{model} detects the objects in {images} of {dataset} with an average precision (AP) of "
-        f"{format_value('ap', figures['ap'])}, and of {format_value('ap', figures['ap50'])} at an "
-        f"IoU of .5; {describe_test_images(num_test, num_train, copies)}."
+        f"{evaluated.model} detects the objects in {evaluated.test_images} with an average "
+        f"precision (AP) of {format_value('ap', figures['ap'])}, and of "
+        f"{format_value('ap', figures['ap50'])} at an IoU of .5; {evaluated.training_images}."
     )
 
 

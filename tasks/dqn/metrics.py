@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tasks.report import axes, confidence_intervals, svg
 from tasks.report.formatting import escape
+from tasks.report.plot_area import PlotArea
 from zoo.lazy import np
 
-_WIDTH, _HEIGHT = 430, 230  # of a plot, in pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 418, 10, 188  # of the area inside its axes, in pixels
 _BINS = 20
 
 
@@ -39,16 +38,17 @@ def compute_metrics(
 def return_histogram(returns: Sequence[float]) -> str:
     """Returns a histogram of the returns of episodes as an HTML figure."""
     counts, edges = np.histogram(returns, bins=_BINS)
-    x_axis, y_axis = axes.nice_axis(edges.tolist()), axes.nice_axis([0.0, float(counts.max())])
-    parts = _axes_and_grid(x_axis, y_axis, "return per episode")
+    area = PlotArea(axes.nice_axis(edges.tolist()), axes.nice_axis([0.0, float(counts.max())]))
+    parts = area.grid("return per episode")
     for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
-        x, end = (_LEFT + (_RIGHT - _LEFT) * x_axis.at(edge) for edge in (left, right))
-        y = _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(count)
+        x, end, y = area.x_pixel(left), area.x_pixel(right), area.y_pixel(count)
         tooltip = f"{count} of {len(returns)} episodes with a return of {left:.4g} to {right:.4g}"
         if count:
-            bar = svg.rectangle(x, y, max(1, end - x - 1), _BOTTOM - y, kind="bar", hint=tooltip)
+            bar = svg.rectangle(
+                x, y, max(1, end - x - 1), area.bottom - y, kind="bar", hint=tooltip
+            )
             parts.append(bar)
-    plot = svg.inline_svg(_WIDTH, _HEIGHT, parts, "returns of episodes")
+    plot = area.to_svg(parts, "returns of episodes")
     caption = f"Histogram of the returns of {len(returns)} episodes."
     return f"<figure><figcaption>{escape(caption)}</figcaption>{plot}</figure>"
 
@@ -67,36 +67,24 @@ def learning_curves(
     rows = min(len(history) for history in histories)
     values = np.array([[float(row[name]) for row in history[:rows]] for history in histories])
     steps = steps_per_epoch * np.arange(1, rows + 1)
-    x_axis = axes.nice_axis([0.0, float(steps[-1])])
-    y_axis = axes.nice_axis([float(values.min()), float(values.max())])
+    area = PlotArea(
+        axes.nice_axis([0.0, float(steps[-1])]),
+        axes.nice_axis([float(values.min()), float(values.max())]),
+    )
 
     def points(curve):
         return [
-            (_LEFT + (_RIGHT - _LEFT) * x_axis.at(x), _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(y))
-            for x, y in zip(steps.tolist(), curve.tolist(), strict=True)
+            area.to_pixels(*point) for point in zip(steps.tolist(), curve.tolist(), strict=True)
         ]
 
     low, high, mean = points(values.min(0)), points(values.max(0)), points(values.mean(0))
     outline = "L".join(f"{x:.1f} {y:.1f}" for x, y in [*high, *reversed(low)])
     parts = [
-        *_axes_and_grid(x_axis, y_axis, "environment steps" if steps_per_epoch > 1 else "epoch"),
+        *area.grid("environment steps" if steps_per_epoch > 1 else "epoch"),
         svg.path(f"M{outline}Z", kind="band"),
         svg.polyline(mean, kind="training"),
     ]
-    plot = svg.inline_svg(_WIDTH, _HEIGHT, parts, title)
+    plot = area.to_svg(parts, title)
     caption = f"{title}: mean of {len(histories)} runs, with minimum and maximum."
     style = "<style>.band { fill: var(--bar); fill-opacity: .45 }</style>"
     return f"<figure>{style}<figcaption>{escape(caption)}</figcaption>{plot}</figure>"
-
-
-def _axes_and_grid(x_axis, y_axis, label):
-    """Returns the grid and labels of a plot as SVG elements."""
-    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 4, label)]
-    for value, text in y_axis.ticks:
-        y = _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(value)
-        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
-        parts.append(svg.text(_LEFT - 8, y + 4, text, anchor="end"))
-    for value, text in x_axis.ticks:
-        x = _LEFT + (_RIGHT - _LEFT) * x_axis.at(value)
-        parts.append(svg.text(x, _BOTTOM + 18, text))
-    return parts

@@ -42,8 +42,8 @@ def load(name, data_dir=None):
 
 
 @dataclass(frozen=True, eq=False)
-class GanBatches:
-    """The batches of each epoch, which depend on the seed and the index of the epoch only.
+class GanBatches(batches.EpochBatches):
+    """The training batches of each epoch.
 
     Attributes:
         examples: the training images, `decoding.Examples`.
@@ -59,17 +59,8 @@ class GanBatches:
     latent_size: int
     conditional: bool = False
 
-    @property
-    def steps(self):
-        """The number of batches per epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns the batches of one epoch as a finite `tf.data.Dataset`.
-
-        Args:
-            number: index of the epoch, from 0.
-            start: the number of batches to skip.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             A `tf.data.Dataset` of dicts: `image`, uint8 `(size, height, width, channels)`;

@@ -43,22 +43,6 @@ def image_name(examples: object, index: int) -> str:
     return title(index)
 
 
-def describe_test_images(num_test: int, num_train: int, num_copies: int = 0) -> str:
-    """Returns a clause on the test images and the training images of a model.
-
-    Args:
-        num_test, num_train: The number of test and of training images.
-        num_copies: The number of test images that are near duplicates of training images.
-    """
-    if num_copies:
-        those = "it is a near copy" if num_test == 1 else f"{num_copies:,} of them is a near copy"
-        those = f"{num_copies:,} of them are near copies" if num_copies > 1 else those
-        return f"{those} of images among the {num_train:,} that it was trained on"
-    return (
-        f"it never saw {'it' if num_test == 1 else 'them'} while learning from {num_train:,} others"
-    )
-
-
 def format_value(name: str, value: object) -> str:
     """Returns a value as text, formatted by its name as a percentage, a loss or a duration.
 

@@ -11,7 +11,7 @@ from tasks.engine import backbones, hardware
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from tasks.segmentation import batches, evaluation, losses, metrics, report
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files
@@ -148,18 +148,13 @@ class Segmentation(BackboneTask):
         predict = functools.partial(
             evaluation.predict, model, data.test, batch_size=self.batch_size
         )
+        evaluated = EvaluatedModel(
+            self.model, self.data_name, len(data.test), len(data.train), len(data.copies)
+        )
         return EvaluationReport(
             figures=figures,
             title=f"{self.model} on {self.data_name}",
-            lead=report.lead(
-                self.model,
-                self.data_name,
-                figures,
-                num_test=len(data.test),
-                num_train=len(data.train),
-                num_classes=len(classes),
-                num_copies=len(data.copies),
-            ),
+            lead=report.lead(evaluated, figures, len(classes)),
             sections=report.sections(data.test, classes, counter, predict),
             warnings=[
                 *(f"no training image has the class {name}" for name in missing),

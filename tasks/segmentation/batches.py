@@ -48,8 +48,8 @@ def evaluation_batches(examples, *, batch_size, batch_range=slice(None)):
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationBatches:
-    """The batches of every epoch, which depend on the seed and the epoch only.
+class SegmentationBatches(batches.EpochBatches):
+    """The training batches of each epoch.
 
     Attributes:
         examples: `SegmentationExamples`.
@@ -63,19 +63,8 @@ class SegmentationBatches:
     seed: int
     augment: str = "none"
 
-    @property
-    def steps(self):
-        """The number of batches per epoch."""
-        return len(self.examples) // self.size
-
     def epoch(self, number, start=0):
-        """Returns the `tf.data.Dataset` of one epoch, of `steps` - `start` batches.
-
-        The remainder that does not fill a batch is dropped, other examples in each epoch.
-
-        Args:
-            number: The epoch, from 0.
-            start: The number of batches to skip, when a run resumes within an epoch.
+        """Returns the batches of an epoch, as `EpochBatches.epoch`.
 
         Returns:
             Batches of uint8 images `(size, height, width, channels)` and uint8 masks

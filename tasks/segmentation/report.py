@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks.report import confusion_plot, image_channels, page, palette, plots
 from tasks.report.baselines import compare_to_baseline
-from tasks.report.formatting import describe_test_images, escape, format_value, image_name
+from tasks.report.evaluation_report import EvaluatedModel
+from tasks.report.formatting import escape, format_value, image_name
 from tasks.segmentation import metrics
 from zoo.lazy import LazyModule, np
 
@@ -54,31 +55,18 @@ def overlay(image, labels, classes: Sequence[str]):
     return np.rint((1 - alpha) * image + alpha * colours[labels]).astype("uint8")
 
 
-def lead(
-    model: str,
-    dataset: str,
-    figures: Mapping[str, float],
-    *,
-    num_test: int,
-    num_train: int,
-    num_classes: int,
-    num_copies: int = 0,
-) -> str:
+def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: int) -> str:
     """Returns a sentence that summarizes the result.
 
     Args:
-        model, dataset: Their names.
+        evaluated: What was evaluated.
         figures: The metrics, from `metrics.metrics_with_intervals`.
-        num_test, num_train: The number of images in the test and the training split.
         num_classes: The number of classes.
-        num_copies: The number of test images that are near copies of training images.
     """
-    images = "1 test image" if num_test == 1 else f"{num_test:,} test images"
     return (
-        f"{model} segments {images} of {dataset} with a mean IoU of "
+        f"{evaluated.model} segments {evaluated.test_images} with a mean IoU of "
         f"{format_value('miou', figures['miou'])} over {num_classes} classes and a pixel accuracy "
-        f"of {format_value('accuracy', figures['pixel_accuracy'])}; "
-        f"{describe_test_images(num_test, num_train, num_copies)}."
+        f"of {format_value('accuracy', figures['pixel_accuracy'])}; {evaluated.training_images}."
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tasks.report import axes, page, svg
 from tasks.report.formatting import display_name, format_value
+from tasks.report.plot_area import PlotArea
 
 MIN_SCORED_TRIALS = 8  # scored trials that the importance of flags needs
 NUM_BINS = 4  # groups of trials along a range
@@ -16,6 +17,8 @@ MAX_VALUE_LENGTH = 22  # characters of a value that are displayed
 
 _WIDTH, _HEIGHT = 860, 320  # of a plot, in pixels, as all lengths below
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 800, 34, 280
+_SIZES = {"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "right": _RIGHT}
+_SIZES |= {"top": _TOP, "bottom": _BOTTOM}
 _BAR_WIDTH, _ROW_HEIGHT = 420, 26  # of the bar chart of importances
 
 
@@ -46,17 +49,17 @@ def optimization_history(rows: Sequence[Mapping]) -> str:
         return "<p>No trial has a score.</p>"
     x_axis = axes.integer_axis(1, max(2, len(rows)))
     y_axis = axes.nice_axis([row["score"] for _, row in points])
-    place = _pixel_mapping(x_axis, y_axis)
-    parts = _axis_grid(x_axis, y_axis, place, "trial")
-    corners = [place(*best[0])]
+    area = PlotArea(x_axis, y_axis, **_SIZES)
+    parts = area.grid("trial")
+    corners = [area.to_pixels(*best[0])]
     for x, y in best[1:]:
-        corners += [(place(x, y)[0], corners[-1][1]), place(x, y)]
+        corners += [(area.x_pixel(x), corners[-1][1]), area.to_pixels(x, y)]
     parts.append(svg.polyline(corners, kind="validation"))
     parts += [
-        svg.circle(*place(x, row["score"]), 3, kind="training", hint=_tooltip(row))
+        svg.circle(*area.to_pixels(x, row["score"]), 3, kind="training", hint=_tooltip(row))
         for x, row in points
     ]
-    picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "score by trial")
+    picture = area.to_svg(parts, "score by trial")
     note = "Each circle is the score of a trial; the line is the best score so far."
     return f"<figure><figcaption>{note}</figcaption>{picture}</figure>"
 
@@ -196,23 +199,6 @@ def _vertical_axis(x, name, ticks, anchor="end"):
 
 def _y_pixel(height):
     return _BOTTOM - (_BOTTOM - _TOP) * height
-
-
-def _pixel_mapping(x_axis, y_axis):
-    def place(x, y):
-        return _LEFT + (_RIGHT - _LEFT) * x_axis.at(x), _y_pixel(y_axis.at(y))
-
-    return place
-
-
-def _axis_grid(x_axis, y_axis, place, below):
-    parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 4, below)]
-    for value, text in y_axis.ticks:
-        _, y = place(x_axis.low, value)
-        parts.append(svg.path(f"M{_LEFT} {y:.1f}H{_RIGHT}", kind="grid"))
-        parts.append(svg.text(_LEFT - 8, y + 4, text, anchor="end"))
-    ends = [svg.text(place(x, y_axis.low)[0], _BOTTOM + 18, text) for x, text in x_axis.ticks]
-    return parts + ends
 
 
 def _tooltip(row):

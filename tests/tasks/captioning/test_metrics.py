@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.captioning import metrics, report
+from tasks.report.evaluation_report import EvaluatedModel
 
 CAPTIONS = [
     "a man is riding a horse on the beach",
@@ -174,6 +175,6 @@ def test_sections_show_worst_and_best_captions_and_attention_maps(has_attention)
 
 def test_the_lead_has_the_main_metrics():
     figures = {"bleu4": 0.5, "cider": 1.25}
-    text = report.lead("nic", "shapes", figures, num_test=1, num_train=2000)
+    text = report.lead(EvaluatedModel("nic", "shapes", 1, 2000), figures)
     assert "1 test image of shapes with a BLEU-4 of 0.5 and a CIDEr-D of 1.25" in text
-    assert "never saw it while learning from 2,000 others" in text
+    assert "it was trained on 2,000 other images" in text

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tasks.detection import bootstrap, coco_metrics, metrics, report
+from tasks.report.evaluation_report import EvaluatedModel
 from zoo.errors import UsageError
 
 pytest.importorskip("pycocotools.cocoeval", reason="needs pycocotools")
@@ -421,6 +422,6 @@ def test_a_model_without_predictions_is_reported_too():
     sections = dict(report.sections(examples, ("cat", "dog"), predictions))
     assert list(sections) == ["Classes", "Worst images"]
     figures = metrics.metrics_with_interval(examples, predictions, 2, seed=0)
-    text = report.lead("m", "set", figures, num_test=1, num_train=2000)
+    text = report.lead(EvaluatedModel("m", "set", 1, 2000), figures)
     assert "1 test image of set with an average precision (AP) of 0.00%" in text
-    assert "never saw it while learning from 2,000 others" in text
+    assert "it was trained on 2,000 other images" in text

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tasks.report import palette
+from tasks.report.evaluation_report import EvaluatedModel
 from tasks.segmentation import metrics, report
 from tasks.segmentation.metrics import IGNORE_LABEL
 from zoo.errors import UsageError
@@ -265,8 +266,8 @@ def test_sections_show_images_with_other_numbers_of_channels(channels):
 
 def test_the_lead_contains_the_metrics():
     figures = {"miou": 0.9512, "pixel_accuracy": 0.991}
-    lead = report.lead("unet", "shapes", figures, num_test=256, num_train=2048, num_classes=7)
+    lead = report.lead(EvaluatedModel("unet", "shapes", 256, 2048), figures, 7)
     assert lead == (
         "unet segments 256 test images of shapes with a mean IoU of 95.12% over 7 classes and a "
-        "pixel accuracy of 99.10%; it never saw them while learning from 2,048 others."
+        "pixel accuracy of 99.10%; it was trained on 2,048 other images."
     )
