@@ -197,7 +197,7 @@ def test_evaluate_states_how_to_pass_data_that_were_moved(interrupted, copied, c
     assert str(copied) not in page.partition("<h2>")[0].partition("zoo train")[0]
     moved = copied.rename(copied.parent / "moved")
     message = refused(capsys, "evaluate", out)
-    assert message.endswith("(default: all): --dataset PLACE --split 'SLICE'")
+    assert message.endswith("(default: all): --dataset PATH --split 'SLICE'")
     assert main(["evaluate", str(out), "--dataset", str(moved), "--split", "test"]) == 0
     capsys.readouterr()
     [found] = (out / "evaluations").iterdir()

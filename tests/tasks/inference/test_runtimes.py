@@ -133,7 +133,7 @@ def test_otherwise_keras_predicts_and_one_line_gives_the_reason(
 
 def test_an_error_of_ours_or_of_keras_is_not_blamed_on_the_runtime(model, images, monkeypatch):
     wrong_runtime(monkeypatch, lambda *_: threads.with_lock(None, "too many", "arguments"))
-    with pytest.raises(UsageError, match="wrong cannot answer"):  # the fault is this file's
+    with pytest.raises(UsageError, match="wrong cannot replace Keras"):  # an error of this file
         runtimes.create_predict_function("wrong", model, images)
     wrong_runtime(monkeypatch, lambda *_: runtimes.batch_size((8, 8, 3), "5"))  # raises in ours
     with pytest.raises(TypeError):
