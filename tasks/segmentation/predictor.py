@@ -214,7 +214,7 @@ def rebuild_for_any_size(model, about):
                 weights=RANDOM,
                 **about.get("options", {}),
             )
-        return graphs.rebuild(graphs.flat(net), call)
+        return graphs.rebuild(graphs.flatten(net), call)
     except (UsageError, KeyError, ValueError, TypeError) as error:
         log.info("%s supports one image size only: %s", model.name, error)
         return model

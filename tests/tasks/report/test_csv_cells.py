@@ -31,8 +31,8 @@ def test_numbers_and_other_text_are_unchanged(cell):
 def test_prediction_files(tmp_path):
     predictor = SimpleNamespace(
         columns=("path", "class", "probability", "error"),
-        cells=lambda answer: [(FORMULA, -0.5)],
-        lines=lambda answer: ["cat\n/etc/passwd\x1b[2J"],
+        csv_rows=lambda prediction: [(FORMULA, -0.5)],
+        text_lines=lambda prediction: ["cat\n/etc/passwd\x1b[2J"],
     )
     kind = prediction_writer.FORMATS["csv"]
     assert kind.row(predictor, {"path": "@x.png"}) == f"'@x.png,'{FORMULA},-0.5,\n"
