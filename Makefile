@@ -5,19 +5,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Interpreters that `make dist` tries the wheel with; by default the one of the environment.
 PYTHONS ?=
-NUMERICAL := zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
+# Files with tests marked `backend`, which run once more on JAX.
+BACKEND := tests/zoo/models/test_models.py tests/zoo/layers
+NUMERICAL := zoo/surgery/test_folding zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
 .PHONY: demo test check slow lint format docs dist clean help
 
 demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures
 	$(BIN)/zoo finetune
 
-test: $(VENV)/.test lint  ## set up, run the tests, and the model contracts once more on JAX
+test: $(VENV)/.test lint  ## set up, run the tests, and those of models and layers once more on JAX
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto tests/zoo/models/test_models.py tests/zoo/layers/test_layers.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto --dist loadgroup -m backend $(BACKEND)
 
-check: $(VENV)/.test  ## run the longer tests, and those of numbers as on an older processor
+check: $(VENV)/.test  ## run the longer tests, also on JAX, and those of numbers as on an older processor
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto --dist loadgroup --check \
+	  -m "backend and check" $(BACKEND)
 	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto \
 	  $(NUMERICAL:%=tests/%.py)
 

@@ -68,7 +68,10 @@ def main():
         )
         show(name, trainer.train(task, out)["figures"])
         if args.weights:
-            flags = {"network": "inception_v3.imagenet", "network_weights": args.weights}
+            flags = {
+                "feature_network": "inception_v3.imagenet",
+                "feature_network_weights": args.weights,
+            }
             evaluator = dataclasses.replace(task, classifier="", **flags)
             figures, _ = evaluator.evaluate(*model_files.load(resume.model_path(out)), "")
             value, low, high = (figures[f"fd_inception_v3{end}"] for end in ("", "_low", "_high"))

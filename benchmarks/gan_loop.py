@@ -161,7 +161,7 @@ def ours(task):
 
 def distance(task, data, generator):
     """Returns the Frechet distance of generated images to the test images."""
-    latent = sampling.sample_latents(task.samples, task.latent_size, task.seed)
+    latent = sampling.sample_latents(task.num_samples, task.latent_size, task.seed)
     generated = sampling.generate(generator, latent, batch_size=task.batch_size)
     return frechet.frechet_distance(data.test_features, data.features(generated))
 

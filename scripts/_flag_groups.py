@@ -32,8 +32,8 @@ GROUPS = {
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
         *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam_width"),
-        *("length_penalty", "samples", "validation_samples", "network", "network_weights"),
-        "classifier",
+        *("length_penalty", "num_samples", "validation_samples", "feature_network"),
+        *("feature_network_weights", "classifier"),
     ),
     "checkpoints": ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints"),
     "hardware": ("precision", "jit_compile", "strategy", "sync_batch_norm", "gradient_compression"),

@@ -25,14 +25,24 @@ def arguments(parser, words):
     )
     parser.add_argument("--views", dest="tta", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--network",
+        "--feature-network",
         default="",
         metavar="NAME",
         help="of GANs: the network whose features the Frechet distance compares",
     )
     parser.add_argument(
-        "--network-weights", default="", metavar="FILE", help="weights of --network"
+        "--feature-network-weights",
+        default="",
+        metavar="FILE",
+        help="weights of --feature-network",
     )
+    for former in ("network", "network-weights"):
+        parser.add_argument(
+            f"--{former}",
+            dest=f"feature_{former}".replace("-", "_"),
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS,
+        )
     _imports.add_import_flag(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -48,8 +58,8 @@ def run(args):
         split=args.split,
         data_dir=args.data_dir,
         tta=args.tta,
-        network=args.network,
-        network_weights=args.network_weights,
+        feature_network=args.feature_network,
+        feature_network_weights=args.feature_network_weights,
     )
     if args.json:
         print(json.dumps(found))

@@ -81,7 +81,7 @@ def _model_names(text, files):
     patterns = [word.strip() for word in text.split(",") if word.strip()]
     known = zoo.names(kind="classifier", weights=True)
     if not patterns:
-        patterns = [name for name in known if zoo.spec(name).weights.at_hand]
+        patterns = [name for name in known if zoo.spec(name).weights.is_local]
     found = list(files)
     for pattern in patterns:
         exact = [name for name in (*files, *known) if name == pattern]

@@ -117,8 +117,8 @@ def verify_file(name, part, path):
     digest = file.digest if file else facts.digest
     try:
         if file:
-            path = str(cache.find_local(file, anew=True) or path)
-        sha256 = digests.verify(path, digest, anew=not file)
+            path = str(cache.find_local(file, rehash=True) or path)
+        sha256 = digests.verify(path, digest, rehash=not file)
     except UsageError as error:
         return {"verdict": "wrong", "sha256": None, "problem": str(error)}
     return {"verdict": "ok" if digest else TRUSTED_ON_FIRST_USE, "sha256": sha256, "problem": None}

@@ -34,9 +34,9 @@ TINY = {  # task: flags of a run of one step
         "batch_size": 16,
         "width": 4,
         "latent_size": 8,
-        "samples": 16,
+        "num_samples": 16,
         "validation_samples": 16,
-        "shown": 8,
+        "grid_samples": 8,
     },
     "style_transfer": {
         **SPLITS,
@@ -50,9 +50,9 @@ TINY = {  # task: flags of a run of one step
     "dqn": {
         "epoch_steps": 16,
         "learning_starts": 16,
-        "replay": 100,
+        "replay_size": 100,
         "batch_size": 8,
-        "train_every": 16,
+        "train_frequency": 16,
         "validation_episodes": 1,
         "test_episodes": 2,
     },

@@ -29,7 +29,7 @@ SMALL = {
         "backbone_weights": "random",
         "image_size": 32,
         "steps": 3,
-        "start": "noise",
+        "init": "noise",
         "precision": "float32",
     },
     "dqn": {"epoch_steps": 20, "learning_starts": 20},

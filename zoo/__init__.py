@@ -1,21 +1,21 @@
-"""A zoo of image models for Keras 3.
+"""A model zoo for Keras 3.
 
 import zoo
 
-zoo.names("resnet*")                              # what there is
+zoo.names("resnet*")                              # list models
 zoo.build("vgg16", num_classes=10)                # image -> logits
-zoo.build("unet", num_classes=7)                  # image -> logits of each pixel
+zoo.build("unet", num_classes=7)                  # image -> logits per pixel
 zoo.backbone("resnet20.cifar10")                  # image -> feature pyramid
-zoo.surgery.head(model, num_classes=5)            # and other changes to any functional model
+zoo.surgery.head(model, num_classes=5)            # change any functional model
 
-Names are imported when they are first used, so that `import zoo` costs next to nothing.
+Public names are imported on first use, so that `import zoo` takes milliseconds.
 """
 
 from __future__ import annotations
 
 from zoo import keras_registration
 
-TYPE_CHECKING = False  # that of `typing`, whose import costs more than all that is here
+TYPE_CHECKING = False  # as `typing.TYPE_CHECKING`; importing `typing` would take longer than this
 if TYPE_CHECKING:
     from zoo import surgery
     from zoo.builder import backbone, build
@@ -38,7 +38,7 @@ __all__ = [
     "surgery",
 ]
 
-_MODULES = {  # where each name is; the others are modules of this package
+_MODULES = {  # the module of each name; other names are modules of this package
     "Spec": "catalog",
     "UsageError": "errors",
     "Weights": "weights",

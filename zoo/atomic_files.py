@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Atomic writes: a file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from zoo.errors import UsageError
 
 @contextmanager
 def atomic_write(path):
-    """Gives another path to write to, and renames it to `path` when that went well.
+    """Yields a temporary path to write to, and renames it to `path` if the block succeeds.
 
-    Losing power leaves the old file or the new one, whole. Of a symbolic link the file that it
-    leads to is replaced; permissions are kept. What is no regular file, such as a device or a
-    FIFO, is not replaced: the content is written to it.
+    After a power failure, either the old or the new file is there, complete. The target of a
+    symbolic link is replaced, not the link; permissions are kept. A special file, such as a device
+    or a FIFO, is not replaced: the content is written to it.
 
     Args:
-        path: the final name, whose folder is made; the other one has the same ending.
+        path: the final path; its folder is created. The temporary path has the same ending.
 
     Raises:
-        UsageError: the disk is full or the folder cannot be written to.
+        UsageError: the disk is full, or the folder cannot be written to.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -43,39 +43,39 @@ def atomic_write(path):
                 partial.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{path} could not be written ({error.strerror or error}); what was there before is "
-            "untouched"
+            f"{path} could not be written ({error.strerror or error}); an earlier file is untouched"
         ) from error
 
 
 @contextmanager
 def _write_to_special_file(target):
-    """Gives a path to write to, and writes what is there to a device or a FIFO that is read."""
+    """Yields a temporary path, and writes its content to a device or FIFO after the block."""
     with tempfile.TemporaryDirectory() as folder:
         partial = Path(folder) / target.name
         yield partial
-        quick = getattr(os, "O_NONBLOCK", 0)  # an error, not a wait, where nobody reads a FIFO
-        file = os.open(target, os.O_WRONLY | quick)
-        if quick:
+        # A FIFO without a reader is an error; without this flag, `open` would wait for one.
+        nonblock = getattr(os, "O_NONBLOCK", 0)
+        file = os.open(target, os.O_WRONLY | nonblock)
+        if nonblock:
             os.set_blocking(file, True)
         with open(file, "wb") as sink, partial.open("rb") as source:
             shutil.copyfileobj(source, sink)
 
 
 def fsync_and_replace(partial, path):
-    """Renames a complete file to `path`, having made sure that its content is on the disk.
+    """Renames a complete file to `path` after writing its content to the disk.
 
-    Without that, a power cut could leave the new name with nothing in it. The permissions of what
-    was there are kept.
+    Without `fsync`, a power failure could leave an empty file under the new name. The permissions
+    of an existing file are kept.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
-    _fsync(partial, os.O_RDWR)  # first: what is read-only cannot be opened so
-    with suppress(FileNotFoundError, PermissionError):  # PermissionError: a disk without modes
+    _fsync(partial, os.O_RDWR)  # before `chmod`, as a read-only file cannot be opened for writing
+    with suppress(FileNotFoundError, PermissionError):  # PermissionError: no modes on this disk
         os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
     os.replace(partial, path)
-    with suppress(OSError):  # the name; not every system opens folders
+    with suppress(OSError):  # the new name; some systems cannot open a folder
         _fsync(Path(path).parent, os.O_RDONLY)
 
 

@@ -1,10 +1,13 @@
-"""How a model of the catalogue is built: whole, or as a backbone; with random weights or others."""
+"""Builds models of the catalogue, whole or as a backbone, with random or pretrained weights."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import logging
+import os
+from collections.abc import Sequence
+from typing import Any
 
 from zoo import arguments, model_files, surgery, weights
 from zoo.catalog import RANDOM, models
@@ -17,35 +20,44 @@ from zoo.weights import identify, torch_conversion
 log = logging.getLogger("zoo")
 
 
-def build(name, *, input_shape=None, num_classes=None, classes=None, weights=None, **options):
-    """Builds the model called `name`, ready to compile.
+def build(
+    name: str,
+    *,
+    input_shape: Sequence[int | None] | None = None,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> keras.Model:
+    """Builds the model `name`, not compiled.
 
     Args:
-        name: a name from `zoo.names()`. `resnet50` has random weights, `resnet50.imagenet` the
-            pretrained ones, with the preprocessing that belongs to them.
-        input_shape: `(height, width, channels)`; defaults to the paper's. A name with a tag takes
-            another number of channels too, as `surgery.channels` adapts what the weights know.
-        num_classes: width of the logits. With a tag, giving it means a fresh head; leaving it
-            out keeps the pretrained one.
-        classes: the names of these classes, in the order of the logits. If `weights` is the file
-            of a model with the same classes, in whatever order, its head is kept too; if it
-            has other ones, the head is fresh.
-        weights: a weights file to use, in place of the tag's source if there is a tag;
-            `"random"` for a tag's preprocessing without its weights. A PyTorch state dict
-            brings the preprocessing of PyTorch. Weights that the option `backbone` names are
-            then not fetched: those given are for all of the network.
-        **options: builder options, such as `dropout`, that override the variant's.
+        name: a name from `zoo.names()`. `resnet50` has random weights; `resnet50.imagenet` has
+            pretrained weights and the preprocessing that they need.
+        input_shape: `(height, width, channels)`; defaults to that of the paper. With a tag,
+            another number of channels is possible: `surgery.channels` adapts the weights.
+        num_classes: number of logits. With a tag, passing it replaces the pretrained head by a
+            new one.
+        classes: the class names, in the order of the logits, in place of `num_classes`. If
+            `weights` is a model file with the same classes in any order, its head is loaded too;
+            if it has other classes, the head is new.
+        weights: path of a weights file, in place of the tag's weights; `"random"` for the
+            preprocessing of a tag without its weights. With a PyTorch state dict, the model gets
+            the preprocessing of PyTorch. The pretrained weights that an option `backbone` names
+            are not downloaded then, because the file is for the whole network.
+        **options: options of the builder, such as `dropout`, that override those of the variant.
 
     Returns:
-        A functional `keras.Model` from images, RGB in [0, 255] with shape
-        `(batch, *input_shape)`, to float32 logits of shape `(batch, num_classes)`; with
-        `auxiliary=True`, where a model has such heads, to a dict of the logits of each. The
-        logits of a segmenter, `(batch, height, width, num_classes)`, are of the image's size,
-        whatever that is; `input_shape` may leave height and width open, as `None`.
+        A functional `keras.Model`. Inputs are RGB images in [0, 255] of shape
+        `(batch, *input_shape)` and any numeric dtype; preprocessing is part of the model. Outputs
+        are float32 logits of shape `(batch, num_classes)`; with `auxiliary=True`, for models that
+        have auxiliary heads, a dict with the logits of each head. The logits of a segmenter have
+        shape `(batch, height, width, num_classes)`; its `input_shape` may have `None` as height
+        and width.
 
     Raises:
-        UsageError: no model has that name, an option is unknown, the input is too small, or the
-            weights are not to be had or do not fit.
+        UsageError: there is no such model or option, the input is too small, or the weights
+            cannot be downloaded or do not match.
 
     Example:
         >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
@@ -57,17 +69,27 @@ def build(name, *, input_shape=None, num_classes=None, classes=None, weights=Non
     return _build(entry, input_shape, num_classes, weights, options, head=True, classes=classes)
 
 
-def backbone(name, *, input_shape=None, weights=None, **options):
-    """Builds the model called `name` without its head.
+def backbone(
+    name: str,
+    *,
+    input_shape: Sequence[int | None] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> keras.Model:
+    """Builds the model `name` without its head, as a feature extractor.
 
-    Takes the arguments of `build`.
+    Args:
+        name: as in `build`.
+        input_shape: as in `build`.
+        weights: as in `build`.
+        **options: as in `build`.
 
     Returns:
-        A `keras.Model` from images to the feature pyramid: an ordered dict whose key `stageN`
-        has about `1 / 2**N` of the input's height and width.
+        A functional `keras.Model` from images to the feature pyramid: an ordered dict in which
+        `stageN` has stride `2**N`, that is about `1 / 2**N` of the input's height and width.
 
     Raises:
-        UsageError: as `build`; or the model has no stages.
+        UsageError: as in `build`; or the model has no stages.
     """
     entry = models.get(name)
     if not entry.stages:
@@ -76,13 +98,14 @@ def backbone(name, *, input_shape=None, weights=None, **options):
 
 
 @functools.cache
-def head_in_features(name):
-    """Returns how many features the logits of the model called `name` are made of; 0: no one layer.
+def head_in_features(name: str) -> int:
+    """Returns the number of input features of a new head of the model `name`.
 
-    It is that of a fresh head. The network is outlined for it, without values for its weights.
+    It is 0 if the model is not a classifier, or its logits are not computed by a single layer.
+    The model is built for that, without values for its weights.
 
     Raises:
-        UsageError: no model has that name.
+        UsageError: there is no such model.
     """
     entry = models.get(name)
     if entry.kind != "classifier":
@@ -98,7 +121,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     source = _checked_source(source, entry)
     given = options
     channels = shape[-1]
-    if entry.weights:  # build what the weights are for, and adapt it when it has them
+    if entry.weights:  # build for the channels of the weights; adapted after loading them
         shape = (*shape[:-1], entry.input_shape[-1])
     options = _checked_options(entry, options)
     fresh = head and num_classes is not None
@@ -111,12 +134,12 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
         options["num_classes"] = None
 
     if source is not None and "backbone_weights" in _known_options(entry):
-        options.setdefault("backbone_weights", RANDOM)  # the file is for all of the network
-    inputs = keras.Input(shape, name=entry.first if entry.inputs else "input")
+        options.setdefault("backbone_weights", RANDOM)  # the file is for the whole network
+    inputs = keras.Input(shape, name=entry.first_input if entry.inputs else "input")
     pixels = torch_conversion.infer_preprocessing(source, entry)
     endpoints = _endpoints(entry, blocks.preprocess(inputs, pixels), options, given)
     if more := [name for name in entry.inputs if name in endpoints]:
-        inputs = {entry.first: inputs, **{name: endpoints[name] for name in more}}
+        inputs = {entry.first_input: inputs, **{name: endpoints[name] for name in more}}
     if head:
         heads = [*(entry.auxiliary if options.get("auxiliary") else ()), list(endpoints)[-1]]
         outputs = {name: endpoints[name] for name in heads}
@@ -130,26 +153,26 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
 
 
 def _matches_tag_options(entry, options):
-    """Tells whether a fresh head is the one that the tag's weights imply."""
+    """Returns whether the options are those of a new head on the tag's weights."""
     implied = entry.weights.options if entry.weights else {}
     return all(options[option] == value for option, value in implied.items())
 
 
 def _load_weights(model, entry, source, *, whole, headless, classes):
-    """Gives `model` the weights it should start from."""
+    """Loads pretrained weights into a model, if there are any."""
     if source == RANDOM or (source is None and entry.weights is None):
         return
     path = source
     if source is None:
         path = weights.fetch(entry.name, entry.weights, headless=headless)
-    # A whole pretrained model that lacks some of its weights would answer nonsense, so there
-    # everything must match; a file beside a bare name may be of a model with another head.
+    # With a tag and without `num_classes`, a layer without weights would make the predictions
+    # useless, so all must be loaded. Without a tag, the file may be of a model with another head.
     strict = whole and entry.weights is not None
     file_classes = model_files.read_class_names(path) if classes else ()
     same = same_classes(file_classes, classes or ())
-    # A head of as many classes would fit, but they are other classes.
-    others = bool(file_classes) or entry.weights is not None
-    fresh = (HEAD_LAYER,) if not whole and not same and others else ()
+    # A head with the same number of classes would match in shape, but they are other classes.
+    other_classes = bool(file_classes) or entry.weights is not None
+    fresh = (HEAD_LAYER,) if not whole and not same and other_classes else ()
     try:
         loaded = weights.load(model, path, strict=strict, fresh=fresh)
     except torch_conversion.UnknownStateDictError as error:
@@ -164,7 +187,7 @@ def _load_weights(model, entry, source, *, whole, headless, classes):
 
 
 def same_classes(file_classes, model_classes):
-    """Tells whether two lists of classes are the same but for their order."""
+    """Returns whether two lists of class names are permutations of each other."""
     return (
         bool(file_classes)
         and len(set(file_classes)) == len(file_classes)
@@ -173,7 +196,7 @@ def same_classes(file_classes, model_classes):
 
 
 def _permute_classes(layer, order):
-    """Sorts the classes of a classifier's last layer: class `i` is what was `order[i]`."""
+    """Permutes the classes of a layer: class `i` becomes the previous class `order[i]`."""
     layer.set_weights([array[..., order] for array in layer.get_weights()])
 
 
@@ -196,13 +219,13 @@ def _known_options(entry):
 def _check_class_names(entry, classes, num_classes):
     if entry.kind != "classifier":
         raise UsageError(
-            f"{entry.name} is a {entry.kind}; only a classifier takes names of classes"
+            f"{entry.name} is a {entry.kind}; only classifiers have the argument classes"
         )
-    given = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
-    if not given or num_classes not in (None, len(classes)):
+    valid = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    if not valid or num_classes not in (None, len(classes)):
         raise UsageError(
-            f"classes of {entry.name} must be a list of names, one for each of the num_classes "
-            f"that are given; got {arguments.short_repr(classes)} and "
+            f"classes of {entry.name} must be a list of names, num_classes of them if that is "
+            f"passed too; got {arguments.short_repr(classes)} and num_classes="
             f"{arguments.short_repr(num_classes)}"
         )
 
@@ -212,7 +235,7 @@ def _check_num_classes(entry, num_classes):
 
 
 def _checked_source(source, entry):
-    """Returns the path that stands for weights, `RANDOM` or `None`."""
+    """Returns the argument `weights` as a path, `RANDOM` or `None`."""
     return (
         source
         if source in (None, RANDOM)
@@ -221,7 +244,7 @@ def _checked_source(source, entry):
 
 
 def _endpoints(entry, image, options, given):
-    """Calls a builder; what it says to options that the caller gave is the caller's to mend."""
+    """Calls a builder; an error is a `UsageError` if the caller passed options."""
     try:
         return entry.builder(image, **options)
     except UsageError:

@@ -1,46 +1,48 @@
-"""The catalogue of models: how one is declared and looked up."""
+"""The catalogue of models: registers and looks up their specs."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from zoo import arguments
 from zoo.errors import UsageError
 from zoo.registry import Registry
 from zoo.weights import Weights
 
-models = Registry("model", package="zoo.models")
+models: Registry[Spec] = Registry("model", package="zoo.models")
+Builder = TypeVar("Builder", bound=Callable[..., Any])
 
-RANDOM = "random"
+RANDOM = "random"  # the argument `weights` for random initialisation
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Everything known about a model before it is built.
+    """The metadata of a model, available without building it.
 
     Attributes:
-        name: `architecture`, or `architecture.tag` where pretrained weights belong to it.
-        family: the file's builder, such as `resnet`.
-        kind: what it does, such as `classifier` (image to logits) or `segmenter` (image to the
-            logits of each pixel); every kind has a contract of its own.
-        paper: link to the publication that the numbers were taken from.
+        name: `architecture`, or `architecture.tag` for a model with pretrained weights.
+        family: name of the builder function, such as `resnet`.
+        kind: the kind of model, such as `classifier` (image to logits) or `segmenter` (image to
+            logits per pixel). Each kind has its own contract of inputs and outputs.
+        paper: URL of the publication that describes the model.
         builder: function from a symbolic input to endpoints.
-        options: the builder's options that make this variant.
-        input_shape: `(height, width, channels)` when the caller gives none.
-        min_size: smallest height and width that it accepts, in pixels: what can be built, and
-            not less than the stride of the last stage.
-        stages: names of the feature pyramid's levels; `stageN` has stride `2**N`.
-        preprocessing: what its first layer does to pixels, a key of `blocks.PREPROCESSING`.
-        parameters: trainable parameters at `input_shape`, with the default head.
-        flops: 2 x multiply-adds of convolutions and dense layers for one such input.
-        weights: facts about the pretrained weights, or `None` for random ones.
-        auxiliary: endpoints that train with the logits and are gone at inference, such as
-            GoogLeNet's: their names and the factors of their losses.
-        inputs: endpoints that are inputs besides the first, such as an R-CNN's proposals.
+        options: the builder's options for this variant.
+        input_shape: default `(height, width, channels)`.
+        min_size: smallest height and width in pixels that can be built; at least the stride of
+            the last stage.
+        stages: names of the levels of the feature pyramid; `stageN` has stride `2**N`.
+        preprocessing: preprocessing in the first layer, a key of `blocks.PREPROCESSING`.
+        parameters: number of trainable parameters with `input_shape` and the default head.
+        flops: 2 x multiply-adds of convolutions and dense layers for one input of `input_shape`.
+        weights: metadata of the pretrained weights, or `None` for random initialisation.
+        auxiliary: names of the auxiliary heads, which are used in training only, such as those of
+            GoogLeNet, and the weights of their losses.
+        inputs: names of further inputs besides the first, such as the proposals of an R-CNN.
     """
 
     name: str
@@ -60,34 +62,36 @@ class Spec:
     inputs: tuple[str, ...] = ()
 
     @property
-    def architecture(self):
-        """The name without its weights tag."""
+    def architecture(self) -> str:
+        """The name without the weights tag."""
         return self.name.partition(".")[0]
 
     @property
-    def first(self):
-        """What the first input is called beside others, such as `image`: as the builder has it."""
+    def first_input(self) -> str:
+        """The name of the first input if there are several: the builder's first parameter."""
         return next(iter(inspect.signature(self.builder).parameters))
 
     @property
-    def num_classes(self):
-        """Classes that it tells apart when the caller does not say, or `None`."""
+    def num_classes(self) -> int | None:
+        """The default number of classes, or `None`."""
         if "num_classes" in self.options:
             return self.options["num_classes"]
         parameter = inspect.signature(self.builder).parameters.get("num_classes")
         return parameter.default if parameter else None
 
-    def validate_input_shape(self, shape=None):
-        """Returns `shape`, or the default for `None`, if the model can be built with it.
+    def validate_input_shape(
+        self, shape: Sequence[int | None] | None = None
+    ) -> tuple[int | None, ...]:
+        """Returns a valid input shape: `shape`, or the default for `None`.
 
         Raises:
-            UsageError: it has another rank, or is smaller than `min_size`.
+            UsageError: the shape has another rank, or is smaller than `min_size`.
         """
         shape = self.input_shape if shape is None else shape
         if not isinstance(shape, list | tuple) or len(shape) != len(self.input_shape):
             axes = "height, width, channels" if len(self.input_shape) > 1 else "features,"
             raise UsageError(
-                f"{self.name} takes input_shape ({axes}), not {arguments.short_repr(shape)}"
+                f"{self.name} needs input_shape ({axes}), not {arguments.short_repr(shape)}"
             )
         *sides, channels = shape
         name = f"input_shape of {self.name}"
@@ -101,21 +105,30 @@ class Spec:
         return shape
 
 
-def names(pattern="*", *, kind=None, family=None, weights=None):
-    """Returns the names of the models that fit.
+def names(
+    pattern: str = "*",
+    *,
+    kind: str | None = None,
+    family: str | None = None,
+    weights: str | bool | None = None,
+) -> list[str]:
+    """Returns the names of the models that match all filters.
 
     Args:
-        pattern: a shell pattern such as `resnet*`; a word without `*` may stand anywhere.
+        pattern: a shell pattern such as `resnet*`; without wildcards, a substring of the name.
         kind: only this kind, such as `classifier`.
         family: only this family, such as `vgg`.
         weights: only names with this tag, such as `imagenet`; `True` for any tag, `False` for none.
+
+    Raises:
+        UsageError: the pattern is not a string.
     """
     if not isinstance(pattern, str):
-        raise UsageError(f"a pattern of names must be text, not {arguments.short_repr(pattern)}")
+        raise UsageError(f"a name pattern must be a string, not {arguments.short_repr(pattern)}")
     if not any(sign in pattern for sign in "*?["):
         pattern = f"*{pattern}*"
 
-    def fits(spec):
+    def matches(spec):
         tag = spec.name.partition(".")[2]
         return (
             fnmatch.fnmatchcase(spec.name, pattern)
@@ -124,53 +137,56 @@ def names(pattern="*", *, kind=None, family=None, weights=None):
             and (weights is None or weights == (bool(tag) if isinstance(weights, bool) else tag))
         )
 
-    return [name for name in models.names() if fits(models.get(name))]
+    return [name for name in models.names() if matches(models.get(name))]
 
 
-def spec(name):
-    """Returns the `Spec` of the model called `name`; raises `UsageError` if there is none."""
+def spec(name: str) -> Spec:
+    """Returns the `Spec` of the model `name`.
+
+    Raises:
+        UsageError: there is no such model.
+    """
     return models.get(name)
 
 
 def register(
-    variants,
+    variants: Mapping[str, Mapping[str, object]],
     *,
-    input_shape,
-    paper,
-    kind="classifier",
-    family=None,
-    min_size=1,
-    stages=(),
-    preprocessing="tf",
-    counts=None,
-    weights=None,
-    auxiliary=None,
-    inputs=(),
-):
-    """Enters a family of models in the catalogue.
+    input_shape: Sequence[int],
+    paper: str,
+    kind: str = "classifier",
+    family: str | None = None,
+    min_size: int = 1,
+    stages: Iterable[int] = (),
+    preprocessing: str = "tf",
+    counts: Mapping[str, tuple[int, int]] | None = None,
+    weights: Mapping[str, Mapping[str, Weights]] | None = None,
+    auxiliary: Mapping[str, float] | None = None,
+    inputs: Sequence[str] = (),
+) -> Callable[[Builder], Builder]:
+    """Registers a family of models in the catalogue.
 
     Args:
-        variants: the paper's table of architectures: model name to the builder
-            options that set it apart.
-        input_shape: `(height, width, channels)` used when the caller gives none.
-        paper: link to the publication the numbers were taken from.
-        kind: what the models do, such as `"classifier"` (image to logits).
-        family: what the variants are called together; the builder's name by default.
-        min_size: smallest height and width that they accept.
+        variants: the paper's table of architectures: the builder's options of each variant, by
+            model name.
+        input_shape: default `(height, width, channels)`.
+        paper: URL of the publication that describes the models.
+        kind: the kind of model, such as `"classifier"` (image to logits).
+        family: name of the family; by default that of the builder.
+        min_size: smallest height and width in pixels.
         stages: the levels N of the `stageN` endpoints, such as `range(1, 6)`.
-        preprocessing: a key of `blocks.PREPROCESSING`; what the builder's input has undergone.
-        counts: model name to its trainable parameters and FLOPs.
-        weights: model name to its tags, each a `Weights`; adds the names `model.tag`.
-        auxiliary: names of endpoints that the builder adds before the last one when it is called
-            with `auxiliary=True`, and the factors of their losses in training.
-        inputs: names of endpoints that the builder may make with `keras.Input`: the model then
-            takes a dict of these and of the builder's first argument, by its name.
+        preprocessing: preprocessing of the builder's input, a key of `blocks.PREPROCESSING`.
+        counts: `(trainable parameters, FLOPs)` by model name.
+        weights: the `Weights` of each tag, by model name; adds the names `model.tag`.
+        auxiliary: names of the auxiliary endpoints that the builder adds before the last one if
+            called with `auxiliary=True`, and the weights of their losses.
+        inputs: names of endpoints that the builder may create with `keras.Input`. The input of the
+            model is then a dict of these and of the builder's first argument, by name.
 
     Returns:
-        A decorator for a builder. A builder takes the preprocessed symbolic input and returns
-        its endpoints, an ordered dict of named tensors: a tensor under `stageN` has stride
-        `2**N`, and the last entry is the model's output. Called with `num_classes=None` it
-        returns the stages only.
+        A decorator for a builder, a function from the preprocessed symbolic input to its
+        endpoints: an ordered dict of named tensors, in which `stageN` has stride `2**N`, and the
+        last one is the model's output. With `num_classes=None` it returns the stages only.
 
     Example:
         >>> @zoo.register({"tiny": {}}, input_shape=(32, 32, 3), paper="https://example.org")
@@ -179,7 +195,7 @@ def register(
         ...     return {"logits": keras.layers.Dense(num_classes, name="logits")(x)}
     """
 
-    def decorate(builder):
+    def decorate(builder: Builder) -> Builder:
         for name, options in variants.items():
             plain = Spec(
                 name=name,
@@ -198,14 +214,14 @@ def register(
             )
             models.add(name, plain, builder.__module__)
             for tag, facts in (weights or {}).get(name, {}).items():
-                models.add(f"{name}.{tag}", with_weights(plain, tag, facts), builder.__module__)
+                models.add(f"{name}.{tag}", _with_weights(plain, tag, facts), builder.__module__)
         return builder
 
     return decorate
 
 
-def with_weights(plain, tag, facts):
-    """Returns the spec of `plain` with the facts of pretrained weights"""
+def _with_weights(plain, tag, facts):
+    """Returns the spec of `plain` with pretrained weights."""
     return dataclasses.replace(
         plain,
         name=f"{plain.name}.{tag}",

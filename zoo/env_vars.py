@@ -1,4 +1,4 @@
-"""The folder for what can be had again, such as downloads, and what the environment says of it."""
+"""Environment variables: the cache folder, the mirror of weights, the offline switch."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from pathlib import Path
 from zoo import paths
 from zoo.errors import UsageError
 
-FALSE_VALUES = ("", "0", "no", "false", "off")  # values of a switch that is not set
+FALSE_VALUES = ("", "0", "no", "false", "off")  # of a switch
 
 
 def cache_dir():
-    """Returns the folder that `ZOO_HOME` names; by default `keras-zoo` in the user's cache."""
+    """Returns the cache folder: `ZOO_HOME`, by default `keras-zoo` in the user's cache folder.
+
+    Raises:
+        UsageError: the user has no home folder, and `ZOO_HOME` is not set.
+    """
     try:
-        if named := os.environ.get("ZOO_HOME"):
-            return Path(named).expanduser().absolute()
+        if value := os.environ.get("ZOO_HOME"):
+            return Path(value).expanduser().absolute()
         caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
         return (caches if caches.is_absolute() else Path.home() / ".cache") / "keras-zoo"
-    except RuntimeError as error:  # the user of a container may have none
-        raise UsageError("you have no home folder; set ZOO_HOME to a folder of yours") from error
+    except RuntimeError as error:  # in containers, the user may have no home folder
+        raise UsageError("there is no home folder; set ZOO_HOME to a writable folder") from error
 
 
 def weights_dir():
-    """Returns the folder in it that holds files of weights."""
+    """Returns the folder of weights files in the cache."""
     return cache_dir() / "weights"
 
 
 def is_offline():
-    """Tells whether `ZOO_OFFLINE` forbids the network."""
+    """Returns whether `ZOO_OFFLINE` forbids network access."""
     return os.environ.get("ZOO_OFFLINE", "").lower() not in FALSE_VALUES
 
 
 def weights_mirror():
-    """Returns what `ZOO_WEIGHTS` names: the `Path` of a folder, a URL, or `None`.
+    """Returns the value of `ZOO_WEIGHTS`: the `Path` of a folder, a URL string, or `None`.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither a folder nor a URL.
     """
-    named = os.environ.get("ZOO_WEIGHTS")
-    if not named:
+    value = os.environ.get("ZOO_WEIGHTS")
+    if not value:
         return None
-    if named.startswith(("http://", "https://")):
-        return named.rstrip("/")
-    path = paths.expand_user(named).absolute()
+    if value.startswith(("http://", "https://")):
+        return value.rstrip("/")
+    path = paths.expand_user(value).absolute()
     if not path.is_dir():
-        raise UsageError(f"ZOO_WEIGHTS must name a folder or a URL (https://...), not {named!r}")
+        raise UsageError(f"ZOO_WEIGHTS must name a folder or a URL (https://...), not {value!r}")
     return path

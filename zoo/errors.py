@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see, and the one line that reads like it."""
+"""The exception for errors of the user, and helpers for error messages."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ PROJECT_PATHS = tuple(
     f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("zoo", "tasks", "scripts")
 )
 
-MAX_LISTED = 40  # names that a message lists
+MAX_LISTED = 40  # names in a message
 
 
 class UsageError(ValueError):
-    """The caller asked for what cannot be done; the message says what can.
+    """An error of the user; the message states what is wrong and how to fix it, in one line.
 
-    A wrong argument of a public function is one, whether its type or its value is wrong.
-
-    The command line prints it without a traceback. Any other exception is a bug in
-    this project, and is shown in full.
+    Public functions raise it for arguments of a wrong type or value. The command line prints it
+    without a traceback. Any other exception is a bug of this project, and is shown in full.
     """
 
 
 def unknown_name_error(noun, name, known):
-    """Returns the error for a `name` that is none of `known`, with the nearest ones.
+    """Returns the error for an unknown name, with the most similar valid names.
 
     Args:
-        noun: what a name stands for, such as "model".
-        name: what the caller wrote.
-        known: every name there is.
+        noun: the kind of thing that has the name, such as "model".
+        name: the unknown name.
+        known: all valid names.
     """
-    import difflib  # here, as it costs more than the rest of this file
+    import difflib  # here, because importing it takes longer than the rest of this file
 
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
@@ -43,10 +41,10 @@ def unknown_name_error(noun, name, known):
 
 
 def raised_by_project(error):
-    """Tells whether an exception was raised by a line of this project, not by one of a library.
+    """Returns whether an exception was raised in the code of this project, not of a library.
 
     Args:
-        error: an exception that was caught.
+        error: a caught exception.
     """
     trace = error.__traceback__
     while trace and trace.tb_next:

@@ -1,8 +1,8 @@
-"""A lock that processes share: one does the work, the others wait for it.
+"""A lock between processes.
 
-Where the operating system locks files (`flock`, also over NFS) the lock ends with its owner,
-whatever ended that. On file systems without such locks a file with the owner's name stands for the
-lock and the owner refreshes it; one that nobody refreshes was left behind by a process that died.
+If the file system supports `flock` (also over NFS), the operating system releases the lock when its
+process ends for any reason. On other file systems, a lease file names the owner, who refreshes it
+regularly; a lease that is not refreshed has expired, because its process died.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from zoo.lazy import LazyModule
 
 filelock = LazyModule("filelock")
 
-HEARTBEAT_INTERVAL = 2.0  # seconds after which an owner refreshes its file
-LEASE_DURATION = 15.0  # seconds of silence after which an owner is believed to be dead
-POLL_INTERVAL = 0.2  # seconds between two looks of one who waits
-# What a system answers whose file system has no locks, such as Lustre without `-o flock`.
+HEARTBEAT_INTERVAL = 2.0  # seconds between refreshes of a lease
+LEASE_DURATION = 15.0  # seconds without refresh after which a lease expires
+POLL_INTERVAL = 0.2  # seconds between attempts of a waiting process
+# Errors of file systems without locks, such as Lustre without `-o flock`.
 UNSUPPORTED_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def hold_lock(path, on_wait):
-    """Holds the lock called `path` as long as the block runs.
+    """Holds a lock while the block runs.
 
     Args:
-        path: of a file that stands for the lock, in a folder that exists; it goes away with it.
-        on_wait: called, once and without arguments, if another process holds the lock. What it
-            raises ends the waiting.
+        path: a file that represents the lock, in an existing folder; removed at the end.
+        on_wait: function without arguments, called once if another process holds the lock. If it
+            raises an exception, the lock is not awaited.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -49,7 +49,7 @@ def hold_lock(path, on_wait):
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # before others can have it, who look whether it is still there
+            path.unlink()  # before releasing it: the next owner checks that the file exists
         lock.release()
 
 

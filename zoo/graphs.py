@@ -1,4 +1,4 @@
-"""Networks as graphs: walked, cut where they are a single tensor, and built again in another way.
+"""Models as graphs of layers: traverses, flattens and rebuilds functional models.
 
 A node of a graph is one call of one layer, as Keras records it.
 """
@@ -10,11 +10,12 @@ import collections
 from zoo.errors import UsageError
 from zoo.lazy import keras
 
-HEAD_LAYER = "logits"  # the layer that every classifier ends in
+HEAD_LAYER = "logits"  # name of the last layer of every classifier
+BORDER_LAYERS = {"ZeroPadding2D": "padding", "Cropping2D": "cropping"}  # and their attributes
 
 
 def functional_graph(model):
-    """Returns the functional model that a model is, or wraps as a Sequential one does, or `None`.
+    """Returns a functional model itself, that in a Sequential model, or `None` for other models.
 
     Its `inputs`, `output` and nodes are those of the graph.
     """
@@ -23,7 +24,7 @@ def functional_graph(model):
 
 
 def leaf_layers(model):
-    """Yields the layers of a model in order, those of models inside it in their place."""
+    """Yields the layers of a model in order; a nested model is replaced by its layers."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)
@@ -32,56 +33,59 @@ def leaf_layers(model):
 
 
 def require_graph(model):
-    """Returns the graph of a model.
+    """Returns the functional graph of a model, as `functional_graph`.
 
     Raises:
-        UsageError: it has none, because it is a subclass with a `call` of its own or because it
-            was never built.
+        UsageError: the model has none: it is a subclass with its own `call`, or was never built.
     """
     found = functional_graph(model)
     if found is None:
         name = getattr(model, "name", type(model).__name__)
         raise UsageError(
-            f"{name} is no graph of layers; make it with keras.Model(inputs, outputs), or build "
-            "a Sequential one with model.build((None, height, width, channels))"
+            f"{name} is not a graph of layers; make it with keras.Model(inputs, outputs), or build "
+            "a Sequential model with model.build((None, height, width, channels))"
         )
     return found
 
 
 def single_input(model):
-    """Returns the one input tensor of a model; raises `UsageError` where it has several."""
+    """Returns the only input tensor of a model; raises `UsageError` if it has several."""
     inputs = require_graph(model).inputs
     if len(inputs) != 1:
         names = ", ".join(x.name for x in inputs)
-        raise UsageError(f"{model.name} has {len(inputs)} inputs ({names}), not one image")
+        raise UsageError(
+            f"{model.name} must have one input, the image, not {len(inputs)} ({names})"
+        )
     return inputs[0]
 
 
 def nodes(net):
-    """Returns the nodes of a graph, those of its inputs too, each after those that it needs."""
+    """Returns the nodes of a graph in topological order, including those of its inputs."""
     return [node for _, nodes in sorted(net._nodes_by_depth.items())[::-1] for node in nodes]
 
 
 def layers_in(operation):
-    """Returns the layers that an operation consists of, itself included; those of a plain
-    operation, such as `add`, are none."""
+    """Returns a layer and its sublayers; an empty list for an operation such as `ops.add`."""
     return list(operation._flatten_layers()) if isinstance(operation, keras.Layer) else []
 
 
 def has_kernel(operation):
-    """Tells whether an operation has weights that mix channels, not just a value for each."""
+    """Returns whether an operation has a kernel: weights with more than one axis."""
     return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
 
 
-def flat(model):
-    """Returns a functional model without models inside it, of the same layer objects.
+def flatten(model: keras.Model) -> keras.Model:
+    """Returns a functional model without nested models, of the same layer objects.
 
-    It is the model's own graph where there is nothing to flatten. A model inside it stays whole
-    where it has several inputs, is called with arguments, or holds a layer of the same name as
-    another layer: in one graph, names must differ.
+    If there is nothing to flatten, it is the model's own graph. A nested model is kept if it has
+    several inputs, is called with keyword arguments, or contains a layer of the same name as
+    another layer: names in a graph are unique.
+
+    Args:
+        model: a functional model, or a built Sequential model.
 
     Raises:
-        UsageError: as `checked`.
+        UsageError: the model is not a graph of layers.
     """
     net = require_graph(model)
     if not any(functional_graph(node.operation) for node in nodes(net)):
@@ -92,14 +96,17 @@ def flat(model):
     return rebuild(net, lambda node, *args, **kwargs: _inline_nested(node, args, kwargs, shared))
 
 
+flat = flatten  # former name
+
+
 def rebuild(net, call, inputs=None, name=None):
-    """Returns a functional model in which every node of a graph is called in another way.
+    """Rebuilds a functional model with another function in place of the call of each node.
 
     Args:
         net: a graph.
-        call: takes a node and the arguments that it is called with now; returns its outputs.
-        inputs: new input tensors, like `net.input`; by default, new ones like the old.
-        name: of the model; by default the graph's.
+        call: function from a node and the new arguments of its call to its outputs.
+        inputs: new input tensors, structured like `net.input`; by default, copies of the old ones.
+        name: name of the new model; by default that of the graph.
     """
     inputs = keras.tree.map_structure(_fresh_input, net.input) if inputs is None else inputs
     old, new = keras.tree.flatten(net.input), keras.tree.flatten(inputs)
@@ -109,13 +116,13 @@ def rebuild(net, call, inputs=None, name=None):
 
 
 def replay(net, tensor_map, call):
-    """Calls the nodes of a graph that can be reached, and are not known yet, from some tensors.
+    """Calls the nodes of a graph on other tensors, as far as their inputs are available.
 
     Args:
         net: a graph.
-        tensor_map: what stands for tensors of the graph, by their id; those that are found are
-            added.
-        call: as in `rebuilt`.
+        tensor_map: new tensors by the id of the tensor of the graph that they replace; the
+            outputs of the calls are added.
+        call: as in `rebuild`.
 
     Returns:
         `tensor_map`.
@@ -131,7 +138,7 @@ def replay(net, tensor_map, call):
 
 
 def unique_name(net, name):
-    """Returns a name that no operation of a graph has: `name`, or it with a number."""
+    """Returns a name that no operation of a graph has: `name`, with a number if it is taken."""
     taken, number, free = {node.operation.name for node in nodes(net)}, 0, name
     while free in taken:
         number += 1
@@ -140,10 +147,10 @@ def unique_name(net, name):
 
 
 def set_operation_name(x, name):
-    """Gives the operation of `keras.ops` that made a tensor a name; returns the tensor.
+    """Sets the name of the operation of `keras.ops` that made a tensor; returns the tensor.
 
-    Keras numbers operations in each process, and names in a graph must differ: also from those of
-    layers, and of operations of a file.
+    Names in a graph must be unique, and the numbers that Keras gives to operations may be those of
+    a loaded model.
     """
     x._keras_history.operation.name = name
     return x
@@ -155,14 +162,13 @@ def call_node(node, *args, **kwargs):
 
 
 def single_tensor_cuts(net, order=None):
-    """Yields the places where a graph is a single tensor: number of its node, and the tensor.
+    """Yields the single tensors at which a graph can be cut in two, with the index of their node.
 
-    All that come before or at a cut are needed for its tensor; all that come after it need
-    nothing else, but for inputs that come after it.
+    The nodes after a cut depend only on its tensor, and on inputs that come after it.
 
     Args:
         net: a graph.
-        order: its nodes, each after those that it needs; by default as `nodes` has them.
+        order: its nodes in topological order; by default those of `nodes`.
     """
     order = order or nodes(net)
     last = {id(x): i for i, node in enumerate(order) for x in node.input_tensors}
@@ -175,7 +181,7 @@ def single_tensor_cuts(net, order=None):
 
 
 def consumers(net):
-    """Returns the nodes that take each tensor, by its id; the model's output counts as `None`."""
+    """Returns the nodes that use each tensor, by its id; `None` stands for the model's output."""
     found = collections.defaultdict(list)
     for node in nodes(net):
         for x in node.input_tensors:
@@ -186,7 +192,7 @@ def consumers(net):
 
 
 def ancestors(net, tensors):
-    """Returns the nodes of a graph that some of its tensors are made by, in order."""
+    """Returns the nodes of a graph that some of its tensors depend on, in topological order."""
     wanted, found = {id(x) for x in tensors}, []
     for node in reversed(nodes(net)):
         if any(id(x) in wanted for x in node.output_tensors):
@@ -200,7 +206,7 @@ def _fresh_input(x):
 
 
 def _collect_operations(net, owners):
-    """Enters the operations of a graph, and of the models inside it, under their names."""
+    """Adds the ids of the operations of a graph and of its nested models, by name."""
     for node in nodes(net):
         inner = functional_graph(node.operation)
         owners[node.operation.name].add(id(node.operation))
@@ -209,14 +215,14 @@ def _collect_operations(net, owners):
 
 
 def _inline_nested(node, args, kwargs, shared):
-    """Calls the layers of a model inside a graph, or of what is no such model, itself."""
+    """Calls a node; that of a nested model is replaced by calls of its layers."""
     inner = functional_graph(node.operation)
     keep_nested = inner is None or len(inner.inputs) != 1 or any(kwargs.values())
     flat_args = keras.tree.flatten(args)
     if keep_nested or len(flat_args) != 1 or _operation_names(inner) & shared:
         return call_node(node, *args, **kwargs)
     [x], [wanted] = flat_args, inner.inputs
-    if x.dtype != wanted.dtype:  # as the model would
+    if x.dtype != wanted.dtype:  # as a call of the model does
         x = keras.ops.cast(x, wanted.dtype)
 
     def call(node, *args, **kwargs):

@@ -1,7 +1,7 @@
-"""The layers of the zoo registered with Keras, so that `keras.saving.load_model` finds them.
+"""Registers the layers of the zoo with Keras, so that `keras.saving.load_model` finds them.
 
-They derive from Keras's and cannot be imported without it, which takes seconds; so they are
-imported as soon as something else has imported Keras.
+They are subclasses of Keras layers, and importing Keras takes seconds. So they are imported when
+something else has imported Keras.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ KERAS, LAYERS = "keras", "zoo.layers"
 
 
 def register_layers():
-    """Registers the layers now, if Keras is loaded, or else as soon as it is."""
+    """Registers the layers now if Keras is imported, or else as soon as it is imported."""
     loaded = sys.modules.get(KERAS)
     if hasattr(loaded, "saving"):
         importlib.import_module(LAYERS)
@@ -23,7 +23,7 @@ def register_layers():
 
 
 class _RegisteringFinder:
-    """Finds Keras as the other finders do, and has the layers of the zoo imported after it."""
+    """A finder that imports the layers of the zoo after Keras; the other finders find Keras."""
 
     searching = False
 

@@ -1,4 +1,4 @@
-"""The layers of the zoo, loaded on first use: `from zoo.lazy_layers import layers`."""
+"""The layers of the zoo, imported on first use: `from zoo.lazy_layers import layers`."""
 
 from __future__ import annotations
 

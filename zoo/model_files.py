@@ -1,7 +1,6 @@
-"""Files written whole or not at all, and a trained model as one that knows its classes.
+"""Saves and loads models with metadata, such as class names, in one `.keras` file.
 
-Keras reads the file as any other; what else a user needs in order to use the model travels in
-an entry of the archive that Keras leaves alone.
+Keras loads the file like any other: the metadata is in a member of the archive that it ignores.
 """
 
 from __future__ import annotations
@@ -9,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from zoo import arguments, graphs, paths
 from zoo.atomic_files import atomic_write
@@ -18,22 +19,21 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
 from zoo.lazy_layers import layers
 
-METADATA_FILE = "zoo.json"
 keras_archive = LazyModule("zoo.keras_archive")
 
 
-def save(model, path, metadata):
-    """Writes a model and the facts about it, in one step.
+def save(model: keras.Model, path: str | os.PathLike[str], metadata: Mapping[str, object]) -> None:
+    """Saves a model and its metadata atomically.
 
-    An optimiser and losses are the run's, not the model's: they are left out.
+    Optimiser and losses are not saved: they belong to the training run.
 
     Args:
         model: a built `keras.Model`.
-        path: where to, ending in `.keras`; what is there stays until the new file is whole.
-        metadata: a dict of plain values, such as `{"classes": [...], "resize": "stretch"}`.
+        path: a path ending in `.keras`. An existing file is kept until the new one is complete.
+        metadata: JSON values by key, such as `{"classes": [...], "resize": "stretch"}`.
 
     Raises:
-        UsageError: the disk is full or the folder cannot be written to.
+        UsageError: the disk is full, or the folder cannot be written to.
     """
     path = Path(arguments.check_path(path, "a model file"))
     if not isinstance(model, keras.Model) or path.suffix != ".keras":
@@ -42,24 +42,24 @@ def save(model, path, metadata):
     try:
         text = json.dumps(metadata, indent=1)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the facts about a model are plain values: {error}") from error
+        raise UsageError(f"the metadata of a model must be JSON values: {error}") from error
     net = graphs.functional_graph(model)
     if model.compiled and net is not None:
         model = keras.Model(net.input, net.output, name=model.name)
     with atomic_write(path) as partial:
         model.save(partial)
         with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(METADATA_FILE, text)
+            archive.writestr(keras_archive.METADATA_FILE, text)
 
 
-def load(path):
-    """Reads a model and the facts about it.
+def load(path: str | os.PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:
+    """Loads a model and its metadata.
 
     Args:
-        path: a `.keras` file, ours or anybody's.
+        path: a `.keras` file, saved by `save` or by Keras.
 
     Returns:
-        The `keras.Model`, and the dict that `save` was given; empty for a file of another maker.
+        The `keras.Model`, and the metadata passed to `save`; empty for a file saved by Keras.
 
     Raises:
         UsageError: there is no such file, or it is not a Keras model.
@@ -69,21 +69,21 @@ def load(path):
         raise UsageError(f"{path} is {kind}, not a model file")
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
-    _ = layers.PixelNormalization  # loads, and so registers, the layers of the zoo
+    _ = layers.PixelNormalization  # imports, and so registers, the layers of the zoo
     try:
         return keras_archive.load(path)
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
 
 
-def read_metadata(path):
-    """Reads the facts about a model from its file, and not the model.
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads the metadata of a model file without loading the model.
 
     Args:
-        path: a `.keras` file, ours or anybody's.
+        path: a `.keras` file, saved by `save` or by Keras.
 
     Returns:
-        The dict that `save` was given; empty for a file of another maker.
+        The metadata passed to `save`; empty for a file saved by Keras.
 
     Raises:
         UsageError: there is no such file, or it is damaged.
@@ -96,10 +96,10 @@ def read_metadata(path):
         raise UsageError(f"{path} cannot be read as a model file: {error}") from error
 
 
-def read_class_names(path):
-    """Returns the names of the classes of a model file, in the order of its logits.
+def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Returns the class names in the metadata of a model file, in the order of its logits.
 
-    They are none for files of other makers and formats, and for those that cannot be read.
+    Empty for files without metadata, of other formats, and for unreadable files.
     """
     if os.fspath(path).endswith(".keras"):
         with suppress(UsageError):

@@ -1,4 +1,4 @@
-"""Which paths may be read: regular files, for a named pipe or a device may never end."""
+"""Reads regular files only: reading a named pipe or a device might never end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo.errors import UsageError
 
-FILE_TYPES = {  # of what is not a regular file, by the type in its mode
+FILE_TYPES = {  # by the type in the mode, except regular files
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -19,15 +19,16 @@ FILE_TYPES = {  # of what is not a regular file, by the type in its mode
 
 
 def special_file_type(path):
-    """Returns what a path is if it is there and not a regular file, such as `a named pipe`.
+    """Returns the type of a path that is not a regular file, such as `a named pipe`.
 
-    Links are followed.
+    Symbolic links are followed.
 
     Args:
         path: any path.
 
     Returns:
-        `""` for a regular file, and for a path where nothing is or that cannot be looked at.
+        A description of the type. `""` for a regular file, and if the path does not exist or
+        cannot be accessed.
     """
     try:
         mode = os.stat(path).st_mode
@@ -37,12 +38,12 @@ def special_file_type(path):
 
 
 def expand_user(path):
-    """Returns a path whose `~` or `~USER` is a home folder; as it is where there is none."""
+    """Expands `~` and `~USER` in a path; returns it unchanged if there is no such home folder."""
     return Path(os.path.expanduser(path))
 
 
 class NotARegularFileError(OSError, UsageError):
-    """A path that is not a regular file, so that reading it may never end."""
+    """A path is not a regular file, so that reading it might never end."""
 
     def __init__(self, path, kind):
         super().__init__(errno.EINVAL, f"{kind}, not a regular file", str(path))
@@ -52,10 +53,10 @@ class NotARegularFileError(OSError, UsageError):
 
 
 def check_regular(path):
-    """Returns a path as a `Path`, if to open it cannot take for ever.
+    """Returns a path as a `Path` if it is a regular file, a folder, or does not exist.
 
     Raises:
-        Irregular: it is there and neither a regular file nor a folder; an `OSError`, too.
+        NotARegularFileError: it is anything else. The error is also an `OSError`.
     """
     kind = special_file_type(path)
     if kind and not os.path.isdir(path):
@@ -67,13 +68,13 @@ def read_text(path):
     """Returns the text of a regular file in UTF-8, without a byte order mark.
 
     Raises:
-        UsageError: the file cannot be read, or is in another encoding.
+        UsageError: the file cannot be read, or has another encoding.
     """
     try:
         return check_regular(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path} is no text in UTF-8 (byte {error.object[error.start]:#x} at position "
+            f"{path} is not encoded in UTF-8 (byte {error.object[error.start]:#x} at position "
             f"{error.start}); save it as UTF-8, in Excel as 'CSV UTF-8'"
         ) from error
     except NotARegularFileError:

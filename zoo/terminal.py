@@ -1,7 +1,7 @@
-"""Text for a terminal, in which control characters are shown and not obeyed.
+"""Escapes control characters in text that is printed to a terminal.
 
-Names of files and classes come from elsewhere; an escape sequence in one could clear a screen,
-rewrite lines above, or set the clipboard.
+Names of files and classes are not trusted: an escape sequence in one could clear the screen,
+overwrite earlier lines, or set the clipboard.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import io
 
 _LINES = "\n\r\t"
 _CONTROLS = (*range(32), *range(127, 160), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}  # bidirectional ones, too
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in _CONTROLS}  # includes bidirectional controls
 _ESCAPES_EXCEPT_NEWLINES = {
     code: shown for code, shown in _ESCAPES.items() if chr(code) not in _LINES
 }
 
 
 def escape_line(text):
-    """Returns text as one line, in which ends of lines, too, are shown as escapes."""
+    """Returns text in one line, with control characters and line breaks escaped."""
     return text.translate(_ESCAPES)
 
 
 class EscapingStream(io.TextIOWrapper):
-    """A text stream that shows control characters as escapes, except ends of lines and tabs.
+    """A text stream that escapes control characters, except line breaks and tabs.
 
     Attributes:
-        failure: the `OSError` because of which something could not be written, or `None`.
+        failure: the last `OSError` of a failed write, or `None`.
     """
 
     failure = None
@@ -50,7 +50,7 @@ class EscapingStream(io.TextIOWrapper):
 
 
 def wrap_stream(stream):
-    """Returns a `Stream` in the place of a text stream, which is not used any more."""
+    """Returns an `EscapingStream` that replaces a text stream, which must not be used any more."""
     options = {
         "encoding": stream.encoding,
         "errors": "backslashreplace",

@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere, read only where their sizes are plausible."""
+"""Reads untrusted zip archives: the sizes of their members are checked first."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import struct
 import zipfile
 import zlib
 
-MAX_EXPANSION = 20  # bytes unpacked per byte stored; those of numbers hardly shrink at all
-ALLOWED_OVERHEAD = 1 << 20  # bytes that a member may have in any case, such as repetitive JSON
-ZIP_ERRORS = (  # what `zipfile` raises for a damaged, encrypted or foreign archive
+MAX_EXPANSION = 20  # uncompressed bytes per stored byte; arrays of floats hardly compress
+ALLOWED_OVERHEAD = 1 << 20  # bytes that are always allowed, for instance for repetitive JSON
+ZIP_ERRORS = (  # raised by `zipfile` for a damaged, encrypted or invalid archive
     *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(OSError, EOFError, KeyError, RuntimeError, NotImplementedError, ValueError, OverflowError),
 )
 
 
 def open_zip(path, expansion=MAX_EXPANSION):
-    """Opens an archive whose members are not much larger than what is stored of them.
+    """Opens an archive after checking that it is not a decompression bomb.
 
     Args:
         path: the file.
-        expansion: bytes that a member may have per byte stored; `None` for any number.
+        expansion: uncompressed bytes that a member may have per stored byte; `None` for no limit.
 
     Returns:
         A `zipfile.ZipFile`, to be closed by the caller.
 
     Raises:
-        ValueError: it is not a zip archive, is cut short, or holds a decompression bomb.
+        ValueError: it is not a zip archive, is truncated, or holds a decompression bomb.
     """
     try:
         size = os.stat(path).st_size
         archive = zipfile.ZipFile(path)
     except ZIP_ERRORS as error:
-        raise ValueError(f"it is not a whole zip archive ({error_message(error)})") from error
+        raise ValueError(f"it is not a complete zip archive ({error_message(error)})") from error
     entries = archive.infolist()
     worst = max(entries, key=lambda entry: entry.file_size, default=None)
     if sum(entry.compress_size for entry in entries) > size:
@@ -52,16 +52,16 @@ def read_member(archive, name, size=None):
     """Returns the bytes of a member of an archive.
 
     Args:
-        archive: what `opened` returned.
-        name: of the member.
-        size: bytes that it may have, if that is known.
+        archive: an archive from `open_zip`.
+        name: name of the member.
+        size: the largest allowed size in bytes, or `None` for no limit.
 
     Raises:
-        ValueError: there is none of that name, or it is larger, damaged, encrypted or packed in
-            an unknown way.
+        ValueError: there is no such member, or it is larger, damaged, encrypted or compressed by
+            an unknown method.
     """
     if name not in archive.NameToInfo:
-        raise ValueError(f"the archive holds no {name}")
+        raise ValueError(f"the archive has no member {name}")
     if size is not None and archive.getinfo(name).file_size > size:
         raise ValueError(f"{name} claims {archive.getinfo(name).file_size:,} bytes, not {size:,}")
     try:
@@ -71,6 +71,6 @@ def read_member(archive, name, size=None):
 
 
 def error_message(error):
-    """Returns the message of an exception in one line, or its class if it has none."""
+    """Returns the message of an exception in one line; the name of its class if it is empty."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return " ".join(str(text).split()) or type(error).__name__

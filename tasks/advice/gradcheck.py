@@ -106,7 +106,7 @@ def to_float64(model):
             f"{model.name} has {model.count_params():,} parameters; gradcheck takes models of at "
             f"most {MAX_PARAMETERS:,}, such as the smallest of its family"
         )
-    graph = graphs.flat(model)
+    graph = graphs.flatten(model)
 
     def clone(layer):
         config = layer.get_config()

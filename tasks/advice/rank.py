@@ -144,7 +144,7 @@ def _stage_features(bottom):
     stages, too (Evci et al., 2022, arXiv:2201.03529), and their positions in the image. Without
     stages the network is `bottom` itself.
     """
-    net = graphs.flat(bottom)
+    net = graphs.flatten(bottom)
     stage_outputs = surgery.stages(net).values()
     if not stage_outputs:
         return bottom

@@ -127,7 +127,7 @@ class Captioning(BackboneTask):
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         # The probability of scheduled sampling rises linearly, epoch by epoch.
         last, num_images = max(1, self.epochs - 1), len(data.train)
         stages = self.stages_with_passes(num_images // min(self.batch_size, num_images))
@@ -142,7 +142,7 @@ class Captioning(BackboneTask):
             batch_size=self.batch_size,
             captions_per_image=self.captions_per_image,
             seed=self.seed,
-            augment=self.augment if changed else "none",
+            augment=self.augment if augmented else "none",
             sampling=rates if self.scheduled_sampling else (),
         )
 
@@ -207,7 +207,7 @@ class Captioning(BackboneTask):
 
     def evaluate(self, model, about, split):
         words = checkpoint_vocabulary.from_metadata(about, "the run")
-        part = self.judged(dataset.load(self.dataset), split)
+        part = self.evaluation_split(dataset.load(self.dataset), split)
         shape, length = tuple(model.input["image"].shape[1:]), about["length"]
         examples = dataset.decode_captions(part, words, length, shape, self.resize)
         data = dataset.CaptionData(None, None, None, examples, shape, words, length)

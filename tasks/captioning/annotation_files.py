@@ -185,7 +185,7 @@ def _parse_table(path, content, head):
     if image is None or caption is None:
         raise UsageError(
             f"{path} begins with {head[:60]!r}; needed: lines such as image.jpg#0, a tab and a "
-            "caption; or a first line with the columns image,caption, perhaps split"
+            "caption; or a first line with the columns image,caption and optionally split"
         )
     rows = csv.reader(io.StringIO(content), delimiter=delimiter)
     next(rows)

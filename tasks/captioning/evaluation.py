@@ -149,7 +149,7 @@ def attention_maps(model, pixels, sentences, words):
     encoded = keras.Model(model.input["image"], features)(np.asarray(pixels), training=False)
     decoder = model.get_layer(train_model.DECODER)
     embedded = model.get_layer("embedding")(rows[:, :-1])
-    _, attention = decoder.told(embedded, ops.cast(encoded, decoder.compute_dtype))
+    _, attention = decoder.decode(embedded, ops.cast(encoded, decoder.compute_dtype))
     grid = model.get_layer(LOCATIONS_LAYER).input.shape[1:3]
     maps = ops.convert_to_numpy(attention).reshape(len(rows), length, *grid)
     return [own[: len(sentence.split())] for own, sentence in zip(maps, sentences, strict=True)]

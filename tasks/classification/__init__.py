@@ -181,7 +181,7 @@ class Classification(ImageTask):
             data.train, self.seed, self.cached_views, self._augmentation()
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
@@ -190,7 +190,7 @@ class Classification(ImageTask):
             heads=(HEAD_LAYER, *zoo.spec(self.model).auxiliary)
             if self._uses_auxiliary_heads()
             else (),
-            **(self._augmentation() if changed else {}),
+            **(self._augmentation() if augmented else {}),
         )
 
     def validate(self, model, data, events, step):
@@ -237,7 +237,7 @@ class Classification(ImageTask):
 
     def evaluate(self, model, about, split):
         source = self._source
-        selected = self.judged(source, split)
+        selected = self.evaluation_split(source, split)
         selected = relabel(selected, source.classes, about["classes"])
         examples = decoding.decode(selected, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.tta)

@@ -47,19 +47,19 @@ class ClassificationPredictor(Predictor):
         return f"{resize}, {describe_channels(channels)}"
 
     def predict(self, images, run, options):
-        """Returns for each image `classes`, as `named` has them."""
-        rows = self.top_classes(run(np.stack([image.pixels for image in images])), options.top)
-        return [{"classes": guesses} for guesses in rows]
+        """Returns one dict per image with `classes`, as returned by `top_classes`."""
+        logits = run(np.stack([image.pixels for image in images]))
+        return [{"classes": classes} for classes in self.top_classes(logits, options.top)]
 
     def text_lines(self, prediction):
-        """Returns a line for each class that is named."""
-        return [f"{guess['probability']:6.1%}  {guess['name']}" for guess in prediction["classes"]]
+        """Returns one line per predicted class."""
+        return [f"{found['probability']:6.1%}  {found['name']}" for found in prediction["classes"]]
 
     def csv_rows(self, prediction):
-        """Returns rank, name and probability of each class that is named."""
+        """Returns rank, name and probability of each predicted class."""
         return [
-            (rank, guess["name"], f"{guess['probability']:.6g}")
-            for rank, guess in enumerate(prediction["classes"], 1)
+            (rank, found["name"], f"{found['probability']:.6g}")
+            for rank, found in enumerate(prediction["classes"], 1)
         ]
 
     def top_classes(self, logits, top):

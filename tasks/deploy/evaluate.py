@@ -26,8 +26,8 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         split: the slice to evaluate on; by default all of another data set, or the test split of
             the run.
         data_dir: the folder of TFDS data sets; by default that of the run.
-        **flags: flags of the task that concern the evaluation, such as `tta` or `network`;
-            those of the run where they are empty.
+        **flags: flags of the task that concern the evaluation, such as `tta` or
+            `feature_network`; those of the run where they are empty.
 
     Returns:
         A dict with `dataset`, `split`, `figures` and `evaluation`, the path of the JSON file that

@@ -121,12 +121,12 @@ class Detection(BackboneTask):
         images = [_draw_ground_truth(*row, data.source.classes) for row in rows]
         events.images("training images and boxes", np.stack(images), 0)
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
             seed=self.seed,
-            augment=self.augment if changed else "none",
+            augment=self.augment if augmented else "none",
             noise={head_losses.RANDOM_INPUT: 1},
         )
 
@@ -179,7 +179,7 @@ class Detection(BackboneTask):
 
     def evaluate(self, model, about, split):
         source = dataset.load(self.dataset, self.data_dir or None)
-        part = self.judged(source, split)
+        part = self.evaluation_split(source, split)
         image = model.input["image"] if isinstance(model.input, dict) else model.input
         examples = dataset.decode(part, tuple(image.shape[1:]), self.resize)
         examples = dataset.remap_labels(examples, source.classes, about["classes"])

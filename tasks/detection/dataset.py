@@ -240,8 +240,8 @@ def _explain_no_objects(part, source):
 def _coco_listing(read):
     parts = {
         split: (
-            [picture.path for picture in annotations.pictures],
-            [_coco_objects(picture) for picture in annotations.pictures],
+            [image.path for image in annotations.pictures],
+            [_coco_objects(image) for image in annotations.pictures],
         )
         for split, annotations in read.items()
     }
@@ -250,19 +250,22 @@ def _coco_listing(read):
     return class_folders.Listing(classes, parts, tuple(skipped))
 
 
-def _coco_objects(picture):
-    rows = [(_coco_box(thing, picture), thing.label, thing.crowd) for thing in picture.things]
-    size = (picture.width, picture.height)
+def _coco_objects(image):
+    rows = [
+        (_coco_box(annotation, image), annotation.label, annotation.crowd)
+        for annotation in image.things
+    ]
+    size = (image.width, image.height)
     return box_annotations.ground_truth(rows, size if all(size) else None)
 
 
-def _coco_box(thing, picture):
+def _coco_box(annotation, image):
     """Returns the box of an annotation, or the bounding box of its mask if it has none."""
-    if thing.box:
-        return thing.box
+    if annotation.box:
+        return annotation.box
     mask = np.zeros((0, 0), bool)
-    if thing.segmentation and coco.size_matches(picture):
-        mask = coco_masks.decode_segmentation(thing.segmentation, picture.height, picture.width)
+    if annotation.segmentation and coco.size_matches(image):
+        mask = coco_masks.decode_segmentation(annotation.segmentation, image.height, image.width)
     if not mask.any():
         return (0, 0, 0, 0)
     rows, columns = np.nonzero(mask)

@@ -33,7 +33,7 @@ def loss_names(model):
     Raises:
         UsageError: the model has neither an anchor head nor a RoI head.
     """
-    known = _head_outputs(graphs.flat(model))
+    known = _head_outputs(graphs.flatten(model))
     found = [
         loss for layers, names in LOSSES_OF_LAYERS.items() if layers[1] in known for loss in names
     ]
@@ -68,7 +68,7 @@ def build_training_model(
         UsageError: as `loss_names`.
     """
     loss_names(model)
-    graph = _HeadGraph(graphs.flat(model), max_objects)
+    graph = _HeadGraph(graphs.flatten(model), max_objects)
     found = []
     if REGION_LAYERS[1] in graph.outputs:
         found.append(_add_roi_losses(graph, classifying))

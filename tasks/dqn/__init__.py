@@ -1,4 +1,4 @@
-"""DQN: act so that what comes back in the end is most."""
+"""Deep Q-networks (DQN): value-based reinforcement learning in Gymnasium environments."""
 
 from __future__ import annotations
 
@@ -22,60 +22,84 @@ learning = LazyModule("tasks.dqn.train_step")
 loops = LazyModule("tasks.engine.custom_step")
 
 ON_OFF = ("on", "off")
-EPISODE_SPLITS = ("validation", "test")  # whose episodes have seeds of their own
-MAX_RECORDED_FRAMES, NUM_LOGGED_FRAMES = 500, 12  # of an episode in the report, and in TensorBoard
+EPISODE_SPLITS = ("validation", "test")  # sets of episodes with seeds of their own
+MAX_RECORDED_FRAMES = 500  # of the episode in the report
+NUM_LOGGED_FRAMES = 12  # of the episode in TensorBoard
 _SLICE = re.compile(r"(\w+)(?:\[:(\d+)\])?")
 
 
 @register
 class Dqn(Task):
-    """Teaches a network of the zoo which action is best, by acting (Mnih et al., 2015)."""
+    """Trains a Q-network of the zoo by acting in environments (Mnih et al., 2015)."""
 
     kind: ClassVar = "agent"
     command: ClassVar = "zoo evaluate"
-    compilable: ClassVar = False  # XLA cannot call what is outside of it, as an agent's world is
-    checkpoint_all: ClassVar = True  # the target network learns nothing, and changes
+    compilable: ClassVar = False  # XLA cannot call environments, which are Python
+    checkpoint_all: ClassVar = True  # also the target network, which changes but is not trained
     curves: ClassVar = {
-        "mean_return": "Return of an episode",
+        "mean_return": "Return per episode",
         "loss": "Loss",
-        "mean_value": "Value of the actions taken",
+        "mean_value": "Q-value of the actions taken",
     }
-    monitor: ClassVar = ("val_mean_return", "val_min_return", "epoch")  # the later has seen more
+    monitor: ClassVar = ("val_mean_return", "val_min_return", "epoch")  # of equal ones the latest
 
     dataset: str = flag("CartPole-v1", "environment: catch, breakout or a name of Gymnasium's")
-    environment_options: str = flag("", "of its maker as YAML, such as '{cell: 1, border: 0}'")
-    model: str = flag("", "name of a zoo model, see `zoo list --kind agent`; one that fits")
-    model_options: str = flag("", "builder options as YAML, such as '{widths: [64, 64]}'")
-    weights: str = flag("", "file to start from")
-    epochs: int = flag(20, "how often the agent is validated, and a checkpoint follows", low=1)
-    epoch_steps: int = flag(4_950, "steps in all environments in an epoch", low=1)
-    batch_size: int = flag(64, "transitions in an update, over all replicas", low=1)
-    optimizer: str = flag("adam", "as of other tasks: adam, rmsprop, ...")
-    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
-    clip_norm: float = flag(10.0, "longest gradient, all weights together; 0 for any", low=0.0)
-    patience: int = patience_flag("val_mean_return")
-    environments: int = flag(1, "how many are acted in side by side, over all replicas", low=1)
-    frames: int = flag(0, "observations seen together; 0: 4 images, 1 vector", low=0)
-    replay: int = flag(10_000, "observations that are remembered", low=1)
-    learning_starts: int = flag(1_000, "random steps before the first epoch", low=1)
-    train_every: int = flag(2, "steps in all environments from update to update", low=1)
-    target_every: int = flag(200, "steps from copy to copy of the target network", low=1)
-    tau: float = flag(1.0, "share of the target network that is replaced then", high=1.0)
-    discount: float = flag(0.99, "gamma: what a reward counts a step later", high=1.0)
-    epsilon: float = flag(0.05, "chance of a random action after exploration", high=1.0)
-    exploration: float = flag(0.1, "share of the run in which that chance falls from 1", high=1.0)
-    loss: str = flag("mse", "of the difference to the target", choices=("huber", "mse"))
-    double: str = flag("on", "double DQN (van Hasselt et al., 2015)", choices=ON_OFF)
-    dueling: str = flag("off", "duelling network (Wang et al., 2015)", choices=ON_OFF)
-    n_step: int = flag(3, "rewards before the value of what follows (Hessel et al., 2017)", low=1)
-    priority: float = flag(
-        0.0, "alpha of prioritised replay (Schaul et al., 2015), such as 0.6; 0: none", high=10.0
+    environment_options: str = flag(
+        "", "keyword arguments of the environment as YAML, such as '{cell: 1, border: 0}'"
     )
-    correction: float = flag(0.4, "beta of prioritised replay at first; it rises to 1", high=1.0)
-    clip_rewards: str = flag("off", "learn from the sign of rewards alone", choices=ON_OFF)
-    validation_episodes: int = flag(20, "played after an epoch; they choose the policy", low=1)
-    test_episodes: int = flag(100, "played at the end; the report is about them", low=1)
-    test_epsilon: float = flag(0.0, "chance of a random action in both", high=1.0)
+    model: str = flag("", "model of `zoo list --kind agent`; default: one for the observations")
+    model_options: str = flag("", "builder options as YAML, such as '{widths: [64, 64]}'")
+    weights: str = flag("", "weights file to start from")
+    epochs: int = flag(20, "epochs, each followed by validation and a checkpoint", low=1)
+    epoch_steps: int = flag(4_950, "environment steps per epoch, over all environments", low=1)
+    batch_size: int = flag(64, "transitions per update, over all replicas", low=1)
+    optimizer: str = flag("adam", "optimizer, as in other tasks: adam, rmsprop, ...")
+    weight_decay: float = flag(
+        0.0, "decoupled weight decay of kernels, times the learning rate", high=100.0
+    )
+    clip_norm: float = flag(10.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
+    patience: int = patience_flag("val_mean_return")
+    num_envs: int = flag(
+        1, "parallel environments, over all replicas", low=1, former="environments"
+    )
+    frame_stack: int = flag(
+        0, "stacked observations; 0: 4 for images, 1 for vectors", low=0, former="frames"
+    )
+    replay_size: int = flag(
+        10_000, "capacity of the replay buffer, in observations", low=1, former="replay"
+    )
+    learning_starts: int = flag(1_000, "steps with random actions before training", low=1)
+    train_frequency: int = flag(
+        2, "environment steps per update, over all environments", low=1, former="train_every"
+    )
+    target_update_frequency: int = flag(
+        200, "environment steps per update of the target network", low=1, former="target_every"
+    )
+    tau: float = flag(1.0, "rate of the target network's update; 1: copy the online one", high=1.0)
+    gamma: float = flag(0.99, "discount factor", high=1.0, former="discount")
+    final_epsilon: float = flag(
+        0.05, "probability of a random action after exploration", high=1.0, former="epsilon"
+    )
+    exploration_fraction: float = flag(
+        0.1, "fraction of the run in which epsilon falls from 1", high=1.0, former="exploration"
+    )
+    loss: str = flag("mse", "loss of the TD error", choices=("huber", "mse"))
+    double: str = flag("on", "double DQN (van Hasselt et al., 2015)", choices=ON_OFF)
+    dueling: str = flag("off", "dueling network (Wang et al., 2015)", choices=ON_OFF)
+    n_step: int = flag(3, "steps of n-step returns (Hessel et al., 2017)", low=1)
+    priority_alpha: float = flag(
+        0.0,
+        "alpha of prioritized replay (Schaul et al., 2015), such as 0.6; 0: uniform sampling",
+        high=10.0,
+        former="priority",
+    )
+    priority_beta: float = flag(
+        0.4, "initial beta of prioritized replay, annealed to 1", high=1.0, former="correction"
+    )
+    clip_rewards: str = flag("off", "train on the sign of rewards", choices=ON_OFF)
+    validation_episodes: int = flag(20, "episodes after each epoch, to choose the best", low=1)
+    test_episodes: int = flag(100, "episodes at the end, for the report", low=1)
+    test_epsilon: float = flag(0.0, "epsilon in validation and test episodes", high=1.0)
 
     def flops(self):
         return zoo.spec(self.model).flops or 0 if self.model else 0
@@ -117,24 +141,24 @@ class Dqn(Task):
                 **builder_options.parse_model_options(self.model_options),
             },
         )
-        both = learning.with_target_network(model)
-        regularizers.add_kernel_regularization(both.get_layer("online"), self.l1, self.l2)
-        return both
+        pair = learning.with_target_network(model)
+        regularizers.add_kernel_regularization(pair.get_layer("online"), self.l1, self.l2)
+        return pair
 
     def training_model(self, model, data):
         networks = {name: model.get_layer(name) for name in ("online", "target")}
         networks["target"].trainable = False
         env_steps, updates = self._steps_per_update(self._replicas())
-        method = learning.TrainStepConfig(
+        config = learning.TrainStepConfig(
             env_steps=env_steps,
             updates=updates,
             double=self.double == "on",
             loss=self.loss,
             tau=self.tau,
-            prioritised=self.priority > 0,
+            prioritized=self.priority_alpha > 0,
         )
         return loops.CustomStepModel(
-            networks, learning.METRIC_NAMES, learning.build_train_step(data.actors, method)
+            networks, learning.METRIC_NAMES, learning.build_train_step(data.actors, config)
         )
 
     def compile(self, training_model, data, optimizer):
@@ -142,19 +166,17 @@ class Dqn(Task):
             optimizer=optimizer, **hardware.compile_options(self, training_model)
         )
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         env_steps, _ = self._steps_per_update(data.replicas)
-        steps = env_steps * self.environments
+        steps = env_steps * self.num_envs
         return StepIndices(max(1, self.epoch_steps // steps), steps, data.replicas)
 
     def validate(self, model, data, events, step):
         results = self._run_episodes(
-            model.get_layer("online"), data, "validation", pictures=MAX_RECORDED_FRAMES
+            model.get_layer("online"), data, "validation", max_frames=MAX_RECORDED_FRAMES
         )
-        if results.pictures:
-            events.images(
-                "an episode", gif.sample_frames(results.pictures, NUM_LOGGED_FRAMES), step
-            )
+        if results.frames:
+            events.images("episode", gif.sample_frames(results.frames, NUM_LOGGED_FRAMES), step)
         return metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
 
     def finish(self, model, data):
@@ -166,26 +188,26 @@ class Dqn(Task):
             "model": data.model,
             "environment": self.dataset,
             "environment_options": data.env_spec.options,
-            "frames": data.frames,
+            "frames": data.frame_stack,
             "actions": data.env_spec.actions,
         }
         model_files.save(model, path, about)
 
     def build_report(self, model, data):
-        results = self._run_episodes(model, data, "test", pictures=MAX_RECORDED_FRAMES)
-        found = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
+        results = self._run_episodes(model, data, "test", max_frames=MAX_RECORDED_FRAMES)
+        figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
         sections = [("Returns", metrics.return_histogram(results.returns))]
-        if results.pictures:
-            caption = f"The first of them, whose return is {results.returns[0]:.4g}."
-            sections.append(("An episode", gif.gif_figure(results.pictures, caption)))
+        if results.frames:
+            caption = f"The first test episode, with a return of {results.returns[0]:.4g}."
+            sections.append(("Episode", gif.gif_figure(results.frames, caption)))
         return EvaluationReport(
-            figures=found,
+            figures=figures,
             title=f"{data.model} in {self.dataset}",
             lead=(
-                f"Over {self.test_episodes} episodes with seeds of their own, {data.model} had a "
-                f"return of {found['mean_return']:.4g} on average. It is the policy of the epoch "
-                f"that did best in {self.validation_episodes} other episodes, and not always of "
-                f"the last one; {data.steps_taken():,} steps were taken to learn it."
+                f"The mean return of {data.model} over {self.test_episodes} test episodes is "
+                f"{figures['mean_return']:.4g}. The policy is that of the epoch with the highest "
+                f"mean return over {self.validation_episodes} validation episodes, after "
+                f"{data.steps_taken():,} environment steps."
             ),
             sections=sections,
             warnings=data.warnings(results),
@@ -195,8 +217,8 @@ class Dqn(Task):
         match = _SLICE.fullmatch(split or f"test[:{self.test_episodes}]")
         if not match or match[1] not in EPISODE_SPLITS or match[2] == "0":
             raise UsageError(
-                f"{split!r} names no episodes; there is validation and test, and slices such as "
-                "test[:200]"
+                f"--split {split!r} is not a set of episodes; take validation, test, or a slice "
+                "such as test[:200]"
             )
         name, count = match[1], int(match[2] or getattr(self, f"{match[1]}_episodes"))
         env_spec = environments.env_spec(
@@ -206,39 +228,40 @@ class Dqn(Task):
         data = AgentSetup.from_task(self, env_spec, 1)
         if model.input_shape[1:] != data.input_shape or model.output_shape[-1] != env_spec.actions:
             raise UsageError(
-                f"the agent sees {model.input_shape[1:]} and has {model.output_shape[-1]} actions; "
-                f"{self.dataset} shows {data.input_shape} and has {env_spec.actions}"
+                f"the agent takes observations of {model.input_shape[1:]} and has "
+                f"{model.output_shape[-1]} actions; {self.dataset} has {data.input_shape} and "
+                f"{env_spec.actions}"
             )
         results = self._run_episodes(model, data, name, count=count)
-        found = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
-        return found, f"{name}[:{count}]"
+        figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
+        return figures, f"{name}[:{count}]"
 
-    def _run_episodes(self, network, data, split, *, count=0, pictures=0):
-        """Plays the first episodes of a split by a network."""
+    def _run_episodes(self, network, data, split, *, count=0, max_frames=0):
+        """Runs the first episodes of a split with the policy of a network."""
         count = count or getattr(self, f"{split}_episodes")
         return evaluation.run_episodes(
             data.policy(network),
             data.env_spec,
             episode_seeds(self.seed, split, count),
-            frames=data.frames,
+            frame_stack=data.frame_stack,
             epsilon=self.test_epsilon,
-            pictures=pictures,
+            max_frames=max_frames,
         )
 
     def _replicas(self):
         return strategies.create_strategy(self.strategy).num_replicas_in_sync
 
     def _steps_per_update(self, replicas):
-        """Returns how often each environment takes a step, and how many updates follow."""
-        many, every = self.environments, self.train_every
-        if many % replicas or self.batch_size % replicas:
+        """Returns the steps per environment and the updates of one training step."""
+        count, frequency = self.num_envs, self.train_frequency
+        if count % replicas or self.batch_size % replicas:
             raise UsageError(
-                f"--environments {many} and --batch-size {self.batch_size} must be multiples of "
-                f"the {replicas} replicas"
+                f"--num-envs {count} and --batch-size {self.batch_size} must be multiples of the "
+                f"number of replicas, {replicas}"
             )
-        if max(many, every) % min(many, every):
+        if max(count, frequency) % min(count, frequency):
             raise UsageError(
-                f"of --environments {many} and --train-every {every} one must be a multiple of "
-                "the other"
+                f"of --num-envs {count} and --train-frequency {frequency} one must be a multiple "
+                "of the other"
             )
-        return max(1, every // many), max(1, many // every)
+        return max(1, frequency // count), max(1, count // frequency)

@@ -1,4 +1,4 @@
-"""An agent's side of the world: environments, what was seen in them, and chance."""
+"""The actor: takes epsilon-greedy steps in environments and fills the replay buffer."""
 
 from __future__ import annotations
 
@@ -8,43 +8,42 @@ from dataclasses import dataclass
 
 from zoo.lazy import np
 
-RETURN_WINDOW = 100  # episodes that the return of training is the mean of
+RETURN_WINDOW = 100  # latest training episodes, whose mean return is a metric
 
 
 @dataclass(frozen=True)
 class ActorConfig:
-    """How a player explores, and what it hands out to learn from.
+    """Exploration and batches of an `Actor`.
 
     Attributes:
-        random_steps: steps in all environments before learning begins, all at random.
+        random_steps: steps with random actions before training, over all environments.
         total_steps: steps after those.
-        exploration: share of them in which the chance of a random action falls in a straight
-            line, from 1.
-        epsilon: the chance of a random action from then on.
-        batch_size: transitions in a batch.
-        target_every: steps from one copy of the target network to the next.
-        correction: beta of prioritised replay at the beginning; it rises to 1.
-        clip_rewards: whether only the sign of a reward counts, as in Mnih et al., 2015.
+        exploration_fraction: fraction of `total_steps` in which epsilon falls linearly from 1.
+        final_epsilon: probability of a random action from then on.
+        batch_size: transitions per batch.
+        target_update_frequency: steps from one update of the target network to the next.
+        beta: initial beta of prioritized replay, annealed linearly to 1.
+        clip_rewards: whether rewards are clipped to their sign, as in Mnih et al., 2015.
     """
 
     random_steps: int
     total_steps: int
-    exploration: float
-    epsilon: float
+    exploration_fraction: float
+    final_epsilon: float
     batch_size: int
-    target_every: int
-    correction: float = 0.4
+    target_update_frequency: int
+    beta: float = 0.4
     clip_rewards: bool = False
 
 
 class Actor:
-    """Acts in some environments, and remembers; all that is random follows from one seed.
+    """Acts in environments and stores the transitions; a seed determines all that is random.
 
     Args:
-        environments: `environments.Environments`.
-        replay: a `replay.ReplayBuffer` with a ring for each.
-        config: the `Rules`.
-        seed: a tuple of whole numbers.
+        environments: an `environments.Environments`.
+        replay: a `replay.ReplayBuffer` with a ring per environment.
+        config: the `ActorConfig`.
+        seed: a tuple of integers.
     """
 
     def __init__(self, environments, replay, config, seed):
@@ -52,36 +51,40 @@ class Actor:
         self.random = np.random.default_rng(seed)
         count = len(environments)
         self.steps = self.target_updates = 0
-        self.episodes = [0] * count  # begun
-        self.returns = [0.0] * count  # of the episodes that go on
+        self.episodes = [0] * count  # started, per environment
+        self.returns = [0.0] * count  # so far, of the current episodes
         self.recent_returns = collections.deque(maxlen=RETURN_WINDOW)
         self.mean_return = 0.0
-        self.explores, self.random_actions = [True] * count, [0] * count  # what comes next
+        # Of the next step: which environments take a random action, and which one.
+        self.explores, self.random_actions = [True] * count, [0] * count
 
     def observe(self):
-        """Returns what is seen now, `(environments, frames, ...)`, and whether it must be judged.
+        """Returns the current observations and whether greedy actions are needed.
 
-        Where all actions to come are random anyway, no network need be asked. At first, the
-        random steps are taken.
+        The first call takes the random steps. No greedy actions are needed if all environments
+        take a random action next.
+
+        Returns:
+            Stacked observations `(environments, frame_stack, ...)`, and a bool.
         """
         if not self.steps:
             self._take_random_steps()
         return self.replay.latest(), not all(self.explores)
 
-    def act(self, best):
-        """Takes a step in each environment, with the best actions or others; returns as `look`."""
-        best = best.tolist()
-        for ring, random in enumerate(self.explores):
-            self._step(ring, self.random_actions[ring] if random else best[ring])
+    def act(self, greedy_actions):
+        """Takes an epsilon-greedy step in each environment; returns as `observe` does."""
+        greedy_actions = greedy_actions.tolist()
+        for ring, explores in enumerate(self.explores):
+            self._step(ring, self.random_actions[ring] if explores else greedy_actions[ring])
         self._draw_exploration()
         return self.replay.latest(), not all(self.explores)
 
     def play(self, env_steps, select_actions):
-        """Takes some steps in each environment.
+        """Takes steps in each environment.
 
         Args:
-            env_steps: how many.
-            select_actions: a function from what is seen to the best actions, an array.
+            env_steps: the number of steps per environment.
+            select_actions: a function from stacked observations to greedy actions, an array.
         """
         frames, needs_network = self.observe()
         for _ in range(env_steps):
@@ -90,21 +93,25 @@ class Actor:
             )
 
     def batch(self):
-        """Returns places and transitions of a batch, as `Replay.sample` does, and whether the
-        target network should be renewed after it."""
+        """Samples a batch.
+
+        Returns:
+            The indices and transitions of `ReplayBuffer.sample`, and whether the target network is
+            due for an update after the batch.
+        """
         config = self.config
-        beta = config.correction + (1 - config.correction) * min(1.0, self.progress())
+        beta = config.beta + (1 - config.beta) * min(1.0, self.progress())
         indices, batch = self.replay.sample(config.batch_size, self.random, beta)
-        due = self.steps // config.target_every
+        due = self.steps // config.target_update_frequency
         update_target, self.target_updates = due > self.target_updates, due
         return indices, batch, update_target
 
     def progress(self):
-        """Returns the share of the steps after the random ones that is over."""
+        """Returns the fraction of `total_steps` that was taken."""
         return (self.steps - self.config.random_steps) / max(1, self.config.total_steps)
 
     def arrays(self):
-        """Returns all that it knows, as arrays by name."""
+        """Returns the state as a dict of arrays by name."""
         parts = {"replay": self.replay.arrays(), "environment": self.environments.arrays()}
         named = {f"{p}/{key}": value for p, part in parts.items() for key, value in part.items()}
         random = json.dumps(self.random.bit_generator.state).encode()
@@ -119,9 +126,9 @@ class Actor:
         }
 
     def restore(self, arrays):
-        """Takes back what `arrays` returned.
+        """Restores the state that `arrays` returned.
 
-        Environments whose state is not known begin new episodes.
+        Environments whose state cannot be restored start new episodes.
         """
         self.steps, self.target_updates = arrays["steps"].tolist()
         self.random.bit_generator.state = json.loads(arrays["random"].tobytes())
@@ -137,14 +144,14 @@ class Actor:
                 self._begin(ring)
 
     def _take_random_steps(self):
-        """Begins, and takes the random steps."""
+        """Starts the first episodes and takes the random steps."""
         for ring in range(len(self.environments)):
             self._begin(ring)
         actions = self.environments.env_spec.actions
         while self.steps < self.config.random_steps:
             for ring in range(len(self.environments)):
                 self._step(ring, int(self.random.integers(actions)))
-        self.target_updates = self.steps // self.config.target_every
+        self.target_updates = self.steps // self.config.target_update_frequency
         self._draw_exploration()
 
     def _begin(self, ring):
@@ -165,10 +172,12 @@ class Actor:
             self._begin(ring)
 
     def _draw_exploration(self):
-        """Draws which environments explore in the next step, and what they do then."""
+        """Draws which environments take a random action in the next step, and which action."""
         config = self.config
-        decay = self.progress() / config.exploration if config.exploration else 1.0
-        epsilon = max(config.epsilon, 1 - (1 - config.epsilon) * decay)
+        decay = (
+            self.progress() / config.exploration_fraction if config.exploration_fraction else 1.0
+        )
+        epsilon = max(config.final_epsilon, 1 - (1 - config.final_epsilon) * decay)
         for ring in range(len(self.environments)):
             self.explores[ring] = self.random.random() < epsilon
             if self.explores[ring]:

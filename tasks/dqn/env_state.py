@@ -1,6 +1,6 @@
-"""What an environment knows in the middle of an episode, as plain arrays.
+"""Saves and restores the state of an environment within an episode, as plain arrays.
 
-Only of environments that are known here: nothing is pickled, so nothing that is read can run.
+Only known environments are supported: nothing is pickled, so that no file can run code.
 """
 
 from __future__ import annotations
@@ -9,22 +9,19 @@ import json
 
 from zoo.lazy import np
 
-# where classes are whose `state` is all, besides random numbers: their names
+# Environments whose `state`, with their random generator, is all their state: classes by module.
 SUPPORTED_ENVIRONMENTS = {
     "gymnasium.envs.classic_control.cartpole": ("CartPoleEnv",),
     "gymnasium.envs.classic_control.mountain_car": ("MountainCarEnv",),
     "gymnasium.envs.classic_control.acrobot": ("AcrobotEnv",),
     "tasks.dqn.games": ("Catch", "Breakout"),
 }
-STATELESS_WRAPPERS = (
-    "OrderEnforcing",
-    "PassiveEnvChecker",
-)  # wrappers that know nothing of an episode
-TIME_LIMIT_WRAPPER = "TimeLimit"  # one that knows how old it is
+STATELESS_WRAPPERS = ("OrderEnforcing", "PassiveEnvChecker")
+TIME_LIMIT_WRAPPER = "TimeLimit"  # its state is the number of elapsed steps
 
 
 def is_supported(env):
-    """Tells whether `read` knows all of an environment's state."""
+    """Returns whether `get_state` returns all of an environment's state."""
     inner = type(env.unwrapped)
     wrappers = {type(each).__name__ for each in _wrappers(env)}
     return inner.__name__ in SUPPORTED_ENVIRONMENTS.get(inner.__module__, ()) and wrappers <= {
@@ -34,7 +31,7 @@ def is_supported(env):
 
 
 def get_state(env):
-    """Returns the state of a known environment, in an episode, as arrays by name."""
+    """Returns the state of a supported environment as a dict of arrays by name."""
     generator = json.dumps(env.unwrapped.np_random.bit_generator.state)
     return {
         "state": np.array(env.unwrapped.state),
@@ -44,7 +41,7 @@ def get_state(env):
 
 
 def set_state(env, arrays):
-    """Gives a known environment the state that `read` returned."""
+    """Sets the state of a supported environment to one that `get_state` returned."""
     env.reset(seed=0)
     env.unwrapped.state = np.array(arrays["state"])
     env.unwrapped.np_random.bit_generator.state = json.loads(arrays["random"].tobytes())

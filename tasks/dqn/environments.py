@@ -1,4 +1,4 @@
-"""Environments that an agent acts in: Gymnasium's, and two games of ours, in any number."""
+"""Gymnasium environments, and two small games, for DQN agents."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ gymnasium = LazyModule("gymnasium")
 
 BUILT_IN = {"catch": "zoo/Catch-v0", "breakout": "zoo/Breakout-v0"}
 ATARI_PREFIX = "ALE/"
-IMPORT_MODULES_VARIABLE = (
-    "ZOO_IMPORT_MODULES"  # modules to import, with commas between; set by --import-module
-)
+IMPORT_MODULES_VARIABLE = "ZOO_IMPORT_MODULES"  # comma-separated; set by --import-module
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What is known of an environment before anybody acts in it.
+    """The specification of an environment.
 
     Attributes:
-        name: what the user calls it.
-        options: of its maker.
-        shape: of an observation: `(height, width, channels)` of an image, `(numbers,)` else.
-        actions: how many there are.
+        name: its name on the command line.
+        options: keyword arguments of its constructor.
+        shape: shape of an observation: `(height, width, channels)` of an image, `(size,)` of a
+            vector.
+        actions: the number of discrete actions.
     """
 
     name: str
@@ -42,38 +41,45 @@ class EnvSpec:
 
     @property
     def dtype(self):
-        """Of observations: whole numbers in [0, 255], or numbers of any size."""
+        """The dtype of observations: uint8 in [0, 255] of images, float32 of vectors."""
         return "uint8" if self.image else "float32"
 
 
 def env_spec(name, options=None):
-    """Returns the `Facts` of an environment.
+    """Returns the `EnvSpec` of an environment.
 
     Args:
-        name: `catch`, `breakout`, or what Gymnasium calls it, such as `CartPole-v1`.
-        options: of its maker, a dict.
+        name: `catch`, `breakout`, or a name of Gymnasium's, such as `CartPole-v1`.
+        options: keyword arguments of its constructor, a dict.
 
     Raises:
-        UsageError: there is none of that name, or an agent of ours could not act in it.
+        UsageError: there is no such environment, or DQN does not support its spaces.
     """
     env = make(name, options or {})
     try:
-        actions, seen = env.action_space, env.observation_space
+        actions, observations = env.action_space, env.observation_space
         if type(actions).__name__ != "Discrete":
             raise UsageError(
-                f"{name} takes actions of {_describe_space(actions)}; dqn chooses among a number "
-                "of "
-                "actions (Discrete), such as those of CartPole-v1"
+                f"{name} has actions of {_describe_space(actions)}; dqn needs Discrete actions, as "
+                "CartPole-v1 has"
             )
-        return EnvSpec(name, options or {}, _observation_shape(name, seen), int(actions.n))
+        return EnvSpec(name, options or {}, _observation_shape(name, observations), int(actions.n))
     finally:
         env.close()
 
 
 def make(name, options, **more):
-    """Returns one environment, as Gymnasium makes it; raises `UsageError` if there is none.
+    """Makes an environment with Gymnasium.
 
-    Atari's are prepared as in Mnih et al., 2015: grey, 84 x 84, four frames an action.
+    Atari environments are preprocessed as in Mnih et al., 2015: grey, 84 x 84, four frames per
+    action.
+
+    Args:
+        name, options: as for `env_spec`.
+        **more: further keyword arguments of `gymnasium.make`.
+
+    Raises:
+        UsageError: there is no such environment, or its constructor fails.
     """
     _register_games()
     _import_modules(name)
@@ -84,12 +90,12 @@ def make(name, options, **more):
         more = {"frameskip": 1, **more}
     errors = gymnasium.error
     try:
-        # The checker looks at each step for faults of the environment, which takes a fifth of it.
+        # The environment checker validates each step, which takes a fifth of its time.
         env = gymnasium.make(registered, disable_env_checker=True, **options, **more)
     except (errors.UnregisteredEnv, errors.DeprecatedEnv, ModuleNotFoundError) as error:
         known = [*BUILT_IN, *(each for each in gymnasium.registry if "/" not in each)]
         raise unknown_name_error("environment", name, known) from error
-    # What a maker refuses it refuses in its own way.
+    # Constructors raise errors of any kind for wrong options.
     except (errors.Error, TypeError, ImportError, ValueError, LookupError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"the environment {name} cannot be made: {reason}") from error
@@ -97,14 +103,14 @@ def make(name, options, **more):
 
 
 class Environments:
-    """Some environments of one kind, each of which is told when to begin a new episode.
+    """Several environments of one kind, which are reset explicitly.
 
-    Nothing begins by itself, so that the last observation of an episode is never lost, as it
-    would be where Gymnasium's vector environments begin the next one (`AutoresetMode`).
+    They do not reset themselves, so that the last observation of an episode is never lost, unlike
+    with Gymnasium's vector environments that start the next episode (`AutoresetMode`).
 
     Args:
-        env_spec: the `Facts`.
-        count: how many.
+        env_spec: the `EnvSpec`.
+        count: the number of environments.
     """
 
     def __init__(self, env_spec, count):
@@ -118,40 +124,44 @@ class Environments:
         return len(self.envs)
 
     def reset(self, index, seed):
-        """Begins an episode with a seed; returns the first observation."""
+        """Starts an episode with a seed; returns the first observation."""
         observation, _ = self.envs[index].reset(seed=seed)
         return self._view(observation) if self._view else observation
 
     def step(self, index, action):
-        """Acts; returns the observation, the reward, and whether the episode was ended by what
-        happened (terminated), or by a limit that has nothing to do with it (truncated)."""
+        """Takes an action in one environment.
+
+        Returns:
+            The observation, the reward, whether the episode has terminated (reached a final state),
+            and whether it was truncated (by a limit outside of the task).
+        """
         observation, reward, terminated, truncated, _ = self.envs[index].step(action)
         if self._view:
             observation = self._view(observation)
         return observation, reward, terminated, truncated
 
     def arrays(self):
-        """Returns the state of all, if they are `resumable`, as arrays by name."""
+        """Returns the state of all environments as arrays by name; empty unless `resumable`."""
         states = [env_state.get_state(env) for env in self.envs] if self.resumable else []
         return {
             f"{n}/{key}": value for n, state in enumerate(states) for key, value in state.items()
         }
 
     def restore(self, arrays):
-        """Gives all the state that `arrays` returned; tells whether there was one."""
+        """Restores the state that `arrays` returned; returns whether it could."""
         for number, env in enumerate(self.envs if self.resumable else ()):
-            known = ("state", "random", "steps")
-            env_state.set_state(env, {key: arrays[f"{number}/{key}"] for key in known})
+            keys = ("state", "random", "steps")
+            env_state.set_state(env, {key: arrays[f"{number}/{key}"] for key in keys})
         return self.resumable
 
     def close(self):
-        """Closes all."""
+        """Closes all environments."""
         for env in self.envs:
             env.close()
 
 
 def _register_games():
-    """Loads Gymnasium, and registers the games of ours."""
+    """Imports Gymnasium and registers the games."""
     try:
         from tasks.dqn import games  # noqa: F401
     except ModuleNotFoundError as error:
@@ -163,11 +173,13 @@ def _register_games():
 
 
 def _import_modules(name):
-    """Imports the modules that a person, and no recipe, has named.
+    """Imports the modules of `--import-module`, which may register environments.
+
+    Importing a module runs it. A recipe may come from anywhere, so that `module:NAME` in it is not
+    enough: the user must name the module too.
 
     Raises:
-        UsageError: one cannot be found, or `module:NAME` names one that is not among them: that
-            may come from a recipe, and importing a module runs it.
+        UsageError: a module cannot be found, or `module:NAME` names one that the user did not.
     """
     named = [
         word.strip()
@@ -177,8 +189,8 @@ def _import_modules(name):
     module, colon, _ = name.partition(":")
     if colon and module not in named:
         raise UsageError(
-            f"the environment {name} imports the Python module {module!r}, and so runs it; if you "
-            f"trust it, add --import-module {module} (or set {IMPORT_MODULES_VARIABLE}={module})"
+            f"the environment {name} would run the Python module {module!r}; if you trust it, "
+            f"add --import-module {module} (or set {IMPORT_MODULES_VARIABLE}={module})"
         )
     for each in named:
         try:
@@ -201,27 +213,26 @@ def _load_atari(name):
 
 
 def _observation_shape(name, space):
-    """Returns the shape of an observation as an agent is given it."""
+    """Returns the shape of an observation as the network gets it."""
     shape, kind = space.shape, getattr(space, "dtype", None)
     if type(space).__name__ == "Box" and len(shape) == 1:
         return shape
     if type(space).__name__ == "Box" and len(shape) in (2, 3) and kind in (np.uint8, np.bool_):
         return (*shape[:2], shape[2] if len(shape) == 3 else 1)
     raise UsageError(
-        f"{name} shows {_describe_space(space)}; dqn sees images (a Box of uint8, height by width "
-        "by "
-        "channels) and vectors (a Box of one axis): wrap the environment so that it gives these"
+        f"{name} has observations of {_describe_space(space)}; dqn takes images (a Box of uint8, "
+        "height by width by channels) and vectors (a Box of one axis); wrap the environment"
     )
 
 
 def _describe_space(space):
-    """Says what a space is: `Box (3,) of float32`."""
+    """Returns a description of a space, such as `Box (3,) of float32`."""
     shape = f" {space.shape}" if space.shape else ""
     return f"{type(space).__name__}{shape} of {space.dtype}" if space.dtype else f"{space}"
 
 
 def _image_converter(space):
-    """Returns what makes an observation an image of uint8 with channels."""
+    """Returns a function from an observation to a uint8 image with channels."""
     factor = 255 if space.dtype == np.bool_ or space.high.max() == 1 else 1
     grey = len(space.shape) == 2
 

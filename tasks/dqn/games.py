@@ -1,6 +1,6 @@
-"""Two small games for agents that see pixels, as Gymnasium environments.
+"""Two small games with pixel observations, as Gymnasium environments.
 
-Importing this file imports Gymnasium and registers them there.
+Importing this module imports Gymnasium and registers the games.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ import gymnasium
 
 from zoo.lazy import np
 
-BOARD_SIZE = 10  # of the board, in cells
-BALL_GREY, BRICK_GREY = 255, 128  # grey of the ball and the paddle, and of bricks
-BRICK_ROWS = slice(1, 4)  # rows
-MAX_EPISODE_STEPS = 1000  # of an episode of `breakout`
+BOARD_SIZE = 10  # cells per side
+BALL_GREY, BRICK_GREY = 255, 128  # the former also of the paddle
+BRICK_ROWS = slice(1, 4)
+MAX_EPISODE_STEPS = 1000  # of breakout
 
 
 class GridGame(gymnasium.Env):
-    """A board of 10 x 10 cells in grey, on which one moves left, stays or moves right.
+    """A board of 10 x 10 cells in grey; the actions are left, stay and right.
 
     Attributes:
-        state: whole numbers that are all there is to know of a game.
+        state: an integer array, the complete state of the game.
 
     Args:
         cell: side of a cell in pixels.
-        border: black pixels around the board; with those of the default it is 42 pixels wide.
-        render_mode: none or `rgb_array`, as Gymnasium has it.
+        border: black pixels around the board; observations are 42 pixels wide by default.
+        render_mode: `None` or `rgb_array`, as in Gymnasium.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
@@ -49,24 +49,24 @@ class GridGame(gymnasium.Env):
         return np.repeat(self.observation(), 3, axis=2)
 
     def observation(self):
-        """Returns what the player sees, `(side, side, 1)` in uint8."""
+        """Returns the observation, uint8 `(side, side, 1)`."""
         cells = np.kron(self.board(), np.ones((self.cell, self.cell), np.uint8))
         return np.pad(cells, self.border)[:, :, None]
 
 
 class Catch(GridGame):
-    """A ball falls; the paddle should be where it lands: 1 if it is, -1 if not.
+    """A ball falls; the reward at the end is 1 if the paddle catches it, and -1 if not.
 
-    After Mnih et al., 2014 (arXiv:1406.6247, section 4.2.1) and bsuite's game of that name; the
-    board is 10 x 10. A perfect player has a return of 1.
+    After Mnih et al., 2014 (arXiv:1406.6247, section 4.2.1) and the game of that name in bsuite;
+    the board is 10 x 10. The optimal policy has a return of 1.
     """
 
     def initial_state(self):
-        """Returns `(row, column)` of the ball and the column of the paddle."""
+        """Returns the row and column of the ball, and the column of the paddle."""
         return np.array([0, self.np_random.integers(BOARD_SIZE), BOARD_SIZE // 2])
 
     def transition(self, direction):
-        """Moves by -1, 0 or 1; returns the reward and whether that was all."""
+        """Moves the paddle by -1, 0 or 1; returns the reward and whether the game is over."""
         row, column, paddle = self.state
         paddle = min(max(paddle + direction, 0), BOARD_SIZE - 1)
         self.state = np.array([row + 1, column, paddle])
@@ -82,15 +82,15 @@ class Catch(GridGame):
 
 
 class Breakout(GridGame):
-    """A ball takes bricks away and must not get past the paddle: 1 for each brick.
+    """A ball removes bricks, for a reward of 1 each, and must not get past the paddle.
 
-    By the rules of MinAtar's game of that name (Young & Tian, 2019, arXiv:1903.03176), without
-    its sticky actions: the ball flies diagonally; three rows of bricks are there again when all
-    are gone; and only one brick is taken before the ball turns. An episode ends after 1,000 steps.
+    After the game of that name in MinAtar (Young & Tian, 2019, arXiv:1903.03176), without its
+    sticky actions: the ball moves diagonally; three rows of bricks are replaced when all are gone;
+    and the ball removes only one brick before it turns. Episodes are truncated after 1,000 steps.
     """
 
     def initial_state(self):
-        """Returns ball, its direction, paddle, whether it just took a brick, and the bricks."""
+        """Returns position and direction of the ball, paddle, whether it just hit, and bricks."""
         left = self.np_random.integers(2)
         bricks = np.zeros((BOARD_SIZE, BOARD_SIZE), np.int64)
         bricks[BRICK_ROWS] = 1
@@ -98,7 +98,7 @@ class Breakout(GridGame):
         return np.concatenate([ball, [BOARD_SIZE // 2 - 1, 0], bricks.reshape(-1)])
 
     def transition(self, direction):
-        """Moves by -1, 0 or 1; returns the reward and whether that was all."""
+        """Moves the paddle by -1, 0 or 1; returns the reward and whether the game is over."""
         y, x, down, right, paddle, was_hit = self.state[:6].tolist()
         bricks = self.state[6:].reshape(BOARD_SIZE, BOARD_SIZE).copy()
         paddle = min(max(paddle + direction, 0), BOARD_SIZE - 1)

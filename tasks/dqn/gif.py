@@ -1,4 +1,4 @@
-"""An episode as pictures: a film for a report, and a strip of it."""
+"""An episode as animated GIF for a report, and as a few frames for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,32 +11,30 @@ from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-_MAX_FRAMES = 200  # pictures of a film; of a longer one every second is left out, or more
-_FRAME_SECONDS = 0.04  # of a picture; browsers do not show shorter ones
+_MAX_FRAMES = 200  # of a GIF; longer episodes are subsampled
+_FRAME_SECONDS = 0.04  # browsers do not show shorter ones
 _NUM_COLOURS = 16
 
 
-def gif_figure(pictures: Sequence, caption: str) -> str:
-    """Returns the pictures of an episode as an HTML figure with a GIF in it.
+def gif_figure(frames: Sequence, caption: str) -> str:
+    """Returns the frames of an episode as an HTML figure with an animated GIF.
 
     Args:
-        pictures: uint8 images `(height, width, 3)` of one size.
-        caption: Says what is seen.
+        frames: uint8 images `(height, width, 3)` of one size.
+        caption: text below the GIF.
     """
-    source = f"data:image/gif;base64,{base64.b64encode(gif(pictures)).decode('ascii')}"
-    height, width = pictures[0].shape[:2]
+    source = f"data:image/gif;base64,{base64.b64encode(gif(frames)).decode('ascii')}"
+    height, width = frames[0].shape[:2]
     return (
         f'<figure><img src="{source}" width="{width}" height="{height}" alt="{escape(caption)}"/>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
-def gif(pictures: Sequence) -> bytes:
-    """Returns pictures as an animated GIF that goes round."""
-    step = -(-len(pictures) // _MAX_FRAMES)
-    first, *others = [
-        Image.fromarray(picture).quantize(_NUM_COLOURS) for picture in pictures[::step]
-    ]
+def gif(frames: Sequence) -> bytes:
+    """Returns uint8 frames `(height, width, 3)` as an animated GIF that loops."""
+    step = -(-len(frames) // _MAX_FRAMES)
+    first, *others = [Image.fromarray(frame).quantize(_NUM_COLOURS) for frame in frames[::step]]
     file = io.BytesIO()
     first.save(
         file,
@@ -50,7 +48,15 @@ def gif(pictures: Sequence) -> bytes:
     return file.getvalue()
 
 
-def sample_frames(pictures: Sequence, count: int):
-    """Returns some of the pictures, from the first to the last, `(count, height, width, 3)`."""
-    places = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
-    return np.stack([pictures[place] for place in places])
+def sample_frames(frames: Sequence, count: int):
+    """Returns evenly spaced frames, the first and the last included.
+
+    Args:
+        frames: uint8 images `(height, width, 3)`.
+        count: the number of frames to return, at most.
+
+    Returns:
+        uint8 `(count, height, width, 3)`.
+    """
+    indices = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    return np.stack([frames[index] for index in indices])

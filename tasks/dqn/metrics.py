@@ -1,4 +1,4 @@
-"""Returns of episodes: figures, how they are spread, and curves over seeds."""
+"""Metrics of the returns of episodes, their histogram, and learning curves over seeds."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from tasks.report import axes, confidence_intervals, svg
 from tasks.report.formatting import escape
 from zoo.lazy import np
 
-_WIDTH, _HEIGHT = 430, 230  # of a picture, in pixels, as the lengths below
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 418, 10, 188  # its axes
+_WIDTH, _HEIGHT = 430, 230  # of a plot, in pixels
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 418, 10, 188  # of the area inside its axes, in pixels
 _BINS = 20
 
 
 def compute_metrics(
     returns: Sequence[float], lengths: Sequence[int], *, seed: int
 ) -> dict[str, float]:
-    """Returns what is said of some episodes.
+    """Returns the metrics of some episodes by name.
 
     Args:
-        returns: The sum of rewards of each.
-        lengths: The steps of each.
-        seed: Of the resamples that the interval of the mean comes from.
+        returns: the undiscounted sum of rewards per episode.
+        lengths: the number of steps per episode.
+        seed: seed of the bootstrap interval of the mean.
     """
-    ends = (
+    interval = (
         confidence_intervals.mean_interval(returns, seed=seed)
         if np.ptp(returns)
         else (np.nan, np.nan)
     )
     return {
-        **confidence_intervals.with_interval("mean_return", float(np.mean(returns)), ends),
+        **confidence_intervals.with_interval("mean_return", float(np.mean(returns)), interval),
         "min_return": float(np.min(returns)),
         "max_return": float(np.max(returns)),
         "mean_length": float(np.mean(lengths)),
@@ -37,32 +37,32 @@ def compute_metrics(
 
 
 def return_histogram(returns: Sequence[float]) -> str:
-    """Draws how many episodes had which return, as an HTML figure."""
+    """Returns a histogram of the returns of episodes as an HTML figure."""
     counts, edges = np.histogram(returns, bins=_BINS)
     x_axis, y_axis = axes.nice_axis(edges.tolist()), axes.nice_axis([0.0, float(counts.max())])
-    parts = _axes_and_grid(x_axis, y_axis, "return of an episode")
+    parts = _axes_and_grid(x_axis, y_axis, "return per episode")
     for count, left, right in zip(counts.tolist(), edges[:-1], edges[1:], strict=True):
         x, end = (_LEFT + (_RIGHT - _LEFT) * x_axis.at(edge) for edge in (left, right))
         y = _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(count)
-        hint = f"{count} of {len(returns)} episodes from {left:.4g} to {right:.4g}"
+        tooltip = f"{count} of {len(returns)} episodes with a return of {left:.4g} to {right:.4g}"
         if count:
-            bar = svg.rectangle(x, y, max(1, end - x - 1), _BOTTOM - y, kind="bar", hint=hint)
+            bar = svg.rectangle(x, y, max(1, end - x - 1), _BOTTOM - y, kind="bar", hint=tooltip)
             parts.append(bar)
-    picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "returns of episodes")
-    caption = f"Episodes by their return, {len(returns)} in all."
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{picture}</figure>"
+    plot = svg.inline_svg(_WIDTH, _HEIGHT, parts, "returns of episodes")
+    caption = f"Histogram of the returns of {len(returns)} episodes."
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{plot}</figure>"
 
 
 def learning_curves(
     histories: Sequence[Sequence[Mapping]], name: str, title: str, steps_per_epoch: int = 1
 ) -> str:
-    """Draws one figure of several runs: their mean, between the least and the largest of them.
+    """Returns the mean of a metric over several runs, with its range as a band, as HTML figure.
 
     Args:
-        histories: Of each run the rows of its epochs, as `history.csv` holds them.
-        name: Of the figure, such as `val_mean_return`. It is drawn as far as all runs have it.
-        title: Says what is seen.
-        steps_per_epoch: What an epoch counts on the axis.
+        histories: the rows of `history.csv` of each run.
+        name: the metric, such as `val_mean_return`, plotted for the epochs that all runs have.
+        title: title of the plot.
+        steps_per_epoch: scale of the horizontal axis.
     """
     rows = min(len(history) for history in histories)
     values = np.array([[float(row[name]) for row in history[:rows]] for history in histories])
@@ -70,29 +70,27 @@ def learning_curves(
     x_axis = axes.nice_axis([0.0, float(steps[-1])])
     y_axis = axes.nice_axis([float(values.min()), float(values.max())])
 
-    def places(heights):
+    def points(curve):
         return [
             (_LEFT + (_RIGHT - _LEFT) * x_axis.at(x), _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(y))
-            for x, y in zip(steps.tolist(), heights.tolist(), strict=True)
+            for x, y in zip(steps.tolist(), curve.tolist(), strict=True)
         ]
 
-    low, high, mean = places(values.min(0)), places(values.max(0)), places(values.mean(0))
+    low, high, mean = points(values.min(0)), points(values.max(0)), points(values.mean(0))
     outline = "L".join(f"{x:.1f} {y:.1f}" for x, y in [*high, *reversed(low)])
     parts = [
-        *_axes_and_grid(
-            x_axis, y_axis, "steps in the environment" if steps_per_epoch > 1 else "epoch"
-        ),
+        *_axes_and_grid(x_axis, y_axis, "environment steps" if steps_per_epoch > 1 else "epoch"),
         svg.path(f"M{outline}Z", kind="band"),
         svg.polyline(mean, kind="training"),
     ]
-    picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, title)
-    caption = f"{title}: the mean of {len(histories)} runs, between the least and the largest."
+    plot = svg.inline_svg(_WIDTH, _HEIGHT, parts, title)
+    caption = f"{title}: mean of {len(histories)} runs, with minimum and maximum."
     style = "<style>.band { fill: var(--bar); fill-opacity: .45 }</style>"
-    return f"<figure>{style}<figcaption>{escape(caption)}</figcaption>{picture}</figure>"
+    return f"<figure>{style}<figcaption>{escape(caption)}</figcaption>{plot}</figure>"
 
 
 def _axes_and_grid(x_axis, y_axis, label):
-    """Returns the grid and the texts around it."""
+    """Returns the grid and labels of a plot as SVG elements."""
     parts = [svg.text((_LEFT + _RIGHT) / 2, _HEIGHT - 4, label)]
     for value, text in y_axis.ticks:
         y = _BOTTOM - (_BOTTOM - _TOP) * y_axis.at(value)

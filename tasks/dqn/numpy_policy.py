@@ -1,4 +1,4 @@
-"""What a small network would do, by NumPy: to call a graph would take longer than it does."""
+"""Greedy actions of a small dense network in NumPy, which is faster than calling a graph."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from zoo import graphs
 from zoo.lazy import keras, np
 from zoo.lazy_layers import layers
 
-MAX_PARAMETERS = 200_000  # of a network that NumPy, on one core, is asked for
+MAX_PARAMETERS = 200_000  # above it NumPy, on one core, is slower than the graph
 
 
 def policy(network):
-    """Returns a function from frames `(batch, frames, numbers)` to the best actions `(batch,)`.
+    """Returns a function from stacked vectors `(batch, frame_stack, size)` to greedy actions.
 
-    Its further arguments are the network's variables, as arrays in their order. It is `None`
-    where the network is large, computes in less than float32, or has other layers than are known.
+    Its further arguments are the network's variables, as arrays in their order; it returns integers
+    `(batch,)`. The result is `None` if the network is large, computes in less than float32 or has
+    unsupported layers.
     """
     net, variable_index = (
         graphs.require_graph(network),
@@ -36,8 +37,10 @@ def policy(network):
 
 
 def _layer_call(node, variable_index):
-    """Returns the rule of a layer's call, what it takes, what it makes and which variables; `None`
-    where there is no rule."""
+    """Returns the function of a layer's call, and the ids of its inputs, output and variables.
+
+    It is `None` if the layer is not supported.
+    """
     layer = node.operation
     function = _layer_function(layer)
     if function is None or layer.compute_dtype != "float32":

@@ -1,4 +1,4 @@
-"""What an environment looks like to a person."""
+"""Renders the steps of an episode as images."""
 
 from __future__ import annotations
 
@@ -7,41 +7,39 @@ from zoo.lazy import LazyModule, np
 Image = LazyModule("PIL.Image")
 ImageDraw = LazyModule("PIL.ImageDraw")
 
-MIN_DISPLAY_SIZE = 168  # of a picture of a screen, at least, in pixels
-WIDTH, HEIGHT = 300, 160  # of the drawing of a cart, in pixels, as the lengths below
-TRACK_HEIGHT, CART_SIZE, POLE_LENGTH = 130, (44, 20), 80
-MAX_CART_POSITION = 2.4  # of the cart, to both sides
-BACKGROUND_COLOUR, TRACK_COLOUR, CART_COLOUR, POLE_COLOUR = (
-    (255, 255, 255),
-    (170, 178, 186),
-    (27, 31, 36),
-    (191, 112, 40),
-)
+MIN_DISPLAY_SIZE = 168  # pixels; smaller observations are enlarged
+WIDTH, HEIGHT = 300, 160  # of the drawing of a cart, in pixels
+TRACK_HEIGHT, CART_SIZE, POLE_LENGTH = 130, (44, 20), 80  # in pixels
+MAX_CART_POSITION = 2.4  # in the units of CartPole
+BACKGROUND_COLOUR, TRACK_COLOUR = (255, 255, 255), (170, 178, 186)
+CART_COLOUR, POLE_COLOUR = (27, 31, 36), (191, 112, 40)
 
 
 class EpisodeRenderer:
-    """Draws the steps of one episode: images as they are, the cart of CartPole, and no other.
+    """Renders the steps of one episode: image observations, and the cart of CartPole.
+
+    Other environments have no frames.
 
     Args:
-        env_spec: of the environment, `environments.EnvSpec`.
-        max_pictures: pictures, at most.
+        env_spec: the `environments.EnvSpec`.
+        max_frames: frames to render, at most.
     """
 
-    def __init__(self, env_spec, max_pictures):
-        self.env_spec, self.max_pictures, self.pictures = env_spec, max_pictures, []
+    def __init__(self, env_spec, max_frames):
+        self.env_spec, self.max_frames, self.frames = env_spec, max_frames, []
 
     def draw(self, env, observation):
-        """Adds the picture of a step, if there are not enough of them."""
-        if len(self.pictures) >= self.max_pictures:
+        """Renders a step, unless there are `max_frames` frames already."""
+        if len(self.frames) >= self.max_frames:
             return
         if self.env_spec.image:
-            self.pictures.append(_upscale(observation))
+            self.frames.append(_upscale(observation))
         elif type(env.unwrapped).__name__ == "CartPoleEnv":
-            self.pictures.append(draw_cartpole(observation[0], observation[2]))
+            self.frames.append(draw_cartpole(observation[0], observation[2]))
 
 
 def draw_cartpole(position, angle):
-    """Returns a drawing of the cart at a place, in its own units, with the pole at an angle."""
+    """Returns a uint8 image of a cart at a position, with the pole at an angle in radians."""
     image = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND_COLOUR)
     pen = ImageDraw.Draw(image)
     pen.line([(0, TRACK_HEIGHT), (WIDTH, TRACK_HEIGHT)], TRACK_COLOUR, 2)
@@ -54,8 +52,8 @@ def draw_cartpole(position, angle):
 
 
 def _upscale(image):
-    """Returns an image of any number of channels as one that shows its pixels, in RGB."""
+    """Returns an image with any number of channels in RGB, enlarged by an integer factor."""
     image = np.asarray(image)
     image = image if image.shape[2] == 3 else np.repeat(image.max(2, keepdims=True), 3, axis=2)
-    times = max(1, MIN_DISPLAY_SIZE // max(image.shape[:2]))
-    return image.repeat(times, axis=0).repeat(times, axis=1)
+    factor = max(1, MIN_DISPLAY_SIZE // max(image.shape[:2]))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,4 +1,4 @@
-"""What an agent has seen, in fixed memory: a ring for each environment, every frame once."""
+"""Replay buffer: fixed memory, a ring per environment, each observation stored once."""
 
 from __future__ import annotations
 
@@ -6,104 +6,99 @@ from tasks.dqn.sum_tree import SumTree
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-CONTINUES, TERMINATED, TRUNCATED, LAST = range(4)  # what comes after a place; LAST: no action there
-STORED_ARRAYS = (
-    "observations",
-    "actions",
-    "rewards",
-    "ends",
-    "ages",
-)  # arrays with a row for each place
+# What follows a step. LAST: the last observation of an episode, where no action was taken.
+CONTINUES, TERMINATED, TRUNCATED, LAST = range(4)
+STORED_ARRAYS = ("observations", "actions", "rewards", "ends", "ages")  # one row per slot
 
 
 class ReplayBuffer:
-    """Rings of observations, each with the action taken there and what came of it.
+    """Rings of observations, each with the action taken there and its reward.
 
-    A place holds one observation. The next one is in the next place, also the last one of an
-    episode, where nothing was done any more: so an episode that was cut short can be bootstrapped
-    from how it was left, and nothing is stored twice. Frames are put together when they are read,
-    and what an episode lacks at its beginning is its first frame.
+    A slot holds one observation; the next observation of the episode is in the next slot. The last
+    observation of an episode, where no action was taken, has a slot too: so a truncated episode
+    can be bootstrapped from it, and nothing is stored twice. Observations are stacked when a batch
+    is read; at the beginning of an episode the first observation is repeated.
 
     Args:
-        capacity: places in all rings together.
-        rings: how many; one for each environment.
-        shape: of an observation.
-        dtype: of an observation.
-        frames: observations that are seen together, the latest last.
-        steps: rewards that are summed before the rest is estimated (n-step returns: Sutton, 1988;
-            Hessel et al., 2017).
-        discount: of what is a step later.
-        exponent: of priorities (Schaul et al., 2015); 0 draws evenly.
+        capacity: the number of slots over all rings.
+        rings: the number of rings, one per environment.
+        shape: shape of an observation.
+        dtype: dtype of an observation.
+        frame_stack: the number of stacked observations, the latest last.
+        n_step: steps of n-step returns (Sutton, 1988; Hessel et al., 2017).
+        gamma: discount factor.
+        alpha: exponent of priorities (Schaul et al., 2015); 0 samples uniformly.
 
     Raises:
-        UsageError: the rings would be too short.
+        UsageError: the rings are too short.
     """
 
     def __init__(
-        self, capacity, rings, shape, dtype, *, frames=1, steps=1, discount=0.99, exponent=0.0
+        self, capacity, rings, shape, dtype, *, frame_stack=1, n_step=1, gamma=0.99, alpha=0.0
     ):
         self.rings, self.size = rings, capacity // rings
-        if self.size < frames + steps + 2:
+        if self.size < frame_stack + n_step + 2:
             raise UsageError(
-                f"a replay of {capacity} for {rings} environments is too short for {frames} "
-                f"frames and {steps} steps; enlarge --replay"
+                f"a replay buffer of {capacity} for {rings} environments is too small for "
+                f"{frame_stack} stacked observations and {n_step}-step returns; enlarge "
+                "--replay-size"
             )
-        self.frames, self.steps, self.discount = frames, steps, discount
-        indices = self.size * rings
-        self.observations = np.zeros((indices, *shape), dtype)
-        self.actions = np.zeros(indices, np.int32)
-        self.rewards = np.zeros(indices, np.float32)
-        self.ends = np.zeros(indices, np.uint8)
-        self.ages = np.zeros(indices, np.int32)  # steps since the episode began
-        self.counts = [0] * rings  # observations ever written into each ring
-        self.tree = SumTree(indices, exponent) if exponent else None
+        self.frame_stack, self.n_step, self.gamma = frame_stack, n_step, gamma
+        slots = self.size * rings
+        self.observations = np.zeros((slots, *shape), dtype)
+        self.actions = np.zeros(slots, np.int32)
+        self.rewards = np.zeros(slots, np.float32)
+        self.ends = np.zeros(slots, np.uint8)
+        self.ages = np.zeros(slots, np.int32)  # steps since the episode began
+        self.counts = [0] * rings  # observations written to each ring so far
+        self.tree = SumTree(slots, alpha) if alpha else None
 
     def begin(self, ring, observation):
-        """Writes the first observation of an episode."""
+        """Stores the first observation of an episode."""
         self._push(ring, observation, 0)
 
     def add(self, ring, action, reward, terminated, truncated, observation):
-        """Writes what was done at the latest place of a ring, and the observation that followed.
+        """Stores an action at the latest observation of a ring, and the next observation.
 
-        Where the episode is over nothing can be done at the place of that observation.
+        If the episode is over, no action can be taken at the latter.
         """
         index = self._index(ring, self.counts[ring] - 1)
-        over = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
-        self.actions[index], self.rewards[index], self.ends[index] = action, reward, over
+        end = TERMINATED if terminated else TRUNCATED if truncated else CONTINUES
+        self.actions[index], self.rewards[index], self.ends[index] = action, reward, end
         if self.tree:
             self.tree.set_initial_priority(index)
         latest = self._push(ring, observation, self.ages[index] + 1)
-        if over:
+        if end:
             self.ends[latest] = LAST
 
     def truncate(self, ring):
-        """Ends a ring's episode at its latest observation, as if by a limit."""
+        """Truncates the current episode of a ring at its latest observation."""
         latest = self._index(ring, self.counts[ring] - 1)
         if self.ages[latest]:
             self.ends[self._index(ring, self.counts[ring] - 2)] = TRUNCATED
         self.ends[latest] = LAST
 
     def latest(self):
-        """Returns what each environment shows, `(rings, frames, ...)`."""
+        """Returns the latest stacked observation of each ring, `(rings, frame_stack, ...)`."""
         rings = np.arange(self.rings)
         return self._stack_frames(rings, np.array(self.counts) - 1)
 
-    def sample(self, count, random, correction=1.0):
-        """Draws transitions, evenly or by priority, with replacement.
+    def sample(self, count, random, beta=1.0):
+        """Samples transitions, uniformly or by priority, with replacement.
 
         Args:
-            count: how many.
+            count: the number of transitions.
             random: a `np.random.Generator`.
-            correction: the exponent beta by which weights make up for priorities, in [0, 1].
+            beta: exponent of the importance sampling weights, in [0, 1].
 
         Returns:
-            The places, and a dict of `observations` `(count, frames, ...)`, `actions`, `returns`
-            (the discounted sum of rewards of some steps), `discounts` (of the value of `nexts`; 0
-            where the episode terminated), `nexts` `(count, frames, ...)` and `weights`, of which
-            the largest is 1.
+            The indices of the slots, and a dict of `observations` `(count, frame_stack, ...)`,
+            `actions` `(count,)`, `returns` (the discounted sum of n rewards), `discounts` (of the
+            value of `nexts`; 0 if the episode terminated), `nexts` `(count, frame_stack, ...)` and
+            `weights`, the importance sampling weights, of which the largest is 1.
         """
         indices = np.empty(0, np.int64)
-        while len(indices) < count:  # few are drawn in vain
+        while len(indices) < count:  # few candidates are invalid
             candidates = self._sample_indices(count - len(indices), random)
             indices = np.concatenate([indices, candidates[self._is_valid(candidates)]])
         ring, position = self._ring_and_position(indices)
@@ -117,19 +112,19 @@ class ReplayBuffer:
             "weights": np.ones(count, np.float32),
         }
         if self.tree:
-            batch["weights"] = self.tree.weights(indices, correction)
+            batch["weights"] = self.tree.weights(indices, beta)
         return indices, batch
 
     def arrays(self):
-        """Returns what it holds, as arrays by name; of rings that are not full, what is written."""
+        """Returns the state as arrays by name, without the empty slots of rings."""
         filled = [min(count, self.size) for count in self.counts]
         rows = np.concatenate([r * self.size + np.arange(n) for r, n in enumerate(filled)])
-        found = {name: getattr(self, name)[rows] for name in STORED_ARRAYS}
-        found["counts"] = np.array(self.counts, np.int64)
-        return found | (self.tree.arrays() if self.tree else {})
+        arrays = {name: getattr(self, name)[rows] for name in STORED_ARRAYS}
+        arrays["counts"] = np.array(self.counts, np.int64)
+        return arrays | (self.tree.arrays() if self.tree else {})
 
     def restore(self, arrays):
-        """Takes back what `arrays` returned."""
+        """Restores the state that `arrays` returned."""
         self.counts = arrays["counts"].tolist()
         filled = [min(count, self.size) for count in self.counts]
         rows = np.concatenate([r * self.size + np.arange(n) for r, n in enumerate(filled)])
@@ -150,7 +145,7 @@ class ReplayBuffer:
         return ring * self.size + position % self.size
 
     def _ring_and_position(self, indices):
-        """Returns the ring of each place, and its position among all ever written there."""
+        """Returns the ring of each slot, and its position among all observations written to it."""
         if self.rings == 1:
             ring, count = 0, self.counts[0]
         else:
@@ -171,39 +166,39 @@ class ReplayBuffer:
         return ring * self.size + candidates - (ends - filled)[ring]
 
     def _is_valid(self, indices):
-        """Tells of which places all that is asked for is there: frames before and steps after."""
+        """Returns for which slots the stack before and the n steps after are in the buffer."""
         ring, position = self._ring_and_position(indices)
         count = self.counts[0] if self.rings == 1 else np.array(self.counts)[ring]
         valid = (self.ends[indices] != LAST) & (position < count - 1)
-        if self.frames > 1:
-            behind = np.minimum(self.ages[indices], self.frames - 1)
+        if self.frame_stack > 1:
+            behind = np.minimum(self.ages[indices], self.frame_stack - 1)
             valid &= position - behind >= count - self.size
-        over = self.ends[indices] != CONTINUES
-        for step in range(1, self.steps):
-            valid &= over | (position + step < count - 1)
-            over = over | (self.ends[self._index(ring, position + step)] != CONTINUES)
+        ended = self.ends[indices] != CONTINUES
+        for step in range(1, self.n_step):
+            valid &= ended | (position + step < count - 1)
+            ended = ended | (self.ends[self._index(ring, position + step)] != CONTINUES)
         return valid
 
     def _n_step_returns(self, ring, position):
-        """Returns the sums of rewards, the discounts of what follows them, and where that is."""
+        """Returns n-step returns, discounts of the values that follow, and their positions."""
         here = self._index(ring, position)
         returns, end = self.rewards[here], self.ends[here]
-        factor, length = np.full(len(here), self.discount, np.float32), 1
-        for step in range(1, self.steps):
+        factor, length = np.full(len(here), self.gamma, np.float32), 1
+        for step in range(1, self.n_step):
             continues = end == CONTINUES
             here = self._index(ring, position + np.where(continues, step, 0))
             returns = returns + np.where(continues, factor * self.rewards[here], 0)
-            factor = np.where(continues, factor * np.float32(self.discount), factor)
+            factor = np.where(continues, factor * np.float32(self.gamma), factor)
             length = length + continues
             end = np.where(continues, self.ends[here], end)
         discounts = np.where(end == TERMINATED, np.float32(0), factor)
         return returns, discounts, position + length
 
     def _stack_frames(self, ring, position):
-        """Returns the frames seen at some positions, `(places, frames, ...)`, the latest last."""
+        """Returns stacked observations `(positions, frame_stack, ...)`, the latest last."""
         here = self._index(ring, position)
-        if self.frames == 1:
+        if self.frame_stack == 1:
             return self.observations[here][:, None]
-        back = np.minimum(np.arange(self.frames)[::-1], self.ages[here][:, None])
+        back = np.minimum(np.arange(self.frame_stack)[::-1], self.ages[here][:, None])
         rings = ring if self.rings == 1 else ring[:, None]
         return self.observations[self._index(rings, position[:, None] - back)]

@@ -1,6 +1,6 @@
-"""How a deep Q-network learns: acting and learning as one compiled step.
+"""The training step of DQN: acting and updates as one compiled function.
 
-A small network acts by NumPy inside of it, which is `dqn_plain`.
+Small networks choose actions in NumPy within that step, see `numpy_policy`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from tasks.dqn import numpy_policy
 from tasks.engine import optimize
 from zoo.lazy import keras, np, tf
 
-METRIC_NAMES = ("loss", "mean_value", "mean_return")  # of what a step returns
-BATCH_DTYPES = {  # of a batch, in the order in which they are handed over: their types
+METRIC_NAMES = ("loss", "mean_value", "mean_return")  # returned by a training step
+BATCH_DTYPES = {  # of the arrays of a batch; `None`: the dtype of observations
     "observations": None,
     "actions": "int32",
     "returns": "float32",
@@ -25,16 +25,16 @@ BATCH_DTYPES = {  # of a batch, in the order in which they are handed over: thei
 
 @dataclass(frozen=True)
 class TrainStepConfig:
-    """What a step does, besides what players do.
+    """Options of a training step, besides those of its actors.
 
     Attributes:
-        turns: steps that each environment takes.
-        updates: batches that are learned from then.
-        double: whether the network that learns chooses the action whose value the target network
-            gives (van Hasselt et al., 2015).
+        env_steps: steps per environment.
+        updates: batches to train on after them.
+        double: double DQN: the online network selects the action whose value the target network
+            estimates (van Hasselt et al., 2015).
         loss: `huber` (Mnih et al., 2015: "error clipping") or `mse`.
-        tau: share of the target network that is replaced; 1 copies.
-        prioritised: whether errors become priorities.
+        tau: rate of the target network's update; 1 copies the online network.
+        prioritized: whether TD errors become priorities.
     """
 
     env_steps: int
@@ -42,17 +42,17 @@ class TrainStepConfig:
     double: bool
     loss: str
     tau: float
-    prioritised: bool
+    prioritized: bool
 
 
-def build_train_step(actors, method):
-    """Returns the step of a `custom_step.CustomStepModel` whose networks are `online` and `target`.
+def build_train_step(actors, config):
+    """Returns the training step of a `custom_step.CustomStepModel` of `online` and `target`.
 
-    It is called inside the strategy's scope.
+    It must be called inside the strategy's scope.
 
     Args:
-        actors: `actor.Actor` of each replica.
-        method: the `Method`.
+        actors: the `actor.Actor` of each replica.
+        config: the `TrainStepConfig`.
     """
     clock = tf.Variable(
         0,
@@ -63,26 +63,26 @@ def build_train_step(actors, method):
 
     def train_step(loop, batch):
         graph_actor = _GraphActor(actors, clock)
-        _act_in_environments(loop.networks["online"], graph_actor, method.env_steps)
-        found = [_train_on_batch(loop, graph_actor, method) for _ in range(method.updates)]
+        _act_in_environments(loop.networks["online"], graph_actor, config.env_steps)
+        means = [_train_on_batch(loop, graph_actor, config) for _ in range(config.updates)]
         graph_actor.wait()
-        return {name: sum(each[name] for each in found) / len(found) for name in METRIC_NAMES}
+        return {name: sum(each[name] for each in means) / len(means) for name in METRIC_NAMES}
 
     return train_step
 
 
 def greedy_actions(network, frames):
-    """Returns the action of the highest value for each observation.
+    """Returns the action with the highest Q-value for each observation, int32 `(batch,)`.
 
     Args:
-        network: of the kind `agent`.
-        frames: observations `(batch, frames, ...)`, the latest last.
+        network: a model of the kind `agent`.
+        frames: stacked observations `(batch, frame_stack, ...)`, the latest last.
     """
     return tf.argmax(network(merge_frames(frames), training=False), axis=1, output_type=tf.int32)
 
 
 def merge_frames(frames):
-    """Returns frames as a network sees them: behind each other on the last axis."""
+    """Returns stacked observations as the network takes them: concatenated on the last axis."""
     shape = frames.shape
     if shape[1] == 1:
         return frames[:, 0]
@@ -93,15 +93,16 @@ def merge_frames(frames):
 
 
 def td_targets(online, target, batch, double):
-    """Returns what the values of the actions taken should be.
+    """Returns the TD targets of the Q-values of the actions taken, `(batch,)`.
 
-    The discounted sum of rewards and, unless the episode terminated, the value of what follows:
-    the target network's largest or, with `double`, that of the action which `online` prefers.
+    A target is the discounted sum of n rewards and, unless the episode terminated, the discounted
+    value of the observation that follows: the target network's largest Q-value or, with `double`,
+    its Q-value of the action that the online network selects.
 
     Args:
         online, target: the networks.
-        batch: a dict as `Replay.sample` returns, of tensors.
-        double: whether the networks share the work.
+        batch: tensors by name, as `ReplayBuffer.sample` returns them.
+        double: whether to use double DQN.
     """
     nexts = merge_frames(batch["nexts"])
     values = target(nexts, training=False)
@@ -114,46 +115,44 @@ def td_targets(online, target, batch, double):
 
 
 def _act_in_environments(online, graph_actor, env_steps):
-    """Takes some steps in each environment."""
+    """Takes steps in each environment."""
     select_actions = numpy_policy.policy(online)
     if select_actions:
         graph_actor.play(env_steps, select_actions, online.variables)
         return
 
     def env_step(count, frames, needs_network):
-        best = tf.cond(
+        actions = tf.cond(
             needs_network,
             lambda: greedy_actions(online, frames),
             lambda: tf.zeros(frames.shape[:1], tf.int32),
         )
-        return count + 1, *graph_actor.act(best)
+        return count + 1, *graph_actor.act(actions)
 
-    begun = (0, *graph_actor.observe())
-    done = tf.while_loop(
-        lambda count, *_: count < env_steps, env_step, begun, parallel_iterations=1
-    )
-    graph_actor.last = [done[0]]
+    start = (0, *graph_actor.observe())
+    end = tf.while_loop(lambda count, *_: count < env_steps, env_step, start, parallel_iterations=1)
+    graph_actor.last = [end[0]]
 
 
-def _train_on_batch(loop, graph_actor, method):
-    """Learns from a batch; returns means by name."""
+def _train_on_batch(loop, graph_actor, config):
+    """Trains on a batch; returns metrics by name."""
     online, target = loop.networks["online"], loop.networks["target"]
     indices, batch, update_target, mean_return = graph_actor.batch()
-    expected_values = td_targets(online, target, batch, method.double)
+    targets = td_targets(online, target, batch, config.double)
     outputs = {}
 
     def loss():
         values = online(merge_frames(batch["observations"]), training=True)
         outputs["values"] = tf.gather(values, batch["actions"], axis=1, batch_dims=1)
-        outputs["errors"] = expected_values - outputs["values"]
-        each = LOSSES[method.loss](outputs["errors"])
+        outputs["errors"] = targets - outputs["values"]
+        each = LOSSES[config.loss](outputs["errors"])
         return tf.reduce_mean(batch["weights"] * each) + sum(online.losses)
 
     [optimizer] = optimize.inner_optimizers(loop.optimizer)
     value = loop.minimize(optimizer, loss)
-    if method.prioritised:
+    if config.prioritized:
         graph_actor.update_priorities(indices, outputs["errors"])
-    _update_target(online, target, update_target, method.tau)
+    _update_target(online, target, update_target, config.tau)
     mean_value = tf.reduce_mean(outputs["values"])
     return {"loss": value, "mean_value": mean_value, "mean_return": mean_return}
 
@@ -167,7 +166,7 @@ LOSSES = {"huber": _huber, "mse": lambda errors: 0.5 * tf.square(errors)}
 
 
 def _update_target(online, target, due, tau):
-    """Moves the target network to the one that learns, by a share, if that is due."""
+    """Moves the weights of the target network towards the online network by `tau`, if due."""
     pairs = list(zip(target.variables, online.variables, strict=True))
     if replicas.num_replicas() == 1:
 
@@ -177,39 +176,40 @@ def _update_target(online, target, due, tau):
 
         tf.cond(due, move, lambda: None)
         return
-    # Replicas cannot agree inside a condition; times 0 or 1 nothing is rounded.
-    share = tau * tf.cast(due, tf.float32)
+    # Variables cannot be assigned across replicas inside `tf.cond`. Factors of 0 and 1 are exact.
+    rate = tau * tf.cast(due, tf.float32)
     for old, new in pairs:
-        old.assign(share * new + (1 - share) * old)
+        old.assign(rate * new + (1 - rate) * old)
 
 
 class _GraphActor:
-    """A replica's player, called from inside a graph: one call after the other.
+    """The actor of a replica, called from inside a graph, one call after the other.
 
-    TensorFlow orders what touches the same variable, and not what calls Python; so each call waits
-    for the one before it, and the first of a step for the last of the step before, by a clock.
+    TensorFlow orders operations on the same variable, but not calls of Python functions. So each
+    call has a control dependency on the one before it. The first call of a step depends on the last
+    one of the step before through a variable, `clock`.
     """
 
     def __init__(self, actors, clock):
         self.actors, self.replica, self.clock = actors, replicas.replica_id(), clock
         self.last = [clock.read_value()]
         env_spec, replay = actors[0].environments.env_spec, actors[0].replay
-        self.frames_shape = (None, replay.frames, *env_spec.shape)
+        self.frames_shape = (None, replay.frame_stack, *env_spec.shape)
         self.count, self.dtype = len(actors[0].environments), env_spec.dtype
         self.size = actors[0].config.batch_size
 
     def observe(self):
         return self._set_shapes(self._call(lambda actor: actor.observe(), [], (self.dtype, "bool")))
 
-    def act(self, best):
-        """Is called inside a loop, whose turns wait for each other by what they see."""
+    def act(self, actions):
+        """Acts inside `tf.while_loop`, whose iterations depend on each other's observations."""
         self.last = []
         return self._set_shapes(
-            self._call(lambda actor, a: actor.act(a), [best], (self.dtype, "bool"))
+            self._call(lambda actor, a: actor.act(a), [actions], (self.dtype, "bool"))
         )
 
     def play(self, env_steps, select_actions, variables):
-        """Takes some steps in each environment, all in one call."""
+        """Takes several steps in each environment in one call."""
 
         def run_steps(actor, *values):
             actor.play(env_steps, lambda frames: select_actions(frames, *values))
@@ -218,7 +218,7 @@ class _GraphActor:
         self._call(run_steps, [tf.convert_to_tensor(v) for v in variables], ["int32"])
 
     def batch(self):
-        def drawn(actor):
+        def sample(actor):
             indices, batch, update_target = actor.batch()
             mean_return = np.float32(actor.mean_return)
             return indices, *(batch[name] for name in BATCH_DTYPES), update_target, mean_return
@@ -229,7 +229,7 @@ class _GraphActor:
             "bool",
             "float32",
         ]
-        indices, *parts, update_target, mean_return = self._call(drawn, [], types)
+        indices, *parts, update_target, mean_return = self._call(sample, [], types)
         for part, dtype in zip(parts, BATCH_DTYPES.values(), strict=True):
             part.set_shape((self.size, *(() if dtype else self.frames_shape[1:])))
         update_target.set_shape(())
@@ -254,19 +254,19 @@ class _GraphActor:
         return frames, needs_network
 
     def _call(self, function, arguments, types):
-        """Calls a function of this replica's player when the graph runs."""
+        """Calls a function of this replica's actor when the graph runs."""
 
-        def called(replica, *given):
-            return function(self.actors[int(replica)], *given)
+        def call(replica, *values):
+            return function(self.actors[int(replica)], *values)
 
         with tf.control_dependencies(self.last):
-            found = tf.numpy_function(called, [self.replica, *arguments], list(types))
-        self.last = found[:1]
-        return found
+            outputs = tf.numpy_function(call, [self.replica, *arguments], list(types))
+        self.last = outputs[:1]
+        return outputs
 
 
 def with_target_network(online):
-    """Returns a model of a network and a copy of it, `online` and `target`, for one run."""
+    """Returns a model of a network and its copy, the layers `online` and `target`."""
     target = keras.models.clone_model(online)
     target.set_weights(online.get_weights())
     inputs = keras.Input(online.input_shape[1:], name="input")

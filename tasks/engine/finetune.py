@@ -6,10 +6,11 @@ import contextlib
 import functools
 
 from tasks.engine import optimize
+from zoo import graphs
 from zoo.errors import UsageError
 from zoo.graphs import leaf_layers
 from zoo.lazy import LazyModule, keras, np
-from zoo.surgery import feature_stages, graphs
+from zoo.surgery import feature_stages
 
 param_groups = LazyModule("tasks.engine.param_groups")
 

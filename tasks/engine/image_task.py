@@ -64,7 +64,7 @@ class SplitTask(Task):
             source, dict(zip(splits.ROLES, parts, strict=True))
         )
 
-    def judged(self, source, split):
+    def evaluation_split(self, source, split):
         """Returns the `Split` of a source for a slice; `""` is the test split of the task."""
         part = (
             splits.select(source, split)

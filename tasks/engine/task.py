@@ -175,8 +175,8 @@ class Task(TrainingFlags, abc.ABC):
         return []
 
     @abc.abstractmethod
-    def training(self, data: Any, *, changed: bool = True) -> Any:
-        """Returns the training data pipeline, with random augmentation if `changed`.
+    def training(self, data: Any, *, augmented: bool = True) -> Any:
+        """Returns the training data pipeline, with random augmentation if `augmented`.
 
         The pipeline has `steps` per epoch, the batch `size`, and `epoch(number, start)`, which
         returns the batches of an epoch, counted from 0, without the first `start`, as a finite

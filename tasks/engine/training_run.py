@@ -124,7 +124,7 @@ class TrainingRun:
         model, data, flops = self.model, self.data, task.flops()
         if split_parts:
             model, data = split_parts
-            stream, flops = task.training(data, changed=False), feature_cache.flops(model)
+            stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
         if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
             model = surgery.absorb(model)
         training_model = task.training_model(model, data)

@@ -1,8 +1,7 @@
-"""GAN: paint images that a critic cannot tell from those of a data set."""
+"""Generative adversarial networks: a generator, and a critic that scores its images."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import ClassVar
 
@@ -21,55 +20,59 @@ from zoo.lazy import LazyModule, keras, np
 
 loops = LazyModule("tasks.engine.custom_step")
 
-BATCH_NORM_SAMPLES = 2048  # painted images that the statistics of normalisation are estimated from
+BATCH_NORM_SAMPLES = 2048  # generated images to estimate the BatchNorm statistics from
 
 
 @register
 class Gan(SplitTask):
-    """Teaches a generator to paint, and a critic to tell what it paints from real images."""
+    """Trains a generator of images, and a critic that separates them from real images."""
 
     checkpoint_all: ClassVar = True
     command: ClassVar = "zoo generate"
 
     epochs: int = flag(20, "passes over the training split", low=1)
     batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
-    model: str = flag("dcgan", "what the players are", choices=tuple(networks.VARIANTS))
-    width: int = flag(32, "channels of the networks' largest maps", search=(32, 64, 128), low=1)
-    latent_size: int = flag(100, "random numbers that an image is painted from", low=1)
+    model: str = flag("dcgan", "networks, loss and Adam settings", choices=tuple(networks.VARIANTS))
+    width: int = flag(
+        32, "channels of the largest feature maps of both networks", search=(32, 64, 128), low=1
+    )
+    latent_size: int = flag(100, "length of the latent vector", low=1)
     condition: str = flag(
         "none",
-        "how both players are told the class: projection, concatenation, or none",
+        "class-conditional networks, by projection or concatenation; none: unconditional",
         choices=("none", "projection", "concatenation"),
     )
     loss: str = flag(
-        "auto",
-        "what the players want; auto: the model's own",
-        choices=("auto", *train_step.LOSSES),
+        "auto", "adversarial loss; auto: the model's own", choices=("auto", *train_step.LOSSES)
     )
     critic_norm: str = flag(
         "auto",
-        "of the critic's layers, such as spectral; auto: the model's own",
+        "normalization of the critic's layers; auto: the model's own",
         choices=("auto", *networks.NORMALIZATIONS),
         search=("batch", "spectral"),
     )
     gradient_penalty: float = flag(
-        -1.0, "factor of WGAN-GP's penalty, 0 for none; -1: the model's own", low=-1.0
+        -1.0, "factor of WGAN-GP's gradient penalty, 0 for none; -1: the model's own", low=-1.0
     )
     critic_steps: int = flag(
-        0, "of the critic for each of the generator; 0: the model's own", low=0
+        0, "steps of the critic per step of the generator; 0: the model's own", low=0
     )
-    optimizer: str = flag("adam", "of both players, by its name among Keras's")
+    optimizer: str = flag("adam", "optimizer of both networks, by its name in Keras")
     learning_rate: float = flag(
-        0.0, "of the generator; 0: the model's own", search=Between(5e-5, 1e-3)
+        0.0, "learning rate of the generator; 0: the model's own", search=Between(5e-5, 1e-3)
     )
-    critic_rate: float = flag(0.0, "of the critic; 0: the generator's")
+    critic_learning_rate: float = flag(
+        0.0, "learning rate of the critic; 0: that of the generator", former="critic_rate"
+    )
     beta_1: float = flag(-1.0, "decay of Adam's first moment; -1: model's own", low=-1, high=0.9999)
-    beta_2: float = flag(-1.0, "decay of the second one; -1: model's own", low=-1, high=0.9999)
-    schedule: str = flag("constant", "how the rates change", choices=optimize.SCHEDULES)
-    weight_decay: float = flag(0.0, "decoupled decay of kernels, times the rate", high=100.0)
+    beta_2: float = flag(-1.0, "decay of the second moment; -1: model's own", low=-1, high=0.9999)
+    schedule: str = flag("constant", "learning rate schedule", choices=optimize.SCHEDULES)
+    weight_decay: float = flag(
+        0.0, "decoupled weight decay of kernels, times the learning rate", high=100.0
+    )
     ema_decay: float = flag(
         0.999,
-        "decay of the running average of the generator's weights; 0: none",
+        "decay of the exponential moving average of the generator's weights; 0: none",
         high=0.999999,
         former="average",
     )
@@ -77,78 +80,70 @@ class Gan(SplitTask):
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder (of class folders or images), tfds:NAME"
     )
-    test_split: str = flag("", "slice that painted images are compared with in the report")
-    image_size: int = flag(0, "height and width; 0: the data's own, 64 at most", low=0)
+    test_split: str = flag("", "slice that generated images are compared with in the report")
+    image_size: int = flag(0, "height and width; 0: those of the data, 64 at most", low=0)
     resize: str = flag(
-        "crop", "how images of another size get there", choices=("stretch", "crop", "pad")
+        "crop", "how images of another size are resized", choices=("stretch", "crop", "pad")
     )
-    channels: int = flag(0, "1 for grey, 3 for RGB; 0: the data's own", low=0)
-    network: str = flag(
+    channels: int = flag(0, "1 for grey, 3 for RGB; 0: those of the data", low=0)
+    feature_network: str = flag(
         "resnet20.cifar10",
-        "zoo name whose features are compared, such as inception_v3.imagenet",
+        "model for the features that are compared, such as inception_v3.imagenet",
+        former="network",
     )
-    network_weights: str = flag("", "file in place of that network's own weights")
-    samples: int = flag(10_000, "painted images that a finished run is judged by", low=16)
-    validation_samples: int = flag(2_000, "painted images after each epoch", low=16)
-    shown: int = flag(64, "painted images in a grid", low=8)
-    classifier: str = flag("", "a run's folder or a .keras file that names painted images")
+    feature_network_weights: str = flag(
+        "", "weights file for the feature network, in place of its own", former="network_weights"
+    )
+    num_samples: int = flag(
+        10_000, "generated images that a finished run is evaluated on", low=16, former="samples"
+    )
+    validation_samples: int = flag(2_000, "generated images for validation", low=16)
+    grid_samples: int = flag(64, "generated images in a grid", low=8, former="shown")
+    classifier: str = flag("", "run folder or .keras file of a classifier for generated images")
 
     def __post_init__(self):
         super().__post_init__()
-        networks.check_variant(self.kind())
+        networks.check_variant(self.variant())
         if self.l1 or self.l2:
-            raise UsageError("--l1 and --l2 are not for players; take --weight-decay")
+            raise UsageError("gan has no --l1 and no --l2; take --weight-decay")
 
     @property
     def curves(self):
         """The columns of the history to draw, and their titles."""
-        return {evaluation.distance_name(self.network): "Frechet distance", **report.CURVES}
+        distance = evaluation.distance_name(self.feature_network)
+        return {distance: "Frechet distance", **report.CURVES}
 
     @property
     def monitor(self):
         """The column that the best epoch is chosen by."""
-        return (f"-val_{evaluation.distance_name(self.network)}",)
+        return (f"-val_{evaluation.distance_name(self.feature_network)}",)
 
-    def kind(self):
-        """Returns what the players are, a `networks.Variant`, with what the flags say of it."""
-        own = networks.VARIANTS[self.model]
-        betas = zip((self.beta_1, self.beta_2), own.betas, strict=True)
-        return dataclasses.replace(
-            own,
-            normalization=own.normalization if self.critic_norm == "auto" else self.critic_norm,
-            loss=own.loss if self.loss == "auto" else self.loss,
-            gradient_penalty=own.gradient_penalty
-            if self.gradient_penalty < 0
-            else self.gradient_penalty,
-            critic_steps=self.critic_steps or own.critic_steps,
-            rate=self.learning_rate or own.rate,
-            betas=tuple(known if asked < 0 else asked for asked, known in betas),
-        )
+    def variant(self):
+        """Returns the `networks.Variant` of `--model`, changed by the flags."""
+        return networks.variant_from_flags(self)
 
     def flops(self):
         with keras.StatelessScope(initialize_variables=False):
             model = self._build_networks(self._shape, len(self._source.classes))
-        return sum(
-            count.count_params_and_flops(player)[1]
-            for player in networks.get_networks(model).values()
-        )
+        pair = networks.get_networks(model).values()
+        return sum(count.count_params_and_flops(network)[1] for network in pair)
 
     def files(self):
-        return (self.network_weights,)
+        return (self.feature_network_weights,)
 
     def stages(self):
-        rate = self.kind().rate
+        rate = self.variant().learning_rate
         return plans.resolve_plan(
             "scratch", epochs=self.epochs, pretrained=False, rate=rate, optimizer=self.optimizer
         )
 
     def load(self):
-        evaluation.check_feature_extractor(self.network, self.network_weights)
+        evaluation.check_feature_extractor(self.feature_network, self.feature_network_weights)
         source = self._source
         if self.condition != "none" and (source.multi_label or len(source.classes) < 2):
             raise UsageError(
-                f"--condition {self.condition} needs images of one class each, and two classes or "
-                f"more; {source.name} has others"
+                f"--condition {self.condition} needs one label per image and two classes or more, "
+                f"which {source.name} does not have; take --condition none"
             )
         if self.classifier:
             evaluation.load_classifier(self.classifier, source.classes)
@@ -158,8 +153,8 @@ class Gan(SplitTask):
             self._shape,
             self.resize,
             self.image_bits,
-            network=self.network,
-            weights=self.network_weights,
+            feature_network=self.feature_network,
+            feature_network_weights=self.feature_network_weights,
             batch_size=self.batch_size,
         )
 
@@ -170,17 +165,19 @@ class Gan(SplitTask):
         return data.history
 
     def optimizers(self, model, steps):
-        kind, total = self.kind(), steps * self.epochs
-        critic_total = total * kind.critic_steps
-        rates = {
-            "generator": self.learning_rates(kind.rate, total),
-            "critic": self.learning_rates(self.critic_rate or kind.rate, critic_total),
+        variant, total = self.variant(), steps * self.epochs
+        critic_rate = self.critic_learning_rate or variant.learning_rate
+        schedules = {
+            "generator": self.learning_rates(variant.learning_rate, total),
+            "critic": self.learning_rates(critic_rate, total * variant.critic_steps),
         }
-        return [networks.build_optimizer(model, self, rates, kind.betas)]
+        return [networks.build_optimizer(model, self, schedules, variant.betas)]
 
     def training_model(self, model, data):
-        kind = self.kind()
-        step = train_step.make_train_step(kind.loss, kind.gradient_penalty, kind.critic_steps)
+        variant = self.variant()
+        step = train_step.make_train_step(
+            variant.loss, variant.gradient_penalty, variant.critic_steps
+        )
         training_model = loops.CustomStepModel(
             networks.get_networks(model), train_step.METRIC_NAMES, step
         )
@@ -194,31 +191,35 @@ class Gan(SplitTask):
 
     def show(self, data, events):
         batch = next(iter(self.training(data).epoch(0)))
-        images = np.asarray(batch["image"])[: self.shown]
+        images = np.asarray(batch["image"])[: self.grid_samples]
         events.images("real images", image_grid.grid(images, report.GRID_COLUMNS)[None], 0)
 
-    def training(self, data, *, changed=True):
-        steps = self.kind().critic_steps
-        # Each of a step's batches is whole; so is one of a split that holds no more.
+    def training(self, data, *, augmented=True):
+        steps = self.variant().critic_steps
+        # The steps of the critic take equal parts of a batch. A split of fewer images than one
+        # batch is a batch of its own.
         size = min(self.batch_size, len(data.train) // steps)
         if not size:
             raise UsageError(
-                f"{len(data.train)} images are too few for {steps} steps of the critic"
+                f"{len(data.train)} training images are too few for --critic-steps {steps}; "
+                "enlarge --train-split"
             )
-        labelled = self.condition != "none"
-        return batches.GanBatches(data.train, size * steps, self.seed, self.latent_size, labelled)
+        conditional = self.condition != "none"
+        return batches.GanBatches(
+            data.train, size * steps, self.seed, self.latent_size, conditional
+        )
 
     def validate(self, model, data, events, step):
         generator, classes = networks.get_networks(model)["generator"], len(data.source.classes)
-        figures = {}
-        latent, labels = report.fixed_latents(generator, self.shown, classes, self.seed)
+        latent, labels = report.fixed_latents(generator, self.grid_samples, classes, self.seed)
         pixels = sampling.generate(generator, latent, labels, batch_size=self.batch_size)
-        grid = image_grid.grid(pixels, report.GRID_COLUMNS)
+        grid, figures = image_grid.grid(pixels, report.GRID_COLUMNS), {}
         if data.validation:
             pixels, _ = self._generate(generator, data.validation, self.validation_samples)
-            seen = data.features(pixels)
-            figures = evaluation.validation_metrics(self.network, data.validation_features, seen)
-        events.images("painted images", grid[None], step)
+            figures = evaluation.validation_metrics(
+                self.feature_network, data.validation_features, data.features(pixels)
+            )
+        events.images("generated images", grid[None], step)
         data.history.write(figures, grid)
         return figures
 
@@ -241,31 +242,29 @@ class Gan(SplitTask):
         model_files.save(networks.get_networks(model)["generator"], path, about)
 
     def build_report(self, model, data):
-        generator = networks.get_networks(model)["generator"]
-        pixels, labels = self._generate(generator, data.test, self.samples)
-        figures = self._figures(pixels, labels, data.test, data)
+        figures = self._metrics(networks.get_networks(model)["generator"], data)
         keras.utils.set_random_seed(self.seed)
         untrained = networks.get_networks(self.build(data))["generator"]
         figures |= report.baseline_distances(data, self, untrained)
-        distance = evaluation.distance_name(self.network)
+        distance = evaluation.distance_name(self.feature_network)
         return EvaluationReport(
             figures=figures,
             title=f"{self.model} on {self.data_name}",
             lead=report.lead(self, data, figures),
             sections=[*report.sections(self, data, model), report.protocol(self, data)],
-            warnings=[*data.history.warnings(distance, self.kind().loss), *data.warnings()],
+            warnings=[*data.history.warnings(distance, self.variant().loss), *data.warnings()],
         )
 
     def evaluate(self, model, about, split):
         source = self._source
-        part = self.judged(source, split)
+        part = self.evaluation_split(source, split)
         shape = tuple(model.output_shape[1:])
         test = gan_dataset.check_split_size(decoding.decode(part, shape, self.resize))
         data = gan_dataset.GanData(
-            source, test, None, test, shape, self.network, self.network_weights, self.batch_size
+            *(source, test, None, test, shape),
+            *(self.feature_network, self.feature_network_weights, self.batch_size),
         )
-        pixels, labels = self._generate(model, test, self.samples)
-        return self._figures(pixels, labels, test, data), part.name
+        return self._metrics(model, data), part.name
 
     @functools.cached_property
     def _source(self):
@@ -279,7 +278,7 @@ class Gan(SplitTask):
 
     def _build_networks(self, shape, num_classes):
         return networks.build(
-            self.kind(),
+            self.variant(),
             shape,
             latent_size=self.latent_size,
             num_classes=num_classes if self.condition != "none" else None,
@@ -288,27 +287,12 @@ class Gan(SplitTask):
         )
 
     def _generate(self, generator, examples, count):
-        """Returns painted images, and their classes: as frequent as those of some examples."""
-        latent = sampling.sample_latents(count, sampling.latent_size(generator), self.seed)
-        labels = None
-        if sampling.is_conditional(generator):
-            random = np.random.default_rng([self.seed, sampling.LATENT_STREAM, count])
-            labels = examples.labels[random.integers(0, len(examples), count)].astype("int32")
-        painted = sampling.generate(generator, latent, labels, batch_size=self.batch_size)
-        return painted, labels
-
-    def _figures(self, pixels, labels, test, data):
-        """Returns the figures of painted images and their classes, against a test split."""
-        seen = data.features(pixels)
-        figures = evaluation.metrics_with_intervals(
-            self.network, data.test_features, seen, seed=self.seed
+        """Returns generated images and their labels, which are distributed as in `examples`."""
+        return sampling.generate_like(
+            generator, examples, count, seed=self.seed, batch_size=self.batch_size
         )
-        if self.classifier:
-            build_report = evaluation.load_classifier(self.classifier, data.source.classes)
-            predictions = [
-                build_report.probabilities(x, self.batch_size) for x in (pixels, test.pixels)
-            ]
-            figures |= evaluation.classifier_metrics(
-                *predictions, test.labels, labels, seed=self.seed
-            )
-        return {**figures, "painted_images": len(pixels), "real_images": len(test)}
+
+    def _metrics(self, generator, data):
+        """Returns the metrics of images of a generator against the test split."""
+        pixels, labels = self._generate(generator, data.test, self.num_samples)
+        return evaluation.metrics_of_images(self, data, pixels, labels)

@@ -1,4 +1,4 @@
-"""Batches for a generator and its critic: real images, and the noise to paint others from."""
+"""Batches for a generator and its critic: real images, latent vectors and mixing weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tasks.data.decoding import Examples
 from zoo.lazy import np, tf
 from zoo.paths import expand_user
 
-NOISE_STREAM = 5  # tells the draws of noise from that of the order
-SINGLE_CLASS = "image"  # the one class of images that stand in no class folder
+NOISE_STREAM = 5  # makes the random numbers of the noise independent of those of the order
+SINGLE_CLASS = "image"  # the only class of a folder without class folders
 
 
 def load(name, data_dir=None):
-    """Finds a data set by name, as `sources.load` does, or a folder of images without classes.
+    """Loads a data set by name, as `sources.load` does, or a folder of unlabelled images.
 
     Args:
-        name: also a folder of images that has no folders in it.
-        data_dir: where TFDS keeps its data sets.
+        name: as for `sources.load`, or a folder of images without subfolders.
+        data_dir: folder of the TFDS data sets.
 
     Raises:
         UsageError: as `sources.load`.
@@ -28,14 +28,14 @@ def load(name, data_dir=None):
     flat = path.is_dir() and not any(each.is_dir() for each in path.iterdir())
     if name in ("", *sources.BUILT_IN) or not flat:
         return sources.load(name, data_dir)
-    found = sorted(
+    files = sorted(
         class_folders.iter_files(path),
         key=lambda file: class_folders.name_hash(file.relative_to(path)),
     )
-    skipped = dict(class_folders.find_non_images(found))
-    readable = [str(file) for file in found if file not in skipped]
+    skipped = dict(class_folders.find_non_images(files))
+    readable = [str(file) for file in files if file not in skipped]
     if not readable:
-        return sources.load(name, data_dir)  # which says what is wrong
+        return sources.load(name, data_dir)  # raises the error that describes the folder
     items = Split("all", readable, np.zeros(len(readable), "int64"))
     listed = tuple((str(file), reason) for file, reason in skipped.items())
     return Source(str(name), (SINGLE_CLASS,), {"all": items}, listed)
@@ -43,52 +43,53 @@ def load(name, data_dir=None):
 
 @dataclass(frozen=True, eq=False)
 class GanBatches:
-    """The batches of every epoch, each a function of the seed and the number of the epoch alone.
+    """The batches of each epoch, which depend on the seed and the index of the epoch only.
 
     Attributes:
-        examples: `Examples`.
-        size: images in a batch.
-        seed: of the order and of the noise.
-        latent_size: numbers that an image is painted from.
-        labelled: whether the classes of the images are told.
+        examples: the training images, `decoding.Examples`.
+        size: images per batch.
+        seed: seed of the order and of the noise.
+        latent_size: length of the latent vectors.
+        conditional: whether batches hold the labels of the images.
     """
 
     examples: Examples
     size: int
     seed: int
     latent_size: int
-    labelled: bool = False
+    conditional: bool = False
 
     @property
     def steps(self):
-        """Batches in an epoch."""
+        """The number of batches per epoch."""
         return len(self.examples) // self.size
 
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those that are left.
+        """Returns the batches of one epoch as a finite `tf.data.Dataset`.
 
         Args:
-            number: of the epoch, from 0.
-            start: batches at its beginning that are left out.
+            number: index of the epoch, from 0.
+            start: the number of batches to skip.
 
         Returns:
-            Dicts: `image`, uint8 `(size, height, width, channels)`; `latent`, float32 `(size,
-            latent_size)`, standard normal; `mix`, float32 `(size, 1, 1, 1)`, even in [0, 1);
-            and, where it is told, `label`, int32 `(size,)`.
+            A `tf.data.Dataset` of dicts: `image`, uint8 `(size, height, width, channels)`;
+            `latent`, float32 `(size, latent_size)`, standard normal; `mix`, float32
+            `(size, 1, 1, 1)`, uniform in [0, 1), for the gradient penalty; and, if `conditional`,
+            `label`, int32 `(size,)`.
         """
         examples = self.examples
         indices = batches.shuffled_indices(len(examples), self.size, self.seed, number)
         random = np.random.default_rng([self.seed, number, NOISE_STREAM])
         seeds = random.integers(0, 2**31, (self.steps, 2, 2), "int32")
         gather = {"image": batches.make_gather(examples.pixels, self.size, examples.pixels_tensor)}
-        if self.labelled:
+        if self.conditional:
             labels = np.asarray(examples.labels, "int32")
             gather["label"] = batches.make_gather(labels, self.size)
 
-        def batch(rows, drawn):
-            found = {name: of(rows) for name, of in gather.items()}
-            latent = tf.random.stateless_normal((self.size, self.latent_size), drawn[0])
-            mix = tf.random.stateless_uniform((self.size, 1, 1, 1), drawn[1])
-            return {**found, "latent": latent, "mix": mix}
+        def batch(rows, step_seeds):
+            gathered = {name: gather_rows(rows) for name, gather_rows in gather.items()}
+            latent = tf.random.stateless_normal((self.size, self.latent_size), step_seeds[0])
+            mix = tf.random.stateless_uniform((self.size, 1, 1, 1), step_seeds[1])
+            return {**gathered, "latent": latent, "mix": mix}
 
         return batches.make_dataset((indices, seeds), batch, start)

@@ -1,4 +1,4 @@
-"""What a GAN knows of its data: images in splits, and what a network sees in them."""
+"""The data of a GAN: images in splits, and their features for the Frechet distance."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from tasks.gan.history import GanHistory
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-MAX_DEFAULT_SIDE = 64  # side of the images where nobody names one
-MIN_IMAGES = 16  # images of a split that something is said of
+MAX_DEFAULT_SIDE = 64  # side of the images without --image-size
+MIN_IMAGES = 16  # images in a split, at least, to estimate a distance from
 
 
 @dataclass(frozen=True)
 class GanData(data_splits.DataSplits):
-    """What a run learns from and is judged by.
+    """The splits of a data set, with the features of their images.
 
     Attributes:
-        network: name of the network whose features are compared.
-        weights: a file in place of its own weights, or "".
-        batch_size: images at a time.
-        diary: of the run.
+        feature_network: name of the model for the features.
+        feature_network_weights: weights file in place of the model's own weights, or "".
+        batch_size: images per forward pass of the feature network.
+        history: the `GanHistory` of the run.
     """
 
-    network: str = ""
-    weights: str = ""
+    feature_network: str = ""
+    feature_network_weights: str = ""
     batch_size: int = 64
     history: GanHistory = field(default_factory=GanHistory)
 
     @cached_property
     def extractor(self):
-        """The network for features, a `keras.Model`."""
-        return evaluation.feature_extractor(self.network, self.weights, self.image_shape)
+        """The feature network, a `keras.Model` from images to features."""
+        return evaluation.feature_extractor(
+            self.feature_network, self.feature_network_weights, self.image_shape
+        )
 
     def features(self, pixels):
         """Returns the features of uint8 images `(count, height, width, channels)`."""
@@ -52,14 +54,14 @@ class GanData(data_splits.DataSplits):
 
 
 def load(source, names, shape, resize, bits, **options):
-    """Returns the `Painting` of a source.
+    """Returns the `GanData` of a source.
 
     Args:
-        source, names, shape, resize, bits: as `data_splits.load` takes them.
-        **options: of `Painting`.
+        source, names, shape, resize, bits: as for `data_splits.load`.
+        **options: further fields of `GanData`.
 
     Raises:
-        UsageError: also where there are too few images to compare.
+        UsageError: as `data_splits.load`, or a split has fewer than `MIN_IMAGES` images.
     """
     data = data_splits.load(source, names, shape, resize, bits)
     for part in data.parts:
@@ -68,21 +70,21 @@ def load(source, names, shape, resize, bits, **options):
 
 
 def check_split_size(part):
-    """Returns a split; raises `UsageError` if it has too few images to compare."""
+    """Returns a split; raises `UsageError` if it has fewer than `MIN_IMAGES` images."""
     if len(part) < MIN_IMAGES:
         raise UsageError(f"{part.name} has {len(part)} images; a GAN needs {MIN_IMAGES} or more")
     return part
 
 
 def resolve_image_shape(source, image_size, channels, check_side):
-    """Returns the `(height, width, channels)` of the images to paint.
+    """Returns the shape `(height, width, channels)` of the images to generate.
 
     Args:
         source: a `sources.Source`.
-        image_size: their side; 0 for the longer one of the first image, as far as the networks
-            paint such, and not over `LARGEST`.
-        channels: their number; 0 for that of the first image.
-        check_side: raises `UsageError` for a side that the networks do not paint.
+        image_size: height and width in pixels; 0 for the longer side of the first image, reduced
+            to `MAX_DEFAULT_SIDE` and to a size that the networks support.
+        channels: the number of channels; 0 for that of the first image.
+        check_side: function that raises `UsageError` for a size that the networks do not support.
     """
     first = next(iter(source.splits.values())).items[0]
     if not channels:

@@ -1,4 +1,4 @@
-"""Networks that judge painted images: one whose features are compared, one that names them."""
+"""Evaluation of generated images: feature network, metrics, and an optional classifier."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from zoo.lazy import LazyModule, keras, np
 
 lambda_layer = LazyModule("tasks.engine.lambda_layer")
 
-DEFAULT_WEIGHTS = ".imagenet"  # weights that the name of a distance leaves out
-CONFIDENCE_THRESHOLD = 0.9  # probability over which an image counts as recognised
+DEFAULT_WEIGHTS = ".imagenet"  # weights tag that is left out of the name of a distance
+CONFIDENCE_THRESHOLD = 0.9  # an image counts as recognised above this probability
 
 
 def feature_extractor(name, weights, shape):
-    """Returns a `keras.Model` from images to the features that a network of the zoo has of them.
+    """Returns a `keras.Model` from images to features, which are globally pooled feature maps.
 
-    They are the averages of the maps of its last stage. Images are resized as it wants them,
-    bilinearly and antialiased, and grey ones become RGB.
+    The maps are those of the last stage of a model of the zoo. Images are resized to its input
+    size, bilinearly with antialiasing; grey images are converted to RGB.
 
     Args:
-        name: of the network.
-        weights: a file in place of its own weights, or "".
+        name: name of the model.
+        weights: weights file in place of the model's own weights, or "".
         shape: `(height, width, channels)` of the images.
 
     Raises:
-        UsageError: it knows nothing, or has no stages.
+        UsageError: the model has no trained weights, or no stages.
     """
     spec = check_feature_extractor(name, weights)
     backbone = zoo.backbone(name, weights=weights or None)
@@ -43,32 +43,34 @@ def feature_extractor(name, weights, shape):
 
 
 def check_feature_extractor(name, weights):
-    """Returns the spec of a network for features; raises `UsageError` if it is none."""
+    """Returns the spec of a feature network; raises `UsageError` if it cannot be used as one."""
     spec = zoo.spec(name)
     if spec.weights is None and not weights:
         known = ", ".join(zoo.names(f"{spec.architecture}.*")) or "resnet20.cifar10"
-        raise UsageError(f"{name} has random weights, so its features mean little; try {known}")
+        raise UsageError(f"--feature-network {name} has random weights; try {known}")
     if not spec.stages:
-        raise UsageError(f"{name} has no feature pyramid; see `zoo list` for models with stages")
+        raise UsageError(
+            f"--feature-network {name} has no stages; see `zoo list` for models that have"
+        )
     return spec
 
 
 def extract_features(model, pixels, batch_size):
-    """Returns what a network sees in images, uint8 `(count, height, width, channels)`."""
+    """Returns the features of uint8 images `(count, height, width, channels)`."""
     return batches.predict(model, _examples(pixels), batch_size=batch_size)
 
 
 def distance_name(name):
-    """Returns what the Frechet distance in the features of a network is called.
+    """Returns the name of the Frechet distance in the features of a network, `fd_NAME`.
 
-    It is never `fid`, which is that of the Inception network and weights of Heusel et al. (2017):
-    the `inception_v3` of the zoo has others.
+    It is never `fid`, which requires the Inception network and weights of Heusel et al. (2017);
+    the `inception_v3` of the zoo has other weights.
     """
     return f"fd_{name.removesuffix(DEFAULT_WEIGHTS).replace('.', '_')}"
 
 
 def validation_metrics(name, real, generated):
-    """Returns the figures of a validation: features of real and of painted images compared."""
+    """Returns the validation metrics by name, from features of real and of generated images."""
     precision, recall = precision_recall.precision_recall(real, generated)
     return {
         distance_name(name): frechet.frechet_distance(real, generated),
@@ -79,121 +81,144 @@ def validation_metrics(name, real, generated):
 
 
 def metrics_with_intervals(name, real, generated, *, seed):
-    """Returns all figures of features of real and of painted images, with their intervals."""
-    found = validation_metrics(name, real, generated)
-    named = distance_name(name)
-    parts = {named: frechet.frechet_distance_interval(real, generated, seed=seed)}
-    parts["kid"] = frechet.kernel_inception_distance(real, generated, seed=seed)
-    ends = {
+    """Returns the metrics of features of real and of generated images, with 95% intervals."""
+    metrics = validation_metrics(name, real, generated)
+    intervals = {
+        distance_name(name): frechet.frechet_distance_interval(real, generated, seed=seed),
+        "kid": frechet.kernel_inception_distance(real, generated, seed=seed),
+    }
+    distances = {
         f"{key}{end}": value
-        for key, values in parts.items()
+        for key, values in intervals.items()
         for end, value in zip(("", "_low", "_high"), values, strict=True)
     }
-    return {**ends, **{key: found[key] for key in ("precision", "recall", "diversity")}}
+    return {**distances, **{key: metrics[key] for key in ("precision", "recall", "diversity")}}
+
+
+def metrics_of_images(task, data, pixels, labels):
+    """Returns all metrics of generated images against the test split.
+
+    Args:
+        task: the `Gan`, for its flags.
+        data: the `dataset.GanData`.
+        pixels: generated images, uint8 `(count, height, width, channels)`.
+        labels: the classes that they were generated for, or `None`.
+    """
+    metrics = metrics_with_intervals(
+        task.feature_network, data.test_features, data.features(pixels), seed=task.seed
+    )
+    if task.classifier:
+        classifier = load_classifier(task.classifier, data.source.classes)
+        probabilities = [
+            classifier.probabilities(images, task.batch_size)
+            for images in (pixels, data.test.pixels)
+        ]
+        metrics |= classifier_metrics(*probabilities, data.test.labels, labels, seed=task.seed)
+    return {**metrics, "painted_images": len(pixels), "real_images": len(data.test)}
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A classifier that names painted images.
+    """A classifier of generated images.
 
     Attributes:
-        model: from images to logits.
-        classes: their names.
+        model: a `keras.Model` from images to logits.
+        classes: the names of its classes.
     """
 
     model: object
     classes: tuple[str, ...]
 
     def probabilities(self, pixels, batch_size):
-        """Returns the probabilities `(count, classes)` of uint8 images."""
+        """Returns the class probabilities `(count, classes)` of uint8 images."""
         shape = tuple(pixels.shape[1:])
         image = keras.Input(shape)
         logits = self.model(_resized(image, self.model.input_shape[1:]))
-        answer = keras.layers.Softmax(dtype="float32")(logits)
-        model = keras.Model(image, answer)
+        model = keras.Model(image, keras.layers.Softmax(dtype="float32")(logits))
         return batches.predict(model, _examples(pixels), batch_size=batch_size)
 
 
 def load_classifier(target, classes):
-    """Returns the `Classifier` in a run's folder or a `.keras` file.
+    """Loads a `Classifier` from a run's folder or a `.keras` file.
 
     Args:
-        target: its path.
-        classes: of the images that it is to name.
+        target: path of the folder or file.
+        classes: the class names that it must have.
 
     Raises:
-        UsageError: there is none, or it knows other classes.
+        UsageError: there is no single-label classifier, or it has other classes.
     """
     path = Path(target)
     model, about = model_files.load(resume.model_path(path) if path.is_dir() else path)
-    known = tuple(about.get("classes", ()))
+    own_classes = tuple(about.get("classes", ()))
     if about.get("task") != "classification" or about.get("multi_label"):
-        raise UsageError(f"{target} is no classifier of one class for each image")
-    if known != tuple(classes):
+        raise UsageError(f"--classifier {target} is not a single-label classifier")
+    if own_classes != tuple(classes):
         raise UsageError(
-            f"the classifier {target} knows other classes ({', '.join(known[:3])}, ...) than the "
-            f"data set ({', '.join(classes[:3])}, ...)"
+            f"--classifier {target} has other classes ({', '.join(own_classes[:3])}, ...) than "
+            f"the data set ({', '.join(classes[:3])}, ...)"
         )
-    return Classifier(model, known)
+    return Classifier(model, own_classes)
 
 
 def classifier_metrics(probabilities, real_probabilities, labels, requested_labels, *, seed):
-    """Returns what a classifier says of painted images, as figures.
+    """Returns the metrics of a classifier's predictions on generated images.
 
     Args:
-        probabilities: of the painted images, `(count, classes)`.
-        real_probabilities: of real ones.
-        labels: the classes of the real ones.
-        requested_labels: which class each was to show, or `None`.
-        seed: of the interval.
+        probabilities: of the generated images, `(count, classes)`.
+        real_probabilities: of the real images, `(real count, classes)`.
+        labels: ground truth of the real images, `(real count,)`.
+        requested_labels: the classes that the images were generated for, `(count,)`, or `None`.
+        seed: seed of the bootstrap intervals.
 
     Returns:
-        `recognised_share`, those named at over 0.9, with its interval, and the same of the real
-        images; `class_balance`, 1 less half the sum of differences between the shares of classes
-        that it names and those of the data; and `label_accuracy`, the share named as asked.
+        A dict: `recognised_share`, the share of images whose largest probability is over 0.9, with
+        its interval, and the same for real images; `class_balance`, 1 minus the total variation
+        distance between the predicted classes of generated and of real images; and, with
+        `requested_labels`, `label_accuracy`, the share of images predicted as requested.
     """
+    predicted, real_predicted = probabilities.argmax(axis=1), real_probabilities.argmax(axis=1)
     confident = probabilities.max(axis=1) > CONFIDENCE_THRESHOLD
     low, high = confidence_intervals.mean_interval(confident, seed=seed)
     classes = probabilities.shape[1]
-    named = np.bincount(probabilities.argmax(axis=1), minlength=classes) / len(probabilities)
-    # Those that the classifier names in real images, so that its own leanings do not count.
-    real_shares = np.bincount(real_probabilities.argmax(axis=1), minlength=classes) / len(
-        real_probabilities
+    # Compared with the predictions on real images, so that the classifier's own bias cancels out.
+    shares, real_shares = (
+        np.bincount(each, minlength=classes) / len(each) for each in (predicted, real_predicted)
     )
-    found = {
+    metrics = {
         "recognised_share": float(confident.mean()),
         "recognised_share_low": low,
         "recognised_share_high": high,
         "real_recognised_share": float(
             (real_probabilities.max(axis=1) > CONFIDENCE_THRESHOLD).mean()
         ),
-        "class_balance": 1 - float(np.abs(named - real_shares).sum()) / 2,
+        "class_balance": 1 - float(np.abs(shares - real_shares).sum()) / 2,
     }
     if requested_labels is not None:
-        correct = probabilities.argmax(axis=1) == requested_labels
+        correct = predicted == requested_labels
         low, high = confidence_intervals.mean_interval(correct, seed=seed)
-        found |= {
+        metrics |= {
             "label_accuracy": float(correct.mean()),
             "label_accuracy_low": low,
             "label_accuracy_high": high,
-            "real_label_accuracy": float((real_probabilities.argmax(axis=1) == labels).mean()),
+            "real_label_accuracy": float((real_predicted == labels).mean()),
         }
-    return found
+    return metrics
 
 
 def _examples(pixels):
-    return Examples("painted", pixels, np.zeros(len(pixels), "int64"))
+    return Examples("generated", pixels, np.zeros(len(pixels), "int64"))
 
 
 def _resized(image, shape):
-    """Returns a symbolic image of the size and with the channels that a network takes."""
+    """Returns a symbolic image that is resized and converted to the input shape of a network."""
     height, width, channels = shape
 
     def resized(x):
         x = keras.ops.cast(x, "float32")
         if channels == 3 and x.shape[-1] == 1:
             x = keras.ops.repeat(x, 3, axis=-1)
-        if channels == 1 and x.shape[-1] == 3:  # as Pillow makes grey of RGB
+        if channels == 1 and x.shape[-1] == 3:  # luma as Pillow computes it
             x = keras.ops.matmul(x, keras.ops.convert_to_tensor([[0.299], [0.587], [0.114]]))
         if (height, width) in (x.shape[1:3], (None, None)):
             return x

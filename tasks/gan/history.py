@@ -1,4 +1,4 @@
-"""What a GAN's run remembers of its epochs: figures, pictures, and what they warn of."""
+"""The history of a GAN's training: metrics and sample grids per epoch, and warnings."""
 
 from __future__ import annotations
 
@@ -10,56 +10,55 @@ from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-MAX_FRAMES = 40  # of the GIF of training; of a longer run every second one is left out, and again
-WARNING_EPOCHS = 3  # epochs in a row that make a warning
-MAX_CRITIC_ACCURACY, MIN_CRITIC_ACCURACY = (
-    0.995,
-    0.51,
-)  # shares of pairs that a critic told apart, that say it won, or lost
-MIN_DIVERSITY = 0.6  # of the diversity of the data, under which painted images are too much alike
-DIVERGENCE_FACTOR = 2.0  # times the best distance, over which a run got worse
+MAX_FRAMES = 40  # frames in the GIF of the training; every second one is dropped above it
+WARNING_EPOCHS = 3  # consecutive epochs that a warning needs
+# Above and below these shares of pairs that it ranks correctly, the critic is too strong or weak.
+MAX_CRITIC_ACCURACY, MIN_CRITIC_ACCURACY = 0.995, 0.51
+MIN_DIVERSITY = 0.6  # relative to that of the data; below it the generator has collapsed modes
+DIVERGENCE_FACTOR = 2.0  # last distance over the best one, above which training has diverged
 ROWS_KEY, FRAME_PREFIX = "rows", "frame/"
 
 
 class GanHistory:
-    """Rows of figures and frames of a run, epoch by epoch; a checkpoint holds them."""
+    """Metrics and sample grids of each epoch, which are part of a checkpoint."""
 
     def __init__(self):
-        self.rows, self.frames = [], []  # dicts; (epoch, bytes of a PNG file)
+        self.rows, self.frames = [], []  # dicts of metrics; pairs of epoch and PNG bytes
         self.metrics = {}
 
     def track(self, metrics):
-        """Takes what an epoch's training measured from metrics, by name, at each `write`."""
+        """Sets the training metrics, a dict by name, whose values each `write` adds to its row."""
         self.metrics = metrics
 
     def write(self, row, image):
         """Adds an epoch.
 
         Args:
-            row: its figures by name.
-            image: uint8 `(height, width, 1 or 3)`.
+            row: its validation metrics by name.
+            image: its grid of samples, uint8 `(height, width, 1 or 3)`.
         """
-        measured = {name: float(mean.result()) for name, mean in self.metrics.items()}
-        self.rows.append({**measured, **row})
+        training = {name: float(metric.result()) for name, metric in self.metrics.items()}
+        self.rows.append({**training, **row})
         self.frames.append((len(self.rows), image_grid.png(image)))
         if len(self.frames) > MAX_FRAMES:
             self.frames = self.frames[1::2]
 
     def images(self):
         """Returns the frames, uint8 arrays `(height, width, 1 or 3)`."""
-        found = (np.asarray(Image.open(io.BytesIO(content))) for _, content in self.frames)
-        return [image if image.ndim == 3 else image[..., None] for image in found]
+        images = (np.asarray(Image.open(io.BytesIO(content))) for _, content in self.frames)
+        return [image if image.ndim == 3 else image[..., None] for image in images]
 
     def arrays(self):
-        """Returns everything as arrays by name."""
+        """Returns the state as a dict of arrays by name."""
         named = {f"{FRAME_PREFIX}{epoch}": content for epoch, content in self.frames}
         named[ROWS_KEY] = json.dumps(self.rows).encode()
         return {name: np.frombuffer(content, "uint8") for name, content in named.items()}
 
     def restore(self, arrays):
-        """Takes up what `arrays` returned, unless it is of an earlier epoch than what is known.
+        """Restores the state that `arrays` returned, unless it has fewer epochs than this one.
 
-        The weights of the best epoch come back in the end; what came after it is still true.
+        At the end of a run the checkpoint of the best epoch is restored for its weights; the
+        history of later epochs must not be lost by that.
         """
         rows = json.loads(arrays[ROWS_KEY].tobytes())
         if len(rows) < len(self.rows):
@@ -71,43 +70,47 @@ class GanHistory:
         self.frames = [(epoch, arrays[f"{FRAME_PREFIX}{epoch}"].tobytes()) for epoch in epochs]
 
     def warnings(self, distance, loss):
-        """Returns what went wrong in a run, in words.
+        """Returns warnings about failed training, such as mode collapse, as sentences.
 
         Args:
-            distance: the name of the figure that is the smaller the better.
-            loss: one of `train_step.LOSSES`.
+            distance: name of the Frechet distance in the rows.
+            loss: name of the adversarial loss, one of `train_step.LOSSES`.
         """
+        return [
+            *self._critic_balance(loss),
+            *self._mode_collapse(),
+            *self._divergence(distance),
+        ]
+
+    def _critic_balance(self, loss):
         last = self.rows[-WARNING_EPOCHS:] if len(self.rows) >= WARNING_EPOCHS else []
-        found = []
         critic_accuracies = [row["told_apart"] for row in last]
-        # A critic of Wasserstein's loss is meant to tell; its slope is bounded.
-        if (
-            critic_accuracies
-            and min(critic_accuracies) > MAX_CRITIC_ACCURACY
-            and loss != "wasserstein"
-        ):
-            found.append(
-                f"the critic won: in the last {WARNING_EPOCHS} epochs it told "
-                f"{min(critic_accuracies):.1%} or more "
-                "of painted images from real ones, of which the generator learns little; lower "
-                "--critic-rate, or take --critic-norm spectral"
-            )
-        if critic_accuracies and max(critic_accuracies) < MIN_CRITIC_ACCURACY:
-            found.append(
-                f"the critic gave up: in the last {WARNING_EPOCHS} epochs it told "
-                f"{max(critic_accuracies):.1%} of "
-                "painted images from real ones at most, where 50% is chance; raise --critic-rate "
-                "or --critic-steps"
-            )
-        return [*found, *self._mode_collapse(), *self._divergence(distance)]
+        if not critic_accuracies:
+            return []
+        lowest, highest = min(critic_accuracies), max(critic_accuracies)
+        # With the Wasserstein loss the critic is meant to separate them: its gradient is bounded.
+        if lowest > MAX_CRITIC_ACCURACY and loss != "wasserstein":
+            return [
+                f"the critic is too strong: in the last {WARNING_EPOCHS} epochs it ranked "
+                f"{lowest:.1%} or more of real images above generated ones, which leaves the "
+                "generator little gradient; lower --critic-learning-rate, or take --critic-norm "
+                "spectral"
+            ]
+        if highest < MIN_CRITIC_ACCURACY:
+            return [
+                f"the critic is too weak: in the last {WARNING_EPOCHS} epochs it ranked "
+                f"{highest:.1%} or less of real images above generated ones, where 50% is chance; "
+                "raise --critic-learning-rate or --critic-steps"
+            ]
+        return []
 
     def _mode_collapse(self):
         diversities = [row["diversity"] for row in self.rows if "diversity" in row]
         if not diversities or not diversities[-1] < MIN_DIVERSITY:
             return []
         return [
-            f"mode collapse: after the last epoch painted images differed from each other "
-            f"{diversities[-1]:.0%} as much as real ones do"
+            f"mode collapse: after the last epoch the diversity of generated images is "
+            f"{diversities[-1]:.0%} of that of real images"
         ]
 
     def _divergence(self, distance):
@@ -116,6 +119,6 @@ class GanHistory:
             return []
         best = values.index(min(values)) + 1
         return [
-            f"the run diverged: the distance was {min(values):.3g} after epoch {best}, which is "
-            f"kept, and {values[-1]:.3g} in the end"
+            f"training diverged: the distance was {min(values):.3g} after epoch {best}, which is "
+            f"kept, and {values[-1]:.3g} after the last epoch"
         ]

@@ -1,4 +1,4 @@
-"""Pictures of many small images: a grid of them, how it changed as a GIF, and both in a report."""
+"""Grids of small images, as PNG, as animated GIF, and as a figure of a report."""
 
 from __future__ import annotations
 
@@ -13,62 +13,61 @@ from zoo.lazy import LazyModule, np
 Image = LazyModule("PIL.Image")
 
 GAP = 2  # pixels between images
-MIN_DISPLAY_SIDE = (
-    56  # images are enlarged by a whole factor to this side or more, so that one sees them
-)
+MIN_DISPLAY_SIDE = 56  # images are enlarged by an integer factor to this side or more
 WHITE = 255
-FRAME_MILLISECONDS = 250  # that a frame of a GIF is seen
-LAST_FRAME_MILLISECONDS = 2500  # and the last one
+FRAME_MILLISECONDS = 250  # per frame of a GIF
+LAST_FRAME_MILLISECONDS = 2500
 
 
 def grid(images, columns: int):
-    """Returns images, uint8 `(count, height, width, channels)`, side by side as one.
+    """Returns a grid of images as one uint8 image `(height, width, channels)`.
 
     Args:
-        images: row after row; what is missing of the last row is white.
-        columns: images in a row.
+        images: uint8 `(count, height, width, channels)`, in row-major order; empty cells of the
+            last row are white.
+        columns: images per row.
     """
     images = np.asarray(images)
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), WHITE)
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
         top, left = row * (height + GAP), column * (width + GAP)
         canvas[top : top + height, left : left + width] = image
     return canvas.astype("uint8")
 
 
 def png(image) -> bytes:
-    """Returns a uint8 image `(height, width, channels)` as the bytes of a PNG file."""
-    return _encoded([_to_pil(image)], "PNG")
+    """Returns a uint8 image `(height, width, channels)` encoded as PNG."""
+    return _encode([_to_pil(image)], "PNG")
 
 
 def gif(frames: Sequence, side: int) -> bytes:
-    """Returns uint8 images of one size as the bytes of a GIF that goes round.
+    """Returns uint8 images of one size as an animated GIF that loops.
 
     Args:
-        frames: `(height, width, channels)` each.
-        side: of the images that a frame is a grid of; smaller ones are enlarged.
+        frames: grids, `(height, width, channels)` each.
+        side: side of the images in a grid; small ones are enlarged.
     """
-    times = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
-    pictures = [_upscaled(_to_pil(frame), side) for frame in frames]
-    return _encoded(pictures, "GIF", save_all=True, duration=times, loop=0)
+    durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
+    images = [_upscale(_to_pil(frame), side) for frame in frames]
+    return _encode(images, "GIF", save_all=True, duration=durations, loop=0)
 
 
 def figure(image, caption: str, side: int) -> str:
-    """Returns a grid of images as a figure for a section of `page.write`.
+    """Returns a grid of images as an HTML figure for a section of `page.write`.
 
     Args:
         image: uint8 `(height, width, channels)`, or the bytes of a GIF.
-        caption: below it.
-        side: of the images that it is a grid of; smaller ones are enlarged.
+        caption: text below it.
+        side: side of the images in the grid; small ones are enlarged.
     """
     if isinstance(image, bytes):
-        kind, content = "gif", image
+        file_format, content = "gif", image
     else:
-        kind, content = "png", _encoded([_upscaled(_to_pil(image), side)], "PNG")
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        file_format, content = "png", _encode([_upscale(_to_pil(image), side)], "PNG")
+    source = f"data:image/{file_format};base64,{base64.b64encode(content).decode('ascii')}"
     return (
         f'<figure><img style="max-width:100%" src="{source}" alt="{escape(caption)}"/>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -80,15 +79,15 @@ def _to_pil(image):
     return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
 
 
-def _upscaled(picture, side):
-    times = -(-MIN_DISPLAY_SIDE // side)
-    return picture.resize((picture.width * times, picture.height * times), Image.NEAREST)
+def _upscale(image, side):
+    factor = -(-MIN_DISPLAY_SIDE // side)
+    return image.resize((image.width * factor, image.height * factor), Image.NEAREST)
 
 
-def _encoded(pictures, kind, **options):
+def _encode(images, file_format, **options):
     file = io.BytesIO()
-    first, *others = pictures
+    first, *others = images
     if others:
         options["append_images"] = others
-    first.save(file, kind, **options)
+    first.save(file, file_format, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The two players of a GAN: which networks they are, how they learn, and both as one model."""
+"""The generator and the critic of a GAN: their variants, both as one model, their optimizer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ check_image_size = dcgan.base_size  # raises `UsageError` for a side that no ima
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What a paper's GAN is made of, where the flags do not say otherwise.
+    """The networks, the loss and the optimizer of a paper's GAN.
 
     Attributes:
-        generator, critic: names of the zoo.
-        normalization: of the critic.
-        loss: one of `train_step.LOSSES`.
-        penalty: factor of the gradient penalty.
-        critic_steps: of the critic for each of the generator.
-        rate: Adam's, and its decays `betas`.
+        generator, critic: names of models of the zoo.
+        normalization: normalization of the critic's layers, one of `NORMALIZATIONS`.
+        loss: adversarial loss, one of `train_step.LOSSES`.
+        gradient_penalty: factor of the gradient penalty; 0 for none.
+        critic_steps: steps of the critic per step of the generator.
+        learning_rate: learning rate of Adam.
+        betas: decays of the first and second moments of Adam.
     """
 
     generator: str
@@ -35,7 +36,7 @@ class Variant:
     loss: str
     gradient_penalty: float
     critic_steps: int
-    rate: float
+    learning_rate: float
     betas: tuple[float, float]
 
 
@@ -51,23 +52,44 @@ VARIANTS = {
 }
 
 
-def build(kind, shape, *, latent_size, num_classes, width, condition):
-    """Returns both players as one model, of which they are layers.
+def variant_from_flags(task):
+    """Returns the `Variant` of a task's `--model`, with the values of flags that are not defaults.
 
     Args:
-        kind: a `Kind`.
+        task: a `Gan`.
+    """
+    own = VARIANTS[task.model]
+    penalty = task.gradient_penalty
+    betas = zip((task.beta_1, task.beta_2), own.betas, strict=True)
+    return dataclasses.replace(
+        own,
+        normalization=own.normalization if task.critic_norm == "auto" else task.critic_norm,
+        loss=own.loss if task.loss == "auto" else task.loss,
+        gradient_penalty=own.gradient_penalty if penalty < 0 else penalty,
+        critic_steps=task.critic_steps or own.critic_steps,
+        learning_rate=task.learning_rate or own.learning_rate,
+        betas=tuple(default if beta < 0 else beta for beta, default in betas),
+    )
+
+
+def build(variant, shape, *, latent_size, num_classes, width, condition):
+    """Builds generator and critic as nested models of one model.
+
+    Args:
+        variant: a `Variant`.
         shape: `(height, width, channels)` of the images.
-        latent_size: numbers that an image is painted from.
-        num_classes: for players that are told the class, else `None`.
-        width: of both networks.
-        condition: how they are told: `projection` or `concatenation`.
+        latent_size: length of the latent vectors.
+        num_classes: the number of classes of class-conditional networks; `None` for unconditional
+            ones.
+        width: channels of the largest feature maps of both networks.
+        condition: how class-conditional networks use the label: `projection` or `concatenation`.
 
     Returns:
-        A `keras.Model` from a dict of `latent`, `image` and, with classes, `label` to one of
-        `painted` and `score`.
+        A `keras.Model` from a dict of `latent`, `image` and, with classes, `label` to a dict of
+        `painted`, the generated images, and `score`, the critic's scores of `image`.
     """
     generator = zoo.build(
-        kind.generator,
+        variant.generator,
         input_shape=(latent_size,),
         num_classes=num_classes,
         image_size=shape[0],
@@ -76,57 +98,60 @@ def build(kind, shape, *, latent_size, num_classes, width, condition):
         condition="concatenation" if condition == "concatenation" else "batch_norm",
     )
     critic = zoo.build(
-        kind.critic,
+        variant.critic,
         input_shape=shape,
         num_classes=num_classes,
         width=width,
-        normalization=kind.normalization,
+        normalization=variant.normalization,
         condition="concatenation" if condition == "concatenation" else "projection",
     )
     latent, image = keras.Input((latent_size,), name="latent"), keras.Input(shape, name="image")
-    inputs, conditioning = {"latent": latent, "image": image}, {}
+    inputs, label_input = {"latent": latent, "image": image}, {}
     if num_classes:
-        conditioning = {"label": keras.Input((), dtype="int32", name="label")}
-        inputs |= conditioning
+        label_input = {"label": keras.Input((), dtype="int32", name="label")}
+        inputs |= label_input
     outputs = {
-        "painted": generator({"latent": latent, **conditioning} if conditioning else latent),
-        "score": critic({"image": image, **conditioning} if conditioning else image),
+        "painted": generator({"latent": latent, **label_input} if label_input else latent),
+        "score": critic({"image": image, **label_input} if label_input else image),
     }
     return keras.Model(inputs, outputs, name="gan")
 
 
 def get_networks(model):
-    """Returns the networks in a model that `build` made, by what they are."""
+    """Returns the `generator` and the `critic` in a model of `build`, as a dict by name."""
     nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return {zoo.spec(layer.name).kind: layer for layer in nested}
 
 
-def build_optimizer(model, task, rates, betas):
-    """Returns the optimiser of both players.
+def build_optimizer(model, task, schedules, betas):
+    """Builds the optimizer of both networks.
 
     Args:
-        model: what `build` made.
-        task: whose flags describe the optimisers; the average of weights is the generator's.
-        rates: the schedule of each player, by name.
-        betas: decays of the moments, of optimisers that have such.
+        model: a model of `build`.
+        task: the `Gan`, for the optimizer's flags; only the generator's weights are averaged.
+        schedules: learning rate schedules, a dict by name of the network.
+        betas: decays of the first and second moments, for optimizers that have them.
+
+    Returns:
+        A `param_groups.ParamGroupOptimizer` with an optimizer for each of `NETWORKS`.
     """
-    found = get_networks(model)
-    members = []
+    by_name = get_networks(model)
+    groups = []
     for name in NETWORKS:
         network_flags = task if name == "generator" else dataclasses.replace(task, ema_decay=0.0)
-        made = network_flags.make_optimizer(rates[name])
+        optimizer = network_flags.make_optimizer(schedules[name])
         for option, beta in zip(("beta_1", "beta_2"), betas, strict=True):
-            if hasattr(made, option):
-                setattr(made, option, beta)
-        members.append((made, found[name].trainable_variables))
-    return param_groups.ParamGroupOptimizer(members)
+            if hasattr(optimizer, option):
+                setattr(optimizer, option, beta)
+        groups.append((optimizer, by_name[name].trainable_variables))
+    return param_groups.ParamGroupOptimizer(groups)
 
 
-def check_variant(kind):
-    """Returns a `Kind` that can be played; raises `UsageError` if not."""
-    if kind.gradient_penalty and kind.normalization == "batch":
+def check_variant(variant):
+    """Returns a `Variant`; raises `UsageError` if its options contradict each other."""
+    if variant.gradient_penalty and variant.normalization == "batch":
         raise UsageError(
-            "a gradient penalty asks how the critic judges each image by itself, which "
-            "--critic-norm batch prevents; take none, layer or spectral"
+            "a gradient penalty needs a critic whose score depends on one image only, unlike with "
+            "--critic-norm batch; take none, layer or spectral, or --gradient-penalty 0"
         )
-    return kind
+    return variant

@@ -1,7 +1,7 @@
-"""What of the painted images is real, and what of the real ones is painted: by neighbourhoods.
+"""Precision and recall of generated images, by nearest neighbours in feature space.
 
-Improved precision and recall (Kynkaanniemi et al., 2019): a set of features covers the balls round
-each of them that reach to its k-th neighbour in the set.
+Improved precision and recall (Kynkaanniemi et al., 2019): the manifold of a set of features is the
+union of the balls around each of them whose radius is the distance to its k-th nearest neighbour.
 """
 
 from __future__ import annotations
@@ -9,35 +9,39 @@ from __future__ import annotations
 from zoo.lazy import np
 
 NUM_NEIGHBOURS = 3
-MAX_FEATURES = 5000  # features of either set; the first ones
-BLOCK_SIZE = 1000  # compared at a time
+MAX_FEATURES = 5000  # features of either set that are used, the first ones
+BLOCK_SIZE = 1000  # rows of a block of the distance matrix, to bound memory
 
 
 def precision_recall(real, generated, neighbours=NUM_NEIGHBOURS):
-    """Returns the share of painted images among the real ones, and of real among the painted.
+    """Returns precision and recall of generated images.
 
     Args:
-        real, generated: features, `(count, width)`, more than `neighbours` of each.
-        neighbours: the k of the radius.
+        real, generated: features, `(count, width)`, with more rows than `neighbours`.
+        neighbours: the k of the nearest neighbours.
+
+    Returns:
+        The share of generated images in the manifold of the real ones, and the share of real
+        images in the manifold of the generated ones.
     """
     real, generated = (np.asarray(x, "float64")[:MAX_FEATURES] for x in (real, generated))
     return _coverage(generated, real, neighbours), _coverage(real, generated, neighbours)
 
 
 def diversity(real, generated):
-    """Returns how different painted images are from each other, in parts of how the real ones are.
+    """Returns the mean pairwise distance of generated images, relative to that of real images.
 
-    It is the mean distance of the features of two images; 0 if all are alike.
+    Distances are Euclidean, between features. The diversity is 0 if all images are equal.
     """
     spread = [_mean_distance(np.asarray(x, "float64")[:BLOCK_SIZE]) for x in (real, generated)]
     return spread[1] / spread[0] if spread[0] else float("nan")
 
 
 def _coverage(points, others, neighbours):
-    """Returns the share of points that lie in the ball of one of the others, or of several."""
+    """Returns the share of points that lie in at least one ball of the others."""
     radii = np.concatenate(
         [
-            # The nearest one of a point is the point itself.
+            # Index 0 is the point itself.
             np.partition(_squared_distances(block, others), neighbours, axis=1)[:, neighbours]
             for block in _blocks(others)
         ]
@@ -56,6 +60,6 @@ def _blocks(points):
 
 
 def _squared_distances(x, y):
-    """Returns the squared distances of all pairs."""
+    """Returns the matrix of squared distances between the rows of two arrays."""
     squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
     return np.maximum(squares, 0)

@@ -1,4 +1,4 @@
-"""What a report says and shows of a GAN."""
+"""The report on a GAN: summary, sample grids, interpolations, baselines and protocol."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from tasks.report import page
 from tasks.report.formatting import format_value
 from zoo.lazy import np
 
-GRID_COLUMNS = 8  # of the grid of samples
-INTERPOLATION_ROWS, INTERPOLATION_STEPS = 5, 9  # rows of the interpolation, and images in each
-CURVES = {  # columns of the history, besides the distance: titles
+GRID_COLUMNS = 8  # images per row of a grid of samples
+INTERPOLATION_ROWS, INTERPOLATION_STEPS = 5, 9  # pairs of latent vectors, and images per pair
+CURVES = {  # titles by column of the history, besides the distance
     "critic_loss": "Loss of the critic",
     "generator_loss": "Loss of the generator",
-    "told_apart": "Pairs that the critic tells apart",
-    "diversity": "Diversity, in parts of that of the data",
-    "precision": "Share of painted images that might be real",
-    "recall": "Share of real images that might be painted",
+    "told_apart": "Critic accuracy: share of pairs ranked correctly",
+    "diversity": "Diversity, relative to the data",
+    "precision": "Precision",
+    "recall": "Recall",
 }
 BASELINES = ("noise_fd", "untrained_fd", "train_fd")
 
 
 def fixed_latents(generator, count, num_classes, seed):
-    """Returns latent vectors and classes to paint the same grid from after every epoch.
+    """Returns the latent vectors and labels of the grid of samples, the same after each epoch.
 
-    Of a generator that is told the class, a row is a class, and a column a latent vector.
+    For class-conditional generators each row is a class and each column a latent vector.
+
+    Returns:
+        Float32 `(count, latent_size)`, and int32 `(count,)` or `None` for unconditional ones.
     """
     size = sampling.latent_size(generator)
     if not sampling.is_conditional(generator):
@@ -34,7 +37,7 @@ def fixed_latents(generator, count, num_classes, seed):
 
 
 def interpolation_grid(generator, num_classes, seed, batch_size):
-    """Returns a grid of images on the way from one latent vector to another, a way in each row."""
+    """Returns a grid of images, each row of which interpolates between two latent vectors."""
     ends = sampling.sample_latents(2 * INTERPOLATION_ROWS, sampling.latent_size(generator), seed)
     interpolations = [
         sampling.slerp(a, b, INTERPOLATION_STEPS)
@@ -50,24 +53,24 @@ def interpolation_grid(generator, num_classes, seed, batch_size):
 
 
 def baseline_distances(data, task, untrained):
-    """Returns the Frechet distances of three other sets of as many images from the test split.
+    """Returns the Frechet distances of three reference sets of images from the test split.
 
-    Of noise, of what a generator paints that has learned nothing, and of images of the training
-    split, which no generator is asked to better.
+    The sets are uniform noise, images of an untrained generator, and images of the training split,
+    which bound the distance of the trained generator.
 
     Args:
-        data: a `dataset.GanData`.
-        task: for its flags.
-        untrained: such a generator.
+        data: the `dataset.GanData`.
+        task: the `Gan`, for its flags.
+        untrained: a generator with random weights.
     """
-    count, random = task.samples, np.random.default_rng(task.seed)
+    count, random = task.num_samples, np.random.default_rng(task.seed)
     shape = data.image_shape
     noise = random.integers(0, 256, (count, *shape), "uint8")
     latent = sampling.sample_latents(count, task.latent_size, task.seed)
     labels = np.arange(count, dtype="int32") % len(data.source.classes)
     untrained_images = sampling.generate(untrained, latent, labels, batch_size=task.batch_size)
-    chosen = np.sort(random.permutation(len(data.train))[:count])
-    sets = (noise, untrained_images, np.asarray(data.train.pixels[chosen]))
+    indices = np.sort(random.permutation(len(data.train))[:count])
+    sets = (noise, untrained_images, np.asarray(data.train.pixels[indices]))
     return {
         name: frechet.frechet_distance(data.test_features, data.features(pixels))
         for name, pixels in zip(BASELINES, sets, strict=True)
@@ -75,80 +78,73 @@ def baseline_distances(data, task, untrained):
 
 
 def lead(task, data, figures):
-    """Says what came out, in a sentence or two for somebody who was not there."""
-    name = evaluation.distance_name(task.network)
+    """Returns the summary of a run, two or more sentences for the top of the report."""
+    name = evaluation.distance_name(task.feature_network)
     height, width, _ = data.image_shape
-    low, high = (format_value(name, figures[f"{name}_{end}"]) for end in ("low", "high"))
+    value, low, high, noise, untrained, train = (
+        format_value(name, figures[key])
+        for key in (name, f"{name}_low", f"{name}_high", *BASELINES)
+    )
     text = (
-        f"{task.model} paints images of {height} x {width} pixels like those of {task.data_name}. "
-        f"The Frechet distance of {task.samples:,} painted images from {len(data.test):,} test "
-        f"images, in the features of {task.network}, is {format_value(name, figures[name])} "
-        f"({low} to "
-        f"{high}). For scale: of noise it is {format_value(name, figures['noise_fd'])}, of an "
-        "untrained "
-        f"generator {format_value(name, figures['untrained_fd'])}, of images of the training split "
-        f"{format_value(name, figures['train_fd'])}."
+        f"{task.model} generates images of {height} x {width} pixels, trained on {task.data_name}. "
+        f"The Frechet distance between {task.num_samples:,} generated images and "
+        f"{len(data.test):,} test images, in the features of {task.feature_network}, is {value} "
+        f"({low} to {high}). "
+        f"For comparison: it is {noise} for noise, {untrained} for an untrained generator and "
+        f"{train} for images of the training split."
     )
     if "recognised_share" in figures:
         text += (
-            f" The classifier {task.classifier} names {figures['recognised_share']:.1%} of them "
-            f"at a probability over {evaluation.CONFIDENCE_THRESHOLD}, and "
-            f"{figures['real_recognised_share']:.1%} "
-            "of the test images."
+            f" The classifier {task.classifier} predicts a class with a probability over "
+            f"{evaluation.CONFIDENCE_THRESHOLD} for {figures['recognised_share']:.1%} of the "
+            f"generated images and {figures['real_recognised_share']:.1%} of the test images."
         )
     if "label_accuracy" in figures:
-        text += f" It sees the class that was asked for in {figures['label_accuracy']:.1%}."
+        text += f" It predicts the requested class for {figures['label_accuracy']:.1%} of them."
     return text
 
 
 def sections(task, data, model):
-    """Returns the sections on a trained model: samples, what lies between them, how they came."""
+    """Returns the sections with images: samples, interpolations, and the course of training."""
     generator, side = networks.get_networks(model)["generator"], data.image_shape[0]
     classes = data.source.classes
     pixels = data.test.pixels[np.arange(min(GRID_COLUMNS, len(data.test)))]
-    shown = data.history.images()
-    latent, labels = fixed_latents(generator, task.shown, len(classes), task.seed)
+    latent, labels = fixed_latents(generator, task.grid_samples, len(classes), task.seed)
     generated = sampling.generate(generator, latent, labels, batch_size=task.batch_size)
-    told = (
-        "" if labels is None else f" A row is a class: {', '.join(classes[: len(generated) // 8])}."
-    )
+    shown_classes = ", ".join(classes[: len(generated) // GRID_COLUMNS])
+    row_classes = "" if labels is None else f" Each row is a class: {shown_classes}."
     interpolations = interpolation_grid(
         generator, len(classes) * (labels is not None), task.seed, task.batch_size
     )
-    found = [
+
+    def figure(image, caption):
+        return image_grid.figure(image, caption, side)
+
+    samples = figure(
+        image_grid.grid(generated, GRID_COLUMNS), f"Generated images, not selected.{row_classes}"
+    ) + figure(image_grid.grid(pixels, GRID_COLUMNS), "Images of the test split.")
+    parts = [
+        ("Samples", samples),
         (
-            "Samples",
-            image_grid.figure(
-                image_grid.grid(generated, GRID_COLUMNS), f"Painted, not chosen.{told}", side
-            )
-            + image_grid.figure(
-                image_grid.grid(pixels, GRID_COLUMNS), "Images of the test split.", side
-            ),
-        ),
-        (
-            "Between samples",
-            image_grid.figure(
-                interpolations, "Each row goes from one latent vector to another.", side
-            ),
+            "Interpolations",
+            figure(interpolations, "Each row interpolates between two latent vectors."),
         ),
     ]
-    if len(shown) > 1:
-        animation = image_grid.gif(shown, side)
-        caption = (
-            f"The same latent vectors, {len(shown)} times between the first epoch and the last."
-        )
-        found.append(("Training", image_grid.figure(animation, caption, side)))
-    return found
+    frames = data.history.images()
+    if len(frames) > 1:
+        caption = f"The same latent vectors after {len(frames)} epochs, from the first to the last."
+        parts.append(("Training", figure(image_grid.gif(frames, side), caption)))
+    return parts
 
 
 def protocol(task, data):
-    """Returns a section on what the figures were computed from."""
+    """Returns the section on how the metrics were computed."""
     rows = [
-        ("feature network", task.network, "averages of the maps of its last stage"),
-        ("painted images", f"{task.samples:,}", f"seed {task.seed}"),
-        ("real images", f"{len(data.test):,}", f"the split {data.test.name}"),
-        ("interval of the distance", "95%", "1.96 deviations of resampled sets"),
-        ("interval of kid", "95%", "1.96 deviations of subsets, scaled to all images"),
+        ("feature network", task.feature_network, "global average pooling of its last stage"),
+        ("generated images", f"{task.num_samples:,}", f"seed {task.seed}"),
+        ("real images", f"{len(data.test):,}", f"split {data.test.name}"),
+        ("interval of the distance", "95%", "1.96 standard deviations of bootstrap resamples"),
+        ("interval of kid", "95%", "1.96 standard deviations of subsets, scaled to all images"),
         ("precision, recall", "k = 3", "of 5,000 images of either kind at most"),
     ]
-    return "What was compared", page.table(rows, ("what", "which", "how"))
+    return "Evaluation protocol", page.table(rows, ("item", "value", "details"))

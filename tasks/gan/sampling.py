@@ -1,4 +1,4 @@
-"""Painting with a generator: from which random numbers, and how its images become pixels."""
+"""Sampling from a generator: latent vectors, generated images and image files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from zoo import atomic_files, model_files
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np, tf
 
-LATENT_STREAM = 11  # tells these random numbers from all others of a seed
-CHUNK_SIZE = 2048  # images that are held as floats
+LATENT_STREAM = 11  # makes the latent vectors independent of other random numbers of a seed
+CHUNK_SIZE = 2048  # images in float32 at a time, to bound memory
 
 
 def sample_latents(count, size, seed):
-    """Returns what images are painted from, standard normal float32 `(count, size)`."""
+    """Returns standard normal latent vectors, float32 `(count, size)`."""
     return np.random.default_rng([seed, LATENT_STREAM]).standard_normal((count, size), "float32")
 
 
 def slerp(first, last, steps):
-    """Returns latent vectors on the way from one to another, both ends among them.
+    """Returns latent vectors on the arc between two, both ends included (White, 2016).
 
-    The way is an arc, on which vectors are as long as those that a generator knows (White, 2016).
+    Spherical interpolation keeps the norm of the vectors within the range seen in training.
+
+    Args:
+        first, last: latent vectors, `(size,)`.
+        steps: the number of vectors to return.
     """
     t = np.linspace(0, 1, steps, dtype="float32")[:, None]
     cosine = np.dot(first, last) / (np.linalg.norm(first) * np.linalg.norm(last))
@@ -36,13 +40,13 @@ def slerp(first, last, steps):
 
 
 def generate(generator, latent, labels=None, *, batch_size=64):
-    """Returns the images of latent vectors, uint8 `(count, height, width, channels)`.
+    """Generates images, uint8 `(count, height, width, channels)`.
 
     Args:
-        generator: of the zoo.
-        latent: `(count, size)`.
-        labels: the class of each, for a generator that is told; else not looked at.
-        batch_size: images at a time.
+        generator: a generator of the zoo.
+        latent: latent vectors, `(count, size)`.
+        labels: class indices `(count,)`; ignored by unconditional generators.
+        batch_size: images per batch.
     """
     batches.without_xla(generator)
     chunks = []
@@ -50,39 +54,63 @@ def generate(generator, latent, labels=None, *, batch_size=64):
         part = slice(start, start + CHUNK_SIZE)
         size = batches.bounded_batch_size(batch_size, len(latent[part]))
         order = batches.sequential_indices(len(latent[part]), size).reshape(-1)
-        told = None if labels is None else np.asarray(labels[part], "int32")[order]
-        inputs = generator_inputs(generator, latent[part][order], told)
+        chunk_labels = None if labels is None else np.asarray(labels[part], "int32")[order]
+        inputs = generator_inputs(generator, latent[part][order], chunk_labels)
         images = generator.predict(inputs, batch_size=size, verbose=0)
         images = images[: len(latent[part])]
         chunks.append(np.rint(images).clip(0, 255).astype("uint8"))
     return np.concatenate(chunks)
 
 
+def generate_like(generator, examples, count, *, seed, batch_size):
+    """Generates images for classes that are drawn from those of some examples.
+
+    Args:
+        generator: a generator of the zoo.
+        examples: `decoding.Examples`, whose class frequencies the images have.
+        count: the number of images.
+        seed: seed of latent vectors and labels.
+        batch_size: images per batch.
+
+    Returns:
+        uint8 images `(count, height, width, channels)` and int32 labels `(count,)`; the labels are
+        `None` for unconditional generators.
+    """
+    latent = sample_latents(count, latent_size(generator), seed)
+    labels = None
+    if is_conditional(generator):
+        random = np.random.default_rng([seed, LATENT_STREAM, count])
+        labels = examples.labels[random.integers(0, len(examples), count)].astype("int32")
+    return generate(generator, latent, labels, batch_size=batch_size), labels
+
+
 def generator_inputs(generator, latent, labels):
-    """Returns the inputs that a generator takes: latent vectors, and classes where it is told."""
+    """Returns the inputs of a generator: latent vectors, with labels if it is class-conditional."""
     return {"latent": latent, "label": labels} if is_conditional(generator) else latent
 
 
 def latent_size(generator):
-    """Returns how many random numbers a generator paints an image from."""
+    """Returns the length of a generator's latent vectors."""
     return next(x.shape[-1] for x in generator.inputs if x.name.startswith("latent"))
 
 
 def is_conditional(generator):
-    """Tells whether a generator is told the class to paint."""
+    """Returns whether a generator is class-conditional."""
     return len(generator.inputs) > 1
 
 
 def recalibrate_batch_norm(generator, count, num_classes, *, seed, batch_size):
-    """Estimates the statistics of a generator's batch normalisation anew.
+    """Estimates the BatchNorm statistics of a generator anew, in place.
 
-    Those of training follow weights that go on learning; averaged weights need their own.
+    The moving statistics of training belong to the current weights; averaged weights need their
+    own.
 
     Args:
-        generator: changed in place.
-        count: images to estimate from.
-        num_classes: of a generator that is told the class.
-        seed, batch_size: of what it paints.
+        generator: the generator to change.
+        count: the number of generated images to estimate from.
+        num_classes: the number of classes of a class-conditional generator.
+        seed: seed of the latent vectors.
+        batch_size: images per batch.
     """
     if not finetune.batch_norm_layers(generator):
         return
@@ -95,11 +123,11 @@ def recalibrate_batch_norm(generator, count, num_classes, *, seed, batch_size):
 
 @dataclass(frozen=True, eq=False)
 class TrainedGenerator:
-    """A generator that a run has left.
+    """A trained generator.
 
     Attributes:
         generator: a `keras.Model`.
-        classes: what it was told, in the order of its labels; none if it was not.
+        classes: the class names in the order of the labels; empty if it is unconditional.
     """
 
     generator: object
@@ -107,35 +135,43 @@ class TrainedGenerator:
 
 
 def load_generator(target):
-    """Returns the `Painter` in a run's folder or a `.keras` file.
+    """Loads the `TrainedGenerator` of a run.
+
+    Args:
+        target: the run's folder, or a `.keras` file.
 
     Raises:
-        UsageError: there is none, or it was taught something else.
+        UsageError: there is no model, or it was trained for another task.
     """
     path = Path(target)
     model, about = model_files.load(resume.model_path(path) if path.is_dir() else path)
     if about.get("task") != "gan":
-        origin = f"was taught {about['task']}" if "task" in about else "is not of a run"
-        raise UsageError(f"{target} {origin}; zoo generate needs what zoo train gan leaves")
+        origin = f"is a model of {about['task']}" if "task" in about else "is not of a run"
+        raise UsageError(f"{target} {origin}; zoo generate needs a run of zoo train gan")
     return TrainedGenerator(model, tuple(about["classes"]))
 
 
 def sample_images(trained, count, seed, label=None):
-    """Returns images, uint8 `(count, height, width, channels)`, and their classes or `None`.
+    """Generates images of one class, or of all classes in turn.
 
     Args:
-        trained: a `Painter`.
-        count: how many.
-        seed: which.
-        label: the name of the class to paint; `None` for all in turn.
+        trained: a `TrainedGenerator`.
+        count: the number of images.
+        seed: seed of the latent vectors.
+        label: name of the class to generate; `None` for all in turn.
+
+    Returns:
+        uint8 images `(count, height, width, channels)` and class indices `(count,)`; the latter are
+        `None` for unconditional generators.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: the generator has no such class.
     """
     classes = trained.classes
     if label is not None and not classes:
         raise UsageError(
-            "this generator was not told any class; leave --label out, or train with --condition"
+            "this generator is unconditional; leave --label out, or train with --condition "
+            "projection"
         )
     if label is not None and label not in classes:
         raise unknown_name_error("class", label, list(classes))
@@ -147,7 +183,7 @@ def sample_images(trained, count, seed, label=None):
 
 
 def write_images(pixels, folder):
-    """Writes images, each into a file and all into `grid.png`; returns the paths."""
+    """Writes each image to a PNG file, and all of them to `grid.png`; returns the paths."""
     columns = math.ceil(len(pixels) ** 0.5)
     images_by_name = {f"{number:04}.png": image for number, image in enumerate(pixels)}
     images_by_name["grid.png"] = image_grid.grid(pixels, columns)
@@ -159,7 +195,7 @@ def write_images(pixels, folder):
 
 @dataclass(frozen=True)
 class _SingleEpoch:
-    """Inputs as a stream of one epoch."""
+    """Batches of inputs for a single pass, as `finetune.recalibrate` takes them."""
 
     inputs: object
     size: int

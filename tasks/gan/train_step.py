@@ -1,4 +1,4 @@
-"""The game of a generator and a critic: their losses, and one step of each."""
+"""Adversarial training: losses, gradient penalty and the training step of a GAN."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import functools
 from tasks.engine import optimize
 from zoo.lazy import keras, tf
 
-PIXEL_SCALE = 127.5  # what is 1 to the networks, which see [-1, 1]
+PIXEL_SCALE = 127.5  # half the range of pixels: the networks scale [0, 255] to [-1, 1]
 METRIC_NAMES = ("loss", "critic_loss", "generator_loss", "told_apart")
 
-# Of the scores of real images and of painted ones: the critic's loss; of the latter: the
-# generator's. The first is that of Goodfellow et al., 2014, section 3, the second that of Lim and
-# Ye, 2017, the third that of Arjovsky et al., 2017.
+# Pairs of functions: the critic's loss of the scores of real and of generated images, and the
+# generator's loss of the latter. By Goodfellow et al., 2014, section 3; Lim and Ye, 2017; Arjovsky
+# et al., 2017.
 LOSSES = {
     "non_saturating": (
         lambda real, generated: _softplus(-real) + _softplus(generated),
@@ -27,52 +27,51 @@ LOSSES = {
 
 
 def make_train_step(loss, penalty, critic_steps):
-    """Returns the step of a `custom_step.CustomStepModel` whose networks are a `generator` and a
-    `critic`.
+    """Returns the training step of a `custom_step.CustomStepModel` of a `generator` and a `critic`.
 
-    The critic learns from each part of a batch, and then the generator from what it painted for
-    the last one, so that this is painted once.
+    A batch has a part for each step of the critic. The generator is trained on the images that it
+    generated for the last of them, so that they are generated once.
 
     Args:
-        loss: one of `LOSSES`.
+        loss: adversarial loss, one of `LOSSES`.
         penalty: factor of the gradient penalty; 0 for none.
-        critic_steps: how many parts of equal size a batch has.
+        critic_steps: steps of the critic per step of the generator, which divide a batch into
+            equal parts.
     """
     options = {"loss": loss, "penalty": penalty, "critic_steps": critic_steps}
     return functools.partial(_train_step, **options)
 
 
 def gradient_penalty(critic, real, generated, mix, conditioning):
-    """Returns how far the critic's slope is from 1 between images (Gulrajani et al., 2017, 4).
+    """Returns the gradient penalty of WGAN-GP (Gulrajani et al., 2017, section 4).
+
+    It is the mean of `(|gradient| - 1) ** 2` at points between real and generated images. Gradients
+    are taken with respect to pixels in [-1, 1], the range inside the networks.
 
     Args:
-        critic: takes images, and what else is `conditioning` with them.
+        critic: a model from images, and `conditioning`, to scores `(batch, 1)`.
         real, generated: images in [0, 255], `(batch, height, width, channels)`.
-        mix: share of the real one in the image in between, `(batch, 1, 1, 1)`.
-        conditioning: further inputs by name.
-
-    Returns:
-        The mean of `(|slope| - 1) ** 2`. The slope is by values in [-1, 1], as the network has
-        them.
+        mix: weight of the real image in the interpolated one, `(batch, 1, 1, 1)`.
+        conditioning: further inputs of the critic by name, such as `label`.
     """
     interpolated = mix * keras.ops.cast(real, generated.dtype) + (1 - mix) * generated
     with tf.GradientTape() as tape:
         tape.watch(interpolated)
         score = tf.reduce_sum(critic_scores(critic, interpolated, conditioning))
     gradients = PIXEL_SCALE * tape.gradient(score, interpolated)
-    # The root has no slope at 0, where a critic begins that sees no difference.
+    # The square root has no derivative at 0, the gradient of a critic that is constant at first.
     gradient_norm = tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3)) + 1e-12)
     return tf.reduce_mean(tf.square(gradient_norm - 1))
 
 
 def critic_scores(critic, images, conditioning, training=True):
-    """Returns a critic's scores `(batch,)` of images, and of what else is `given` with them."""
+    """Returns a critic's scores `(batch,)` of images, with further inputs by name."""
     inputs = {"image": images, **conditioning} if conditioning else images
     return critic(inputs, training=training)[:, 0]
 
 
 def generate_images(generator, latent, conditioning, training=True):
-    """Returns a generator's images `(batch, height, width, channels)` of latent vectors."""
+    """Returns the images `(batch, height, width, channels)` that a generator makes of latents."""
     inputs = {"latent": latent, **conditioning} if conditioning else latent
     return generator(inputs, training=training)
 
@@ -103,13 +102,13 @@ def _train_step(loop, batch, *, loss, penalty, critic_steps):
     def generator_objective():
         return tf.reduce_mean(generator_loss(critic_scores(critic, generated, conditioning)))
 
-    found = {name: sum(mean[name] for mean in means) / critic_steps for name in means[0]}
-    found["generator_loss"] = loop.minimize(generator_optimizer, generator_objective, tape)
-    return {"loss": found["critic_loss"] + found["generator_loss"], **found}
+    metrics = {name: sum(mean[name] for mean in means) / critic_steps for name in means[0]}
+    metrics["generator_loss"] = loop.minimize(generator_optimizer, generator_objective, tape)
+    return {"loss": metrics["critic_loss"] + metrics["generator_loss"], **metrics}
 
 
 def _critic_step(loop, optimizer, critic, critic_loss, penalty, part, generated):
-    """Teaches the critic by a part of a batch; returns means."""
+    """Trains the critic on a part of a batch; returns its metrics by name."""
     conditioning = {"label": part["label"]} if "label" in part else {}
     pair_accuracy = []
 

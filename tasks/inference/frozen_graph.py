@@ -7,8 +7,9 @@ constant-folded, which takes seconds.
 
 from __future__ import annotations
 
+from zoo import graphs
 from zoo.lazy import keras, np, tf
-from zoo.surgery import folding, graphs
+from zoo.surgery import folding
 
 KERNEL_OPS = {  # class of layer: its operation on an input and a kernel
     "Conv2D": lambda layer, x, kernel: layer.convolution_op(x, kernel),
@@ -40,7 +41,7 @@ def trace(model, precision):
     Raises:
         UsageError: The model is not functional.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     dtype = tf.as_dtype(precision)
     chains = {
         id(chain.conv): chain for chain in folding.find_conv_batch_norm(net, tuple(KERNEL_OPS))

@@ -112,12 +112,12 @@ class Segmentation(BackboneTask):
     def versions(self, data):
         return [(data.train, "")] if self.augment == "none" else []
 
-    def training(self, data, *, changed=True):
+    def training(self, data, *, augmented=True):
         return batches.training(
             data.train,
             batch_size=self.batch_size,
             seed=self.seed,
-            augment=self.augment if changed else "none",
+            augment=self.augment if augmented else "none",
         )
 
     def validate(self, model, data, events, step):
@@ -174,7 +174,7 @@ class Segmentation(BackboneTask):
         source = segmentation_dataset.load(
             self.dataset, self.data_dir or None, self.class_map, classes
         )
-        selected = self.judged(source, split)
+        selected = self.evaluation_split(source, split)
         selected = segmentation_dataset.relabel(selected, source.classes, classes)
         shape = model.input_shape[1:]
         examples = segmentation_dataset.decode(selected, len(classes), shape, self.resize)

@@ -67,23 +67,27 @@ class SegmentationPredictor(Predictor):
         return f"{resize}, {channels}; masks at the image's own size"
 
     def prepare(self, images, start):
-        """Returns what gives the logits of a tile, after a look at one of the first image."""
+        """Returns the function from tiles to logits, traced with a tile of the first image."""
         shape = self.model.input_shape[1:]
         tile = image_io.read_image(images[0].pixels, (*self.size, shape[-1]))
         return start(self.model, tile[None])
 
     def predict(self, images, run, options):
-        """Returns for each image its size, `classes` with their shares, and what was drawn."""
+        """Returns one dict per image.
+
+        It has the `size` of the image, the `classes` with their shares of the pixels, and the
+        paths of `mask` and `overlay` if they are drawn.
+        """
         return [self._predict_image(image, run, options) for image in images]
 
     def text_lines(self, prediction):
-        """Returns a line for each class that is named, and one for what was drawn."""
+        """Returns one line per predicted class, and one per drawn image."""
         names = [name for name in ("mask", "overlay") if prediction.get(name)]
         shares = [f"{found['share']:6.1%}  {found['name']}" for found in prediction["classes"]]
         return [*shares, *(f"{name}: {prediction[name]}" for name in names)]
 
     def csv_rows(self, prediction):
-        """Returns rank, name and share of each class that is named, and what was drawn."""
+        """Returns rank, name and share of each predicted class, and the paths of drawn images."""
         drawn = prediction.get("mask") or "", prediction.get("overlay") or ""
         return [
             (rank, found["name"], f"{found['share']:.6g}", *drawn)
@@ -95,8 +99,8 @@ class SegmentationPredictor(Predictor):
 
         Args:
             pixels: uint8 `(height, width, channels)`.
-            run: what `prepare` returned.
-            scale, tile: as `predictor.PredictOptions` has them.
+            run: The function that `prepare` returned.
+            scale, tile: As in `predictor.PredictOptions`.
         """
         height, width, channels = pixels.shape
         fit = scale == "fit" or (scale == "auto" and not self.native_size)
@@ -120,11 +124,11 @@ class SegmentationPredictor(Predictor):
                 "mask": report.indexed_mask(mask, self.classes),
                 "overlay": Image.fromarray(report.overlay(image.pixels, mask, self.classes)),
             }
-            for what, picture in drawn.items():
-                path = options.drawings_dir / f"{image.stem}-{what}.png"
+            for name, drawing in drawn.items():
+                path = options.drawings_dir / f"{image.stem}-{name}.png"
                 with atomic_write(path) as partial:
-                    picture.save(partial)
-                prediction[what] = str(path)
+                    drawing.save(partial)
+                prediction[name] = str(path)
         return prediction
 
     def _resized_sides(self, height, width):
@@ -210,7 +214,7 @@ def rebuild_for_any_size(model, about):
                 weights=RANDOM,
                 **about.get("options", {}),
             )
-        return graphs.rebuild(graphs.flat(net), call)
+        return graphs.rebuild(graphs.flatten(net), call)
     except (UsageError, KeyError, ValueError, TypeError) as error:
         log.info("%s supports one image size only: %s", model.name, error)
         return model

@@ -1,4 +1,4 @@
-"""Pictures without labels, and random patches of them for a painter to learn from."""
+"""Unlabelled training images, and batches of random crops of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from zoo.errors import UsageError
 from zoo.lazy import np, tf
 from zoo.paths import expand_user
 
-CLASSES = ("picture",)  # all are alike
+CLASSES = ("picture",)  # labels are not used
 
 
 def load(name, data_dir=None):
-    """Finds pictures by the name of a data set; what they show does not matter.
+    """Loads a data set or a folder of images, without its labels.
 
     Args:
-        name: a folder, with all images in it at any depth, or in folders `train`, `val` and
-            `test`; or what else `sources.load` takes.
-        data_dir: where TFDS keeps its data sets.
+        name: a folder, with images at any depth or in folders `train`, `val` and `test`; or
+            another name that `sources.load` takes.
+        data_dir: folder of the TFDS data sets.
 
     Returns:
         A `Source` of one class.
 
     Raises:
-        UsageError: there is nothing of that name, or no image in it.
+        UsageError: there is no such data set, or no image in it.
     """
     path = expand_user(name)
     if name in sources.BUILT_IN or not (name and path.is_dir()):
@@ -35,7 +35,7 @@ def load(name, data_dir=None):
         return Source(source.name, CLASSES, splits, source.skipped, source.licence, source.citation)
     with class_folders.reading_errors(name):
         tops = [each for each in sorted(path.iterdir()) if each.name in class_folders.SPLIT_FOLDERS]
-        found, skipped = {}, []
+        found_splits, skipped = {}, []
         for split, top in {each.name: each for each in tops}.items() or {"all": path}.items():
             paths = sorted(class_folders.iter_files(top))
             reasons = dict(class_folders.find_non_images(paths))
@@ -45,22 +45,22 @@ def load(name, data_dir=None):
             if not good:
                 first = f"; skipped {len(skipped)}, {': '.join(skipped[0])}" if skipped else ""
                 raise UsageError(f"no images in {top}{first}")
-            found[split] = _unlabelled(split, [str(each) for each in good])
-    return Source(name, CLASSES, found, tuple(skipped))
+            found_splits[split] = _unlabelled(split, [str(each) for each in good])
+    return Source(name, CLASSES, found_splits, tuple(skipped))
 
 
 @dataclass(frozen=True, eq=False)
 class PatchBatches:
-    """Random squares of pictures; each epoch is a function of the seed and its number alone.
+    """Batches of random square crops; an epoch depends on the seed and its index only.
 
     Attributes:
-        examples: `Examples`, square pictures of one size.
-        size: patches in a batch.
-        steps: batches in an epoch.
-        side: of a patch, in pixels; it shows a square of this side at least, and of the whole
-            picture at most.
-        seed: of all random choices.
-        columns: length of what stands beside each patch where a label would: zeros.
+        examples: `decoding.Examples`, square images of one size.
+        size: patches per batch.
+        steps: batches per epoch.
+        side: side of a patch in pixels; it is resized from a random crop whose side is between
+            this one and that of the image.
+        seed: seed of crops and order.
+        columns: width of the zeros that stand for labels.
     """
 
     examples: Examples
@@ -71,15 +71,15 @@ class PatchBatches:
     columns: int
 
     def epoch(self, number, start=0):
-        """Returns one epoch, a `tf.data.Dataset` of `steps` batches, or of those that are left.
+        """Returns the batches of one epoch as a finite `tf.data.Dataset`.
 
         Args:
-            number: of the epoch, from 0.
-            start: batches at its beginning that are left out.
+            number: index of the epoch, from 0.
+            start: the number of batches to skip.
 
         Returns:
-            Pairs of float32 patches `(size, side, side, 3)` in [0, 255], mirrored at random, and
-            zeros.
+            A `tf.data.Dataset` of pairs: float32 patches `(size, side, side, 3)` in [0, 255],
+            flipped horizontally at random, and zeros `(size, columns)`.
         """
         random = np.random.default_rng([self.seed, number])
         shape = self.steps, self.size
@@ -90,15 +90,15 @@ class PatchBatches:
         top, left = corners
         boxes = np.stack([top, left, top + sides, left + sides], axis=-1)
         flipped = random.random(shape) < 0.5
-        boxes[flipped] = boxes[flipped][:, [0, 3, 2, 1]]  # from right to left
+        boxes[flipped] = boxes[flipped][:, [0, 3, 2, 1]]  # horizontal flip
         gather = batches.make_gather(self.examples.pixels, self.size, self.examples.pixels_tensor)
 
         def batch(indices, boxes):
             images = tf.cast(gather(indices), tf.float32)
-            places = tf.range(self.size)
-            sides = (self.side, self.side)
-            found = tf.image.crop_and_resize(images, boxes, places, sides)
-            return found, tf.zeros((self.size, self.columns))
+            patches = tf.image.crop_and_resize(
+                images, boxes, tf.range(self.size), (self.side, self.side)
+            )
+            return patches, tf.zeros((self.size, self.columns))
 
         return batches.make_dataset((indices, boxes.astype("float32")), batch, start)
 

@@ -1,4 +1,4 @@
-"""The network that looks at pictures: some layers of any network of the zoo, at rest."""
+"""Feature extractor of the perceptual losses: layers of a frozen model of the zoo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoo.lazy import keras
 
 POOLINGS = ("max", "average")
 
-# Layers that papers compare, of VGG: those of a network that has them, and else its stages.
+# Content and style layers of the papers, for VGG. Models without these layers use their stages.
 GATYS_LAYERS = (  # Gatys et al., 2016, section 3.1
     ("block4_conv2",),
     tuple(f"block{number}_conv1" for number in range(1, 6)),
@@ -24,14 +24,14 @@ JOHNSON_LAYERS = (  # Johnson et al., 2016, section 3.2 and figure 3
 
 @dataclasses.dataclass(frozen=True)
 class FeatureExtractor:
-    """Which network looks at pictures, and at what of it losses are taken.
+    """The options of a feature extractor.
 
     Attributes:
-        backbone: a name of the zoo that has stages.
-        weights: a weights file in place of the tag's source, or `None`.
-        pooling: one of `POOLINGS`: the network's own, or averages in place of maxima.
-        content, style: names of layers or stages; nothing for those of `paper`.
-        paper: `GATYS` or `JOHNSON`.
+        backbone: a model of the zoo that has stages.
+        weights: weights file in place of the tag's source, or `None`.
+        pooling: one of `POOLINGS`: max pooling as in the model, or average pooling instead.
+        content, style: names of layers or stages; if empty, those of `paper`.
+        paper: `GATYS_LAYERS` or `JOHNSON_LAYERS`.
     """
 
     backbone: str
@@ -42,15 +42,16 @@ class FeatureExtractor:
     paper: tuple
 
     def build(self):
-        """Returns the network, and the names of the content and of the style layers.
+        """Builds the feature extractor.
 
-        The network is a `keras.Model` from pictures of any size, in [0, 255], to a dict of maps;
-        it does not learn.
+        Returns:
+            A frozen `keras.Model` from images of any size in [0, 255] to a dict of feature maps by
+            layer, and the names of the content and of the style layers.
 
         Raises:
-            UsageError: there is no such network, or none of its layers is called so.
+            UsageError: there is no such model, or it has no such layer.
         """
-        net = graphs.flat(
+        net = graphs.flatten(
             zoo.backbone(self.backbone, input_shape=(None, None, 3), weights=self.weights)
         )
         if self.pooling == "average":
@@ -61,13 +62,13 @@ class FeatureExtractor:
         content, style = self._layers(tensors, stages)
         for name in (*content, *style):
             if name not in tensors or len(tensors[name].shape) != 4:
-                near = [key for key in tensors if len(tensors[key].shape) == 4]
+                layers = [key for key in tensors if len(tensors[key].shape) == 4]
                 raise unknown_name_error(
-                    f"layer or stage of {self.backbone}", name, [*stages, *near]
+                    f"layer or stage of {self.backbone}", name, [*stages, *layers]
                 )
         names = dict.fromkeys((*content, *style))
         outputs = {name: tensors[name] for name in names}
-        model = keras.Model(net.input, outputs, name="eye")
+        model = keras.Model(net.input, outputs, name="feature_extractor")
         model.trainable = False
         return model, content, style
 
@@ -80,7 +81,7 @@ class FeatureExtractor:
 
 
 def _to_average_pooling(node, *args, **kwargs):
-    """Calls a node, but means in place of maxima (Gatys et al., 2016, section 2)."""
+    """Calls a node, with average instead of max pooling (Gatys et al., 2016, section 2)."""
     layer = node.operation
     if isinstance(layer, keras.layers.MaxPooling2D):
         layer = keras.layers.AveragePooling2D(

@@ -1,4 +1,4 @@
-"""L-BFGS: curvature from the last steps, and a line search of one look at the loss a step."""
+"""L-BFGS as a Keras optimizer, whose line search evaluates the loss once per training step."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import math
 import keras
 import tensorflow as tf
 
-HISTORY_SIZE = 10  # pairs of steps and changes of the gradient that are kept, as SciPy has it
-ARMIJO_CONSTANT = (
-    1e-4  # share of the fall that the slope promises, from which a step is good (Armijo)
-)
-MIN_SHRINKAGE, MAX_SHRINKAGE = 0.1, 0.5  # of the step before, that the next one is, when it was not
-MAX_LINE_SEARCH_STEPS = 20  # steps along one direction before it is given up
-CURVATURE_TOLERANCE = 1e-10  # share of the gradient's change that must lie along the step
+HISTORY_SIZE = 10  # correction pairs (changes of weights and of gradients) to keep, as in SciPy
+ARMIJO_CONSTANT = 1e-4  # sufficient decrease, as a fraction of that predicted by the slope
+MIN_SHRINKAGE, MAX_SHRINKAGE = 0.1, 0.5  # bounds of the factor of the step length in backtracking
+MAX_LINE_SEARCH_STEPS = 20  # loss evaluations along one direction
+CURVATURE_TOLERANCE = 1e-10  # minimum curvature of a pair, relative to its squared gradient change
 
 
 class LBFGS(keras.optimizers.Optimizer):
-    """Makes a loss small that always says the same of the same weights (Nocedal, 1980).
+    """L-BFGS (Nocedal, 1980) for a deterministic loss.
 
-    Each call of `advance` is one look at the loss. If it has fallen enough since the last point
-    that was good, a new direction is taken from there, by the two-loop recursion (Nocedal &
-    Wright, 2006, algorithm 7.4); if not, a shorter step along the old one is tried next, as a
-    parabola through what is known of it says. All that it knows is in variables, so that a
-    checkpoint holds it.
+    Each call of `line_search_step` is one evaluation of the loss. If the loss satisfies the Armijo
+    condition with respect to the last accepted point, the current point is accepted and a new
+    direction is computed by the two-loop recursion (Nocedal & Wright, 2006, algorithm 7.4).
+    Otherwise the step along the current direction is shortened, by quadratic interpolation. All
+    state is in variables, so that checkpoints contain it.
 
     Args:
-        learning_rate: length of the first step, as a share of the gradient's direction scaled to
-            `scale`, and factor of all full steps.
-        scale: how far the first step may move a weight.
+        learning_rate: factor of the step length.
+        scale: maximum change of a weight in the first step.
     """
 
     def __init__(self, learning_rate=1.0, scale=1.0, **kwargs):
@@ -36,7 +33,7 @@ class LBFGS(keras.optimizers.Optimizer):
         self.scale = scale
 
     def build(self, variables):
-        """Makes room for what is known of some weights."""
+        """Creates the state variables for some weights."""
         if self.built:
             return
         super().build(variables)
@@ -58,11 +55,11 @@ class LBFGS(keras.optimizers.Optimizer):
             setattr(self, f"_{name}", self.add_variable(shape, name=name))
 
     def line_search_step(self, loss, gradients):
-        """Moves the weights on, to where the loss is to be looked at next.
+        """Moves the weights to the next point at which the loss is to be evaluated.
 
         Args:
-            loss: at the weights as they are.
-            gradients: of it, one for each weight.
+            loss: the loss at the current weights, a scalar.
+            gradients: its gradients, one per weight.
         """
         position = _flatten([tf.convert_to_tensor(v) for v in self._trainable_variables])
         gradient = _flatten(gradients)
@@ -79,11 +76,11 @@ class LBFGS(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
     def get_config(self):
-        """Returns what makes another one like it."""
+        """Returns the config of the optimizer."""
         return {**super().get_config(), "scale": self.scale}
 
     def _new_direction(self, position, gradient, loss, accepted):
-        """Takes a new direction from a good point, or anew from the last good one."""
+        """Computes a new direction at an accepted point, or restarts at the last accepted one."""
         step, change = position - self._point, gradient - self._gradient
         has_curvature = tf.reduce_sum(step * change) > CURVATURE_TOLERANCE * tf.reduce_sum(
             change**2
@@ -113,7 +110,7 @@ class LBFGS(keras.optimizers.Optimizer):
         return True
 
     def _backtrack(self, loss):
-        """Takes a shorter step along the direction: to the foot of a parabola, within bounds."""
+        """Shortens the step by quadratic interpolation, within bounds."""
         decrease = -self._slope * self._length
         minimum = 0.5 * decrease / tf.maximum(loss - self._loss + decrease, 1e-30)
         minimum = tf.where(tf.math.is_finite(loss), minimum, MIN_SHRINKAGE)
@@ -122,27 +119,28 @@ class LBFGS(keras.optimizers.Optimizer):
         return True
 
     def _inverse_hessian_product(self, gradient, pairs):
-        """Returns the product of the inverse Hessian, as far as it is known, with a gradient."""
-        rows = [
-            (pairs - 1 - back) % HISTORY_SIZE for back in range(HISTORY_SIZE)
-        ]  # the latest first
-        known = [back < pairs for back in range(HISTORY_SIZE)]
+        """Returns the product of the approximate inverse Hessian and a gradient."""
+        # Rows of the pairs, the latest first.
+        rows = [(pairs - 1 - back) % HISTORY_SIZE for back in range(HISTORY_SIZE)]
+        available = [back < pairs for back in range(HISTORY_SIZE)]
         steps, changes = tf.convert_to_tensor(self._steps), tf.convert_to_tensor(self._changes)
         products = tf.reduce_sum(steps * changes, axis=-1)
-        alphas, found = [], gradient
-        for row, available in zip(rows, known, strict=True):
-            alpha = tf.math.divide_no_nan(tf.reduce_sum(steps[row] * found), products[row])
-            alphas.append(tf.where(available, alpha, 0.0))
-            found -= alphas[-1] * changes[row]
-        length = tf.reduce_sum(changes[rows[0]] ** 2)
-        found *= tf.where(known[0], tf.math.divide_no_nan(products[rows[0]], length), 1.0)
-        for row, available, alpha in reversed(list(zip(rows, known, alphas, strict=True))):
-            back = tf.math.divide_no_nan(tf.reduce_sum(changes[row] * found), products[row])
-            found += tf.where(available, alpha - back, 0.0) * steps[row]
-        return found
+        alphas, product = [], gradient
+        for row, is_available in zip(rows, available, strict=True):
+            alpha = tf.math.divide_no_nan(tf.reduce_sum(steps[row] * product), products[row])
+            alphas.append(tf.where(is_available, alpha, 0.0))
+            product -= alphas[-1] * changes[row]
+        squared_change = tf.reduce_sum(changes[rows[0]] ** 2)
+        product *= tf.where(
+            available[0], tf.math.divide_no_nan(products[rows[0]], squared_change), 1.0
+        )
+        for row, is_available, alpha in reversed(list(zip(rows, available, alphas, strict=True))):
+            beta = tf.math.divide_no_nan(tf.reduce_sum(changes[row] * product), products[row])
+            product += tf.where(is_available, alpha - beta, 0.0) * steps[row]
+        return product
 
     def _assign_flat(self, flat):
-        """Gives the weights the values of one long vector."""
+        """Assigns the values of a flat vector to the weights."""
         start = 0
         for variable in self._trainable_variables:
             end = start + math.prod(variable.shape)

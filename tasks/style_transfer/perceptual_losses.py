@@ -1,7 +1,7 @@
-"""How far a picture is from a content and from a style: functions of what a network sees in it.
+"""Perceptual losses: content and style loss on feature maps, and total variation.
 
-Gatys et al., 2016, say what is compared; here each difference is a share of what it is compared
-with, so that weights which suit one network and layer suit the others, too.
+After Gatys et al., 2016. Each loss is relative to the squared norm of its target, so that the same
+loss weights suit different feature extractors and layers.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 from zoo.lazy import keras
 
 LOSS_NAMES = ("content_loss", "style_loss", "variation")
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness that an eye sees
-EPSILON = 1e-8  # what is compared with is no smaller
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in luminance
+EPSILON = 1e-8  # lower bound of the squared norm of a target
 
 
 def gram_matrix(maps):
-    """Returns how maps go together, averaged over places: of `(batch, height, width, channels)`
-    the Gram matrices `(batch, channels, channels)` divided by height times width.
+    """Returns the Gram matrices of feature maps, averaged over positions.
+
+    Args:
+        maps: `(batch, height, width, channels)`.
+
+    Returns:
+        `(batch, channels, channels)`, divided by height times width.
     """
     ops = keras.ops
     batch, height, width, channels = ops.shape(maps)
@@ -24,48 +29,68 @@ def gram_matrix(maps):
 
 
 def content_loss(maps, target):
-    """Returns for each picture the squared difference of maps, as a share of the wanted ones'
-    squares: two tensors `(batch, height, width, channels)` -> `(batch,)`."""
+    """Returns the squared difference of feature maps, relative to the target's squared norm.
+
+    Args:
+        maps, target: `(batch, height, width, channels)`.
+
+    Returns:
+        The loss per image, `(batch,)`.
+    """
     return _relative_error(maps - target, target, (1, 2, 3))
 
 
 def style_loss(maps, target):
-    """Returns for each picture the squared difference of the Gram matrices of its maps to a
-    wanted one, `(channels, channels)`, as a share of that one's squares: `(batch,)`."""
+    """Returns the squared difference of Gram matrices, relative to the target's squared norm.
+
+    Args:
+        maps: `(batch, height, width, channels)`.
+        target: Gram matrix of the style, `(channels, channels)`.
+
+    Returns:
+        The loss per image, `(batch,)`.
+    """
     return _relative_error(gram_matrix(maps) - target, target[None], (1, 2))
 
 
-def total_variation(pictures):
-    """Returns the total variation of each picture: the mean over pixels and colours of the squared
-    differences to the next pixel below and on the right, where 255 counts as one: `(batch,)`."""
+def total_variation(images):
+    """Returns the total variation per image, `(batch,)`.
+
+    It is the mean over pixels and channels of the squared differences to the next pixel below and
+    to the right, with pixels scaled to [0, 1].
+
+    Args:
+        images: `(batch, height, width, channels)` in [0, 255].
+    """
     ops = keras.ops
-    down = pictures[:, 1:] - pictures[:, :-1]
-    right = pictures[:, :, 1:] - pictures[:, :, :-1]
-    _, height, width, channels = ops.shape(pictures)
+    down = images[:, 1:] - images[:, :-1]
+    right = images[:, :, 1:] - images[:, :, :-1]
+    _, height, width, channels = ops.shape(images)
     total = ops.sum(down**2, axis=(1, 2, 3)) + ops.sum(right**2, axis=(1, 2, 3))
-    return total / ops.cast(height * width * channels, pictures.dtype) / 255.0**2
+    return total / ops.cast(height * width * channels, images.dtype) / 255.0**2
 
 
 def stack_losses(tensors):
-    """Returns the losses of pictures, `(batch, 3)`, in the order of `NAMES`.
+    """Returns the losses of images, `(batch, 3)`, in the order of `LOSS_NAMES`.
 
-    Those of several layers are averaged.
+    The losses of several layers are averaged.
 
     Args:
-        tensors: a dict of the `pictures`; of lists of maps, `content` with `wanted_content`, and
-            `style` with `wanted_style`, which are Gram matrices.
+        tensors: a dict of `images`; lists of feature maps `content`, with the maps
+            `target_content`; and lists of feature maps `style`, with the Gram matrices
+            `target_style`.
     """
-    content = map(content_loss, tensors["content"], tensors["wanted_content"])
-    style = map(style_loss, tensors["style"], tensors["wanted_style"])
-    parts = [_mean(content), _mean(style), total_variation(tensors["pictures"])]
+    content = map(content_loss, tensors["content"], tensors["target_content"])
+    style = map(style_loss, tensors["style"], tensors["target_style"])
+    parts = [_mean(content), _mean(style), total_variation(tensors["images"])]
     return keras.ops.stack(parts, axis=-1)
 
 
-def luminance(pictures):
-    """Returns the brightness of pictures as three equal colours, of the same shape."""
-    luma = keras.ops.convert_to_tensor(LUMA, pictures.dtype)
-    bright = keras.ops.sum(pictures * luma, axis=-1, keepdims=True)
-    return keras.ops.repeat(bright, 3, axis=-1)
+def luminance(images):
+    """Returns the luminance of RGB images as images of three equal channels."""
+    luma = keras.ops.convert_to_tensor(LUMA, images.dtype)
+    values = keras.ops.sum(images * luma, axis=-1, keepdims=True)
+    return keras.ops.repeat(values, 3, axis=-1)
 
 
 def _relative_error(difference, target, axes):

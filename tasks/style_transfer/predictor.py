@@ -1,4 +1,4 @@
-"""A painter with all that is needed to use it: it repaints pictures of any size."""
+"""Prediction with a style transfer network: images of any size, whole or in tiles."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from zoo.lazy import keras, np
 
 log = logging.getLogger("zoo")
 
-MEMORY_FRACTION = 0.5  # of the free memory, that the maps of one picture may fill
-WARMUP_SIZE = 64  # pixels of a side
-PROBE_SIZE = 256  # side of the image that the maps are counted for
-TILE_ALIGNMENT = 32  # what a part of a picture starts at a multiple of
+MEMORY_FRACTION = 0.5  # of the free memory, for the feature maps of one image
+WARMUP_SIZE = 64  # side of the image that the model is compiled with, in pixels
+PROBE_SIZE = 256  # side of the image that the memory is estimated for, in pixels
+TILE_ALIGNMENT = 32  # tiles start at multiples of it
 
 
 @dataclass(frozen=True)
 class StyleTransferPredictor(Predictor):
-    """A model that repaints pictures.
+    """A style transfer network with its preprocessing and output.
 
     Attributes:
-        model: a `keras.Model` from images to pictures of the same size, in [0, 255].
-        name: of the model, for people.
-        size: longer side of the pictures that it was taught with, for `scale="fit"`; or 0.
-        luminance: whether a picture keeps the colours that it had.
-        pixel_bytes: memory that a pixel takes while it is painted.
+        model: a `keras.Model` from images to images of the same size, in [0, 255].
+        name: name of the model for messages.
+        size: side of the training images, for `scale="fit"`; 0 if unknown.
+        luminance: whether images keep their own colours.
+        pixel_bytes: memory of the feature maps per pixel, in bytes.
     """
 
     model: keras.Model = field(repr=False)
@@ -45,7 +45,7 @@ class StyleTransferPredictor(Predictor):
     columns: ClassVar = ("path", "painted", "width", "height", "error")
     writes_images: ClassVar = True
     resize: ClassVar = "stretch"
-    keras_only: ClassVar = True  # others do not answer for all sizes as Keras does
+    keras_only: ClassVar = True  # other runtimes differ at some image sizes
 
     @property
     def image_shape(self):
@@ -54,43 +54,44 @@ class StyleTransferPredictor(Predictor):
 
     @property
     def protocol(self):
-        """How an image is prepared, in words."""
-        colours = "; its own colours are kept" if self.luminance else ""
+        """A description of the preprocessing."""
+        colours = "; the colours of the image are preserved" if self.luminance else ""
         return f"whole, at its own size, {describe_channels(self.model.input_shape[-1])}{colours}"
 
     def prepare(self, images, start):
-        """Returns what paints, after a look at a corner of the first image.
+        """Returns the compiled model, which processes one image at a time.
 
-        It paints one image at a time, as each takes all of the processor and much memory.
+        Each image uses all cores and much memory, so that threads would not help.
         """
         return threads.with_lock(
             start(self.model, images[0].pixels[None, :WARMUP_SIZE, :WARMUP_SIZE])
         )
 
     def predict(self, images, run, options):
-        """Returns for each image its size and, where pictures are wanted, the painted file."""
+        """Returns the size of each image and, with a folder for drawings, the stylized file."""
         return [self._predict_image(image, run, options) for image in images]
 
     def text_lines(self, prediction):
-        """Returns a line for the painted picture."""
+        """Returns the line to print for a stylized image."""
         height, width = prediction["size"]
-        where = f": {prediction['painted']}" if prediction.get("painted") else ""
-        return [f"painted, {width} x {height}{where}"]
+        file = f": {prediction['painted']}" if prediction.get("painted") else ""
+        return [f"stylized, {width} x {height}{file}"]
 
     def csv_rows(self, prediction):
-        """Returns the painted picture's file and size."""
+        """Returns the file and the size of a stylized image."""
         height, width = prediction["size"]
         return [(prediction.get("painted") or "", width, height)]
 
     def stylize(self, pixels, run, *, scale="auto", tile=0):
-        """Returns the painted picture of an image, both uint8 `(height, width, channels)`.
+        """Returns an image in the style of the model, both uint8 `(height, width, channels)`.
 
         Args:
             pixels: the image.
             run: what `prepare` returned.
-            scale: `fit` shrinks or enlarges the image to the size of those learned from, and the
-                picture back; else it is painted at its own size, or smaller where memory is short.
-            tile: as `predictor.PredictOptions` has it; 0 for the whole at once.
+            scale: `fit` resizes the image to the size of the training images, and the result back;
+                otherwise the image keeps its size, or is reduced if memory is short.
+            tile: side of the tiles in pixels, as in `predictor.PredictOptions`; 0 for the whole
+                image at once.
         """
         height, width, channels = pixels.shape
         longer = max(height, width)
@@ -99,53 +100,60 @@ class StyleTransferPredictor(Predictor):
         if not tile and height * width * ratio**2 > max_pixels:
             ratio = (max_pixels / (height * width)) ** 0.5
             log.warning(
-                "%d x %d pixels do not fit into memory: painted at %.0f%% of that, and enlarged; "
-                "--tile 1024 paints in parts",
+                "%d x %d pixels do not fit into memory: stylized at %.0f%% of that size and "
+                "enlarged; --tile 1024 keeps the size",
                 *(width, height, 100 * ratio),
             )
         sides = [max(1, round(side * ratio)) for side in (height, width)]
-        given = pixels if ratio == 1 else image_io.read_image(pixels, (*sides, channels))
-        found = self._stylize_tiles(given, run, tile) if tile else self._stylize_image(given, run)
+        resized = pixels if ratio == 1 else image_io.read_image(pixels, (*sides, channels))
+        stylized = (
+            self._stylize_tiles(resized, run, tile) if tile else self._stylize_image(resized, run)
+        )
         if ratio != 1:
-            found = image_io.read_image(found, (height, width, channels))
-        return style_images.restore_colours(found, pixels) if self.luminance else found
+            stylized = image_io.read_image(stylized, (height, width, channels))
+        return style_images.restore_colours(stylized, pixels) if self.luminance else stylized
 
     def _stylize_image(self, pixels, run):
         return np.asarray(run(pixels[None]))[0].round().clip(0, 255).astype("uint8")
 
     def _stylize_tiles(self, pixels, run, tile):
-        """Paints parts that overlap, and keeps the middle of each."""
-        found = np.empty_like(pixels)
-        for read, kept, place in tiles.tile_slices(
+        """Stylizes overlapping tiles, and keeps the centre of each."""
+        stylized = np.empty_like(pixels)
+        for read, kept, target in tiles.tile_slices(
             pixels.shape[:2], [tiles.round_up_tile(tile)] * 2, TILE_ALIGNMENT
         ):
-            found[place] = self._stylize_image(pixels[read], run)[kept]
-        return found
+            stylized[target] = self._stylize_image(pixels[read], run)[kept]
+        return stylized
 
     def _predict_image(self, image, run, options):
         prediction = {"size": [*image.pixels.shape[:2]]}
         if options.drawings_dir:
-            found = self.stylize(image.pixels, run, scale=options.scale, tile=options.tile)
+            stylized = self.stylize(image.pixels, run, scale=options.scale, tile=options.tile)
             path = options.drawings_dir / f"{image.stem}-painted.png"
-            style_images.write(found, path)
+            style_images.write(stylized, path)
             prediction["painted"] = str(path)
         return prediction
 
 
 def from_file(path, model, about):
-    """Returns the painter of a file: its model and what it tells about itself.
+    """Returns the predictor of a model file.
+
+    Args:
+        path: path of the file, for messages.
+        model: its `keras.Model`.
+        about: its metadata.
 
     Raises:
-        UsageError: it paints no image that it is given.
+        UsageError: the model does not map images to images.
     """
     if about.get("model") == "gatys":
         raise UsageError(
-            f"{path} holds one picture, {Path(path).with_name('picture.png')}; to repaint others, "
-            "train a painter: zoo train style_transfer --model fast_style"
+            f"{path} holds one image, {Path(path).with_name('picture.png')}; for other images "
+            "train a network: zoo train style_transfer --model fast_style"
         )
-    shape, found = model.input_shape, model.output_shape
-    if not (isinstance(shape, tuple) and isinstance(found, tuple) and shape == found):
-        raise UsageError(f"{path} is no painter of images: it maps {shape} to {found}")
+    shape, output = model.input_shape, model.output_shape
+    if not (isinstance(shape, tuple) and isinstance(output, tuple) and shape == output):
+        raise UsageError(f"{path} is no style transfer network: it maps {shape} to {output}")
     return StyleTransferPredictor(
         model,
         str(path),
@@ -156,13 +164,13 @@ def from_file(path, model, about):
 
 
 def pixel_bytes(model):
-    """Returns about how many bytes the maps of a painter take at a time, for a pixel.
+    """Returns an estimate of the memory of a network's feature maps per pixel, in bytes.
 
-    They are those of its widest place, where a layer takes something and gives something, with as
-    much again for copies that are made on the way.
+    It is that of the layer with the largest inputs and outputs, in float32, times two for
+    temporary copies.
     """
     image = keras.Input((PROBE_SIZE, PROBE_SIZE, model.input_shape[-1]))
-    net = graphs.rebuild(graphs.flat(model), graphs.call_node, image)
+    net = graphs.rebuild(graphs.flatten(model), graphs.call_node, image)
     widest = max(
         sum(math.prod(x.shape[1:]) for x in (*node.input_tensors, *node.output_tensors))
         for node in graphs.nodes(net)

@@ -1,4 +1,4 @@
-"""What a picture or a painter learns as: a graph from images to losses."""
+"""The training model of style transfer: a graph from images to perceptual losses."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from zoo.lazy_layers import layers
 
 lambda_layer = LazyModule("tasks.engine.lambda_layer")
 
-_train_models = weakref.WeakKeyDictionary()  # by model: its learner, as networks are slow to build
+_train_models = weakref.WeakKeyDictionary()  # by model; a cache, as they are slow to build
 
 
 def source_fingerprint(task, data):
-    """Returns the `data_identity` of a task: of its data set, if it has one, and its pictures."""
-    found = {} if task.single_image else task.source_fingerprint(data.patches.source)
-    return data_fingerprint.with_images(found, task.content, *style_images.parse_names(task.style))
+    """Returns the fingerprint of a task's data set, if it has one, and of its images."""
+    fingerprint = {} if task.single_image else task.source_fingerprint(data.patches.source)
+    return data_fingerprint.with_images(
+        fingerprint, task.content, *style_images.parse_names(task.style)
+    )
 
 
 def build_train_model(model, loss_targets):
-    """Returns what a model learns as: a model of its layers from images to losses.
+    """Returns the training model of a model, which shares its layers.
 
     Args:
-        model: from images to pictures, `(batch, height, width, 3)` in [0, 255].
-        loss_targets: what its pictures shall be like, an `Aims`.
+        model: a `keras.Model` from images to images, `(batch, height, width, 3)` in [0, 255].
+        loss_targets: a `loss_targets.LossTargets`.
 
     Returns:
-        A functional `keras.Model` that gives float32 `(batch, 3)`, the losses of
-        `perceptual_losses.LOSS_NAMES`; the same one when it is asked for again.
+        A functional `keras.Model` from images to the losses of `perceptual_losses.LOSS_NAMES`,
+        float32 `(batch, 3)`. It is cached.
     """
     if model not in _train_models:
         with strategies.scope(model):
@@ -41,172 +43,147 @@ def build_train_model(model, loss_targets):
 
 
 def compile_train_model(training_model, optimizer, weights, *, jit_compile=False):
-    """Compiles a learner to make the weighted sum of its losses small, each of them a metric.
+    """Compiles a training model for the weighted sum of its losses, with each of them a metric.
 
     Args:
-        training_model: what `training_model` returned.
-        optimizer: of Keras.
-        weights: of the losses, in their order.
-        jit_compile: as `keras.Model.compile` takes it.
+        training_model: a model of `build_train_model`.
+        optimizer: a Keras optimizer.
+        weights: weights of the losses, in the order of `perceptual_losses.LOSS_NAMES`.
+        jit_compile: as for `keras.Model.compile`.
     """
 
-    def part(index):
-        return lambda _, found: found[..., index]
+    def column(index):
+        return lambda _, losses: losses[..., index]
 
     metrics = [
-        keras.metrics.MeanMetricWrapper(part(index), name)
+        keras.metrics.MeanMetricWrapper(column(index), name)
         for index, name in enumerate(perceptual_losses.LOSS_NAMES)
     ]
     training_model.compile(
         optimizer=optimizer,
-        loss=lambda _, found: weighted_sum(found, weights),
+        loss=lambda _, losses: weighted_sum(losses, weights),
         metrics=metrics,
         jit_compile=jit_compile,
     )
 
 
-def weighted_sum(found, weights):
+def weighted_sum(losses, weights):
     """Returns the weighted sums `(batch,)` of losses `(batch, 3)`."""
-    return keras.ops.sum(found * keras.ops.convert_to_tensor(weights, found.dtype), axis=-1)
+    return keras.ops.sum(losses * keras.ops.convert_to_tensor(weights, losses.dtype), axis=-1)
 
 
 def evaluate_losses(model, loss_targets, images, weights):
-    """Returns the losses of a model's pictures of some images, as figures by name.
+    """Returns the mean losses of a model's output for some images, by name.
 
     Args:
-        model, loss_targets: as `learner` takes them.
+        model, loss_targets: as for `build_train_model`.
         images: `(count, height, width, 3)`.
-        weights: of the losses, for their sum `loss`.
+        weights: weights of the losses in their sum, `loss`.
     """
     net = batches.without_xla(build_train_model(model, loss_targets))
-    found = [np.asarray(net.predict_on_batch(image[None]))[0] for image in np.asarray(images)]
-    means = np.mean(found, axis=0).astype("float64")
-    return {
-        "loss": float(means @ weights),
-        **{
-            name: float(mean)
-            for name, mean in zip(perceptual_losses.LOSS_NAMES, means, strict=True)
-        },
-    }
+    losses = [np.asarray(net.predict_on_batch(image[None]))[0] for image in np.asarray(images)]
+    means = np.mean(losses, axis=0).astype("float64")
+    by_name = zip(perceptual_losses.LOSS_NAMES, map(float, means), strict=True)
+    return {"loss": float(means @ weights), **dict(by_name)}
 
 
 def unstylized_losses(loss_targets, images, weights):
-    """Returns the losses of images as they are, as `measure` does those of pictures of them."""
+    """Returns the mean losses of images as they are, as `evaluate_losses` does of stylized ones."""
     image = keras.Input((None, None, 3))
-    same = keras.Model(image, keras.layers.Identity(dtype="float32")(image), name="unpainted")
-    return evaluate_losses(same, loss_targets, images, weights)
+    identity = keras.Model(image, keras.layers.Identity(dtype="float32")(image), name="identity")
+    return evaluate_losses(identity, loss_targets, images, weights)
 
 
 def stylize(model, image):
-    """Returns the picture that a painter makes of an image, both uint8 `(height, width, 3)`."""
-    found = batches.without_xla(model).predict_on_batch(np.asarray(image, "float32")[None])
-    return np.asarray(found)[0].round().clip(0, 255).astype("uint8")
-
-
-class LossTargets:
-    """What pictures shall be like: of which style, and of which content.
-
-    Args:
-        feature_extractor: a `feature_extractor.FeatureExtractor`.
-        styles: uint8 pictures.
-        shares: of each style, 1 together: the Gram matrices are blended.
-        content: the one picture that the content is always of; or `None`, where it is that of
-            the images that come in.
-        grey: whether the brightness of pictures is all that counts.
-        margin: pixels of mirror image that are laid round all pictures before they are looked at.
-            What a network says of its border, beyond which it sees nothing, is then said of
-            those, and no frame is painted.
-    """
-
-    def __init__(self, feature_extractor, styles, shares, content=None, *, grey=False, margin=0):
-        self.feature_extractor, self.styles, self.shares = feature_extractor, styles, shares
-        self.content, self.grey, self.margin = content, grey, margin
+    """Returns the output of a network for an image, both uint8 `(height, width, 3)`."""
+    stylized = batches.without_xla(model).predict_on_batch(np.asarray(image, "float32")[None])
+    return np.asarray(stylized)[0].round().clip(0, 255).astype("uint8")
 
 
 @dataclass(frozen=True, eq=False)
 class StyleTransferData:
-    """What a run knows of its pictures.
+    """The images of a run.
 
     Attributes:
-        content: uint8 `(height, width, 3)`.
-        aims: what pictures shall be like.
-        patches: `data_splits.DataSplits` for a painter, `None` for gatys.
-        train, validation: those of `patches`, or `None`.
+        content: the content image, uint8 `(height, width, 3)`.
+        loss_targets: the `loss_targets.LossTargets`.
+        patches: the `data_splits.DataSplits` that a network is trained on; `None` for gatys.
+        train, validation: the splits of `patches`, or `None`.
     """
 
     content: object
-    loss_targets: LossTargets
+    loss_targets: object
     patches: data_splits.DataSplits | None = None
     train: object = None
     validation: object = None
 
     @property
     def findings(self):
-        """What was found of the splits before they were decoded."""
+        """The findings on the splits before decoding."""
         return self.patches.findings if self.patches else image_stats.SplitFindings()
 
     def notes(self):
-        """Returns lines on the data that a person should read before the training."""
+        """Returns notes on the data to print before training."""
         return self.patches.notes() if self.patches else []
 
 
 def _build_train_model(model, loss_targets):
-    feature_extractor, content, style = loss_targets.feature_extractor.build()
-    precise = {"dtype": _loss_dtype()}  # pixels are more exact than bfloat16
-    pad = (
-        layers.ReflectionPadding2D(loss_targets.margin, **precise)
-        if loss_targets.margin
-        else lambda x: x
-    )
-    seen = [
-        _feature_maps(feature_extractor, pad, _to_batch(picture), style)
-        for picture in loss_targets.styles
+    extractor, content_layers, style_layers = loss_targets.feature_extractor.build()
+    # Losses are computed in float32 at least: bfloat16 is too coarse for pixels.
+    margin = loss_targets.margin
+    pad = layers.ReflectionPadding2D(margin, dtype=_loss_dtype()) if margin else lambda x: x
+    preprocess = lambda x: x  # noqa: E731
+    if loss_targets.luminance:
+        preprocess = _lambda_layer(perceptual_losses.luminance, "grey")
+    [inputs], images = model.inputs, model.output
+    maps = extractor(pad(preprocess(images)), training=False)
+    tensors = {
+        "images": images,
+        "content": [maps[layer] for layer in content_layers],
+        "style": [maps[layer] for layer in style_layers],
+    }
+    content_maps = None
+    if loss_targets.content is not None:
+        content = preprocess(_to_batch(loss_targets.content))
+        target_maps = _feature_maps(extractor, pad, content, content_layers)
+        content_maps = [keras.ops.convert_to_numpy(target_maps[layer]) for layer in content_layers]
+    else:  # of the input images, by the part of the extractor that the content layers need
+        content_extractor = keras.Model(
+            extractor.input, {layer: extractor.output[layer] for layer in content_layers}
+        )
+        content_extractor.trainable = False
+        target_maps = content_extractor(pad(preprocess(inputs)), training=False)
+        tensors["target_content"] = [target_maps[layer] for layer in content_layers]
+    grams = _style_grams(extractor, pad, loss_targets, style_layers)
+    loss_function = functools.partial(_compute_losses, grams=grams, content_maps=content_maps)
+    losses = _lambda_layer(loss_function, "losses")(tensors)
+    return keras.Model(inputs, losses, name=f"{model.name}_training")
+
+
+def _style_grams(extractor, pad, loss_targets, style_layers):
+    """Returns the Gram matrix of each style layer as arrays, blended over the style images."""
+    maps_by_style = [
+        _feature_maps(extractor, pad, _to_batch(style), style_layers)
+        for style in loss_targets.styles
     ]
     grams = [
         sum(
-            share * perceptual_losses.gram_matrix(maps[layer])[0]
-            for share, maps in zip(loss_targets.shares, seen, strict=True)
+            weight * perceptual_losses.gram_matrix(maps[layer])[0]
+            for weight, maps in zip(loss_targets.style_weights, maps_by_style, strict=True)
         )
-        for layer in style
+        for layer in style_layers
     ]
-    grams = [keras.ops.convert_to_numpy(each) for each in grams]
-    [image], pictures = model.inputs, model.output
-    preprocess = (
-        _lambda_layer(perceptual_losses.luminance, "grey") if loss_targets.grey else lambda x: x
-    )
-    found = feature_extractor(pad(preprocess(pictures)), training=False)
-    tensors = {
-        "pictures": pictures,
-        "content": [found[layer] for layer in content],
-        "style": [found[layer] for layer in style],
-    }
-    loss_function = functools.partial(_compute_losses, grams=grams, fixed=None)
-    if loss_targets.content is not None:
-        maps = _feature_maps(
-            feature_extractor, pad, preprocess(_to_batch(loss_targets.content)), content
-        )
-        loss_function.keywords["fixed"] = [
-            keras.ops.convert_to_numpy(maps[layer]) for layer in content
-        ]
-    else:  # no more of the network than the content needs
-        part = keras.Model(
-            feature_extractor.input, {layer: feature_extractor.output[layer] for layer in content}
-        )
-        part.trainable = False
-        original = part(pad(preprocess(image)), training=False)
-        tensors["wanted_content"] = [original[layer] for layer in content]
-    losses = _lambda_layer(loss_function, "losses")(tensors)
-    return keras.Model(image, losses, name=f"{model.name}_learner")
+    return [keras.ops.convert_to_numpy(gram) for gram in grams]
 
 
-def _feature_maps(feature_extractor, pad, pictures, names):
-    """Returns the maps of some layers, `(1, height, width, channels)`, of a picture alone."""
-    found = feature_extractor(pad(pictures), training=False)
-    return {name: _upcast(found[name]) for name in names}
+def _feature_maps(extractor, pad, image, names):
+    """Returns the feature maps of some layers for one image, in float32 at least, by name."""
+    maps = extractor(pad(image), training=False)
+    return {name: _upcast(maps[name]) for name in names}
 
 
-def _to_batch(picture):
-    return keras.ops.convert_to_tensor(np.asarray(picture, "float32")[None])
+def _to_batch(image):
+    return keras.ops.convert_to_tensor(np.asarray(image, "float32")[None])
 
 
 def _upcast(x):
@@ -214,13 +191,13 @@ def _upcast(x):
     return keras.ops.cast(x, "float32") if narrow else x
 
 
-def _compute_losses(tensors, grams, fixed):
-    found = dict(tensors)
-    if fixed is not None:
-        found["wanted_content"] = [keras.ops.convert_to_tensor(maps) for maps in fixed]
-    found["wanted_style"] = [keras.ops.convert_to_tensor(gram) for gram in grams]
-    found["wanted_content"] = [keras.ops.stop_gradient(x) for x in found["wanted_content"]]
-    return perceptual_losses.stack_losses(found)
+def _compute_losses(tensors, grams, content_maps):
+    tensors = dict(tensors)
+    if content_maps is not None:
+        tensors["target_content"] = [keras.ops.convert_to_tensor(maps) for maps in content_maps]
+    tensors["target_style"] = [keras.ops.convert_to_tensor(gram) for gram in grams]
+    tensors["target_content"] = [keras.ops.stop_gradient(x) for x in tensors["target_content"]]
+    return perceptual_losses.stack_losses(tensors)
 
 
 def _lambda_layer(function, name):

@@ -73,7 +73,7 @@ def cached():
     env_vars.weights_dir().mkdir(parents=True)
     for facts in FACTS.values():
         for file in facts.published.values():
-            (env_vars.weights_dir() / file.stored).write_bytes(CONTENTS[file.source])
+            (env_vars.weights_dir() / file.cache_name).write_bytes(CONTENTS[file.source])
 
 
 def run(capsys, *words, status=0):
@@ -161,13 +161,13 @@ def test_verify_prints_a_result_per_file(capsys, cached):
 def test_verify_finds_corrupt_files(source, name, capsys, cached):
     """Also if neither size nor modification time have changed."""
     run(capsys, "verify")
-    path = env_vars.weights_dir() / FACTS[name].published["whole"].stored
+    path = env_vars.weights_dir() / FACTS[name].published["whole"].cache_name
     times = os.stat(path)
     path.write_bytes(b"?" + CONTENTS[source][1:])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     shown = run(capsys, "verify", name, status=1)
     assert shown.out.splitlines()[1].split()[:2] == ["wrong", name]
-    assert "set aside as" in shown.err
+    assert "renamed to" in shown.err
     assert not path.exists()
 
 
@@ -189,7 +189,7 @@ def test_mirror_serves_another_machine(capsys, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "other"))
     (one,) = read(capsys, "fetch", "lenet5.one")
-    assert one["path"] == str(tmp_path / "mirror" / cache.RemoteFile(ONE, digest(ONE)).stored)
+    assert one["path"] == str(tmp_path / "mirror" / cache.RemoteFile(ONE, digest(ONE)).cache_name)
     assert {x["where"] for x in read(capsys, "list", "lenet5.one")} == {"mirror"}
     read(capsys, "mirror", tmp_path / "small", "lenet5.one", "--headless")
     assert len(os.listdir(tmp_path / "small")) == 2  # the file and the index

@@ -57,10 +57,10 @@ COMMANDS = (
     f"train detection {DETECTOR} {SHAPES}",
     f"train captioning --model nic --backbone lenet5 {SHAPES}",
     "train gan --width 4 --latent-size 8 --train-split train[:16] --validation-split none "
-    f"--test-split test[:8] --samples 8 {SMALL}",
+    f"--test-split test[:8] --num-samples 8 {SMALL}",
     "train style_transfer --model fast_style --steps 2 --image-size 32 --train-split train[:4] "
     "--backbone lenet5 --backbone-weights random --out new",
-    "train dqn --dataset catch --epoch-steps 96 --learning-starts 60 --replay 400 "
+    "train dqn --dataset catch --epoch-steps 96 --learning-starts 60 --replay-size 400 "
     f"--test-episodes 2 --validation-episodes 2 {SMALL}",
     f"tune {TASK} --model lenet5 --trials 1 --isolate off --dataset images {SMALL}",
     f"tune {TASK} --engine evolution --engine-options '{{population: 2}}' --trials 1 "

@@ -254,7 +254,7 @@ SMALL = {  # a few cells of the other tasks
         "epochs": 2,
         "epoch_steps": 96,
         "learning_starts": 60,
-        "replay": 400,
+        "replay_size": 400,
         "validation_episodes": 3,
         "test_episodes": 5,
     },

@@ -1,4 +1,4 @@
-"""Wrong arguments of public functions: each is one `UsageError` of one line."""
+"""Invalid arguments of public functions: each raises a `UsageError` with a one-line message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo import flops, model_files, surgery, weights
 from zoo.errors import UsageError
 
 NAN = float("nan")
-WRONG = (None, 0.5, "x", [], {}, NAN, -1, 10**30, (1, 2, 3, 4), b"x", True, object())
+VALUES = (None, 0.5, "x", [], {}, NAN, -1, 10**30, (1, 2, 3, 4), b"x", True, object())
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model():
     return zoo.build("lenet5", num_classes=2)
 
 
-CALLS = {  # name: a call with a model and a value
+CALLS = {  # by name of the argument: calls with a model and a value
     "name of build": lambda model, value: zoo.build(value),
     "name of backbone": lambda model, value: zoo.backbone(value),
     "name of spec": lambda model, value: zoo.spec(value),
@@ -46,25 +46,25 @@ CALLS = {  # name: a call with a model and a value
     "model of fold": lambda model, value: surgery.fold(value),
     "dtype of fold": surgery.fold,
     "model of absorb": lambda model, value: surgery.absorb(value),
-    "model of flat": lambda model, value: surgery.flat(value),
+    "model of flatten": lambda model, value: surgery.flatten(value),
     "model of split": lambda model, value: surgery.split(value),
-    "learning of split": surgery.split,
+    "trainable of split": surgery.split,
     "model of stages": lambda model, value: surgery.stages(value),
     "model of depths": lambda model, value: surgery.depths(value),
     "model of freeze": lambda model, value: surgery.freeze(value, "all"),
     "layers of freeze": surgery.freeze,
-    "model of learnable": lambda model, value: surgery.learnable(value, "all"),
-    "layers of learnable": surgery.learnable,
+    "model of select_layers": lambda model, value: surgery.select_layers(value, "all"),
+    "layers of select_layers": surgery.select_layers,
     "file of load": lambda model, value: model_files.load(value),
     "model of save": lambda model, value: model_files.save(value, "x.keras", {}),
     "file of save": lambda model, value: model_files.save(model, value, {}),
-    "facts of save": lambda model, value: model_files.save(model, "x.keras", {"classes": value}),
+    "metadata of save": lambda model, value: model_files.save(model, "x.keras", {"classes": value}),
     "model of weights": lambda model, value: weights.load(value, "x.npz"),
     "file of weights": weights.load,
     "model of count": lambda model, value: flops.count_params_and_flops(value),
 }
-NEVER = {  # what is wrong for every call of these
-    **{name: WRONG for name in CALLS if name.startswith(("name of", "model of", "file of"))},
+INVALID = {  # values that are always invalid
+    **{name: VALUES for name in CALLS if name.startswith(("name of", "model of", "file of"))},
     "input_shape": (5, "x", [], {}, NAN, -1, 10**30, (1, 2, 3, 4), (32, 32, 0), (32, NAN, 1)),
     "channels": (None, 0, 0.5, "x", [], NAN, -1, 10**30),
     "num_classes": (0, 0.5, "x", [], {}, NAN, -1, 10**30, True),
@@ -77,25 +77,25 @@ NEVER = {  # what is wrong for every call of these
     "size": (None, 0, 5, "x", [], {}, NAN, (1, 2, 3), (0, 32), (NAN, 32), (-1, 32)),
     "count of channels": (None, 0, 0.5, "x", [], {}, NAN, -1, 10**30),
     "layers of freeze": (None, {}, NAN, -1, 10**30, [1], object()),
-    "layers of learnable": (None, [], {}, NAN, -1, 10**30, object()),
+    "layers of select_layers": (None, [], {}, NAN, -1, 10**30, object()),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_nothing_but_a_usage_error_comes_of_a_wrong_value(name, model, tmp_path, monkeypatch):
+def test_invalid_arguments_raise_only_usage_errors(name, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = []
-    for value in WRONG:
+    messages = []
+    for value in VALUES:
         try:
             CALLS[name](model, value)
         except UsageError as error:
-            said.append(str(error))
-    assert not [text for text in said if "\n" in text]
+            messages.append(str(error))
+    assert not [text for text in messages if "\n" in text]
 
 
-@pytest.mark.parametrize("name", NEVER)
-def test_a_wrong_value_is_refused(name, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_arguments_are_refused(name, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for value in NEVER[name]:
+    for value in INVALID[name]:
         with pytest.raises(UsageError):
             CALLS[name](model, value)

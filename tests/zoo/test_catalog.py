@@ -1,4 +1,4 @@
-"""The catalogue: how a model is found, what is known of it, and what a mistake is told."""
+"""The catalogue: look-up, registration, error messages, and published counts of parameters."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MISTAKES = [
     (lambda: zoo.spec("resnet50.imagnet"), r"did you mean .*resnet50\.imagenet"),
     (lambda: zoo.backbone("mlp"), "mlp has no feature pyramid"),
     (lambda: zoo.build("lenet5", droput=0.5), "no option of lenet5 named 'droput'; .*dropout"),
-    (lambda: zoo.build("lenet5", num_classes=0), "must be a whole number from 1 to .*, not 0"),
+    (lambda: zoo.build("lenet5", num_classes=0), "must be an integer from 1 to .*, not 0"),
     (
         lambda: zoo.build("lenet5", num_classes="ten"),
-        "must be a whole number from 1 to .*, not 'ten'",
+        "must be an integer from 1 to .*, not 'ten'",
     ),
     (lambda: zoo.build("lenet5", input_shape=(32, 32)), r"\(height, width, channels\), not"),
     (lambda: zoo.build("lenet5", activation="rellu"), "no activation named 'rellu'; .*relu"),
@@ -42,18 +42,18 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("call", "message"), MISTAKES)
-def test_a_mistake_is_told_in_one_line(call, message):
+def test_error_messages_have_one_line(call, message):
     with pytest.raises(UsageError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
 
 
-def test_a_users_own_model_joins_the_catalogue(monkeypatch):
+def test_users_can_register_models(monkeypatch):
     monkeypatch.setattr(catalog.models, "_entries", dict(catalog.models._entries))
 
     @zoo.register({"mine": {"width": 3}}, input_shape=(8, 8, 3), paper="https://example.org")
     def own(image, num_classes=10, *, width):
-        """Builds a linear classifier of one convolution."""
+        """Builds a linear classifier with one convolution."""
         x = keras.layers.Conv2D(width, 8)(image)
         return {"logits": keras.layers.Dense(num_classes)(keras.layers.Flatten()(x))}
 
@@ -65,7 +65,7 @@ def test_a_users_own_model_joins_the_catalogue(monkeypatch):
         zoo.register({"mine": {}}, input_shape=(8, 8, 3), paper="https://example.org")(own)
 
 
-# What papers and torchvision's documentation say: parameters, and multiply-adds in billions.
+# Parameters, and multiply-adds in billions, from papers and the documentation of torchvision.
 PUBLISHED = {
     "lenet5": (61_706, None),
     "resnet18": (11_689_512, 1.81),
@@ -95,14 +95,14 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_counts_are_the_published_ones(name):
+def test_parameters_and_flops_match_publications(name):
     spec, (parameters, billions) = zoo.spec(name), PUBLISHED[name]
     assert spec.parameters == parameters
     if billions:
         assert spec.flops == pytest.approx(2e9 * billions, rel=1e-2)
 
 
-def test_count_follows_the_graph():
+def test_flops_are_counted_over_the_graph():
     layers = keras.layers
     image = keras.Input((8, 8, 4))
     shared = layers.Conv2D(4, 3, padding="same")
@@ -125,22 +125,22 @@ def test_count_follows_the_graph():
     assert count_params_and_flops(model) == (model.count_params(), 2 * multiply_adds)
 
 
-def test_count_needs_a_size():
+def test_flops_need_a_static_input_shape():
     image = keras.Input((None, None, 3))
     with pytest.raises(UsageError, match="FLOPs of conv are unknown"):
         count_params_and_flops(keras.Model(image, keras.layers.Conv2D(2, 3, name="conv")(image)))
-    with pytest.raises(UsageError, match="only a functional model says"):
+    with pytest.raises(UsageError, match="are counted for functional models only"):
         count_params_and_flops(keras.Sequential([keras.layers.Dense(2)]))
 
 
-# The dials of the networks that are made to be turned
+# Options of the configurable networks
 
 
 def layers_of(model, kind):
     return [layer for layer in model.layers if type(layer).__name__ == kind]
 
 
-DIALS = [  # option, value, what to look at, what to see there
+OPTIONS = [  # option, value, function of the model, its result
     ("depths", (1, 1, 2), lambda model: len(layers_of(model, "Conv2D")), 4),
     ("widths", (4, 5, 6), lambda model: layers_of(model, "Conv2D")[-1].filters, 6),
     ("kernel_size", 5, lambda model: layers_of(model, "Conv2D")[0].kernel_size, (5, 5)),
@@ -157,19 +157,24 @@ DIALS = [  # option, value, what to look at, what to see there
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "look", "seen"), DIALS)
-def test_every_dial_of_convnet_turns(option, value, look, seen):
-    assert look(zoo.build("convnet")) != seen
-    assert look(zoo.build("convnet", **{option: value})) == seen
+@pytest.fixture(scope="module")
+def default_convnet():
+    return zoo.build("convnet")
 
 
-def test_convnet_names_only_strides_that_are_powers_of_two():
+@pytest.mark.parametrize(("option", "value", "inspect", "expected"), OPTIONS)
+def test_options_of_convnet(option, value, inspect, expected, default_convnet):
+    assert inspect(default_convnet) != expected
+    assert inspect(zoo.build("convnet", **{option: value})) == expected
+
+
+def test_stages_of_convnet_have_power_of_two_strides():
     assert list(zoo.backbone("convnet", pool_size=3).output) == ["stage0"]
     assert list(zoo.backbone("convnet", pool_size=4).output) == [f"stage{n}" for n in (0, 2, 4, 6)]
     assert list(zoo.backbone("convnet", depths=(1,), widths=(4,)).output) == ["stage0", "stage1"]
 
 
-def test_mlp_has_any_number_of_layers():
+def test_mlp_with_any_number_of_layers():
     assert count_params_and_flops(zoo.build("mlp", widths=(), num_classes=3))[0] == 257 * 3
     model = zoo.build("mlp", widths=(7, 6, 5), batch_norm=True, dropout=0.5, weight_decay=0.1)
     assert [layer.units for layer in layers_of(model, "Dense")] == [7, 6, 5, 10]

@@ -1,4 +1,4 @@
-"""Model files that are damaged or hostile: one line each, nothing in them runs, nothing swells."""
+"""Damaged and malicious model files: one-line errors, no code executed, no excessive memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.paths import ROOT
 from zoo import model_files
 from zoo.errors import UsageError
 
-CONFIG, WEIGHTS, ABOUT = "config.json", "model.weights.h5", "zoo.json"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "zoo.json"
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
-    """The members of the file of a small classifier, by name."""
+    """The contents of the members of a small classifier's file, by name."""
     path = tmp_path_factory.mktemp("model") / "x.keras"
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")])
     model_files.save(model, path, {"classes": ["a", "b"]})
@@ -36,7 +36,7 @@ def members(tmp_path_factory):
 
 @pytest.fixture
 def written(members, tmp_path):
-    """Writes a model file, of which some members are others."""
+    """Returns a function that writes the model file with some members replaced."""
 
     def write(changes=None, pack=zipfile.ZIP_STORED):
         path = tmp_path / "x.keras"
@@ -56,23 +56,23 @@ def refused(path, match=""):
     assert len(str(error.value)) < 600
 
 
-def test_a_packed_file_is_read(written):
-    model, about = model_files.load(written(pack=zipfile.ZIP_DEFLATED))
-    assert about == {"classes": ["a", "b"]}
+def test_load_compressed_archive(written):
+    model, metadata = model_files.load(written(pack=zipfile.ZIP_DEFLATED))
+    assert metadata == {"classes": ["a", "b"]}
     assert model.output_shape == (None, 2)
 
 
 @pytest.mark.parametrize("left", [0, 10, 0.5, -1])
-def test_a_truncated_file_is_called_that(left, written):
+def test_truncated_model_file_is_refused(left, written):
     path = written()
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole)) if 0 < left < 1 else left])
-    refused(path, "it is not a whole zip archive")
+    refused(path, "it is not a complete zip archive")
 
 
-@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, ABOUT])
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, METADATA])
 @pytest.mark.parametrize("flaw", ["encrypted", "method", "data"])
-def test_a_member_that_cannot_be_unpacked_is_named(name, flaw, written):
+def test_unreadable_archive_member_is_named(name, flaw, written):
     path = written(pack=zipfile.ZIP_DEFLATED)
     content = bytearray(path.read_bytes())
     local, central = (content.index(name.encode()), content.rindex(name.encode()))
@@ -91,38 +91,38 @@ DEEP = '{"module":"keras","class_name":"Sequential","config":' * 9_000 + "{}" + 
 
 
 @pytest.mark.parametrize("config", ["[" * 200_000, DEEP, "5", "null", "[]", "{}", "", "\xff"])
-def test_a_config_of_no_model_is_one_line(config, written):
+def test_invalid_config_is_refused(config, written):
     refused(written({CONFIG: config}), "config.json")
 
 
-ABOUTS = {
-    "[]": "no table",
-    "null": "no table",
-    "5": "no table",
+INVALID_METADATA = {
+    "[]": "not a JSON object",
+    "null": "not a JSON object",
+    "5": "not a JSON object",
     "[" * 200_000: "zoo.json: ",
-    '{"classes": 5}': "gives classes as '5', not as a list of words",
-    '{"classes": [1, 2]}': "not as a list of words",
-    '{"classes": ["a"]}': "names 1 classes, and it has 2 outputs",
-    '{"task": ["x"]}': "gives task as .* not as text",
-    '{"resize": 3}': "gives resize",
-    '{"length": "x"}': "gives length",
-    '{"options": []}': "gives options",
+    '{"classes": 5}': "classes in its zoo.json must be a list of strings, not '5'",
+    '{"classes": [1, 2]}': "must be a list of strings",
+    '{"classes": ["a"]}': "names 1 classes, but it has 2 outputs",
+    '{"task": ["x"]}': "task in its zoo.json must be a string, not ",
+    '{"resize": 3}': "resize in its zoo.json must be a string",
+    '{"length": "x"}': "length in its zoo.json must be a number",
+    '{"options": []}': "options in its zoo.json must be an object",
 }
 
 
-@pytest.mark.parametrize("about", ABOUTS)
-def test_facts_of_the_wrong_form_are_one_line(about, written):
-    refused(written({ABOUT: about}), ABOUTS[about])
+@pytest.mark.parametrize("text", INVALID_METADATA)
+def test_invalid_metadata_is_refused(text, written):
+    refused(written({METADATA: text}), INVALID_METADATA[text])
 
 
-def test_a_fact_that_is_missing_is_said_when_it_is_needed(written):
-    _, about = model_files.load(written({ABOUT: "{}"}))
-    with pytest.raises(UsageError, match="does not say its length"):
-        about["length"]
+def test_missing_metadata_key_raises_usage_error(written):
+    _, metadata = model_files.load(written({METADATA: "{}"}))
+    with pytest.raises(UsageError, match="has no length"):
+        metadata["length"]
 
 
 class Mark:
-    """A pickle that would leave a mark."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, path):
         self.path = path
@@ -132,7 +132,7 @@ class Mark:
 
 
 @pytest.mark.parametrize("kind", ["TorchModuleWrapper", "Lambda"])
-def test_code_in_a_file_does_not_run(kind, members, written, tmp_path):
+def test_code_in_a_model_file_is_not_executed(kind, members, written, tmp_path):
     config = json.loads(members[CONFIG])
     code = pickle.dumps(Mark(tmp_path / "mark")).decode("latin-1")
     lambda_ = {"class_name": "__lambda__", "config": {"code": "4w==", "defaults": None}}
@@ -146,16 +146,30 @@ def test_code_in_a_file_does_not_run(kind, members, written, tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
-def test_layers_larger_than_what_is_stored_of_them_are_not_made(members, written):
-    config = members[CONFIG].replace(b'"units": 2', b'"units": 700000000')
-    path = written({CONFIG: config})
+TOO_LARGE = "its layers have 3,500,000,000 weights, but only 40 bytes are stored"
+
+
+def with_many_units(members, written):
+    """Writes a file whose only layer has 14 GB of weights by its configuration."""
+    return written({CONFIG: members[CONFIG].replace(b'"units": 2', b'"units": 700000000')})
+
+
+def test_layers_larger_than_the_stored_weights_are_refused(members, written, monkeypatch):
+    path = with_many_units(members, written)
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    refused(path, TOO_LARGE)
+
+
+@pytest.mark.check
+def test_layers_larger_than_the_stored_weights_are_not_allocated(members, written):
+    path = with_many_units(members, written)
     code = """
 import resource, sys
-from zoo import files
+from zoo import model_files
 from zoo.errors import UsageError
 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
 try:
-    files.load(sys.argv[1])
+    model_files.load(sys.argv[1])
 except UsageError as error:
     print(error)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -163,12 +177,12 @@ except UsageError as error:
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120, check=False)
-    said, most = done.stdout.splitlines()
-    assert "its layers have 3,500,000,000 weights, and 40 bytes of them are stored" in said
-    assert int(most) < 4_000_000  # kilobytes, where the weights are 14 GB
+    message, max_rss = done.stdout.splitlines()
+    assert TOO_LARGE in message
+    assert int(max_rss) < 4_000_000  # kilobytes; the weights would be 14 GB
 
 
-def test_a_quantised_model_is_read(tmp_path):
+def test_load_quantised_model(tmp_path):
     model = keras.Sequential([keras.Input((1000,)), keras.layers.Dense(1000, name="logits")])
     model.layers[0].quantize("int8")
     model.save(tmp_path / "x.keras")
@@ -176,22 +190,22 @@ def test_a_quantised_model_is_read(tmp_path):
     assert read.layers[0].kernel.dtype == "int8"
 
 
-def test_a_decompression_bomb_is_refused(written):
-    bomb = written({ABOUT: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
+def test_decompression_bomb_is_refused(written):
+    bomb = written({METADATA: " " * 50_000_000}, zipfile.ZIP_DEFLATED)
     refused(bomb, "zoo.json claims 50,000,000 bytes .* decompression bomb")
 
 
-def test_weights_that_claim_more_than_they_store_are_refused(written):
+def test_hdf5_arrays_larger_than_stored_are_refused(written):
     content = io.BytesIO()
     with h5py.File(content, "w") as root:
         root.create_dataset("layers/logits/vars/0", (1 << 32,), "f4", chunks=(1 << 16,))
     refused(written({WEIGHTS: content.getvalue()}), "claims 17,179,869,184 bytes and stores 0")
 
 
-def test_weights_that_lead_out_of_the_file_are_refused(written, tmp_path):
+def test_hdf5_links_to_other_files_are_refused(written, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as root:
         root["x"] = np.ones((4, 2), "float32")
     content = io.BytesIO()
     with h5py.File(content, "w") as root:
         root.create_group("layers/logits/vars")["0"] = h5py.ExternalLink("other.h5", "/x")
-    refused(written({WEIGHTS: content.getvalue()}), "link to another place")
+    refused(written({WEIGHTS: content.getvalue()}), "links are refused")

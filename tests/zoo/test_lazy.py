@@ -1,4 +1,4 @@
-"""Modules that load late, and what their loading changes for the process."""
+"""Lazy imports, and the logging that they configure."""
 
 import logging
 
@@ -9,7 +9,7 @@ from zoo.lazy import tf
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="warnings of TensorFlow")
-def test_tensorflow_does_not_warn_of_functions_that_are_traced_again():
+def test_tensorflow_retracing_warnings_are_hidden():
     shown = []
     handler = logging.Handler()
     handler.emit = lambda record: shown.append(record.getMessage())

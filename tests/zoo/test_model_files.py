@@ -1,4 +1,4 @@
-"""Model files: whole or not at all, and readable by Keras alone."""
+"""Model files: atomic writes, metadata, and loading with plain Keras."""
 
 import json
 import os
@@ -17,24 +17,24 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import atomic_files, model_files
+from zoo import atomic_files, keras_archive, model_files
 from zoo.errors import UsageError
 
-ABOUT = {"classes": ["dark", "light"], "resize": "crop"}
+METADATA = {"classes": ["dark", "light"], "resize": "crop"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     return zoo.build("lenet5", num_classes=2)
 
 
-def test_a_model_comes_back_with_what_was_said_about_it(model, tmp_path):
+def test_save_and_load_model_with_metadata(model, tmp_path):
     import keras
 
     path = tmp_path / "model.keras"
-    model_files.save(model, path, ABOUT)
-    again, about = model_files.load(path)
-    assert about == ABOUT
+    model_files.save(model, path, METADATA)
+    again, metadata = model_files.load(path)
+    assert metadata == METADATA
     images = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 1)).astype("float32")
     expected = model.predict(images, verbose=0)
     np.testing.assert_array_equal(again.predict(images, verbose=0), expected)
@@ -42,26 +42,28 @@ def test_a_model_comes_back_with_what_was_said_about_it(model, tmp_path):
     np.testing.assert_array_equal(plain.predict(images, verbose=0), expected)
 
 
-def test_an_optimiser_is_no_part_of_a_model(model, tmp_path):
+def test_optimizer_is_not_saved(tmp_path):
     import keras
+
+    model = zoo.build("lenet5", num_classes=2)
 
     model_files.save(model, tmp_path / "plain.keras", {})
     model.compile("adam", "mse")
     model.train_on_batch(np.zeros((4, *model.input_shape[1:])), np.zeros((4, 2)))
-    model_files.save(model, tmp_path / "taught.keras", {})
-    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("plain", "taught")]
+    model_files.save(model, tmp_path / "compiled.keras", {})
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("plain", "compiled")]
     assert sizes[1] <= sizes[0] * 1.01
-    again = keras.saving.load_model(tmp_path / "taught.keras")
+    again = keras.saving.load_model(tmp_path / "compiled.keras")
     assert not again.compiled
     assert [w.path for w in again.weights] == [w.path for w in model.weights]
 
 
-def test_a_file_of_another_maker_has_nothing_said_about_it(model, tmp_path):
+def test_metadata_of_plain_keras_file_is_empty(model, tmp_path):
     model.save(tmp_path / "plain.keras")
     assert model_files.load(tmp_path / "plain.keras")[1] == {}
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_files_that_are_not_models_are_refused(tmp_path):
     (tmp_path / "text.keras").write_text("not a model")
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
         archive.writestr("readme.txt", "nothing")
@@ -72,7 +74,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         model_files.load(tmp_path / "nowhere.keras")
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "state.json"
     path.write_text("old")
 
@@ -91,26 +93,31 @@ FULL_DISK = """
 import json, sys, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import zoo
-from zoo import files
-model = zoo.build("lenet5", num_classes=2)
+from zoo import model_files
+model, _ = model_files.load(sys.argv[1])
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 try:
-    files.save(model, sys.argv[1], {})
+    model_files.save(model, sys.argv[1], {})
 except zoo.UsageError as error:
-    print(json.dumps(str(error)))
+    print(json.dumps([str(error), model.output_shape]))
 """
 
 
-def test_a_full_disk_leaves_the_last_good_model(model, tmp_path):
-    """A limit on the size of files stands in for a full disk: both fail in mid-write."""
+def test_full_disk_keeps_the_old_model(model, tmp_path):
+    """A limit on the file size has the effect of a full disk: a write fails in the middle.
+
+    The process has assertions disabled (`-O`), with which a model must also load.
+    """
     path = tmp_path / "model.keras"
-    model_files.save(model, path, ABOUT)
-    good = path.read_bytes()
-    code = [sys.executable, "-c", FULL_DISK, str(path)]
+    model_files.save(model, path, METADATA)
+    content = path.read_bytes()
+    code = [sys.executable, "-O", "-c", FULL_DISK, str(path)]
     done = subprocess.run(code, capture_output=True, text=True, check=True)
-    assert "untouched" in json.loads(done.stdout)
-    assert path.read_bytes() == good
+    message, shape = json.loads(done.stdout)
+    assert "untouched" in message
+    assert shape == [None, 2]
+    assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["model.keras"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
@@ -120,7 +127,7 @@ def write(path, text):
         partial.write_text(text)
 
 
-def test_threads_that_write_one_file_do_not_meet(tmp_path):
+def test_threads_write_one_file_concurrently(tmp_path):
     path, together = tmp_path / "state.json", threading.Barrier(8)
 
     def work(number):
@@ -137,7 +144,7 @@ def test_threads_that_write_one_file_do_not_meet(tmp_path):
     assert os.listdir(tmp_path) == ["state.json"]
 
 
-def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+def test_symbolic_link_is_kept_and_its_target_replaced(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("old")
     for target in ("there/file", "there/absent"):
@@ -160,7 +167,7 @@ def test_permissions_are_kept(tmp_path, mode):
     assert path.read_text() == "new"
 
 
-def test_a_read_only_file_is_replaced_and_stays_read_only():
+def test_read_only_file_is_replaced_and_stays_read_only():
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
@@ -176,11 +183,11 @@ def test_a_read_only_file_is_replaced_and_stays_read_only():
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
-def test_classes_of_any_damaged_file_are_none_or_words(tmp_path):
+def test_class_names_of_damaged_files(tmp_path):
     path = tmp_path / "x.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(
-            model_files.METADATA_FILE, json.dumps({"classes": list(map(str, range(200)))})
+            keras_archive.METADATA_FILE, json.dumps({"classes": list(map(str, range(200)))})
         )
     whole = path.read_bytes()
     assert model_files.read_class_names(path) == tuple(map(str, range(200)))
@@ -196,7 +203,7 @@ def test_classes_of_any_damaged_file_are_none_or_words(tmp_path):
         model_files.read_metadata(path)
 
 
-def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):
+def test_new_file_has_permissions_of_the_umask(tmp_path):
     old = os.umask(0o027)
     try:
         write(tmp_path / "file", "new")
@@ -205,7 +212,7 @@ def test_a_new_file_has_the_permissions_of_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_a_fifo_is_written_to(tmp_path):
+def test_write_to_fifo(tmp_path):
     path, text = tmp_path / "fifo", "x" * 300_000  # more than a pipe holds
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -226,14 +233,14 @@ def test_a_fifo_is_written_to(tmp_path):
     assert os.listdir(tmp_path) == ["fifo"]
 
 
-def test_a_fifo_that_nobody_reads_is_an_error_and_no_wait(tmp_path):
+def test_fifo_without_reader_raises_instead_of_blocking(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(UsageError, match=r"fifo could not be written"):
         write(tmp_path / "fifo", "text")
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
 
 
-def test_a_device_is_written_to():
+def test_write_to_device():
     master, slave = os.openpty()
     try:
         path = os.ttyname(slave)
@@ -245,16 +252,8 @@ def test_a_device_is_written_to():
         os.close(slave)
 
 
-def test_a_folder_is_not_replaced(tmp_path):
+def test_folder_is_not_replaced(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="folder could not be written"):
         write(tmp_path / "folder", "text")
     assert os.listdir(tmp_path) == ["folder"]
-
-
-def test_a_model_is_read_where_assertions_are_left_out(tmp_path):
-    model_files.save(zoo.build("lenet5", num_classes=2), tmp_path / "m.keras", {})
-    code = "import sys; from zoo import files; print(files.load(sys.argv[1])[0].output_shape)"
-    words = [sys.executable, "-O", "-c", code, tmp_path / "m.keras"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(None, 2)"

@@ -1,4 +1,4 @@
-"""What is not a regular file is never opened: a named pipe would be waited for without end."""
+"""Only regular files are opened: opening a named pipe might block forever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zoo.weights import formats
 
 @pytest.fixture
 def pipe(tmp_path):
-    """Makes named pipes by name."""
+    """Returns a function that creates a named pipe."""
 
     def make(name):
         path = tmp_path / name
@@ -61,13 +61,13 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_no_reader_waits_for_a_named_pipe(name, pipe):
+def test_readers_refuse_named_pipes(name, pipe):
     with pytest.raises(UsageError, match="a named pipe, not a ") as error:
         READERS[name](pipe(name) if READERS[name] is not sources.load else str(pipe(name)))
     assert "\n" not in str(error.value)
 
 
-def test_other_kinds_and_links_to_them_are_named(tmp_path, pipe):
+def test_special_file_types(tmp_path, pipe):
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "socket"))
         assert paths.special_file_type(tmp_path / "socket") == "a socket"
@@ -83,7 +83,7 @@ def test_other_kinds_and_links_to_them_are_named(tmp_path, pipe):
         paths.check_regular("/dev/null")
 
 
-def test_a_named_pipe_in_a_class_folder_is_skipped(tmp_path, pipe):
+def test_named_pipe_in_a_class_folder_is_skipped(tmp_path, pipe):
     for index, name in enumerate(("a", "b")):
         (tmp_path / name).mkdir()
         pixels = np.full((4, 4, 3), 50 * index, "uint8")
@@ -99,7 +99,7 @@ def test_a_named_pipe_in_a_class_folder_is_skipped(tmp_path, pipe):
     "load",
     [detection_dataset.load, captioning_dataset.load, segmentation_dataset.load, sources.load],
 )
-def test_a_home_folder_of_nobody_is_no_data_set(load):
+def test_home_folder_of_unknown_user_is_refused(load):
     with pytest.raises(UsageError, match="'~nobody-here/x'"):
         load("~nobody-here/x")
     assert dataset.short_name("~nobody-here/x") == "~nobody-here/x"

@@ -1,4 +1,4 @@
-"""Files of models where keras-zoo is not installed, and files that earlier versions wrote."""
+"""Model files loaded without keras-zoo, and model files of earlier versions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import zoo
 from zoo import graphs, model_files, surgery, weights
 from zoo.parts import blocks
 
-# Written before networks were made of Keras's own layers; it has one of each that they replaced.
+# Saved when networks had layers of the zoo where they now have layers of Keras; one of each kind.
 EARLIER = Path(__file__).parent / "files" / "earlier_layers.keras"
 EARLIER_INPUT = np.arange(256, dtype="float32").reshape(1, 16, 16, 1)
 EARLIER_LOGITS = [[-0.01935768, 0.03711314]]
-MOST = 2_000_000  # parameters of networks whose files are written
+MAX_PARAMETERS = 2_000_000  # of the networks that are saved
 
 HIDE = """
 import sys
@@ -43,8 +43,8 @@ np.savez(sys.argv[1], *logits.values())
 """
 
 
-def elsewhere(paths, folder, first, backend=None):
-    """Returns the logits that plain Keras computes with some files in a fresh process."""
+def logits_in_new_process(paths, folder, first, backend=None):
+    """Returns the logits of model files in a new process, which first executes `first`."""
     out = folder / "logits.npz"
     words = [sys.executable, "-c", LOAD.format(first=first), str(out), *map(str, paths)]
     environment = {**os.environ, "KERAS_BACKEND": backend or keras.config.backend()}
@@ -54,7 +54,7 @@ def elsewhere(paths, folder, first, backend=None):
         return list(found.values())
 
 
-def here(model):
+def logits_here(model):
     x = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
     return keras.ops.convert_to_numpy(model(x))
 
@@ -66,7 +66,7 @@ def saved(model, folder, name):
 
 
 def preprocessed(kind, channels=3):
-    """Returns a small network with preprocessing of some kind."""
+    """Returns a small network with one kind of preprocessing."""
     image = keras.Input((8, 8, channels))
     x = keras.layers.Conv2D(2, 3)(blocks.preprocess(image, kind))
     return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
@@ -93,12 +93,12 @@ SMALL = {
 }
 
 
-def test_classifiers_load_where_the_package_is_not_installed(tmp_path):
+def test_classifiers_load_without_the_package(tmp_path):
     models = [make() for make in SMALL.values()]
     paths = [saved(model, tmp_path, name) for name, model in zip(SMALL, models, strict=True)]
-    found = elsewhere(paths, tmp_path, HIDE + "import keras")
+    found = logits_in_new_process(paths, tmp_path, HIDE + "import keras")
     for name, model, logits in zip(SMALL, models, found, strict=True):
-        np.testing.assert_array_equal(logits, here(model), err_msg=name)
+        np.testing.assert_array_equal(logits, logits_here(model), err_msg=name)
 
 
 @pytest.mark.check
@@ -106,13 +106,13 @@ def test_classifiers_load_where_the_package_is_not_installed(tmp_path):
 def test_classifiers_load_on_another_backend(tmp_path):
     models = [make() for make in SMALL.values()]
     paths = [saved(model, tmp_path, name) for name, model in zip(SMALL, models, strict=True)]
-    found = elsewhere(paths, tmp_path, HIDE + "import keras", backend="jax")
+    found = logits_in_new_process(paths, tmp_path, HIDE + "import keras", backend="jax")
     for name, model, logits in zip(SMALL, models, found, strict=True):
-        np.testing.assert_allclose(logits, here(model), rtol=1e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(logits, logits_here(model), rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def families():
-    """Returns the smallest classifier of each family, and those with layers of their own."""
+    """Returns the smallest classifier of each family, and those with special layers."""
     smallest = {}
     for name in zoo.names(kind="classifier", weights=False):
         spec = zoo.spec(name)
@@ -122,47 +122,49 @@ def families():
 
 
 @pytest.mark.check
-def test_every_family_is_made_of_keras_layers_and_operations():
-    """Which is what a file needs in order to load, and takes no values of weights to see."""
+def test_every_family_consists_of_keras_layers_and_operations():
+    """A file then loads with plain Keras. Models are built without values of weights."""
     for name in families():
         with keras.StatelessScope(initialize_variables=False):
             model = zoo.build(name)
         kinds = {type(node.operation) for node in graphs.nodes(model)}
-        strangers = [kind for kind in kinds if not kind.__module__.startswith("keras.")]
-        assert not strangers, (name, strangers)
+        others = [kind for kind in kinds if not kind.__module__.startswith("keras.")]
+        assert not others, (name, others)
 
 
 @pytest.mark.check
-def test_small_networks_of_all_families_load_where_the_package_is_not_installed(tmp_path):
-    """What the larger ones are made of is known by the test above."""
-    names = [name for name in families() if zoo.spec(name).parameters < MOST]
+def test_small_networks_of_all_families_load_without_the_package(tmp_path):
+    """Larger networks are covered by the test above."""
+    names = [name for name in families() if zoo.spec(name).parameters < MAX_PARAMETERS]
     paths, expected = [], []
     for name in names:
         side = max(32, zoo.spec(name).min_size)
         shape = (side, side, zoo.spec(name).input_shape[-1])
         model = zoo.build(name, input_shape=shape, num_classes=2)
         paths.append(saved(model, tmp_path, name))
-        expected.append(here(model))
-    found = elsewhere(paths, tmp_path, HIDE + "import keras")
+        expected.append(logits_here(model))
+    found = logits_in_new_process(paths, tmp_path, HIDE + "import keras")
     for name, logits, wanted in zip(names, found, expected, strict=True):
         np.testing.assert_array_equal(logits, wanted, err_msg=name)
 
 
-@pytest.mark.parametrize("first", ["import zoo, keras", "import keras, zoo"])
-def test_layers_of_the_zoo_load_after_its_import(tmp_path, first):
-    [logits] = elsewhere([EARLIER], tmp_path, first)
-    expected = here(model_files.load(EARLIER)[0])
+@pytest.mark.parametrize(
+    "first", ["import zoo, keras", pytest.param("import keras, zoo", marks=pytest.mark.check)]
+)
+def test_layers_are_registered_in_any_import_order(tmp_path, first):
+    [logits] = logits_in_new_process([EARLIER], tmp_path, first)
+    expected = logits_here(model_files.load(EARLIER)[0])
     np.testing.assert_array_equal(logits, expected)
 
 
-def test_earlier_files_give_what_they_gave():
+def test_logits_of_an_earlier_file():
     model, about = model_files.load(EARLIER)
     assert about == {"classes": ["dark", "light"], "resize": "stretch"}
     logits = keras.ops.convert_to_numpy(model(EARLIER_INPUT))
     np.testing.assert_allclose(logits, EARLIER_LOGITS, rtol=1e-4)
 
 
-def test_weights_of_earlier_files_enter_networks_of_keras_layers():
+def test_weights_of_an_earlier_file_load_into_keras_layers():
     image = keras.Input((16, 16, 1))
     x = keras.ops.matmul(image, np.ones((1, 3), "float32"))
     x = keras.layers.Conv2D(4, 4, 4, name="conv")(blocks.preprocess(x, "caffe"))
@@ -181,8 +183,8 @@ def test_weights_of_earlier_files_enter_networks_of_keras_layers():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_other_channels_of_an_earlier_file_give_the_same(count):
-    """Preprocessing by one layer of the zoo and by layers of Keras is adapted alike."""
+def test_channels_of_an_earlier_file_are_adapted_alike(count):
+    """Preprocessing by a layer of the zoo and by layers of Keras is adapted equally."""
     image = keras.Input((8, 8, 3))
     pixels = zoo.layers.PixelNormalization(**blocks.PREPROCESSING["caffe"], name="pixels")
     conv = keras.layers.Conv2D(2, 3)
@@ -194,8 +196,8 @@ def test_other_channels_of_an_earlier_file_give_the_same(count):
 
 
 @pytest.mark.parametrize("name", ["alexnet_paper", "resnet20"])
-def test_operations_of_a_file_and_new_ones_have_different_names(tmp_path, name):
-    """Keras numbers operations from the first in each process, as here after a reset."""
+def test_operation_names_of_a_loaded_model_are_unique(tmp_path, name):
+    """Keras numbers operations from 0 in each process, as here after a reset."""
     shape = (64, 64, 3)
     small = {"widths": (8, 8, 8, 8, 8), "hidden": (8,)} if name == "alexnet_paper" else {}
     keras.backend.clear_session()

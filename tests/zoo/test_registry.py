@@ -1,4 +1,4 @@
-"""The registry: filled whole, also after an import that failed and by several threads."""
+"""The registry: complete after a failed import, and for concurrent threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGE = "registered_things"
 
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
-    """A registry whose package has two modules, each of which enters two things."""
+    """A registry whose package has two modules that register two entries each."""
     folder = tmp_path / PACKAGE
     folder.mkdir()
     (folder / "__init__.py").write_text("")
@@ -44,10 +44,10 @@ def write(folder, name, before="", between=""):
     (folder / f"{name}.py").write_text(textwrap.dedent(source))
 
 
-WHOLE = ["first_a", "first_b", "second_a", "second_b"]
+ALL_NAMES = ["first_a", "first_b", "second_a", "second_b"]
 
 
-def test_a_failed_import_is_tried_again(registry, tmp_path):
+def test_failed_import_is_retried(registry, tmp_path):
     write(tmp_path / PACKAGE, "second", between="1 / 0")
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
@@ -56,28 +56,28 @@ def test_a_failed_import_is_tried_again(registry, tmp_path):
             registry.get("first_a")
     sys.dont_write_bytecode, old = True, sys.dont_write_bytecode
     try:
-        write(tmp_path / PACKAGE, "second", before="mended = True")
-        assert registry.names() == WHOLE
+        write(tmp_path / PACKAGE, "second", before="fixed = True")
+        assert registry.names() == ALL_NAMES
     finally:
         sys.dont_write_bytecode = old
     assert registry.get("second_b") == 2
 
 
-def test_threads_see_all_entries(registry, tmp_path):
+def test_threads_wait_for_all_entries(registry, tmp_path):
     write(tmp_path / PACKAGE, "second", before="time.sleep(0.3)")
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(lambda _: registry.names(), range(8)):
-            assert found == WHOLE
+            assert found == ALL_NAMES
 
 
-def test_a_name_that_is_taken_is_refused(registry):
+def test_duplicate_name_is_refused(registry):
     registry.names()
     with pytest.raises(ValueError, match="two things are named 'first_a'"):
         registry.add("first_a", 3, "elsewhere")
 
 
 @pytest.mark.parametrize("name", [None, 5, [], {}, float("nan"), b"vgg16", ("vgg16",)])
-def test_what_is_no_name_is_refused(name):
+def test_invalid_names_are_refused(name):
     for get in (tasks.get, zoo.spec, zoo.build, zoo.backbone):
         with pytest.raises(UsageError, match=r"no (task|model) named"):
             get(name)

@@ -1,4 +1,8 @@
-"""Layers that Keras lacks, one kind a file. Importing this package loads Keras."""
+"""Layers that Keras lacks, one kind per file. Importing this package loads Keras.
+
+The name of a class with weights is part of the keys of its weights in files of Keras, so it is not
+changed, even where the class is registered under another name.
+"""
 
 from zoo.layers.absorbed_conv import AbsorbedConv2D
 from zoo.layers.anchors import Anchors

@@ -1,4 +1,4 @@
-"""A convolution that does the work of the frozen batch normalisation behind it."""
+"""A convolution that includes the frozen batch normalisation after it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class AbsorbedConv2D(keras.layers.Layer):
-    """Convolves with `kernel * scale`, where a frozen normalisation would scale what comes out.
+    """Convolves with `kernel * scale`, instead of scaling the output by a frozen normalisation.
 
-    `scale = gamma / sqrt(variance + epsilon)`, computed from the normalisation's own variables at
-    every call, and constant to gradients. The kernel and the bias are the convolution's own
-    variables, so that they learn as they would with the normalisation behind them. The product is
-    taken at the precision of the variables, and rounded to the convolution's after that.
+    `scale = gamma / sqrt(variance + epsilon)` is computed from the normalisation's variables at
+    every call, without a gradient. Kernel and bias are the variables of the convolution, so that
+    they are trained as with the normalisation after them. The product is computed at the precision
+    of the variables, and then rounded to that of the convolution.
 
     Args:
         conv: a `Conv2D`, `DepthwiseConv2D` or `SeparableConv2D` without activation.
-        norm: the `BatchNormalization` over the channels that follows it. What it does in training
-            is what it does at inference.
+        norm: the `BatchNormalization` over the channels that follows it. It computes the same in
+            training as at inference.
 
     Call arguments:
         x: `(batch, height, width, channels)`.
@@ -27,7 +27,7 @@ class AbsorbedConv2D(keras.layers.Layer):
     """
 
     def __init__(self, conv, norm, **kwargs):
-        # Its own policy only keeps Keras from rounding the variables before the product.
+        # With its own policy, so that Keras does not round the variables before the product.
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.conv, self.norm = conv, norm
 
@@ -41,7 +41,7 @@ class AbsorbedConv2D(keras.layers.Layer):
         scale, shift = self._affine()
         x = keras.ops.cast(x, self.conv.compute_dtype)
         x = _convolve(self.conv, x, scale)
-        return keras.ops.add(x, keras.ops.cast(shift, x.dtype))  # TensorFlow fuses it, unlike `+`
+        return keras.ops.add(x, keras.ops.cast(shift, x.dtype))  # TensorFlow fuses this, unlike `+`
 
     def get_config(self):
         own = {"conv": self.conv, "norm": self.norm}
@@ -54,9 +54,9 @@ class AbsorbedConv2D(keras.layers.Layer):
         return cls(**{**config, "conv": revive(config["conv"]), "norm": revive(config["norm"])})
 
     def _affine(self):
-        """Returns what the normalisation multiplies by, and what convolution and it add."""
+        """Returns the scale of the normalisation, and the shift of both layers."""
         norm, ops = self.norm, keras.ops
-        # As there: its statistics may be of half precision, but not the arithmetic.
+        # As in Keras: the statistics may have half precision, but not the arithmetic.
         dtype = keras.backend.result_type(norm.moving_variance.dtype, "float32")
         scale = ops.rsqrt(ops.cast(norm.moving_variance, dtype) + norm.epsilon)
         if norm.scale:
@@ -71,7 +71,7 @@ class AbsorbedConv2D(keras.layers.Layer):
 
 
 def _convolve(conv, x, scale):
-    """Convolves as `conv` does, with each channel that comes out multiplied by its scale."""
+    """Applies the convolution `conv` with each output channel multiplied by its scale."""
 
     def scaled(kernel, scale):
         return keras.ops.cast(keras.ops.cast(kernel, scale.dtype) * scale, x.dtype)

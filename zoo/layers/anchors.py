@@ -1,4 +1,4 @@
-"""The boxes that a detector's answers are relative to, as a layer."""
+"""Anchors, the reference boxes of a detector, as a layer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from zoo.parts import boxes
 
 @keras.saving.register_keras_serializable("zoo")
 class Anchors(keras.layers.Layer):
-    """Gives the anchors of a pyramid's maps, which are constants. It has no weights.
+    """Returns the anchors of a feature pyramid, which are constants. It has no weights.
 
     Args:
-        sizes: for each map one size in pixels of the image or several; see
-        `boxes.generate_anchors`.
-        strides: pixels from cell to cell of each map.
-        ratios: heights over widths.
+        sizes: for each map one or several sizes in pixels of the image; see
+            `boxes.generate_anchors`.
+        strides: stride of each map in pixels.
+        ratios: aspect ratios, height over width.
 
     Call arguments:
-        maps: a list of `(batch, rows, columns, channels)`, of which only rows and columns
-            matter, which must be fixed.
+        maps: a list of `(batch, rows, columns, channels)` of fixed rows and columns; only these
+            are used.
 
     Returns:
         float32 `(1, anchors, 4)`.

@@ -1,4 +1,4 @@
-"""Transposed convolutions that begin as bilinear interpolation."""
+"""An initialiser that makes a transposed convolution a bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 @keras.saving.register_keras_serializable("zoo", name="Bilinear")
 class BilinearInitializer(keras.initializers.Initializer):
-    """The kernel of a `Conv2DTranspose` that stretches each map by itself, bilinearly.
+    """Initialises a `Conv2DTranspose` to upsample each channel bilinearly.
 
-    The kernel's side should be `2 * stride - stride % 2`, and the padding `same`: then the maps
-    are as `keras.layers.UpSampling2D(stride, interpolation="bilinear")` makes them, but for the
-    border, beyond which they are taken for zero.
+    The kernel size should be `2 * stride - stride % 2`, and the padding `same`: the output is then
+    that of `keras.layers.UpSampling2D(stride, interpolation="bilinear")`, except at the border,
+    beyond which the input counts as zero.
 
     Reference:
         Long et al., 2015, section 3.3.
@@ -26,7 +26,7 @@ class BilinearInitializer(keras.initializers.Initializer):
 
 
 def _triangle_filter(side):
-    """Returns the shares that a value has in its neighbours, the largest in the middle."""
+    """Returns the weights of linear interpolation, the largest in the middle."""
     stride = (side + 1) // 2
     middle = (side - 1) / 2
     return 1 - np.abs(np.arange(side) - middle) / stride

@@ -1,4 +1,4 @@
-"""Recurrent layers that say something of an image, a word at a time."""
+"""Recurrent decoders of image captions, one word per step."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from zoo.errors import UsageError
 
 
 class CaptionDecoder(keras.layers.Layer):
-    """What layers share that turn words so far, and features of an image, into the next word.
+    """Base class of decoders of the next word, from the words so far and features of an image.
 
-    A layer is called on whole sentences, to learn; or it is stepped, to speak: `begin` looks at
-    the features, once, and `step` takes a word.
+    For training, a layer is called on whole captions. For generation it is stepped: `begin` takes
+    the features, once, and `step` takes one word at a time.
 
     Args:
         units: width of the state.
 
     Call arguments:
-        words: embedded `(batch, length, width)`.
-        features: what `begin` takes.
+        words: word embeddings `(batch, length, width)`.
+        features: features of the images, in the shape that `begin` takes.
 
     Returns:
-        `(batch, length, width of the output)`, after each word.
+        The output after each word, `(batch, length, width of the output)`.
     """
 
     def __init__(self, units, **kwargs):
@@ -29,33 +29,42 @@ class CaptionDecoder(keras.layers.Layer):
         self.units = units
 
     def begin(self, features):
-        """Returns what a sentence begins with.
+        """Returns the memory and the initial state of a caption.
 
         Args:
-            features: of images.
+            features: features of the images.
 
         Returns:
-            `(memory, state)`, two tuples of tensors whose first axis is the batch: what stays as
-            it is for all of a sentence, and what each step changes.
+            `(memory, state)`, two tuples of tensors whose first axis is the batch: the memory is
+            constant for a caption, the state changes at each step.
         """
         raise NotImplementedError
 
     def step(self, word, memory, state):
-        """Takes one word.
+        """Decodes one word.
 
         Args:
-            word: embedded `(batch, width)`.
-            memory, state: what `begin` returned; the state, of the step before.
+            word: word embedding `(batch, width)`.
+            memory: the memory from `begin`.
+            state: the state from `begin` or from the step before.
 
         Returns:
-            `(output, state, places)`: of the output `(batch, width)`, of which the next word is
-            made; of the places, how much of each feature was looked at, `(batch, positions)`,
-            which sums to 1; `(batch, 0)` where features are not looked at one by one.
+            `(output, state, attention weights)`: the output `(batch, width)`, from which the logits
+            of the next word are computed; the next state; and the attention weights of the
+            positions, `(batch, positions)`, which sum to 1, or `(batch, 0)` without attention.
         """
         raise NotImplementedError
 
-    def told(self, words, features):
-        """Returns the outputs of all steps, and the places `(batch, length, positions)`."""
+    def decode(self, words, features):
+        """Returns outputs and attention weights of all steps.
+
+        Args:
+            words: word embeddings `(batch, length, width)`.
+            features: features of the images.
+
+        Returns:
+            `(batch, length, width of the output)` and `(batch, length, positions)`.
+        """
         memory, state = self.begin(features)
         words = keras.ops.transpose(words, (1, 0, 2))
 
@@ -64,7 +73,7 @@ class CaptionDecoder(keras.layers.Layer):
             carry = (state, output, attention_weights)
             return carry, carry
 
-        # What a step gives has the form of what it takes, as Keras wants it on TensorFlow.
+        # The output of a step has the structure of its carry, as `scan` requires on TensorFlow.
         start = (state, *self._zero_outputs(words[0], memory))
         _, (_, outputs, attention_weights) = keras.ops.scan(step, start, words)
         return keras.ops.transpose(outputs, (1, 0, 2)), keras.ops.transpose(
@@ -72,29 +81,29 @@ class CaptionDecoder(keras.layers.Layer):
         )
 
     def call(self, words, features):
-        return self.told(words, features)[0]
+        return self.decode(words, features)[0]
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
 
     def _zero_outputs(self, word, memory):
-        """Returns zeros in the form of the output and the places of a step."""
+        """Returns zeros in the shape of the output and of the attention weights of a step."""
         raise NotImplementedError
 
-    def _lstm(self, given, cell):
-        """Returns state and cell of what the four gates are given, `(batch, 4 * units)`."""
+    def _lstm(self, gates, cell):
+        """Returns hidden state and cell state from the four gates, `(batch, 4 * units)`."""
         ops = keras.ops
-        gate, forget, new, output = ops.split(given, 4, axis=-1)
+        gate, forget, new, output = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(forget) * cell + ops.sigmoid(gate) * ops.tanh(new)
         return ops.sigmoid(output) * ops.tanh(cell), cell
 
     def _gates(self, name):
-        """Returns the dense layer of the four gates; gates that forget begin open."""
+        """Returns the dense layer of the four gates; the bias of the forget gate starts at 1."""
         units = self.units
 
         def bias(shape, dtype=None):
-            opened = [keras.ops.zeros((units,)), keras.ops.ones((units,))]
-            return keras.ops.concatenate([*opened, keras.ops.zeros((2 * units,))])
+            first_two = [keras.ops.zeros((units,)), keras.ops.ones((units,))]
+            return keras.ops.concatenate([*first_two, keras.ops.zeros((2 * units,))])
 
         return keras.layers.Dense(
             4 * units, bias_initializer=bias, dtype=self.dtype_policy, name=name
@@ -103,21 +112,21 @@ class CaptionDecoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class TellingLSTM(CaptionDecoder):
-    """An LSTM that is shown an image as its first word (Vinyals et al., 2014, equations 4 to 12).
+    """An LSTM whose first input is the image (Vinyals et al., 2014, equations 4 to 12).
 
     Args:
         units: width of state and output.
 
     Call arguments:
-        words: embedded `(batch, length, width)`.
-        features: of each image, one vector as wide as a word, `(batch, width)`.
+        words: word embeddings `(batch, length, width)`.
+        features: one vector per image, as wide as a word embedding, `(batch, width)`.
     """
 
     def build(self, words_shape, features_shape):
         if words_shape[-1] != features_shape[-1]:
             raise UsageError(
-                f"{self.name} takes an image as a word of {words_shape[-1]} numbers, not "
-                f"{features_shape[-1]}"
+                f"{self.name} needs image features as wide as a word embedding; got "
+                f"{features_shape[-1]}, expected {words_shape[-1]}"
             )
         self.gates = self._gates("gates")
         self.gates.build((None, words_shape[-1] + self.units))
@@ -129,8 +138,8 @@ class TellingLSTM(CaptionDecoder):
 
     def step(self, word, memory, state):
         hidden, cell = state
-        given = self.gates(keras.ops.concatenate([word, hidden], axis=-1))
-        hidden, cell = self._lstm(given, cell)
+        gates = self.gates(keras.ops.concatenate([word, hidden], axis=-1))
+        hidden, cell = self._lstm(gates, cell)
         return hidden, (hidden, cell), hidden[:, :0]
 
     def _zero_outputs(self, word, memory):
@@ -143,18 +152,18 @@ class TellingLSTM(CaptionDecoder):
 
 @keras.saving.register_keras_serializable("zoo")
 class AttendingLSTM(CaptionDecoder):
-    """An LSTM that looks at places of an image (Xu et al., 2015, soft attention, equations 1 to 9).
+    """An LSTM with soft attention to positions of an image (Xu et al., 2015, equations 1 to 9).
 
-    The output is `E y + L_h h + L_z z` of equation 7, as wide as a word, of which a dense layer
-    makes logits.
+    The output is `E y + L_h h + L_z z` of equation 7, as wide as a word embedding, from which a
+    dense layer computes the logits.
 
     Args:
         units: width of the state.
-        attention: width of what decides where to look.
+        attention: hidden width of the attention network.
 
     Call arguments:
-        words: embedded `(batch, length, width)`.
-        features: of each place `(batch, positions, channels)`.
+        words: word embeddings `(batch, length, width)`.
+        features: features of each position `(batch, positions, channels)`.
     """
 
     def __init__(self, units, attention, **kwargs):
@@ -164,9 +173,9 @@ class AttendingLSTM(CaptionDecoder):
     def build(self, words_shape, features_shape):
         width, channels = words_shape[-1], features_shape[-1]
 
-        def dense(name, units, given, **options):
+        def dense(name, units, input_width, **options):
             layer = keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
-            layer.build((None, given))
+            layer.build((None, input_width))
             return layer
 
         self.first_hidden = dense("first_hidden", self.units, channels, activation="tanh")
@@ -192,8 +201,8 @@ class AttendingLSTM(CaptionDecoder):
         weights = ops.cast(attention_weights, features.dtype)
         context = ops.squeeze(ops.matmul(weights[:, None], features), axis=1)
         context = context * self.gate(hidden)
-        given = self.gates(ops.concatenate([word, context, hidden], axis=-1))
-        hidden, cell = self._lstm(given, cell)
+        gates = self.gates(ops.concatenate([word, context, hidden], axis=-1))
+        hidden, cell = self._lstm(gates, cell)
         output = word + self.of_hidden(hidden) + self.of_context(context)
         return output, (hidden, cell), attention_weights
 
@@ -209,5 +218,5 @@ class AttendingLSTM(CaptionDecoder):
 
 
 def _zeros(x, width):
-    """Returns zeros `(batch, width)`, of the batch and type of `x`."""
+    """Returns zeros `(batch, width)`, of the batch size and dtype of `x`."""
     return keras.ops.repeat(keras.ops.zeros_like(x[:, :1]), width, axis=1)

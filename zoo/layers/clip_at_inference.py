@@ -1,4 +1,4 @@
-"""Values kept within bounds where they are used, and free where they are learned."""
+"""Clipping at inference only."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo", name="Bounded")
 class ClipAtInference(keras.layers.Layer):
-    """Cuts values off at two bounds, but not in training, where what is beyond must find back.
+    """Clips values to a range, but not in training, where values beyond it need a gradient.
 
     Args:
-        low, high: the bounds.
+        low, high: the bounds of the range.
 
     Call arguments:
         x: a tensor.
-        training: whether to leave it as it is.
+        training: whether to return it unchanged.
 
     Returns:
         A tensor of the same shape.

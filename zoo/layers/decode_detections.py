@@ -1,4 +1,4 @@
-"""What a detector answers: boxes, scores and classes, each object once."""
+"""The output of a detector: boxes, scores and classes after non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from zoo.parts import boxes
 
 @keras.saving.register_keras_serializable("zoo", name="Detections")
 class DecodeDetections(keras.layers.Layer):
-    """Turns references, and what a network says of each, into the objects of an image.
+    """Decodes reference boxes, class logits and box deltas into detections.
 
-    A reference may be several classes, each with its own score. The best `candidates` are
-    decoded, cut at the image's border, and thinned out by suppression within each class.
+    A reference may give several detections, one per class. The best `candidates` are decoded,
+    clipped to the image, and reduced by non-maximum suppression within each class.
 
     Args:
-        count: how many objects to give at most.
-        candidates: how many pairs of reference and class to decode.
-        least: the score under which there is no object.
-        threshold: intersection over union above which the worse of two of a class is dropped.
-        ground: whether the first logit is that of no class, so that scores are a softmax; else
-            each is a sigmoid.
-        deviations: as in `boxes.decode_boxes`.
+        count: the maximum number of detections per image.
+        candidates: the number of pairs of reference and class that are decoded.
+        least: minimum score of a detection.
+        threshold: IoU above which the lower-scoring of two boxes of a class is dropped.
+        ground: whether the first logit is that of background, so that scores are a softmax;
+            otherwise each score is a sigmoid.
+        deviations: the `box_std` of `boxes.decode_boxes`.
 
     Call arguments:
-        references: `(1 or batch, n, 4)`, anchors or regions; those without area hold nothing.
-        logits: `(batch, n, classes)`, or one more with `ground`.
+        references: `(1 or batch, n, 4)`, anchors or regions; those without area are padding.
+        logits: `(batch, n, classes)`, or `(batch, n, 1 + classes)` with `ground`.
         deltas: `(batch, n, 4)`, or `(batch, n, classes, 4)` where each class has its own box.
-        image: `(batch, height, width, channels)`, of which only height and width matter.
+        image: `(batch, height, width, channels)`, of which only height and width are used.
 
     Returns:
-        `boxes`, float32 `(batch, count, 4)`, within the image; `scores`, float32
-        `(batch, count)` in [0, 1], falling, 0 where there are no more; `classes`, int32
-        `(batch, count)`, there -1.
+        A dict of `boxes`, float32 `(batch, count, 4)`, within the image; `scores`, float32
+        `(batch, count)` in [0, 1], in descending order, padded with 0; `classes`, int32
+        `(batch, count)`, padded with -1.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class DecodeDetections(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
     def _suppress(self, found, scores, class_ids):
-        """Drops what is there twice, and gives the best of the rest."""
+        """Applies non-maximum suppression, and returns the best remaining boxes."""
         ops = keras.ops
         remain = boxes.nms(found, self.threshold, class_ids)
-        # A candidate that is nothing comes last, and suppresses nobody.
+        # Padding sorts last, so it suppresses no other box.
         scores, best = boxes.top_scores(ops.where(remain, scores, boxes.PADDING_SCORE), self.count)
         good = scores > boxes.PADDING_SCORE
         return {

@@ -1,4 +1,4 @@
-"""Pooling whose windows leave out pixels, as convolutions with a dilation rate do."""
+"""Pooling with a dilation rate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import keras
 class DilatedPooling2D(keras.layers.Layer):
     """Pools windows of every `dilation_rate`-th pixel.
 
-    Where a window hangs over the border, only its pixels inside the image count, as with the
+    Of a window that extends beyond the border, only the pixels inside the image count, as with the
     `same` padding of Keras's pooling layers.
 
     Args:
-        pool_size: height and width of a window, in pixels that count.
-        strides: step from window to window.
-        dilation_rate: step from pixel to pixel within a window.
-        padding: how far windows hang over the border: `((top, bottom), (left, right))`.
-        average: whether the average is taken, and not the maximum.
+        pool_size: height and width of a window, in pixels that are pooled.
+        strides: stride from window to window.
+        dilation_rate: stride from pixel to pixel within a window.
+        padding: pixels of padding: `((top, bottom), (left, right))`.
+        average: whether to average, instead of taking the maximum.
 
     Call arguments:
         x: `(batch, height, width, channels)`.
@@ -64,7 +64,7 @@ class DilatedPooling2D(keras.layers.Layer):
         return None if side is None else -(-(side + sum(padding) - reach) // self.strides)
 
     def _pooled(self, x, outside, combine):
-        """Combines the pixels of each window, of which those outside have one value."""
+        """Reduces each window by `combine`; pixels outside the image have the value `outside`."""
         x = keras.ops.pad(x, [(0, 0), *self.padding, (0, 0)], constant_values=outside)
         for axis, size in enumerate(self.pool_size, start=1):
             found = None

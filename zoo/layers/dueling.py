@@ -1,4 +1,4 @@
-"""The two streams of a duelling network, joined."""
+"""The aggregation of the two streams of a dueling network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class Dueling(keras.layers.Layer):
-    """Adds the value of a state to what each action is better than the average action.
+    """Adds the state value to the advantages of the actions, less their mean.
 
-    Equation 9 of Wang et al., 2015: without subtracting the mean, a constant could move from one
-    stream to the other. Computes in float32 at least.
+    Equation 9 of Wang et al., 2015: without subtracting the mean, value and advantages would be
+    determined up to a constant only. Computes in float32 at least.
 
     Call arguments:
         inputs: the value `(batch, 1)` and the advantages `(batch, actions)`.

@@ -1,4 +1,4 @@
-"""Regions as images of their own, and back."""
+"""Merging the axis of regions with the batch, and splitting them again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo", name="FoldRegions")
 class FlattenRegions(keras.layers.Layer):
-    """Makes the regions of all images one batch: (batch, n, ...) -> (batch * n, ...)."""
+    """Merges the regions of all images into one batch: (batch, n, ...) -> (batch * n, ...)."""
 
     def call(self, x):
         return keras.ops.reshape(x, (-1, *x.shape[2:]))
@@ -20,11 +20,11 @@ class FlattenRegions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo", name="UnfoldRegions")
 class UnflattenRegions(keras.layers.Layer):
-    """Gives each image its regions back.
+    """Splits a batch of regions by image: the inverse of `FlattenRegions`.
 
     Call arguments:
         x: `(batch * n, ...)`.
-        regions: `(batch, n, 4)`, of which only the shape matters.
+        regions: `(batch, n, 4)`, of which only the shape is used.
 
     Returns:
         `(batch, n, ...)`.

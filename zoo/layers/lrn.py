@@ -1,4 +1,4 @@
-"""Local response normalisation, which came before batch normalisation."""
+"""Local response normalisation, the predecessor of batch normalisation."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides each value by the energy of its neighbours among the channels.
+    """Divides each value by a power of the sum of squares of neighbouring channels.
 
-    `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the channels from
-    `c - radius` to `c + radius` that there are. It has no weights, and computes in float32 at
-    least. The defaults are the paper's (k = 2, n = 5).
+    `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the existing channels from
+    `c - radius` to `c + radius`. It has no weights, and computes in float32 at least. The defaults
+    are the paper's (k = 2, n = 5).
 
     Args:
-        radius: how many channels to look at on either side.
-        bias: what keeps the divisor from nought.
+        radius: the number of neighbouring channels on either side.
+        bias: constant that keeps the divisor above zero.
         alpha: factor of the sum; Caffe and PyTorch divide theirs by `2 * radius + 1`.
-        beta: power of the divisor.
+        beta: exponent of the divisor.
 
     Call arguments:
         x: `(..., channels)`.

@@ -1,4 +1,4 @@
-"""Fixed sums of channels, for a network that was made for other images."""
+"""Fixed linear combinations of channels, for images of another number of channels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class MixChannels(keras.layers.Layer):
-    """Makes each channel a fixed sum of those of the image. It has no weights.
+    """Multiplies channels by a constant matrix. It has no weights.
 
     Computes in float32 at least, as `PixelNormalization` does.
 
     Args:
-        matrix: for each channel of the image, what it counts in each channel that comes out.
+        matrix: for each input channel, its weight in each output channel.
 
     Call arguments:
         x: `(batch, height, width, len(matrix))`, of any numeric dtype.

@@ -1,4 +1,4 @@
-"""Images of any size for networks of some sizes only, and the results cut and stretched back."""
+"""Padding, cropping and resizing, so that networks of certain sizes take images of any size."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo", name="MirrorPadding2D")
 class ReflectPadToMultiple2D(keras.layers.Layer):
-    """Continues images beyond their borders by mirroring them, up to sizes that a network takes.
+    """Pads images by reflection, to sizes that a network takes.
 
     Computes in float32 at least, as `PixelNormalization` does. It has no weights.
 
     Args:
-        multiple: at the bottom and on the right, so much is added that each side less
-            `remainder` can be divided by this.
-        remainder: what is left of a side divided by `multiple`.
-        margin: pixels that are added on all four sides after that.
+        multiple: pixels are added at the bottom and on the right until height and width are
+            `remainder` modulo `multiple`.
+        remainder: remainder of height and width divided by `multiple`.
+        margin: pixels that are then added on all four sides.
 
     Call arguments:
-        x: `(batch, height, width, channels)`, sides of any length.
+        x: `(batch, height, width, channels)`, of any height and width.
 
     Returns:
-        `(batch, larger height, larger width, channels)`; the pixels of the border stand once.
+        `(batch, larger height, larger width, channels)`; pixels of the border are not repeated,
+        as with NumPy's mode `reflect`.
 
     Reference:
         Ronneberger et al., 2015, figure 2.
@@ -55,7 +56,7 @@ class ReflectPadToMultiple2D(keras.layers.Layer):
         return (self.remainder - side) % self.multiple
 
     def _reflected_indices(self, side):
-        """Returns the place in the image of each pixel that comes out."""
+        """Returns for each output pixel the index of its pixel in the image."""
         end = side + self._added(side) + self.margin
         period = keras.ops.maximum(2 * (side - 1), 1)
         indices = keras.ops.mod(keras.ops.arange(-self.margin, end, dtype="int32"), period)
@@ -64,10 +65,10 @@ class ReflectPadToMultiple2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo", name="CutLike")
 class CropLike(keras.layers.Layer):
-    """Leaves out of maps what is below and on the right of those that they should be as large as.
+    """Crops maps at the bottom and on the right to the size of others.
 
     Call arguments:
-        inputs: the maps, `(batch, height, width, channels)`, and others, not larger.
+        inputs: the maps, `(batch, height, width, channels)`, and others that are not larger.
 
     Returns:
         `(batch, height of the others, width of the others, channels)`.
@@ -83,7 +84,7 @@ class CropLike(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class ResizeLike(keras.layers.Layer):
-    """Stretches maps, bilinearly, to the size of others.
+    """Resizes maps bilinearly to the size of others.
 
     Call arguments:
         inputs: the maps, `(batch, height, width, channels)`, and others.
@@ -94,8 +95,8 @@ class ResizeLike(keras.layers.Layer):
 
     def call(self, inputs):
         x, other = inputs
-        # Not `keras.ops.image.resize`: Keras 3.15 compares the size with zero in Python, which a
-        # size that is known only when the graph runs does not allow.
+        # Not `keras.ops.image.resize`: Keras 3.15 compares the size with zero in Python, which
+        # fails for a size that is known only when the graph runs.
         resize = keras.src.ops.image.Resize((_side(other, 1), _side(other, 2)), "bilinear")
         return resize.call(x)
 
@@ -104,7 +105,7 @@ class ResizeLike(keras.layers.Layer):
 
 
 def _side(x, axis):
-    """Returns the length of a side, a number if it is known."""
+    """Returns the length of an axis, as a number if it is static."""
     return keras.ops.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
 

@@ -1,4 +1,4 @@
-"""A shortcut without parameters, for the ResNets of CIFAR."""
+"""The parameter-free shortcut of ResNets for CIFAR."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class PaddedShortcut(keras.layers.Layer):
-    """Subsamples space and pads channels with zeros.
+    """Subsamples height and width, and pads channels with zeros.
 
     Args:
-        channels: how many channels come out.
-        strides: every how many pixels one is kept.
+        channels: the number of output channels.
+        strides: stride of the subsampling.
 
     Call arguments:
         x: `(batch, height, width, fewer channels)`.
 
     Returns:
-        `(batch, ceil(height / strides), ceil(width / strides), channels)`; zeros stand on both
-        sides of the channels, as many on each.
+        `(batch, ceil(height / strides), ceil(width / strides), channels)`; half of the channels
+        of zeros come before the others, half after them.
 
     Reference:
         He et al., 2015, section 4.2, option A.

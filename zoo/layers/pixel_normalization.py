@@ -1,4 +1,4 @@
-"""Preprocessing as a layer, so that it travels with the model."""
+"""Preprocessing as a layer, which is saved with the model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class PixelNormalization(keras.layers.Layer):
-    """Maps pixels from [0, 255] to what a network was trained on, `(x - mean) / scale`.
+    """Normalises pixels in [0, 255] as in the training of a network, `(x - mean) / scale`.
 
     Computes in float32 at least: bfloat16 has 8 significant bits, too few for a difference of
-    pixels. Images of another number of channels than it was told about (grey, or RGB with a
-    fourth) are neither stretched to that number nor reversed: every channel of theirs gets the
-    average mean and the average scale.
+    pixels. Images with another number of channels than `mean` (grey, or RGB with a fourth channel)
+    are neither converted nor reversed: every channel gets the average mean and the average scale.
 
     Args:
-        mean: what to subtract, in pixel units: a number, or one a channel in the order of the
-            output.
-        scale: what to divide by, likewise.
-        reverse: whether to turn RGB into BGR first.
+        mean: the mean in pixel units: a number, or one per channel in the order of the output.
+        scale: the divisor, a number or one per channel likewise.
+        reverse: whether to convert RGB to BGR first.
 
     Call arguments:
         x: `(batch, height, width, channels)`, in [0, 255].
@@ -48,6 +46,6 @@ class PixelNormalization(keras.layers.Layer):
 
 
 def _per_channel(values, x):
-    """Returns a tensor of one value a channel, or of their average where they are not as many."""
+    """Returns one value per channel as a tensor, or their average if the numbers differ."""
     values = keras.ops.convert_to_tensor(values, x.dtype)
     return values if tuple(values.shape) in ((), x.shape[-1:]) else keras.ops.mean(values)

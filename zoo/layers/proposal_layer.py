@@ -1,4 +1,4 @@
-"""What a region proposal network hands on: its best boxes."""
+"""The output of a region proposal network: its best boxes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from zoo.parts import boxes
 
 @keras.saving.register_keras_serializable("zoo", name="Proposals")
 class ProposalLayer(keras.layers.Layer):
-    """Turns anchors, and what a network says of each, into the regions worth a second look.
+    """Decodes anchors, objectness logits and box deltas into region proposals.
 
-    The best `candidates` are decoded, cut at the image's border, and thinned out by suppression.
-    No gradient goes through. Departure: they are the best of all levels together, where Lin et
-    al., 2016, take as many of each level.
+    The best `candidates` are decoded, clipped to the image, and reduced by non-maximum suppression.
+    No gradient passes through. Departure: they are the best of all levels together, where Lin et
+    al., 2016, take the same number from each level.
 
     Args:
-        count: how many regions to give.
-        candidates: how many anchors to decode.
-        threshold: intersection over union above which the worse of two is dropped.
-        smallest: pixels that both sides of a region have at least.
-        deviations: as in `boxes.decode_boxes`.
+        count: the number of proposals.
+        candidates: the number of anchors that are decoded.
+        threshold: IoU above which the lower-scoring of two boxes is dropped.
+        smallest: minimum height and width of a proposal in pixels.
+        deviations: the `box_std` of `boxes.decode_boxes`.
 
     Call arguments:
         anchors: `(1 or batch, anchors, 4)`.
-        logits: `(batch, anchors, 1)`, whether there is an object.
+        logits: `(batch, anchors, 1)`, of objectness.
         deltas: `(batch, anchors, 4)`.
-        image: `(batch, height, width, channels)`, of which only height and width matter.
+        image: `(batch, height, width, channels)`, of which only height and width are used.
 
     Returns:
-        float32 `(batch, count, 4)`, best first; noughts where there are no more.
+        float32 `(batch, count, 4)`, best first, padded with zeros.
 
     Reference:
         Ren et al., 2015, section 3.3.
@@ -58,7 +58,7 @@ class ProposalLayer(keras.layers.Layer):
         found = boxes.clip_boxes(found, *ops.shape(image)[1:3])
         sides = found[..., 2:] - found[..., :2]
         large = ops.all(sides >= self.smallest, axis=-1)
-        # What is too small suppresses nobody, for it overlaps nobody.
+        # A box of zeros overlaps no other, so boxes that are too small suppress none.
         found = ops.where(large[..., None], found, 0)
         good = ops.logical_and(large, boxes.nms(found, self.threshold))
         good = ops.logical_and(good, scores > boxes.PADDING_SCORE)

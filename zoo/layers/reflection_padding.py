@@ -1,4 +1,4 @@
-"""Padding by reflection, so that a convolution sees no frame round an image."""
+"""Padding by reflection, which leaves no artificial border around an image."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class ReflectionPadding2D(keras.layers.Layer):
-    """Continues maps beyond their borders by their mirror image; the border itself stands once.
+    """Pads maps by reflection; pixels of the border are not repeated.
 
-    It is for maps inside a network: in their own precision, and by one operation whose gradient
-    costs as little. Whole images, which may be smaller than what is added, go through
-    `MirrorPadding2D`.
+    It is for maps inside a network: it keeps their precision, and is one operation with a cheap
+    gradient. For whole images, which may be smaller than the padding, see `ReflectPadToMultiple2D`.
 
     Args:
-        padding: pixels on each of the four sides; maps must be larger than that.
+        padding: pixels on each of the four sides, fewer than the height and width of the maps.
 
     Call arguments:
         x: `(batch, height, width, channels)`.

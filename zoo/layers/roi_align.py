@@ -1,39 +1,38 @@
-"""What a pyramid says of a region, at a size of one's choice, by interpolation."""
+"""RoIAlign: features of regions from a pyramid, by bilinear interpolation."""
 
 from __future__ import annotations
 
 import keras
 
-CANONICAL_LEVEL = (
-    4  # where a region of CANONICAL pixels is looked up (Lin et al., 2016, equation 1)
-)
+CANONICAL_LEVEL = 4  # of a region of the canonical size (Lin et al., 2016, equation 1)
 
 
 @keras.saving.register_keras_serializable("zoo")
 class RoIAlign(keras.layers.Layer):
-    """Averages what is bilinearly interpolated in each cell of a grid laid over each region.
+    """Averages bilinearly interpolated values in each cell of a grid over each region.
 
-    A cell has `samples x samples` points. A pixel's value stands for its centre: a region's
-    coordinates are divided by the stride and reduced by 1/2, as with `aligned=True` in
-    torchvision. Points more than a pixel outside the map count as 0, others outside as the border.
+    A cell has `samples x samples` points. A pixel's value is that at its centre: coordinates of
+    regions are divided by the stride and reduced by 1/2, as with `aligned=True` in torchvision.
+    Points more than a pixel outside the map have the value 0, others outside that of the border.
 
-    Of several maps each region is looked up in one, `floor(4 + log2(size / canonical))`, where its
-    size is the root of its area, or the nearest level that there is.
+    Of several maps each region is pooled from one: that of level `floor(4 + log2(size /
+    canonical))`, where size is the square root of its area, or the nearest level available.
 
-    Interpolation and average are weights of rows times weights of columns, so all is two matrix
-    products. On a processor that beats gathering points by far in small maps, where its cost,
-    which grows with the map, is the lesser one; in maps of 160 x 160 it is twice as slow.
+    Interpolation and averaging are weights of rows times weights of columns, that is two matrix
+    products. On a CPU this is much faster than gathering points in small maps; its cost grows with
+    the map, and in maps of 160 x 160 it is twice as slow.
 
     Args:
-        size: cells along each side of the grid.
-        strides: pixels of the image a cell of each map, powers of two, in the order of the maps.
-        samples: points along each side of a cell.
+        size: height and width of the grid in cells.
+        strides: strides of the maps in pixels of the image, powers of two, in the order of the
+            maps.
+        samples: the number of points along each side of a cell.
         canonical: size in pixels of the regions that belong to stride 16.
-        margin: by which share of its sides a region is widened on each of them.
+        margin: fraction of its width and height by which a region is extended on each side.
 
     Call arguments:
         maps: a list of one or more `(batch, height, width, channels)`, each of a fixed size.
-        regions: `(batch, n, 4)`, in pixels of the image. No gradient goes to them.
+        regions: `(batch, n, 4)`, in pixels of the image, without a gradient.
 
     Returns:
         `(batch, n, size, size, channels)`, of the dtype of the maps.
@@ -71,7 +70,7 @@ class RoIAlign(keras.layers.Layer):
         return {**super().get_config(), **own}
 
     def _levels(self, regions):
-        """Returns the position in the list of the map that each region is looked up in."""
+        """Returns for each region the index of the map that it is pooled from."""
         sides = keras.ops.maximum(regions[..., 2:] - regions[..., :2], 1e-3)
         size = keras.ops.sqrt(sides[..., 0] * sides[..., 1])
         wanted = keras.ops.floor(CANONICAL_LEVEL + keras.ops.log2(size / self.canonical))
@@ -80,13 +79,13 @@ class RoIAlign(keras.layers.Layer):
         return keras.ops.argmin(nearest, axis=-1)
 
     def _weights(self, low, high, side):
-        """Returns what each of `side` pixels counts in each cell: `(batch, n, size, side)`.
+        """Returns the weight of each of `side` pixels in each cell: `(batch, n, size, side)`.
 
         A pixel's weight for a point falls from 1 at the pixel to 0 at its neighbours.
         """
         ops, count = keras.ops, self.size * self.samples
-        shares = (ops.arange(count, dtype="float32") + 0.5) / count
-        points = low[..., None] - 0.5 + (high - low)[..., None] * shares
+        fractions = (ops.arange(count, dtype="float32") + 0.5) / count
+        points = low[..., None] - 0.5 + (high - low)[..., None] * fractions
         inside = ops.cast(ops.logical_and(points >= -1, points <= side), "float32")
         points = ops.clip(points, 0, side - 1)
         pixels = ops.arange(side, dtype="float32")
@@ -98,7 +97,7 @@ class RoIAlign(keras.layers.Layer):
 def _resample(x, rows, columns):
     """Multiplies maps from both sides: (b, h, w, c), (b, n, i, h), (b, n, j, w) -> (b, n, i, j, c)
 
-    All regions take part in one product for the rows, which are most of the work.
+    All regions share one product for the rows, which are most of the work.
     """
     ops = keras.ops
     height, width, channels = x.shape[1:]

@@ -1,4 +1,4 @@
-"""Layers whose weights are divided by their largest singular value, to bound what they amplify."""
+"""Layers with spectral normalisation: weights divided by their largest singular value."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import keras
 
 
 class SpectralNormMixin:
-    """Spectral normalisation (Miyato et al., 2018) of the layer that is derived from, too.
+    """Adds spectral normalisation (Miyato et al., 2018) to the layer class it is mixed with.
 
-    The largest singular value of the weights, as a matrix with the channels that come out as
-    columns, is `|W u|`; `u` follows its singular vector by one step of power iteration at each
-    call in training. Gradients pass through both the weights and the value, as in the paper. The
-    weights themselves are never changed, unlike in `keras.layers.SpectralNormalization`, so that
-    replicas and optimisers see what they expect.
+    The largest singular value of the weights, as a matrix with the output channels as columns, is
+    `|W u|`; `u` is updated by one step of power iteration at each call in training. Gradients pass
+    through both the weights and the singular value, as in the paper. The weights themselves are
+    never changed, unlike in `keras.layers.SpectralNormalization`, which would interfere with
+    replicas and optimisers.
     """
 
     def build(self, input_shape):
@@ -23,7 +23,7 @@ class SpectralNormMixin:
             initializer="random_normal",
             trainable=False,
             autocast=False,
-            aggregation="only_first_replica",  # all see the same weights
+            aggregation="only_first_replica",  # all have the same weights
         )
 
     def call(self, inputs, training=None):
@@ -34,15 +34,16 @@ class SpectralNormMixin:
         return super().call(inputs)
 
     def save_own_variables(self, store):
-        keras.layers.Layer.save_own_variables(self, store)  # the layers' own know theirs alone
+        # The methods of Conv2D, Dense and Embedding would omit `direction`.
+        keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):
         keras.layers.Layer.load_own_variables(self, store)
 
     def _normalized_weights(self):
-        """Returns the weights, divided."""
+        """Returns the weights, divided by their largest singular value."""
         weights = self._unnormalized
-        if not hasattr(self, "direction"):  # while they are made
+        if not hasattr(self, "direction"):  # while they are created
             return weights
         value = keras.ops.norm(self._matrix() @ keras.ops.stop_gradient(self._unit()))
         return weights / keras.ops.cast(value, weights.dtype)
@@ -64,7 +65,7 @@ class SpectralKernelMixin(SpectralNormMixin):
 
     @property
     def kernel(self):
-        """The kernel that the layer computes with."""
+        """The normalised kernel, with which the layer computes."""
         return self._normalized_weights()
 
 
@@ -88,7 +89,7 @@ class SpectralEmbedding(SpectralNormMixin, keras.layers.Embedding):
 
     @property
     def embeddings(self):
-        """The table that vectors are taken from."""
+        """The normalised table of vectors."""
         return self._normalized_weights()
 
 

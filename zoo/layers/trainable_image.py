@@ -1,4 +1,4 @@
-"""A picture as a weight, so that it can learn."""
+"""An image as a weight, which is optimised."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class Canvas(keras.layers.Layer):
-    """Gives the picture that is its only weight, whatever it is called on.
+    """Returns the image that is its only weight, for any input.
 
-    Computes in float32 at least, as `PixelNormalization` does. The picture is that of one image:
-    it is given as often as there are images.
+    Computes in float32 at least, as `PixelNormalization` does. The image is repeated to the batch
+    size of the input.
 
     Call arguments:
-        x: `(batch, height, width, channels)`, of sides that are known; only its shape counts.
+        x: `(batch, height, width, channels)`, of a fixed height and width; only its shape is used.
 
     Returns:
-        The picture, of the same shape; pixels in [0, 255], or somewhat beyond while it learns.
+        The image, in the same shape; pixels in [0, 255], or slightly beyond during optimisation.
     """
 
     def __init__(self, **kwargs):

@@ -1,25 +1,25 @@
-"""Pooling that remembers where the maxima were, and what puts values back there."""
+"""Max pooling with indices, and unpooling with them."""
 
 from __future__ import annotations
 
 import keras
 
-POOL_SIZE = 2  # of the windows, in pixels
+POOL_SIZE = 2  # height and width of the windows in pixels
 
 
 @keras.saving.register_keras_serializable("zoo")
 class ArgmaxPooling2D(keras.layers.Layer):
-    """The maximum of every 2 x 2 pixels, and its place among them.
+    """Returns the maximum of every 2 x 2 pixels, and its index in the window.
 
-    Maps of an odd size are continued by their last row or column. Of equal values the first
-    counts, by rows. It has no weights.
+    In maps of an odd size the last row or column is repeated. Of equal values the first counts, by
+    rows. It has no weights.
 
     Call arguments:
         x: `(batch, height, width, channels)`.
 
     Returns:
-        The maxima, `(batch, ceil(height / 2), ceil(width / 2), channels)`, and their places, a
-        tensor of that shape of whole numbers, `2 * row + column` inside the window.
+        The maxima, `(batch, ceil(height / 2), ceil(width / 2), channels)`, and their indices, an
+        int8 tensor of the same shape, `2 * row + column` inside the window.
 
     Reference:
         Badrinarayanan et al., 2015, section 3.
@@ -28,11 +28,11 @@ class ArgmaxPooling2D(keras.layers.Layer):
     def call(self, x):
         for axis in (1, 2):
             x = _pad_to_even(x, axis)
-        # JAX's needs the strides said, and a pair of them.
+        # JAX needs explicit strides, as a pair.
         maxima = keras.ops.max_pool(
             x, (POOL_SIZE, POOL_SIZE), (POOL_SIZE, POOL_SIZE), data_format="channels_last"
         )
-        # From the last to the first, so that the first of equals stays.
+        # From the last to the first, so that the first of equal values remains.
         indices = keras.ops.full_like(maxima, POOL_SIZE * POOL_SIZE - 1, dtype="int8")
         for index in reversed(range(POOL_SIZE * POOL_SIZE - 1)):
             row, column = divmod(index, POOL_SIZE)
@@ -52,11 +52,11 @@ class ArgmaxPooling2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class MaxUnpooling2D(keras.layers.Layer):
-    """Puts each value where in its window the maximum was, and zeros beside it.
+    """Puts each value where the maximum of its window was, and zeros elsewhere.
 
     Call arguments:
-        inputs: values, `(batch, height, width, channels)`, and the places that `ArgmaxPooling2D`
-            gave, of that shape.
+        inputs: values, `(batch, height, width, channels)`, and the indices from
+            `ArgmaxPooling2D`, of the same shape.
 
     Returns:
         `(batch, 2 * height, 2 * width, channels)`.

@@ -1,4 +1,4 @@
-"""What a transformer adds to the patches of an image: a token to answer with, and places."""
+"""Class token and position embeddings of a vision transformer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class ClassToken(keras.layers.Layer):
-    """Puts one learned token before the others.
+    """Prepends a learned class token.
 
     Call arguments:
         x: `(batch, tokens, width)`.
@@ -36,9 +36,9 @@ class ClassToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("zoo")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned vector to each token, another for each place.
+    """Adds a learned position embedding to each token.
 
-    There are as many as the first input has tokens.
+    The number of embeddings is the number of tokens of the first input.
 
     Call arguments:
         x: `(batch, tokens, width)`.

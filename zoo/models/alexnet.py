@@ -1,4 +1,4 @@
-"""AlexNet: the network that began it, eight layers that won ImageNet in 2012."""
+"""AlexNet: five convolutions and three dense layers, the winner of ImageNet in 2012."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from zoo.weights import torchvision
 PAPER = "https://doi.org/10.1145/3065386"  # Krizhevsky, Sutskever & Hinton, NIPS 2012, reprinted
 
 KERNELS = (11, 5, 3, 3, 3)  # figure 2
-POOLED_CONVS = (1, 2, 5)  # the convolutions with a pooling behind them
-LRN_CONVS = (1, 2)  # the convolutions with a response normalisation behind them
+POOLED_CONVS = (1, 2, 5)  # the convolutions that pooling follows
+LRN_CONVS = (1, 2)  # the convolutions that response normalisation follows
 
 VARIANTS = {
     # One tower, as in "One weird trick" (Krizhevsky, 2014, arXiv:1404.5997) and torchvision.
     "alexnet": {"widths": (64, 192, 384, 256, 256)},
-    # Figure 2: two towers that meet in the third convolution and in the dense layers.
+    # Figure 2: two towers, connected in the third convolution and in the dense layers.
     "alexnet_paper": {"widths": (96, 256, 384, 384, 256), "groups": (1, 2, 1, 2, 2), "lrn": True},
 }
 
@@ -62,35 +62,37 @@ def alexnet(
     """Builds AlexNet (Krizhevsky et al., 2012, figure 2).
 
     `alexnet_paper` has the paper's widths, towers and response normalisation; `alexnet` is
-    torchvision's. Departures: the towers are groups of one convolution; the image is padded by 2
-    pixels, for the 55 x 55 maps of the paper do not come of 224 pixels without; weights start
-    as He et al., 2015, say (`he_normal`), not at a deviation of 0.01, and all biases at 0, not
-    some at 1; a mean colour is subtracted, not a mean image, and pixels are scaled.
-    Torchvision's drops out before the dense layers, not behind them, and pools images of other
-    sizes to 6 x 6 maps; here the first dense layer has the size that the image calls for.
+    torchvision's. Departures: the towers are the groups of one convolution; the image is padded
+    by 2 pixels, without which 224 pixels do not give the paper's 55 x 55 maps; kernels are
+    initialised as in He et al., 2015 (`he_normal`), not with a standard deviation of 0.01, and
+    all biases with 0, not some with 1; a mean colour is subtracted, not a mean image, and pixels
+    are scaled. Torchvision applies dropout before the dense layers, not after them, and pools
+    images of other sizes to 6 x 6 maps; here the size of the first dense layer depends on the
+    image size.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
             `hidden` is empty.
         num_classes: width of the logits, or `None` for the stages only.
         widths: channels of the five convolutions.
-        groups: towers that each convolution is split into, which do not see each other.
+        groups: the number of groups of each convolution; channels of different groups are not
+            connected.
         lrn: whether local response normalisation follows the first two convolutions.
-        hidden: units of each dense layer before the logits; none puts global average pooling
-            in their place.
+        hidden: units of each dense layer before the logits; with none, global average
+            pooling replaces them.
         dropout: rate after each hidden layer, in [0, 1).
 
     Returns:
-        Endpoints `stage2` to `stage4`, the last convolution at each stride, `stage5`, the last
-        pooling, and, with classes, `logits`.
+        Endpoints `stage2` to `stage4`, the output of the last convolution at each stride;
+        `stage5`, the output of the last pooling; and, with classes, `logits`.
     """
     _check(image.shape[-1], widths, groups)
-    ends, stage = {}, 2
+    endpoints, stage = {}, 2
     x = keras.layers.ZeroPadding2D(2, name="pad")(image)
     for index, (width, towers) in enumerate(zip(widths, groups, strict=True), start=1):
         strides, padding = (4, "valid") if index == 1 else (1, "same")
         options = {"padding": padding, "groups": towers, "name": f"conv{index}"}
-        x = ends[f"stage{stage}"] = blocks.conv_relu(
+        x = endpoints[f"stage{stage}"] = blocks.conv_relu(
             x, width, KERNELS[index - 1], strides, **options
         )
         if lrn and index in LRN_CONVS:
@@ -98,10 +100,10 @@ def alexnet(
         if index in POOLED_CONVS:
             x = keras.layers.MaxPooling2D(3, 2, name=f"pool{index}")(x)
             stage += 1
-    ends["stage5"] = x
+    endpoints["stage5"] = x
     if num_classes:
-        ends["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
+    return endpoints
 
 
 def _check(channels, widths, groups):
@@ -112,4 +114,4 @@ def _check(channels, widths, groups):
         )
     for before, width, towers in zip((channels, *widths), widths, groups, strict=False):
         if width % towers or before % towers:
-            raise UsageError(f"alexnet cannot make {width} channels of {before} in {towers} groups")
+            raise UsageError(f"alexnet cannot map {before} to {width} channels in {towers} groups")

@@ -1,10 +1,10 @@
-"""The networks of keras.applications that no file here writes out, as one table.
+"""The networks of keras.applications that have no file of their own here, as one table.
 
-Keras builds each of them; this file gives it the contract of the zoo: pixels in, float32 logits
-out, a feature pyramid on the way, and facts that are known before anything is built. The facts
-stand in `assets/applications.json`: addresses and digests from the source of Keras 3.15.1,
-figures from keras.io/api/applications unless a `protocol` says otherwise, parameters and FLOPs
-from `zoo.flops`.
+Keras builds each of them; this file adapts it to the contract of the zoo: pixels as input, float32
+logits as output, a feature pyramid, and a spec that is available before anything is built. The
+facts are in `assets/applications.json`: URLs and digests from the source of Keras 3.15.1, figures
+from keras.io/api/applications unless `protocol` names another source, parameters and FLOPs from
+`zoo.flops`.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ LICENCES = {  # of the weights, by family
     "xception": "MIT (François Chollet; as Keras distributes them)",
 }
 
-# The weights of EfficientNet call for one more division than the layers that Keras writes.
+# The weights of EfficientNet expect one more division than the layers that Keras builds.
 TAG_PREPROCESSING = {"efficientnet": "efficientnet"}
 
-RGB_ONLY = ("ConvNeXt", "EfficientNetV2B")  # their first layer knows the means of three channels
+RGB_ONLY = ("ConvNeXt", "EfficientNetV2B")  # their first layer holds the means of three channels
 
 FIRST_STAGE = collections.defaultdict(lambda: 1, convnext=2)  # ConvNeXt's stem has stride 4
 
@@ -49,22 +49,22 @@ FIRST_STAGE = collections.defaultdict(lambda: 1, convnext=2)  # ConvNeXt's stem 
 def application(image, num_classes=1000, *, constructor, alpha=None, dropout=None):
     """Builds one of the networks of keras.applications.
 
-    Layers, names and weights are Keras's up to the last layer. A stage is closed by the last
-    tensor of its stride that is as wide as the widest one to enter the next stride: the block's
-    output where a block ends a stage, the expanded activation in the MobileNets and
-    EfficientNets, the activation before the strided block in ResNetV2. Networks that do not
-    pad (Inception, Xception) give stages of a little less than `1 / 2**N` of the image.
+    Layers, names and weights are Keras's up to the last layer. The endpoint of a stage is the
+    last tensor at its stride that has as many channels as the widest input of the next stride:
+    the block's output where a block ends a stage, the expanded activation in the MobileNets and
+    EfficientNets, the activation before the strided block in ResNetV2. Networks without padding
+    (Inception, Xception) have stages slightly smaller than `1 / 2**N` of the image.
 
-    Departures: the last layer is a dense one in float32 called `logits`, also where Keras has
-    an equal 1 x 1 convolution (MobileNet, MobileNetV3); layers that nobody named are counted
-    from nought in each network, as in a fresh process.
+    Departures: the last layer is a float32 dense layer named `logits`, also where Keras has an
+    equivalent 1 x 1 convolution (MobileNet, MobileNetV3); layers with automatic names are
+    numbered from zero in each network, as in a fresh process.
 
     Args:
-        image: `(batch, height, width, channels)`, as `preprocessing` of the spec makes them.
+        image: `(batch, height, width, channels)`, preprocessed by the spec's `preprocessing`.
         num_classes: width of the logits, or `None` for the stages only.
         constructor: name of Keras's function, such as `MobileNetV2`.
-        alpha: width multiplier of the MobileNets; theirs by default.
-        dropout: rate before the logits; by default the one that Keras gives the network.
+        alpha: width multiplier of the MobileNets; Keras's default if `None`.
+        dropout: rate before the logits, in [0, 1); Keras's rate for the network if `None`.
 
     Returns:
         Endpoints `stage1` (`stage2` in ConvNeXt) to `stage5` and, with classes, `logits`.
@@ -75,26 +75,26 @@ def application(image, num_classes=1000, *, constructor, alpha=None, dropout=Non
     _, *sides, channels = image.shape
     if constructor.startswith(RGB_ONLY) and channels != 3:
         raise UsageError(f"{constructor} takes RGB images; got {channels} channels, not 3")
-    if constructor.startswith("NASNet") and None in sides:  # it would join maps of unequal sizes
-        raise UsageError(f"{constructor} must know the height and width of its images; got {sides}")
+    if constructor.startswith("NASNet") and None in sides:  # it would join maps of different sizes
+        raise UsageError(f"{constructor} needs images of a fixed height and width; got {sides}")
     operations = _operations(image, constructor, {} if alpha is None else {"alpha": alpha})
-    _number(operations)
+    _renumber(operations)
     pools = [
         i for i, op in enumerate(operations) if isinstance(op, keras.layers.GlobalAveragePooling2D)
     ]
-    ends = _pyramid(operations[: pools[-1] + 1])
+    endpoints = _pyramid(operations[: pools[-1] + 1])
     if num_classes:
         features, rate = _features(operations[pools[-1] :])
         rate = rate if dropout is None else dropout
-        ends["logits"] = blocks.logits(features, num_classes, dropout=rate)
-    return ends
+        endpoints["logits"] = blocks.logits(features, num_classes, dropout=rate)
+    return endpoints
 
 
 def _operations(image, constructor, options):
-    """Returns what Keras's network does with `image`, each operation after those it needs."""
+    """Returns the operations of Keras's network on `image`, in topological order."""
     function = getattr(keras.applications, constructor)
     try:
-        # The head is thrown away but for what stands before its last layer.
+        # Of the head only what precedes its last layer is used.
         trunk = function(weights=None, input_tensor=image, classes=1, **options)
     except (ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -102,17 +102,17 @@ def _operations(image, constructor, options):
         raise UsageError(
             f"keras.applications.{constructor} cannot be built for images of {shape}: {reason}"
         ) from error
-    found, known = [], {id(image)}
-    for operation in trunk.operations:  # which begin with whatever made the image
+    found, available = [], {id(image)}
+    for operation in trunk.operations:  # the first ones are those that compute `image`
         node = operation._inbound_nodes[0]
-        if node.input_tensors and all(id(x) in known for x in node.input_tensors):
+        if node.input_tensors and all(id(x) in available for x in node.input_tensors):
             found.append(operation)
-            known.update(id(x) for x in node.output_tensors)
+            available.update(id(x) for x in node.output_tensors)
     return found
 
 
-def _number(operations):
-    """Counts the operations that Keras named from nought, whatever was built before them."""
+def _renumber(operations):
+    """Renumbers automatic names from zero, whatever was built before."""
     numbered = collections.defaultdict(list)
     for operation in operations:
         stem, number = re.fullmatch(r"(.+?)(?:_(\d+))?", operation.name).groups()
@@ -125,10 +125,10 @@ def _number(operations):
 
 
 def _pyramid(operations):
-    """Returns the tensors that close the stages, by name, of a network that ends in a pool."""
+    """Returns the last tensor of each stage, by name, of a network that ends in a pooling."""
     strides = {}  # of each tensor, by id
-    closing = collections.defaultdict(list)  # stride: the tensors that could close its stage
-    widths = collections.defaultdict(int)  # stride: channels of the widest tensor to leave it
+    candidates = collections.defaultdict(list)  # stride: the tensors that could end its stage
+    widths = collections.defaultdict(int)  # stride: channels of the widest input of the next one
     for operation in operations:
         [node] = operation._inbound_nodes
         [out] = node.output_tensors
@@ -137,16 +137,17 @@ def _pyramid(operations):
         if strides[id(out)] > before:
             widths[before] = max(widths[before], node.input_tensors[0].shape[-1])
         if not isinstance(operation, (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)):
-            closing[strides[id(out)]].append(out)
-    return {
-        f"stage{stride.bit_length() - 1}": [x for x in closing[stride] if x.shape[-1] == width][-1]
-        for stride, width in sorted(widths.items())
-        if stride > 1
-    }
+            candidates[strides[id(out)]].append(out)
+    endpoints = {}
+    for stride, width in sorted(widths.items()):
+        if stride > 1:
+            *_, last = (x for x in candidates[stride] if x.shape[-1] == width)
+            endpoints[f"stage{stride.bit_length() - 1}"] = last
+    return endpoints
 
 
 def _features(head):
-    """Returns what enters a head's last layer with weights, and the rate of dropout there."""
+    """Returns the input of the last layer with weights of a head, and its dropout rate."""
     last = max(index for index, operation in enumerate(head) if _weights(operation))
     drops = [operation for operation in head[:last] if isinstance(operation, keras.layers.Dropout)]
     *_, before = (operation for operation in head[:last] if operation not in drops)
@@ -157,7 +158,7 @@ def _features(head):
 
 
 def _stride(operation):
-    """Returns by how much an operation shrinks height and width."""
+    """Returns the factor by which an operation reduces height and width."""
     if isinstance(operation, keras.Sequential):
         return math.prod(_stride(layer) for layer in operation.layers)
     strides = getattr(operation, "strides", 1)
@@ -165,7 +166,7 @@ def _stride(operation):
 
 
 def _weights(operation):
-    return getattr(operation, "weights", [])  # `add` and its like are no layers
+    return getattr(operation, "weights", [])  # operations such as `add` are not layers
 
 
 def _pretrained(facts):

@@ -1,4 +1,4 @@
-"""ConvNet: the course's stack of convolutions, where every number is a dial to search."""
+"""ConvNet: a plain stack of convolutions, all of whose hyperparameters are options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTS = {  # trainable parameters, FLOPs
 }
 
 POOLING = {"max": "MaxPooling2D", "average": "AveragePooling2D"}
-HEADS = {  # what makes a vector of the last maps
+HEADS = {  # from the last maps to a vector
     "flatten": blocks.flatten,
     "pool": lambda x: keras.layers.GlobalAveragePooling2D(name="pool")(x),
 }
@@ -48,30 +48,33 @@ def convnet(
     """Builds a stack of convolutions, poolings and dense layers (LeCun et al., 1989).
 
     Each block repeats convolution, batch normalisation (Ioffe & Szegedy, 2015) and activation,
-    then pools and drops out (Srivastava et al., 2014); dense layers follow. Departure: nothing
-    but the principle is of 1989. The defaults suit images of 28 to 32 pixels.
+    and ends in pooling and dropout (Srivastava et al., 2014); dense layers follow. Departure: only
+    the principle is that of 1989. The defaults suit images of 28 to 32 pixels.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
             `head` is `pool`.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: convolutions in each block, any number of blocks.
+        depths: the number of convolutions in each block, for any number of blocks.
         widths: channels of each block.
-        kernel_size: height and width of the convolutions, of all or of each block's.
+        kernel_size: height and width of the convolutions: one value, or one per block.
         activation: Keras's name of the activation after each convolution and hidden layer.
-        batch_norm: whether each convolution and hidden layer is normalised before it.
-        norm: by what: `batch`, `layer` (Ba et al., 2016; of each pixel's channels), `group` (Wu &
-            He, 2018; of `blocks.NUM_GROUPS` groups of channels), or `none`.
-        skip: whether what enters a block is added before its last activation (He et al., 2016),
-            through a convolution of 1 x 1 where the channels differ; of all or of each block.
-        pooling: how a block ends: `max` or `average`; all or each.
-        pool_size: height and width that become one pixel.
+        batch_norm: whether each convolution and hidden layer is normalised before its
+            activation.
+        norm: kind of normalisation: `batch`, `layer` (Ba et al., 2016; over each pixel's
+            channels), `group` (Wu & He, 2018; in `blocks.NUM_GROUPS` groups of channels), or
+            `none`.
+        skip: whether the input of a block is added before its last activation (He et al., 2016),
+            through a 1 x 1 convolution where the channels differ: one value, or one per block.
+        pooling: pooling at the end of a block, `max` or `average`: one value, or one per block.
+        pool_size: height, width and stride of the pooling windows.
         conv_dropout: rate after each pooling, in [0, 1).
-        head: what makes a vector of the last maps: `flatten`, or `pool` for their averages.
-        hidden: units of each dense layer before the logits, any number of them.
-        hidden_dropout: rate after each of those, in [0, 1).
+        head: how the last maps become a vector: `flatten`, or `pool` for global average
+            pooling.
+        hidden: units of each dense layer before the logits, for any number of layers.
+        hidden_dropout: rate after each hidden layer, in [0, 1).
         initializer: Keras's name of the kernels' initialiser.
-        weight_decay: factor of the squared kernels that is added to the loss.
+        weight_decay: factor of the L2 penalty on the kernels.
 
     Returns:
         Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
@@ -86,7 +89,7 @@ def convnet(
         "kernel_regularizer": keras.regularizers.L2(weight_decay) if weight_decay else None,
         "use_bias": norm == "none",
     }
-    ends, x = {}, image
+    endpoints, x = {}, image
     rows = zip(depths, *block_options.values(), strict=True)
     for block, (depth, width, size, skips, pool) in enumerate(rows, start=1):
         entry = x
@@ -97,11 +100,11 @@ def convnet(
             if skips and index == depth:
                 x = _add_skip(x, entry, kernels, name=f"block{block}_skip")
             x = blocks.activate(x, activation, name=f"{name}_activation")
-        ends |= _stage(x, pool_size ** (block - 1))
+        endpoints |= _stage(x, pool_size ** (block - 1))
         pool = getattr(keras.layers, POOLING[pool])
         x = pool(pool_size, padding="same", name=f"block{block}_pool")(x)
         x = keras.layers.Dropout(conv_dropout, name=f"block{block}_dropout")(x)
-    ends |= _stage(x, pool_size ** len(depths))
+    endpoints |= _stage(x, pool_size ** len(depths))
     if num_classes:
         x = HEADS[head](x)
         for index, width in enumerate(hidden, start=1):
@@ -110,12 +113,12 @@ def convnet(
             x = blocks.normalise(x, norm, name=name)
             x = blocks.activate(x, activation, name=f"{name}_activation")
             x = keras.layers.Dropout(hidden_dropout, name=f"{name}_dropout")(x)
-        ends["logits"] = blocks.logits(x, num_classes)
-    return ends
+        endpoints["logits"] = blocks.logits(x, num_classes)
+    return endpoints
 
 
 def _add_skip(x, entry, kernels, *, name):
-    """Adds what entered a block to what its convolutions made of it."""
+    """Adds the input of a block to the output of its convolutions."""
     if entry.shape[-1] != x.shape[-1]:
         plain = {**kernels, "use_bias": False}
         entry = keras.layers.Conv2D(x.shape[-1], 1, **plain, name=name)(entry)
@@ -123,13 +126,13 @@ def _add_skip(x, entry, kernels, *, name):
 
 
 def _stage(x, strides):
-    """Returns `x` as an endpoint, if its stride is a power of two: the others have no name."""
+    """Returns `x` as an endpoint if its stride is a power of two; other strides have no name."""
     level = math.log2(strides)
     return {f"stage{int(level)}": x} if level.is_integer() else {}
 
 
 def _per_block_options(depths, **block_options):
-    """Returns for each option its value in each block; a single value is that of all blocks."""
+    """Returns for each option its values per block; a single value applies to all blocks."""
     found = {}
     for name, value in block_options.items():
         each = value if isinstance(value, list | tuple) else [value] * len(depths)

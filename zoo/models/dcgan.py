@@ -1,4 +1,4 @@
-"""DCGAN: a generator of transposed convolutions, and the critic that it has to fool."""
+"""DCGAN: a generator of transposed convolutions, and its discriminator (critic)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from zoo.parts.blocks import BATCH_NORM
 PAPER = "https://arxiv.org/abs/1511.06434"
 
 LEAKY_RELU_SLOPE = 0.2  # of the critic's leaky ReLU
-MIN_BASE_SIZE, MAX_BASE_SIZE = (
-    4,
-    7,
-)  # sides of the maps that a generator begins with and a critic ends with
+# Sides of the first maps of a generator and of the last maps of a critic.
+MIN_BASE_SIZE, MAX_BASE_SIZE = 4, 7
 NORMALIZATIONS = ("batch", "spectral", "layer", "none")
 GENERATOR_CONDITIONS = ("batch_norm", "concatenation")
 CRITIC_CONDITIONS = ("projection", "concatenation")
-EMBEDDING_DIM = 32  # length of the vector that a class becomes where it is concatenated
+EMBEDDING_DIM = 32  # length of the class embedding where it is concatenated
 
 COUNTS = {
     "dcgan_generator": (18_855_043, 1_281_228_800),
@@ -42,32 +40,33 @@ def dcgan_generator(
     """Builds the generator of DCGAN (Radford et al., 2015, figure 1).
 
     Each transposed 5 x 5 convolution doubles the side of the maps and halves their channels, with
-    batch normalisation and `relu`; the last one ends in `tanh`, which becomes pixels. Departure:
-    the side is 4 to 7 times any power of two from 2, not 64 alone.
+    batch normalisation and `relu`; the output of the last one, after `tanh`, is scaled to pixels.
+    Departure: the image size is 4, 5, 6 or 7 times a power of two, not only 64.
 
     Args:
         latent: `(batch, size)`, standard normal.
-        num_classes: of which `label` names the one to paint, or `None` for no such input.
+        num_classes: the number of classes of a class-conditional generator, which takes a
+            `label`; `None` for an unconditional one.
         image_size: height and width of the image.
         channels: 3 for RGB, 1 for grey.
         width: channels of the last hidden maps.
-        condition: how the class is told: `batch_norm` scales and shifts the normalised maps by
-            class (Dumoulin et al., 2017), `concatenation` embeds it beside the latent vector
-            (Mirza and Osindero, 2014).
+        condition: how the generator is conditioned on the class: `batch_norm` scales and shifts
+            the normalised maps by class (Dumoulin et al., 2017), `concatenation` appends an
+            embedding of the class to the latent vector (Mirza and Osindero, 2014).
 
     Returns:
-        Endpoints `label`, an input `(batch,)` of whole numbers, with classes; and `image`,
-        float32 `(batch, image_size, image_size, channels)` in [0, 255].
+        Endpoints `label`, with classes: an int32 input `(batch,)`; and `image`, float32
+        `(batch, image_size, image_size, channels)` in [0, 255].
     """
     _check("condition", condition, GENERATOR_CONDITIONS)
     start, doublings = base_size(image_size)
     filters = width * 2 ** (doublings - 1)
-    x, ends = latent, {}
+    x, endpoints = latent, {}
     if num_classes:
-        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        label = endpoints["label"] = keras.Input((), dtype="int32", name="label")
         if condition == "concatenation":
-            known = keras.layers.Embedding(num_classes, EMBEDDING_DIM, name="label_vector")(label)
-            x = keras.layers.Concatenate(name="told")([x, known])
+            vector = keras.layers.Embedding(num_classes, EMBEDDING_DIM, name="label_vector")(label)
+            x = keras.layers.Concatenate(name="told")([x, vector])
     by_class = (label, num_classes) if num_classes and condition == "batch_norm" else None
     x = keras.layers.Dense(start * start * filters, use_bias=False, **_init(), name="project")(x)
     x = keras.layers.Reshape((start, start, filters), name="maps")(x)
@@ -78,8 +77,8 @@ def dcgan_generator(
         x = _conditional_batch_norm(x, by_class, name=f"up{index}")
     options = {"activation": "tanh", "padding": "same", **_init()}
     x = keras.layers.Conv2DTranspose(channels, 5, 2, **options, name=f"up{doublings}")(x)
-    ends["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
-    return ends
+    endpoints["image"] = keras.layers.Rescaling(127.5, 127.5, dtype="float32", name="image")(x)
+    return endpoints
 
 
 @register(
@@ -97,41 +96,43 @@ def dcgan_critic(
 ):
     """Builds the discriminator of DCGAN (Radford et al., 2015, section 3), here called critic.
 
-    The generator's mirror image: each 5 x 5 convolution of stride 2 halves the side of the maps
-    and doubles their channels, with leaky `relu`; all pixels of the last maps make the score.
+    It mirrors the generator: each 5 x 5 convolution of stride 2 halves the side of the maps and
+    doubles their channels, with leaky ReLU; a dense layer over the last maps gives the score.
 
     Args:
         image: `(batch, side, side, channels)`, in [-1, 1].
-        num_classes: of which `label` names that of the image, or `None` for no such input.
+        num_classes: the number of classes of a class-conditional critic, which takes the `label`
+            of the image; `None` for an unconditional one.
         width: channels of the first maps.
         normalization: `batch` after every convolution but the first, as in the paper; `spectral`
-            of all weights (Miyato et al., 2018); `layer`; or `none`, as the penalty of WGAN-GP
-            needs it.
-        condition: how the class is told: `projection` adds the product of its embedding and the
-            last maps to the score (Miyato and Koyama, 2018), `concatenation` gives the image
-            a further channel, an embedding of the class (Mirza and Osindero, 2014).
+            for all weights (Miyato et al., 2018); `layer`; or `none`. `batch` does not
+            work with the gradient penalty of WGAN-GP.
+        condition: how the critic is conditioned on the class: `projection` adds the dot product
+            of its embedding and the last maps to the score (Miyato and Koyama, 2018),
+            `concatenation` appends a channel to the image, an embedding of the class (Mirza and
+            Osindero, 2014).
 
     Returns:
-        Endpoints `label`, an input `(batch,)` of whole numbers, with classes; and `score`,
-        float32 `(batch, 1)`: the higher, the more real.
+        Endpoints `label`, with classes: an int32 input `(batch,)`; and `score`, float32
+        `(batch, 1)`: the higher, the more real.
     """
     _check("condition", condition, CRITIC_CONDITIONS)
     _check("normalization", normalization, NORMALIZATIONS)
     height, side, _ = image.shape[1:]
     if height != side:
-        raise UsageError(f"dcgan_critic judges square images, not {height} x {side}")
+        raise UsageError(f"dcgan_critic takes square images; got {height} x {side}")
     _, halvings = base_size(side)
     spectral = normalization == "spectral"
     conv = layers.SpectralConv2D if spectral else keras.layers.Conv2D
     dense = layers.SpectralDense if spectral else keras.layers.Dense
     embedding = layers.SpectralEmbedding if spectral else keras.layers.Embedding
-    x, ends = image, {}
+    x, endpoints = image, {}
     if num_classes:
-        label = ends["label"] = keras.Input((), dtype="int32", name="label")
+        label = endpoints["label"] = keras.Input((), dtype="int32", name="label")
         if condition == "concatenation":
-            known = keras.layers.Embedding(num_classes, side * side, name="label_map")(label)
-            known = keras.layers.Reshape((side, side, 1), name="label_channel")(known)
-            x = keras.layers.Concatenate(name="told")([x, known])
+            channel = keras.layers.Embedding(num_classes, side * side, name="label_map")(label)
+            channel = keras.layers.Reshape((side, side, 1), name="label_channel")(channel)
+            x = keras.layers.Concatenate(name="told")([x, channel])
     for index in range(1, halvings + 1):
         name, filters = f"down{index}", width * 2 ** (index - 1)
         normed = index > 1 and normalization in ("batch", "layer")
@@ -146,32 +147,32 @@ def dcgan_critic(
     score = dense(1, **_init(), dtype="float32", name="score")(x)
     if num_classes and condition == "projection":
         options = {"embeddings_initializer": _init()["kernel_initializer"], "dtype": "float32"}
-        known = embedding(num_classes, x.shape[-1], **options, name="label_vector")(label)
-        projection = keras.layers.Dot(1, dtype="float32", name="projection")([x, known])
+        vector = embedding(num_classes, x.shape[-1], **options, name="label_vector")(label)
+        projection = keras.layers.Dot(1, dtype="float32", name="projection")([x, vector])
         score = keras.layers.Add(dtype="float32", name="told")([score, projection])
-    ends["score"] = score
-    return ends
+    endpoints["score"] = score
+    return endpoints
 
 
 def base_size(side):
-    """Returns the side of the smallest maps of an image, and how often it is halved on the way.
+    """Returns the side of the smallest maps for an image size, and the number of halvings.
 
     Raises:
-        UsageError: it is not 4, 5, 6 or 7 times a power of two from 2.
+        UsageError: the size is not 4, 5, 6 or 7 times 2, 4, 8 or a higher power of two.
     """
     start, times = side, 0
     while start % 2 == 0 and start >= 2 * MIN_BASE_SIZE:
         start, times = start // 2, times + 1
     if not times or start > MAX_BASE_SIZE:
         raise UsageError(
-            f"dcgan's images have sides of 4, 5, 6 or 7 times a power of two, such as 28, 32, 48, "
-            f"64 or 128; not {side}"
+            f"dcgan needs an image size of 4, 5, 6 or 7 times a power of two, such as 28, 32, 48, "
+            f"64 or 128; got {side}"
         )
     return start, times
 
 
 def _conditional_batch_norm(x, by_class, *, name):
-    """Batch normalisation, with gains and shifts of each class where these are told, and `relu`."""
+    """Applies batch normalisation and `relu`, with gains and shifts per class where given."""
     if by_class is None:
         x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
         return keras.layers.Activation("relu", name=f"{name}_relu")(x)
@@ -191,7 +192,10 @@ def _conditional_batch_norm(x, by_class, *, name):
 
 
 def _init():
-    """The paper's weights: normal, of deviation 0.02. A new object, as it has a seed of its own."""
+    """Returns the paper's initialiser, normal with a standard deviation of 0.02.
+
+    A new object per layer, as each has its own seed.
+    """
     return {"kernel_initializer": keras.initializers.RandomNormal(stddev=0.02)}
 
 

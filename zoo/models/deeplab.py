@@ -1,4 +1,4 @@
-"""DeepLab: convolutions with holes, so that a wide view costs no resolution."""
+"""DeepLab: atrous (dilated) convolutions, for a large receptive field at high resolution."""
 
 from __future__ import annotations
 
@@ -39,66 +39,69 @@ def deeplab(
 ):
     """Builds a DeepLabv3+ (Chen et al., 2018, figure 2).
 
-    The last stage of the backbone, kept at `output_stride` by convolutions with holes, is looked
-    at by convolutions of several rates of holes and as a whole; the outcome is stretched, joined
-    with a stage of a quarter of that stride, and refined by two convolutions.
+    The last stage of the backbone, kept at `output_stride` by dilated convolutions, goes through
+    atrous spatial pyramid pooling: parallel convolutions of several dilation rates, and global
+    average pooling. The result is upsampled, concatenated with a stage of a quarter of that stride,
+    and refined by two convolutions.
 
-    Departures: the backbone is ResNet-50 where the paper has ResNet-101 and a changed Xception;
-    rates grow with each stage beyond `output_stride`, without the multi-grid of the authors'
-    ResNet; a backbone of no larger stride than that stays as it is. Images are of any size,
-    continued to a multiple of the backbone's stride.
+    Departures: the backbone is ResNet-50 where the paper has ResNet-101 and a modified Xception;
+    dilation rates double with each stage beyond `output_stride`, without the multi-grid of the
+    authors' ResNet; a backbone of no larger stride is not changed. Images of any size are padded by
+    reflection to a multiple of the backbone's stride.
 
     Args:
-        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; any height and width.
         num_classes: width of the logits.
-        backbone: a name of the zoo that has stages.
-        backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        output_stride: the largest stride of the backbone: 16, or 8 for the paper's best.
-        rates: of the convolutions with holes; the paper doubles them for an output stride of 8.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        output_stride: the largest stride of the backbone: 16, or 8 for the paper's best result.
+        rates: dilation rates of the atrous pyramid; the paper doubles them for an output stride
+            of 8.
         width: channels of the decoder.
-        low_width: channels that the earlier stage is reduced to.
-        separable: whether 3 x 3 convolutions are a depthwise and a 1 x 1 one.
+        low_width: channels that the earlier (low-level) stage is reduced to.
+        separable: whether 3 x 3 convolutions are depthwise separable.
         dropout: rate after the atrous pyramid, in [0, 1).
 
     Returns:
-        Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
+        Endpoints: the stages of the backbone, and `logits` of the image's height and width,
+        `(batch, height, width, num_classes)`.
     """
     padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(
+    endpoints = encoder.backbone_features(
         padded, backbone, backbone_weights, output_stride=output_stride
     )
-    *others, last = ends
-    x = _aspp(ends[last], width, rates, separable)
+    *others, last = endpoints
+    x = _aspp(endpoints[last], width, rates, separable)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     stride = min(output_stride, 2 ** encoder.stage_level(last))
     low = [name for name in others if 2 ** encoder.stage_level(name) >= min(4, stride / 2)]
     if not low:
-        raise UsageError(f"deeplabv3plus needs two stages; {backbone} has {', '.join(ends)}")
-    low = ends[low[0]]
+        raise UsageError(f"deeplabv3plus needs two stages; {backbone} has {', '.join(endpoints)}")
+    low = endpoints[low[0]]
     x = padding.resize_to(x, low, name="stretched")
     low = blocks.conv_bn(low, low_width, 1, name="low")
     x = keras.layers.Concatenate(name="joined")([x, low])
     for index in (1, 2):
         x = _atrous_conv(x, width, 1, separable, name=f"decoder{index}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": padding.restore_size(x, padded, image)}
+    return {**endpoints, "logits": padding.restore_size(x, padded, image)}
 
 
 def _aspp(x, width, rates, separable):
-    """Looks at maps pixel by pixel, with holes of several sizes, and as a whole."""
-    views = [blocks.conv_bn(x, width, 1, name="atrous0")]
+    """Applies atrous spatial pyramid pooling (ASPP), with image-level features."""
+    branches = [blocks.conv_bn(x, width, 1, name="atrous0")]
     for index, rate in enumerate(rates, start=1):
-        views.append(_atrous_conv(x, width, rate, separable, name=f"atrous{index}"))
+        branches.append(_atrous_conv(x, width, rate, separable, name=f"atrous{index}"))
     image_pool = keras.layers.GlobalAveragePooling2D(keepdims=True, name="whole_pool")(x)
     image_pool = blocks.conv_bn(image_pool, width, 1, name="whole")
-    views.append(padding.resize_to(image_pool, x, name="whole_stretched"))
-    x = keras.layers.Concatenate(name="atrous")(views)
+    branches.append(padding.resize_to(image_pool, x, name="whole_stretched"))
+    x = keras.layers.Concatenate(name="atrous")(branches)
     return blocks.conv_bn(x, width, 1, name="atrous_joined")
 
 
 def _atrous_conv(x, filters, rate, separable, *, name):
-    """A 3 x 3 convolution with holes, normalised, with `relu`."""
+    """Applies a dilated 3 x 3 convolution, batch normalisation and `relu`."""
     options = {"padding": "same", "dilation_rate": rate, "use_bias": False}
     if separable:
         x = keras.layers.DepthwiseConv2D(

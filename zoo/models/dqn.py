@@ -1,4 +1,4 @@
-"""Agents: networks that give the value of each action, from pixels or from a vector."""
+"""Deep Q-networks: the value of each action, from pixels or from a vector."""
 
 from __future__ import annotations
 
@@ -33,27 +33,26 @@ agent = functools.partial(register, kind="agent", preprocessing="none", counts=C
 @agent({"nips_dqn": NIPS_LAYERS}, input_shape=(84, 84, 4), min_size=20, paper=NIPS)
 @agent({"minatar_dqn": MINATAR_LAYERS}, input_shape=(10, 10, 4), min_size=3, paper=MINATAR)
 def dqn(image, num_classes=6, *, convolutions, hidden, dueling=False):
-    """Builds a deep Q-network that sees pixels.
+    """Builds a deep Q-network for pixels.
 
     `nature_dqn` is that of Mnih et al., 2015 (methods, "Model architecture"), `nips_dqn` that of
     Mnih et al., 2013 (section 4.1), `minatar_dqn` that of Young & Tian, 2019 (section 3), for
-    screens of 10 x 10. Departures: none in the layers; a duelling network (Wang et al., 2015,
-    section 3) does not rescale the gradient that enters its convolutions.
+    observations of 10 x 10. Departures: none in the layers; in a dueling network (Wang et al.,
+    2015, section 3) the gradient of the convolutions is not rescaled.
 
     Args:
-        image: `(batch, height, width, channels)`, pixels in [0, 255] of a fixed size; successive
-            frames stand behind each other in the channels, the latest last.
-        num_classes: how many actions there are.
-        convolutions: `(channels, kernel size, stride)` of each, not padded.
-        hidden: units of the dense layer, or of each stream's.
-        dueling: whether the value of the state and the advantages of actions have streams of
-            their own.
+        image: `(batch, height, width, channels)`, pixels in [0, 255] of a fixed size; the frames
+            are stacked along the channels, the latest last.
+        num_classes: the number of actions.
+        convolutions: `(channels, kernel size, stride)` of each, without padding.
+        hidden: units of the dense layer, or of that of each stream.
+        dueling: whether the state value and the advantages of the actions are separate streams.
 
     Returns:
         Endpoint `values`, float32: the expected return of each action, `(batch, num_classes)`.
     """
     if None in image.shape[1:]:
-        raise UsageError("an agent needs pixels of a fixed size; give input_shape")
+        raise UsageError("an agent needs images of a fixed size; pass input_shape")
     x = blocks.normalise_pixels(image, scale=255.0)
     for index, (channels, kernel_size, stride) in enumerate(convolutions, start=1):
         x = keras.layers.Conv2D(
@@ -69,29 +68,29 @@ def dqn(image, num_classes=6, *, convolutions, hidden, dueling=False):
 
 @agent({"vector_dqn": {}}, input_shape=(4,), paper=CLEANRL, family="dqn")
 def vector_dqn(vector, num_classes=2, *, widths=(120, 84), dueling=False):
-    """Builds a deep Q-network that sees a vector.
+    """Builds a deep Q-network for vectors.
 
-    The default is the network of CleanRL's `dqn.py` (Huang et al., 2022). Departures: weights
-    are drawn as He et al., 2015, have it, and not as PyTorch does by default.
+    The default is the network of CleanRL's `dqn.py` (Huang et al., 2022). Departure: kernels are
+    initialised as in He et al., 2015, not with PyTorch's default.
 
     Args:
-        vector: `(batch, numbers)`, as the environment gives them.
-        num_classes: how many actions there are.
-        widths: units of each hidden layer; the last one belongs to each stream of a duelling
-            network.
-        dueling: whether the value of the state and the advantages of actions have streams of
-            their own (Wang et al., 2015).
+        vector: `(batch, features)`, the observations of the environment.
+        num_classes: the number of actions.
+        widths: units of each hidden layer; in a dueling network each stream has its own last
+            layer.
+        dueling: whether the state value and the advantages of the actions are separate streams
+            (Wang et al., 2015).
 
     Returns:
         Endpoint `values`, float32: the expected return of each action, `(batch, num_classes)`.
     """
     if not widths:
-        raise UsageError("vector_dqn needs one width or more, such as (120, 84)")
+        raise UsageError("vector_dqn needs at least one width, such as (120, 84); got ()")
     return _values(vector, widths, num_classes, dueling)
 
 
 def _values(x, widths, actions, dueling):
-    """The dense layers, in one stream or two, and what they come to."""
+    """Returns the action values, by dense layers in one stream or two."""
     for index, width in enumerate(widths[:-1], start=1):
         x = _hidden(x, width, f"hidden{index}")
     if not dueling:

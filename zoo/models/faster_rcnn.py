@@ -1,4 +1,4 @@
-"""Faster R-CNN: one network proposes regions and, from the same maps, says what is in them."""
+"""Faster R-CNN: region proposals and their classification from shared feature maps."""
 
 from __future__ import annotations
 
@@ -47,29 +47,30 @@ def faster_rcnn(
 
     Lin et al. have `channels=256, hidden=(1024, 1024), candidates=2000, proposals=1000,
     anchor_scale=8, batch_norm=False` and `backbone="resnet50.imagenet"`, for images of 800 pixels.
-    Departures: defaults are for images of 128 pixels on a processor; the pyramid's convolutions
-    are normalised; its top level is convolved of the backbone's last and takes part in the way
-    down; proposals are the best of all levels together; RoIAlign (He et al., 2017) stands in for
-    RoI pooling.
+    Departures: the defaults suit images of 128 pixels on a CPU; the pyramid's convolutions have
+    batch normalisation; its top level is a strided convolution of the backbone's last stage and
+    part of the top-down pathway; proposals are the best of all levels together; RoIAlign (He et
+    al., 2017) replaces RoI pooling.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
-        num_classes: classes besides the ground.
-        backbone: a name of `zoo.names()` with a stage of the first of `levels`.
-        backbone_weights: a weights file for it, or `"random"`.
+        num_classes: the number of classes, without background.
+        backbone: name of a model with a stage at the first of `levels`.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
         levels: first and last level of the pyramid, N for a stride of `2**N`.
-        channels: of the pyramid's maps and of the proposal network.
-        batch_norm: whether the pyramid is normalised.
-        anchor_scale: size of a level's anchors in strides.
-        ratios: heights over widths of anchors.
-        candidates: anchors that are decoded to find the proposals.
-        proposals: regions an image.
-        region_size: side of the grid that is laid over a region.
-        canonical: size in pixels of a region that is looked up at stride 16; half of it, at 8.
-        hidden: units of the dense layers that look at a region.
-        detections: objects an image at most.
-        least: score below which there is no object.
-        threshold: intersection over union above which two objects of a class are one.
+        channels: width of the pyramid's maps and of the region proposal network.
+        batch_norm: whether the pyramid's convolutions are normalised.
+        anchor_scale: size of a level's anchors, in multiples of its stride.
+        ratios: aspect ratios of the anchors, height over width.
+        candidates: the number of anchors that are decoded before suppression.
+        proposals: the number of proposals per image.
+        region_size: height and width of the maps that RoIAlign returns.
+        canonical: size in pixels of the regions that are pooled at stride 16; half of it, at 8.
+        hidden: units of the dense layers of the region head.
+        detections: the maximum number of detections per image.
+        least: minimum score of a detection, in [0, 1].
+        threshold: IoU above which non-maximum suppression drops the lower-scoring of two boxes
+            of a class.
 
     Returns:
         Endpoints `anchors`, `anchor_logits`, `anchor_deltas`, `proposals`, `roi_logits`,
@@ -80,23 +81,23 @@ def faster_rcnn(
     )
     strides, maps = list(pyramid), list(pyramid.values())
     sizes = [anchor_scale * stride for stride in strides]
-    ends = {"anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps)}
-    ends |= _propose(maps, channels, len(ratios))
+    endpoints = {"anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps)}
+    endpoints |= _propose(maps, channels, len(ratios))
     select = layers.ProposalLayer(proposals, candidates, name="proposals")
-    ends["proposals"] = select(*ends.values(), image)
-    # The top level is there for its anchors alone.
-    looked = [stride for stride in strides if stride <= 32] or strides[:1]
-    align = layers.RoIAlign(region_size, looked, canonical=canonical, name="roi_align")
-    x = align([pyramid[stride] for stride in looked], ends["proposals"])
+    endpoints["proposals"] = select(*endpoints.values(), image)
+    # The top level is used for its anchors only.
+    pooled = [stride for stride in strides if stride <= 32] or strides[:1]
+    align = layers.RoIAlign(region_size, pooled, canonical=canonical, name="roi_align")
+    x = align([pyramid[stride] for stride in pooled], endpoints["proposals"])
     options = {"count": detections, "least": least, "threshold": threshold}
     found = roi_head.classify_regions(
-        ends["proposals"], x, image, num_classes, hidden=hidden, **options
+        endpoints["proposals"], x, image, num_classes, hidden=hidden, **options
     )
-    return ends | found
+    return endpoints | found
 
 
 def _propose(maps, channels, ratios):
-    """The region proposal network (section 3.1): a small head, the same on every map."""
+    """Applies the region proposal network (section 3.1), a head shared by all levels."""
     init = keras.initializers.RandomNormal(stddev=0.01)
 
     def conv(filters, size, name, **options):

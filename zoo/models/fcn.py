@@ -1,4 +1,4 @@
-"""FCN: a classifier that answers for every pixel."""
+"""FCN: a classifier turned into a fully convolutional network that classifies every pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.parts import encoder, padding
 
 PAPER = "https://arxiv.org/abs/1411.4038"
 
-VARIANTS = {  # figure 3: how many stages, from the last, are scored
+VARIANTS = {  # figure 3: the number of stages that are scored, counted from the last
     "fcn32s": {"scored": 1},
     "fcn16s": {"scored": 2},
     "fcn8s": {"scored": 3},
@@ -46,61 +46,64 @@ def fcn(
 ):
     """Builds a fully convolutional network (Long et al., 2014, section 4).
 
-    The dense layers of VGG16 become convolutions (`fc1`, 7 x 7, and `fc2`), and know what VGG16
-    knows if its weights file does. A 1 x 1 convolution scores each pixel of the last stage, and in
-    `16s` and `8s` those of the stages before it, in which strides get half as large; scores are
-    stretched by transposed convolutions, which start as bilinear interpolation and learn, and
-    summed. Score layers start at zero, so a fresh network gives zeros.
+    The dense layers of VGG16 become convolutions (`fc1`, 7 x 7, and `fc2`), with VGG16's weights if
+    its weights file includes the head. A 1 x 1 convolution scores each pixel of the last stage; in
+    `16s` and `8s` also those of the one or two stages before it, each of half the stride. Scores
+    are upsampled by trainable transposed convolutions, initialised as bilinear interpolation, and
+    summed. Score layers are initialised with zeros, so that a fresh network outputs zeros.
 
-    On VGG16, the stages scored are `pool3`, `pool4` and `fc2`. On 21 classes `fcn8s` has
+    With VGG16, the scored stages are `pool3`, `pool4` and `fc2`. With 21 classes `fcn8s` has
     134,376,863 parameters, the paper's "134M": 14,714,688 in VGG16's convolutions, 119,545,856 in
     `fc1` and `fc2`, 102,207 in the scores, 14,112 in two transposed convolutions.
 
-    Departures: the paper pads the image by 100 pixels and cuts the scores; here `fc1` pads, and
-    an image is continued to a multiple of the stride. The last stretching, by 8, 16 or 32, which
-    the paper fixes to be bilinear, has no weights (the authors' file holds 112,896 for it in
-    `fcn8s`). All streams learn at once, without the factors on `pool3` and `pool4` that the
-    authors use then. With other backbones, the scored stages are the last one, two or three
-    that there are, so that strides are the name's only where the last is 32.
+    Departures: the paper pads the image by 100 pixels and crops the scores; here `fc1` pads, and
+    the image is padded by reflection to a multiple of the stride. The last upsampling, by 8, 16 or
+    32, which the paper fixes to be bilinear, has no weights (the authors' file holds 112,896 for it
+    in `fcn8s`). All streams are trained at once, without the factors on `pool3` and `pool4` that
+    the authors use in that case. With other backbones, the scored stages are the last one, two or
+    three, so that the final stride is that of the name only where the last stage has stride 32.
 
     Args:
-        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; any height and width.
         num_classes: width of the logits.
-        scored: how many stages are scored: 1, 2 or more.
-        backbone: a name of the zoo that has stages.
-        backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        hidden: channels of each convolution before the last scores; by default those of the dense
-            layers that the backbone has before its own logits, such as VGG's 4096 and 4096.
-        kernel_size: height and width of the first of those.
-        dropout: rate after each of those, in [0, 1).
+        scored: the number of stages that are scored, from 1.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        hidden: channels of the convolutions before the scores of the last stage; by default the
+            units of the backbone's dense layers before its logits, such as 4096 and 4096 of VGG.
+        kernel_size: height and width of the first of these convolutions.
+        dropout: rate after each of them, in [0, 1).
 
     Returns:
-        Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
+        Endpoints: the stages of the backbone, and `logits` of the image's height and width,
+        `(batch, height, width, num_classes)`.
     """
     hidden = _hidden(backbone) if hidden is None else hidden
     full_weights = (
         encoder.fetch_full_weights(backbone, backbone_weights) if hidden else backbone_weights
     )
     padded = padding.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(padded, backbone, full_weights)
-    last, *others = list(ends)[::-1][:scored]
+    endpoints = encoder.backbone_features(padded, backbone, full_weights)
+    last, *others = list(endpoints)[::-1][:scored]
     if len(others) + 1 < scored:
-        raise UsageError(f"{backbone} has {len(ends)} stages, not the {scored} that are scored")
-    x = _dense_as_convolutions(ends[last], hidden, kernel_size, dropout)
+        raise UsageError(
+            f"fcn needs a backbone with {scored} stages to score; {backbone} has {len(endpoints)}"
+        )
+    x = _dense_as_convolutions(endpoints[last], hidden, kernel_size, dropout)
     if hidden:
         encoder.load_weights_into(image, x, full_weights)
     x = _score(x, num_classes, last)
     for stage in others:
-        skip = _score(_stage_input(ends, stage), num_classes, stage)
+        skip = _score(_stage_input(endpoints, stage), num_classes, stage)
         factor = 2 ** (encoder.stage_level(last) - encoder.stage_level(stage))
         x = padding.resize_to(_upsample_scores(x, factor, stage), skip, name=f"resized_{stage}")
         x = keras.layers.Add(dtype="float32", name=f"sum_{stage}")([x, skip])
         last = stage
-    return {**ends, "logits": padding.restore_size(x, padded, image)}
+    return {**endpoints, "logits": padding.restore_size(x, padded, image)}
 
 
 def _hidden(backbone):
-    """Returns the widths of the dense layers before the logits of a network, as in VGG."""
+    """Returns the units of the dense layers before the logits of a network such as VGG."""
     entry = spec(backbone)
     option = inspect.signature(entry.builder).parameters.get("hidden")
     return entry.options.get("hidden", option.default if option else ())
@@ -129,7 +132,7 @@ def _score(x, num_classes, stage):
 
 
 def _upsample_scores(x, factor, stage):
-    """Scores at a smaller stride, by a kernel that starts as bilinear interpolation."""
+    """Upsamples scores by a kernel that is initialised as bilinear interpolation."""
     return keras.layers.Conv2DTranspose(
         x.shape[-1],
         2 * factor - factor % 2,
@@ -142,12 +145,12 @@ def _upsample_scores(x, factor, stage):
     )(x)
 
 
-def _stage_input(ends, stage):
-    """Returns the maps of a stage as pooling makes them, where it makes them; else its last ones.
+def _stage_input(endpoints, stage):
+    """Returns the output of the pooling that begins a stage, or the stage's own endpoint.
 
-    So VGG's `pool3` is scored, and not what its fourth block makes of it.
+    In VGG this is `pool3`, not the output of the fourth block.
     """
-    before = ends.get(f"stage{encoder.stage_level(stage) - 1}")
-    readers = before._keras_history.operation._outbound_nodes if before is not None else ()
-    pools = [node for node in readers if type(node.operation) is keras.layers.MaxPooling2D]
-    return pools[0].output_tensors[0] if pools else ends[stage]
+    before = endpoints.get(f"stage{encoder.stage_level(stage) - 1}")
+    consumers = before._keras_history.operation._outbound_nodes if before is not None else ()
+    pools = [node for node in consumers if type(node.operation) is keras.layers.MaxPooling2D]
+    return pools[0].output_tensors[0] if pools else endpoints[stage]

@@ -1,4 +1,4 @@
-"""GoogLeNet: filters of several sizes side by side, and heads half way that help to train."""
+"""GoogLeNet: parallel convolutions of several kernel sizes, and auxiliary classifiers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ INCEPTIONS = {  # table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-STAGES = {"3b": 3, "4e": 4, "5b": 5}  # the module that ends each
-AUXILIARY = {"4a": "auxiliary1", "4d": "auxiliary2"}  # section 5: the module that each looks at
+STAGES = {"3b": 3, "4e": 4, "5b": 5}  # the last module of each stage
+AUXILIARY = {"4a": "auxiliary1", "4d": "auxiliary2"}  # section 5: the module that each follows
 
 VARIANTS = {
-    # As torchvision has it. Without the auxiliary heads: 6,624,904 parameters.
+    # That of torchvision. Without the auxiliary heads: 6,624,904 parameters.
     "googlenet": {"largest": 3, "batch_norm": True, "last_pool": 2, "dropout": 0.2},
     "googlenet_bn": {"batch_norm": True},  # table 1, normalised
     "googlenet_paper": {"lrn": True},  # table 1 and figure 3
@@ -43,7 +43,7 @@ WEIGHTS = {
             "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
             0.69778,
             0.89530,
-            preprocessing="tf",  # what its `transform_input` makes of standardised pixels
+            preprocessing="tf",  # the result of its `transform_input` on standardised pixels
         )
     }
 }
@@ -74,63 +74,63 @@ def googlenet(
     """Builds GoogLeNet, also called Inception v1 (Szegedy et al., 2014, table 1, figure 3).
 
     Departures: `googlenet` is torchvision's, in which batch normalisation (Ioffe & Szegedy,
-    2015) takes the place of biases and response normalisation, 3 x 3 convolutions that of the
-    5 x 5 ones, 2 x 2 that of the last 3 x 3 pooling, and dropout is 0.2. `googlenet_bn` has the
-    paper's layers, each normalised; `googlenet_paper` has biases, and response normalisation
-    with the constants of AlexNet, for the paper gives none. In all of them the auxiliary heads
-    pool to 4 x 4 maps whatever the image's size (the paper: 5 x 5 pixels at every third, which
-    is 4 x 4 at 224), weights start as He et al., 2015, say (`he_normal`), and pixels come in
-    [-1, 1], not less their mean.
+    2015) replaces biases and response normalisation, 3 x 3 convolutions replace the 5 x 5 ones,
+    the last 3 x 3 pooling is 2 x 2, and dropout is 0.2. `googlenet_bn` has the paper's layers, each
+    with batch normalisation; `googlenet_paper` has biases, and response normalisation with the
+    constants of AlexNet, as the paper gives none. In all of them the auxiliary heads pool to 4 x 4
+    maps for any image size (the paper: windows of 5 x 5 with stride 3, which give 4 x 4 at 224),
+    kernels are initialised as in He et al., 2015 (`he_normal`), and pixels are scaled to [-1, 1],
+    where the paper subtracts their mean.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
-        largest: size of the largest kernels in each module.
-        batch_norm: whether convolutions are normalised, and have no bias.
+        largest: height and width of the largest kernels in each module.
+        batch_norm: whether convolutions are followed by batch normalisation, and have no bias.
         lrn: whether local response normalisation follows the first pooling and precedes the
             second.
         last_pool: height and width of the last pooling's window.
         dropout: rate before the logits.
-        auxiliary: whether to add the heads that train with the logits.
-        auxiliary_dropout: rate before the logits of those.
+        auxiliary: whether to add the auxiliary heads, which are trained with the logits.
+        auxiliary_dropout: rate before the logits of the auxiliary heads.
 
     Returns:
-        Endpoints `stage1` to `stage5`, then, with classes, `auxiliary1` and `auxiliary2` if
-        asked for, and `logits`.
+        Endpoints `stage1` to `stage5`, then, with classes, `auxiliary1` and `auxiliary2` with
+        `auxiliary`, and `logits`.
     """
-    ends = {}
-    x = _stem(image, batch_norm, lrn, ends)
+    endpoints = {}
+    x = _stem(image, batch_norm, lrn, endpoints)
     for module, widths in INCEPTIONS.items():
         x = _inception(x, widths, largest, batch_norm, name=f"inception{module}")
         if auxiliary and num_classes and module in AUXILIARY:
             name = AUXILIARY[module]
-            ends[name] = _head(x, num_classes, batch_norm, auxiliary_dropout, name=name)
+            endpoints[name] = _head(x, num_classes, batch_norm, auxiliary_dropout, name=name)
         if module in STAGES:
-            ends[f"stage{STAGES[module]}"] = x
+            endpoints[f"stage{STAGES[module]}"] = x
         if module == "3b":
             x = blocks.ceil_pool(x, name="pool3")
         if module == "4e":
             x = keras.layers.MaxPooling2D(last_pool, 2, "same", name="pool4")(x)
     if num_classes:
-        ends["logits"] = blocks.pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
-def _stem(x, batch_norm, lrn, ends):
-    """The layers before the first module, with their stages put into `ends`."""
-    x = ends["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
+def _stem(x, batch_norm, lrn, endpoints):
+    """Applies the layers before the first module, and adds their stages to `ends`."""
+    x = endpoints["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
     x = blocks.ceil_pool(x, name="pool1")
     if lrn:
         x = blocks.local_response_norm(x, name="norm1")
     x = _convolve(x, 64, 1, batch_norm=batch_norm, name="conv2_reduce")
-    x = ends["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
+    x = endpoints["stage2"] = _convolve(x, 192, 3, batch_norm=batch_norm, name="conv2")
     if lrn:
         x = blocks.local_response_norm(x, name="norm2")
     return blocks.ceil_pool(x, name="pool2")
 
 
 def _inception(x, widths, largest, batch_norm, *, name):
-    """Four branches of equal size, side by side in the channels (figure 2b)."""
+    """Applies four parallel branches, and concatenates their channels (figure 2b)."""
     one, reduce, three, squeeze, wide, project = widths
 
     def convolve(x, filters, kernel_size, branch):
@@ -148,7 +148,7 @@ def _inception(x, widths, largest, batch_norm, *, name):
 
 
 def _head(x, num_classes, batch_norm, dropout, *, name):
-    """A small classifier on top of maps half way (section 5)."""
+    """Applies an auxiliary classifier to intermediate maps (section 5)."""
     x = keras.layers.AdaptiveAveragePooling2D(4, name=f"{name}_pool")(x)
     x = _convolve(x, 128, 1, batch_norm=batch_norm, name=f"{name}_reduce")
     x = keras.layers.Flatten(name=f"{name}_flatten")(x)
@@ -159,7 +159,7 @@ def _head(x, num_classes, batch_norm, dropout, *, name):
 
 
 def _convolve(x, filters, kernel_size, strides=1, *, batch_norm, name):
-    """Convolution and `relu`, with a bias or else with normalisation in between."""
+    """Applies a convolution and `relu`, with a bias or with batch normalisation in between."""
     x = blocks.conv(x, filters, kernel_size, strides, bias=not batch_norm, name=name)
     if batch_norm:  # torchvision's epsilon
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)

@@ -1,4 +1,4 @@
-"""Fast style transfer: a network that repaints an image in one pass."""
+"""Fast style transfer: a feed-forward image transformation network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ COUNTS = {  # trainable parameters, FLOPs
     "fast_style_paper": (1_677_635, 21_877_014_528),
 }
 
-INSTANCE_EPSILON = 1e-5  # PyTorch's, and so that of most programs since
-MARGIN = 4  # of pixels, that each side of an image loses in a convolution of 9 x 9
+INSTANCE_EPSILON = 1e-5  # of PyTorch, and so of most implementations
+MARGIN = 4  # pixels that a 9 x 9 convolution takes off each side of an image
 STRIDE = 4
-OUTPUT_KERNEL_STD = 5e-3  # deviation of the last kernel at first
+OUTPUT_KERNEL_STD = 5e-3  # of the initialiser of the last kernel
 
 
 @register(
@@ -44,27 +44,28 @@ def fast_style(
 ):
     """Builds an image transformation network (Johnson et al., 2016, supplement, table 1).
 
-    Two convolutions of stride 2, residual blocks at a quarter of the size, and back up; nine by
-    nine pixels wide at either end. `fast_style_paper` is the paper's: batch normalisation,
-    transposed convolutions, residual blocks without padding, for which the image is continued by
-    40 pixels of its mirror image on every side. `fast_style` is as it is built since: instance
-    normalisation (Ulyanov et al., 2016, arXiv:1607.08022), pixels doubled before a convolution,
-    which leaves no checkerboard (Odena et al., 2016), and maps continued by their mirror image
-    before each convolution. It says how pixels change, where the paper's says what they become:
-    it begins with the image, and need not first learn to copy it.
+    Two convolutions of stride 2, residual blocks at a quarter of the size, and two upsampling
+    convolutions, between 9 x 9 convolutions. `fast_style_paper` is the paper's: batch
+    normalisation, transposed convolutions, and residual blocks without padding, for which the
+    image is padded by reflection by 40 pixels on every side. `fast_style` is the form in use since:
+    instance normalisation (Ulyanov et al., 2016, arXiv:1607.08022), nearest-neighbour upsampling
+    before a convolution, which avoids checkerboard artefacts (Odena et al., 2016), and reflection
+    padding before each convolution. It outputs the change of the pixels, where the paper's outputs
+    the pixels themselves: at first it returns the image, and need not learn to copy it.
 
-    Departures: sides that are not a multiple of 4 (`fast_style`: 8) are continued by mirroring
-    and cut again. Pixels are in [-1, 1] inside, and cut off at their bounds, but not in training.
-    The last kernel is small at first: `tanh` would learn slowly of black and white.
+    Departures: images whose sides are not a multiple of 4 (`fast_style`: 8) are padded by
+    reflection, and the result is cropped. Inside, pixels are in [-1, 1]; outputs are clipped to
+    their range, but not in training. The last kernel is initialised with small values: from black
+    or white pixels, where `tanh` saturates, training would be slow.
 
     Args:
-        image: `(batch, height, width, channels)`, pixels in [-1, 1]; sides of any length.
-        width: channels at the image's size; twice and four times as many below.
-        depth: residual blocks.
-        norm: after each convolution: `instance`, each image by itself, or `batch`.
-        enlarging: `nearest`, or `transposed` convolutions.
+        image: `(batch, height, width, channels)`, pixels in [-1, 1]; any height and width.
+        width: channels at full resolution; twice and four times as many at half and a quarter.
+        depth: the number of residual blocks.
+        norm: normalisation after each convolution: `instance` or `batch`.
+        enlarging: upsampling by `nearest` neighbours, or by `transposed` convolutions.
         padding: `reflect`, or `valid` for residual blocks that are not padded.
-        output: `change`, which is added to the image, or `tanh`, for pixels themselves.
+        output: `change`, which is added to the image, or `tanh`, for the pixels themselves.
 
     Returns:
         Endpoint `picture`, of the image's shape, float32 in [0, 255].
@@ -72,7 +73,7 @@ def fast_style(
     _check(norm=norm, enlarging=enlarging, padding=padding, output=output)
     style = {"norm": norm, "padding": padding}
     reflect = padding == "reflect"
-    if reflect:  # maps at a quarter of the size need two pixels to be reflected in
+    if reflect:  # maps at a quarter of the size need two pixels to be reflected
         x = sizes.pad_to_multiple(image, 2 * STRIDE, margin=MARGIN)
     else:  # every residual block takes two pixels off each side
         x = sizes.pad_to_multiple(image, STRIDE, margin=2 * STRIDE * depth)
@@ -89,7 +90,7 @@ def fast_style(
 
 
 def _convolve(x, filters, side, strides=1, *, norm, padding, name, padded=False, relu=True):
-    """Convolution, padded unless it is already, normalisation and `relu`."""
+    """Applies a convolution, after reflection padding unless `padded`, a norm and `relu`."""
     reflect = padding == "reflect"
     if reflect and not padded:
         x = layers.ReflectionPadding2D(side // 2, name=f"{name}_pad")(x)
@@ -106,7 +107,7 @@ def _convolve(x, filters, side, strides=1, *, norm, padding, name, padded=False,
 
 
 def _residual(x, filters, *, norm, padding, name):
-    """Two convolutions, and what came in added to it, without `relu` afterwards."""
+    """Adds two convolutions to their input, without `relu` afterwards."""
     style = {"norm": norm, "padding": padding}
     if padding == "reflect":
         inner = _convolve(x, filters, 3, name=f"{name}_1", **style)
@@ -127,7 +128,7 @@ def _unpadded(x, filters, norm, *, relu, name):
 
 
 def _upsample(x, filters, enlarging, *, norm, padding, name):
-    """Maps of twice the size."""
+    """Upsamples maps by two."""
     if enlarging == "nearest":
         x = keras.layers.UpSampling2D(2, name=f"{name}_double")(x)
         return _convolve(x, filters, 3, norm=norm, padding=padding, name=name)
@@ -144,7 +145,7 @@ def _upsample(x, filters, enlarging, *, norm, padding, name):
 
 
 def _pixels(x, image, output, padding):
-    """The last convolution, and its values as pixels, or as changes of those that the image has."""
+    """Applies the last convolution, whose output are pixels or changes of the image's pixels."""
     init = keras.initializers.RandomNormal(stddev=OUTPUT_KERNEL_STD)
     x = keras.layers.Conv2D(
         image.shape[-1], 9, padding=padding, kernel_initializer=init, name="picture_conv"
@@ -159,7 +160,7 @@ def _pixels(x, image, output, padding):
 
 
 def _normalise(x, norm, *, relu=True, name):
-    """Normalisation of each image by itself, or of the batch; then `relu` or nothing."""
+    """Applies instance or batch normalisation, then `relu` or nothing."""
     if norm == "batch":
         return blocks.bn_act(x, "relu" if relu else None, name=name)
     x = keras.layers.GroupNormalization(-1, epsilon=INSTANCE_EPSILON, name=f"{name}_norm")(x)
@@ -175,4 +176,4 @@ def _check(**options):
     }
     for option, value in options.items():
         if value not in known[option]:
-            raise unknown_name_error(f"{option} of a painter", value, known[option])
+            raise unknown_name_error(f"{option} of fast_style", value, known[option])

@@ -1,4 +1,4 @@
-"""LeNet-5: the network that read handwritten cheques."""
+"""LeNet-5: the convolutional network for handwritten digits."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ COUNTS = {  # trainable parameters, FLOPs
 def lenet(image, num_classes=10, *, activation="tanh", dropout=0.0):
     """Builds LeNet-5 (LeCun et al., 1998, figure 2).
 
-    Departures: C3 sees every map of S2 rather than the subsets of table I; S2 and S4 average
-    without a trained factor and bias; the hyperbolic tangent is unscaled; the output is a dense
-    layer rather than distances to drawn digits. Pixels come in [-1, 1], not [-0.1, 1.175].
+    Departures: C3 is connected to every map of S2, not to the subsets of table I; S2 and S4 are
+    average poolings without trainable coefficient and bias; the hyperbolic tangent is unscaled; the
+    output is a dense layer, not Euclidean RBF units. Pixels are scaled to [-1, 1], not to
+    [-0.1, 1.175].
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels of a fixed size.
@@ -37,21 +38,21 @@ def lenet(image, num_classes=10, *, activation="tanh", dropout=0.0):
         dropout: rate before the logits; the paper has none.
 
     Returns:
-        Endpoints `stage0` (C1), `stage1` (C3), `stage2` (S4) and, with classes, `logits`. Its
-        convolutions are unpadded: each loses 4 pixels on the way.
+        Endpoints `stage0` (C1), `stage1` (C3), `stage2` (S4) and, with classes, `logits`.
+        Convolutions are not padded: each reduces height and width by 4 pixels.
     """
     x = _convolve(image, 6, activation, name="c1")
-    ends = {"stage0": x}
+    endpoints = {"stage0": x}
     x = keras.layers.AveragePooling2D(2, name="s2")(x)
-    x = ends["stage1"] = _convolve(x, 16, activation, name="c3")
-    x = ends["stage2"] = keras.layers.AveragePooling2D(2, name="s4")(x)
+    x = endpoints["stage1"] = _convolve(x, 16, activation, name="c3")
+    x = endpoints["stage2"] = keras.layers.AveragePooling2D(2, name="s4")(x)
     if num_classes:
         x = blocks.flatten(x)
         for name, width in (("c5", 120), ("f6", 84)):
             x = keras.layers.Dense(width, name=name)(x)
             x = blocks.activate(x, activation, name=f"{name}_activation")
-        ends["logits"] = blocks.logits(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.logits(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 def _convolve(x, filters, activation, *, name):

@@ -1,4 +1,4 @@
-"""MLP: fully connected layers, the reader of digits that a course begins with."""
+"""MLP: fully connected layers."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ def mlp(
 ):
     """Builds a multilayer perceptron (Rumelhart, Hinton & Williams, 1986).
 
-    The default reads a digit of 16 x 16 pixels, 256 numbers, with the hidden layers of the best
-    plain network in LeCun et al., 1998 (section III.C.4: 300 and 100 units). Departures: `relu`
-    where 1986 had the sigmoid (`activation="sigmoid"` brings it back), no bias before a
-    normalisation.
+    The default is for digits of 16 x 16 pixels, that is 256 inputs, with the hidden layers of the
+    best plain network in LeCun et al., 1998 (section III.C.4: 300 and 100 units). Departures:
+    `relu` where the paper has the sigmoid (`activation="sigmoid"`); no bias before a normalisation.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels of a fixed size.
-        num_classes: width of the logits, or `None` for the stages, of which there are none.
-        widths: units of each hidden layer, any number of them; none leaves a linear classifier.
+        num_classes: width of the logits, or `None` for the stages only, of which there are none.
+        widths: units of each hidden layer, for any number of layers; `()` is a linear classifier.
         activation: Keras's name of the hidden layers' activation.
-        batch_norm: whether each hidden layer is normalised before its activation by `batch`.
-        norm: or by what else: `layer` (Ba et al., 2016), `group` (Wu & He, 2018; of `GROUPS`
-            groups of units), or `none`.
-        skip: whether a hidden layer is added to the next one, before that one's activation,
-            where both have as many units (He et al., 2016).
+        batch_norm: whether each hidden layer has batch normalisation before its activation.
+        norm: kind of normalisation without `batch_norm`: `layer` (Ba et al., 2016), `group` (Wu
+            & He, 2018; in `blocks.NUM_GROUPS` groups of units), `batch` or `none`.
+        skip: whether the output of a hidden layer is added to the next one, before its
+            activation, where both have the same width (He et al., 2016).
         dropout: rate after each hidden layer, in [0, 1).
-        weight_decay: factor of the squared weights that is added to the loss.
+        weight_decay: factor of the L2 penalty on the kernels.
 
     Returns:
         Endpoints: with classes, `logits`.

@@ -1,4 +1,4 @@
-"""Captioners: a network that sees, and one that says what it sees, a word at a time."""
+"""Image captioners: a convolutional encoder and an LSTM decoder."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ def nic(
 ):
     """Builds a Neural Image Caption generator (Vinyals et al., 2014, figure 3).
 
-    The averages of an encoder's last maps are the first word that an LSTM is given; the next one is
-    `<start>`. The paper has `embedding=512, units=512`, and an encoder of ImageNet, for which
-    `widths=()`.
+    The globally pooled features of the encoder are the first input of the LSTM; the second is the
+    embedding of `<start>`. The paper has `embedding=512, units=512`, and an encoder trained on
+    ImageNet, for which `widths=()`.
 
-    Departures: the encoder is any of the zoo; by default a small one, behind which two
-    convolutions look further.
+    Departures: the encoder is any model with stages; by default a small one, followed by two
+    convolutions that enlarge the receptive field.
 
     Args:
         image: `(batch, height, width, channels)`, pixels in [0, 255].
-        num_classes: words of the vocabulary.
-        backbone: a name of the zoo that has stages.
-        backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        level: N of the `stageN` that is looked at; by default the last.
-        widths: channels of convolutions of stride 2 behind it.
-        embedding: width of a word.
-        units: of the LSTM.
-        dropout: rate of words, and after the LSTM, in [0, 1).
-        length: words of a sentence, `None` for any number.
+        num_classes: size of the vocabulary.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        level: N of the `stageN` whose features are used; by default the last.
+        widths: channels of the 3 x 3 convolutions after that stage, the first of stride 2.
+        embedding: width of the word embeddings.
+        units: width of the LSTM.
+        dropout: rate after the word embeddings and after the LSTM, in [0, 1).
+        length: the number of tokens of a caption, or `None` for any number.
 
     Returns:
-        Endpoints: the stages of the backbone; `words`, an input, int32 `(batch, length)`; and
-        `logits`, `(batch, length, num_classes)`, of the word after each.
+        Endpoints: the stages of the backbone; `words`, an int32 input `(batch, length)`; and
+        `logits` of the next word, `(batch, length, num_classes)`.
     """
-    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
+    endpoints, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dense(embedding, name="image_word")(x)
     decoder = layers.TellingLSTM(units, name="decoder")
-    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
+    return {**endpoints, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
 @register(
@@ -94,56 +94,58 @@ def show_attend_tell(
 ):
     """Builds Show, Attend and Tell with soft attention (Xu et al., 2015, section 3).
 
-    Before each word an LSTM looks at the places of an encoder's maps, as much at each as a small
-    network says that knows what was said so far. The paper has an encoder of ImageNet whose maps
-    have 14 x 14 places, as `backbone="vgg19.imagenet", level=4` has for images of 224 pixels,
-    with `widths=(), positions=False`.
+    Before each word the LSTM attends to the positions of the encoder's maps, with weights that a
+    small network computes from the features and the state of the LSTM. The paper has an encoder
+    trained on ImageNet with 14 x 14 positions, that is `backbone="vgg19.imagenet", level=4` for
+    images of 224 pixels, with `widths=(), positions=False`.
 
-    Departures: the encoder is any of the zoo; by default a small one, behind which
-    convolutions look further. What says where to look knows the last word, too, without which "the
-    red" could not be followed by the shape of what is red. Each place has a learned vector of its
-    own, or nothing would tell left from right. The loss does not ask that all places be
-    looked at alike (equation 14).
+    Departures: the encoder is any model with stages; by default a small one, followed by
+    convolutions that enlarge the receptive field. The attention also depends on the last word: with
+    the state alone, "the red" could not be followed by the shape of the red object. Each position
+    has a learned embedding, without which left and right could not be distinguished. The loss has
+    no term for equal attention to all positions (equation 14).
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
-        num_classes: words of the vocabulary.
-        backbone: a name of the zoo that has stages.
-        backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        level: N of the `stageN` that is looked at; by default the last.
-        widths: channels of convolutions of stride 2 behind it.
-        positions: whether a learned vector is added to the features of each place.
-        embedding: width of a word.
-        units: of the LSTM.
-        attention: width of the network that says where to look.
-        dropout: rate of words, and after the LSTM, in [0, 1).
-        length: words of a sentence, `None` for any number.
+        num_classes: size of the vocabulary.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        level: N of the `stageN` whose features are used; by default the last.
+        widths: channels of the 3 x 3 convolutions after that stage, the first of stride 2.
+        positions: whether a learned position embedding is added to the features.
+        embedding: width of the word embeddings.
+        units: width of the LSTM.
+        attention: hidden width of the attention network.
+        dropout: rate after the word embeddings and after the LSTM, in [0, 1).
+        length: the number of tokens of a caption, or `None` for any number.
 
     Returns:
-        Endpoints: the stages of the backbone; `words`, an input, int32 `(batch, length)`; and
-        `logits`, `(batch, length, num_classes)`, of the word after each.
+        Endpoints: the stages of the backbone; `words`, an int32 input `(batch, length)`; and
+        `logits` of the next word, `(batch, length, num_classes)`.
     """
     if None in image.shape[1:]:
-        raise UsageError("show_attend_tell is built for images of one size; give input_shape")
-    ends, x = _encode_image(image, backbone, backbone_weights, level, widths)
+        raise UsageError("show_attend_tell needs images of a fixed size; pass input_shape")
+    endpoints, x = _encode_image(image, backbone, backbone_weights, level, widths)
     x = keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
     if positions:
         x = layers.PositionEmbedding(name="positions")(x)
     decoder = layers.AttendingLSTM(units, attention, name="decoder")
-    return {**ends, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
+    return {**endpoints, **_decode_caption(decoder, x, num_classes, embedding, dropout, length)}
 
 
 def _encode_image(image, backbone, weights, level, widths):
-    """Returns the stages of an encoder, and the maps that the decoder is told about."""
-    ends = encoder.backbone_features(image, backbone, weights, None if level is None else [level])
-    x = ends[list(ends)[-1]]
+    """Returns the stages of the encoder, and the maps for the decoder."""
+    endpoints = encoder.backbone_features(
+        image, backbone, weights, None if level is None else [level]
+    )
+    x = endpoints[list(endpoints)[-1]]
     for index, width in enumerate(widths, start=1):
         x = blocks.conv_bn(x, width, 3, 2 if index == 1 else 1, name=f"neck{index}")
-    return ends, x
+    return endpoints, x
 
 
 def _decode_caption(decoder, features, num_classes, embedding, dropout, length):
-    """Returns the words as an input, and the logits of those that come after them."""
+    """Returns the words as an input, and the logits of the next words."""
     words = keras.Input((length,), dtype="int32", name="words")
     x = keras.layers.Embedding(num_classes, embedding, name="embedding")(words)
     x = _dropout(x, dropout, name="embedding_dropout")

@@ -1,4 +1,4 @@
-"""Network in Network: a small perceptron at every pixel, and averages in place of dense layers."""
+"""Network in Network: 1 x 1 convolutions, and global average pooling without dense layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo.parts import blocks
 PAPER = "https://arxiv.org/abs/1312.4400"
 
 # Each mlpconv layer is a kernel size and the channels of its convolution and its 1 x 1 ones. The
-# paper does not print them; they are in the authors' configurations.
+# paper does not list them; they are in the authors' configurations.
 CIFAR = {  # github.com/mavenlin/cuda-convnet, folder NIN
     "nin": {
         "mlpconvs": ((5, 192, 160, 96), (5, 192, 192, 192), (3, 192, 192)),
@@ -36,7 +36,7 @@ COUNTS = {  # trainable parameters, FLOPs
 
 POOLS = {
     "max": blocks.ceil_pool,
-    # What is outside is not averaged: Caffe's at even sizes, where `same` pads the far side.
+    # Padding is not averaged. At even sizes, where `same` pads the far side, this is Caffe's.
     "average": lambda x, *, name: keras.layers.AveragePooling2D(3, 2, "same", name=name)(x),
 }
 
@@ -44,38 +44,38 @@ POOLS = {
 def nin(image, num_classes=10, *, mlpconvs, pools, drops, strides=1, dropout=0.5):
     """Builds a Network in Network (Lin et al., 2013, figure 2).
 
-    Departures: weights start as He et al., 2015, say (`he_normal`); pixels come in [-1, 1],
-    where the paper normalises contrast and whitens.
+    Departures: kernels are initialised as in He et al., 2015 (`he_normal`); pixels are scaled to
+    [-1, 1], where the paper applies contrast normalisation and whitening.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
-        num_classes: maps of the last layer, whose averages are the logits, or `None` for the
-            stages only.
+        num_classes: the number of maps of the last layer, whose averages are the logits, or
+            `None` for the stages only.
         mlpconvs: for each mlpconv layer its kernel size, and the channels of its convolution
-            and of the 1 x 1 convolutions behind it. The last has one 1 x 1 more: the logits.
-        pools: how each layer but the last ends: `max` or `average`.
-        drops: whether dropout follows each of those.
-        strides: of the first convolution, a power of two; padded only where it is 1.
-        dropout: its rate, in [0, 1).
+            and of the 1 x 1 convolutions that follow. The logits are one more in the last.
+        pools: the pooling after each mlpconv layer but the last: `max` or `average`.
+        drops: whether dropout follows each pooling.
+        strides: stride of the first convolution, a power of two; padded only where it is 1.
+        dropout: dropout rate, in [0, 1).
 
     Returns:
         Endpoints `stageN`, the last tensor with stride `2**N`, and, with classes, `logits`.
     """
     _check(mlpconvs, pools, drops)
-    ends, x = {}, image
+    endpoints, x = {}, image
     level = strides.bit_length() - 1
     for index, (kernel_size, *widths) in enumerate(mlpconvs, start=1):
         first = {"strides": strides, "padding": "valid"} if index == 1 and strides > 1 else {}
         x = _mlpconv(x, kernel_size, widths, first, name=f"mlpconv{index}")
-        ends[f"stage{level}"] = x
+        endpoints[f"stage{level}"] = x
         if index < len(mlpconvs):
             x = POOLS[pools[index - 1]](x, name=f"pool{index}")
             level += 1
             if drops[index - 1] and dropout:
                 x = keras.layers.Dropout(dropout, name=f"dropout{index}")(x)
     if num_classes:
-        ends["logits"] = blocks.conv_gap_head(x, num_classes)
-    return ends
+        endpoints["logits"] = blocks.conv_gap_head(x, num_classes)
+    return endpoints
 
 
 for _variants, _size, _min_size, _stages in (
@@ -93,7 +93,7 @@ for _variants, _size, _min_size, _stages in (
 
 
 def _mlpconv(x, kernel_size, widths, first, *, name):
-    """A convolution, then a perceptron over its channels, the same at every pixel."""
+    """Applies a convolution, then 1 x 1 convolutions: a perceptron shared by all pixels."""
     x = blocks.conv_relu(x, widths[0], kernel_size, **first, name=f"{name}_conv")
     for index, width in enumerate(widths[1:], start=1):
         x = blocks.conv_relu(x, width, 1, name=f"{name}_mlp{index}")
@@ -103,7 +103,7 @@ def _mlpconv(x, kernel_size, widths, first, *, name):
 def _check(mlpconvs, pools, drops):
     if not len(mlpconvs) - 1 == len(pools) == len(drops):
         raise UsageError(
-            f"nin pools and drops between its layers; got {len(mlpconvs)} mlpconvs, "
+            f"nin needs one pool and drop per layer but the last; got {len(mlpconvs)} mlpconvs, "
             f"{len(pools)} pools, {len(drops)} drops"
         )
     for pool in pools:

@@ -1,4 +1,4 @@
-"""R-CNN and Fast R-CNN: networks that look at regions which something else proposed."""
+"""R-CNN and Fast R-CNN: classification of given region proposals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTS = {  # trainable parameters, FLOPs; the backbone of `rcnn` counts for one
     "fast_rcnn": (1_163_893, 1_755_447_296),
 }
 
-FILL_VALUE = 127.5  # stands for what a region has outside the image
+FILL_VALUE = 127.5  # pixels of a region outside the image
 
 
 @register(
@@ -43,34 +43,35 @@ def rcnn(
     least=0.05,
     threshold=0.3,
 ):
-    """Builds an R-CNN (Girshick et al., 2014, section 2): a network for each region's pixels.
+    """Builds an R-CNN (Girshick et al., 2014, section 2), which classifies cropped regions.
 
-    Each proposal is warped to a square, as its pixels are needed (section 2.1, appendix A), and
-    goes through the whole backbone by itself. The paper has AlexNet, `crop_size=227, context=16,
-    hidden=(4096, 4096), proposals=2000`. Departures: class scores are the network's own softmax,
-    where the paper trains support vector machines on its features, and boxes are corrected by a
-    layer beside it, where the paper fits ridge regressions: both in one training, as Girshick,
-    2015, does.
+    Each proposal is cropped and warped to a square (section 2.1, appendix A), and goes through
+    the whole backbone separately. The paper has AlexNet, `crop_size=227, context=16,
+    hidden=(4096, 4096), proposals=2000`. Departures: class scores are the network's softmax, where
+    the paper trains support vector machines on its features, and boxes are refined by a dense
+    layer, where the paper fits ridge regressions: both are trained jointly, as in Girshick, 2015.
 
     Args:
         image: `(batch, height, width, channels)`, pixels in [0, 255].
-        num_classes: classes besides the ground.
-        backbone: a name of `zoo.names()` with stages.
-        backbone_weights: a weights file for it, or `"random"`.
-        proposals: regions an image, or `None` for any number; those of noughts are no regions.
-        crop_size: side of the warped regions.
-        context: how many of the pixels at each side of those are surroundings.
-        hidden: units of the dense layers after the backbone.
-        detections: objects an image at most.
-        least: score below which there is no object.
-        threshold: intersection over union above which two objects of a class are one.
+        num_classes: the number of classes, without background.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        proposals: the number of proposals per image, or `None` for any number; boxes of zeros are
+            padding.
+        crop_size: height and width of the warped regions, in pixels.
+        context: pixels of surroundings on each side of a warped region.
+        hidden: units of the dense layers of the region head.
+        detections: the maximum number of detections per image.
+        least: minimum score of a detection, in [0, 1].
+        threshold: IoU above which non-maximum suppression drops the lower-scoring of two boxes
+            of a class.
 
     Returns:
         Endpoints `proposals`, an input `(batch, proposals, 4)`, `roi_logits`, `roi_deltas` and
         `detections`: a dict of `boxes`, `scores` and `classes`.
     """
     if crop_size <= 2 * context:
-        raise UsageError(f"crop_size must be over twice the context of {context}, not {crop_size}")
+        raise UsageError(f"crop_size must exceed twice the context of {context}; got {crop_size}")
     proposal_boxes = roi_head.proposals_input(image, proposals)
     margin = context / (crop_size - 2 * context)
     x = keras.layers.Rescaling(1.0, -FILL_VALUE, dtype="float32", name="centred")(image)
@@ -110,24 +111,26 @@ def fast_rcnn(
     least=0.05,
     threshold=0.3,
 ):
-    """Builds a Fast R-CNN (Girshick, 2015, section 2): one map of the image for all its regions.
+    """Builds a Fast R-CNN (Girshick, 2015, section 2), which pools regions from shared maps.
 
-    It is `rcnn` with the backbone before the regions are cut out, and no more. The paper has
-    VGG16 with `level=4, hidden=(4096, 4096), proposals=2000`. Departure: a region has every pixel
-    of the map that it touches; the paper does not say how it rounds.
+    It differs from `rcnn` only in that the backbone runs on the whole image, before regions are
+    cropped. The paper has VGG16 with `level=4, hidden=(4096, 4096), proposals=2000`. Departure: a
+    region includes every pixel of the map that it touches; the paper does not state its rounding.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
-        num_classes: classes besides the ground.
-        backbone: a name of `zoo.names()` with stages.
-        backbone_weights: a weights file for it, or `"random"`.
-        level: N of the stage whose map is used, of stride `2**N`; by default the last.
-        proposals: regions an image, or `None` for any number; those of noughts are no regions.
-        region_size: side of the grid that is laid over a region.
-        hidden: units of the dense layers that look at a region.
-        detections: objects an image at most.
-        least: score below which there is no object.
-        threshold: intersection over union above which two objects of a class are one.
+        num_classes: the number of classes, without background.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        level: N of the stage whose map is used, with stride `2**N`; by default the last.
+        proposals: the number of proposals per image, or `None` for any number; boxes of zeros are
+            padding.
+        region_size: height and width of the maps that RoI pooling returns.
+        hidden: units of the dense layers of the region head.
+        detections: the maximum number of detections per image.
+        least: minimum score of a detection, in [0, 1].
+        threshold: IoU above which non-maximum suppression drops the lower-scoring of two boxes
+            of a class.
 
     Returns:
         Endpoints `proposals`, an input `(batch, proposals, 4)`, `roi_logits`, `roi_deltas` and

@@ -1,4 +1,4 @@
-"""ResNet: layers that learn a correction to their input."""
+"""ResNet: residual blocks with identity shortcuts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAPER = "https://arxiv.org/abs/1512.03385"
 
 
 def basic(x, filters, strides, *, padded=False, name):
-    """Two 3 x 3 convolutions, for the shallow variants."""
+    """Applies the basic block of two 3 x 3 convolutions, for the shallow variants."""
     shortcut = x
     if strides != 1 or x.shape[-1] != filters:
         if padded:
@@ -27,7 +27,10 @@ def basic(x, filters, strides, *, padded=False, name):
 
 
 def bottleneck(x, filters, strides, *, stride_in=1, bias=True, name):
-    """1 x 1 down, 3 x 3, 1 x 1 up to four times `filters`; the stride in the first or second."""
+    """Applies the bottleneck block: 1 x 1, 3 x 3, and 1 x 1 with four times `filters`.
+
+    The stride is that of the first or of the second convolution, by `stride_in`.
+    """
     shortcut = x
     if x.shape[-1] != 4 * filters:
         options = {"bias": bias, "activation": None}
@@ -40,7 +43,7 @@ def bottleneck(x, filters, strides, *, stride_in=1, bias=True, name):
 
 
 def residual_add(shortcut, x, *, name):
-    """Adds a block's correction to its input."""
+    """Adds the residual to the shortcut, and applies `relu`."""
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.Activation("relu", name=f"{name}_out")(x)
 
@@ -213,36 +216,36 @@ def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding",
 
     A 3 x 3 stem, then three stages at strides 1, 2 and 4, each twice as wide as the one before;
     shortcuts have no parameters (option A) unless they are projections (option B). Departure: the
-    padding of strided convolutions is symmetric, and the paper does not say.
+    padding of strided convolutions is symmetric; the paper does not state it.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: blocks in each stage.
+        depths: the number of blocks in each stage.
         width: channels of the first stage.
-        shortcut: where a block changes the size, `padding` with channels of zeros (option A) or
-            `projection` by a 1 x 1 convolution (option B).
+        shortcut: where a block changes the shape: `padding` with channels of zeros (option A),
+            or `projection` by a 1 x 1 convolution (option B).
         dropout: rate before the logits; the paper has none.
 
     Returns:
         Endpoints `stage0`, `stage1`, `stage2` and, with classes, `logits`.
 
     Raises:
-        UsageError: there is no such shortcut.
+        UsageError: the shortcut is unknown.
     """
     if shortcut not in SHORTCUTS:
         raise unknown_name_error("shortcut", shortcut, SHORTCUTS)
     x = conv_bn(image, width, 3, name="conv1")
-    ends, padded = {}, shortcut == "padding"
+    endpoints, padded = {}, shortcut == "padding"
     for stage, depth in enumerate(depths):
         for index in range(1, depth + 1):
             strides = 2 if stage > 0 and index == 1 else 1
             name = f"conv{stage + 2}_block{index}"
             x = basic(x, width * 2**stage, strides, padded=padded, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 @register(
@@ -257,32 +260,33 @@ def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding",
 def resnet(image, num_classes=1000, *, depths, block, width=64, dropout=0.0):
     """Builds a ResNet (He et al., 2015, table 1).
 
-    `resnet50`, `101` and `152` are Keras's to the weight: a bias before each normalisation, the
-    stride of a stage in its first 1 x 1 convolution as in the paper. Departures: those with
-    `v1_5`, like torchvision's, have no biases and put the stride in the 3 x 3 convolution
-    (Goyal et al., 2017); `resnet18` and `34` are torchvision's, with projections (option B).
+    `resnet50`, `101` and `152` match Keras's weight for weight: a bias before each
+    normalisation, and the stride of a stage in its first 1 x 1 convolution, as in the paper.
+    Departures: the `v1_5` variants, like torchvision's, have no biases and the stride in the 3 x 3
+    convolution (Goyal et al., 2017); `resnet18` and `34` are torchvision's, with projections
+    (option B).
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: blocks in each of the four stages.
+        depths: the number of blocks in each of the four stages.
         block: a key of `BLOCKS`: `basic`, `bottleneck` or `bottleneck_v1_5`.
-        width: channels of the first stage; each later stage doubles them.
+        width: channels of the first stage, doubled in each later stage.
         dropout: rate before the logits; the paper has none.
 
     Returns:
         Endpoints `stage1` to `stage5` and, with classes, `logits`.
     """
-    ends = {}
+    endpoints = {}
     x = conv_bn(image, width, 7, 2, bias=block == "bottleneck", name="conv1")
-    ends["stage1"] = x
+    endpoints["stage1"] = x
     x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         for index in range(1, depth + 1):
             strides = 2 if stage > 2 and index == 1 else 1
             name = f"conv{stage}_block{index}"
             x = BLOCKS[block](x, width * 2 ** (stage - 2), strides, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints

@@ -1,4 +1,4 @@
-"""ResNet v2: shortcuts that nothing stands in the way of, from the first block to the last."""
+"""ResNet v2: pre-activation blocks, whose shortcuts are identities from first to last block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ PAPER = "https://arxiv.org/abs/1603.05027"
 
 
 def basic(x, before, filters, strides, *, padded, name):
-    """Two 3 x 3 convolutions; `x` is `before` activated, which is what the shortcut takes."""
+    """Applies the basic block of two 3 x 3 convolutions.
+
+    `x` is the activated `before`; a shortcut that changes the shape starts from `x`.
+    """
     shortcut = before
     if strides != 1 or before.shape[-1] != filters:
         if padded:
@@ -24,7 +27,7 @@ def basic(x, before, filters, strides, *, padded, name):
 
 
 def bottleneck(x, before, filters, strides, *, padded, name):
-    """1 x 1 down, with the stride, 3 x 3, and 1 x 1 up to four times `filters`."""
+    """Applies the bottleneck block: 1 x 1 with the stride, 3 x 3, 1 x 1 to `4 * filters`."""
     shortcut = before
     if before.shape[-1] != 4 * filters:
         shortcut = conv(x, 4 * filters, 1, strides, name=f"{name}_0")
@@ -71,30 +74,30 @@ def resnet_v2_cifar(image, num_classes=10, *, depths, block="basic", width=16, d
     """Builds a pre-activation ResNet for small images (He et al., 2016, section 4 and appendix).
 
     Departures: `resnet20_v2` and `resnet56_v2` are not in the paper, which has 110, 164 and 1001
-    layers; the shortcuts without parameters of the basic blocks (option A), where they change
-    size, start from the activated input, as the authors' code (KaimingHe/resnet-1k-layers) has it
-    for bottlenecks; the padding of strided convolutions is symmetric.
+    layers; the parameter-free shortcuts of basic blocks (option A) that change the shape start
+    from the activated input, as for bottlenecks in the authors' code (KaimingHe/resnet-1k-layers);
+    the padding of strided convolutions is symmetric.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: blocks in each stage.
+        depths: the number of blocks in each stage.
         block: a key of `BLOCKS`.
-        width: channels of the first stage; each later stage doubles them.
+        width: channels of the first stage, doubled in each later stage.
         dropout: rate before the logits; the paper has none.
 
     Returns:
         Endpoints `stage0`, `stage1`, `stage2`, all activated, and, with classes, `logits`.
     """
-    ends = {}
+    endpoints = {}
     x = bn_act(conv(image, width, 3, name="conv1"), name="conv1")
     for stage, depth in enumerate(depths):
         name, strides = f"conv{stage + 2}", 2 if stage else 1
         x = _stage(x, depth, block, width * 2**stage, strides, padded=True, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 @register(
@@ -109,38 +112,38 @@ def resnet_v2(image, num_classes=1000, *, depths, block="basic", width=64, dropo
     """Builds a pre-activation ResNet (He et al., 2016, appendix; 2015, table 1).
 
     `resnet50_v2`, `101` and `152` are Keras's, in `applications.py`. Departures: the paper has
-    none of 18 or 34 layers, which are put together by its rules; projections (option B) start
-    from the activated input, as in the authors' code, and are not normalised.
+    no networks of 18 or 34 layers, which follow its rules; projections (option B) start from the
+    activated input, as in the authors' code, and are not normalised.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: blocks in each of the four stages.
+        depths: the number of blocks in each of the four stages.
         block: a key of `BLOCKS`.
-        width: channels of the first stage; each later stage doubles them.
+        width: channels of the first stage, doubled in each later stage.
         dropout: rate before the logits; the paper has none.
 
     Returns:
         Endpoints `stage1` to `stage5`, all activated, and, with classes, `logits`.
     """
-    ends = {}
-    x = ends["stage1"] = bn_act(conv(image, width, 7, 2, name="conv1"), name="conv1")
+    endpoints = {}
+    x = endpoints["stage1"] = bn_act(conv(image, width, 7, 2, name="conv1"), name="conv1")
     x = padded_pool(x, name="pool1")
     for stage, depth in enumerate(depths, start=2):
         name, strides = f"conv{stage}", 2 if stage > 2 else 1
         filters = width * 2 ** (stage - 2)
         x = _stage(x, depth, block, filters, strides, padded=False, name=name)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
     if num_classes:
-        ends["logits"] = pooled_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = pooled_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 def _stage(x, depth, block, filters, strides, *, padded, name):
-    """Blocks at one stride, from an activated tensor to an activated tensor.
+    """Applies the blocks of one stride, from an activated to an activated tensor.
 
-    The first block shares the activation of its input between both paths; the others keep the
-    shortcut clear of it.
+    In the first block both paths start from the activated input; in the others the shortcut
+    bypasses the activation.
     """
     if block not in BLOCKS:
         raise unknown_name_error("block of resnet_v2", block, list(BLOCKS))

@@ -1,4 +1,4 @@
-"""RetinaNet: one look, at every place, with a loss that does not drown in ground."""
+"""RetinaNet: a dense one-stage detector, to be trained with the focal loss."""
 
 from __future__ import annotations
 
@@ -47,27 +47,29 @@ def retinanet(
     """Builds a RetinaNet (Lin et al., 2017, section 4).
 
     The paper has `levels=(3, 7), channels=256, depth=4, candidates=1000, batch_norm=False` and
-    `backbone="resnet50.imagenet"`, for images of 600 pixels or more. Departures: defaults are for
-    images of 128 pixels on a processor; the pyramid's convolutions are normalised; levels that
-    the backbone lacks take part in the way down; the best anchors are those of all levels together.
+    `backbone="resnet50.imagenet"`, for images of 600 pixels or more. Departures: the defaults suit
+    images of 128 pixels on a CPU; the pyramid's convolutions have batch normalisation; levels that
+    the backbone lacks are part of the top-down pathway; candidates are the best of all levels
+    together.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
-        num_classes: classes; there is none for the ground.
-        backbone: a name of `zoo.names()` with stages.
-        backbone_weights: a weights file for it, or `"random"`.
+        num_classes: the number of classes; there is none for background.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
         levels: first and last level of the pyramid, N for a stride of `2**N`.
-        channels: of the pyramid's maps and of the heads.
-        depth: convolutions of each head before its answer.
-        batch_norm: whether the pyramid is normalised.
-        anchor_scale: size of a level's smallest anchors in strides.
-        octave: sizes of anchors from one level to the next.
-        ratios: heights over widths of anchors.
-        prior: score of each class at each anchor before training.
-        candidates: pairs of anchor and class that are decoded to find the objects.
-        detections: objects an image at most.
-        least: score below which there is no object.
-        threshold: intersection over union above which two objects of a class are one.
+        channels: width of the pyramid's maps and of the heads.
+        depth: the number of convolutions of each head before its output.
+        batch_norm: whether the pyramid's convolutions are normalised.
+        anchor_scale: size of a level's smallest anchors, in multiples of its stride.
+        octave: the number of anchor sizes per level.
+        ratios: aspect ratios of the anchors, height over width.
+        prior: initial score of each class at each anchor, in (0, 1).
+        candidates: the number of pairs of anchor and class that are decoded before suppression.
+        detections: the maximum number of detections per image.
+        least: minimum score of a detection, in [0, 1].
+        threshold: IoU above which non-maximum suppression drops the lower-scoring of two boxes
+            of a class.
 
     Returns:
         Endpoints `anchors`, `anchor_logits`, `anchor_deltas` and `detections`: a dict of `boxes`,
@@ -79,11 +81,11 @@ def retinanet(
     strides, maps = list(pyramid), list(pyramid.values())
     steps = [2 ** (step / octave) for step in range(octave)]
     sizes = [[anchor_scale * stride * step for step in steps] for stride in strides]
-    each = octave * len(ratios)
+    num_anchors = octave * len(ratios)  # per cell
     bias = -math.log((1 - prior) / prior)
-    logits = _head(maps, channels, depth, each * num_classes, bias, name="class")
-    deltas = _head(maps, channels, depth, each * 4, 0.0, name="box")
-    ends = {
+    logits = _head(maps, channels, depth, num_anchors * num_classes, bias, name="class")
+    deltas = _head(maps, channels, depth, num_anchors * 4, 0.0, name="box")
+    endpoints = {
         "anchors": layers.Anchors(sizes, strides, ratios, name="anchors")(maps),
         "anchor_logits": fpn.concatenate_levels(logits, num_classes, name="anchor_logits"),
         "anchor_deltas": fpn.concatenate_levels(deltas, 4, name="anchor_deltas"),
@@ -97,11 +99,11 @@ def retinanet(
         deviations=boxes.ANCHOR_BOX_STD,
         name="detections",
     )
-    return ends | {"detections": detect(*ends.values(), image)}
+    return endpoints | {"detections": detect(*endpoints.values(), image)}
 
 
 def _head(maps, channels, depth, filters, bias, *, name):
-    """A head (figure 3, c and d), the same on every map; its answer in float32."""
+    """Applies a head (figure 3, c and d) that all levels share; its output is float32."""
     options = {"padding": "same"}
     chain = [
         keras.layers.Conv2D(

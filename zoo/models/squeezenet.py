@@ -1,4 +1,4 @@
-"""SqueezeNet: AlexNet's accuracy from a fiftieth of its weights."""
+"""SqueezeNet: the accuracy of AlexNet with fifty times fewer parameters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PAPER = "https://arxiv.org/abs/1602.07360"
 
 SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # table 1: s1x1 of fire2 to fire9
 
-VARIANTS = {  # channels and kernel size of conv1; the layers with a pooling behind them
+VARIANTS = {  # channels and kernel size of conv1; the layers that pooling follows
     "squeezenet": {"stem": (96, 7), "pools": (1, 4, 8)},  # table 1
-    # github.com/forresti/SqueezeNet, SqueezeNet_v1.1: 2.4 times less work for the same accuracy
+    # github.com/forresti/SqueezeNet, SqueezeNet_v1.1: 2.4 times fewer FLOPs, the same accuracy
     "squeezenet_v1_1": {"stem": (64, 3), "pools": (1, 3, 5)},
 }
 
@@ -40,17 +40,17 @@ WEIGHTS = {
 def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5):
     """Builds SqueezeNet without bypass (Iandola et al., 2016, table 1).
 
-    `squeezenet` is version 1.0; both are torchvision's. Departures: conv1 is not padded, and
-    makes maps of 109 x 109 of an image of 224, where table 1 says 111; weights start as He et
-    al., 2015, say (`he_normal`).
+    `squeezenet` is version 1.0; both versions are torchvision's. Departures: conv1 is not padded,
+    and has an output of 109 x 109 for an image of 224, where table 1 has 111; kernels are
+    initialised as in He et al., 2015 (`he_normal`).
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels.
-        num_classes: maps of the last layer, whose averages are the logits, or `None` for the
-            stages only.
+        num_classes: the number of maps of the last layer, whose averages are the logits, or
+            `None` for the stages only.
         stem: channels and kernel size of the first convolution.
-        pools: the layers with a pooling behind them, of conv1, fire2, ... fire9.
-        expansion: how many times the squeezed channels either half of a fire module gives.
+        pools: numbers of the layers that pooling follows: 1 is conv1, 2 is fire2, ... 9 is fire9.
+        expansion: ratio of the channels of each expand convolution to those of the squeeze layer.
         dropout: rate before the last convolution.
 
     Returns:
@@ -58,18 +58,18 @@ def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5
         `logits`.
     """
     width, kernel_size = stem
-    ends, stage = {}, 1
+    endpoints, stage = {}, 1
     x = blocks.conv_relu(image, width, kernel_size, 2, padding="valid", name="conv1")
     for index in range(1, len(SQUEEZES) + 2):
         if index > 1:
             x = _fire(x, SQUEEZES[index - 2], expansion, name=f"fire{index}")
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
         if index in pools:
             x = blocks.ceil_pool(x, name=f"pool{index}")
             stage += 1
     if num_classes:
-        ends["logits"] = blocks.conv_gap_head(x, num_classes, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.conv_gap_head(x, num_classes, dropout=dropout)
+    return endpoints
 
 
 for _name, _min_size in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
@@ -86,7 +86,7 @@ for _name, _min_size in (("squeezenet", 21), ("squeezenet_v1_1", 17)):
 
 
 def _fire(x, squeezed, expansion, *, name):
-    """Few channels by 1 x 1 convolution; many of them again, half by 1 x 1, half by 3 x 3."""
+    """Applies a fire module: squeeze by 1 x 1, expand by 1 x 1 and 3 x 3 side by side."""
     x = blocks.conv_relu(x, squeezed, 1, name=f"{name}_squeeze")
     halves = [
         blocks.conv_relu(x, expansion * squeezed, size, name=f"{name}_expand{size}x{size}")

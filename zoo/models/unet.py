@@ -1,4 +1,4 @@
-"""U-Net: a decoder that is shown, at each size, what the encoder saw there."""
+"""U-Net: a decoder with skip connections from every resolution of the encoder."""
 
 from __future__ import annotations
 
@@ -42,55 +42,56 @@ def unet(
 ):
     """Builds a U-Net (Ronneberger et al., 2015, figure 1).
 
-    Two convolutions and a pooling at each size, down and, with transposed convolutions, up again,
-    where what the encoder made is put beside. `unet_paper` is the paper's to the weight,
-    31,030,658 parameters for one channel and two classes, with unpadded convolutions: the image
-    is continued by mirroring it, as in the paper, so that an image of 388 pixels enters as 572
-    and comes out as 388. `unet` is a quarter as wide, padded and normalised, for small images.
+    The contracting path has two convolutions and a max pooling at each resolution; the expanding
+    path has transposed convolutions, each concatenated with the encoder's features of the same
+    resolution. `unet_paper` has exactly the paper's layers, with 31,030,658 parameters for one
+    channel and two classes, and convolutions without padding: the image is padded by reflection, as
+    in the paper, so that an image of 388 pixels becomes 572 pixels and the logits have 388. `unet`
+    is a quarter as wide, with padding and batch normalisation, for small images.
 
-    Departures: `unet_paper` takes any size, continued to the next one that fits; where the
-    paper has dropout, at the end of the contracting path, its rate is not said. `unet` is
-    normalised after each convolution, without biases (Ioffe & Szegedy, 2015).
+    Departures: `unet_paper` takes any size, padded to the next valid one; the paper does not state
+    the rate of its dropout at the end of the contracting path. `unet` has batch normalisation after
+    each convolution, and no biases (Ioffe & Szegedy, 2015).
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; sides of any length.
+        image: `(batch, height, width, channels)`, normalised pixels; any height and width.
         num_classes: width of the logits.
-        widths: channels at each size, from the image's.
-        padding: of the convolutions: `same`, or `valid` for none, as in the paper.
+        widths: channels at each resolution, from the full one.
+        padding: padding of the convolutions: `same`, or `valid` as in the paper.
         batch_norm: whether each convolution is normalised.
-        dropout: rate at the smallest size, in [0, 1).
+        dropout: rate at the lowest resolution, in [0, 1).
 
     Returns:
-        Endpoints `stage0` to, of five widths, `stage4`, and `logits`, of the image's height and
-        width.
+        Endpoints `stage0` to `stageN`, one per width (`stage4` with five), and `logits` of the
+        image's height and width, `(batch, height, width, num_classes)`.
     """
     _check(widths, padding)
     steps = len(widths) - 1
     stride = 2**steps
-    if padding == "valid":  # each size takes four pixels off on the way down, and on the way up
+    if padding == "valid":  # two convolutions take off four pixels at each resolution, down and up
         padded = sizes.pad_to_multiple(image, stride, 4 % stride, margin=6 * stride - 4)
     else:
         padded = sizes.pad_to_multiple(image, stride)
     style = {"padding": padding, "batch_norm": batch_norm}
-    ends, x = {}, padded
+    endpoints, x = {}, padded
     for stage, width in enumerate(widths):
         if stage:
             x = keras.layers.MaxPooling2D(2, name=f"down{stage}")(x)
         x = _double_conv(x, width, name=f"encoder{stage}", **style)
-        x = ends[f"stage{stage}"] = encoder.mark_stage(x, f"stage{stage}")
+        x = endpoints[f"stage{stage}"] = encoder.mark_stage(x, f"stage{stage}")
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     crop = 4
     for stage in reversed(range(steps)):
         x = _up_conv(x, widths[stage], name=f"up{stage}")
-        skip = ends[f"stage{stage}"]
+        skip = endpoints[f"stage{stage}"]
         if padding == "valid":
             skip = keras.layers.Cropping2D(crop, name=f"cut{stage}")(skip)
             crop = 2 * crop + 8
         x = keras.layers.Concatenate(name=f"joined{stage}")([skip, x])
         x = _double_conv(x, widths[stage], name=f"decoder{stage}", **style)
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.crop_to(x, image, name="logits_cut")}
+    return {**endpoints, "logits": sizes.crop_to(x, image, name="logits_cut")}
 
 
 @register({"unet_backbone": {}}, input_shape=(128, 128, 3), preprocessing="none", **SHARED_OPTIONS)
@@ -103,46 +104,51 @@ def unet_backbone(
     widths=(256, 128, 64, 32, 16),
     dropout=0.0,
 ):
-    """Builds a U-Net whose contracting path is another network of the zoo.
+    """Builds a U-Net whose contracting path is another model of the zoo.
 
-    As in Ronneberger et al., 2015, from the last stage of the backbone up to the image's size.
-    Departures: the encoder; convolutions are padded and normalised; the decoder's widths are
-    given, and not the encoder's; where the backbone has no stage of a size, nothing is put
-    beside what comes from below.
+    The expanding path is that of Ronneberger et al., 2015, from the last stage of the backbone to
+    the full resolution. Departures: the encoder; convolutions are padded and have batch
+    normalisation; the widths of the decoder are options, independent of the encoder's; at a
+    resolution for which the backbone has no stage, there is no skip connection.
 
     Args:
-        image: `(batch, height, width, channels)`, pixels in [0, 255]; sides of any length.
+        image: `(batch, height, width, channels)`, pixels in [0, 255]; any height and width.
         num_classes: width of the logits.
-        backbone: a name of the zoo that has stages.
-        backbone_weights: a weights file in place of the tag's source, or `"random"`.
-        widths: channels of the decoder at each size, up to the image's; of a backbone that
-            begins further up, the last ones.
+        backbone: name of a model with stages.
+        backbone_weights: a weights file instead of the tag's source, or `"random"`.
+        widths: channels of the decoder at each resolution, the full one last; a backbone of a
+            smaller stride uses the last ones.
         dropout: rate after the backbone, in [0, 1).
 
     Returns:
-        Endpoints: the stages of the backbone, and `logits`, of the image's height and width.
+        Endpoints: the stages of the backbone, and `logits` of the image's height and width,
+        `(batch, height, width, num_classes)`.
     """
     padded = sizes.pad_to_multiple(image, encoder.stage_stride(backbone))
-    ends = encoder.backbone_features(padded, backbone, backbone_weights)
-    [*_, last] = ends
+    endpoints = encoder.backbone_features(padded, backbone, backbone_weights)
+    [*_, last] = endpoints
     steps = encoder.stage_level(last)
     if steps > len(widths):
         raise UsageError(f"unet_backbone on {backbone} needs {steps} widths; got {tuple(widths)}")
-    x = keras.layers.Dropout(dropout, name="dropout")(ends[last]) if dropout else ends[last]
+    x = (
+        keras.layers.Dropout(dropout, name="dropout")(endpoints[last])
+        if dropout
+        else endpoints[last]
+    )
     for level in reversed(range(steps)):
         width = widths[len(widths) - 1 - level]
         x = _up_conv(x, width, name=f"up{level}")
-        if f"stage{level}" in ends:
-            skip = ends[f"stage{level}"]
+        if f"stage{level}" in endpoints:
+            skip = endpoints[f"stage{level}"]
             x = sizes.resize_to(x, skip, name=f"resized{level}")
             x = keras.layers.Concatenate(name=f"joined{level}")([skip, x])
         x = _double_conv(x, width, name=f"decoder{level}")
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    return {**ends, "logits": sizes.restore_size(x, padded, image)}
+    return {**endpoints, "logits": sizes.restore_size(x, padded, image)}
 
 
 def _double_conv(x, width, *, padding="same", batch_norm=True, name):
-    """Two 3 x 3 convolutions, normalised or not, each with `relu`."""
+    """Applies two 3 x 3 convolutions with `relu`, with or without batch normalisation."""
     for index in (1, 2):
         label = f"{name}_{index}"
         if not batch_norm:
@@ -161,7 +167,7 @@ def _double_conv(x, width, *, padding="same", batch_norm=True, name):
 
 
 def _up_conv(x, width, *, name):
-    """The paper's up-convolution: every pixel becomes 2 x 2."""
+    """Applies the paper's up-convolution, a transposed convolution of 2 x 2 with stride 2."""
     init = "he_normal"
     return keras.layers.Conv2DTranspose(width, 2, 2, kernel_initializer=init, name=name)(x)
 
@@ -169,6 +175,6 @@ def _up_conv(x, width, *, name):
 def _check(widths, padding):
     if len(widths) < 2 or padding not in ("same", "valid"):
         raise UsageError(
-            f"unet needs two widths or more, and padding same or valid; got "
+            f"unet needs at least two widths, and padding same or valid; got "
             f"widths={tuple(widths)}, padding={padding!r}"
         )

@@ -1,4 +1,4 @@
-"""VGG: depth from nothing but 3 x 3 convolutions."""
+"""VGG: deep networks of 3 x 3 convolutions."""
 
 from __future__ import annotations
 
@@ -128,43 +128,44 @@ def vgg(
 ):
     """Builds a VGG network (Simonyan & Zisserman, 2014, table 1).
 
-    `vgg16` and `vgg19` are Keras's to the weight. Departures: weights start as He et al., 2015,
-    say (`he_normal`), where the paper grows the deep variants from a trained `vgg11`; `_bn`
-    normalises after each convolution, which keeps its bias, as torchvision does.
+    `vgg16` and `vgg19` match Keras's weight for weight. Departures: kernels are initialised as
+    in He et al., 2015 (`he_normal`), where the paper initialises the deep variants from a trained
+    `vgg11`; the `_bn` variants have batch normalisation after each convolution, which keeps its
+    bias, as in torchvision.
 
     Args:
         image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
             `hidden` is empty.
         num_classes: width of the logits, or `None` for the stages only.
-        depths: convolutions in each block.
+        depths: the number of convolutions in each block.
         widths: channels of each block.
-        batch_norm: whether each convolution is normalised.
-        hidden: units of each dense layer before the logits; none puts global average pooling
-            in their place.
+        batch_norm: whether batch normalisation follows each convolution.
+        hidden: units of each dense layer before the logits; with none, global average
+            pooling replaces them.
         dropout: rate after each hidden layer, in [0, 1).
 
     Returns:
-        Endpoints `stage0` to `stage4`, the last convolution of each block, `stage5`, the last
-        pooling, and, with classes, `logits`.
+        Endpoints `stage0` to `stage4`, the output of the last convolution of each block;
+        `stage5`, the output of the last pooling; and, with classes, `logits`.
     """
     if len(depths) != len(widths):
         raise UsageError(
-            f"vgg needs a width a block; got {len(depths)} depths, {len(widths)} widths"
+            f"vgg needs one width per block; got {len(depths)} depths, {len(widths)} widths"
         )
-    ends, x = {}, image
+    endpoints, x = {}, image
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         for index in range(1, depth + 1):
             x = _convolve(x, width, batch_norm, block=stage + 1, index=index)
-        ends[f"stage{stage}"] = x
+        endpoints[f"stage{stage}"] = x
         x = keras.layers.MaxPooling2D(2, name=f"block{stage + 1}_pool")(x)
-    ends[f"stage{len(depths)}"] = x
+    endpoints[f"stage{len(depths)}"] = x
     if num_classes:
-        ends["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
-    return ends
+        endpoints["logits"] = blocks.dense_head(x, num_classes, hidden, dropout=dropout)
+    return endpoints
 
 
 def _convolve(x, filters, batch_norm, *, block, index):
-    """A 3 x 3 convolution under Keras's name, then `relu`, with normalisation in between or not."""
+    """Applies a 3 x 3 convolution and `relu`, named as in Keras, with or without batch norm."""
     x = keras.layers.Conv2D(
         filters,
         3,

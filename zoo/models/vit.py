@@ -1,4 +1,4 @@
-"""ViT: an image is worth 16 x 16 words, and a transformer reads them."""
+"""ViT: a transformer encoder over image patches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoo.weights import Weights, torchvision
 
 PAPER = "https://arxiv.org/abs/2010.11929"
 
-PATCH = 16  # pixels on a side, which makes the stride of the only stage
+PATCH = 16  # height and width in pixels; the stride of the only stage
 
 VARIANTS = {
     "vit_tiny": {"width": 192, "heads": 3},  # Touvron et al., 2020 (DeiT), table 1
@@ -41,7 +41,8 @@ def deit(file, accuracy, top5_accuracy):
     )
 
 
-AUGREG = Weights(  # given by hand: timm's files of "How to train your ViT", 2021, at 224 pixels
+# Without a source: the user passes timm's files of "How to train your ViT", 2021, at 224 pixels.
+AUGREG = Weights(
     classes="imagenet",
     preprocessing="tf",
     resize="crop",
@@ -87,26 +88,27 @@ def vit(
 ):
     """Builds a Vision Transformer with patches of 16 pixels (Dosovitskiy et al., 2020, figure 1).
 
-    Departures: a linear head, as the paper has for fine-tuning, and no hidden layer in it for
-    pretraining; weights start at a deviation of 0.02, as DeiT's, for the paper does not say;
-    dropout is off unless asked for (the paper's, on ImageNet alone, is 0.1) and spares the
-    attention's weights.
+    Departures: the head is linear, as in the paper's fine-tuning, without the hidden layer for
+    pretraining; kernels are initialised with a standard deviation of 0.02, as in DeiT, since the
+    paper does not state it; dropout is 0 by default (0.1 in the paper's training on ImageNet alone)
+    and not applied to the attention weights.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; height and width fixed,
-            and multiples of 16.
+        image: `(batch, height, width, channels)`, normalised pixels; of a fixed height and
+            width, both multiples of 16.
         num_classes: width of the logits, or `None` for the stages only.
-        width: features of each token.
-        heads: attention heads, a divisor of `width`.
-        depth: blocks.
-        expansion: how many times wider the hidden layer of each block is.
+        width: width of the token embeddings.
+        heads: the number of attention heads, a divisor of `width`.
+        depth: the number of blocks.
+        expansion: ratio of the hidden width of each MLP to `width`.
         dropout: rate after the position embeddings and each dense layer, in [0, 1).
-        stochastic_depth: rate at which a sample skips the last block's branches in training;
-            that of earlier blocks rises to it from 0 (Huang et al., 2016). DeiT's is 0.1.
+        stochastic_depth: rate at which the residual branches of the last block are dropped per
+            sample in training, rising linearly from 0 in the first block (Huang et al., 2016).
+            DeiT uses 0.1.
 
     Returns:
-        Endpoints `stage4`, the normalised tokens of the patches as a map, and, with classes,
-        `logits`.
+        Endpoints `stage4`, the normalised patch tokens as a map `(batch, height / 16,
+        width / 16, width of the tokens)`, and, with classes, `logits`.
     """
     rows, columns = _grid(image, width, heads)
     x = keras.layers.Conv2D(width, PATCH, PATCH, **_kernel(), name="patches")(image)
@@ -120,14 +122,14 @@ def vit(
         x = _block(x, heads, expansion, dropout, rate, name=f"block{index + 1}")
     x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
     patches = keras.layers.Cropping1D((1, 0), name="patches_out")(x)
-    ends = {"stage4": keras.layers.Reshape((rows, columns, width), name="map")(patches)}
+    endpoints = {"stage4": keras.layers.Reshape((rows, columns, width), name="map")(patches)}
     if num_classes:
-        ends["logits"] = blocks.logits(x[:, 0], num_classes)
-    return ends
+        endpoints["logits"] = blocks.logits(x[:, 0], num_classes)
+    return endpoints
 
 
 def _block(x, heads, expansion, dropout, rate, *, name):
-    """Attention, then a perceptron, each added to its input (equations 2 and 3)."""
+    """Applies attention and an MLP, each with a residual connection (equations 2 and 3)."""
     width = x.shape[-1]
     y = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
     y = _dropout(_attention(y, heads, name=f"{name}_attention"), dropout, name=f"{name}_dropout1")
@@ -142,7 +144,7 @@ def _block(x, heads, expansion, dropout, rate, *, name):
 
 
 def _attention(x, heads, *, name):
-    """Multi-head self-attention (appendix A): every token asks all of them."""
+    """Applies multi-head self-attention (appendix A)."""
     _, tokens, width = x.shape
     x = _dense(x, 3 * width, name=f"{name}_qkv")
     x = keras.layers.Reshape((tokens, 3, heads, width // heads), name=f"{name}_split")(x)
@@ -164,20 +166,22 @@ def _dropout(x, rate, *, name):
 
 
 def _drop_path(x, rate, *, name):
-    """Drops all that a branch says of a sample, at that rate."""
+    """Drops a residual branch per sample (stochastic depth)."""
     if not rate:
         return x
     return keras.layers.Dropout(rate, noise_shape=(None, 1, 1), name=name)(x)
 
 
 def _grid(image, width, heads):
-    """Returns how many patches the image has, down and across."""
+    """Returns the number of patches, vertically and horizontally."""
     _, *sides, _ = image.shape
     if None in sides or any(side % PATCH for side in sides):
         raise UsageError(
-            f"vit needs images whose height and width are known multiples of {PATCH}; got "
+            f"vit needs images whose height and width are fixed multiples of {PATCH}; got "
             f"{' x '.join(str(side) for side in sides)}"
         )
     if width % heads:
-        raise UsageError(f"vit cannot divide a width of {width} by {heads} heads")
+        raise UsageError(
+            f"vit needs a width divisible by heads; got a width of {width}, {heads} heads"
+        )
     return [side // PATCH for side in sides]

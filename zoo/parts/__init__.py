@@ -1,1 +1,1 @@
-"""Parts that several families of models are built of."""
+"""Functions that build parts shared by several families of models."""

@@ -8,15 +8,15 @@ from zoo import graphs
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import keras, np
 
-IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))  # R, G, B: mean, deviation, of 1
+IMAGENET = ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))  # R, G, B in [0, 1]: mean, std
 
 PREPROCESSING = {  # name: arguments of `normalise_pixels`
     "none": None,
     "tf": {"mean": 127.5, "scale": 127.5},
     "torch": {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)},
     "caffe": {"mean": (103.939, 116.779, 123.68), "scale": 1.0, "reverse": True},
-    # What comes before the layers that Keras's EfficientNets begin with, x / 255 and
-    # (x - mean) / sqrt(deviation): with it they standardise, as they should.
+    # For the first layers of Keras's EfficientNets, x / 255 and (x - mean) / sqrt(std): after this
+    # preprocessing, they standardise pixels as intended.
     "efficientnet": {
         "mean": tuple(255 * mean * (1 - deviation**0.5) for mean, deviation in IMAGENET),
         "scale": tuple(deviation**0.5 for _, deviation in IMAGENET),
@@ -24,23 +24,23 @@ PREPROCESSING = {  # name: arguments of `normalise_pixels`
 }
 
 RGB = 3
-PREPROCESSING_LAYER = "pixels"  # name of the first layer, which the image enters
-TOKEN_EQUATION = (
-    "bti,itw->btw"  # ones of shape (batch, tokens, 1) to learned vectors, one per token
-)
+PREPROCESSING_LAYER = "pixels"  # name of the first layer of a network
+# From ones of shape (batch, tokens, 1) to learned vectors, one per token.
+TOKEN_EQUATION = "bti,itw->btw"
 NORMALIZATIONS = ("batch", "layer", "group", "none")
-NUM_GROUPS = 8  # of a group normalisation, or fewer where the channels do not divide by it
+NUM_GROUPS = 8  # of group normalisation, or fewer where it does not divide the channels
 BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum
 
 
 def preprocess(image, name):
-    """Maps pixels in [0, 255] to what the network called for, as its first layer.
+    """Preprocesses pixels in [0, 255] as the network expects, as its first layer.
 
     Args:
         image: `(batch, height, width, channels)`, RGB or of any other number of channels,
-            which are then treated alike: `normalise_pixels` says how.
-        name: a key of `PREPROCESSING`: `tf` gives [-1, 1], `torch` RGB standardised by
-            ImageNet's mean and deviation, `caffe` BGR less ImageNet's mean, `none` nothing.
+            which are then all treated the same; see `normalise_pixels`.
+        name: a key of `PREPROCESSING`: `tf` scales to [-1, 1], `torch` standardises RGB by
+            ImageNet's mean and standard deviation, `caffe` subtracts ImageNet's mean from BGR,
+            `none` returns the image unchanged.
     """
     if name not in PREPROCESSING:
         raise unknown_name_error("preprocessing", name, list(PREPROCESSING))
@@ -50,16 +50,16 @@ def preprocess(image, name):
 
 
 def normalise_pixels(image, mean=0.0, scale=1.0, reverse=False):
-    """Computes `(x - mean) / scale` with layers of Keras, in float32 or, by policy, float64.
+    """Computes `(x - mean) / scale` with layers of Keras, in float32 or, by dtype policy, float64.
 
     Half precision has too few significant bits for a difference of pixels.
 
     Args:
         image: `(batch, height, width, channels)`, pixels in [0, 255] of any numeric dtype.
-        mean: what to subtract: a number, or one per channel in the order of the output. An image
-            with another number of channels gets the average mean and scale in every channel.
-        scale: what to divide by, likewise.
-        reverse: whether to turn RGB into BGR first; images of other channels stay as they are.
+        mean: the mean: a number, or one per channel in the order of the output. An image with
+            another number of channels gets the average mean and scale in every channel.
+        scale: the divisor, a number or one per channel likewise.
+        reverse: whether to convert RGB to BGR first; images with other channels are not changed.
     """
     channels = image.shape[-1]
     if reverse and channels == RGB:
@@ -74,16 +74,16 @@ def normalise_pixels(image, mean=0.0, scale=1.0, reverse=False):
 
 
 def _per_channel(values, channels, dtype):
-    """Returns numbers as an array: one, or one per channel; their average, if they are not."""
+    """Returns one value, or one per channel, as an array; their average if the numbers differ."""
     values = np.array(values, dtype)
     return values if values.size in (1, channels) else np.array(values.mean(), dtype)
 
 
 def conv(x, filters, kernel_size, strides=1, *, bias=False, name):
-    """Convolution without activation, padded by `kernel_size // 2` on every side.
+    """Applies a convolution without activation, padded by `kernel_size // 2` on every side.
 
-    Symmetric padding is what Keras's own ResNets and PyTorch do; TensorFlow's `same` would pad
-    one side only where the stride is 2.
+    Padding is symmetric, as in Keras's own ResNets and in PyTorch; with stride 2, TensorFlow's
+    `same` would pad one side only.
     """
     padding = "same"
     if strides > 1 and kernel_size > 1:
@@ -101,7 +101,7 @@ def conv(x, filters, kernel_size, strides=1, *, bias=False, name):
 
 
 def bn_act(x, activation="relu", *, name):
-    """Batch normalisation, then the activation or, for `None`, nothing."""
+    """Applies batch normalisation, then the activation or, for `None`, nothing."""
     x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
     if activation is None:
         return x
@@ -109,13 +109,13 @@ def bn_act(x, activation="relu", *, name):
 
 
 def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu", name):
-    """Convolution as `conv` pads it, batch normalisation, activation."""
+    """Applies a convolution, padded as in `conv`, batch normalisation and the activation."""
     x = conv(x, filters, kernel_size, strides, bias=bias, name=name)
     return bn_act(x, activation, name=name)
 
 
 def conv_relu(x, filters, kernel_size, strides=1, *, padding="same", groups=1, name):
-    """Convolution with a bias, and `relu`, in one layer."""
+    """Applies a convolution with a bias and `relu`, as one layer."""
     return keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -129,26 +129,26 @@ def conv_relu(x, filters, kernel_size, strides=1, *, padding="same", groups=1, n
 
 
 def ceil_pool(x, *, name):
-    """The maximum of 3 x 3 pixels at every second one, where the last window may hang over.
+    """Applies 3 x 3 max pooling with stride 2; the last window may extend beyond the border.
 
-    This is how Caffe, and PyTorch's `ceil_mode`, count windows; `same` would pad another side of
-    maps of an odd size. What is outside counts as 0, so `x` must not be negative.
+    This is the size of Caffe and of PyTorch's `ceil_mode`; `same` would pad maps of an odd size
+    on both sides. Padding counts as 0, so `x` must not be negative.
     """
     x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, name=name)(x)
 
 
 def padded_pool(x, *, name):
-    """The maximum of 3 x 3 pixels at every second one, padded by a pixel on every side.
+    """Applies 3 x 3 max pooling with stride 2, padded by one pixel on every side.
 
-    What is outside counts as 0, so `x` should not be negative.
+    Padding counts as 0, so `x` should not be negative.
     """
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x)
 
 
 def padded_shortcut(x, channels, strides=1, *, name):
-    """Subsamples space and pads channels with zeros, as many on both sides (ResNet's option A).
+    """Subsamples height and width, and pads channels with zeros on both sides (ResNet's option A).
 
     (batch, h, w, fewer channels) -> (batch, ceil(h / strides), ceil(w / strides), channels)
     """
@@ -160,10 +160,10 @@ def padded_shortcut(x, channels, strides=1, *, name):
 
 
 def local_response_norm(x, radius=2, bias=2.0, alpha=1e-4, beta=0.75, *, name):
-    """Divides each value by the energy of its neighbours among the channels, in float32 at least.
+    """Applies local response normalisation over neighbouring channels, in float32 at least.
 
-    `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the channels from
-    `c - radius` to `c + radius` that there are. The defaults are the paper's (k = 2, n = 5).
+    `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the existing channels from
+    `c - radius` to `c + radius`. The defaults are the paper's (k = 2, n = 5).
 
     Reference:
         Krizhevsky et al., 2012, section 3.3.
@@ -182,7 +182,7 @@ def local_response_norm(x, radius=2, bias=2.0, alpha=1e-4, beta=0.75, *, name):
 
 
 def learned_tokens(x, *, name):
-    """A learned vector per token of `x`: (batch, tokens, width) -> (batch, tokens, width).
+    """Returns a learned vector per token of `x`, with the shape `(batch, tokens, width)` of `x`.
 
     The kernel of the layer, `(1, tokens, width)`, holds the vectors.
     """
@@ -195,7 +195,7 @@ def learned_tokens(x, *, name):
 
 
 def normalise(x, kind, *, name):
-    """Normalises by `batch`, `layer` or `group`; `none` gives `x` as it is."""
+    """Applies `batch`, `layer` or `group` normalisation; `none` returns `x` unchanged."""
     if kind == "batch":
         return keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
     if kind == "layer":
@@ -207,26 +207,26 @@ def normalise(x, kind, *, name):
 
 
 def activate(x, activation, *, name):
-    """Applies the activation that Keras calls `activation`."""
+    """Applies an activation by its name in Keras."""
     try:
         function = keras.activations.get(activation)
     except ValueError as error:
-        known = [word for word in dir(keras.activations) if not word.startswith("_")]
+        known = [key for key in dir(keras.activations) if not key.startswith("_")]
         raise unknown_name_error("activation", activation, known) from error
     return keras.layers.Activation(function, name=name)(x)
 
 
 def flatten(x):
-    """Lays out maps as a vector: (batch, h, w, c) -> (batch, h * w * c)."""
+    """Flattens maps to a vector: (batch, h, w, c) -> (batch, h * w * c)."""
     if None in x.shape[1:]:
-        raise UsageError("a dense layer over all pixels needs a fixed size; give input_shape")
+        raise UsageError("a dense layer over all pixels needs a fixed size; pass input_shape")
     return keras.layers.Flatten(name="flatten")(x)
 
 
 def dense_head(x, num_classes, hidden, *, dropout=0.0):
-    """Dense layers over all pixels, each with `relu` and dropout, then the logits.
+    """Applies dense layers over all pixels, each with `relu` and dropout, then the logits.
 
-    Without `hidden` layers it is `pooled_head`.
+    Without `hidden` layers, this is `pooled_head`.
     """
     if not hidden:
         return pooled_head(x, num_classes, dropout=dropout)
@@ -241,13 +241,13 @@ def dense_head(x, num_classes, hidden, *, dropout=0.0):
 
 
 def pooled_head(x, num_classes, *, dropout=0.0):
-    """Global average pooling, dropout, logits: (batch, h, w, c) -> (batch, num_classes)."""
+    """Applies global average pooling, dropout, logits: (batch, h, w, c) -> (batch, num_classes)."""
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return logits(x, num_classes, dropout=dropout)
 
 
 def conv_gap_head(x, num_classes, *, dropout=0.0):
-    """Dropout, one map a class with `relu`, the averages of the maps: no dense layer.
+    """Applies dropout, a 1 x 1 convolution to one map per class, `relu` and global averaging.
 
     (batch, h, w, c) -> (batch, num_classes), in float32 and not negative.
     """
@@ -259,7 +259,7 @@ def conv_gap_head(x, num_classes, *, dropout=0.0):
 
 
 def logits(x, num_classes, *, dropout=0.0):
-    """Dropout and a float32 dense layer: (batch, features) -> (batch, num_classes)."""
+    """Applies dropout and a float32 dense layer: (batch, features) -> (batch, num_classes)."""
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

@@ -1,7 +1,7 @@
-"""Boxes as tensors: overlap, coding, anchors, and suppression of what was found twice.
+"""Boxes as tensors: IoU, encoding, anchors and non-maximum suppression.
 
 A box is `x0, y0, x1, y1` in pixels of the image, x1 and y1 exclusive. A box without area, such as
-one of noughts that pads a batch, overlaps nothing.
+one of zeros that pads a batch, overlaps no other.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
 ANCHOR_BOX_STD = (1.0, 1.0, 1.0, 1.0)
-REGION_BOX_STD = (0.1, 0.1, 0.2, 0.2)  # of a region's deltas; those of Girshick's programs
-PADDING_SCORE = -1e9  # the score of what is not there
-MAX_LOG_SCALE = math.log(1000 / 16)  # of a delta of width or height: what keeps `exp` from overflow
+REGION_BOX_STD = (0.1, 0.1, 0.2, 0.2)  # of the deltas of regions; those of Girshick's code
+PADDING_SCORE = -1e9  # score of padding
+MAX_LOG_SCALE = math.log(1000 / 16)  # bound of the deltas of width and height, before `exp`
 
 
 def box_area(boxes):
-    """Returns the area of each box, 0 where one is turned inside out: (..., 4) -> (...)."""
+    """Returns the area of each box, 0 if x1 < x0 or y1 < y0: (..., 4) -> (...)."""
     sides = keras.ops.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
 
 
 def box_iou(boxes, others):
-    """Returns the intersection over union of each box with each other one.
+    """Returns the intersection over union (IoU) of all pairs of boxes.
 
     Args:
         boxes: `(..., n, 4)`.
@@ -43,17 +43,17 @@ def box_iou(boxes, others):
 
 
 def encode_boxes(boxes, references, box_std=ANCHOR_BOX_STD):
-    """Returns what takes each reference to its box (Girshick et al., 2014, appendix C).
+    """Encodes boxes relative to references (Girshick et al., 2014, appendix C).
 
     Args:
         boxes: `(..., 4)`.
         references: `(..., 4)`, anchors or regions, each with an area.
-        box_std: what each of the four deltas is divided by, to bring it near a deviation of 1.
+        box_std: divisors of the four deltas, for a standard deviation near 1.
 
     Returns:
-        `tx, ty, tw, th`: `(..., 4)`, the way from centre to centre in widths and heights of the
-        reference, and the logarithms of the ratios of the sides. Sides of boxes that are less
-        than a thousandth of a pixel count as that.
+        Deltas `tx, ty, tw, th`, `(..., 4)`: the offset of the centre in widths and heights of the
+        reference, and the logarithms of the ratios of width and height. Widths and heights of
+        boxes are at least a thousandth of a pixel.
     """
     centres, sides = _to_cxcywh(boxes)
     origins, units = _to_cxcywh(references)
@@ -64,9 +64,9 @@ def encode_boxes(boxes, references, box_std=ANCHOR_BOX_STD):
 
 
 def decode_boxes(deltas, references, box_std=ANCHOR_BOX_STD):
-    """Returns the boxes that deltas take references to: the inverse of `encode`.
+    """Decodes deltas relative to references into boxes: the inverse of `encode_boxes`.
 
-    No side grows by more than 62.5 times, whatever a network says.
+    Width and height are at most 62.5 times those of the reference, for any deltas.
     """
     deltas = keras.ops.convert_to_tensor(deltas)
     deltas = deltas * keras.ops.convert_to_tensor(box_std, deltas.dtype)
@@ -77,24 +77,24 @@ def decode_boxes(deltas, references, box_std=ANCHOR_BOX_STD):
 
 
 def clip_boxes(boxes, height, width):
-    """Returns the parts of boxes that are within an image: (..., 4) -> (..., 4)."""
+    """Clips boxes to an image: (..., 4) -> (..., 4)."""
     limits = keras.ops.cast(keras.ops.stack([width, height, width, height]), boxes.dtype)
     return keras.ops.minimum(keras.ops.maximum(boxes, 0), limits)
 
 
 def nms(boxes, threshold, classes=None):
-    """Tells which boxes remain where each suppresses those after it that it overlaps too much.
+    """Returns which boxes remain after non-maximum suppression.
 
-    Exactly the greedy result: a box remains if no box that remains is before it and overlaps it
-    by more than the threshold. That is the one fixed point of the rule, reached from "all remain"
-    in as many steps as the longest chain of boxes that each decide on the next has, and in most
-    images that is three to five.
+    The result is exactly the greedy one: a box remains if no remaining box before it overlaps it
+    by more than the threshold. That is the only fixed point of the rule. Starting from "all
+    remain", it is reached in as many steps as the longest chain of boxes that suppress each other,
+    in most images three to five.
 
     Args:
-        boxes: `(batch, n, 4)`, best first. The boxes of an image are compared with each other in
-            a matrix, so some thousands are too many.
-        threshold: the intersection over union above which the later box goes.
-        classes: `(batch, n)`; boxes of different classes leave each other alone. By default all
+        boxes: `(batch, n, 4)`, best first. All pairs of an image are compared in a matrix, which
+            limits n to about a thousand.
+        threshold: IoU above which the later of two boxes is suppressed.
+        classes: `(batch, n)`; only boxes of the same class suppress each other. By default all
             are of one class.
 
     Returns:
@@ -121,56 +121,56 @@ def nms(boxes, threshold, classes=None):
 
 
 def top_scores(scores, count):
-    """Returns the highest scores and where they are, highest first, the first of equals first.
+    """Returns the highest scores and their indices, in descending order, stable for equal scores.
 
     Args:
-        scores: `(batch, n)`, where n need not be `count` and need not be known.
-        count: how many.
+        scores: `(batch, n)`, where n may be less than `count`, or dynamic.
+        count: the number of scores.
 
     Returns:
-        `(batch, count)` scores, `NOTHING` where there are no more, and `(batch, count)` int32
-        places, there 0.
+        `(batch, count)` scores, padded with `PADDING_SCORE`, and `(batch, count)` int32 indices,
+        padded with 0.
     """
-    known, there = scores.shape[1], keras.ops.shape(scores)[1]
-    if known is None or known < count:
+    static, number = scores.shape[1], keras.ops.shape(scores)[1]
+    if static is None or static < count:
         scores = keras.ops.pad(scores, ((0, 0), (0, count)), constant_values=PADDING_SCORE)
     scores, indices = keras.ops.top_k(scores, count)
     indices = keras.ops.cast(indices, "int32")
-    return scores, keras.ops.where(indices < there, indices, 0)
+    return scores, keras.ops.where(indices < number, indices, 0)
 
 
 def gather(x, indices):
-    """Returns rows of each item of a batch: (1 or batch, n, ...), (batch, k) -> (batch, k, ...)."""
-    if x.shape[0] == 1:  # the same for all
+    """Gathers rows per batch item: (1 or batch, n, ...), (batch, k) -> (batch, k, ...)."""
+    if x.shape[0] == 1:  # shared by all items
         return keras.ops.take(x[0], indices, axis=0)
     indices = keras.ops.reshape(indices, (*keras.ops.shape(indices), *[1] * (len(x.shape) - 2)))
     return keras.ops.take_along_axis(x, indices, axis=1)
 
 
 def generate_anchors(sizes, strides, ratios, grids):
-    """Returns the boxes that a pyramid's cells start from, of known size and place.
+    """Returns the anchors of a feature pyramid.
 
     Args:
-        sizes: for each level a size in pixels, the root of an anchor's area, or several.
-        strides: pixels from cell to cell of each level.
-        ratios: heights over widths.
+        sizes: for each level one or several sizes in pixels, the square root of an anchor's area.
+        strides: stride of each level in pixels.
+        ratios: aspect ratios, height over width.
         grids: `(rows, columns)` of each level.
 
     Returns:
         NumPy float32 `(anchors, 4)`: level by level, row by row, cell by cell, size by size,
-        ratio by ratio, each centred on its cell. Some reach over the border.
+        ratio by ratio, each centred on its cell. Some extend beyond the image.
 
     Raises:
-        UsageError: there are not as many sizes or grids as strides, or the size of a grid, that
-            of the image, is unknown.
+        UsageError: the numbers of sizes, grids and strides differ, or a grid is not of a fixed
+            size.
     """
     if not len(sizes) == len(strides) == len(grids):
         raise UsageError(
-            f"anchors need a size and a grid a level; got {len(sizes)} sizes, {len(strides)} "
+            f"anchors need a size and a grid per stride; got {len(sizes)} sizes, {len(strides)} "
             f"strides, {len(grids)} grids"
         )
     if any(None in tuple(grid) for grid in grids):
-        raise UsageError("anchors are of images of a fixed size; give input_shape")
+        raise UsageError("anchors need images of a fixed size; pass input_shape")
     found = []
     for size, stride, (rows, columns) in zip(sizes, strides, grids, strict=True):
         size, roots = np.reshape(size, (-1, 1)), np.sqrt(np.asarray(ratios, "float64"))
@@ -182,7 +182,7 @@ def generate_anchors(sizes, strides, ratios, grids):
 
 
 def _to_cxcywh(boxes):
-    """Returns centres and sides of boxes, each `(..., 2)`."""
+    """Returns centres and sizes (width, height) of boxes, each `(..., 2)`."""
     boxes = keras.ops.convert_to_tensor(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low

@@ -1,11 +1,11 @@
-"""A network of the catalogue as the first part of another one, in one graph with the rest.
+"""Backbones: a model of the catalogue as the encoder of another one, in the same graph.
 
-    ends = encoder.pyramid(image, "resnet20.cifar10")
+    ends = encoder.backbone_features(image, "resnet20.cifar10")
     x = keras.layers.Conv2D(num_classes, 1)(ends["stage2"])
 
-The layers are the network's own, under their own names: freezing, folding, the cache of features
-and weights files go by those. Where a stage ends stands a layer that does nothing, called
-`stageN`, by which `zoo.surgery.stages` knows what is encoder, and what is head.
+The layers keep their names in the backbone, on which freezing, folding, the feature cache and
+weights files depend. At the end of each stage there is an identity layer named `stageN`, by which
+`zoo.surgery.stages` separates the encoder from the head.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from zoo.surgery.dilation import dilate
 
 
 def backbone_features(image, name, source=None, levels=None, output_stride=None, **options):
-    """Puts the network called `name`, without its head, on a symbolic image.
+    """Applies a model of the catalogue, without its head, to a symbolic image.
 
-    Its own preprocessing and its weights come with it.
+    Its preprocessing and its weights are included.
 
     Args:
         image: `(batch, height, width, channels)`, pixels in [0, 255].
-        name: a name of `zoo.names()` that has stages.
-        source: a weights file in place of the tag's source, or `"random"`, as `weights` is in
+        name: name of a model with stages.
+        source: a weights file instead of the tag's source, or `"random"`, as `weights` in
             `zoo.build`.
-        levels: numbers of the stages to return; all by default. What comes after the last of them
-            is left out.
-        output_stride: the largest stride that a stage shall have; stages beyond it keep their
-            names, see `zoo.surgery.dilation`. By default, each has its own.
-        **options: of the network's builder.
+        levels: numbers of the stages to return; all by default. Layers after the last of them
+            are omitted.
+        output_stride: the largest stride of a stage; stages beyond it are dilated and keep their
+            names, see `zoo.surgery.dilation`. By default strides are not changed.
+        **options: options of the model's builder.
 
     Returns:
-        `stageN`, as in the network's spec, to maps of stride `2**N`, or of `output_stride` if that
-        is less; first to last. A stage beyond `output_stride` has the size of the one there.
+        A dict of `stageN`, as in the model's spec, to maps of stride `2**N`, or of `output_stride`
+        if that is less, in order.
 
     Raises:
-        UsageError: as `zoo.backbone`; or the network has no such stage.
+        UsageError: as for `zoo.backbone`, or the model has no such stage.
     """
     net = backbone(name, input_shape=tuple(image.shape[1:]), weights=source, **options)
     if output_stride is not None and output_stride < stage_stride(name):
         net = dilate(net, output_stride)
-    net = graphs.flat(net)
-    wanted = select_stages(name, list(net.output), levels)
-    kept = list(net.output)[: list(net.output).index(wanted[-1]) + 1]
-    ends = {id(net.output[stage]): stage for stage in kept}
+    net = graphs.flatten(net)
+    requested = select_stages(name, list(net.output), levels)
+    kept = list(net.output)[: list(net.output).index(requested[-1]) + 1]
+    endpoints = {id(net.output[stage]): stage for stage in kept}
     needed = {id(node) for node in graphs.ancestors(net, [net.output[stage] for stage in kept])}
     found = {}
 
@@ -56,41 +56,41 @@ def backbone_features(image, name, source=None, levels=None, output_stride=None,
             return node.output_tensors
         outputs = node.operation(*args, **kwargs)
         [x, *more] = node.output_tensors
-        if id(x) in ends and not more:
-            found[ends[id(x)]] = outputs = mark_stage(outputs, ends[id(x)])
+        if id(x) in endpoints and not more:
+            found[endpoints[id(x)]] = outputs = mark_stage(outputs, endpoints[id(x)])
         return outputs
 
     graphs.replay(net, {id(net.inputs[0]): image}, call)
-    return {stage: found[stage] for stage in wanted}
+    return {stage: found[stage] for stage in requested}
 
 
 def mark_stage(x, stage):
-    """Returns `x` by way of a layer that says that a stage ends here, such as `stage2`."""
+    """Marks the end of a stage by an identity layer of its name, such as `stage2`."""
     return keras.layers.Identity(name=stage)(x)
 
 
 def fetch_full_weights(name, source=None):
-    """Returns the file of a network's weights in which its head is too, fetching it if need be.
+    """Returns the weights file of a model with its head, downloaded if necessary.
 
     Args:
-        name: a name of the catalogue.
-        source: a weights file in place of the tag's source, or `"random"`.
+        name: name of a model.
+        source: a weights file instead of the tag's source, or `"random"`.
 
     Returns:
-        A path, or `source` where the weights are random ones.
+        A path, or `source` if the weights are random.
     """
     entry = models.get(name)
     return weights.fetch(name, entry.weights) if source is None and entry.weights else source
 
 
 def load_weights_into(image, x, source):
-    """Pours a weights file into the layers that make `x` of an image, where there is a file."""
+    """Loads a weights file into the layers from `image` to `x`, unless the weights are random."""
     if source not in (None, RANDOM):
         weights.load(keras.Model(image, x), source)
 
 
 def stage_stride(name, level=None):
-    """Returns how many pixels of the image become one of a stage; by default of the last one."""
+    """Returns the stride of a stage; by default that of the last one."""
     stages = models.get(name).stages
     [stage] = select_stages(name, stages, stages[-1:] if level is None else [level])
     return 2 ** stage_level(stage)
@@ -102,10 +102,10 @@ def stage_level(stage):
 
 
 def select_stages(name, stages, levels):
-    """Returns the names of stages, in order, that some numbers (or names) mean; `None`, all."""
+    """Returns the names of the stages of some levels (numbers or names), in order; `None`, all."""
     if not stages:
         raise UsageError(f"{name} has no feature pyramid; see `zoo list` for models with stages")
-    wanted = {f"stage{str(level).removeprefix('stage')}" for level in levels or stages}
-    if missing := sorted(wanted - set(stages)):
+    requested = {f"stage{str(level).removeprefix('stage')}" for level in levels or stages}
+    if missing := sorted(requested - set(stages)):
         raise UsageError(f"{name} has no {', '.join(missing)}, only {', '.join(stages)}")
-    return [stage for stage in stages if stage in wanted]
+    return [stage for stage in stages if stage in requested]

@@ -1,6 +1,6 @@
-"""Feature pyramids: maps of every stride that all know what the coarsest one knows.
+"""Feature pyramid networks: maps of several strides, each with the semantics of the coarsest.
 
-maps = pyramids.feature_pyramid(image, "resnet20.cifar10", levels=(2, 6), channels=64)
+maps = fpn.feature_pyramid(image, "resnet20.cifar10", levels=(2, 6), channels=64)
 x = maps[4]  # the map of stride 4
 """
 
@@ -13,38 +13,38 @@ from zoo.parts import blocks, encoder, padding
 
 
 def feature_pyramid(image, backbone, weights=None, *, levels, channels, batch_norm=True):
-    """Puts a backbone and the pyramid of Lin et al., 2016 (section 3), on an image.
+    """Builds a backbone with a feature pyramid (Lin et al., 2016, section 3).
 
-    Levels that the backbone does not reach are made of its last stage by convolutions of stride
-    2, and are part of the way down again. (The paper's top level is every other pixel of the one
-    below it.) Departure: each convolution is normalised, unless `batch_norm` is off.
+    Levels beyond the last stage of the backbone are computed from it by convolutions of stride 2,
+    and are part of the top-down pathway. (The paper subsamples the level below for its top level.)
+    Departure: each convolution is normalised, unless `batch_norm` is off.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
-        backbone: a name of `zoo.names()` that has stages.
-        weights: a weights file for it in place of its tag's source, or `"random"`.
-        levels: first and last N of a row of maps of stride `2**N`.
-        channels: of each map.
+        backbone: name of a model with stages.
+        weights: a weights file instead of the tag's source, or `"random"`.
+        levels: first and last level, N for a stride of `2**N`.
+        channels: width of each map.
         batch_norm: whether the pyramid's convolutions are normalised.
 
     Returns:
-        Strides, finest first, to the maps.
+        A dict of strides to maps `(batch, rows, columns, channels)`, finest first.
 
     Raises:
-        UsageError: the image's size is not fixed, there is no such row of levels, or the backbone
-            begins with a coarser one.
+        UsageError: the image's size is not fixed, the levels are invalid, or the first stage of
+            the backbone is coarser than the first level.
     """
     first, last = levels
     if None in image.shape[1:]:
-        raise UsageError("a detector is built for images of one size; give input_shape")
+        raise UsageError("a detector needs images of a fixed size; pass input_shape")
     if not 0 <= first <= last:
-        raise UsageError(f"levels are a first and a last one, such as (2, 6), not {tuple(levels)}")
+        raise UsageError(f"levels need a first and a last one, such as (2, 6); got {tuple(levels)}")
     stages = [encoder.stage_level(stage) for stage in models.get(backbone).stages]
     if stages and first < stages[0]:
-        raise UsageError(f"{backbone} begins with stage{stages[0]}; levels {tuple(levels)} do not")
+        raise UsageError(f"{backbone} begins with stage{stages[0]}; got levels {tuple(levels)}")
     own = [level for level in stages if first <= level <= last] or stages[-1:]
-    ends = encoder.backbone_features(image, backbone, weights, own)
-    maps = {encoder.stage_level(stage): x for stage, x in ends.items()}
+    endpoints = encoder.backbone_features(image, backbone, weights, own)
+    maps = {encoder.stage_level(stage): x for stage, x in endpoints.items()}
     for level in range(max(maps) + 1, last + 1):
         maps[level] = blocks.conv_bn(maps[level - 1], channels, 3, 2, name=f"p{level}_down")
     row = {level: maps[level] for level in range(first, last + 1)}
@@ -52,16 +52,16 @@ def feature_pyramid(image, backbone, weights=None, *, levels, channels, batch_no
 
 
 def apply_shared(maps, chain):
-    """Calls the same layers, one after the other, on every map."""
+    """Applies the same layers, one after the other, to every map."""
     for layer in chain:
         maps = [layer(x) for x in maps]
     return maps
 
 
 def concatenate_levels(maps, width, *, name):
-    """Lists what is said in all maps: (batch, rows, columns, k * width) -> (batch, all, width).
+    """Concatenates levels: (batch, rows, columns, k * width) each -> (batch, n, width).
 
-    In the order of `boxes.generate_anchors`, and in float32.
+    The order is that of `boxes.generate_anchors`, the dtype float32.
     """
     rows = []
     for index, x in enumerate(maps):
@@ -73,7 +73,7 @@ def concatenate_levels(maps, width, *, name):
 
 
 def _top_down(maps, channels, batch_norm):
-    """The way down: each map, in as many channels, plus the coarser one at twice the size."""
+    """Applies the top-down pathway: lateral connections plus the upsampled coarser level."""
 
     def conv(x, kernel_size, name):
         if batch_norm:

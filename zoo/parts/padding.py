@@ -1,7 +1,7 @@
-"""Sizes of images and maps for networks that answer for every pixel: tensors in, tensors out.
+"""Sizes of images and maps in networks for dense prediction: tensors in, tensors out.
 
-Where a size is known it is dealt with by what needs no other tensor, so that a network is a chain
-wherever it can be, and `zoo.surgery.split` finds a place to cut it.
+Operations on static sizes take no second tensor, so that a network stays a chain wherever possible,
+which `zoo.surgery.split` needs.
 """
 
 from __future__ import annotations
@@ -11,28 +11,29 @@ from zoo.lazy_layers import layers
 
 
 def pad_to_multiple(image, multiple, remainder=0, margin=0):
-    """Continues an image at the bottom and on the right until `multiple` divides its sides.
+    """Pads an image by reflection until height and width are `remainder` modulo `multiple`.
 
-    See `zoo.layers.ReflectPadToMultiple2D`; an image of a fitting size is returned as it is.
+    See `zoo.layers.ReflectPadToMultiple2D`; an image of a suitable size is returned unchanged.
     """
-    known = None not in image.shape[1:3]
-    if known and not margin and all(side % multiple == remainder for side in image.shape[1:3]):
+    static = None not in image.shape[1:3]
+    if static and not margin and all(side % multiple == remainder for side in image.shape[1:3]):
         return image
     return layers.ReflectPadToMultiple2D(multiple, remainder, margin, name="pad")(image)
 
 
 def crop_to(x, image, *, name):
-    """Leaves out what maps have more at the bottom and on the right than an image."""
+    """Crops maps at the bottom and on the right to the size of an image."""
     if None in (*x.shape[1:3], *image.shape[1:3]):
         return layers.CropLike(dtype=x.dtype, name=name)([x, image])
-    more = [source - target for source, target in zip(x.shape[1:3], image.shape[1:3], strict=True)]
-    if not any(more):
+    sides = zip(x.shape[1:3], image.shape[1:3], strict=True)
+    excess = [source - target for source, target in sides]
+    if not any(excess):
         return x
-    return keras.layers.Cropping2D([(0, side) for side in more], dtype=x.dtype, name=name)(x)
+    return keras.layers.Cropping2D([(0, side) for side in excess], dtype=x.dtype, name=name)(x)
 
 
 def resize_to(x, other, *, name):
-    """Stretches maps, bilinearly, to the size of others, unless they have it."""
+    """Resizes maps bilinearly to the size of others, if it differs."""
     source, target = x.shape[1:3], other.shape[1:3]
     if None in (*source, *target):
         return layers.ResizeLike(dtype=x.dtype, name=name)([x, other])
@@ -46,6 +47,6 @@ def resize_to(x, other, *, name):
 
 
 def restore_size(x, padded, image):
-    """Brings logits to the size of the padded image, and cuts them to that of the image."""
+    """Resizes logits to the padded image, and crops them to the image."""
     x = resize_to(x, padded, name="logits_resized")
     return crop_to(x, image, name="logits_cut")

@@ -1,4 +1,4 @@
-"""The second look that every R-CNN takes: what is in a region, and where exactly."""
+"""The region head of the R-CNN family: classification and box regression of regions."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from zoo.lazy_layers import layers
 
 
 def proposals_input(image, count):
-    """Returns an input of regions that something else proposed: `(batch, count, 4)`.
+    """Returns an input of external region proposals: `(batch, count, 4)`.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size.
-        count: regions an image, or `None` for any number.
+        count: the number of proposals per image, or `None` for any number.
 
     Raises:
         UsageError: the image's size is not fixed.
     """
     if None in image.shape[1:]:
-        raise UsageError("a detector is built for images of one size; give input_shape")
+        raise UsageError("a detector needs images of a fixed size; pass input_shape")
     return keras.Input((count, 4), name="proposals")
 
 
 def classify_regions(regions, maps, image, num_classes, *, hidden, **options):
-    """Names what is in each region and corrects its box, by dense layers over its own map.
+    """Classifies each region and refines its box, by dense layers over its features.
 
     Args:
         regions: `(batch, n, 4)`, in pixels of the image.
-        maps: `(batch, n, rows, columns, channels)`, what is known of each region.
+        maps: `(batch, n, rows, columns, channels)`, the features of each region.
         image: `(batch, height, width, channels)`.
-        num_classes: classes besides the ground.
-        hidden: units of each dense layer before the answers.
-        **options: of `layers.DecodeDetections`.
+        num_classes: the number of classes, without background.
+        hidden: units of each dense layer before the outputs.
+        **options: options of `layers.DecodeDetections`.
 
     Returns:
-        Endpoints `roi_logits`, float32 `(batch, n, 1 + num_classes)`, ground first; `roi_deltas`,
-        float32 `(batch, n, num_classes, 4)`; and `detections`, the output of
+        Endpoints `roi_logits`, float32 `(batch, n, 1 + num_classes)`, background first;
+        `roi_deltas`, float32 `(batch, n, num_classes, 4)`; and `detections`, the output of
         `layers.DecodeDetections`.
     """
     x = keras.layers.Reshape((-1, _product(maps.shape[2:])), name="roi_flatten")(maps)
@@ -49,9 +49,9 @@ def classify_regions(regions, maps, image, num_classes, *, hidden, **options):
     return {"roi_logits": logits, "roi_deltas": deltas, "detections": found}
 
 
-def _dense(units, deviation, *, name):
-    """A float32 dense layer whose weights start as Girshick, 2015, has them (section 2.3)."""
-    init = keras.initializers.RandomNormal(stddev=deviation)
+def _dense(units, stddev, *, name):
+    """Returns a float32 dense layer, initialised as in Girshick, 2015 (section 2.3)."""
+    init = keras.initializers.RandomNormal(stddev=stddev)
     return keras.layers.Dense(units, kernel_initializer=init, dtype="float32", name=name)
 
 

@@ -1,4 +1,4 @@
-"""Networks that look as far at a smaller stride: convolutions with holes in place of strides."""
+"""Reduces the output stride of a network by dilated convolutions in place of strides."""
 
 from __future__ import annotations
 
@@ -7,48 +7,45 @@ from zoo.errors import UsageError
 from zoo.lazy import keras, np
 from zoo.lazy_layers import layers
 
-MIN_OUTPUT_STRIDE = 2  # stride that can be kept
-BORDER_ATTRIBUTES = {"ZeroPadding2D": "padding", "Cropping2D": "cropping"}
+MIN_OUTPUT_STRIDE = 2
 FIXED_SIZE_LAYERS = ("Flatten", "Reshape")
 
 
 def dilate(model, stride):
-    """Returns a network whose stages beyond some stride all have that stride.
+    """Returns a network with a smaller output stride and the same receptive fields.
 
-    Where the network would halve its maps once more it does not, and the convolutions and pooling
-    layers after that take every second pixel instead (every fourth after the next such place), so
-    that each window sees what it saw in training. A layer that no longer shrinks its maps returns
-    one value for each of their pixels: the maps keep the size that they have at `stride`.
+    Strides beyond the output stride become 1. Each convolution and pooling layer after that is
+    dilated by 2 (by 4 after the next removed stride, and so on), so that its window covers the
+    same pixels as in training. A layer whose stride was removed has one output for each pixel:
+    feature maps keep the size that they have at `stride`.
 
-    The new maps at every second pixel (every fourth, ...) are the old ones, with two exceptions:
-    layers that average whole maps, such as squeeze-and-excitation, average more pixels; and where
-    the old network left out the last row or column of maps of an odd size, the new one does not,
-    so that values near that border differ. How TensorFlow's `same` padding is shared between the
-    two sides depends on the size of the maps; where it is not known, it is taken for a multiple
-    of the stride.
+    The new feature maps at every second (fourth, ...) pixel are the old ones, with two exceptions.
+    Layers that average whole maps, such as squeeze-and-excitation, average more pixels. Where
+    the old network ignored the last row or column of a map of odd size, the new one does not, so
+    that values near that border differ. TensorFlow distributes `same` padding to the two sides
+    depending on the size of the map; an unknown size is assumed to be a multiple of the stride.
 
-    The layers that change are new ones, with the same names and weights; the others are the
-    model's own.
+    Changed layers are copies with the same names and weights; the others are the model's own.
 
     Args:
-        model: a functional model of one image, or a Sequential one that is built.
-        stride: the largest one to be left, a power of two from 2.
+        model: a functional model with one input image, or a built Sequential model.
+        stride: the output stride, a power of two from 2.
 
     Raises:
-        UsageError: the stride is no such number, the model is no graph of layers, or it lays out
-            maps of one size as a vector or as tokens.
+        UsageError: the stride is invalid, the model is not a graph of layers, or it reshapes maps
+            of a fixed size to a vector or to tokens.
 
     Reference:
         Chen et al., 2017, section 3.1.
     """
     if stride < MIN_OUTPUT_STRIDE or stride & (stride - 1):
         raise UsageError(
-            f"an output stride is a power of two from {MIN_OUTPUT_STRIDE}, not {stride}"
+            f"the output stride must be a power of two from {MIN_OUTPUT_STRIDE}, not {stride}"
         )
-    net = graphs.flat(model)
-    strides = {}  # id of a tensor of the old network: its stride there
-    margins = {}  # likewise: what was added to its height and width since the last other layer
-    copies = {}  # id of a layer: those that take its place, one after the other
+    net = graphs.flatten(model)
+    strides = {}  # id of a tensor of the old network: its stride
+    margins = {}  # likewise: rows and columns added by the padding layers directly before it
+    copies = {}  # id of a layer: the layers that replace it, in order
 
     def call(node, *args, **kwargs):
         layer, x = node.operation, node.input_tensors[0]
@@ -61,7 +58,7 @@ def dilate(model, stride):
         if type(layer).__name__ in FIXED_SIZE_LAYERS and tuple(args[0].shape) != tuple(x.shape):
             raise UsageError(
                 f"{model.name} cannot be dilated to an output stride of {stride}: {layer.name} "
-                f"takes maps of {x.shape[1]} x {x.shape[2]} only; give its own output stride"
+                f"needs maps of {x.shape[1]} x {x.shape[2]}; use the output stride of the network"
             )
         if rate == 1 and new_strides == _strides(layer):
             return layer(*args, **kwargs)
@@ -81,25 +78,26 @@ def _strides(layer):
 
 
 def _added_border(layer, before):
-    """Returns how many rows and columns this layer and the margins before it added."""
-    name = BORDER_ATTRIBUTES.get(type(layer).__name__)
+    """Returns the rows and columns that this padding layer and those before it added."""
+    name = graphs.BORDER_LAYERS.get(type(layer).__name__)
     sign = {"padding": 1, "cropping": -1}.get(name)
     if not sign:
         return 0, 0
-    return [had + sign * sum(ends) for had, ends in zip(before, getattr(layer, name), strict=True)]
+    borders = getattr(layer, name)
+    return [added + sign * sum(ends) for added, ends in zip(before, borders, strict=True)]
 
 
 def _dilate_layer(layer, shape, margin, rate, new_strides):
-    """Returns the layers that take the place of one, the last of them under its name.
+    """Returns the layers that replace a layer; the last one has its name.
 
     Args:
-        layer: an operation.
-        shape: of what it takes in the old network.
-        margin: how many rows and columns of that were added by layers before.
-        rate: by how much its input is larger than in the old network.
-        new_strides: its strides now.
+        layer: a layer or an operation.
+        shape: shape of its input in the old network.
+        margin: rows and columns of that input that the padding layers before it added.
+        rate: factor by which its input is larger than in the old network.
+        new_strides: its strides in the new network.
     """
-    if name := BORDER_ATTRIBUTES.get(type(layer).__name__):
+    if name := graphs.BORDER_LAYERS.get(type(layer).__name__):
         return [_copy_layer(layer, {name: _scale_borders(getattr(layer, name), rate)})]
     pools = isinstance(layer, (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D))
     if not pools and not hasattr(layer, "kernel_size"):
@@ -123,17 +121,17 @@ def _dilate_layer(layer, shape, margin, rate, new_strides):
         "dilation_rate": [rate * hole for hole in layer.dilation_rate],
     }
     if new_strides == 1 and layer.padding == "same" and all(y - x in (0, 1) for x, y in borders):
-        return [_copy_layer(layer, changes, shape[-1])]  # Keras pads so by itself
+        return [_copy_layer(layer, changes, shape[-1])]  # `same` padding adds the same borders
     if np.any(more):
         first.append(keras.layers.ZeroPadding2D(more, name=f"{layer.name}_border", **own))
     return [*first, _copy_layer(layer, {**changes, "padding": "valid"}, shape[-1])]
 
 
-def _required_padding(layer, shape, margin, shrank):
-    """Returns how many rows and columns a layer needs beyond its maps, in those of the old network.
+def _required_padding(layer, shape, margin, stride_removed):
+    """Returns the padding (before, after) of height and width that a layer needs.
 
-    They are such that the first window begins where it did, and that there is a window for every
-    pixel if the layer had strides before; the margins that were added count as being outside.
+    It is in pixels of the old network's map. The first window begins where it did and, if the
+    stride of the layer was removed, there is a window for each pixel, without the margin.
     """
     sizes = getattr(layer, "kernel_size", None) or layer.pool_size
     holes = getattr(layer, "dilation_rate", (1, 1))
@@ -141,11 +139,11 @@ def _required_padding(layer, shape, margin, shrank):
     for side, size, hole, added in zip(shape[1:3], sizes, holes, margin, strict=True):
         reach = (size - 1) * hole  # from the first pixel of a window to its last
         if layer.padding == "same":
-            over = (stride if side is None else side) % stride or stride
-            start = max(0, reach + 1 - over) // 2
+            remainder = (stride if side is None else side) % stride or stride
+            start = max(0, reach + 1 - remainder) // 2
             found.append((start, reach - start))
         else:
-            found.append((0, reach - added if shrank else 0))
+            found.append((0, reach - added if stride_removed else 0))
     return found
 
 
@@ -154,7 +152,7 @@ def _scale_borders(borders, rate):
 
 
 def _copy_layer(layer, changes, channels=None):
-    """Returns a layer like another but for its configuration, with the same weights."""
+    """Returns a copy of a layer with the same weights and some changes of its configuration."""
     copy = type(layer).from_config({**layer.get_config(), **changes})
     if layer.weights:
         copy.build((None, None, None, channels))

@@ -1,4 +1,4 @@
-"""The stages of a network, found in its graph, and its layers by the stage that they work for."""
+"""The stages of a network, inferred from its graph, and its layers selected by stage."""
 
 from __future__ import annotations
 
@@ -7,134 +7,138 @@ import fnmatch
 import math
 import numbers
 import re
+from collections.abc import Collection
 
 from zoo import arguments, graphs
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import keras
 
-BORDER_LAYERS = ("ZeroPadding2D", "Cropping2D")  # belong to what comes after them
 UPSAMPLING_LAYERS = ("Transpose", "UpSampling", "Unpooling", "ResizeLike")
-CLASSIFIERS = ("Dense", "Conv2D")
 
 
-def stages(model):
-    """Returns the tensor that closes each stage of a network, first to last.
+def stages(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Returns the output tensor of each stage of a network, first to last.
 
-    A stage is closed by the last tensor of its stride that is as wide as the widest one to enter
-    the next stride, as in the networks of keras.applications that `zoo.backbone` builds; what
-    normalises it for a strided convolution counts to the stage. Strides are those of the layers,
-    so that the size of the image need not be known. The classifier and what comes after it belong
-    to no stage, nor does what is made of maps that were stretched, as a decoder does. Networks of
-    the zoo that have another one in them say where its stages end, and all after the last of
-    them is head.
+    The output of a stage is the last tensor of its stride that has the largest number of channels
+    among those that enter the next stride, as in the networks of `keras.applications` that
+    `zoo.backbone` builds. Normalisation and activation before a strided convolution belong to the
+    stage. Strides are computed from the layers, so that the image size may be unknown. The
+    classifier and the layers after it belong to no stage; nor do layers after upsampling, as in a
+    decoder. Models of the zoo that contain another network mark its stages, and all layers
+    after the last mark are the head.
 
     Args:
-        model: a functional model, or a Sequential one that is built.
+        model: a functional model, or a built Sequential model.
 
     Returns:
-        `stageN` to the tensor of stride `2**N`: one of `graphs.flat(model)`, which is the model
-        itself where no other is inside it. Empty if the network makes no maps.
+        A dict from `stageN` to the tensor of stride `2**N` in `graphs.flatten(model)`, which is
+        the model's own graph if it has no nested models. Empty if the model has no feature maps.
 
     Raises:
-        UsageError: the model is no graph of layers.
+        UsageError: the model is not a graph of layers.
     """
-    return _stages(graphs.flat(model))
+    return _stages(graphs.flatten(model))
 
 
-def learnable(model, what):
-    """Returns the layers with weights that a few words mean, in order.
+def select_layers(model: keras.Model, what: str | float) -> list[keras.layers.Layer]:
+    """Selects layers with weights by stage, number, fraction or name; returns them in order.
 
     Args:
-        model: a functional model, or a Sequential one that is built.
-        what: `all`; `head`, what comes after the last stage; a stage such as `stage4`, which
-            means all that is not needed for the stage before it; a whole number, for so many of
-            the last convolutions and dense layers and what is among or after them; a number
-            below 1, for such a share of them; a pattern of layer names, of the shell or, where
-            that fits none, a regular expression.
+        model: a functional model, or a built Sequential model.
+        what: one of
+            `"all"`;
+            `"head"`, the layers after the last stage;
+            a stage such as `"stage4"`, all layers that the stage before it does not need;
+            an integer, that number of the last convolutions and dense layers, and the layers
+            among and after them;
+            a number below 1, that fraction of the convolutions and dense layers likewise;
+            a pattern of layer names, a shell pattern or, if it matches none, a regular
+            expression.
 
     Raises:
-        UsageError: nothing fits, or the model is no graph of layers.
+        UsageError: no layer matches, or the model is not a graph of layers.
 
     Example:
-        >>> zoo.surgery.learnable(model, "stage5")
-        >>> zoo.surgery.learnable(model, "conv5_*")
+        >>> zoo.surgery.select_layers(model, "stage5")
+        >>> zoo.surgery.select_layers(model, "conv5_*")
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     order = graphs.nodes(net)
     if what == "all":
         return _layers_with_weights(order)
-    number = isinstance(what, numbers.Real) and not isinstance(what, bool)
-    if not isinstance(what, str) and not (number and math.isfinite(what)):
+    is_number = isinstance(what, numbers.Real) and not isinstance(what, bool)
+    if not isinstance(what, str) and not (is_number and math.isfinite(what)):
         raise UsageError(
-            "what learns is all, head, a stage, a number, a share or a pattern of names; not "
-            f"{arguments.short_repr(what)}"
+            "layers are selected by all, head, a stage, a number, a fraction or a name pattern, "
+            f"not {arguments.short_repr(what)}"
         )
-    if number:
+    if is_number:
         return _last_layers(order, what, model.name)
     found = _stages(net)
     levels = list(found)
     if what == "head":
-        return (
-            _layers_after(net, [found[levels[-1]]] if found else [])
-            if found
-            else _last_layers(order, 1, "")
-        )
+        return _layers_after(net, [found[levels[-1]]]) if found else _last_layers(order, 1, "")
     if what in found:
         return _layers_after(net, [found[level] for level in levels[: levels.index(what)]])
     return _match_layer_names(_layers_with_weights(order), what, levels)
 
 
-def freeze(model, what):
-    """Lets the layers learn that are meant, and no others; returns them.
+learnable = select_layers  # former name
+
+
+def freeze(
+    model: keras.Model, what: str | float | Collection[keras.layers.Layer]
+) -> list[keras.layers.Layer]:
+    """Makes the selected layers trainable and freezes all others; returns the trainable ones.
 
     Args:
-        model: a functional model, or a Sequential one that is built. Changed in place; compile
-            it after that.
-        what: as `learnable` takes it, or a set of layers.
+        model: a functional model, or a built Sequential model. Changed in place; compile it
+            afterwards.
+        what: the trainable layers, selected as in `select_layers`, or a collection of layers.
 
     Raises:
-        UsageError: as `learnable`.
+        UsageError: as `select_layers`.
     """
-    several = isinstance(what, list | tuple | set | frozenset)
-    if several and not all(isinstance(layer, keras.Layer) for layer in what):
-        raise UsageError(f"what learns is a set of layers, not {arguments.short_repr(what)}")
+    is_collection = isinstance(what, list | tuple | set | frozenset)
+    if is_collection and not all(isinstance(layer, keras.Layer) for layer in what):
+        raise UsageError(f"a collection must contain layers only, not {arguments.short_repr(what)}")
     graphs.require_graph(model)
-    chosen = list(what) if several else learnable(model, what)
-    model.trainable = True  # models inside it, too: one that is not hides what is in it
+    chosen = list(what) if is_collection else select_layers(model, what)
+    model.trainable = True  # nested models too: a frozen one hides its trainable layers
     ids = {id(layer) for layer in chosen}
     for layer in graphs.leaf_layers(model):
         layer.trainable = id(layer) in ids
     return chosen
 
 
-def depths(model):
-    """Returns how far from the head each layer with weights is, by its name.
+def depths(model: keras.Model) -> dict[str, int]:
+    """Returns the distance from the head, in stages, of each layer with weights, by name.
 
-    0 is the head, 1 the last stage, and so on to the stem. In a network without stages each
-    convolution or dense layer is a depth of its own, the last 0, with what follows it.
+    It is 0 for the head, 1 for the last stage, and so on to the stem. In a network without stages
+    each convolution or dense layer, with the layers after it, is one step.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     found = list(_stages(net).values())
-    far = {}
+    by_name = {}
     if found:
-        far = {layer.name: 0 for layer in _layers_with_weights(graphs.nodes(net))}
+        by_name = {layer.name: 0 for layer in _layers_with_weights(graphs.nodes(net))}
         for depth, tensor in enumerate(reversed(found), start=1):
-            far |= {
-                layer.name: depth for layer in _layers_with_weights(graphs.ancestors(net, [tensor]))
-            }
-        return far
-    kernels = 0
+            needed = _layers_with_weights(graphs.ancestors(net, [tensor]))
+            by_name |= {layer.name: depth for layer in needed}
+        return by_name
+    depth = 0
     for node in reversed(graphs.nodes(net)):
-        far |= {layer.name: kernels for layer in _layers_with_weights([node])}
-        kernels += graphs.has_kernel(node.operation)
-    return far
+        by_name |= {layer.name: depth for layer in _layers_with_weights([node])}
+        depth += graphs.has_kernel(node.operation)
+    return by_name
 
 
 def classifier(net):
-    """Returns the node of a graph that makes classes of features, or `None`.
+    """Returns the node of a graph that computes classes from features, or `None`.
 
-    It is the last one with a kernel that the output needs: a dense layer, or a 1 x 1 convolution
-    of everything with no weights after it, for another convolution makes features.
+    It is the last node with a kernel that the output depends on: a dense layer, or a 1 x 1
+    convolution on the only path to the output with no weights after it. Any other convolution
+    computes features.
     """
     path = graphs.ancestors(net, net.outputs[:1])
     last = max((i for i, n in enumerate(path) if graphs.has_kernel(n.operation)), default=None)
@@ -143,10 +147,10 @@ def classifier(net):
     node, layer = path[last], path[last].operation
     if isinstance(layer, keras.layers.Dense):
         return node
-    alone = any(x is node.output_tensors[0] for _, x in graphs.single_tensor_cuts(net))
-    small = set(getattr(layer, "kernel_size", [0])) == {1}
-    single = isinstance(layer, keras.layers.Conv2D) and small and alone
-    return node if single and not _layers_with_weights(path[last + 1 :]) else None
+    only_path = any(x is node.output_tensors[0] for _, x in graphs.single_tensor_cuts(net))
+    pointwise = isinstance(layer, keras.layers.Conv2D) and set(layer.kernel_size) == {1}
+    classifies = pointwise and only_path and not _layers_with_weights(path[last + 1 :])
+    return node if classifies else None
 
 
 def _stages(net):
@@ -154,20 +158,21 @@ def _stages(net):
 
 
 def marked_stages(net):
-    """Returns the tensors by stage of a graph with marks where they end, as `encoder.mark_stage`
-    sets."""
+    """Returns the outputs of the stages that `encoder.mark_stage` marked, by name; maybe empty."""
     marks = [node for node in graphs.nodes(net) if type(node.operation) is keras.layers.Identity]
     found = {node.operation.name: node.output_tensors[0] for node in marks}
     return {name: found[name] for name in sorted(found) if re.fullmatch(r"stage\d", name)}
 
 
 def _infer_stages(net):
-    strides, closing, widths = {}, collections.defaultdict(list), collections.defaultdict(int)
-    left = {}  # stride: channels of the last map that something else than a map was made of
-    ends = classifier(net) if all(len(x.shape) < 4 for x in net.outputs) else None
-    stretched = _upsampled_nodes(net)
+    strides = {}  # id of a feature map: its stride
+    maps_by_stride = collections.defaultdict(list)
+    widths = collections.defaultdict(int)  # stride: the most channels that enter the next stride
+    pooled_widths = {}  # stride: channels of the last map that enters a layer without maps
+    head = classifier(net) if all(len(x.shape) < 4 for x in net.outputs) else None
+    upsampled = _upsampled_nodes(net)
     for node in graphs.nodes(net):
-        if id(node) in stretched:
+        if id(node) in upsampled:
             continue
         maps = [x for x in node.input_tensors if id(x) in strides]
         [out, *_] = node.output_tensors
@@ -177,31 +182,32 @@ def _infer_stages(net):
             continue
         before = max(strides[id(x)] for x in maps)
         width = max(x.shape[-1] for x in maps if strides[id(x)] == before)
-        after = before * _stride(node) if node is not ends and _is_map(node) else 0
+        after = before * _stride(node) if node is not head and _is_map(node) else 0
         if not after:
-            left[before] = width
+            pooled_widths[before] = width
             continue
         strides[id(out)] = after
         if after > before:
             widths[before] = max(widths[before], width)
-        if type(node.operation).__name__ not in BORDER_LAYERS:
-            closing[after].append(out)
-    if not closing:
+        if type(node.operation).__name__ not in graphs.BORDER_LAYERS:  # of the next convolution
+            maps_by_stride[after].append(out)
+    if not maps_by_stride:
         return {}
-    largest = max(closing)
-    given = [x.shape[-1] for x in net.outputs if strides.get(id(x)) == largest]
-    widths[largest] = max(given, default=left.get(largest, closing[largest][-1].shape[-1]))
+    last = max(maps_by_stride)
+    outputs = [x.shape[-1] for x in net.outputs if strides.get(id(x)) == last]
+    default = pooled_widths.get(last, maps_by_stride[last][-1].shape[-1])
+    widths[last] = max(outputs, default=default)
     return {
         f"stage{stride.bit_length() - 1}": found[-1]
         for stride, width in sorted(widths.items())
-        if (found := [x for x in closing[stride] if x.shape[-1] == width])
+        if (found := [x for x in maps_by_stride[stride] if x.shape[-1] == width])
         and stride & (stride - 1) == 0
         and any(graphs.has_kernel(node.operation) for node in graphs.ancestors(net, found[-1:]))
     }
 
 
 def _upsampled_nodes(net):
-    """Returns the ids of the nodes that a map comes to after one that stretches maps."""
+    """Returns the ids of the nodes that depend on an upsampled map."""
     found, tensors = set(), set()
     for node in graphs.nodes(net):
         if any(id(x) in tensors for x in node.input_tensors):
@@ -212,7 +218,7 @@ def _upsampled_nodes(net):
 
 
 def _is_map(node):
-    """Tells whether a node makes maps or tokens of maps or tokens, and not their averages."""
+    """Returns whether the output of a node is a map or tokens, and not a global average."""
     x, y = node.input_tensors[0], node.output_tensors[0]
     kind = type(node.operation).__name__
     if len(y.shape) not in (3, 4) or kind.startswith(("Global", "Adaptive")):
@@ -222,7 +228,7 @@ def _is_map(node):
 
 
 def _stride(node):
-    """Returns by how much a node shrinks height and width; 0 where it stretches them."""
+    """Returns the factor by which a node reduces height and width; 0 if it upsamples."""
     layer = node.operation
     if any(word in type(layer).__name__ for word in UPSAMPLING_LAYERS):
         return 0
@@ -235,7 +241,7 @@ def _stride(node):
 
 
 def _layers_with_weights(order):
-    """Returns the layers with weights that nodes call, each once."""
+    """Returns the layers with weights that some nodes call, without duplicates."""
     found = {}
     for node in order:
         inner = graphs.functional_graph(node.operation)
@@ -246,7 +252,10 @@ def _layers_with_weights(order):
 
 
 def _layers_after(net, tensors):
-    """Returns the layers with weights that some tensors do without, or else the last kernel."""
+    """Returns the layers with weights that some tensors do not depend on.
+
+    If there are none, returns the last layer with a kernel and the layers after it.
+    """
     needed = {id(layer) for layer in _layers_with_weights(graphs.ancestors(net, tensors))}
     order = graphs.nodes(net)
     found = [layer for layer in _layers_with_weights(order) if id(layer) not in needed]
@@ -259,7 +268,7 @@ def _last_layers(order, what, name):
     if what <= 0 or count > len(kernels):
         raise UsageError(
             f"{name} has {len(kernels)} convolutions and dense layers, so {what} of them cannot "
-            f"learn; give 1 to {len(kernels)}, or a share below 1"
+            f"be selected; pass an integer from 1 to {len(kernels)}, or a fraction below 1"
         )
     return _layers_with_weights(order[kernels[-count] :])
 

@@ -1,4 +1,4 @@
-"""Batch normalisation inside the convolution before it: for inference, or while it is frozen."""
+"""Merges batch normalisation into the convolution before it: for inference, or while frozen."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FOLDABLE = (*ABSORBABLE, "Conv2DTranspose", "Conv1D", "Conv3D", "DepthwiseConv1D
 
 @dataclass(frozen=True)
 class ConvBatchNormRelu:
-    """Nodes that follow each other, each the only reader of the one before.
+    """A chain of nodes, each the only consumer of the one before.
 
     Attributes:
-        conv: a convolution or a dense layer without activation.
-        norm: batch normalisation over its channels.
-        relu: `relu` after that, or `None`.
+        conv: the node of a convolution or dense layer without activation.
+        norm: the node of batch normalisation over its channels.
+        relu: the node of `relu` after it, or `None`.
     """
 
     conv: object
@@ -29,26 +29,27 @@ class ConvBatchNormRelu:
     relu: object
 
 
-def fold(model, dtype=None):
-    """Returns a model for inference, with batch normalisation folded into what comes before it.
+def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
+    """Returns a model for inference, with batch normalisation folded into the layers before it.
 
-    Each convolution or dense layer that batch normalisation alone reads gets a kernel and a bias
-    that do the work of both, and `relu` if that is next. The weights are the new model's own; the
-    outputs are those of the old one, but for rounding. Models inside the model are dissolved.
+    The kernel and bias of each convolution or dense layer whose only consumer is a batch
+    normalisation are changed to include it; a `relu` after that becomes the layer's activation.
+    The model has weights of its own. Its outputs are those of the given model up to rounding.
+    Nested models are flattened.
 
     Args:
-        model: a functional model, or a Sequential one that is built.
-        dtype: another dtype policy to compute with, such as `bfloat16`; by default each layer
-            keeps its own. What comes before the first kernel, and the last kernel and what comes
-            after it, stay as they are, so that pixels and logits are not rounded.
+        model: a functional model, or a built Sequential model.
+        dtype: a dtype policy for the copied layers, such as `bfloat16`; by default each layer
+            keeps its own. Layers before the first kernel, the last kernel and the layers after it
+            also keep theirs, so that pixels and logits are not rounded.
 
     Raises:
-        UsageError: the model is no graph of layers, or a layer of it cannot be copied.
+        UsageError: the model is not a graph of layers, or a layer of it cannot be copied.
 
     Example:
         >>> fast = zoo.surgery.fold(zoo.build("resnet50.imagenet"), "bfloat16")
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     if dtype is not None:
         _check_policy(dtype)
     found = find_conv_batch_norm(net, FOLDABLE)
@@ -70,7 +71,7 @@ def fold(model, dtype=None):
     def call(node, *args, **kwargs):
         chain = parts.get(id(node))
         if chain and node is not chain.conv:
-            return args  # which the convolution made of it
+            return args  # the convolution has computed it
         layer = copy(node, chain)
         outputs = layer(*args, **kwargs)
         if layer is not node.operation and not graphs.functional_graph(layer):
@@ -82,19 +83,20 @@ def fold(model, dtype=None):
     return graphs.rebuild(net, call, name=model.name)
 
 
-def absorb(model):
-    """Returns a model in which convolutions do the work of the frozen normalisation behind them.
+def absorb(model: keras.Model) -> keras.Model:
+    """Returns a model for training in which frozen batch normalisation is part of convolutions.
 
-    It has the layers and variables of `model`, which learns when it learns, in the same steps as
-    it would itself; `zoo.layers.AbsorbedConv2D` stands where a convolution is read by a frozen
-    batch normalisation alone. Whatever else learns or is frozen stays so.
+    Unlike in `fold`, kernels are not changed: `zoo.layers.AbsorbedConv2D` multiplies the kernel by
+    the frozen scale in each step. It replaces each convolution whose only consumer is a frozen
+    batch normalisation. The returned model shares layers and variables with `model`, so that
+    training it trains `model`, with the same updates. Other layers stay trainable or frozen.
 
     Args:
-        model: a functional model, or a Sequential one that is built. A `BatchNormalization` is
-            frozen if its `trainable` is `False`; set that before.
+        model: a functional model, or a built Sequential model. A `BatchNormalization` is frozen
+            if its `trainable` is `False`; set that before.
 
     Raises:
-        UsageError: the model is no graph of layers.
+        UsageError: the model is not a graph of layers.
 
     Example:
         >>> fast = zoo.surgery.absorb(model)
@@ -102,13 +104,13 @@ def absorb(model):
         >>> fast.fit(...)
         >>> model.save("model.keras")
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     absorbed = [chain for chain in find_conv_batch_norm(net, ABSORBABLE) if _absorbable(chain)]
     convs = {id(chain.conv) for chain in absorbed}
     norms = {id(chain.norm): chain for chain in absorbed}
     made = {}
 
-    def inside(model):
+    def absorb_nested(model):
         if id(model) not in made:
             made[id(model)] = absorb(model)
         return made[id(model)]
@@ -117,7 +119,7 @@ def absorb(model):
         if id(node) in convs:
             return args
         if graphs.functional_graph(node.operation):
-            return inside(node.operation)(*args, **kwargs)
+            return absorb_nested(node.operation)(*args, **kwargs)
         if id(node) not in norms:
             return graphs.call_node(node, *args, **kwargs)
         conv, norm = norms[id(node)].conv.operation, node.operation
@@ -131,20 +133,25 @@ def absorb(model):
 
 
 def find_conv_batch_norm(net, kinds):
-    """Returns the chains of a graph whose first layer is just one of some kinds of Keras's."""
-    kinds = tuple(getattr(keras.layers, kind) for kind in kinds)
-    readers = graphs.consumers(net)
+    """Returns the chains of a graph, as `ConvBatchNormRelu`.
 
-    def only_reader(node):
-        found = readers[id(node.output_tensors[0])]
+    Args:
+        net: a graph.
+        kinds: names of the Keras classes of the first layer; subclasses do not count.
+    """
+    kinds = tuple(getattr(keras.layers, kind) for kind in kinds)
+    consumers = graphs.consumers(net)
+
+    def only_consumer(node):
+        found = consumers[id(node.output_tensors[0])]
         return found[0] if len(found) == 1 else None
 
     found = []
     for node in graphs.nodes(net):
         if type(node.operation) in kinds and _is_linear(node.operation):
-            norm = only_reader(node)
+            norm = only_consumer(node)
             if norm and _is_channel_batch_norm(norm):
-                after = only_reader(norm)
+                after = only_consumer(norm)
                 found.append(
                     ConvBatchNormRelu(node, norm, after if after and _is_relu(after) else None)
                 )
@@ -152,7 +159,7 @@ def find_conv_batch_norm(net, kinds):
 
 
 def folded_weights(chain):
-    """Returns the weights of a chain's first layer that do the work of its normalisation too."""
+    """Returns the weights of a chain's first layer with the batch normalisation folded in."""
     conv, norm = chain.conv.operation, chain.norm.operation
 
     def array(weight):
@@ -177,7 +184,7 @@ def _check_policy(dtype):
         keras.dtype_policies.get(dtype)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"dtype must be a policy such as bfloat16, not {arguments.short_repr(dtype)}"
+            f"dtype must be a dtype policy such as bfloat16, not {arguments.short_repr(dtype)}"
         ) from error
 
 
@@ -186,7 +193,7 @@ def _chain_nodes(chain):
 
 
 def _is_linear(layer):
-    """Tells whether all that a layer gives is a product with its kernel, and its bias."""
+    """Returns whether a layer only multiplies by its kernel and adds its bias."""
     return (
         layer.activation is keras.activations.linear
         and layer.activity_regularizer is None
@@ -222,25 +229,26 @@ def _absorbable(chain):
 
 
 def _between_kernels(net):
-    """Returns the ids of the nodes that have a kernel both before and after them, or are one."""
+    """Returns the ids of the nodes from the first kernels on and before the last ones."""
     order = graphs.nodes(net)
-    seen, last = set(), set()  # tensors behind a kernel, and before one
+    from_kernel, to_kernel = set(), set()  # tensors after a kernel, and before one
     after, before = set(), set()
     for node in order:
-        if any(id(x) in seen for x in node.input_tensors) or graphs.has_kernel(node.operation):
+        depends = any(id(x) in from_kernel for x in node.input_tensors)
+        if depends or graphs.has_kernel(node.operation):
             after.add(id(node))
-            seen.update(id(x) for x in node.output_tensors)
+            from_kernel.update(id(x) for x in node.output_tensors)
     for node in reversed(order):
-        heard = any(id(x) in last for x in node.output_tensors)
-        if heard:
+        needed = any(id(x) in to_kernel for x in node.output_tensors)
+        if needed:
             before.add(id(node))
-        if heard or graphs.has_kernel(node.operation):
-            last.update(id(x) for x in node.input_tensors)
+        if needed or graphs.has_kernel(node.operation):
+            to_kernel.update(id(x) for x in node.input_tensors)
     return after & before
 
 
 def _copy_layer(operation, name, policy, chain):
-    """Returns a new layer like another, without its weights; a plain operation has none."""
+    """Returns a copy of a layer without its weights; an operation of `keras.ops` as it is."""
     if not isinstance(operation, keras.Layer):
         return operation
     if graphs.functional_graph(operation):
@@ -253,8 +261,8 @@ def _copy_layer(operation, name, policy, chain):
         config["activation"] = "relu" if chain.relu else None
     try:
         return type(operation).from_config(config)
-    except Exception as error:  # a layer of somebody else's may raise anything
+    except Exception as error:  # a custom layer may raise anything
         raise UsageError(
-            f"{operation.name} ({type(operation).__name__}) cannot be copied: {error}; "
-            "give its class get_config() with every argument of its constructor"
+            f"{operation.name} ({type(operation).__name__}) cannot be copied: {error}; its class "
+            "needs get_config() with every argument of its constructor"
         ) from error

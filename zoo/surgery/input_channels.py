@@ -1,40 +1,41 @@
-"""A network for images of other channels: grey, or more than red, green and blue."""
+"""Adapts a network to images with another number of channels: grey, or more than RGB."""
 
 from __future__ import annotations
 
 from zoo import arguments, graphs
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
+from zoo.parts.blocks import RGB
 
-CHANNELWISE_LAYERS = (  # layers that do the same to every channel of an image
+CHANNELWISE_LAYERS = (  # they treat all channels alike
     *("ZeroPadding2D", "Cropping2D", "CenterCrop", "Resizing", "Dropout", "SpatialDropout2D"),
     *("RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
 )
-RGB = 3
-MAX_CHANNELS = 2**16  # channels of an image
+MAX_CHANNELS = 2**16  # of an image
 
 
-def channels(model, count):
-    """Returns a model for images of another number of channels that keeps what it knows.
+def channels(model: keras.Model, count: int) -> keras.Model:
+    """Returns a model for images with another number of channels that uses the trained weights.
 
-    To a network for RGB, one channel is grey, and two are red and blue with green half way: a
-    fixed layer makes three of them. Of more than three, channel `i` counts as colour `i % 3`: the
-    first convolution gets a kernel for each, its colour's divided by how many share it, and what
-    normalises pixels does so as for that colour. A network for grey images gets the mean. In
-    every case an image whose channels are all equal gives what its grey image gave before.
+    In a network for RGB images, one channel is repeated three times; two channels become red and
+    blue, with their mean as green. With more than three, channel `i` is treated as colour `i % 3`:
+    the kernel of the first convolution is repeated, divided by the number of channels of the
+    same colour, and pixels are normalised with the constants of that colour. A network for grey
+    images gets the mean of the channels. In every case, an image with equal channels has the
+    same output as the grey image had before.
 
     Args:
-        model: a functional model of one image, or a Sequential one that is built.
-        count: how many channels the images have.
+        model: a functional model with one input image, or a built Sequential model.
+        count: number of channels of the images.
 
     Returns:
-        A model that shares its layers with the one given, but for those adapted.
+        A model that shares its layers with the given one, except the adapted ones.
 
     Raises:
-        UsageError: the network is for neither 1 nor 3 channels, or something before its first
-            convolution looks at colours in a way that is not known.
+        UsageError: the network has neither 1 nor 3 input channels, or a layer before its first
+            convolution is not known to treat channels separately.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     old = graphs.single_input(net)
     count = arguments.check_int(count, "the number of channels", max_value=MAX_CHANNELS)
     now = old.shape[-1]
@@ -42,8 +43,8 @@ def channels(model, count):
         return model
     if now not in (1, RGB) or len(old.shape) != 4:
         raise UsageError(
-            f"{model.name} takes {old.shape[1:]}; only networks for images of 1 or 3 channels can "
-            "be adapted: put zoo.layers.MixChannels before it"
+            f"{model.name} has the input shape {old.shape[1:]}; only networks for images with 1 or "
+            "3 channels can be adapted: put zoo.layers.MixChannels before it"
         )
     shape = (*old.shape[:-1], count)
     image = keras.Input(batch_shape=shape, dtype=old.dtype, name=old.name)
@@ -59,9 +60,9 @@ def channels(model, count):
 
 
 class _ChannelAdapter:
-    """Calls nodes for more channels than three, adapted up to the first convolution.
+    """Calls nodes with more than three channels, adapted up to the first convolution.
 
-    `places` says which of the network's three channels each channel of the image stands for.
+    `channel_maps` has, by the id of a tensor, the index in RGB of each of its channels.
     """
 
     def __init__(self, name, count, image):
@@ -74,46 +75,46 @@ class _ChannelAdapter:
         )
         if rgb_indices is None:
             return graphs.call_node(node, *args, **kwargs)
-        layer = node.operation
-        kind = type(layer).__name__
-        [out] = node.output_tensors
+        layer, kind = node.operation, type(node.operation).__name__
         if kind == "Conv2D" and layer.groups == 1:
             return _widen_kernel(layer, rgb_indices)(*args)
-        if kind == "Flip" and layer.axis in (-1, 3):
-            self.channel_maps[id(out)] = [RGB - 1 - rgb_index for rgb_index in rgb_indices]
+        [out] = node.output_tensors
+        flips = kind == "Flip" and layer.axis in (-1, 3)
+        if flips or (kind == "PixelNormalization" and layer.reverse):
+            rgb_indices = [RGB - 1 - rgb_index for rgb_index in rgb_indices]
+        self.channel_maps[id(out)] = rgb_indices
+        if flips:  # the channels stay, and their indices in RGB are reversed
             return args
-        if kind == "PixelNormalization":  # of models that earlier versions saved
-            rgb_indices = (
-                [RGB - 1 - rgb_index for rgb_index in rgb_indices] if layer.reverse else rgb_indices
-            )
-            layer = _per_channel(layer, rgb_indices, ("mean", "scale"), reverse=False)
-        elif kind == "Rescaling":
-            layer = _per_channel(layer, rgb_indices, ("scale", "offset"))
-        elif kind == "Divide" and not isinstance(args[1], keras.KerasTensor):
-            by = args[1]
-            args = (
-                args[0],
-                np.array(_select_per_channel(by, rgb_indices), by.dtype) if np.ndim(by) else by,
-            )
-        elif kind == "Normalization" and layer.axis in ((-1,), (3,)):
+        if kind == "Divide" and not isinstance(args[1], keras.KerasTensor):
+            x, divisor = args
+            if np.ndim(divisor):
+                divisor = np.array(_select_per_channel(divisor, rgb_indices), divisor.dtype)
+            return layer(x, divisor, **kwargs)
+        return self._adapt_layer(layer, kind, rgb_indices)(*args, **kwargs)
+
+    def _adapt_layer(self, layer, kind, rgb_indices):
+        """Returns a layer before the first convolution, adapted to the channels of its input."""
+        if kind == "PixelNormalization":  # in models saved by earlier versions
+            return _per_channel(layer, rgb_indices, ("mean", "scale"), reverse=False)
+        if kind == "Rescaling":
+            return _per_channel(layer, rgb_indices, ("scale", "offset"))
+        if kind == "Normalization" and layer.axis in ((-1,), (3,)):
             own = {
                 "mean": _select_per_channel(layer.mean, rgb_indices),
                 "variance": _select_per_channel(layer.variance, rgb_indices),
             }
-            layer = type(layer).from_config({**layer.get_config(), **own})
-        elif kind not in CHANNELWISE_LAYERS:
-            raise UsageError(
-                f"{self.name} cannot be adapted to {len(rgb_indices)} channels: {layer.name} "
-                f"({kind}), "
-                "before its first convolution, is not known to treat channels one by one; put "
-                "zoo.layers.MixChannels before the network"
-            )
-        self.channel_maps[id(out)] = rgb_indices
-        return layer(*args, **kwargs)
+            return type(layer).from_config({**layer.get_config(), **own})
+        if kind in CHANNELWISE_LAYERS:
+            return layer
+        raise UsageError(
+            f"{self.name} cannot be adapted to {len(rgb_indices)} channels: its layer "
+            f"{layer.name} ({kind}), before the first convolution, is not known to treat "
+            "channels separately; put zoo.layers.MixChannels before the network"
+        )
 
 
 def _mix_channels(image, matrix, name):
-    """Returns fixed sums of an image's channels, `len(matrix)` of them, in float32 at least."""
+    """Returns the product of an image's channels and a fixed matrix, in float32 or float64."""
     policy = keras.config.dtype_policy().compute_dtype
     precise = "float64" if policy == "float64" else "float32"
     image = graphs.set_operation_name(keras.ops.cast(image, precise), f"{name}_cast")
@@ -125,13 +126,13 @@ def _rgb_matrix(count):
 
 
 def _select_per_channel(values, rgb_indices):
-    """Returns one value a channel of an image, of one for each colour or for all."""
+    """Returns one value per channel of an image, from one per colour or one for all."""
     values = np.asarray(keras.ops.convert_to_numpy(values), "float64").reshape(-1)
     return [float(values[rgb_index % len(values)]) for rgb_index in rgb_indices]
 
 
 def _per_channel(layer, rgb_indices, names, **changes):
-    """Returns a layer like another with its values for the channels of an image."""
+    """Returns a copy of a layer with its values per colour replaced by values per channel."""
     config = {**layer.get_config(), **changes}
     for name in names:
         if np.ndim(config[name]):
@@ -140,7 +141,7 @@ def _per_channel(layer, rgb_indices, names, **changes):
 
 
 def _widen_kernel(conv, rgb_indices):
-    """Returns a convolution like another with a kernel for each channel of an image."""
+    """Returns a copy of a convolution with a kernel for each channel of an image."""
     kernel = keras.ops.convert_to_numpy(conv.kernel)
     shares = np.array([1 / rgb_indices.count(rgb_index) for rgb_index in rgb_indices], kernel.dtype)
     wide = type(conv).from_config(conv.get_config())

@@ -1,4 +1,4 @@
-"""A network for another task: other classes, images of another size."""
+"""Adapts a network to another task: a new head, another image size."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from zoo.surgery.feature_stages import classifier
 
 PROBABILITY_ACTIVATIONS = ("softmax", "sigmoid", "log_softmax", "hard_sigmoid", "log_sigmoid")
 SHAPE_ERRORS = (ValueError, TypeError, IndexError, ArithmeticError)  # of layers for other shapes
-GLOBAL_POOLING = {
-    3: "GlobalAveragePooling1D",
-    4: "GlobalAveragePooling2D",
-}  # by the rank of features
+# By the rank of the features.
+GLOBAL_POOLING = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"}
 
 
-def head(model, num_classes, dropout=None):
-    """Returns a model with a fresh classifier in place of the last dense layer or convolution.
+def head(model: keras.Model, num_classes: int, dropout: float | None = None) -> keras.Model:
+    """Returns a model with a new classification head, initialised at random.
 
-    What comes after it stays, but for softmax and its like: the new outputs are float32 logits.
-    On a model that ends in features, such as one of `keras.applications` with
-    `include_top=False`, the classifier is put on their averages.
+    It replaces the last dense layer or 1 x 1 convolution. Layers after that are kept, except
+    softmax and other activations that compute probabilities: the output is float32 logits. If
+    the model ends in features, such as one of `keras.applications` with `include_top=False`, the
+    head follows a global average pooling.
 
     Args:
-        model: a functional model of one output, or a Sequential one that is built.
-        num_classes: width of the logits.
-        dropout: rate before the classifier, in place of the one there; by default that stays.
+        model: a functional model with one output, or a built Sequential model.
+        num_classes: number of logits.
+        dropout: dropout rate before the head; replaces an existing one. By default, an existing
+            one is kept.
 
     Returns:
-        A model that shares every other layer with the one given; the new layer is called `logits`.
+        A model that shares all other layers with the given one; the new layer is named `logits`.
 
     Raises:
-        UsageError: the model has several outputs, or is no graph of layers.
+        UsageError: the model has several outputs, or is not a graph of layers.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     _check_one_output(net)
     num_classes = arguments.check_int(num_classes, "num_classes")
     if dropout is not None:
@@ -79,32 +79,35 @@ def _check_one_output(net):
     if len(net.outputs) != 1:
         names = ", ".join(net.output) if isinstance(net.output, dict) else len(net.outputs)
         raise UsageError(
-            f"{net.name} has several outputs ({names}); make a model of the one to replace, "
-            "keras.Model(model.input, output)"
+            f"{net.name} has several outputs ({names}); make a model of the one whose head is to "
+            "be replaced, with keras.Model(model.input, output)"
         )
 
 
-def resize(model, size):
+def resize(model: keras.Model, size: tuple[int | None, int | None]) -> keras.Model:
     """Returns a model for images of another height and width.
 
-    It shares every layer with the one given except position embeddings, which are interpolated
-    and have variables of their own. Layers that pad the image pad it as before.
+    It shares all layers with the given model, except position embeddings, which are interpolated
+    and have variables of their own. Padding layers pad as before.
 
     Args:
-        model: a functional model of one image, or a Sequential one that is built.
-        size: `(height, width)` in pixels; `None` for a side of any length.
+        model: a functional model with one input image, or a built Sequential model.
+        size: `(height, width)` in pixels; `None` for any height or width.
 
     Raises:
-        UsageError: a layer is made for the old size, such as a dense one over all pixels.
+        UsageError: a layer needs the old size, such as a dense layer on the flattened map.
     """
-    net = graphs.flat(model)
+    net = graphs.flatten(model)
     old = graphs.single_input(net)
     size = arguments.check_size(size, "size")
     if len(old.shape) != 4:
-        raise UsageError(f"{model.name} takes {old.shape}, which has no height and width {size}")
+        raise UsageError(
+            f"{model.name} has the input shape {old.shape}, without height and width, and cannot "
+            f"be resized to {size}"
+        )
     batch, *_, channels = old.shape
     image = keras.Input(batch_shape=(batch, *size, channels), dtype=old.dtype, name=old.name)
-    token_grids = {}  # old height and width of a map that became tokens: the new ones
+    token_grids = {}  # old (height, width) of a map that is reshaped to tokens: the new ones
 
     def call(node, *args, **kwargs):
         try:
@@ -114,17 +117,17 @@ def resize(model, size):
         except SHAPE_ERRORS as error:
             was, now = node.input_tensors[0].shape, keras.tree.flatten(args)[0].shape
             raise UsageError(
-                f"{model.name} cannot take images of {size[0]} x {size[1]}: {node.operation.name} "
-                f"is made for {was[1:]}, and would get {now[1:]}; resize the images to "
-                f"{old.shape[1]} x {old.shape[2]}, or build the network for that size and load "
-                "what fits of the weights"
+                f"{model.name} cannot be resized to images of {size[0]} x {size[1]}: its layer "
+                f"{node.operation.name} needs the input shape {was[1:]}, not {now[1:]}; resize the "
+                f"images to {old.shape[1]} x {old.shape[2]}, or build the network for the new "
+                "size and load the weights that match"
             ) from error
 
     return graphs.rebuild(net, call, inputs=keras.tree.map_structure(lambda _: image, net.input))
 
 
 def _global_pool(net, x):
-    """Returns features as a vector: their averages, if they are maps or tokens."""
+    """Returns features as a vector; maps and tokens by global average pooling."""
     if len(x.shape) not in GLOBAL_POOLING:
         return x
     pool = getattr(keras.layers, GLOBAL_POOLING[len(x.shape)])
@@ -132,7 +135,7 @@ def _global_pool(net, x):
 
 
 def _before_dropout(x):
-    """Returns what entered the dropout layers that made `x`, if any did."""
+    """Returns the input of the dropout layers that `x` is the output of; `x` if there are none."""
     while isinstance(x._keras_history.operation, keras.layers.Dropout):
         operation, node, _ = x._keras_history
         [x] = operation._inbound_nodes[node].input_tensors
@@ -140,7 +143,7 @@ def _before_dropout(x):
 
 
 def _downstream_nodes(net, node):
-    """Returns a node of a graph and those that need what it makes."""
+    """Returns a node of a graph and the nodes that depend on it."""
     found, ids = [], {id(x) for x in node.output_tensors}
     for other in graphs.nodes(net):
         if other is node or any(id(x) in ids for x in other.input_tensors):
@@ -150,7 +153,7 @@ def _downstream_nodes(net, node):
 
 
 def _apply_classifier(net, old, x, num_classes):
-    """Returns the logits that a fresh layer makes of `x`: maps, where a convolution made maps."""
+    """Returns the logits of a new layer: a map if the old layer was a convolution of maps."""
     if isinstance(old, keras.layers.Conv2D) and tuple(x.shape[1:3]) != (1, 1):
         changes = {"filters": int(num_classes), "name": HEAD_LAYER, "dtype": "float32"}
         if _outputs_probabilities(old):
@@ -162,13 +165,13 @@ def _apply_classifier(net, old, x, num_classes):
 
 
 def _outputs_probabilities(layer):
-    """Tells whether a layer makes probabilities of logits."""
+    """Returns whether a layer computes probabilities from logits."""
     kind = getattr(getattr(layer, "activation", None), "__name__", "")
     return isinstance(layer, keras.layers.Softmax) or kind in PROBABILITY_ACTIVATIONS
 
 
 def _call_resized(node, args, kwargs, token_grids):
-    """Calls a node for an image of another size; `grids` is told of maps that become tokens."""
+    """Calls a node for an image of another size; adds maps that become tokens to `token_grids`."""
     layer = node.operation
     if type(layer) is keras.layers.Reshape:
         [old], [x] = node.input_tensors, args
@@ -182,7 +185,7 @@ def _call_resized(node, args, kwargs, token_grids):
 
 
 def _resized_target_shape(target, old, new, token_grids):
-    """Returns the shape that a reshaping for `old` gives what is of shape `new` now."""
+    """Returns the new target of a `Reshape` whose input shape changes from `old` to `new`."""
     options = [target]
     for (rows, columns), grid in token_grids.items():
         pairs = [i for i in range(len(target) - 1) if target[i : i + 2] == (rows, columns)]
@@ -200,20 +203,20 @@ def _resized_target_shape(target, old, new, token_grids):
 
 
 def _is_position_embedding(layer):
-    """Tells whether the one weight of a layer is a vector per token, `(1, tokens, width)`."""
-    learned = type(layer) is keras.layers.EinsumDense and layer.equation == blocks.TOKEN_EQUATION
-    return learned or isinstance(layer, layers.PositionEmbedding)
+    """Returns whether the only weight of a layer is a vector per token, `(1, tokens, width)`."""
+    per_token = type(layer) is keras.layers.EinsumDense and layer.equation == blocks.TOKEN_EQUATION
+    return per_token or isinstance(layer, layers.PositionEmbedding)
 
 
 def _interpolate_positions(layer, x, token_grids):
-    """Calls a layer like another, with vectors for the tokens of `x` interpolated from the old."""
+    """Calls a copy of a position embedding, with its vectors interpolated for the tokens of `x`."""
     _, count, width = layer.weights[0].shape
     for (rows, columns), grid in token_grids.items():
-        extra = count - rows * columns  # tokens of no place, which come first
+        extra = count - rows * columns  # tokens without a position, such as the class token: first
         if x.shape[1] == extra + math.prod(grid):
             break
     else:
-        raise ValueError("the tokens are of no map")
+        raise ValueError("the tokens do not come from a feature map")
     positions = keras.ops.convert_to_tensor(layer.weights[0])
     maps = keras.ops.reshape(positions[:, extra:], (1, rows, columns, width))
     maps = keras.ops.image.resize(maps, grid, interpolation="bicubic", antialias=True)

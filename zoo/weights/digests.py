@@ -1,9 +1,9 @@
-"""Digests of files, and notes of them, so that a large file is hashed once and not at each start.
+"""Verifies digests of files, and records them so that a large file is hashed only once.
 
-A note says what a file was when it was hashed: size, time of last change, SHA-256, and the digest
-that it had been compared with. Notes lie beside files in the cache, and in `ZOO_HOME/seen` for
-files elsewhere; where they cannot be written, files are hashed each time. The index of a mirror is
-no such note: it can only ask for one more digest.
+The record of a file has its size and modification time when it was hashed, its SHA-256, and the
+digest that it was compared with. Records are stored beside files in the cache, and in
+`ZOO_HOME/seen` for other files; if they cannot be written, files are hashed every time. The
+`index.json` of a mirror is not trusted as a record: it can only add a digest that a file must have.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from zoo import env_vars
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
 
-INDEX_FILE = "index.json"  # what a mirror says of its files, by name
-CHUNK = 1 << 20  # bytes
-SHA256_PATTERN = re.compile("[0-9a-f]{64}")  # a SHA-256 in hexadecimal
+INDEX_FILE = "index.json"  # of a mirror: the source and digests of each file, by name
+CHUNK_SIZE = 1 << 20  # bytes
+SHA256_PATTERN = re.compile("[0-9a-f]{64}")  # in hexadecimal
 
 
 class DigestMismatchError(UsageError):
-    """A file is not the one that was published, or not the one that was there before."""
+    """The digest of a file is not the published one, or not that of its earlier content."""
 
 
 def sha256(path):
-    """Returns the SHA-256 of any file, such as one given by hand; reads it once until it changes.
+    """Returns the SHA-256 of any file; hashes it only if it has changed since the last time.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
-    note = _read_own_record(path)
-    found = _unchanged_record(path, note) or _hash_file(path)
-    if note.get("digest") is None:  # a note of an official file is only for `check` to change
+    record = _read_own_record(path)
+    found = _unchanged_record(path, record) or _hash_file(path)
+    if record.get("digest") is None:  # only `verify` changes the record of a published file
         write_record(path, found, None)
     return found["sha256"]
 
 
-def verify(path, digest="", *, anew=False):
-    """Returns the SHA-256 of a file if it is the one that a digest says, and notes that.
+def verify(path, digest="", *, rehash=False):
+    """Verifies the digest of a file, records the result and returns its SHA-256.
 
     Args:
         path: the file.
-        digest: MD5 or SHA-256 in hexadecimal, or the beginning of the latter; `""` believes the
-            first content. It must be that of the note, too, if there is one for this digest.
-        anew: whether to hash it even if it seems unchanged since that was done last.
+        digest: MD5 or SHA-256 in hexadecimal, or a prefix of the SHA-256; `""` trusts the first
+            content. If there is a record for this digest, the SHA-256 must also be the recorded
+            one.
+        rehash: whether to hash the file even if its size and time have not changed since.
 
     Raises:
-        WrongDigest: it is another one.
-        UsageError: it cannot be read.
+        DigestMismatchError: the file has another digest.
+        UsageError: the file cannot be read.
     """
     known = recorded_sha256(path, digest)
-    found = None if anew or not known else _unchanged_record(path, _read_own_record(path))
+    found = None if rehash or not known else _unchanged_record(path, _read_own_record(path))
     if not found:
         found = hash_and_compare(path, digest, known)
         write_record(path, found, digest)
@@ -63,76 +64,80 @@ def verify(path, digest="", *, anew=False):
 
 
 def hash_and_compare(path, digest="", known=""):
-    """Hashes a file; returns `sha256`, `bytes` and `mtime_ns`.
+    """Hashes a file and compares the digests; returns a dict of `sha256`, `bytes`, `mtime_ns`.
 
     Args:
         path: the file.
-        digest: as in `check`.
-        known: a SHA-256 that it also must have.
+        digest: as in `verify`.
+        known: the SHA-256 of the file's earlier content, which it must also have; `""` if unknown.
 
     Raises:
-        WrongDigest: it has others.
-        UsageError: it cannot be read.
+        DigestMismatchError: the file has another digest.
+        UsageError: the file cannot be read.
     """
     found = _hash_file(path, md5=len(digest) == 32)
-    for wanted, was in ((digest, "published"), (known, "there before")):
-        name = "md5" if len(wanted) == 32 else "sha256"
-        if not found[name].startswith(wanted.lower()):
+    for expected, origin in ((digest, "the published file"), (known, "its earlier content")):
+        name = "md5" if len(expected) == 32 else "sha256"
+        if not found[name].startswith(expected.lower()):
             raise DigestMismatchError(
-                f"{path} is not the file that was {was}: its {name} is {found[name]}, not {wanted}"
+                f"{path} differs from {origin}: its {name} is {found[name]}, expected {expected}"
             )
     return found
 
 
 def recorded_sha256(path, digest):
-    """Returns the SHA-256 that was noted of a file when it had a digest; `""` for none."""
-    note = read_record(path)
-    return note.get("sha256", "") if note.get("digest") == digest else ""
+    """Returns the SHA-256 recorded when a file was verified against a digest; `""` if none."""
+    record = read_record(path)
+    return record.get("sha256", "") if record.get("digest") == digest else ""
 
 
 def digest_kind(digest):
-    """Returns what a digest is: `sha256`, `sha256 (N digits)`, `md5` or `none`."""
+    """Returns the kind of a digest: `sha256`, `sha256 (N digits)`, `md5` or `none`."""
     names = {0: "none", 32: "md5", 64: "sha256"}
     return names.get(len(digest), f"sha256 ({len(digest)} digits)")
 
 
 def read_record(path):
-    """Returns the note of a file, or what a mirror's index says of it; `{}` for neither."""
+    """Returns the record of a file, or its entry in a mirror's index; `{}` for neither."""
     return _read_own_record(path) or _read_json_record(
         Path(path).with_name(INDEX_FILE), "files", Path(path).name
     )
 
 
 def _read_own_record(path):
-    """Returns the note that this machine wrote of a file; `{}` for none."""
+    """Returns the record of a file that this machine wrote; `{}` if there is none."""
     with suppress(UsageError):
         return _read_json_record(_record_path(path))
     return {}
 
 
 def _read_json_record(path, *keys):
-    """Returns the note at some keys of a file of JSON; `{}` if there is none, or no sound one."""
+    """Returns the record at nested keys of a JSON file; `{}` if there is no valid one."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        note = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
         for key in keys:
-            note = note[key]
-        if SHA256_PATTERN.fullmatch(note["sha256"]) and isinstance(note.get("digest"), str | None):
-            return dict(note)
+            record = record[key]
+        recorded = record["sha256"]  # before `get`, as it raises an error if this is not a dict
+        if SHA256_PATTERN.fullmatch(recorded) and isinstance(record.get("digest"), str | None):
+            return dict(record)
     return {}
 
 
 def write_record(path, found, digest):
-    """Notes of a file what `compare` found, if that is new and can be written."""
-    note = {"digest": digest, **{key: found[key] for key in ("sha256", "bytes", "mtime_ns")}}
-    if note != _read_own_record(path):
+    """Writes the record of a file from the result of `hash_and_compare`, if it has changed.
+
+    A folder that cannot be written to is not an error.
+    """
+    record = {"digest": digest, **{key: found[key] for key in ("sha256", "bytes", "mtime_ns")}}
+    if record != _read_own_record(path):
         with suppress(OSError, UsageError), atomic_write(_record_path(path)) as partial:
-            partial.write_text(json.dumps(note), encoding="utf-8")
+            partial.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _unchanged_record(path, note):
-    """Returns a note if the file seems to be as it was then, or `None`."""
+def _unchanged_record(path, record):
+    """Returns the record if the file's size and time are still those in it, or `None`."""
     with suppress(OSError):
-        return note if note and _stat(path).items() <= note.items() else None
+        return record if record and _stat(path).items() <= record.items() else None
     return None
 
 
@@ -141,14 +146,14 @@ def _hash_file(path, md5=False):
     if md5:
         hashes["md5"] = hashlib.md5(usedforsecurity=False)
     try:
-        found = _stat(path)  # before: a change meanwhile shows
+        found = _stat(path)  # before reading, so that a change while reading is detected later
         with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                for one in hashes.values():
-                    one.update(chunk)
+            while chunk := file.read(CHUNK_SIZE):
+                for hasher in hashes.values():
+                    hasher.update(chunk)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
-    return {**found, **{name: one.hexdigest() for name, one in hashes.items()}}
+    return {**found, **{name: hasher.hexdigest() for name, hasher in hashes.items()}}
 
 
 def _stat(path):

@@ -1,4 +1,4 @@
-"""A file from the network, in as many pieces as the connection breaks into."""
+"""Downloads a file over HTTP; retries, and resumes after interruptions."""
 
 from __future__ import annotations
 
@@ -14,46 +14,38 @@ from contextlib import contextmanager
 
 import tqdm
 
-MAX_RETRIES = 3  # in a row that bring nothing
-INITIAL_BACKOFF = 1.0  # seconds before the second try, twice as many before each further one
-TIMEOUT = 30.0  # seconds without a byte
+MAX_RETRIES = 3  # consecutive attempts without new data
+INITIAL_BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
+TIMEOUT = 30.0  # seconds without data
 CHUNK_SIZE = 1 << 20  # bytes
-RETRY_STATUS_CODES = {
-    408,
-    425,
-    429,
-    500,
-    502,
-    503,
-    504,
-}  # answers of a server that may change its mind
+RETRY_STATUS_CODES = {408, 425, 429, 500, 502, 503, 504}  # of errors that may be temporary
 
 log = logging.getLogger("zoo")
 
 
 class DownloadError(Exception):
-    """The network does not give the file; the message says why."""
+    """The file cannot be downloaded; the message has the reason."""
 
 
 class _TransientError(Exception):
-    """This try failed, the next one may not."""
+    """An attempt failed; another one may succeed."""
 
 
 def download(url, path, label, *, resume=True):
-    """Writes what is at a URL to a file, and goes on where an earlier try stopped.
+    """Downloads a URL to a file; continues a partial file.
 
     Args:
         url: `http://` or `https://`.
-        path: the file, a `pathlib.Path`; what was received of it stays when the network fails.
-        label: what the progress bar calls it.
-        resume: whether what is there already is the beginning of it.
+        path: the file, a `pathlib.Path`; a partial download is kept if the network fails.
+        label: the name in the progress bar.
+        resume: whether to continue after the content that the file already has.
 
     Returns:
-        Whether the file has a beginning that an earlier process received.
+        Whether the file had content before, from an earlier process.
 
     Raises:
-        Unreachable: the server refuses, or does not answer after several tries.
-        OSError: the file cannot be written, as on a full disk.
+        DownloadError: the server refuses, or does not respond after several attempts.
+        OSError: the file cannot be written, for instance because the disk is full.
     """
     max_size = _size(path) if resume else 0
     resumed = max_size > 0
@@ -70,12 +62,12 @@ def download(url, path, label, *, resume=True):
             if failures >= MAX_RETRIES:
                 raise DownloadError(f"{url}: {error}") from error
             pause = INITIAL_BACKOFF * 2 ** max(0, failures - 1)
-            log.info("%s: %s; next try in %g s", label, error, pause)
+            log.info("%s: %s; next attempt in %g s", label, error, pause)
             time.sleep(pause)
 
 
 def _request(url, path, label, start):
-    """Asks once for what follows the first `start` bytes, and appends it."""
+    """Makes one request for the content after the first `start` bytes, and appends it."""
     headers = {"User-Agent": "keras-zoo", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -91,7 +83,7 @@ def _request(url, path, label, start):
     with response:
         if response.status == 206 and not _is_resumed(response, start):
             path.unlink()
-            raise _TransientError("the server sent another part than was asked for")
+            raise _TransientError("the server sent another range than was requested")
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdecimal() else None
@@ -102,11 +94,13 @@ def _request(url, path, label, start):
 
 
 def _write_body(response, path, label, start, total):
-    """Writes a response behind the first `start` bytes of a file; returns its new size."""
-    shown = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
+    """Writes a response after the first `start` bytes of a file; returns the file's new size."""
+    units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
     with (
         path.open("r+b" if start else "wb") as file,
-        tqdm.tqdm(desc=label, total=total, initial=start, disable=None, **shown) as bar,
+        tqdm.tqdm(
+            desc=label, total=total, initial=start, disable=None, leave=False, **units
+        ) as bar,
     ):
         file.truncate(start)
         file.seek(start)
@@ -121,41 +115,42 @@ def _write_body(response, path, label, start, total):
 
 @contextmanager
 def _translate_network_errors():
-    """Turns errors of the network into our own, so that what is left are those of the disk."""
+    """Raises network errors as `DownloadError` or `_TransientError`, but not those of the disk."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
         kind = _TransientError if error.code in RETRY_STATUS_CODES else DownloadError
-        raise kind(f"the server answers {error.code} {error.reason}") from error
+        raise kind(f"the server responded {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        final = isinstance(reason, ssl.SSLCertVerificationError) or isinstance(error, ValueError)
+        permanent = isinstance(reason, ssl.SSLCertVerificationError)
+        permanent = permanent or isinstance(error, ValueError)
         reason = getattr(reason, "strerror", None) or reason
         text = " ".join(str(reason).split()) or type(reason).__name__
-        raise (DownloadError if final else _TransientError)(text) from error
+        raise (DownloadError if permanent else _TransientError)(text) from error
 
 
 def _is_complete(error, path, start):
-    """Tells whether an error only says that no byte was missing; forgets what goes too far."""
+    """Returns whether error 416 means that the file was complete; removes one that is too long."""
     if error.code != 416 or not start:
         return False
     error.close()
     if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start):
         return True
     path.unlink()
-    raise _TransientError("what was there is not the beginning of the file") from error
+    raise _TransientError("the partial file is not the beginning of the file") from error
 
 
 def _is_resumed(response, start):
     return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 
 
-def _check_disk_space(path, wanted):
-    """Raises `OSError` before a disk is filled by what it cannot hold."""
+def _check_disk_space(path, needed):
+    """Raises `OSError` if the disk has fewer free bytes than needed."""
     free = shutil.disk_usage(path.parent).free
-    if wanted > free:
-        raise OSError(errno.ENOSPC, f"{wanted:,} bytes needed, {free:,} free")
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes needed, {free:,} free")
 
 
 def _size(path):

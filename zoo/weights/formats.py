@@ -1,4 +1,4 @@
-"""Weights files of every format as one thing: a list of layers with their arrays.
+"""Reads weights files of every supported format as a list of layers with their arrays.
 
 Nothing in a file is executed.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo import paths, zip_archives
 from zoo.errors import UsageError
+from zoo.graphs import HEAD_LAYER
 from zoo.lazy import LazyModule, np
 
 hdf5 = LazyModule("zoo.weights.hdf5")
@@ -24,18 +25,18 @@ SAFETENSORS = ".safetensors"
 TORCH_FORMATS = (".pth", ".pt", ".th", ".bin")
 FORMATS = (".weights.h5", ".keras", ".h5", ".hdf5", ".npz", SAFETENSORS, *TORCH_FORMATS)
 TORCH_TENSOR = "torch"  # the kind of an entry that is one tensor of a PyTorch state dict
-HEAD_NAMES = re.compile(
-    "predictions|conv_preds|convnext_.*_head_dense"
-)  # what Keras calls `logits`
+# The names in `keras.applications` of the layer that is called `logits` here.
+KERAS_HEAD_NAMES = re.compile("predictions|conv_preds|convnext_.*_head_dense")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One layer of a weights file: its name, class in snake case if known, and arrays.
+    """One layer of a weights file; of a PyTorch state dict, one tensor.
 
-    Of PyTorch's files it is one tensor, with the kind `TORCH`, as `zoo.weights.torch_conversion`
-    wants it.
-    The arrays of other files have a shape and are read by `values`.
+    Attributes:
+        name: of the layer, or the key of the tensor.
+        kind: class of the layer in snake case, `""` if unknown, or `TORCH_TENSOR`.
+        arrays: objects with a `shape`, of which `load_arrays` makes NumPy arrays.
     """
 
     name: str
@@ -44,19 +45,19 @@ class Entry:
 
 
 class UnreadableWeightsError(UsageError):
-    """A file of weights is damaged, or not one."""
+    """A weights file is damaged, or is not a weights file."""
 
 
 def read(path, name=None):
-    """Returns the layers of a weights file, a list of `Entry`, without executing any of it.
+    """Returns the layers of a weights file, a list of `Entry`. Nothing in it is executed.
 
     Args:
         path: the file.
-        name: what it is called, if its path does not end so.
+        name: a file name with the ending of the format, if the path has another ending.
 
     Raises:
-        Unreadable: it is damaged, or refers to other files.
-        UsageError: there is no such file, or it is of no known format.
+        UnreadableWeightsError: the file is damaged, or refers to other files.
+        UsageError: there is no such file, or its format is unknown.
     """
     path = Path(path)
     name = name or path.name
@@ -65,24 +66,26 @@ def read(path, name=None):
     if not path.is_file():
         raise UsageError(f"no weights file at {path}")
     if not name.endswith(FORMATS):
-        raise UsageError(f"{name} is no weights file; known endings: {', '.join(FORMATS)}")
+        raise UsageError(f"{name} is not a weights file; known endings: {', '.join(FORMATS)}")
     try:
         entries = _read(path, name)
-    except (OSError, ValueError) as error:  # what the readers raise for a damaged file
+    except (OSError, ValueError) as error:  # raised by the readers for a damaged file
         raise _unreadable_error(path, error) from error
     return [
-        Entry(
-            "logits" if HEAD_NAMES.fullmatch(entry.name) else entry.name, entry.kind, entry.arrays
-        )
+        replace(entry, name=HEAD_LAYER) if KERAS_HEAD_NAMES.fullmatch(entry.name) else entry
         for entry in entries
     ]
 
 
 def load_arrays(entry, path):
-    """Returns the arrays of an entry that `read` gave of a file, as NumPy arrays.
+    """Returns the arrays of an entry of `read`, as NumPy arrays.
+
+    Args:
+        entry: the `Entry`.
+        path: the file, for messages.
 
     Raises:
-        Unreadable: their part of the file is damaged.
+        UnreadableWeightsError: this part of the file is damaged.
     """
     try:
         return [np.asarray(array) for array in entry.arrays]
@@ -91,11 +94,14 @@ def load_arrays(entry, path):
 
 
 def is_torch_state_dict(path):
-    """Tells whether a file, if there is one, holds a PyTorch state dict; by its name if it can."""
+    """Returns whether a file holds a PyTorch state dict.
+
+    Only a `.safetensors` file is opened; of other files the ending determines it.
+    """
     path = Path(path)
     if path.suffix != SAFETENSORS or paths.special_file_type(path):
         return path.name.endswith(TORCH_FORMATS)
-    with suppress(OSError, ValueError):  # `read` says what is wrong with it
+    with suppress(OSError, ValueError):  # `read` will raise the error
         return not _has_indexed_names(safetensors.names(path))
     return False
 
@@ -122,7 +128,7 @@ def _unreadable_error(path, error):
 
 
 def _has_indexed_names(names):
-    """Tells whether tensors are called `layer/index`, as in `.npz` files, in the order of Keras."""
+    """Returns whether all names are `layer/index`, as in our `.npz` files."""
     return all(name.rpartition("/")[2].isdigit() for name in names)
 
 

@@ -1,7 +1,7 @@
-"""HDF5 files of weights, of Keras 3 and of older Keras, in which nothing leads out of the file.
+"""Reads HDF5 weights files of Keras 3 and of older versions; links to other files are refused.
 
-Shapes are read at once and numbers only when they are asked for, so that a file that claims more
-than a network can use costs nothing.
+Shapes are read at once and values on demand, so that a file with arrays that no network needs
+takes no memory.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from zoo.zip_archives import MAX_EXPANSION, error_message
 
 h5py = LazyModule("h5py")
 
-H5PY_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)  # h5py's
-MAX_DEPTH = 64  # of groups inside groups
-ALLOWED_OVERHEAD = 1 << 16  # bytes that an array may have beyond what is stored
-NUMERIC_KINDS = "fiub"  # kinds of NumPy's data types
+# Raised by h5py for a damaged file.
+H5PY_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)
+MAX_DEPTH = 64  # of nested groups
+ALLOWED_OVERHEAD = 1 << 16  # bytes of an array above the expansion that is allowed
+NUMERIC_KINDS = "fiub"  # `numpy.dtype.kind` of numbers: float, signed, unsigned, bool
 
 
 class LazyArray:
-    """An array in a file, which is read when NumPy asks for it.
+    """An array in a file; `numpy.asarray` reads its values.
 
     Attributes:
-        shape: its sides.
-        dtype: the type of its numbers.
+        shape: a tuple of integers.
+        dtype: a NumPy data type.
     """
 
     def __init__(self, shape, dtype, read):
@@ -37,13 +38,17 @@ class LazyArray:
 
 
 def read_layers(file):
-    """Returns the layers of a weights file, triples of name, class in snake case or `""`, arrays.
+    """Returns the layers of a weights file.
 
     Args:
         file: a path or a binary file.
 
+    Returns:
+        A list of `(name, kind, arrays)`: `kind` is the layer's class in snake case or `""`,
+        `arrays` a list of `LazyArray`.
+
     Raises:
-        ValueError: it is damaged, not a file of Keras's, or leads to other files.
+        ValueError: the file is damaged, is not a Keras weights file, or refers to other files.
     """
     with _translate_errors():
         root = h5py.File(file, "r")
@@ -53,7 +58,7 @@ def read_layers(file):
     with _translate_errors():
         group = root.get("model_weights", root)
         if "layer_names" not in group.attrs:
-            raise ValueError("neither a Keras 3 nor an older Keras weights file")
+            raise ValueError("it is neither a Keras 3 nor an older Keras weights file")
         found = [
             (
                 _decode_name(name),
@@ -65,13 +70,13 @@ def read_layers(file):
 
 
 def validate(root):
-    """Walks through an HDF5 file or group, reading no array.
+    """Validates the structure of an HDF5 file or group without reading arrays.
 
     Returns:
-        The bytes of all its arrays together.
+        The total size of all arrays in bytes.
 
     Raises:
-        ValueError: it has links or data in other files, groups in circles, or arrays of many
+        ValueError: the file has links, data in other files, cyclic groups, or arrays of many
             more bytes than are stored; or it is damaged.
     """
     seen, waiting, total = set(), [(root, 0)], 0
@@ -80,11 +85,11 @@ def validate(root):
         with _translate_errors():
             address = h5py.h5o.get_info(group.id).addr
             if address in seen or depth > MAX_DEPTH:
-                raise ValueError(f"the group {group.name} is in it twice, or too deep")
+                raise ValueError(f"the group {group.name} occurs twice or is nested too deeply")
             seen.add(address)
             for key in group:
                 if type(group.get(key, getlink=True)) is not h5py.HardLink:
-                    raise ValueError(f"{group.name} has a link to another place, {key}: refused")
+                    raise ValueError(f"{group.name} has a link, {key}; links are refused")
                 child = group[key]
                 if isinstance(child, h5py.Group):
                     waiting.append((child, depth + 1))
@@ -94,7 +99,11 @@ def validate(root):
 
 
 def total_bytes(file):
-    """Returns the bytes of all arrays of a path or binary file; raises as `check`."""
+    """Returns the total size in bytes of the arrays in a path or binary file.
+
+    Raises:
+        ValueError: as `validate`.
+    """
     with _translate_errors():
         root = h5py.File(file, "r")
     with root:
@@ -102,11 +111,11 @@ def total_bytes(file):
 
 
 def _checked_size(dataset):
-    """Returns the bytes of an array; raises an error if they are not in the file."""
+    """Returns the size of an array in bytes; raises `ValueError` if the file cannot hold it."""
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{dataset.name} is neither a group nor an array")
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name} has its numbers in another place: refused")
+        raise ValueError(f"{dataset.name} has its data in another file; that is refused")
     claimed = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
     stored = dataset.id.get_storage_size()
     if claimed > MAX_EXPANSION * stored + ALLOWED_OVERHEAD:
@@ -115,7 +124,7 @@ def _checked_size(dataset):
 
 
 def _keras3_layers(group):
-    """Yields the layers under a group of a Keras 3 file, in the order of their numbers."""
+    """Yields the layers in a group of a Keras 3 file, in the order of the numbers in their keys."""
     children = group.get("layers", group.get("_layer_checkpoint_dependencies"))
     for key in sorted(_require_groups(children), key=_split_number):
         child = children[key]
@@ -132,10 +141,10 @@ def _keras3_layers(group):
 
 
 def _arrays(group):
-    """Returns a layer's own variables and those of its parts, but for random states."""
+    """Returns the variables of a layer and its sublayers, except states of seed generators."""
     own = _require_groups(group).get("vars", {})
     if not all(key.isdecimal() for key in own):
-        raise ValueError(f"{group.name}/vars holds what has no number")
+        raise ValueError(f"{group.name}/vars has a key that is not a number")
     arrays = [_array(own[key]) for key in sorted(own, key=int)]
     for key in sorted(set(group) - {"vars", "seed_generator"}, key=_split_number):
         arrays += _arrays(group[key])
@@ -143,11 +152,11 @@ def _arrays(group):
 
 
 def _require_groups(group):
-    """Returns a group all of whose children are groups."""
+    """Returns a group if all its children are groups; raises `ValueError` if not."""
     if not isinstance(group, h5py.Group) or not all(
         isinstance(group[key], h5py.Group) for key in group
     ):
-        raise ValueError("it holds arrays where Keras has groups")
+        raise ValueError("it has arrays where Keras has groups")
     return group
 
 
@@ -156,7 +165,7 @@ def _array(dataset):
         raise ValueError("it has a group where an array should be")
     if dataset.dtype.kind not in NUMERIC_KINDS:
         raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
-    file = dataset.file  # which is closed when nobody has it any more
+    file = dataset.file  # closed by h5py after the last reference to it
 
     def read():
         with _translate_errors():
@@ -167,7 +176,7 @@ def _array(dataset):
 
 @contextmanager
 def _translate_errors():
-    """Turns what h5py raises for a damaged file into a `ValueError` of one line."""
+    """Raises the errors of h5py for a damaged file as `ValueError`, in one line."""
     try:
         yield
     except H5PY_ERRORS as error:

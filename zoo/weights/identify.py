@@ -1,4 +1,4 @@
-"""Which network of the zoo the tensors of a PyTorch state dict look like most."""
+"""Finds the model of the zoo that is most similar to a PyTorch state dict, for error messages."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from zoo.graphs import HEAD_LAYER
 from zoo.lazy import keras
 from zoo.weights import torch_conversion, torch_names
 
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # tensors that do not learn
-MAX_CANDIDATES = 3  # networks of about that size that are outlined, to compare names and shapes
-MAX_SIZE_RATIO = 1.1  # factor by which the number of parameters may differ
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # not trainable
+MAX_CANDIDATES = 3  # models whose names and shapes are compared
+MAX_SIZE_RATIO = 1.1  # between numbers of trainable parameters
 
 
 def describe_nearest(tensors, build):
-    """Returns words that name the network that tensors look like; `""` if they look like none.
+    """Returns the part of a message that names the most similar model; `""` if there is none.
 
-    Networks are sorted by the number of their parameters, which is known without building them.
-    Of the nearest few, those with a table of names are outlined, without values, and compared.
+    Models are ranked by the number of parameters, which their specs state. The closest of them
+    that have a table of PyTorch names are built without values, to compare names and shapes.
 
     Args:
-        tensors: arrays by their names in PyTorch.
-        build: `zoo.build`, which imports this module.
+        tensors: arrays by their PyTorch keys.
+        build: `zoo.build`; an argument because it imports this module.
     """
-    found = _candidates_by_size(tensors)[:MAX_CANDIDATES]
-    scores = {name: _matched_fraction(name, tensors, build) for name in found}
-    best = max(found, key=lambda name: scores[name], default=None)
+    candidates = _candidates_by_size(tensors)[:MAX_CANDIDATES]
+    scores = {name: _matched_fraction(name, tensors, build) for name in candidates}
+    best = max(candidates, key=lambda name: scores[name], default=None)
     if best is None:
         return ""
     if scores[best]:
-        return f"most like {best}, of which {scores[best]:.0%} of the layers fit"
-    return f"about as large as {best}"
+        return f"the most similar model is {best}: {scores[best]:.0%} of its layers match"
+    return f"{best} has about as many parameters"
 
 
 def _candidates_by_size(tensors):
-    """Returns the names of networks of about as many parameters, the nearest first."""
+    """Returns the names of models with a similar number of parameters, the closest first."""
     trainable = {name: x for name, x in tensors.items() if name.rpartition(".")[2] not in BUFFERS}
     trainable = {name: x for name, x in trainable.items() if not name.startswith(("aux", "Aux"))}
     total = sum(math.prod(x.shape) for x in trainable.values())
@@ -47,7 +47,7 @@ def _candidates_by_size(tensors):
         if spec.weights or spec.kind != "classifier" or not spec.parameters:
             continue
         classes, size = spec.num_classes or 0, total
-        if heads:  # as if it had as many classes
+        if heads:  # correct for another number of classes
             size += (classes - heads[-1][0]) * (heads[-1][1] + 1)
         if size > 0:
             gaps[name] = abs(math.log(size / spec.parameters))
@@ -55,7 +55,7 @@ def _candidates_by_size(tensors):
 
 
 def _matched_fraction(name, tensors, build):
-    """Returns the share of the layers of a network, but for its head, that tensors fit."""
+    """Returns the fraction of a model's layers, except the head, that tensors match."""
     spec = models.get(name)
     table = torch_names.NAME_TABLES.get(spec.family)
     if table is None:
@@ -66,10 +66,10 @@ def _matched_fraction(name, tensors, build):
         layer for layer in graphs.leaf_layers(model) if layer.weights and layer.name != HEAD_LAYER
     ]
     names, modules = table(layers), torch_conversion.group_by_module(tensors, spec.family)
-    fitting = [
+    matches = [
         sorted(math.prod(x.shape) for x in layer.weights)
         == sorted(math.prod(x.shape) for x in modules[names[layer.name]].values())
         for layer in layers
         if names.get(layer.name) in modules
     ]
-    return sum(fitting) / max(len(layers), len(modules) - 1)
+    return sum(matches) / max(len(layers), len(modules) - 1)

@@ -1,14 +1,14 @@
-"""What the licences of weights allow, told by their names.
+"""Classifies the licences of weights by name: commercial use allowed, forbidden or unknown.
 
-Only what a name says is known here. Terms on the images that weights were trained on are another
-matter, which no table settles.
+Only the licence of the weights is considered. Terms of the images that they were trained on may
+restrict their use as well; that is a legal question that this table does not answer.
 """
 
 from __future__ import annotations
 
 import re
 
-# use for gain is allowed to anyone who keeps the notice, if even that is asked
+# Permissive licences: they allow commercial use, at most with attribution.
 COMMERCIAL_LICENCES = {
     "Apache 2.0",
     "BSD",
@@ -27,11 +27,11 @@ NONCOMMERCIAL_PATTERN = re.compile(
 
 
 def allows_commercial_use(licence):
-    """Tells whether a licence allows commercial use; `None` where its name does not say so.
+    """Returns whether a licence allows commercial use; `None` if its name does not determine it.
 
     Args:
-        licence: its name, and perhaps more in parentheses: `MIT (Kaiming He's weights)`. Case,
-            hyphens and the word "licence" do not matter.
+        licence: the name, optionally with a remark in parentheses: `MIT (Kaiming He's weights)`.
+            Case, hyphens and the word "licence" are ignored.
     """
     if NONCOMMERCIAL_PATTERN.search(_normalize_name(licence)):
         return False
@@ -39,12 +39,12 @@ def allows_commercial_use(licence):
 
 
 def matches_filter(licence, wanted):
-    """Tells whether a licence is among those that somebody asks for.
+    """Returns whether a licence matches a filter.
 
     Args:
-        licence: as for `commercial`; `""` for none, which is never wanted.
-        wanted: `commercial`, `noncommercial` (those that forbid gain), or a part of a name, such
-            as `apache`.
+        licence: as for `allows_commercial_use`; `""`, no licence, matches nothing.
+        wanted: `commercial`, `noncommercial` (commercial use is forbidden), or a part of a name,
+            such as `apache`.
     """
     if wanted in ("commercial", "noncommercial"):
         return bool(licence) and allows_commercial_use(licence) is (wanted == "commercial")

@@ -1,4 +1,4 @@
-"""NumPy's `.npz` files, whose arrays are read only when they are asked for."""
+"""Reads NumPy's `.npz` files: shapes at once, values on demand, no pickled objects."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import tokenize
 
 from zoo import zip_archives
 from zoo.lazy import np
-from zoo.weights.hdf5 import LazyArray
+from zoo.weights.hdf5 import NUMERIC_KINDS, LazyArray
 
 SUFFIX = ".npy"
-NUMERIC_KINDS = "fiub"  # kinds of NumPy's data types
-MAX_HEADER_BYTES = 1 << 12  # bytes that are enough for the header of an array
+MAX_HEADER_BYTES = 1 << 12  # of an array, with some reserve
 
 
 def read(path):
-    """Returns the arrays of a file by name, in its order; shapes are read, numbers are not yet.
+    """Returns the arrays of a file by name, each a `LazyArray`, in the order of the file.
 
     Raises:
-        ValueError: it is damaged, or holds Python objects.
+        ValueError: the file is damaged, or holds Python objects.
     """
-    archive = zip_archives.open_zip(path, None)  # an array is not unpacked unless its shape fits
+    archive = zip_archives.open_zip(path, None)  # `load` below limits the size of each array
     names = [name for name in archive.namelist() if name.endswith(SUFFIX)]
     return {name.removesuffix(SUFFIX): _array(archive, name) for name in names}
 
@@ -41,14 +40,14 @@ def _array(archive, name):
         _header(member)
         data = member.read()
         if len(data) != size:
-            raise ValueError(f"{name} holds more or less than its shape says")
+            raise ValueError(f"{name} holds {len(data):,} bytes, its shape needs {size:,}")
         return np.frombuffer(data, dtype).reshape(shape, order=order)
 
     return LazyArray(shape, dtype, load)
 
 
 def _header(file):
-    """Returns shape, order and data type of an array, and leaves the file at its numbers."""
+    """Returns the shape, order and data type of an array; leaves the file at its values."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
         version, np.lib.format.read_array_header_2_0

@@ -1,4 +1,4 @@
-"""Files of the safetensors format: a header in JSON, then the bytes of the tensors, and no code."""
+"""Reads `.safetensors` files: a JSON header, then the bytes of the tensors."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ DTYPES = {
     "U64": "<u8",
     "I64": "<i8",
     "F16": "<f2",
-    "BF16": "<u2",  # widened by `widened`
+    "BF16": "<u2",  # converted by `bfloat16_to_float32`
     "F32": "<f4",
     "F64": "<f8",
 }
-MAX_HEADER_BYTES = 100_000_000  # bytes, as the format has it
-MAX_DIMS = 32  # of a tensor, as NumPy has it
+MAX_HEADER_BYTES = 100_000_000  # the limit of the format
+MAX_DIMS = 32  # of a tensor, the limit of NumPy
 
 
 def read(path):
     """Returns the tensors of a file by name, bfloat16 ones as float32.
 
     Raises:
-        ValueError: the header does not describe just the bytes that follow it.
+        ValueError: the header is damaged, or does not match the bytes after it.
     """
     with Path(path).open("rb") as file:
         header = _header(file)
@@ -42,10 +42,10 @@ def read(path):
         start, stop = entry["data_offsets"]
         dtype, count = entry["dtype"], math.prod(entry["shape"])
         if dtype not in DTYPES:
-            raise ValueError(f"{name} holds numbers of the unknown kind {dtype}")
+            raise ValueError(f"{name} has the unknown dtype {dtype}")
         size = count * np.dtype(DTYPES[dtype]).itemsize
         if start != end or stop - start != size or stop > len(data):
-            raise ValueError(f"{name} does not lie where the header says")
+            raise ValueError(f"{name} has data_offsets that do not match its shape or the file")
         array = np.frombuffer(data, DTYPES[dtype], count, start)
         array = bfloat16_to_float32(array) if dtype == "BF16" else array
         tensors[name] = array.reshape(entry["shape"])
@@ -66,32 +66,32 @@ def names(path):
 
 
 def bfloat16_to_float32(array):
-    """Returns the float32 numbers whose upper halves a vector of bfloat16 bits holds."""
+    """Returns a vector of bfloat16 values, stored as uint16, as float32."""
     return (array.astype("<u4") << 16).view("<f4")
 
 
 def _header(file):
-    """Reads what a file says of its tensors, with every entry of the right form."""
+    """Returns the validated header of a file: name to dtype, shape and offsets."""
     start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     text = file.read(length) if length <= MAX_HEADER_BYTES else b""
     if not text or len(text) < length:
-        raise ValueError("the header of the safetensors format is missing or cut short")
+        raise ValueError("the header of the safetensors format is missing or truncated")
     try:
         header = json.loads(text, object_pairs_hook=_reject_duplicates)
     except RecursionError as error:
-        raise ValueError("the header is nested too deep") from error
+        raise ValueError("the header is nested too deeply") from error
     if not isinstance(header, dict):
-        raise ValueError("the header is no table")
+        raise ValueError("the header is not a JSON object")
     header.pop("__metadata__", None)
     for name, entry in header.items():
         if not _is_valid_entry(entry):
-            raise ValueError(f"the header gives {name} an impossible shape or place")
+            raise ValueError(f"the header has an invalid dtype, shape or offset for {name}")
     return header
 
 
 def _is_valid_entry(entry):
-    """Tells whether an entry of a header has a kind, a shape and a place, of the right types."""
+    """Returns whether an entry of a header has a dtype, shape and offsets of the right types."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, offsets = entry.get("shape"), entry.get("data_offsets")

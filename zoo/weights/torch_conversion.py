@@ -1,9 +1,9 @@
-"""PyTorch's state dicts poured into our layers: names, layouts, epsilons, pixels.
+"""Converts PyTorch state dicts for Keras layers: names, layouts, epsilons, preprocessing.
 
-Convolutions go from (out, in, height, width) to (height, width, in, out), dense layers from
-(out, in) to (in, out), those behind flattened maps also from the order of (channel, height, width)
-to that of (height, width, channel). Where our epsilon is another one, the variance takes the
-difference up.
+Convolution kernels are transposed from (out, in, height, width) to (height, width, in, out), dense
+kernels from (out, in) to (in, out); dense kernels after flattened maps are also permuted from
+(channel, height, width) to (height, width, channel). If the epsilon of our batch normalisation is
+another one, the difference is added to the moving variance.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from zoo.errors import UsageError
 from zoo.lazy import keras, np
 from zoo.weights import formats, torch_names
 
-TENSOR_ORDER = ("weight", "bias", "running_mean", "running_var")  # in the order of Keras
+TENSOR_ORDER = ("weight", "bias", "running_mean", "running_var")  # as in `keras.Layer.weights`
 IGNORED_TENSORS = ("num_batches_tracked", "n_averaged")  # counts of training steps
-KEY_PREFIXES = ("module.", "_orig_mod.", "model.")  # what some trainers put before every name
+# Prefixes of all keys: of `DataParallel`, of `torch.compile`, and of some trainers.
+KEY_PREFIXES = ("module.", "_orig_mod.", "model.")
 
-EPSILONS = {"googlenet": 1e-3}  # of PyTorch's normalisation; 1e-5 where nobody says
-HEAD_LAYERS = re.compile(
-    r"fc\d?|logits|auxiliary.*"
-)  # our layers that a file may lack or have wider
+DEFAULT_EPSILON = 1e-5  # of PyTorch's batch normalisation
+EPSILONS = {"googlenet": 1e-3}  # by family, if it has another one
+HEAD_LAYERS = re.compile(r"fc\d?|logits|auxiliary.*")  # may be missing or wider in a file
 TORCH_HEAD_MODULES = re.compile(r"(fc|aux\d|classifier|heads?|pre_logits)(\..*)?")
 
-FAMILY_PREPROCESSING = {
-    "googlenet": "tf"
-}  # torchvision's turns the pixels of the others, `torch`, into these
+# torchvision's GoogLeNet has `transform_input`, which converts `torch` pixels to `tf` ones.
+FAMILY_PREPROCESSING = {"googlenet": "tf"}
 
 
 class UnknownStateDictError(UsageError):
-    """A PyTorch state dict is of no network that it could be.
+    """A PyTorch state dict is not of a network that can be converted.
 
     Args:
         message: what is wrong.
-        tensors: arrays by their names in PyTorch, from which the nearest network is found.
-        advice: what follows it.
+        tensors: arrays by their PyTorch keys, used to find the most similar network.
+        advice: the end of the message.
     """
 
     def __init__(self, message, tensors, advice=""):
@@ -45,20 +44,20 @@ class UnknownStateDictError(UsageError):
 
 
 def convert_state_dict(entries, layers, path):
-    """Returns the entries of a file with those of PyTorch under the names of our layers.
+    """Converts the entries of a PyTorch state dict to the names and layouts of Keras layers.
 
     Args:
-        entries: what `formats.read` gave.
-        layers: the layers with weights of the model that they are for, in order.
+        entries: the entries of a file, from `formats.read`.
+        layers: the layers with weights of the model, in order.
         path: the file, for messages.
 
     Returns:
-        Entries. Those that are not PyTorch's are as they were; tensors that no layer wants keep
-        their names and come last.
+        A list of entries, unchanged if the file is not of PyTorch. Tensors that match no layer
+        keep their names and come last.
 
     Raises:
-        UsageError: the tensors are of a network that we have no table for, or of another one
-            than the model, which then is named.
+        UsageError: there is no name table for the network, or it is another network than the
+            model; the message names that network if it is known.
     """
     if not entries or entries[0].kind != formats.TORCH_TENSOR:
         return entries
@@ -66,49 +65,51 @@ def convert_state_dict(entries, layers, path):
     family = torch_names.detect_family(tensors)
     if family is None:
         raise UnknownStateDictError(
-            f"{path} is a PyTorch state dict of a network without a table here",
+            f"{path} is a PyTorch state dict of a family that cannot be converted",
             tensors,
-            f"; those that have one: {', '.join(torch_names.NAME_TABLES)}",
+            f"; supported families: {', '.join(torch_names.NAME_TABLES)}",
         )
-    found_modules = group_by_module(tensors, family)
+    modules = group_by_module(tensors, family)
     names = torch_names.NAME_TABLES[family](layers)
-    found = {
-        layer.name: _to_keras_arrays(found_modules[names[layer.name]], layer, family)
+    converted = {
+        layer.name: _to_keras_arrays(modules[names[layer.name]], layer, family)
         for layer in layers
-        if names.get(layer.name) in found_modules
+        if names.get(layer.name) in modules
     }
-    used = {names[name] for name in found}
-    left = [name for name in found_modules if name not in used]
-    if problem := _mismatch(layers, found, left):
-        network = torch_names.detect_architecture(family, found_modules)
-        message = f"{path} holds PyTorch weights that do not fit ({problem})"
+    used = {names[name] for name in converted}
+    unused = [name for name in modules if name not in used]
+    if problem := _mismatch(layers, converted, unused):
+        network = torch_names.detect_architecture(family, modules)
+        message = f"{path} holds PyTorch weights of another network ({problem})"
         if network:
-            raise UsageError(f"{message}: those of {network}; build that")
-        raise UnknownStateDictError(f"{message}: another network's", tensors)
+            raise UsageError(f"{message}: they are of {network}; build that")
+        raise UnknownStateDictError(message, tensors)
     return [
-        *(formats.Entry(name, formats.TORCH_TENSOR, arrays) for name, arrays in found.items()),
+        *(formats.Entry(name, formats.TORCH_TENSOR, arrays) for name, arrays in converted.items()),
         *(
             formats.Entry(f"{name}.{part}", formats.TORCH_TENSOR, [array])
-            for name in left
-            for part, array in found_modules[name].items()
+            for name in unused
+            for part, array in modules[name].items()
         ),
     ]
 
 
 def infer_preprocessing(source, spec):
-    """Returns what the network called `spec.name` wants its pixels to be with weights of `source`.
+    """Returns the preprocessing of a model with the weights of a file.
 
-    PyTorch's networks were trained on pixels of their own kind, which the file does not state.
+    PyTorch networks are trained with another preprocessing than many of ours, and a state dict
+    does not state it.
 
     Args:
-        source: a weights file, or `None` or `"random"` for the spec's own.
-        spec: the `Spec` that is built.
+        source: a weights file, or `None` or `"random"` for the preprocessing of the spec.
+        spec: the `Spec` of the model.
 
     Returns:
         A key of `blocks.PREPROCESSING`.
 
     Raises:
-        UsageError: the tag of the name wants other pixels than the file, or it cannot be known.
+        UsageError: the tag of the model implies another preprocessing than the file, or that of
+            the file is ambiguous.
     """
     if (
         source is None
@@ -116,24 +117,24 @@ def infer_preprocessing(source, spec):
         or not formats.is_torch_state_dict(source)
     ):
         return spec.preprocessing
-    theirs = FAMILY_PREPROCESSING.get(spec.family, "torch")
+    expected = FAMILY_PREPROCESSING.get(spec.family, "torch")
     if spec.family == "vit" and not _is_torchvision(source):
         if spec.weights is None:
             raise UsageError(
-                f"{source} does not say which pixels it was trained on; name {spec.name}.deit "
-                f"(standardised) or {spec.name}.augreg (between -1 and 1) beside weights=FILE"
+                f"the preprocessing of {source} is ambiguous; with weights=FILE, build "
+                f"{spec.name}.deit (standardised pixels) or {spec.name}.augreg (pixels in [-1, 1])"
             )
         return spec.preprocessing
-    if spec.weights is not None and spec.preprocessing != theirs:
+    if spec.weights is not None and spec.preprocessing != expected:
         raise UsageError(
-            f"{spec.name} wants its pixels as {spec.preprocessing!r}, the PyTorch weights of "
-            f"{source} as {theirs!r}; build {spec.architecture} with these weights"
+            f"{spec.name} has the preprocessing {spec.preprocessing!r}, the PyTorch weights of "
+            f"{source} need {expected!r}; build {spec.architecture} with these weights"
         )
-    return theirs
+    return expected
 
 
 def _strip_prefixes(tensors):
-    """Takes off what stands before every name."""
+    """Removes the prefixes that all keys have."""
     tensors = {name: array for name, array in tensors.items() if name not in IGNORED_TENSORS}
     for wrapper in KEY_PREFIXES:
         if all(name.startswith(wrapper) for name in tensors):
@@ -142,41 +143,41 @@ def _strip_prefixes(tensors):
 
 
 def group_by_module(tensors, family):
-    """Groups tensors under torchvision's names: `{"layer1.0.bn1": {"weight": ..., ...}, ...}`."""
-    found = {}
+    """Groups tensors by torchvision's module names: `{"layer1.0.bn1": {"weight": ..., ...}}`."""
+    modules = {}
     for name, array in tensors.items():
-        for theirs, torchvisions in torch_names.KEY_RENAMES.get(family, ()):
-            if re.match(theirs, name):
-                name = re.sub(f"^(?:{theirs})", torchvisions, name)
+        for pattern, replacement in torch_names.KEY_RENAMES.get(family, ()):
+            if re.match(pattern, name):
+                name = re.sub(f"^(?:{pattern})", replacement, name)
                 break
         module, _, part = name.rpartition(".")
         if part not in IGNORED_TENSORS:
-            found.setdefault(module, {})[part] = array
-    return found
+            modules.setdefault(module, {})[part] = array
+    return modules
 
 
 def _to_keras_arrays(module, layer, family):
-    """Returns a module's tensors as a layer of ours holds them."""
+    """Returns the tensors of a module in the order and layout of a Keras layer's weights."""
     arrays = [module[part] for part in TENSOR_ORDER if part in module]
     if "weight" in module:
         arrays[0] = _to_keras_kernel(module["weight"], layer)
     if "running_var" in module:
-        theirs = EPSILONS.get(family, 1e-5)
-        ours = getattr(layer, "epsilon", theirs)
-        arrays[-1] = np.maximum(arrays[-1].astype("float32") + (theirs - ours), 0)
+        torch_epsilon = EPSILONS.get(family, DEFAULT_EPSILON)
+        difference = torch_epsilon - getattr(layer, "epsilon", torch_epsilon)
+        arrays[-1] = np.maximum(arrays[-1].astype("float32") + difference, 0)
     return arrays
 
 
 def _to_keras_kernel(weight, layer):
-    """Turns a weight into the layout of Keras."""
+    """Returns a weight in the layout of Keras."""
     if weight.ndim == 4:
         weight = weight.transpose(2, 3, 1, 0)
         return weight.reshape(-1, weight.shape[-1]) if len(layer.weights[0].shape) == 2 else weight
     if weight.ndim != 2:
         return weight
-    ours = tuple(layer.weights[0].shape)
-    if len(ours) == 4 and weight.shape[1] == math.prod(ours[:3]):  # a dense layer as convolution
-        return weight.reshape(-1, ours[2], *ours[:2]).transpose(2, 3, 1, 0)
+    shape = tuple(layer.weights[0].shape)
+    if len(shape) == 4 and weight.shape[1] == math.prod(shape[:3]):  # a dense layer as convolution
+        return weight.reshape(-1, shape[2], *shape[:2]).transpose(2, 3, 1, 0)
     maps = _flattened_shape(layer)
     if maps and weight.shape[1] == maps[0] * maps[1] * maps[2]:
         height, width, channels = maps
@@ -186,22 +187,25 @@ def _to_keras_kernel(weight, layer):
 
 
 def _flattened_shape(layer):
-    """Returns (height, width, channels) of the maps whose flattened form enters a layer, if any."""
+    """Returns (height, width, channels) of the map before the `Flatten` before a layer, if any."""
     [before] = layer._inbound_nodes[0].input_tensors
     operation = before._keras_history.operation
     return operation.input.shape[1:] if isinstance(operation, keras.layers.Flatten) else None
 
 
-def _mismatch(layers, found, left):
-    """Returns how a file lacks a layer of the trunk, or has one more or another; `""` if not."""
-    problems = [f"it lacks {x.name}" for x in layers if x.name not in found and not _is_head(x)]
+def _mismatch(layers, converted, unused):
+    """Returns the first difference between file and model outside the head; `""` if none."""
+    problems = [f"it lacks {x.name}" for x in layers if x.name not in converted and not _is_head(x)]
     problems += [
-        f"it has {name} besides" for name in left if not TORCH_HEAD_MODULES.fullmatch(name)
+        f"it has the extra module {name}"
+        for name in unused
+        if not TORCH_HEAD_MODULES.fullmatch(name)
     ]
     problems += [
-        f"{layer.name} has {len(found[layer.name])} tensors there and {len(layer.weights)} here"
+        f"{layer.name} has {len(converted[layer.name])} tensors in the file and "
+        f"{len(layer.weights)} in the model"
         for layer in layers
-        if layer.name in found and len(found[layer.name]) != len(layer.weights)
+        if layer.name in converted and len(converted[layer.name]) != len(layer.weights)
     ]
     return problems[0] if problems else ""
 

@@ -1,7 +1,7 @@
-"""PyTorch's names for the layers of our networks, family by family.
+"""Names of PyTorch modules for the layers of each family.
 
-They are torchvision's, and timm's where it has the same network; `zoo.weights.torch_conversion`
-uses them.
+They are those of torchvision, and of timm if it has the same network. Used by
+`zoo.weights.torch_conversion`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import re
 
 from zoo.lazy import np
 
-FAMILY_MARKERS = (  # a tensor that tells the family; the first that is there
+FAMILY_MARKERS = (  # a key that identifies the family; the first match counts
     ("layer1.0.conv1.weight", "resnet"),
     ("inception3a.branch1.conv.weight", "googlenet"),
     ("features.3.squeeze.weight", "squeezenet"),
     ("conv_proj.weight", "vit"),
     ("patch_embed.proj.weight", "vit"),
-    ("features.0.weight", "vgg"),  # or AlexNet, which has larger kernels
+    ("features.0.weight", "vgg"),  # or AlexNet, which has a larger kernel
 )
 ALEXNET_KERNEL = 11
 
-# what timm, an older torchvision or another source calls a tensor of the same network
+# Regular expressions that rename keys of timm, of older torchvision versions and of other sources
+# to those of torchvision.
 KEY_RENAMES = {
     "resnet": (  # akamaster/pytorch_resnet_cifar10
         (r"linear\.", "fc."),
@@ -51,16 +52,16 @@ KEY_RENAMES = {
     ),
 }
 
-RESNET_MODULES = r"(layer\d\.\d+\.)?(conv|bn)\d|layer\d\.\d+\.downsample\.[01]|fc"  # its modules
-RESNETS = {  # blocks in each stage: with basic blocks, with bottlenecks
+RESNET_MODULES = r"(layer\d\.\d+\.)?(conv|bn)\d|layer\d\.\d+\.downsample\.[01]|fc"
+RESNETS = {  # by the blocks per stage: with basic blocks, with bottlenecks
     (2, 2, 2, 2): ("resnet18", ""),
     (3, 4, 6, 3): ("resnet34", "resnet50_v1_5"),
     (3, 4, 23, 3): ("", "resnet101_v1_5"),
     (3, 8, 36, 3): ("", "resnet152_v1_5"),
 }
 CIFAR_RESNETS = {(n, n, n, 0): f"resnet{6 * n + 2}" for n in (3, 5, 7, 9, 18)}
-VGGS = {8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}  # convolutions
-VITS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base"}  # width
+VGGS = {8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}  # by the number of convolutions
+VITS = {192: "vit_tiny", 384: "vit_small", 768: "vit_base"}  # by the width
 
 ALEXNET = {
     "conv1": "features.0",
@@ -100,7 +101,7 @@ VIT_BLOCK = {
 
 
 def detect_family(tensors):
-    """Returns the family of networks that the tensors of a state dict are of, or `None`."""
+    """Returns the family of a state dict, such as `resnet`, or `None` if it is unknown."""
     found = next((family for probe, family in FAMILY_MARKERS if probe in tensors), None)
     if found == "vgg" and np.shape(tensors["features.0.weight"])[-1] == ALEXNET_KERNEL:
         return "alexnet"
@@ -108,16 +109,17 @@ def detect_family(tensors):
 
 
 def detect_architecture(name, modules):
-    """Returns what the zoo calls the network of some modules of a family, or `""` if unknown.
+    """Returns the name in the zoo of the network of a state dict; `""` if it is unknown.
 
     Args:
         name: the family.
-        modules: its modules by name, each a dict of tensors.
+        modules: the modules of the state dict by name, each a dict of tensors.
     """
     if name == "resnet":
         matches = [re.fullmatch(r"layer(\d)\.\d+\.conv1", module) for module in modules]
         stages = [match[1] for match in matches if match]
         depths = tuple(stages.count(stage) for stage in "1234")
+        # Variants of timm, such as ResNet-D, have other modules or another stem.
         ordinary = all(re.fullmatch(RESNET_MODULES, module) for module in modules)
         stem = modules.get("conv1", {}).get("weight", np.zeros(0)).shape
         if ordinary and stem == (16, 3, 3, 3):
@@ -137,12 +139,16 @@ def detect_architecture(name, modules):
 
 
 def alexnet(_):
-    """Returns the modules of torchvision's AlexNet by the names of our layers."""
+    """Returns the module names of torchvision's AlexNet, by the name of the Keras layer."""
     return ALEXNET
 
 
 def resnet(layers):
-    """Returns the modules of torchvision's and timm's ResNets by the names of our layers."""
+    """Returns the module names of torchvision's and timm's ResNets, by the name of the Keras layer.
+
+    Args:
+        layers: the layers with weights of the Keras model, in order; as in all these functions.
+    """
     found = {"logits": "fc"}
     for layer in layers:
         match = re.fullmatch(r"conv(\d)(?:_block(\d+)_(\d))?_(conv|bn)", layer.name)
@@ -159,9 +165,9 @@ def resnet(layers):
 
 
 def vgg(layers):
-    """Returns the modules of torchvision's VGGs by the names of our layers.
+    """Returns the module names of torchvision's VGGs, by the name of the Keras layer.
 
-    Their numbers count convolutions, normalisations, activations and poolings.
+    Their numbers count convolutions, normalisations, activations and pooling layers.
     """
     found = {"fc1": "classifier.0", "fc2": "classifier.3", "logits": "classifier.6"}
     normalised = any("_bn" in layer.name for layer in layers)
@@ -178,7 +184,7 @@ def vgg(layers):
 
 
 def googlenet(layers):
-    """Returns the modules of torchvision's GoogLeNet by the names of our layers."""
+    """Returns the module names of torchvision's GoogLeNet, by the name of the Keras layer."""
     found = {"logits": "fc"}
     for layer in layers:
         name, _, kind = layer.name.rpartition("_")
@@ -195,7 +201,7 @@ def googlenet(layers):
 
 
 def squeezenet(layers):
-    """Returns the modules of torchvision's SqueezeNets by the names of our layers."""
+    """Returns the module names of torchvision's SqueezeNets, by the name of the Keras layer."""
     kernel = {layer.name: layer for layer in layers}["conv1"].kernel_size[0]
     found = {"conv1": "features.0", "logits": "classifier.1"}
     for fire, at in enumerate(FIRES.get(kernel, ()), start=2):
@@ -205,7 +211,7 @@ def squeezenet(layers):
 
 
 def vit(layers):
-    """Returns the modules of torchvision's ViTs by the names of our layers."""
+    """Returns the module names of torchvision's ViTs, by the name of the Keras layer."""
     found = dict(VIT)
     for layer in layers:
         match = re.fullmatch(r"block(\d+)_(.+)", layer.name)

@@ -1,7 +1,7 @@
-"""What is known of the weights that torchvision publishes.
+"""Metadata of the weights that torchvision publishes.
 
-Addresses and figures are those in the source of torchvision 0.29. The eight digits in the name of a
-file begin its SHA-256; the whole digest stands in a table of models where it is known.
+URLs and metrics are from the source of torchvision 0.29. The eight hexadecimal digits in a file
+name are a prefix of its SHA-256; tables of models have the whole digest where it is known.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ BASE_URL = "https://download.pytorch.org/models/"
 
 
 def pretrained(stem, digest, accuracy, top5_accuracy, *, resized=256, **facts):
-    """Returns the facts of one file.
+    """Returns the `Weights` of one file.
 
     Args:
-        stem: the name of the file up to the digits: `resnet18`.
+        stem: the file name without the digits: `resnet18`.
         digest: its SHA-256, or the eight digits.
-        accuracy: on ImageNet's validation images.
-        top5_accuracy: likewise.
-        resized: pixels of the shorter side before the crop.
+        accuracy: top-1 accuracy on the ImageNet validation images, in [0, 1].
+        top5_accuracy: top-5 accuracy likewise.
+        resized: length of the shorter side before the crop, in pixels.
         **facts: other attributes of `Weights`.
     """
     return Weights(

@@ -344,7 +344,8 @@ def test_invalid_csv_files_are_rejected(tmp_path, text, message):
 def test_a_csv_file_in_another_encoding_is_rejected(tmp_path):
     (tmp_path / "data.csv").write_bytes("path,label\ngrün.png,a\n".encode("latin-1"))
     message = error_of(sources.load, tmp_path / "data.csv")
-    assert "is no text in UTF-8 (byte 0xfc at position 13); save it as UTF-8, in Excel" in message
+    expected = "is not encoded in UTF-8 (byte 0xfc at position 13); save it as UTF-8, in Excel"
+    assert expected in message
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

@@ -137,7 +137,7 @@ def test_model_for_any_size_takes_images_at_their_native_size(tmp_path):
 
 def test_model_without_metadata_is_single_label(saved):
     with zipfile.ZipFile(saved) as archive:
-        assert "multi_label" not in json.loads(archive.read(model_files.METADATA_FILE))
+        assert "multi_label" not in json.loads(archive.read("zoo.json"))
     assert not load_predictor(saved).multi_label
 
 

@@ -60,7 +60,7 @@ LENET = {
 NO_DROPOUT = "{widths: [8], embedding: 8, units: 12, attention: 8, dropout: 0.0}"
 SAME = {  # flags with which results do not depend on the number of replicas
     "captioning": {"model_options": NO_DROPOUT},
-    "dqn": {"environments": 6, "train_every": 6},
+    "dqn": {"num_envs": 6, "train_frequency": 6},
 }
 CPU = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -1,4 +1,4 @@
-"""DQN: targets against slow NumPy, steps against what they should change, runs that are killed."""
+"""DQN: TD targets against NumPy, training steps against gradient descent, runs and resume."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TINY = {
     "epochs": 2,
     "epoch_steps": 96,
     "learning_starts": 60,
-    "replay": 400,
+    "replay_size": 400,
     "batch_size": 16,
-    "train_every": 4,
-    "environments": 2,
-    "target_every": 40,
+    "train_frequency": 4,
+    "num_envs": 2,
+    "target_update_frequency": 40,
     "loss": "huber",
     "n_step": 1,
     "validation_episodes": 3,
@@ -43,35 +43,42 @@ PIXELS = {
 }
 CASES = {
     "vector": TINY,
-    "pixels": {**PIXELS, "environments": 1, "train_every": 2, "priority": 0.6, "n_step": 3},
+    "pixels": {
+        **PIXELS,
+        "epoch_steps": 48,
+        "num_envs": 1,
+        "train_frequency": 2,
+        "priority_alpha": 0.6,
+        "n_step": 3,
+    },
 }
 
 
-def made(**flags):
+def make_task(**flags):
     return tasks.get("dqn")(**{**TINY, **flags})
 
 
-def parts(task):
-    """What the trainer makes of a task: data, the model of both networks, and what learns."""
+def set_up(task):
+    """Returns data, model, training model and step indices of a task, as the trainer makes them."""
     keras.utils.set_random_seed(0)
     data = task.load()
     model = task.build(data)
-    stream = task.training(data)
-    [optimizer] = task.optimizers(model, stream.steps)
+    steps = task.training(data)
+    [optimizer] = task.optimizers(model, steps.steps)
     training_model = task.training_model(model, data)
     task.compile(training_model, data, optimizer)
-    return data, model, training_model, stream
+    return data, model, training_model, steps
 
 
 def values(network):
     return [np.array(weight) for weight in network.variables]
 
 
-# The targets
+# TD targets
 
 
-def slow(network, x):
-    """A vector network by NumPy, in float64."""
+def q_values(network, x):
+    """Returns the Q-values of a vector network, computed by NumPy in float64."""
     x = np.asarray(x, np.float64)
     *hidden, last = [layer for layer in network.layers if layer.weights]
     for layer in hidden:
@@ -80,7 +87,7 @@ def slow(network, x):
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_targets_are_those_of_a_slow_formula(double):
+def test_td_targets_match_loops_in_numpy(double):
     random = np.random.default_rng(0)
     keras.utils.set_random_seed(0)
     online, target = (zoo.build("vector_dqn", num_classes=3, widths=(16, 8)) for _ in range(2))
@@ -89,19 +96,19 @@ def test_targets_are_those_of_a_slow_formula(double):
         "returns": random.normal(size=50).astype("float32"),
         "discounts": random.choice([0, 0.99, 0.99**3], 50).astype("float32"),
     }
-    got = train_step.td_targets(
+    found = train_step.td_targets(
         online, target, {k: tf.constant(v) for k, v in batch.items()}, double
     )
-    there, wanted = slow(target, batch["nexts"][:, 0]), []
-    judged = slow(online, batch["nexts"][:, 0]) if double else there
+    values, expected = q_values(target, batch["nexts"][:, 0]), []
+    selecting = q_values(online, batch["nexts"][:, 0]) if double else values
     for row in range(50):
-        best = max(range(3), key=lambda action: judged[row, action])
-        value = batch["returns"][row] + batch["discounts"][row] * there[row, best]
-        wanted.append(batch["returns"][row] if batch["discounts"][row] == 0 else value)
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+        best = max(range(3), key=lambda action: selecting[row, action])
+        value = batch["returns"][row] + batch["discounts"][row] * values[row, best]
+        expected.append(batch["returns"][row] if batch["discounts"][row] == 0 else value)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_double_and_plain_targets_differ():
+def test_double_dqn_targets_are_never_larger_and_sometimes_smaller():
     keras.utils.set_random_seed(0)
     online, target = (zoo.build("vector_dqn", num_classes=3, widths=(16, 8)) for _ in range(2))
     nexts = tf.random.stateless_normal((50, 1, 4), (0, 1))
@@ -111,34 +118,34 @@ def test_double_and_plain_targets_differ():
     assert (plain > double).numpy().any()
 
 
-def test_the_losses_are_huber_and_half_squares():
+def test_losses_are_huber_and_half_the_squared_error():
     errors = np.array([-3.0, -1.0, -0.2, 0.0, 0.5, 2.0], "float32")
     huber = keras.losses.Huber(reduction="none")(errors[:, None], np.zeros((6, 1)))
     np.testing.assert_allclose(train_step.LOSSES["huber"](errors), huber, rtol=1e-6)
     np.testing.assert_allclose(train_step.LOSSES["mse"](errors), errors**2 / 2, rtol=1e-6)
 
 
-def test_frames_stand_behind_each_other():
+def test_stacked_observations_are_merged_on_the_last_axis():
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype("uint8")
-    joined = train_step.merge_frames(tf.constant(frames)).numpy()
-    np.testing.assert_array_equal(joined, np.concatenate(np.moveaxis(frames, 1, 0), axis=-1))
+    merged = train_step.merge_frames(tf.constant(frames)).numpy()
+    np.testing.assert_array_equal(merged, np.concatenate(np.moveaxis(frames, 1, 0), axis=-1))
     vectors = frames[:, :, 0, 0].astype("float32")
-    joined = train_step.merge_frames(tf.constant(vectors)).numpy()
-    np.testing.assert_array_equal(joined, vectors.reshape(2, -1))
+    merged = train_step.merge_frames(tf.constant(vectors)).numpy()
+    np.testing.assert_array_equal(merged, vectors.reshape(2, -1))
 
 
 @pytest.mark.parametrize("dueling", [False, True])
 @pytest.mark.parametrize("widths", [(16,), (16, 8)])
-def test_numpy_chooses_what_the_network_does(widths, dueling):
+def test_numpy_policy_matches_the_network(widths, dueling):
     keras.utils.set_random_seed(0)
     network = zoo.build(
         "vector_dqn", input_shape=(8,), num_classes=12, widths=widths, dueling=dueling
     )
     frames = np.random.default_rng(0).normal(size=(500, 2, 4)).astype("float32")
-    wanted = train_step.greedy_actions(network, tf.constant(frames)).numpy()
-    assert len(set(wanted.tolist())) > 4
-    chosen = numpy_policy.policy(network)(frames, *values(network))
-    np.testing.assert_array_equal(chosen, wanted)
+    expected = train_step.greedy_actions(network, tf.constant(frames)).numpy()
+    assert len(set(expected.tolist())) > 4
+    found = numpy_policy.policy(network)(frames, *values(network))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -149,84 +156,87 @@ def test_numpy_chooses_what_the_network_does(widths, dueling):
         ("vector_dqn", {"dtype": "mixed_bfloat16"}),
     ],
 )
-def test_numpy_is_not_asked_for_other_networks(name, options):
+def test_numpy_policy_is_none_for_other_networks(name, options):
     keras.config.set_dtype_policy(options.pop("dtype", "float32"))
     assert numpy_policy.policy(zoo.build(name, **options)) is None
 
 
-def test_numpy_acts_as_the_graph_does(monkeypatch):
-    def done():
-        data, _, training_model, stream = parts(made(learning_starts=20, exploration=0.1))
-        training_model.fit(stream.epoch(0), verbose=0, shuffle=False)
+def test_numpy_policy_acts_like_the_graph(monkeypatch):
+    def train():
+        task = make_task(learning_starts=20, exploration_fraction=0.1)
+        data, _, training_model, steps = set_up(task)
+        training_model.fit(steps.epoch(0), verbose=0, shuffle=False)
         return data.actors[0].arrays()
 
-    quick = done()
+    with_numpy = train()
     monkeypatch.setattr(numpy_policy, "policy", lambda network: None)
-    slow = done()
-    assert list(quick) == list(slow)
-    checks.assert_same(quick.values(), slow.values())
+    with_graph = train()
+    assert list(with_numpy) == list(with_graph)
+    checks.assert_same(with_numpy.values(), with_graph.values())
 
 
-# A step
+# Training step
 
 
-def test_a_step_acts_learns_and_remembers():
-    """Gradient descent by hand gives what the step gave."""
-    task = made(optimizer="sgd", learning_rate=0.01, schedule="constant", clip_norm=0.0)
-    data, model, training_model, stream = parts(task)
+def test_a_training_step_acts_stores_and_takes_a_gradient_step():
+    """The new weights are those of gradient descent on the sampled batch."""
+    task = make_task(optimizer="sgd", learning_rate=0.01, schedule="constant", clip_norm=0.0)
+    data, model, training_model, steps = set_up(task)
     online, target = (model.get_layer(name) for name in ("online", "target"))
     [actor] = data.actors
     actor.observe()
     assert actor.steps == 60
-    before, batches, draw = values(online), [], actor.batch
+    before, batches, sample = values(online), [], actor.batch
 
     def batch():
-        batches.append(draw())
+        batches.append(sample())
         return batches[-1]
 
     actor.batch = batch
     training_model.steps_per_execution = 1
-    training_model.fit(stream.epoch(0).take(1), verbose=0, shuffle=False)
+    training_model.fit(steps.epoch(0).take(1), verbose=0, shuffle=False)
     assert actor.steps == 64
-    [(_, drawn, update_target)] = batches
+    [(_, sampled, update_target)] = batches
     assert not update_target
     after = values(online)
     for variable, value in zip(online.variables, before, strict=True):
         variable.assign(value)
-    wanted = train_step.td_targets(online, target, drawn, True)
+    targets = train_step.td_targets(online, target, sampled, True)
     with tf.GradientTape() as tape:
-        chosen = tf.gather(online(drawn["observations"][:, 0]), drawn["actions"], batch_dims=1)
-        loss = tf.reduce_mean(keras.losses.huber(wanted[:, None], chosen[:, None]))
+        chosen = tf.gather(online(sampled["observations"][:, 0]), sampled["actions"], batch_dims=1)
+        loss = tf.reduce_mean(keras.losses.huber(targets[:, None], chosen[:, None]))
     for gradient, old, new in zip(
         tape.gradient(loss, online.trainable_variables), before, after, strict=True
     ):
         np.testing.assert_allclose(new, old - 0.01 * gradient.numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_wrong_options_blame_their_own_flag():
-    task = made(environment_options="[1")
+def test_wrong_environment_options_name_their_flag():
+    task = make_task(environment_options="[1")
     with pytest.raises(UsageError, match="--environment-options takes YAML"):
         task.load()
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.25])
-def test_the_target_network_follows_when_it_is_due(tau):
-    data, model, training_model, stream = parts(made(tau=tau, target_every=8))
+def test_the_target_network_is_updated_when_due(tau):
+    data, model, training_model, steps = set_up(make_task(tau=tau, target_update_frequency=8))
     online, target = (model.get_layer(name) for name in ("online", "target"))
     data.actors[0].observe()
-    data.actors[0].steps = 64  # the next step ends at 68, the one after it at 72
+    data.actors[0].steps = 64  # the next training step ends at 68, the one after it at 72
     data.actors[0].target_updates = 8
     before = values(target)
     training_model.steps_per_execution = 1
     for due in (False, True):
-        training_model.fit(stream.epoch(0).take(1), verbose=0, shuffle=False)
-        for old, new, follows in zip(before, values(online), values(target), strict=True):
-            wanted = old + tau * (new - old) if due else old
-            np.testing.assert_allclose(follows, wanted, rtol=1e-6, atol=1e-7)
+        training_model.fit(steps.epoch(0).take(1), verbose=0, shuffle=False)
+        for old, new, updated in zip(before, values(online), values(target), strict=True):
+            expected = old + tau * (new - old) if due else old
+            np.testing.assert_allclose(updated, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_as_many_actions_are_random_as_the_schedule_says():
-    task = made(environments=1, train_every=1, epochs=10, epoch_steps=100, exploration=0.5)
+def test_epsilon_falls_linearly_as_scheduled():
+    task = make_task(
+        num_envs=1, train_frequency=1, epochs=10, epoch_steps=100, exploration_fraction=0.5
+    )
     [actor] = task.load().actors
     actor.observe()
     explored = []
@@ -235,26 +245,26 @@ def test_as_many_actions_are_random_as_the_schedule_says():
         actor._draw_exploration()
         explored.append(actor.explores[0])
     shares = np.array(explored).reshape(10, 100).mean(1)
-    wanted = np.maximum(0.05, 1 - 0.95 * (np.arange(10) + 0.5) / 5)
-    assert (np.abs(shares - wanted) < 5 * np.sqrt(wanted * (1 - wanted) / 100)).all()
+    expected = np.maximum(0.05, 1 - 0.95 * (np.arange(10) + 0.5) / 5)
+    assert (np.abs(shares - expected) < 5 * np.sqrt(expected * (1 - expected) / 100)).all()
 
 
-def test_an_episode_that_a_limit_ends_is_bootstrapped_and_one_that_fails_is_not():
-    task = made(environment_options="{max_episode_steps: 12}", learning_starts=300)
+def test_truncated_episodes_are_bootstrapped_and_terminated_ones_are_not():
+    task = make_task(environment_options="{max_episode_steps: 12}", learning_starts=300)
     [actor] = task.load().actors
     actor.observe()
     _, batch, _ = actor.batch()
     ends = actor.replay.ends[: actor.replay.counts[0]]
     assert {1, 2} <= set(ends.tolist())  # terminated, truncated
-    drawn = actor.replay.sample(5_000, np.random.default_rng(0))
-    failed = actor.replay.ends[drawn[0]] == 1
-    assert (drawn[1]["discounts"][failed] == 0).all()
-    np.testing.assert_allclose(drawn[1]["discounts"][~failed], 0.99, rtol=1e-6)
+    indices, sampled = actor.replay.sample(5_000, np.random.default_rng(0))
+    terminated = actor.replay.ends[indices] == 1
+    assert (sampled["discounts"][terminated] == 0).all()
+    np.testing.assert_allclose(sampled["discounts"][~terminated], 0.99, rtol=1e-6)
     assert batch["observations"].shape == (16, 1, 4)
 
 
-def test_rewards_may_be_clipped_for_learning_alone():
-    task = made(**{**PIXELS, "clip_rewards": "on", "learning_starts": 100})
+def test_rewards_are_clipped_for_training_but_not_in_returns():
+    task = make_task(**{**PIXELS, "clip_rewards": "on", "learning_starts": 100})
     [actor] = task.load().actors
     actor.environments.step = lambda *args, step=actor.environments.step: (
         lambda o, r, *ends: (o, 7 * r, *ends)
@@ -269,50 +279,54 @@ def test_rewards_may_be_clipped_for_learning_alone():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run on a vector, and its record."""
+    """The folder and the record of a run with vector observations."""
     out = tmp_path_factory.mktemp("dqn") / "run"
-    return out, trainer.train(made(), out)
+    return out, trainer.train(make_task(), out)
 
 
-def test_the_report_has_returns_and_a_film(run):
+@pytest.mark.xdist_group("dqn")
+def test_report_has_returns_and_a_gif_of_an_episode(run):
     out, record = run
     figures = record["figures"]
     assert figures["min_return"] <= figures["mean_return_low"] <= figures["mean_return"]
     assert figures["mean_return"] <= figures["mean_return_high"] <= figures["max_return"]
     page = (out / "report.html").read_text()
-    [film] = re.findall(r"data:image/gif;base64,([^\"]+)", page)
-    picture = Image.open(io.BytesIO(base64.b64decode(film)))
+    [gif_data] = re.findall(r"data:image/gif;base64,([^\"]+)", page)
+    picture = Image.open(io.BytesIO(base64.b64decode(gif_data)))
     assert picture.n_frames > 3
-    assert "Episodes by their return, 5 in all." in page
-    assert "other episodes" in page
-    assert f"{60 + 96 * resume.RunState(out).best} steps were taken to learn it" in page
+    assert "Histogram of the returns of 5 episodes." in page
+    assert "over 3 validation episodes" in page
+    assert f"after {60 + 96 * resume.RunState(out).best} environment steps" in page
 
 
-def test_a_saved_agent_acts_by_itself(run):
+@pytest.mark.xdist_group("dqn")
+def test_a_saved_agent_is_evaluated_on_splits_of_episodes(run):
     model, about = model_files.load(run[0] / "model.keras")
     assert about["environment"] == "CartPole-v1"
     assert about["task"] == "dqn"
-    figures, name = made().evaluate(model, about, "")
+    figures, name = make_task().evaluate(model, about, "")
     recorded = run[1]["figures"]
     assert name == "test[:5]"
     assert figures == {key: recorded[key] for key in figures}
-    figures, name = made().evaluate(model, about, "validation[:2]")
+    figures, name = make_task().evaluate(model, about, "validation[:2]")
     assert name == "validation[:2]"
     for split in ("train", "test[2:]", "test[:0]"):
-        with pytest.raises(UsageError, match="names no episodes; there is validation and test"):
-            made().evaluate(model, about, split)
-    with pytest.raises(UsageError, match=r"sees \(4,\) and has 2 actions; Acrobot-v1 shows \(6,\)"):
-        made(dataset="Acrobot-v1").evaluate(model, about, "")
+        with pytest.raises(
+            UsageError, match="is not a set of episodes; take validation, test, or a slice"
+        ):
+            make_task().evaluate(model, about, split)
+    with pytest.raises(UsageError, match=r"of \(4,\) and has 2 actions; Acrobot-v1 has \(6,\)"):
+        make_task(dataset="Acrobot-v1").evaluate(model, about, "")
 
 
-def test_episodes_of_training_choosing_and_judging_have_seeds_of_their_own():
+def test_splits_and_runs_have_different_episode_seeds():
     found = [agent_setup.episode_seeds(0, split, 50) for split in ("validation", "test")]
     found.append(agent_setup.episode_seeds(1, "test", 50))
     assert len({seed for part in found for seed in part}) == 150
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_killed_in_the_middle_a_run_ends_as_if_it_had_not_been(case, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", [pytest.param("vector", marks=pytest.mark.check), "pixels"])
+def test_a_killed_run_resumes_bit_for_bit(case, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
     task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})
     trainer.train(task, tmp_path / "whole")
@@ -332,15 +346,15 @@ def test_killed_in_the_middle_a_run_ends_as_if_it_had_not_been(case, tmp_path, m
         ]
 
 
-def test_an_environment_that_cannot_be_kept_begins_new_episodes(capsys):
-    [actor] = made().load().actors
+def test_an_environment_without_saved_state_starts_new_episodes(capsys):
+    [actor] = make_task().load().actors
     actor.observe()
     arrays = {key: np.copy(array) for key, array in actor.arrays().items()}
-    setting = made().load()
-    [other] = setting.actors
+    setup = make_task().load()
+    [other] = setup.actors
     other.environments.resumable = False
-    setting.restore({f"0/{key}": array for key, array in arrays.items()})
-    assert "begin anew" in capsys.readouterr().err
+    setup.restore({f"0/{key}": array for key, array in arrays.items()})
+    assert "episodes start anew" in capsys.readouterr().err
     assert other.episodes == [count + 1 for count in actor.episodes]
     latest = [other.replay._index(ring, other.replay.counts[ring] - 1) for ring in range(2)]
     assert (other.replay.ages[latest] == 0).all()
@@ -348,77 +362,94 @@ def test_an_environment_that_cannot_be_kept_begins_new_episodes(capsys):
     assert np.isfinite(batch["nexts"]).all()
 
 
-def test_two_replicas_act_and_learn_in_step(tmp_path, two_devices):
-    flags = {"strategy": "mirrored", "environments": 4, "learning_rate": 0.01}
-    record = trainer.train(made(**flags), tmp_path / "r")
-    again = trainer.train(made(**flags), tmp_path / "again")
-    assert record["figures"]["mean_return"] == again["figures"]["mean_return"]
-    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("r", "again")))
-    with pytest.raises(UsageError, match="must be multiples of the 2 replicas"):
-        trainer.train(made(**{**flags, "environments": 1}), tmp_path / "odd")
+REPLICA_FLAGS = {"strategy": "mirrored", "num_envs": 4, "learning_rate": 0.01}
+
+
+def test_two_replicas_share_environments_and_batches(two_devices):
+    task = make_task(**REPLICA_FLAGS)
+    data = task.load()
+    assert [len(actor.environments) for actor in data.actors] == [2, 2]
+    assert [actor.config.batch_size for actor in data.actors] == [8, 8]
+    with pytest.raises(UsageError, match="must be multiples of the number of replicas, 2"):
+        make_task(**{**REPLICA_FLAGS, "num_envs": 1}).training(data)
+
+
+@pytest.mark.check
+def test_training_on_two_replicas_is_deterministic(tmp_path, two_devices):
+    first, second = (
+        trainer.train(make_task(**REPLICA_FLAGS), tmp_path / name) for name in ("first", "second")
+    )
+    assert first["figures"]["mean_return"] == second["figures"]["mean_return"]
+    checks.assert_same(*(checks.weights(tmp_path / name) for name in ("first", "second")))
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
-        ({"environments": 3, "train_every": 4}, "one must be a multiple of the other"),
-        ({"model": "lenet5"}, "lenet5 is a classifier; dqn needs an agent"),
-        ({"model": "nature_dqn"}, "CartPole-v1 shows vectors, which nature_dqn does not see; try"),
-        ({"dataset": "catch", "model": "vector_dqn"}, "catch shows images, .*; try nature_dqn"),
-        ({"dataset": "Pendulum-v1"}, "takes actions of Box"),
-        ({"replay": 5}, "enlarge --replay"),
-        ({"learning_starts": 1, "n_step": 5}, "--learning-starts 1 leaves nothing to learn from"),
+        ({"num_envs": 3, "train_frequency": 4}, "one must be a multiple of the other"),
+        ({"model": "lenet5"}, "--model lenet5 is a classifier, not an agent"),
+        (
+            {"model": "nature_dqn"},
+            "nature_dqn does not take the observations of CartPole-v1, which are vec",
+        ),
+        (
+            {"dataset": "catch", "model": "vector_dqn"},
+            "observations of catch, which are images; try nature_dqn",
+        ),
+        ({"dataset": "Pendulum-v1"}, "has actions of Box"),
+        ({"replay_size": 5}, "enlarge --replay-size"),
+        ({"learning_starts": 1, "n_step": 5}, "--learning-starts 1 gives no transition"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(flags, words):
-    with pytest.raises(UsageError, match=words):
-        parts(made(**flags))
+def test_contradicting_flags_are_refused(flags, message):
+    with pytest.raises(UsageError, match=message):
+        set_up(make_task(**flags))
 
 
-# Pictures
+# Figures
 
 
-def test_a_film_is_no_longer_than_it_must_be():
-    pictures = [np.full((8, 12, 3), shade % 256, np.uint8) for shade in range(500)]
-    film = Image.open(io.BytesIO(gif.gif(pictures)))
-    assert film.size == (12, 8)
-    assert 100 < film.n_frames <= 200
-    assert gif.sample_frames(pictures, 4).shape == (4, 8, 12, 3)
-    assert gif.sample_frames(pictures, 4)[:, 0, 0, 0].tolist() == [0, 166, 77, 243]
-    assert gif.sample_frames(pictures[:2], 4).shape == (2, 8, 12, 3)
+def test_gif_subsamples_long_episodes():
+    frames = [np.full((8, 12, 3), shade % 256, np.uint8) for shade in range(500)]
+    animation = Image.open(io.BytesIO(gif.gif(frames)))
+    assert animation.size == (12, 8)
+    assert 100 < animation.n_frames <= 200
+    assert gif.sample_frames(frames, 4).shape == (4, 8, 12, 3)
+    assert gif.sample_frames(frames, 4)[:, 0, 0, 0].tolist() == [0, 166, 77, 243]
+    assert gif.sample_frames(frames[:2], 4).shape == (2, 8, 12, 3)
 
 
-def test_bands_lie_between_the_least_and_the_largest():
+def test_learning_curves_have_a_band_from_minimum_to_maximum():
     histories = [
         [{"r": str(v)} for v in run] for run in ([0, 10, 20], [10, 20, 30], [5, 30, 10, 9])
     ]
     figure = metrics.learning_curves(histories, "r", "Return", steps_per_epoch=100)
-    assert "the mean of 3 runs" in figure
+    assert "mean of 3 runs" in figure
     [band] = re.findall(r'class="band" d="M([^"]+)Z"', figure)
     heights = [float(point.split()[1]) for point in band.split("L")]
     assert len(heights) == 6
     high, low = heights[:3], heights[:2:-1]
-    assert all(a < b for a, b in zip(high, low, strict=True))  # downwards is more
+    assert all(a < b for a, b in zip(high, low, strict=True))  # y grows downwards
     one = metrics.learning_curves(histories[:1], "r", "Return")
     assert "epoch" in one
 
 
-def test_a_spread_counts_every_episode():
+def test_return_histogram_counts_each_episode():
     figure = metrics.return_histogram([500.0] * 90 + [100.0] * 10)
-    counted = [int(found) for found in re.findall(r">(\d+) of 100 episodes", figure)]
-    assert sorted(counted) == [10, 90]
+    counts = [int(found) for found in re.findall(r">(\d+) of 100 episodes", figure)]
+    assert sorted(counts) == [10, 90]
     assert "episodes" in metrics.return_histogram([3.0] * 5)
 
 
 @pytest.mark.slow
-def test_catch_is_learned_from_pixels(tmp_path):
+def test_catch_is_solved_from_pixels(tmp_path):
     task = tasks.get("dqn")(
         dataset="catch", environment_options="{cell: 1, border: 0}", epochs=5, epoch_steps=3_000
     )
     assert trainer.train(task, tmp_path / "run")["figures"]["mean_return"] > 0.9
 
 
-def test_returns_that_are_all_alike_have_no_interval():
+def test_equal_returns_have_no_interval():
     found = metrics.compute_metrics([9.0, 9.0], [9, 9], seed=0)
     assert found["mean_return"] == 9
     assert "mean_return_low" not in found

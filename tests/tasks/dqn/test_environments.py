@@ -1,4 +1,4 @@
-"""Environments: what is said of them, whether they come back as they were, and two games."""
+"""Environments: specifications, saved state, rendering, and the two games."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from tasks.dqn import environments, games, render
 from zoo.errors import UsageError
 
-KNOWN = ["catch", "breakout", "CartPole-v1", "MountainCar-v0", "Acrobot-v1"]
+SUPPORTED = ["catch", "breakout", "CartPole-v1", "MountainCar-v0", "Acrobot-v1"]
 
 
-class Odd(gymnasium.Env):
-    """An environment of the spaces it is told."""
+class AnySpaces(gymnasium.Env):
+    """An environment with given spaces."""
 
-    def __init__(self, seen, actions=2):
-        self.observation_space, self.action_space = seen, gymnasium.spaces.Discrete(actions)
+    def __init__(self, space, actions=2):
+        self.observation_space, self.action_space = space, gymnasium.spaces.Discrete(actions)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -29,13 +29,13 @@ class Odd(gymnasium.Env):
 
 
 @pytest.fixture
-def odd():
-    """Registers an environment of some spaces; returns its name."""
+def register():
+    """Returns a function that registers an environment with a space of observations by a name."""
     names = []
 
-    def register(seen, **options):
-        name = f"odd/Odd{len(names)}-v0"
-        gymnasium.register(name, entry_point=lambda: Odd(seen), **options)
+    def register(space, **options):
+        name = f"test/AnySpaces{len(names)}-v0"
+        gymnasium.register(name, entry_point=lambda: AnySpaces(space), **options)
         names.append(name)
         return name
 
@@ -44,7 +44,7 @@ def odd():
         gymnasium.registry.pop(name)
 
 
-def test_facts():
+def test_specifications():
     assert environments.env_spec("CartPole-v1") == environments.EnvSpec("CartPole-v1", {}, (4,), 2)
     found = environments.env_spec("catch", {"cell": 1, "border": 0})
     assert (found.shape, found.actions, found.dtype, found.image) == ((10, 10, 1), 3, "uint8", True)
@@ -52,36 +52,41 @@ def test_facts():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
-        ("Pendulum-v1", r"Pendulum-v1 takes actions of Box \(1,\) of float32; dqn chooses among"),
-        ("FrozenLake-v1", "FrozenLake-v1 shows Discrete of int64; dqn sees images .* and vectors"),
-        ("Blackjack-v1", "Blackjack-v1 shows Tuple"),
+        ("Pendulum-v1", r"Pendulum-v1 has actions of Box \(1,\) of float32; dqn needs Discrete"),
+        (
+            "FrozenLake-v1",
+            "FrozenLake-v1 has observations of Discrete of int64; dqn takes images .* and vec",
+        ),
+        ("Blackjack-v1", "Blackjack-v1 has observations of Tuple"),
         ("CartPol-v1", "no environment named 'CartPol-v1'; did you mean CartPole-v1"),
         ("cach", "did you mean catch"),
         ("CartPole-v7", "no environment named 'CartPole-v7'; did you mean CartPole-v1"),
-        ("nowhere:Thing-v0", "imports the Python module .nowhere."),
+        ("nowhere:Thing-v0", "would run the Python module .nowhere."),
     ],
 )
-def test_what_an_agent_cannot_act_in_is_refused(name, words):
-    with pytest.raises(UsageError, match=words):
+def test_unsupported_environments_are_refused(name, message):
+    with pytest.raises(UsageError, match=message):
         environments.env_spec(name)
 
 
-def test_images_of_floats_and_wrong_options_are_refused(odd):
+def test_float_images_and_wrong_options_are_refused(register):
     pixels = gymnasium.spaces.Box(0, 1, (8, 8, 3), np.float32)
-    with pytest.raises(UsageError, match=r"shows Box \(8, 8, 3\) of float32; dqn sees images"):
-        environments.env_spec(odd(pixels))
+    with pytest.raises(
+        UsageError, match=r"has observations of Box \(8, 8, 3\) of float32; dqn takes images"
+    ):
+        environments.env_spec(register(pixels))
     with pytest.raises(UsageError, match=r"the environment catch cannot be made: .*'cells'"):
         environments.env_spec("catch", {"cells": 2})
 
 
-def test_a_module_is_imported_only_where_a_person_names_it(tmp_path, monkeypatch):
+def test_modules_are_imported_only_if_the_user_names_them(tmp_path, monkeypatch):
     (tmp_path / "registering.py").write_text("import tally")
     (tmp_path / "tally.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     name = "registering:CartPole-v1"
-    with pytest.raises(UsageError, match="runs it; if you trust it, add --import-module register"):
+    with pytest.raises(UsageError, match="if you trust it, add --import-module register"):
         environments.env_spec(name)
     monkeypatch.setenv(environments.IMPORT_MODULES_VARIABLE, "os, json")
     with pytest.raises(UsageError, match="--import-module registering"):
@@ -97,7 +102,7 @@ def test_a_module_is_imported_only_where_a_person_names_it(tmp_path, monkeypatch
             environments.env_spec("CartPole-v1")
 
 
-def test_what_is_missing_is_named_with_what_mends_it(monkeypatch):
+def test_missing_packages_are_named_with_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(UsageError, match="needs Atari's emulator: pip install ale-py"):
         environments.env_spec("ALE/Pong-v5")
@@ -109,25 +114,25 @@ def test_what_is_missing_is_named_with_what_mends_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "space",
     [
         gymnasium.spaces.Box(0, 1, (6, 5, 4), np.bool_),
         gymnasium.spaces.Box(0, 1, (6, 5), np.uint8),
         gymnasium.spaces.Box(0, 255, (6, 5), np.uint8),
     ],
-    ids=["of bits", "of 0 and 1", "grey"],
+    ids=["bool", "0 and 1", "grey"],
 )
-def test_images_of_any_kind_become_pixels(odd, seen):
-    env_spec = environments.env_spec(odd(seen))
-    assert env_spec.shape == (6, 5, seen.shape[2] if len(seen.shape) == 3 else 1)
+def test_images_of_any_kind_are_converted_to_uint8(register, space):
+    env_spec = environments.env_spec(register(space))
+    assert env_spec.shape == (6, 5, space.shape[2] if len(space.shape) == 3 else 1)
     envs = environments.Environments(env_spec, 1)
     image = envs.reset(0, 1)
     assert (image.shape, image.dtype) == (env_spec.shape, np.uint8)
-    if seen.high.max() == 1:
+    if space.high.max() == 1:
         assert set(np.unique(image)) == {0, 255}
 
 
-def test_the_last_observation_and_the_limit_are_told_apart():
+def test_termination_and_truncation_are_distinguished():
     env_spec = environments.env_spec("CartPole-v1", {"max_episode_steps": 3})
     envs = environments.Environments(env_spec, 2)
     for index in range(2):
@@ -139,11 +144,11 @@ def test_the_last_observation_and_the_limit_are_told_apart():
     while not ended:
         last, _, ended, truncated = full.step(0, 1)
     assert not truncated
-    assert abs(last[2]) > 0.2095 > abs(first[2])  # the pole has fallen: it is what it fell to
+    assert abs(last[2]) > 0.2095 > abs(first[2])  # the observation in which the pole has fallen
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_a_known_environment_comes_back_in_the_middle_of_an_episode(name):
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_state_within_an_episode_is_restored(name):
     env_spec = environments.env_spec(name)
     one, other = (environments.Environments(env_spec, 2) for _ in range(2))
     assert one.resumable
@@ -163,9 +168,9 @@ def test_a_known_environment_comes_back_in_the_middle_of_an_episode(name):
     assert random[0] == random[1]
 
 
-def test_an_unknown_environment_says_so(odd):
+def test_state_of_unknown_environments_is_not_saved(register):
     envs = environments.Environments(
-        environments.env_spec(odd(gymnasium.spaces.Box(-1, 1, (3,), np.float64))), 1
+        environments.env_spec(register(gymnasium.spaces.Box(-1, 1, (3,), np.float64))), 1
     )
     assert not envs.resumable
     assert envs.arrays() == {}
@@ -175,26 +180,26 @@ def test_an_unknown_environment_says_so(odd):
 # The games
 
 
-def test_a_ball_that_is_followed_is_caught():
+def test_catch_rewards_following_the_ball():
     env_spec = environments.env_spec("catch")
     game = environments.Environments(env_spec, 1)
     inner = game.envs[0].unwrapped
-    for follows, wanted in ((1, 1.0), (-1, -1.0)):
+    for follows, expected in ((1, 1.0), (-1, -1.0)):
         for seed in range(20):
             game.reset(0, seed)
             ended, rewards = False, []
             while not ended:
                 _, column, paddle = inner.state
-                away = np.sign(column - paddle) or (0 if follows > 0 else 1)
-                _, reward, ended, _ = game.step(0, 1 + follows * int(away))
+                direction = np.sign(column - paddle) or (0 if follows > 0 else 1)
+                _, reward, ended, _ = game.step(0, 1 + follows * int(direction))
                 rewards.append(reward)
             assert rewards == [*[0.0] * (len(rewards) - 1), rewards[-1]]
             assert len(rewards) == games.BOARD_SIZE - 1
             if inner.state[1] not in (0, 9):
-                assert rewards[-1] == wanted
+                assert rewards[-1] == expected
 
 
-def test_the_picture_shows_the_state():
+def test_observation_shows_the_state():
     game = games.Catch(cell=3, border=2)
     image, _ = game.reset(seed=0)
     _, column, paddle = game.state
@@ -205,7 +210,7 @@ def test_the_picture_shows_the_state():
 
 
 def follow(state):
-    """Plays breakout as one who sees where the ball will be."""
+    """Returns the action that moves the paddle to where the ball will land."""
     y, x, down, right, paddle, _ = state[:6]
     if down > 0:
         for _ in range(9 - y - 1):
@@ -214,7 +219,7 @@ def follow(state):
     return 1 + int(np.sign(x - paddle))
 
 
-def test_bricks_are_taken_one_by_one_and_come_back():
+def test_breakout_removes_and_replaces_bricks():
     game = games.Breakout()
     game.reset(seed=1)
     total, left, steps = 0.0, 30, 0
@@ -231,28 +236,28 @@ def test_bricks_are_taken_one_by_one_and_come_back():
     assert total >= 20, (total, left, steps)
 
 
-def test_a_ball_that_gets_past_the_paddle_ends_the_game():
+def test_breakout_ends_when_the_paddle_misses():
     game = games.Breakout()
     game.reset(seed=1)
     for _ in range(100):
         _, _, over, _, _ = game.step(0)
         if over:
             return
-    pytest.fail("a paddle in the corner lost nothing")
+    pytest.fail("a paddle in the corner never missed")
 
 
-def test_an_artist_draws_images_and_carts_and_nothing_else():
+def test_only_images_and_carts_are_rendered():
     image = render.EpisodeRenderer(environments.env_spec("catch"), 1)
     image.draw(None, np.zeros((42, 42, 1), np.uint8))
     image.draw(None, np.zeros((42, 42, 1), np.uint8))
-    assert [picture.shape for picture in image.pictures] == [(168, 168, 3)]
+    assert [frame.shape for frame in image.frames] == [(168, 168, 3)]
     env_spec = environments.env_spec("CartPole-v1")
     cart = render.EpisodeRenderer(env_spec, 5)
     for angle in (-0.2, 0.2):
         cart.draw(environments.make("CartPole-v1", {}), np.array([0, 0, angle, 0]))
-    left, right = (picture[:60].sum(axis=2) for picture in cart.pictures)
+    left, right = (frame[:60].sum(axis=2) for frame in cart.frames)
     assert (left == right[:, ::-1]).mean() > 0.97
     assert (left != right).any()
     none = render.EpisodeRenderer(env_spec, 5)
     none.draw(environments.make("MountainCar-v0", {}), np.zeros(2))
-    assert none.pictures == []
+    assert none.frames == []

@@ -1,4 +1,4 @@
-"""Distances and neighbourhoods of features, against formulas written out slowly and others' own."""
+"""Distances, precision and recall against loops in Python and published implementations."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def published_distance(x, y, eps=1e-6):
         (features(count=500), features(count=60, seed=3)),
         (features(width=40), features(width=40, seed=1, scale=3.0)),
     ],
-    ids=["alike", "moved", "uneven", "wide"],
+    ids=["same distribution", "shifted", "uneven", "wide"],
 )
-def test_frechet_distance_is_the_published_one(x, y):
+def test_frechet_distance_matches_pytorch_fid(x, y):
     assert frechet.frechet_distance(x, y) == pytest.approx(published_distance(x, y), rel=1e-6)
 
 
@@ -50,15 +50,15 @@ def test_frechet_distance_of_fewer_images_than_features_is_finite():
     assert frechet.frechet_distance(x, x) == pytest.approx(0, abs=1e-5)
 
 
-def test_frechet_distance_is_symmetric_and_known_for_normal_numbers():
-    """Of N(0, 1) and N(m, s^2) it is m^2 + (1 - s)^2."""
+def test_frechet_distance_of_normal_distributions_and_its_symmetry():
+    """Between N(0, 1) and N(m, s^2) it is m^2 + (1 - s)^2."""
     random = np.random.default_rng(0)
     x, y = random.normal(size=(200_000, 1)), random.normal(3, 2, size=(200_000, 1))
     assert frechet.frechet_distance(x, y) == pytest.approx(10, rel=0.02)
     assert frechet.frechet_distance(y, x) == pytest.approx(frechet.frechet_distance(x, y), rel=1e-9)
 
 
-def test_the_interval_holds_the_value_and_shrinks_with_more_images():
+def test_interval_contains_the_value_and_shrinks_with_more_images():
     few = frechet.frechet_distance_interval(features(100), features(100, seed=1, shift=1.0), seed=0)
     many = frechet.frechet_distance_interval(
         features(2000), features(2000, seed=1, shift=1.0), seed=0
@@ -71,9 +71,9 @@ def test_the_interval_holds_the_value_and_shrinks_with_more_images():
     )
 
 
-def test_the_interval_is_as_wide_as_other_images_vary():
-    """Over 60 pairs of sets that were drawn anew."""
-    drawn = [
+def test_interval_matches_the_standard_deviation_over_independent_samples():
+    """Over 60 pairs of independent sets."""
+    distances = [
         frechet.frechet_distance(
             features(400, seed=2 * n), features(400, seed=2 * n + 1, shift=1.0)
         )
@@ -82,10 +82,10 @@ def test_the_interval_is_as_wide_as_other_images_vary():
     _, low, high = frechet.frechet_distance_interval(
         features(400), features(400, seed=1, shift=1.0), seed=0
     )
-    assert (high - low) / (2 * 1.96) == pytest.approx(np.std(drawn), rel=0.4)
+    assert (high - low) / (2 * 1.96) == pytest.approx(np.std(distances), rel=0.4)
 
 
-def slow_discrepancy(x, y):
+def mmd_by_loops(x, y):
     def kernel(a, b):
         return (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
 
@@ -100,12 +100,12 @@ def slow_discrepancy(x, y):
     return total - 2 * sum(kernel(a, b) for a in x for b in y) / (m * n)
 
 
-def test_kernel_distance_is_the_slow_one():
+def test_squared_mmd_matches_loops():
     x, y = features(count=30, width=5), features(count=20, width=5, seed=1, shift=0.3)
-    assert frechet.squared_mmd(x, y) == pytest.approx(slow_discrepancy(x, y), rel=1e-9)
+    assert frechet.squared_mmd(x, y) == pytest.approx(mmd_by_loops(x, y), rel=1e-9)
 
 
-def test_kernel_distance_of_like_sets_is_about_nought():
+def test_kernel_inception_distance_is_zero_for_the_same_distribution_only():
     value, low, high = frechet.kernel_inception_distance(
         features(600), features(600, seed=1), seed=0
     )
@@ -117,12 +117,12 @@ def test_kernel_distance_of_like_sets_is_about_nought():
     assert far > 10 * abs(value)
 
 
-def slow_coverage(points, others, k):
-    """The share of points inside the ball of another, by the definition."""
+def coverage_by_loops(points, others, k):
+    """The share of points inside the ball of any of the others."""
     radii = []
     for i, centre in enumerate(others):
-        away = sorted(np.linalg.norm(centre - x) for j, x in enumerate(others) if j != i)
-        radii.append(away[k - 1])
+        distances = sorted(np.linalg.norm(centre - x) for j, x in enumerate(others) if j != i)
+        radii.append(distances[k - 1])
     inside = [
         any(np.linalg.norm(x - c) <= r for c, r in zip(others, radii, strict=True)) for x in points
     ]
@@ -130,30 +130,30 @@ def slow_coverage(points, others, k):
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_precision_and_recall_are_the_slow_ones(k, monkeypatch):
+def test_precision_and_recall_match_loops(k, monkeypatch):
     monkeypatch.setattr(precision_recall, "BLOCK_SIZE", 16)  # so that there are several blocks
-    real, painted = features(60, 4), features(50, 4, seed=1, shift=0.7, scale=0.6)
-    precision, recall = precision_recall.precision_recall(real, painted, neighbours=k)
-    assert precision == slow_coverage(painted, real, k)
-    assert recall == slow_coverage(real, painted, k)
+    real, generated = features(60, 4), features(50, 4, seed=1, shift=0.7, scale=0.6)
+    precision, recall = precision_recall.precision_recall(real, generated, neighbours=k)
+    assert precision == coverage_by_loops(generated, real, k)
+    assert recall == coverage_by_loops(real, generated, k)
     assert 0 < recall < 1
 
 
-def test_one_mode_has_precision_and_no_recall_or_diversity():
+def test_a_single_mode_has_high_precision_but_no_recall_and_no_diversity():
     real = features(400)
-    painted = real[0] + 1e-3 * features(400, seed=1)
-    precision, recall = precision_recall.precision_recall(real, painted)
+    generated = real[0] + 1e-3 * features(400, seed=1)
+    precision, recall = precision_recall.precision_recall(real, generated)
     assert precision > 0.9
     assert recall < 0.05
-    assert precision_recall.diversity(real, painted) < 0.01
+    assert precision_recall.diversity(real, generated) < 0.01
     assert precision_recall.diversity(real, features(400, seed=2)) == pytest.approx(1, abs=0.1)
 
 
-def test_diversity_is_the_mean_distance_of_pairs():
+def test_diversity_is_the_ratio_of_mean_pairwise_distances():
     x, y = features(12), features(9, seed=1)
 
-    def spread(points):
+    def mean_distance(points):
         pairs = [(a, b) for i, a in enumerate(points) for b in points[:i]]
         return np.mean([np.linalg.norm(a - b) for a, b in pairs])
 
-    assert precision_recall.diversity(x, y) == pytest.approx(spread(y) / spread(x))
+    assert precision_recall.diversity(x, y) == pytest.approx(mean_distance(y) / mean_distance(x))

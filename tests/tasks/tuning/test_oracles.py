@@ -112,7 +112,7 @@ def test_default_ranges_are_valid_for_the_classifier(model):
 def test_default_ranges_are_valid_for_the_gan(model):
     start = tasks.get("gan")(model=model)
     found = space.make_space(start).ranges
-    assert ("critic_norm" in found) == (not start.kind().gradient_penalty)
+    assert ("critic_norm" in found) == (not start.variant().gradient_penalty)
     for name, span in found.items():
         for value in getattr(span, "values", ()):
             dataclasses.replace(start, **{name: value})

@@ -332,7 +332,7 @@ def test_workers_run_trials_of_a_chief(tmp_path):
 
 TINY = {
     "segmentation": {"dataset": "shapes", "image_size": 32, "train_split": "train[:16]"},
-    "gan": {"width": 8, "train_split": "train[:256]", "samples": 64, "validation_samples": 64},
+    "gan": {"width": 8, "train_split": "train[:256]", "num_samples": 64, "validation_samples": 64},
     "detection": {
         "train_split": "train[:8]",
         "validation_split": "validation[:8]",

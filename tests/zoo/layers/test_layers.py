@@ -1,4 +1,4 @@
-"""Each layer against its formula, written the slow and obvious way in NumPy."""
+"""Preprocessing and shortcut layers against formulas, written in NumPy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.support.networks import copied, run
 from zoo import layers
 from zoo.parts.blocks import PREPROCESSING
 
+pytestmark = pytest.mark.backend
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype("float32")
 
-# What keras.applications.imagenet_utils documents of its modes, in float64.
+# The modes of keras.applications.imagenet_utils, in float64.
 FORMULAS = {
     "tf": lambda x: x / 127.5 - 1,
     "torch": lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
@@ -20,17 +22,9 @@ FORMULAS = {
 }
 
 
-def run(layer, x):
-    return keras.ops.convert_to_numpy(layer(x))
-
-
-def copied(layer):
-    return keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("mode", FORMULAS)
-def test_pixels_are_normalised_as_the_network_was_trained(mode, policy):
+def test_pixels_are_normalised_by_the_formula_of_the_mode(mode, policy):
     keras.config.set_dtype_policy(policy)
     got = run(layers.PixelNormalization(**PREPROCESSING[mode]), PIXELS)
     assert got.dtype == "float32"
@@ -38,13 +32,13 @@ def test_pixels_are_normalised_as_the_network_was_trained(mode, policy):
 
 
 @pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
-def test_pixels_are_normalised_as_keras_does(mode):
+def test_pixels_are_normalised_as_in_keras(mode):
     got = run(layers.PixelNormalization(**PREPROCESSING[mode]), PIXELS)
     expected = keras.applications.imagenet_utils.preprocess_input(PIXELS.copy(), mode=mode)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pixels_reach_the_first_layer_of_a_half_precision_model_unrounded():
+def test_pixels_are_normalised_in_float32_in_a_half_precision_model():
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = zoo.build("lenet5", input_shape=(32, 32, 1))
     pixels = keras.Model(model.input, next(x for x in model.layers if x.weights).input)
@@ -69,7 +63,7 @@ def test_pixel_normalisation_survives_saving(mode):
 
 
 @pytest.mark.parametrize(("channels", "strides"), [(3, 2), (8, 1), (8, 2), (10, 3)])
-def test_padded_shortcut_keeps_pixels_and_adds_zeros(channels, strides):
+def test_padded_shortcut_subsamples_pixels_and_pads_channels_with_zeros(channels, strides):
     got = run(layers.PaddedShortcut(channels, strides), PIXELS)
     kept = PIXELS[:, ::strides, ::strides]
     expected = np.zeros((*kept.shape[:-1], channels), "float32")
@@ -83,3 +77,16 @@ def test_padded_shortcut_survives_saving():
     again = copied(layer)
     assert again.get_config() == layer.get_config()
     np.testing.assert_array_equal(run(again, PIXELS), run(layer, PIXELS))
+
+
+@pytest.mark.parametrize("mode", ["torch", "caffe", "efficientnet"])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_images_without_three_channels_get_the_average_mean_and_scale(mode, channels):
+    facts = PREPROCESSING[mode]
+    x = np.random.default_rng(0).uniform(0, 255, (2, 3, 3, channels)).astype("float32")
+    layer = layers.PixelNormalization(**facts)
+    assert layer.compute_output_shape(x.shape) == x.shape
+    got = run(layer, x)
+    expected = (x - np.mean(facts["mean"])) / np.mean(facts["scale"])
+    assert got.shape == x.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

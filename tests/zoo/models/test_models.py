@@ -1,9 +1,9 @@
-"""The contract of a model: what every name in the zoo must do.
+"""The contract of a model, tested for every name in the zoo.
 
-A new family is tested by existing. It joins these tests the moment it registers, and needs a
-file of its own only for what is peculiar to it. What can be known without weights is tested for
-every architecture; running, training and saving for the smallest of each family, and for all
-of them with `--slow`.
+A new family is tested as soon as it registers, and needs a file of its own only for what is
+peculiar to it. `make test` covers the specs of all names and the smallest network of each family;
+`make check` builds all networks without weights and runs the smallest ones at full width; `--slow`
+runs all of them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -20,16 +18,15 @@ import pytest
 
 import zoo
 from tests.support import checks
-from tests.support.paths import ROOT
+from tests.support.networks import EAGER, outline
 from zoo import weights
 from zoo.errors import UsageError
 from zoo.flops import count_params_and_flops
 from zoo.parts import blocks
 
 CLASSES = 7
-EAGERLY = keras.config.backend() == "tensorflow"  # where tracing a graph costs more than running
-# Of so many layers that a backend which compiles their gradients takes most of a minute.
-DEEP = () if EAGERLY else ("densenet121", "inception_v3", "nasnet_mobile")
+# JAX takes most of a minute to compile the gradients of so many layers.
+DEEP = () if EAGER else ("densenet121", "inception_v3", "nasnet_mobile")
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
 NO_DIGEST = ("mobilenet", "mobilenet_075", "mobilenet_050", "mobilenet_025", "mobilenet_v2")
@@ -38,11 +35,44 @@ APPLICATIONS = {
     for name in CLASSIFIERS
     if zoo.spec(name).builder.__module__ == "zoo.models.applications"
 }
+# The families of keras.applications share one builder. `make test` builds two of them without
+# weights (the stages of ConvNeXt begin with stage2) and runs the smaller one.
+FAST_APPLICATIONS = {"mobilenet", "convnext"}
+# `make check` runs those that are large, or that JAX takes long to compile.
+LARGE = {"convnext_tiny"} if EAGER else {"convnext_tiny", "googlenet"}
 WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
+SMALL = {  # options that shrink the smallest network of a family
+    "alexnet_paper": {"widths": (8, 8, 12, 12, 8), "hidden": (16,)},
+    "resnet20": {"depths": (1, 1, 1)},
+    "resnet20_v2": {"depths": (1, 1, 1)},
+    "vgg11": {"widths": (8, 8, 16, 16, 16), "hidden": (16,)},
+    "vit_tiny": {"depth": 2},
+}
+
+
+def smallest_of_each_family(names):
+    found = {}
+    for name in sorted(names, key=lambda name: zoo.spec(name).parameters):
+        found.setdefault(zoo.spec(name).family, name)
+    return found
+
+
+SMALLEST = smallest_of_each_family(CLASSIFIERS)
+FAST = {
+    name
+    for family, name in smallest_of_each_family(zoo.names(weights=False)).items()
+    if family not in APPLICATIONS - FAST_APPLICATIONS
+}
+FAST |= {name for family, name in SMALLEST.items() if family in FAST_APPLICATIONS}
+
+
+def some(names):
+    """Returns all names as parameters; all but the smallest of each family are marked check."""
+    return [pytest.param(x, marks=() if x in FAST else pytest.mark.check) for x in names]
 
 
 def distinct():
-    """Names less the tags that are built as their architecture is: they cannot differ from it."""
+    """Returns the names without tags that are built as their architecture is."""
     found = {}
     for name in zoo.names():
         spec = zoo.spec(name)
@@ -50,20 +80,22 @@ def distinct():
     return list(found.values())
 
 
-def samples(others=()):
-    """Every architecture; slow: all but the smallest of each family, and the others named."""
-    smallest = {}
-    for name in sorted(CLASSIFIERS, key=lambda name: zoo.spec(name).parameters or 0):
-        smallest.setdefault(zoo.spec(name).family, name)
-    fast = set(smallest.values()) - set(others)
-    slow = {name: pytest.mark.slow for name in CLASSIFIERS if name not in fast}
-    return [pytest.param(name, marks=slow.get(name, ())) for name in CLASSIFIERS]
+def samples(slow=()):
+    """Returns every architecture with options, as parameters.
 
-
-def outline(name, make=zoo.build, **options):
-    """Builds a model whose weights have shapes and no values: a tenth of the time, no memory."""
-    with keras.StatelessScope(initialize_variables=False):
-        return make(name, **options, weights="random")
+    The smallest of each family is shrunk by `SMALL`, and marked check at full width. The other
+    networks, and those in `slow`, are marked slow.
+    """
+    found = []
+    for name in CLASSIFIERS:
+        marks = () if name in FAST - LARGE else pytest.mark.check
+        if name not in SMALLEST.values() or name in slow:
+            marks = pytest.mark.slow
+        elif name in SMALL:
+            found.append(pytest.param((name, SMALL[name]), id=f"{name}-small"))
+            marks = pytest.mark.check
+        found.append(pytest.param((name, {}), marks=marks, id=name))
+    return found
 
 
 def square(name, side):
@@ -71,7 +103,7 @@ def square(name, side):
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_spec_says_what_is_known_before_building(name):
+def test_spec_is_complete_before_building(name):
     spec = zoo.spec(name)
     assert spec.name == name
     assert spec.paper.startswith("https://")
@@ -85,7 +117,7 @@ def test_spec_says_what_is_known_before_building(name):
 
 
 @pytest.mark.parametrize("name", zoo.names(weights=True))
-def test_tag_says_where_its_weights_are_from(name):
+def test_tag_states_source_digest_licence_and_figures(name):
     facts = zoo.spec(name).weights
     files = [(facts.source, facts.digest), *([facts.headless] if facts.headless else [])]
     for source, digest in files:
@@ -93,8 +125,9 @@ def test_tag_says_where_its_weights_are_from(name):
             content = (weights.ASSETS / source.removeprefix("asset:")).read_bytes()
             assert digest == hashlib.sha256(content).hexdigest()
         elif source:
-            known = zoo.spec(name).architecture not in NO_DIGEST
-            assert bool(re.fullmatch("[0-9a-f]{8}|[0-9a-f]{32}|[0-9a-f]{64}", digest)) == known
+            published = zoo.spec(name).architecture not in NO_DIGEST
+            pattern = "[0-9a-f]{8}|[0-9a-f]{32}|[0-9a-f]{64}"
+            assert bool(re.fullmatch(pattern, digest)) == published
     assert len({source for source, _ in files}) == len(files)
     assert facts.licence
     assert facts.protocol or not facts.figures
@@ -104,15 +137,17 @@ def test_tag_says_where_its_weights_are_from(name):
         assert len(zoo.class_names(facts.classes)) == facts.num_classes
 
 
-@pytest.mark.parametrize("name", distinct())
+@pytest.mark.backend
+@pytest.mark.parametrize("name", some(distinct()))
 def test_counts_are_those_of_the_built_model(name):
     spec = zoo.spec(name)
     model = outline(name)
     assert count_params_and_flops(model) == (spec.parameters, spec.flops)
     assert model.inputs[0].shape == (None, *spec.input_shape)
+    assert model.name == name
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", some(CLASSIFIERS))
 def test_logits_are_float32_with_one_column_per_class(name):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = outline(name, num_classes=CLASSES, input_shape=square(name, zoo.spec(name).min_size))
@@ -121,7 +156,7 @@ def test_logits_are_float32_with_one_column_per_class(name):
     assert model.name == name
 
 
-@pytest.mark.parametrize("name", WITH_STAGES)
+@pytest.mark.parametrize("name", some(WITH_STAGES))
 def test_stages_have_the_strides_of_their_names(name):
     spec = zoo.spec(name)
     sides = spec.min_size, spec.min_size + 64
@@ -139,18 +174,18 @@ def test_stages_have_the_strides_of_their_names(name):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_too_small_an_image_is_refused(name):
-    least = zoo.spec(name).min_size
-    if least == 1:
+    min_size = zoo.spec(name).min_size
+    if min_size == 1:
         pytest.skip("no image is smaller than a pixel")
-    with pytest.raises(UsageError, match=f"{name} needs images of {least} x {least} pixels"):
-        zoo.build(name, input_shape=square(name, least - 1))
+    with pytest.raises(UsageError, match=f"{name} needs images of {min_size} x {min_size} pixels"):
+        zoo.build(name, input_shape=square(name, min_size - 1))
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_smallest_size_is_found_by_building(name):
+@pytest.mark.parametrize("name", some(CLASSIFIERS))
+def test_smaller_images_than_the_smallest_size_cannot_be_built(name):
     """One pixel less cannot be built, or is less than the stride of the last stage.
 
-    What Keras refuses in `keras.applications` is held against Keras in `test_applications.py`.
+    The smallest sizes of `keras.applications` are compared with Keras in `test_applications.py`.
     """
     spec = zoo.spec(name)
     deepest = max((int(stage.removeprefix("stage")) for stage in spec.stages), default=0)
@@ -162,87 +197,47 @@ def test_smallest_size_is_found_by_building(name):
             endpoints = spec.builder(image, **spec.options)
     except (ValueError, UsageError):
         return
-    assert any(min(x.shape[1:]) < 1 for x in endpoints.values()), "a smaller image would do"
+    assert any(min(x.shape[1:]) < 1 for x in endpoints.values()), "a smaller image can be built"
 
 
 @pytest.fixture(scope="module", params=samples())
 def sample(request):
-    """A model at about its smallest size, with images; each is built once for all tests below."""
-    name = request.param
+    """A model at about its smallest size, with images and logits; built once for all tests."""
+    name, options = request.param
     keras.utils.set_random_seed(0)
     shape = square(name, max(32, zoo.spec(name).min_size))
-    model = zoo.build(name, input_shape=shape, num_classes=CLASSES)
-    model.run_eagerly = EAGERLY
-    yield model, np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
+    model = zoo.build(name, input_shape=shape, num_classes=CLASSES, **options)
+    model.run_eagerly = EAGER
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype="uint8")
+    yield model, images, model.predict(images, verbose=0)
     keras.utils.clear_session()
 
 
+@pytest.mark.backend
+@pytest.mark.xdist_group("reader")
 def test_logits_are_finite_and_depend_on_the_image(sample):
-    model, images = sample
-    logits = model.predict(images, verbose=0)
+    _, _, logits = sample
     assert np.isfinite(logits).all()
     assert (logits[0] != logits[1]).any()
 
 
-def test_bytes_and_floats_give_the_same_logits(sample):
-    model, images = sample
-    logits = model.predict(images, verbose=0)
+@pytest.mark.xdist_group("reader")
+def test_integer_and_float_pixels_give_the_same_logits(sample):
+    model, images, logits = sample
     again = model.predict(images.astype("float32"), verbose=0)
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
 
 
-def test_saved_model_answers_the_same_in_a_process_without_the_zoo(sample, reader, tmp_path):
-    model, images = sample
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", images)
-    np.testing.assert_array_equal(reader(tmp_path), model.predict(images, verbose=0))
+@pytest.mark.xdist_group("reader")
+def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample, reader):
+    model, images, logits = sample
+    np.testing.assert_array_equal(reader(model, images), logits)
 
 
+@pytest.mark.backend
+@pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("sample", samples(DEEP), indirect=True)
 def test_a_gradient_reaches_every_weight(sample):
-    model, images = sample
-    checks.assert_all_learn(
-        model, images, np.ones((len(images), CLASSES)), "mse", run_eagerly=EAGERLY
-    )
-
-
-READER = f"""
-import pathlib, sys
-import keras, numpy
-import zoo.layers
-
-for line in sys.stdin:
-    folder = pathlib.Path(line.strip())
-    model = keras.saving.load_model(folder / "model.keras")
-    model.run_eagerly = {EAGERLY}
-    answers = model.predict(numpy.load(folder / "images.npy"), verbose=0)
-    numpy.save(folder / "answers.npy", answers)
-    assert "zoo.models" not in sys.modules
-    print("done", flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    """A process that knows Keras and the zoo's layers; answers with the model in a folder."""
-    log = tmp_path_factory.mktemp("reader") / "log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            [sys.executable, "-c", READER],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-
-        def read(folder):
-            process.stdin.write(f"{folder}\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "done\n", log.read_text()[-2000:]
-            return np.load(folder / "answers.npy")
-
-        yield read
-        process.stdin.close()
+    model, images, _ = sample
+    targets = np.ones((len(images), CLASSES))
+    checks.assert_all_learn(model, images, targets, "mse", run_eagerly=EAGER)

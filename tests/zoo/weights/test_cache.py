@@ -1,4 +1,4 @@
-"""Files of weights: from a server, a folder or Keras's cache; broken off, wrong, full, locked."""
+"""Downloads, cache and mirrors of weights files: interruptions, digests, locks, full disks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SIZE = 3_072_000  # several chunks
 
 
 def weights_file():
-    """Returns the bytes of an HDF5 file of weights, filled up to `SIZE`."""
+    """Returns the bytes of an HDF5 weights file, padded to `SIZE`."""
     content = io.BytesIO()
     with h5py.File(content, "w") as root:
         root.create_group("layers/dense/vars")["0"] = [1.0, 2.0]
@@ -57,13 +57,13 @@ OWNER = "the weights of net.tag"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves the contents of its server, whole or from a byte on, as badly as it is told to."""
+    """Serves the files of its `Server`, with range requests and with the faults set there."""
 
     def do_GET(self):
         server = self.server
         start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if server.ranges else 0
         name = self.path.partition("?")[0].rpartition("/")[2]
-        server.asked.append((name, start))
+        server.requests.append((name, start))
         status = server.statuses.pop(0) if server.statuses else None
         content = server.contents.get(name)
         if status or content is None:
@@ -90,14 +90,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server of files by their names.
+    """A file server.
 
     Attributes:
-        contents: by name.
-        asked: pairs of name and first byte, one a request.
-        ranges: whether it can begin in the middle.
-        breaks: bytes after which the next connections end.
-        statuses: which the next requests are answered with; `None` for the file.
+        contents: bytes by file name.
+        requests: `(name, first byte)` of each request.
+        ranges: whether range requests are supported.
+        breaks: number of bytes after which each of the next connections is closed.
+        statuses: status codes of the next responses; `None` for the file.
         pause: seconds after each 128 kB.
     """
 
@@ -105,12 +105,12 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.contents, self.asked, self.breaks, self.statuses = {NAME: CONTENT}, [], [], []
+        self.contents, self.requests, self.breaks, self.statuses = {NAME: CONTENT}, [], [], []
         self.ranges, self.pause = True, 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_):
-        """A client that was killed is no error."""
+        """Ignores clients that were killed."""
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    """Nothing of this machine's, no proxy, no waiting."""
+def isolated_environment(tmp_path, monkeypatch):
+    """Removes settings of this machine and proxies, and the pauses between attempts."""
     for name in [*os.environ]:
         if name.startswith("ZOO_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -139,19 +139,19 @@ def file(server):
     return RemoteFile(f"{server.url}/{NAME}", SHA256)
 
 
-def stored():
-    """Names in the cache."""
+def cached_names():
+    """Returns the file names in the cache."""
     folder = env_vars.weights_dir()
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
-def spoil(path, content=None):
-    """Changes a file so that its size is what it was."""
+def corrupt(path, content=None):
+    """Changes the content of a file, but not its size."""
     path.write_bytes(content or b"?" + path.read_bytes()[1:])
     os.utime(path, ns=(1, 1))
 
 
-def no_hashing(monkeypatch):
+def forbid_hashing(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("hashed again")
 
@@ -160,18 +160,18 @@ def no_hashing(monkeypatch):
 
 FETCH = """
 import logging, sys
-from zoo import cache
+from zoo.weights import cache
 from zoo.errors import UsageError
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 try:
-    print(cache.fetch(cache.Published(*sys.argv[1:]), "the weights of net.tag"))
+    print(cache.fetch(cache.RemoteFile(*sys.argv[1:]), "the weights of net.tag"))
 except UsageError as error:
     print(error)
 """
 
 
 def start_fetch(file, code=FETCH):
-    """Starts another process that fetches a file."""
+    """Starts a process that fetches a file."""
     words = [sys.executable, "-c", code, file.source, file.digest]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, cwd=ROOT, **pipes)
@@ -184,24 +184,24 @@ def until(condition):
         time.sleep(0.01)
 
 
-# From a server
+# Downloads
 
 
 @pytest.mark.parametrize("digest", [SHA256, MD5, SHA256[:8], SHA256.upper(), ""])
-def test_a_file_is_fetched_once_and_hashed_once(digest, server, monkeypatch):
+def test_file_is_downloaded_and_hashed_once(digest, server, monkeypatch):
     file = RemoteFile(f"{server.url}/{NAME}?download=1", digest)
     path = cache.fetch(file, OWNER)
     assert path.read_bytes() == CONTENT
     assert path.parent == env_vars.weights_dir()
     assert path.name.endswith(f"-{NAME}")
-    assert stored() == [path.name, f"{path.name}.json"]
+    assert cached_names() == [path.name, f"{path.name}.json"]
     assert digests.read_record(path)["sha256"] == SHA256
-    no_hashing(monkeypatch)
+    forbid_hashing(monkeypatch)
     assert cache.fetch(file, OWNER) == path
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_files_of_one_name_are_two(server):
+def test_files_of_the_same_name_are_cached_separately(server):
     server.contents["other.h5"] = other = CONTENT[:-1]
     first = RemoteFile(f"{server.url}/a/other.h5")
     assert cache.fetch(first, OWNER).read_bytes() == other
@@ -211,128 +211,128 @@ def test_files_of_one_name_are_two(server):
     assert cache.fetch(first, OWNER).read_bytes() == other
 
 
-def test_a_wrong_file_from_a_server_is_set_aside(server, file):
+def test_wrong_download_is_quarantined(server, file):
     server.contents[NAME] = b"<html>log in to the network</html>"
     with pytest.raises(
-        DigestMismatchError, match=f"its sha256 is .*, not {SHA256}.*set aside as "
+        DigestMismatchError, match=f"its sha256 is .*, expected {SHA256}.*renamed to "
     ) as e:
         cache.fetch(file, OWNER)
-    (bad,) = stored()
+    (bad,) = cached_names()
     assert ".bad-" in bad
     assert bad in str(e.value)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     server.contents[NAME] = CONTENT
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("digest", [SHA256, MD5, ""])
-def test_a_file_that_went_bad_in_the_cache_is_set_aside(digest, server):
+def test_damaged_file_in_the_cache_is_quarantined(digest, server):
     file = RemoteFile(f"{server.url}/{NAME}", digest)
     path = cache.fetch(file, OWNER)
-    spoil(path)
-    with pytest.raises(DigestMismatchError, match=r"set aside as .*, so try again"):
+    corrupt(path)
+    with pytest.raises(DigestMismatchError, match=r"renamed to .*, so try again"):
         cache.fetch(file, OWNER)
     assert not path.exists()
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
 
 
-def test_a_truncated_file_in_the_cache_is_set_aside(file):
+def test_truncated_file_in_the_cache_is_quarantined(file):
     path = cache.fetch(file, OWNER)
     path.write_bytes(CONTENT[:1000])
-    with pytest.raises(DigestMismatchError, match="set aside"):
+    with pytest.raises(DigestMismatchError, match="renamed to"):
         cache.fetch(file, OWNER)
 
 
 @pytest.mark.parametrize("digest", [MD5, ""])
-def test_what_came_first_is_believed_from_then_on(digest, server, monkeypatch):
-    """An MD5 can be forged; a file of the same one is not the one that was there."""
+def test_first_content_is_trusted_and_recorded(digest, server, monkeypatch):
+    """MD5 can be forged: another file with the same MD5 is refused."""
     file = RemoteFile(f"{server.url}/{NAME}", digest)
     path = cache.fetch(file, OWNER)
     path.unlink()
     server.contents[NAME] = b"!" + CONTENT[1:]
-    monkeypatch.setattr(hashlib, "md5", lambda **_: Forged())
-    with pytest.raises(DigestMismatchError, match="not the file that was there before"):
+    monkeypatch.setattr(hashlib, "md5", lambda **_: ForgedMD5())
+    with pytest.raises(DigestMismatchError, match="differs from its earlier content"):
         cache.fetch(file, OWNER)
 
 
-class Forged:
-    """An MD5 that comes out as wanted."""
+class ForgedMD5:
+    """A hash object with the expected MD5."""
 
     def update(self, _):
-        """Forgets."""
+        """Ignores the data."""
 
     def hexdigest(self):
         return MD5
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_connection_is_taken_up_again(ranges, server, file):
+def test_download_resumes_after_a_broken_connection(ranges, server, file):
     server.ranges = ranges
     server.breaks = [1 << 20, 1 << 20, 0, 0] if ranges else [1 << 20, 1 << 20]
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
-    starts = [start for _, start in server.asked]
+    starts = [start for _, start in server.requests]
     half = 1 << 20
     assert starts == ([0, half, 2 * half, 2 * half, 2 * half] if ranges else [0, 0, 0])
 
 
-def test_without_a_digest_nothing_is_pieced_together(server):
+def test_download_without_digest_is_not_resumed(server):
     server.breaks = [1 << 20]
     cache.fetch(RemoteFile(f"{server.url}/{NAME}"), OWNER)
-    assert server.asked == [(NAME, 0), (NAME, 0)]
+    assert server.requests == [(NAME, 0), (NAME, 0)]
 
 
-def test_a_connection_that_always_breaks_is_given_up(server, file):
+def test_download_stops_after_max_retries(server, file):
     server.breaks = [1 << 20] + [0] * 20
     with pytest.raises(UsageError, match=r"ended after 1,048,576 of 3,072,000 bytes.*FILE") as e:
         cache.fetch(file, OWNER)
     assert OWNER in str(e.value)
-    assert len(server.asked) == 1 + download.MAX_RETRIES
-    assert stored() == [f"{file.stored}.partial"]  # the next time goes on there
+    assert len(server.requests) == 1 + download.MAX_RETRIES
+    assert cached_names() == [f"{file.cache_name}.partial"]  # for the next attempt
     server.breaks = []
     cache.fetch(file, OWNER)
-    assert server.asked[-1] == (NAME, 1 << 20)
+    assert server.requests[-1] == (NAME, 1 << 20)
 
 
-def test_a_server_that_is_busy_is_asked_again(server, file):
+def test_temporary_server_errors_are_retried(server, file):
     server.statuses = [503, 429]
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
 
 
-def test_a_server_that_refuses_is_not(server, file):
+def test_permanent_server_errors_are_not_retried(server, file):
     del server.contents[NAME]
     with pytest.raises(
-        UsageError, match=f"not to be had .*{NAME}: the server answers 404 Not Found"
+        UsageError, match=f"cannot be downloaded .*{NAME}: the server responded 404 Not Found"
     ) as e:
         cache.fetch(file, OWNER)
     assert "\n" not in str(e.value)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
-def test_no_server_is_an_error_of_one_line(server, file):
+def test_refused_connection_is_reported(server, file):
     port = server.server_port + 1 if server.server_port < 65535 else 1
     url = file.source.replace(str(server.server_port), str(port))
-    with pytest.raises(UsageError, match=r"not to be had \(.*refused\).*weights='random'"):
+    with pytest.raises(UsageError, match=r"cannot be downloaded \(.*refused\).*weights='random'"):
         cache.fetch(RemoteFile(url, SHA256), OWNER)
 
 
 @pytest.mark.parametrize(
-    ("left", "asked"),
+    ("left", "starts"),
     [
         (CONTENT[:1000], [1000]),
         (CONTENT, [len(CONTENT)]),
         (CONTENT + b"more", [len(CONTENT) + 4, 0]),
-        (b"x" * 1000, [1000, 0]),  # found wrong when it is complete
+        (b"x" * 1000, [1000, 0]),  # detected when the file is complete
     ],
 )
-def test_what_an_earlier_process_left_is_used_if_it_is_right(left, asked, server, file):
+def test_partial_file_of_an_earlier_process_is_resumed(left, starts, server, file):
     env_vars.weights_dir().mkdir(parents=True)
-    (env_vars.weights_dir() / f"{file.stored}.partial").write_bytes(left)
+    (env_vars.weights_dir() / f"{file.cache_name}.partial").write_bytes(left)
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
-    assert [start for _, start in server.asked] == asked
+    assert [start for _, start in server.requests] == starts
 
 
-def test_a_terminal_shows_a_bar(server, file):
+def test_progress_bar_in_a_terminal(server, file):
     server.pause = 0.02
     terminal, end = os.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 30, 90, 0, 0))  # rows, columns
@@ -345,25 +345,25 @@ def test_a_terminal_shows_a_bar(server, file):
     assert re.search(rf"{NAME}: +[1-9]\d?%.*/2.93M ", shown)
 
 
-# Several processes
+# Concurrent processes
 
 
-def test_a_killed_process_loses_little_and_blocks_nobody(server, file):
+def test_download_of_a_killed_process_is_resumed(server, file):
     server.pause = 0.05
     process = start_fetch(file)
-    partial = env_vars.weights_dir() / f"{file.stored}.partial"
+    partial = env_vars.weights_dir() / f"{file.cache_name}.partial"
     until(lambda: partial.exists() and partial.stat().st_size > 1 << 20)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert f"{file.stored}.lock" in stored()
-    assert file.stored not in stored()
+    assert f"{file.cache_name}.lock" in cached_names()
+    assert file.cache_name not in cached_names()
     server.pause = 0
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
-    assert server.asked[-1][1] >= 1 << 20
-    assert stored() == [file.stored, f"{file.stored}.json"]
+    assert server.requests[-1][1] >= 1 << 20
+    assert cached_names() == [file.cache_name, f"{file.cache_name}.json"]
 
 
-WITHOUT_LOCKS = (  # as on a file system that has none
+WITHOUT_LOCKS = (  # as on a file system without locks
     "import errno, filelock\n"
     "def acquire(self): raise OSError(errno.ENOLCK, 'No locks available')\n"
     "filelock.UnixFileLock._acquire = acquire\n" + FETCH
@@ -372,7 +372,7 @@ WITHOUT_LOCKS = (  # as on a file system that has none
 
 @pytest.fixture
 def no_system_locks(monkeypatch):
-    """Lets the file system answer that it has no locks."""
+    """Simulates a file system without locks."""
 
     def acquire(self):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -381,30 +381,30 @@ def no_system_locks(monkeypatch):
 
 
 @pytest.mark.parametrize("code", [FETCH, WITHOUT_LOCKS], ids=["flock", "file"])
-def test_of_processes_at_once_one_fetches(code, server, file):
-    server.pause = 0.03
+def test_concurrent_processes_download_once(code, server, file):
+    server.pause = 0.1  # all processes must start before the download ends
     first = start_fetch(file, code)
-    until(lambda: server.asked)
+    until(lambda: server.requests)
     others = [start_fetch(file, code) for _ in range(2)]
     ended = [process.communicate(timeout=60) for process in (first, *others)]
-    assert {out for out, _ in ended} == {f"{env_vars.weights_dir() / file.stored}\n"}
-    assert [("waiting for another process" in said) for _, said in ended] == [False, True, True]
-    assert len(server.asked) == 1
-    assert stored() == [file.stored, f"{file.stored}.json"]
+    assert {out for out, _ in ended} == {f"{env_vars.weights_dir() / file.cache_name}\n"}
+    assert [("waiting for another process" in log) for _, log in ended] == [False, True, True]
+    assert len(server.requests) == 1
+    assert cached_names() == [file.cache_name, f"{file.cache_name}.json"]
 
 
 @pytest.mark.parametrize("system", [True, False])
-def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch, request):
+def test_lock_is_exclusive(system, tmp_path, monkeypatch, request):
     if not system:
         request.getfixturevalue("no_system_locks")
     monkeypatch.setattr(file_lock, "POLL_INTERVAL", 0.001)
-    inside, most, told = [], [], []
+    inside, counts, waits = [], [], []
 
     def work():
         for _ in range(5):
-            with file_lock.hold_lock(tmp_path / "lock", lambda: told.append(1)):
+            with file_lock.hold_lock(tmp_path / "lock", lambda: waits.append(1)):
                 inside.append(1)
-                most.append(len(inside))
+                counts.append(len(inside))
                 time.sleep(0.002)
                 inside.pop()
 
@@ -413,12 +413,12 @@ def test_a_lock_keeps_others_out(system, tmp_path, monkeypatch, request):
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == [1] * 20
-    assert told
+    assert counts == [1] * 20
+    assert waits
     assert not os.listdir(tmp_path)
 
 
-def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch, no_system_locks):
+def test_lease_of_a_dead_process_expires(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(file_lock, "LEASE_DURATION", 0.2)
     monkeypatch.setattr(file_lock, "HEARTBEAT_INTERVAL", 0.1)
     monkeypatch.setattr(file_lock, "POLL_INTERVAL", 0.02)
@@ -426,7 +426,7 @@ def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch
     lease.acquire()
     marker = (tmp_path / "locked").read_bytes()
     lease.release()
-    # Of another machine, whose processes cannot be asked whether they live.
+    # A process of another machine: whether it is alive cannot be checked.
     elsewhere = marker.replace(socket.gethostname().encode(), b"another-machine")
     assert elsewhere != marker
     (tmp_path / "locked").write_bytes(elsewhere)
@@ -436,7 +436,7 @@ def test_the_file_of_a_dead_owner_blocks_for_a_moment_only(tmp_path, monkeypatch
     assert not os.listdir(tmp_path)
 
 
-def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch, no_system_locks):
+def test_lease_of_a_slow_process_is_refreshed(tmp_path, monkeypatch, no_system_locks):
     monkeypatch.setattr(file_lock, "HEARTBEAT_INTERVAL", 0.02)
     monkeypatch.setattr(file_lock, "LEASE_DURATION", 0.3)
     monkeypatch.setattr(file_lock, "POLL_INTERVAL", 0.02)
@@ -444,7 +444,7 @@ def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch, no
 
     def wait():
         with file_lock.hold_lock(tmp_path / "lock", lambda: order.append("waits")):
-            order.append("has it")
+            order.append("acquired")
 
     with file_lock.hold_lock(tmp_path / "lock", lambda: None):
         thread = threading.Thread(target=wait)
@@ -452,7 +452,7 @@ def test_an_owner_that_takes_long_is_not_believed_dead(tmp_path, monkeypatch, no
         time.sleep(0.9)
         order.append("done")
     thread.join()
-    assert order == ["waits", "done", "has it"]
+    assert order == ["waits", "done", "acquired"]
 
 
 # Disks
@@ -467,25 +467,25 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
 )
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(file):
-    """A limit on the size of files stands in for a full disk: both fail in mid-write."""
-    said, _ = start_fetch(file, FULL_DISK).communicate(timeout=60)
-    assert f"{NAME} cannot be written to {env_vars.weights_dir()} (" in said
-    assert "set ZOO_HOME" in said
-    assert stored() == []
+def test_full_disk_leaves_no_partial_file(file):
+    """A limit on the file size has the effect of a full disk: a write fails in the middle."""
+    message, _ = start_fetch(file, FULL_DISK).communicate(timeout=60)
+    assert f"{NAME} cannot be written to {env_vars.weights_dir()} (" in message
+    assert "set ZOO_HOME" in message
+    assert cached_names() == []
 
 
-def test_a_disk_that_would_be_filled_is_not_touched(file, monkeypatch):
+def test_download_needs_enough_disk_space(file, monkeypatch):
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1_000_000))
     with pytest.raises(UsageError, match=r"3,072,000 bytes needed, 1,000,000 free\); set ZOO_HOME"):
         cache.fetch(file, OWNER)
-    assert stored() == []
+    assert cached_names() == []
 
 
 @contextmanager
-def nobody():
-    """Runs the block as a user whom permissions bind, which they do not bind root."""
+def unprivileged_user():
+    """Runs the block as an unprivileged user: file permissions do not apply to root."""
     if os.geteuid():
         yield
         return
@@ -498,48 +498,51 @@ def nobody():
 
 @pytest.fixture
 def read_only(monkeypatch):
-    """A folder that everybody may read and nobody may change, and a function to fill it."""
+    """A function that makes the cache folder and its files read-only."""
     folder = Path(tempfile.mkdtemp())
     weights_folder = folder / "weights"
     weights_folder.mkdir()
 
     def close():
-        for one in (weights_folder, folder):
-            one.chmod(0o555)
-        for one in weights_folder.iterdir():
-            one.chmod(0o444)
+        for path in (weights_folder, folder):
+            path.chmod(0o555)
+        for path in weights_folder.iterdir():
+            path.chmod(0o444)
 
     monkeypatch.setenv("ZOO_HOME", str(folder))
     yield close
-    for one in (folder, weights_folder):
-        one.chmod(0o755)
+    for path in (folder, weights_folder):
+        path.chmod(0o755)
     shutil.rmtree(folder)
 
 
-def test_a_read_only_cache_is_said(read_only, file, server):
+def test_read_only_cache_is_reported(read_only, file, server):
     read_only()
-    with nobody(), pytest.raises(UsageError, match=r"Permission denied\); set ZOO_HOME to"):
+    with (
+        unprivileged_user(),
+        pytest.raises(UsageError, match=r"Permission denied\); set ZOO_HOME to"),
+    ):
         cache.fetch(file, OWNER)
-    assert not server.asked
+    assert not server.requests
 
 
-def test_a_read_only_cache_serves_what_it_has(read_only, file, monkeypatch):
+def test_read_only_cache_is_used(read_only, file, monkeypatch):
     path = cache.fetch(file, OWNER)
     read_only()
-    with nobody():
+    with unprivileged_user():
         assert cache.fetch(file, OWNER) == path
-        no_hashing(monkeypatch)
+        forbid_hashing(monkeypatch)
         assert cache.fetch(file, OWNER) == path
 
 
-def test_a_home_below_a_file_is_said(tmp_path, monkeypatch, file):
+def test_cache_below_a_file_is_reported(tmp_path, monkeypatch, file):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(UsageError, match=r"cannot be written to .*Not a directory"):
         cache.fetch(file, OWNER)
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_atomic_write_syncs_before_renaming(tmp_path, monkeypatch):
     done = []
     sync, rename = os.fsync, os.replace
 
@@ -563,84 +566,82 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 # Without a network
 
 
-def test_offline_says_what_is_missing_and_where(file, server, monkeypatch):
+def test_offline_message_names_file_and_locations(file, server, monkeypatch):
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     with pytest.raises(UsageError) as error:
         cache.fetch(file, OWNER)
-    for part in (OWNER, "ZOO_OFFLINE", str(env_vars.weights_dir() / file.stored), file.source):
+    for part in (OWNER, "ZOO_OFFLINE", str(env_vars.weights_dir() / file.cache_name), file.source):
         assert part in str(error.value)
-    assert not server.asked
+    assert not server.requests
     env_vars.weights_dir().mkdir(parents=True)
-    (env_vars.weights_dir() / file.stored).write_bytes(CONTENT)
-    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.stored
+    (env_vars.weights_dir() / file.cache_name).write_bytes(CONTENT)
+    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.cache_name
 
 
 @pytest.mark.parametrize(("value", "off"), [("0", False), ("", False), ("true", True)])
-def test_offline_is_a_switch(value, off, monkeypatch):
+def test_values_of_the_offline_switch(value, off, monkeypatch):
     monkeypatch.setenv("ZOO_OFFLINE", value)
     assert env_vars.is_offline() == off
 
 
 @pytest.mark.parametrize("name", [NAME, f"{SHA256[:8]}-{NAME}"])
-def test_a_folder_is_used_in_place(name, tmp_path, monkeypatch, file, server):
+def test_mirror_folder_is_used_in_place(name, tmp_path, monkeypatch, file, server):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / name).write_bytes(CONTENT)
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "folder"))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     assert cache.fetch(file, OWNER) == tmp_path / "folder" / name
     assert os.listdir(tmp_path / "folder") == [name]
-    assert stored() == []
-    no_hashing(monkeypatch)
+    assert cached_names() == []
+    forbid_hashing(monkeypatch)
     cache.fetch(file, OWNER)
-    assert not server.asked
+    assert not server.requests
 
 
-def test_a_read_only_folder_and_a_read_only_home_will_do(read_only, file, monkeypatch):
+def test_read_only_mirror_and_cache(read_only, file, monkeypatch):
     (env_vars.weights_dir() / NAME).write_bytes(CONTENT)
     read_only()
     monkeypatch.setenv("ZOO_WEIGHTS", str(env_vars.weights_dir()))
-    with nobody():
+    with unprivileged_user():
         assert cache.fetch(file, OWNER).read_bytes() == CONTENT
 
 
-def test_a_wrong_file_in_a_folder_is_left_there(tmp_path, monkeypatch, file):
+def test_wrong_file_in_a_mirror_folder_is_kept(tmp_path, monkeypatch, file):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / NAME).write_bytes(CONTENT[:-1])
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "folder"))
-    with pytest.raises(DigestMismatchError, match="is not the file that was published"):
+    with pytest.raises(DigestMismatchError, match="differs from the published file"):
         cache.fetch(file, OWNER)
     assert os.listdir(tmp_path / "folder") == [NAME]
 
 
-def test_a_folder_that_lacks_the_file_is_no_reason_for_the_network(
-    tmp_path, monkeypatch, file, server
-):
+def test_mirror_folder_without_the_file_is_an_error(tmp_path, monkeypatch, file, server):
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path))
     with pytest.raises(UsageError, match=f"not in the folder that ZOO_WEIGHTS .*{file.source}"):
         cache.fetch(file, OWNER)
-    assert not server.asked
+    assert not server.requests
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="must name a folder or a URL"):
         cache.fetch(file, OWNER)
 
 
-def test_a_mirror_is_asked_in_place_of_the_publisher(server, monkeypatch):
+def test_mirror_url_replaces_the_source(server, monkeypatch):
     file = RemoteFile(f"http://example.invalid/{NAME}", SHA256)
-    server.contents = {file.stored: CONTENT}
+    server.contents = {file.cache_name: CONTENT}
     monkeypatch.setenv("ZOO_WEIGHTS", f"{server.url}/models/")
-    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.stored
-    assert server.asked == [(file.stored, 0)]
+    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.cache_name
+    assert server.requests == [(file.cache_name, 0)]
 
 
-def test_what_keras_has_fetched_is_used(tmp_path, monkeypatch, file, server):
+def test_cache_of_keras_is_used(tmp_path, monkeypatch, file, server):
     path = tmp_path / "keras" / "models" / NAME
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
     assert cache.fetch(file, OWNER) == path
     assert cache.fetch(dataclasses.replace(file, digest=MD5), OWNER) == path
-    assert not server.asked
+    assert not server.requests
     path.write_bytes(b"something else")
-    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.stored
+    assert cache.fetch(file, OWNER) == env_vars.weights_dir() / file.cache_name
     assert path.read_bytes() == b"something else"
     assert cache.fetch(dataclasses.replace(file, digest=""), OWNER) != path
 
@@ -648,66 +649,66 @@ def test_what_keras_has_fetched_is_used(tmp_path, monkeypatch, file, server):
 # Mirrors
 
 
-def test_a_mirror_is_made_and_read(tmp_path, monkeypatch, server, file):
+def test_create_and_use_a_mirror(tmp_path, monkeypatch, server, file):
     anonymous = RemoteFile(f"{server.url}/{NAME}")
     cache.fetch(file, OWNER)
-    for one in (file, anonymous, file):
-        path = cache.add_to_mirror(one, tmp_path / "mirror", OWNER)
+    for each in (file, anonymous, file):
+        path = cache.add_to_mirror(each, tmp_path / "mirror", OWNER)
         assert path.read_bytes() == CONTENT
-    assert len(server.asked) == 2  # what was in the cache was copied
-    assert stored() == [file.stored, f"{file.stored}.json"]
+    assert len(server.requests) == 2  # what was in the cache was copied
+    assert cached_names() == [file.cache_name, f"{file.cache_name}.json"]
     index = json.loads((tmp_path / "mirror" / "index.json").read_text())
     about = {"source": file.source, "sha256": SHA256, "bytes": len(CONTENT)}
     assert index["files"] == {
-        file.stored: {**about, "digest": SHA256},
-        anonymous.stored: {**about, "digest": ""},
+        file.cache_name: {**about, "digest": SHA256},
+        anonymous.cache_name: {**about, "digest": ""},
     }
     assert sorted(os.listdir(tmp_path / "mirror")) == sorted([*index["files"], "index.json"])
 
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
-    for one in (file, anonymous):
-        assert cache.fetch(one, OWNER) == tmp_path / "mirror" / one.stored
+    for each in (file, anonymous):
+        assert cache.fetch(each, OWNER) == tmp_path / "mirror" / each.cache_name
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "yet_elsewhere"))
-    spoil(tmp_path / "mirror" / anonymous.stored)  # nobody published its digest, the index knows it
-    with pytest.raises(DigestMismatchError, match="there before"):
+    corrupt(tmp_path / "mirror" / anonymous.cache_name)  # its digest is in the index only
+    with pytest.raises(DigestMismatchError, match="differs from its earlier content"):
         cache.fetch(anonymous, OWNER)
 
 
-def test_a_wrong_file_in_a_mirror_is_set_aside(tmp_path, file):
+def test_wrong_file_in_a_new_mirror_is_quarantined(tmp_path, file):
     path = cache.add_to_mirror(file, tmp_path / "mirror", OWNER)
-    spoil(path)
-    with pytest.raises(DigestMismatchError, match="set aside"):
+    corrupt(path)
+    with pytest.raises(DigestMismatchError, match="renamed to"):
         cache.add_to_mirror(file, tmp_path / "mirror", OWNER)
     assert cache.add_to_mirror(file, tmp_path / "mirror", OWNER).read_bytes() == CONTENT
 
 
-def vouching(folder, file, content, about=None):
-    """Writes a false file into a mirror, with an index that says it had been hashed."""
+def write_wrong_file(folder, file, content, about=None):
+    """Writes a wrong file into a mirror, with an index and a record that confirm its digest."""
     folder.mkdir()
-    path = folder / file.stored
+    path = folder / file.cache_name
     path.write_bytes(content)
     stat = path.stat()
     note = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "digest": file.digest}
     note["sha256"] = hashlib.sha256(content).hexdigest()
     entry = note if about is None else about
-    (folder / "index.json").write_text(json.dumps({"files": {file.stored: entry}}))
+    (folder / "index.json").write_text(json.dumps({"files": {file.cache_name: entry}}))
     path.with_name(f"{path.name}.json").write_text(json.dumps(note))
     return path
 
 
 @pytest.mark.parametrize("digest", [SHA256, MD5, SHA256[:8]])
-def test_a_mirror_cannot_vouch_for_a_false_file(digest, tmp_path, monkeypatch, server):
+def test_index_of_a_mirror_is_not_trusted(digest, tmp_path, monkeypatch, server):
     file = RemoteFile(f"{server.url}/{NAME}", digest)
-    path = vouching(tmp_path / "mirror", file, b"!" + CONTENT[1:])
+    path = write_wrong_file(tmp_path / "mirror", file, b"!" + CONTENT[1:])
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
     for _ in range(2):
-        with pytest.raises(DigestMismatchError, match="is not the file that was published"):
+        with pytest.raises(DigestMismatchError, match="differs from the published file"):
             cache.fetch(file, OWNER)
     with pytest.raises(DigestMismatchError):
         cache.add_to_mirror(file, tmp_path / "mirror", OWNER)
-    assert not path.exists()  # set aside in a mirror that we are asked to make
+    assert not path.exists()  # quarantined, as this mirror is being created
 
 
 @pytest.mark.parametrize(
@@ -721,8 +722,8 @@ def test_a_mirror_cannot_vouch_for_a_false_file(digest, tmp_path, monkeypatch, s
         {"digest": 1},
     ],
 )
-def test_a_mirrors_index_of_the_wrong_form_is_not_asked(about, tmp_path, monkeypatch, file):
-    path = vouching(tmp_path / "mirror", file, CONTENT, about or {})
+def test_invalid_index_of_a_mirror_is_ignored(about, tmp_path, monkeypatch, file):
+    path = write_wrong_file(tmp_path / "mirror", file, CONTENT, about or {})
     monkeypatch.setenv("ZOO_WEIGHTS", str(tmp_path / "mirror"))
     assert cache.fetch(file, OWNER) == path
     (tmp_path / "mirror" / "index.json").write_text("[" * 200_000)
@@ -734,30 +735,32 @@ def test_a_mirrors_index_of_the_wrong_form_is_not_asked(about, tmp_path, monkeyp
 PAGE = b"<html>log in to the network</html>"
 
 
-def test_a_page_in_place_of_a_file_without_a_digest_is_not_believed(server):
+def test_html_page_in_place_of_weights_is_refused(server):
     file = RemoteFile(f"{server.url}/{NAME}")
     server.contents[NAME] = PAGE
-    with pytest.raises(UsageError, match=rf"came from {server.url}/{NAME} is no weights file") as e:
+    with pytest.raises(
+        UsageError, match=rf"content of {server.url}/{NAME} is not a weights file"
+    ) as e:
         cache.fetch(file, OWNER)
     assert "\n" not in str(e.value)
-    assert stored() == []
+    assert cached_names() == []
     server.contents[NAME] = CONTENT
     assert cache.fetch(file, OWNER).read_bytes() == CONTENT
 
 
-def test_a_page_that_is_in_the_cache_already_is_removed(server):
+def test_html_page_in_the_cache_is_removed(server):
     file = RemoteFile(f"{server.url}/{NAME}")
-    path = env_vars.weights_dir() / file.stored
+    path = env_vars.weights_dir() / file.cache_name
     path.parent.mkdir(parents=True)
     path.write_bytes(PAGE)
-    assert cache.fetch(file, OWNER) == path  # as an earlier version left it
+    assert cache.fetch(file, OWNER) == path  # cached by an earlier version
     with pytest.raises(UsageError, match=r"cannot be read .*removed from the cache"):
         weights.load(zoo.build("lenet5"), path)
-    assert stored() == []
+    assert cached_names() == []
 
 
 @pytest.mark.parametrize("digest", [hashlib.sha256(PAGE).hexdigest(), None])
-def test_what_was_published_or_is_elsewhere_is_not_removed(digest, server, tmp_path):
+def test_files_with_digest_or_outside_the_cache_are_not_removed(digest, server, tmp_path):
     if digest is None:
         path = tmp_path / NAME
         path.write_bytes(PAGE)
@@ -769,10 +772,10 @@ def test_what_was_published_or_is_elsewhere_is_not_removed(digest, server, tmp_p
     assert path.read_bytes() == PAGE
 
 
-# Digests of files given by hand
+# Digests of any files
 
 
-def test_the_digest_of_any_file_follows_its_content(tmp_path, monkeypatch):
+def test_sha256_follows_the_content(tmp_path, monkeypatch):
     path = tmp_path / "mine.h5"
     path.write_bytes(b"one")
     assert digests.sha256(path) == hashlib.sha256(b"one").hexdigest()
@@ -781,48 +784,48 @@ def test_the_digest_of_any_file_follows_its_content(tmp_path, monkeypatch):
     assert digests.sha256("mine.h5") == hashlib.sha256(b"two2").hexdigest()
     with pytest.raises(UsageError, match=r"gone.h5 cannot be read \(No such file"):
         digests.sha256(tmp_path / "gone.h5")
-    no_hashing(monkeypatch)
+    forbid_hashing(monkeypatch)
     assert digests.sha256(path) == hashlib.sha256(b"two2").hexdigest()
 
 
-def test_looking_at_a_spoilt_file_does_not_bless_it(server):
+def test_sha256_does_not_overwrite_the_record(server):
     file = RemoteFile(f"{server.url}/{NAME}")
     path = cache.fetch(file, OWNER)
-    spoil(path)
+    corrupt(path)
     assert digests.sha256(path) != SHA256
     with pytest.raises(DigestMismatchError):
         cache.fetch(file, OWNER)
 
 
-# Where the cache is
+# Location of the cache
 
 
-def test_the_home_is_what_the_environment_says(tmp_path, monkeypatch):
+def test_cache_folder_from_environment_variables(tmp_path, monkeypatch):
     assert env_vars.cache_dir() == tmp_path / "home"
     monkeypatch.delenv("ZOO_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert env_vars.cache_dir() == tmp_path / "keras-zoo"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which the standard forbids
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # invalid by the standard
     monkeypatch.setenv("HOME", str(tmp_path))
     assert env_vars.cache_dir() == tmp_path / ".cache" / "keras-zoo"
     monkeypatch.setenv("ZOO_HOME", "~/mine")
     assert env_vars.cache_dir() == tmp_path / "mine"
 
 
-def test_nothing_heavy_is_loaded_to_look_into_the_cache(file):
+def test_cache_lookup_imports_no_heavy_module(file):
     cache.fetch(file, OWNER)
     heavy = {"keras", "tensorflow", "numpy", "urllib.request", "tqdm"}
     code = f"{FETCH}\nsys.exit(bool({heavy} & set(sys.modules)))"
     process = start_fetch(file, code)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
-    assert out.strip() == str(env_vars.weights_dir() / file.stored)
+    assert out.strip() == str(env_vars.weights_dir() / file.cache_name)
 
 
 # Weights of models
 
 
-def test_a_tag_is_fetched_and_loaded(server, monkeypatch, caplog):
+def test_tag_is_downloaded_and_loaded(server, monkeypatch, caplog):
     spec = zoo.spec("resnet20.cifar10")
     path = weights.fetch(spec.name, spec.weights)
     server.contents["resnet20.npz"] = path.read_bytes()
@@ -833,21 +836,21 @@ def test_a_tag_is_fetched_and_loaded(server, monkeypatch, caplog):
         zoo.build("resnet20.cifar10")
     assert f"fetching {server.url}/resnet20.npz" in caplog.text
     assert "layers" in caplog.text
-    assert stored()[0] == f"{facts.digest[:8]}-resnet20.npz"
+    assert cached_names()[0] == f"{facts.digest[:8]}-resnet20.npz"
 
 
-def test_only_what_is_needed_is_fetched(server):
+def test_headless_file_is_downloaded_if_enough(server):
     server.contents["small.h5"] = b"small"
     small = (f"{server.url}/small.h5", hashlib.sha256(b"small").hexdigest())
     facts = zoo.Weights(source=f"{server.url}/{NAME}", digest=SHA256, headless=small)
     assert weights.fetch("x", facts, headless=True).read_bytes() == b"small"
     assert weights.fetch("x", facts).read_bytes() == CONTENT
     weights.fetch("x", facts, headless=True)
-    assert [name for name, _ in server.asked] == ["small.h5", NAME]
-    (env_vars.weights_dir() / facts.published["headless"].stored).unlink()
-    # The whole file has all of the smaller one.
+    assert [name for name, _ in server.requests] == ["small.h5", NAME]
+    (env_vars.weights_dir() / facts.published["headless"].cache_name).unlink()
+    # The whole file contains the headless one.
     assert weights.fetch("x", facts, headless=True).read_bytes() == CONTENT
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
     plain = dataclasses.replace(facts, headless=None)
     assert weights.fetch("x", plain, headless=True).read_bytes() == CONTENT
 
@@ -856,7 +859,7 @@ def test_only_what_is_needed_is_fetched(server):
 
 
 @pytest.mark.parametrize(
-    ("licence", "answer"),
+    ("licence", "commercial"),
     [
         ("MIT (Kaiming He's weights, as Keras distributes them)", True),
         ("Apache 2.0", True),
@@ -873,19 +876,19 @@ def test_only_what_is_needed_is_fetched(server):
         ("", None),
     ],
 )
-def test_a_licence_is_commercial_only_if_it_is_known_to_be(licence, answer):
-    assert licences.allows_commercial_use(licence) is answer
-    assert licences.matches_filter(licence, "commercial") is (answer is True)
-    assert licences.matches_filter(licence, "noncommercial") is (answer is False)
+def test_commercial_use_of_licences(licence, commercial):
+    assert licences.allows_commercial_use(licence) is commercial
+    assert licences.matches_filter(licence, "commercial") is (commercial is True)
+    assert licences.matches_filter(licence, "noncommercial") is (commercial is False)
 
 
-def test_a_part_of_a_licences_name_finds_it():
+def test_licence_filter_by_part_of_the_name():
     assert licences.matches_filter("Apache 2.0 (Google)", "apache")
     assert licences.matches_filter("CC BY 4.0", "cc-by")
     assert not licences.matches_filter("MIT", "apache")
     assert not licences.matches_filter("", "mit")
 
 
-def test_every_licence_in_the_zoo_is_known():
+def test_every_licence_in_the_zoo_is_classified():
     for name in zoo.names(weights=True):
         assert zoo.spec(name).weights.commercial is not None, name

@@ -1,4 +1,4 @@
-"""Weights files that are damaged or hostile: one line each, and neither memory nor time."""
+"""Damaged and malicious weights files: one-line errors, without excessive memory or time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(path, match=""):
     assert len(str(error.value)) < 1000
 
 
-# PyTorch's
+# PyTorch
 
 
 NESTED = b"\x8c\x01a\x94" + b"".join(b"h" + bytes([n]) + b"\x86\x94" for n in range(60))
@@ -39,13 +39,13 @@ PICKLES = {
     + b"e0ctorch\nSize\nq\x010"
     + b"h\x01h\x00\x85R0" * 1000
     + b"N.",
-    "a value never kept": b"\x80\x02h\x05.",
+    "a value that is not in the memo": b"\x80\x02h\x05.",
 }
 
 
 @pytest.mark.parametrize("name", PICKLES)
 @pytest.mark.parametrize("form", ["zip", "bare"])
-def test_a_pickle_that_multiplies_is_refused_at_once(name, form, tmp_path):
+def test_exponentially_growing_pickles_are_refused(name, form, tmp_path):
     path = tmp_path / "x.pth"
     if form == "bare":
         path.write_bytes(PICKLES[name])
@@ -55,7 +55,7 @@ def test_a_pickle_that_multiplies_is_refused_at_once(name, form, tmp_path):
     refused(path, "cannot be read as weights: ")
 
 
-def test_a_list_of_storages_that_doubles_is_refused(tmp_path):
+def test_exponentially_growing_list_of_storages_is_refused(tmp_path):
     number = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
     system = b"\x80\x02}."
     keys = (
@@ -65,10 +65,10 @@ def test_a_list_of_storages_that_doubles_is_refused(tmp_path):
         + b"]h\x3ca."
     )
     (tmp_path / "x.pth").write_bytes(number + system + system + system + keys)
-    refused(tmp_path / "x.pth", "lists storages that no tensor has")
+    refused(tmp_path / "x.pth", "lists storages that no tensor uses")
 
 
-def test_entries_of_an_archive_that_share_bytes_are_refused(tmp_path):
+def test_overlapping_archive_members_are_refused(tmp_path):
     path = tmp_path / "x.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", bytes(10_000))
@@ -85,7 +85,7 @@ def test_entries_of_an_archive_that_share_bytes_are_refused(tmp_path):
 
 
 def weights_h5(path, fill):
-    """Writes a file of Keras 3 with one layer, whose variables `fill` writes into a group."""
+    """Writes a file of Keras 3 with one layer; `fill` writes its variables into a group."""
     with h5py.File(path, "w") as root:
         fill(root.create_group("layers/dense/vars"))
     return path
@@ -133,7 +133,7 @@ HDF5 = {
 
 
 @pytest.mark.parametrize("name", HDF5)
-def test_hdf5_that_leads_out_of_the_file_or_claims_too_much_is_refused(name, tmp_path):
+def test_hdf5_with_links_or_oversized_arrays_is_refused(name, tmp_path):
     (tmp_path / "secret.bin").write_bytes(b"abcd")
     with h5py.File(tmp_path / "other.h5", "w") as root:
         root["x"] = np.ones(4, "float32")
@@ -144,7 +144,7 @@ def test_hdf5_that_leads_out_of_the_file_or_claims_too_much_is_refused(name, tmp
     refused(tmp_path / "x.keras", "cannot be read as weights: ")
 
 
-def test_no_array_is_read_that_no_layer_asks_for(tmp_path, monkeypatch):
+def test_arrays_are_read_on_demand(tmp_path, monkeypatch):
     path = weights_h5(
         tmp_path / "x.weights.h5", lambda group: group.create_dataset("0", data=np.ones(4))
     )
@@ -165,24 +165,24 @@ def archived(path, name, content, pack=zipfile.ZIP_DEFLATED):
     return path
 
 
-def test_a_decompression_bomb_is_refused_unread(tmp_path):
+def test_decompression_bomb_is_refused_before_reading(tmp_path):
     path = archived(tmp_path / "x.keras", "model.weights.h5", bytes(30_000_000))
     refused(path, "model.weights.h5 claims 30,000,000 bytes and stores .*decompression bomb")
 
 
-def test_an_npz_is_not_unpacked_to_look_at_it(tmp_path):
+def test_npz_headers_are_read_without_decompressing_arrays(tmp_path):
     path = tmp_path / "x.npz"
     np.savez_compressed(path, **{"layer/0": np.zeros(10_000_000, "float32")})
     code = (
-        "import sys, resource; from zoo import formats; import numpy\n"
+        "import sys, resource; from zoo.weights import formats; import numpy\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "[entry] = formats.read(sys.argv[1]); assert entry.arrays[0].shape == (10_000_000,)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT
-    said = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True, timeout=60)
-    assert int(said.stdout) < 20_000  # kilobytes, where the array has 40,000
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 20_000  # kilobytes; the array has 40,000
 
 
 def header(shape, extra=b""):
@@ -193,7 +193,7 @@ def header(shape, extra=b""):
     return file.getvalue() + extra
 
 
-def test_an_npz_whose_member_is_larger_or_smaller_than_its_shape_is_refused(tmp_path):
+def test_npz_array_with_a_wrong_size_is_refused(tmp_path):
     for extra in (bytes(100_000), bytes(10)):
         path = archived(tmp_path / "x.npz", "layer/0.npy", header((5,), extra))
         [entry] = formats.read(path)
@@ -212,7 +212,7 @@ NPZ = {
 
 
 @pytest.mark.parametrize("name", NPZ)
-def test_a_damaged_npz_is_one_line_without_advice_to_unpickle(name, tmp_path):
+def test_damaged_npz_is_refused_without_mentioning_pickle(name, tmp_path):
     path = tmp_path / "x.npz"
     if NPZ[name] is None:
         np.savez(path, **{"layer/0": np.array([{}], dtype=object)})
@@ -222,13 +222,13 @@ def test_a_damaged_npz_is_one_line_without_advice_to_unpickle(name, tmp_path):
         formats.read(path)
     assert "pickle" not in str(error.value)
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UsageError, match="not a whole zip archive") as error:
+    with pytest.raises(UsageError, match="not a complete zip archive") as error:
         formats.read(path)
     assert "pickle" not in str(error.value)
 
 
-def flagged(path, offset, value):
-    """Changes a field in the local and the central header of an archive's only member."""
+def set_header_field(path, offset, value):
+    """Sets a field in the local and the central header of an archive's only member."""
     content = bytearray(path.read_bytes())
     for start, shift in ((0, 0), (content.index(b"PK\x01\x02"), 2)):
         struct.pack_into("<H", content, start + offset + shift, value)
@@ -241,13 +241,13 @@ ENCRYPTED, METHOD = (6, 1), (8, 99)
 
 @pytest.mark.parametrize("change", [ENCRYPTED, METHOD])
 @pytest.mark.parametrize("name", ["x.keras", "x.npz", "x.pth"])
-def test_an_encrypted_or_strangely_packed_archive_is_one_line(change, name, tmp_path):
+def test_encrypted_archive_or_unknown_compression_is_refused(change, name, tmp_path):
     member = {"x.keras": "model.weights.h5", "x.npz": "a/0.npy", "x.pth": "archive/data.pkl"}[name]
     path = archived(tmp_path / name, member, header((2,), bytes(8)))
-    refused(flagged(path, *change), "encrypted|compression|packed|zip archive")
+    refused(set_header_field(path, *change), "encrypted|compression|compressed|zip archive")
 
 
-def test_damaged_zlib_is_one_line(tmp_path):
+def test_damaged_compressed_data_is_refused(tmp_path):
     path = archived(tmp_path / "x.keras", "model.weights.h5", np.random.default_rng(0).bytes(999))
     content = bytearray(path.read_bytes())
     content[60:90] = b"\xff" * 30
@@ -267,21 +267,21 @@ def test_damaged_zlib_is_one_line(tmp_path):
         json.dumps({"w": {"dtype": "F32", "shape": [1] * 10_000, "data_offsets": [0, 4]}}).encode(),
     ],
 )
-def test_a_safetensors_header_of_the_wrong_form_is_one_line(text, tmp_path):
+def test_invalid_safetensors_header_is_refused(text, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
     refused(path, "header")
 
 
-# Our own faults
+# Internal errors
 
 
-def test_a_fault_of_ours_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+def test_internal_errors_are_not_reported_as_damaged_files(tmp_path, monkeypatch):
     path = archived(tmp_path / "x.npz", "layer/0.npy", header((2,), bytes(8)))
 
-    def fault(*_):
-        raise AttributeError("ours")
+    def fail(*_):
+        raise AttributeError("internal")
 
-    monkeypatch.setattr(formats, "_group_by_layer", fault)
-    with pytest.raises(AttributeError, match="ours"):
+    monkeypatch.setattr(formats, "_group_by_layer", fail)
+    with pytest.raises(AttributeError, match="internal"):
         formats.read(path)

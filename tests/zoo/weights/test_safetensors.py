@@ -1,4 +1,4 @@
-"""The reader of safetensors files: what they hold, and every way that a header can lie."""
+"""The reader of safetensors files: all dtypes, and wrong headers."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def sample():
         "half": random.normal(size=(1, 2, 3)).astype("float16"),
         "long": np.array([1, -2]),
         "byte": np.arange(3, dtype="uint8"),
-        "truth": np.array([True, False]),
+        "bool": np.array([True, False]),
         "one": np.array(3, "int32"),
         "none": np.zeros((0, 4), "float32"),
     }
 
 
-def test_tensors_of_every_kind_are_read(tmp_path):
+def test_read_tensors_of_every_dtype(tmp_path):
     path = save(sample(), tmp_path / "x.safetensors", {"format": "pt"})
     found = safetensors.read(path)
     assert set(found) == set(sample()) == set(safetensors.names(path))
@@ -56,7 +56,7 @@ def test_tensors_of_every_kind_are_read(tmp_path):
         assert found[name].shape == expected.shape
 
 
-def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
+def test_read_bfloat16_as_float32(tmp_path):
     exact = np.array([1.0, -2.5, 3.140625, 1e30, 0.0], "float32")
     upper = (exact.view("<u4") >> 16).astype("<u2")
     header = {"w": {"dtype": "BF16", "shape": [5], "data_offsets": [0, 10]}}
@@ -65,10 +65,10 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path):
     assert found[:3].tolist() == exact[:3].tolist()
 
 
-def test_what_the_authors_of_the_format_write_is_read(tmp_path):
-    theirs = pytest.importorskip("safetensors.numpy")
-    arrays = {name: array for name, array in sample().items() if name != "truth"}
-    theirs.save_file(arrays, tmp_path / "x.safetensors", {"format": "np"})
+def test_read_files_of_the_safetensors_package(tmp_path):
+    reference = pytest.importorskip("safetensors.numpy")
+    arrays = {name: array for name, array in sample().items() if name != "bool"}
+    reference.save_file(arrays, tmp_path / "x.safetensors", {"format": "np"})
     found = safetensors.read(tmp_path / "x.safetensors")
     for name, expected in arrays.items():
         np.testing.assert_array_equal(found[name], expected)
@@ -78,25 +78,25 @@ def entry(start=0, stop=8, shape=(2,), dtype="F32"):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
 
 
-LIES = {
+WRONG_HEADERS = {
     "less than its shape": ({"w": entry(shape=(1,))}, 8),
     "more than its shape": ({"w": entry(shape=(1 << 40, 1 << 40))}, 8),
     "beyond the end": ({"w": entry(0, 16, (4,))}, 8),
-    "bytes of nobody": ({"w": entry()}, 12),
+    "unused bytes": ({"w": entry()}, 12),
     "a hole": ({"a": entry(), "b": entry(12, 20)}, 20),
     "an overlap": ({"a": entry(), "b": entry(4, 12)}, 12),
     "twice the same bytes": ({"a": entry(), "b": entry()}, 8),
     "backwards": ({"w": entry(8, 0)}, 8),
     "negative sides": ({"w": entry(shape=(-1, -2))}, 8),
-    "truths for sides": ({"w": entry(0, 4, (True,))}, 4),
-    "words for sides": ({"w": entry(shape=("2",))}, 8),
+    "booleans as sides": ({"w": entry(0, 4, (True,))}, 4),
+    "strings as sides": ({"w": entry(shape=("2",))}, 8),
     "an unknown kind": ({"w": entry(dtype="F8_E4M3")}, 8),
     "no kind": ({"w": {"shape": [2], "data_offsets": [0, 8]}}, 8),
     "three offsets": ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]}}, 8),
-    "no table": ([entry()], 8),
-    "a table of numbers": ({"w": 3}, 8),
+    "a list": ([entry()], 8),
+    "numbers as entries": ({"w": 3}, 8),
     "no JSON": (b"hello", 8),
-    "no text": (b"\xff\xfe", 8),
+    "not UTF-8": (b"\xff\xfe", 8),
     "nothing": (b"", 0),
     "one name twice": (
         b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
@@ -107,9 +107,9 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_header_that_lies_is_refused(lie, tmp_path):
-    header, size = LIES[lie]
+@pytest.mark.parametrize("case", WRONG_HEADERS)
+def test_wrong_headers_are_refused(case, tmp_path):
+    header, size = WRONG_HEADERS[case]
     refused(written(tmp_path / "x.safetensors", header, bytes(size)))
 
 
@@ -119,20 +119,20 @@ def refused(path):
     assert "\n" not in str(error.value)
 
 
-def test_a_header_longer_than_the_file_is_refused_unread(tmp_path):
+def test_header_longer_than_the_file_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", 1 << 62) + b"{}")
     refused(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("left", np.linspace(0, 0.999, 17))
-def test_a_truncated_file_is_an_error_of_one_line(left, tmp_path):
+def test_truncated_file_is_refused(left, tmp_path):
     path = save(sample(), tmp_path / "x.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))])
     refused(path)
 
 
-def test_our_own_names_in_a_file_fill_a_model(tmp_path):
+def test_load_safetensors_with_indexed_names(tmp_path):
     model = zoo.build("lenet5")
     arrays = {
         f"{layer.name}/{index}": np.asarray(array)
@@ -143,11 +143,11 @@ def test_our_own_names_in_a_file_fill_a_model(tmp_path):
     assert not formats.is_torch_state_dict(path)
     other = zoo.build("lenet5")
     weights.load(other, path, strict=True)
-    for mine, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for found, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
-def test_a_state_dict_is_known_by_its_names(tmp_path):
+def test_state_dict_is_detected_by_its_names(tmp_path):
     path = save({"fc.weight": np.zeros((2, 3), "float32")}, tmp_path / "x.safetensors")
     assert formats.is_torch_state_dict(path)
     assert formats.is_torch_state_dict("gone.pth")

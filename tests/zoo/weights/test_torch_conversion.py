@@ -1,4 +1,4 @@
-"""The same network in PyTorch and here, from one state dict: equal logits. Needs PyTorch."""
+"""Logits of networks in PyTorch and Keras with the same state dict. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
 
 class Plain(nn.Module):
-    """Numbered `features`, then a numbered `classifier` of what they are as a vector."""
+    """A sequential `features` and a sequential `classifier` of the flattened features."""
 
     def __init__(self, features, classifier):
         super().__init__()
@@ -147,7 +147,7 @@ def squeezenet(width, size, pools):
     return net
 
 
-class Normalised(nn.Module):
+class ConvBatchNorm(nn.Module):
     def __init__(self, before, width, size, stride=1):
         super().__init__()
         self.conv = nn.Conv2d(before, width, size, stride, size // 2, bias=False)
@@ -160,10 +160,14 @@ class Normalised(nn.Module):
 class Inception(nn.Module):
     def __init__(self, before, one, reduce, three, squeeze, wide, project):
         super().__init__()
-        self.branch1 = Normalised(before, one, 1)
-        self.branch2 = nn.Sequential(Normalised(before, reduce, 1), Normalised(reduce, three, 3))
-        self.branch3 = nn.Sequential(Normalised(before, squeeze, 1), Normalised(squeeze, wide, 3))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), Normalised(before, project, 1))
+        self.branch1 = ConvBatchNorm(before, one, 1)
+        self.branch2 = nn.Sequential(
+            ConvBatchNorm(before, reduce, 1), ConvBatchNorm(reduce, three, 3)
+        )
+        self.branch3 = nn.Sequential(
+            ConvBatchNorm(before, squeeze, 1), ConvBatchNorm(squeeze, wide, 3)
+        )
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1), ConvBatchNorm(before, project, 1))
 
     def forward(self, x):
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
@@ -172,7 +176,7 @@ class Inception(nn.Module):
 class Auxiliary(nn.Module):
     def __init__(self, before):
         super().__init__()
-        self.conv = Normalised(before, 128, 1)
+        self.conv = ConvBatchNorm(before, 128, 1)
         self.fc1, self.fc2 = nn.Linear(2048, 1024), nn.Linear(1024, CLASSES)
 
     def forward(self, x):
@@ -196,8 +200,8 @@ INCEPTIONS = {
 class GoogLeNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv1, self.conv2 = Normalised(3, 64, 7, 2), Normalised(64, 64, 1)
-        self.conv3 = Normalised(64, 192, 3)
+        self.conv1, self.conv2 = ConvBatchNorm(3, 64, 7, 2), ConvBatchNorm(64, 64, 1)
+        self.conv3 = ConvBatchNorm(64, 192, 3)
         for name, widths in INCEPTIONS.items():
             setattr(self, f"inception{name}", Inception(*widths))
         self.aux1, self.aux2 = Auxiliary(512), Auxiliary(528)
@@ -207,7 +211,7 @@ class GoogLeNet(nn.Module):
         def pool(x, size=3):
             return nn.functional.max_pool2d(x, size, 2, ceil_mode=True)
 
-        # `transform_input`, as torchvision has it for the weights that it publishes
+        # `transform_input`, which torchvision uses with its published weights
         x = torch.stack(
             [x[:, i] * (DEVIATION[i] / 0.5) + (MEAN[i] - 0.5) / 0.5 for i in range(3)],
             1,
@@ -221,7 +225,7 @@ class GoogLeNet(nn.Module):
         return {"auxiliary1": heads[0], "auxiliary2": heads[1], "logits": self.fc(x.mean((2, 3)))}
 
 
-class Attending(nn.Module):
+class EncoderBlock(nn.Module):
     """A block of torchvision's ViT."""
 
     def __init__(self, width, heads):
@@ -246,7 +250,7 @@ class ViT(nn.Module):
         self.conv_proj = nn.Conv2d(3, width, 16, 16)
         self.encoder = nn.Module()
         self.encoder.pos_embedding = nn.Parameter(torch.zeros(1, patches + 1, width))
-        blocks = {f"encoder_layer_{index}": Attending(width, heads) for index in range(depth)}
+        blocks = {f"encoder_layer_{index}": EncoderBlock(width, heads) for index in range(depth)}
         self.encoder.layers = nn.ModuleDict(blocks)
         self.encoder.ln = nn.LayerNorm(width, eps=1e-6)
         self.heads = nn.ModuleDict({"head": nn.Linear(width, CLASSES)})
@@ -261,7 +265,7 @@ class ViT(nn.Module):
 
 WIDE, HIDDEN = (8, 12, 16, 16, 20), {"hidden": (24, 24)}
 RESNET = {"depths": (2, 1, 2, 1), "width": 8}
-NETWORKS = {  # a name of ours: the network in PyTorch, side of the image, our options
+NETWORKS = {  # model name: the network in PyTorch, image size, options in the zoo
     "resnet18": (lambda: ResNet((2, 1, 2, 1), False, 8), 64, RESNET),
     "resnet50_v1_5": (lambda: ResNet((2, 1, 2, 1), True, 8), 64, RESNET),
     "vgg16": (lambda: vgg((2, 2, 3, 3, 3), WIDE, False, 24, 2), 64, {"widths": WIDE, **HIDDEN}),
@@ -274,14 +278,14 @@ NETWORKS = {  # a name of ours: the network in PyTorch, side of the image, our o
 }
 
 
-def trained(net, images):
-    """Gives a network weights and statistics that differ everywhere and keep its signal alive."""
+def randomize(net, images):
+    """Sets random weights and statistics that keep the scale of activations; returns the net."""
     torch.manual_seed(0)
     for name, parameter in net.named_parameters():
         with torch.no_grad():
             if parameter.ndim > 1 and "token" not in name and "embedding" not in name:
                 parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5)
-                parameter[0] *= 1e-3  # a channel so dull that the epsilon is what counts
+                parameter[0] *= 1e-3  # a channel with so small a variance that epsilon matters
             elif parameter.ndim == 1 and name.endswith("weight"):
                 parameter.uniform_(0.5, 1.5)
             else:
@@ -300,10 +304,10 @@ def standardised(images):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_are_pytorchs(name, zipped, tmp_path):
+def test_logits_match_pytorch(name, zipped, tmp_path):
     build, side, options = NETWORKS[name]
     images = np.random.default_rng(0).uniform(0, 255, (4, side, side, 3))
-    net = trained(build(), standardised(images))
+    net = randomize(build(), standardised(images))
     path = tmp_path / "x.pth"
     torch.save(net.state_dict(), path, _use_new_zipfile_serialization=zipped)
     shape = (side, side, 3)
@@ -314,14 +318,15 @@ def test_logits_are_pytorchs(name, zipped, tmp_path):
     expected = expected if isinstance(expected, dict) else {"": expected}
     got = got if isinstance(got, dict) else {"": got}
     assert set(got) == set(expected)
-    for head, theirs in expected.items():
-        ours, theirs = keras.ops.convert_to_numpy(got[head]), theirs.numpy()
-        assert np.ptp(theirs) > 0.1
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+    for head, tensor in expected.items():
+        logits, torch_logits = keras.ops.convert_to_numpy(got[head]), tensor.numpy()
+        assert np.ptp(torch_logits) > 0.1
+        tolerance = 1e-4 * max(1, np.abs(torch_logits).max())
+        np.testing.assert_allclose(logits, torch_logits, atol=tolerance)
 
 
 class Cifar(nn.Module):
-    """The ResNets of akamaster/pytorch_resnet_cifar10: shortcuts of option A or B, a `linear`."""
+    """The ResNets of akamaster/pytorch_resnet_cifar10, with shortcuts of option A or B."""
 
     def __init__(self, blocks, option):
         super().__init__()
@@ -356,21 +361,22 @@ class Cifar(nn.Module):
 
 @pytest.mark.parametrize("option", ["A", "B"])
 @pytest.mark.parametrize("wrapper", ["module.", ""])
-def test_logits_of_a_resnet_for_cifar_are_pytorchs(option, wrapper, tmp_path):
+def test_logits_of_a_resnet_for_cifar_match_pytorch(option, wrapper, tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3))
-    net = trained(Cifar(3, option), standardised(images))
+    net = randomize(Cifar(3, option), standardised(images))
     state = {wrapper + name: tensor for name, tensor in net.state_dict().items()}
     torch.save({"state_dict": state, "best_prec1": 91.7}, tmp_path / "resnet20-12fca82f.th")
     options = {"shortcut": {"A": "padding", "B": "projection"}[option], "num_classes": CLASSES}
     model = zoo.build("resnet20", weights=tmp_path / "resnet20-12fca82f.th", **options)
     with torch.no_grad():
-        theirs = net(standardised(images)).numpy()
-    ours = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False))
-    assert np.ptp(theirs) > 0.1
-    np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1, np.abs(theirs).max()))
+        torch_logits = net(standardised(images)).numpy()
+    logits = keras.ops.convert_to_numpy(model(images.astype("float32"), training=False))
+    assert np.ptp(torch_logits) > 0.1
+    tolerance = 1e-4 * max(1, np.abs(torch_logits).max())
+    np.testing.assert_allclose(logits, torch_logits, atol=tolerance)
 
 
-def test_what_pytorch_saves_is_what_is_read(tmp_path):
+def test_read_files_saved_by_pytorch(tmp_path):
     from zoo.weights import torch_files
 
     base = torch.arange(24.0)
@@ -395,7 +401,9 @@ def test_what_pytorch_saves_is_what_is_read(tmp_path):
                 np.testing.assert_array_equal(found[name], expected.numpy())
 
 
-def test_a_whole_model_is_refused(tmp_path):
+def test_pickled_torch_module_is_refused(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "x.pth")
-    with pytest.raises(zoo.UsageError, match=r"torch.nn.modules.linear.Linear, which is refused"):
+    with pytest.raises(
+        zoo.UsageError, match=r"needs torch.nn.modules.linear.Linear, which is refused"
+    ):
         zoo.build("resnet18", weights=tmp_path / "x.pth")

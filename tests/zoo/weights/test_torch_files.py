@@ -1,4 +1,4 @@
-"""PyTorch's files without PyTorch: what is read, what is refused, and where the tensors go."""
+"""PyTorch files read without PyTorch: valid and malicious files, and the names of tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zoo import graphs, weights
 from zoo.errors import UsageError
 from zoo.weights import formats, torch_conversion, torch_files, torch_names
 
-# A `torch.save` of our own, so that nothing here needs PyTorch
+# An implementation of `torch.save`, so that these tests do not need PyTorch
 
 KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "u1": "Byte", "b1": "Bool"}
 
@@ -57,7 +57,7 @@ class Tensor:
 
 @contextlib.contextmanager
 def names_of_torch():
-    """Lets `pickle` find the names that it writes."""
+    """Provides the modules that `pickle` looks names up in when it writes them."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for kind in (*KINDS.values(), "BFloat16"):
         setattr(torch, f"{kind}Storage", type(f"{kind}Storage", (), {"__module__": "torch"}))
@@ -77,7 +77,7 @@ def names_of_torch():
 
 
 def pickled(content, protocol=2):
-    """Returns the pickle of a checkpoint, and its storages in order."""
+    """Returns the pickle of a checkpoint and its storages in order."""
     storages, out = [], io.BytesIO()
 
     class Pickler(pickle.Pickler):
@@ -130,7 +130,7 @@ def tensor(array, **options):
 
 
 def sample():
-    """A state dict with what occurs in them, and what it means."""
+    """Returns a state dict with tensors of all kinds, and the expected arrays."""
     random = np.random.default_rng(0)
     block = random.normal(size=24).astype("float32")
     shared = Storage(block)
@@ -149,7 +149,7 @@ def sample():
     )
     content._metadata = {"": {"version": 1}}
     rows = block.reshape(4, 6)
-    meaning = {
+    arrays = {
         "plain": rows,
         "turned": rows.T,
         "inner": np.array([[block[7 + 6 * i + 2 * j] for j in range(3)] for i in range(2)]),
@@ -161,28 +161,36 @@ def sample():
         "mask": np.array([True, False]),
         "empty": np.zeros((0, 4), "float32"),
     }
-    return content, meaning
+    return content, arrays
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_tensors_of_every_kind_are_read(save, protocol, tmp_path):
-    content, meaning = sample()
+def test_read_tensors_of_every_dtype(save, protocol, tmp_path):
+    content, arrays = sample()
     save(content, tmp_path / "x.pth", protocol)
     found = torch_files.read(tmp_path / "x.pth")
-    assert list(found) == list(meaning)
-    for name, expected in meaning.items():
+    assert list(found) == list(arrays)
+    for name, expected in arrays.items():
         np.testing.assert_array_equal(found[name], expected, err_msg=name)
         assert found[name].dtype == expected.dtype
 
 
-def test_a_checkpoint_is_searched_for_its_state_dict(save, tmp_path):
+def test_state_dict_is_found_in_a_checkpoint(save, tmp_path):
     inner, ema = ({"w": tensor(np.full(3, value, "float32"))} for value in (1, 2))
-    rest = {"epoch": 3, "best": 0.5, "name": "x", "done": True, "lr": [1e-3, None], "shape": (1, 2)}
+    others = {
+        "epoch": 3,
+        "best": 0.5,
+        "name": "x",
+        "done": True,
+        "lr": [1e-3, None],
+        "shape": (1, 2),
+    }
     save(
-        {**rest, "optimizer": {"state": {0: dict(inner)}}, "state_dict": inner}, tmp_path / "a.pth"
+        {**others, "optimizer": {"state": {0: dict(inner)}}, "state_dict": inner},
+        tmp_path / "a.pth",
     )
     assert torch_files.read(tmp_path / "a.pth")["w"].tolist() == [1, 1, 1]
-    save({"model": inner, "model_ema": ema, **rest}, tmp_path / "b.pth")
+    save({"model": inner, "model_ema": ema, **others}, tmp_path / "b.pth")
     assert torch_files.read(tmp_path / "b.pth")["w"].tolist() == [2, 2, 2]
     save({"epoch": 3, "w": inner["w"]}, tmp_path / "c.pth")
     assert list(torch_files.read(tmp_path / "c.pth")) == ["w"]
@@ -195,10 +203,10 @@ def refused(path, match):
     assert "\n" not in str(error.value)
 
 
-# What must not be done
+# Malicious files
 
 
-class Hostile:
+class Malicious:
     def __init__(self, function, *arguments):
         self.call = function, arguments
 
@@ -208,16 +216,16 @@ class Hostile:
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"w": x}, lambda x: {"epoch": [x]}])
-def test_a_hostile_pickle_is_refused_and_not_run(save, wrap, protocol, tmp_path):
+def test_malicious_pickle_is_refused_and_not_executed(save, wrap, protocol, tmp_path):
     mark = tmp_path / "mark"
-    content = wrap(Hostile(os.system, f"touch {mark}"))
+    content = wrap(Malicious(os.system, f"touch {mark}"))
     save(content, tmp_path / "x.pth", protocol)
     what = f"{os.system.__module__}.system, which is refused" if protocol > 1 else ""
-    refused(tmp_path / "x.pth", f"asks for {what}")
+    refused(tmp_path / "x.pth", what or "which is refused|opcode DICT")
     (tmp_path / "bare.bin").write_bytes(pickle.dumps(content, protocol))
-    refused(tmp_path / "bare.bin", f"asks for {what}")
+    refused(tmp_path / "bare.bin", what or "which is refused|opcode DICT")
     assert not mark.exists()
-    os.system(f"touch {mark}")  # the mark would have been seen
+    os.system(f"touch {mark}")  # the call would have had this effect
     assert mark.exists()
 
 
@@ -246,7 +254,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_what_no_dict_of_tensors_needs_is_refused(save, program, tmp_path):
+def test_unsupported_pickle_programs_are_refused(save, program, tmp_path):
     save((PROGRAMS[program], []), tmp_path / "x.pth")
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
@@ -274,13 +282,13 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_a_tensor_that_cannot_be_is_refused(save, name, tmp_path):
+def test_invalid_tensor_is_refused(save, name, tmp_path):
     save({"w": IMPOSSIBLE[name]}, tmp_path / "x.pth")
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
 
-@pytest.mark.parametrize("left", [*np.linspace(0, 0.999, 23), "almost"])
-def test_a_truncated_file_is_an_error_of_one_line(save, left, tmp_path):
+@pytest.mark.parametrize("left", [*np.linspace(0, 0.999, 12), "almost"])
+def test_truncated_file_is_refused(save, left, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     whole = (tmp_path / "x.pth").read_bytes()
     keep = len(whole) - 1 if left == "almost" else int(left * len(whole))
@@ -288,36 +296,40 @@ def test_a_truncated_file_is_an_error_of_one_line(save, left, tmp_path):
     refused(tmp_path / "x.pth", "cannot be read as weights")
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_noise_in_a_file_is_no_traceback(save, seed, tmp_path):
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.check) for seed in range(8, 40))]
+)
+def test_random_damage_raises_only_usage_errors(save, seed, tmp_path):
     save(sample()[0], tmp_path / "x.pth")
     random, content = np.random.default_rng(seed), bytearray((tmp_path / "x.pth").read_bytes())
     start = random.integers(len(content))
     content[start : start + 8] = random.bytes(len(content[start : start + 8]))
     (tmp_path / "x.pth").write_bytes(content)
-    with contextlib.suppress(UsageError):  # noise among the numbers of an old file is not noticed
+    with contextlib.suppress(UsageError):  # damaged values in a legacy file are not detected
         formats.read(tmp_path / "x.pth")
 
 
-def test_a_packed_archive_is_refused(tmp_path):
+def test_compressed_torch_archive_is_refused(tmp_path):
     bomb = {"w": Tensor(Storage(np.zeros(1 << 20, "float32")), (1 << 20,))}
     save_zip(bomb, tmp_path / "x.pth", pack=zipfile.ZIP_DEFLATED)
-    refused(tmp_path / "x.pth", "packed, as PyTorch leaves none")
+    refused(
+        tmp_path / "x.pth", "data/0 is missing or compressed|byteorder is missing or compressed"
+    )
 
 
-def test_other_archives_and_empty_checkpoints_are_refused(save, tmp_path):
+def test_archives_without_tensors_are_refused(save, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    refused(tmp_path / "x.pt", r"without data.pkl is no file of PyTorch")
+    refused(tmp_path / "x.pt", r"has no data.pkl, so it is not a PyTorch file")
     save({"epoch": 3}, tmp_path / "y.pt")
     refused(tmp_path / "y.pt", "holds no tensors by name")
 
 
-# Where the tensors go
+# Names and layouts of tensors
 
 
-def torch_like(shapes, path, largest=2_400_000):
-    """Writes a state dict of these shapes, all of them views of one storage."""
+def save_shapes(shapes, path, largest=2_400_000):
+    """Saves a state dict with tensors of these shapes, all views of one storage."""
     numbers = np.random.default_rng(0).uniform(0.5, 1, largest).astype("float16")
     storage = Storage(numbers)
     save_zip({name: Tensor(storage, shape) for name, shape in shapes.items()}, path)
@@ -330,7 +342,7 @@ def normalised(name, width):
 
 
 def resnet_shapes(depths, bottleneck, width=64, classes=1000):
-    """The tensors of torchvision's ResNets, from the paper's table 1."""
+    """Returns the shapes of the tensors of torchvision's ResNets, from table 1 of the paper."""
     found = {"conv1.weight": (width, 3, 7, 7), **normalised("bn1", width)}
     before = width
     for stage, depth in enumerate(depths):
@@ -353,7 +365,7 @@ def resnet_shapes(depths, bottleneck, width=64, classes=1000):
 
 
 def vgg_shapes(depths, widths=(64, 128, 256, 512, 512), hidden=8, classes=10, side=1):
-    """The tensors of torchvision's VGGs: 3 x 3 convolutions, each with an activation behind it."""
+    """Returns the shapes of the tensors of torchvision's VGGs: 3 x 3 convolutions and ReLUs."""
     found, index, before = {}, 0, 3
     for depth, width in zip(depths, widths, strict=True):
         for _ in range(depth):
@@ -367,29 +379,29 @@ def vgg_shapes(depths, widths=(64, 128, 256, 512, 512), hidden=8, classes=10, si
     return found
 
 
-def outline(name, **options):
-    """A model whose weights have shapes and no values, and its layers."""
+def outline(name, weights="random", **options):
+    """The layers with weights of a model that is built without values."""
     with keras.StatelessScope(initialize_variables=False):
-        model = zoo.build(name, weights="random", **options)
+        model = zoo.build(name, weights=weights, **options)
     return [layer for layer in graphs.leaf_layers(model) if layer.weights]
 
 
-def test_every_layer_of_resnet18_has_its_tensors(tmp_path):
-    path = torch_like(resnet_shapes((2, 2, 2, 2), bottleneck=False), tmp_path / "x.pth")
+def test_every_layer_of_resnet18_gets_its_tensors(tmp_path):
+    path = save_shapes(resnet_shapes((2, 2, 2, 2), bottleneck=False), tmp_path / "x.pth")
     layers = outline("resnet18")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert [entry.name for entry in entries] == [layer.name for layer in layers]
     assert weights.count_matching(weights.match_by_name(entries, layers)) == len(layers) == 41
     kernel = {entry.name: entry for entry in entries}["conv3_block1_0_conv"].arrays[0]
-    theirs = torch_files.read(path)["layer2.0.downsample.0.weight"]
-    assert all(kernel[0, 0, i, o] == theirs[o, i, 0, 0] for i in (0, 63) for o in (0, 1, 127))
+    torch_arrays = torch_files.read(path)["layer2.0.downsample.0.weight"]
+    assert all(kernel[0, 0, i, o] == torch_arrays[o, i, 0, 0] for i in (0, 63) for o in (0, 1, 127))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
-def test_what_a_trainer_puts_before_every_name_is_taken_off(prefix, tmp_path):
+def test_prefixes_of_all_keys_are_removed(prefix, tmp_path):
     shapes = resnet_shapes((1, 1, 1, 1), bottleneck=True, width=4, classes=3)
     shapes = {prefix + name: shape for name, shape in shapes.items()}
-    path = torch_like(shapes, tmp_path / "x.bin", 20_000)
+    path = save_shapes(shapes, tmp_path / "x.bin", 20_000)
     model = zoo.build(
         "resnet50_v1_5",
         depths=(1, 1, 1, 1),
@@ -403,7 +415,7 @@ def test_what_a_trainer_puts_before_every_name_is_taken_off(prefix, tmp_path):
     np.testing.assert_allclose(bn.moving_variance.numpy() + bn.epsilon, expected, rtol=1e-6)
 
 
-def test_a_normalisation_is_theirs_to_the_epsilon(tmp_path):
+def test_batch_norm_is_converted_to_another_epsilon(tmp_path):
     shapes = resnet_shapes((1, 1, 1, 1), bottleneck=False, width=4, classes=3)
     storage = Storage(np.random.default_rng(0).uniform(0, 1, 20_000).astype("float32"))
     small = Storage(np.array([0, 1e-9, 1e-7, 1e-5], "float32"))
@@ -423,23 +435,25 @@ def test_a_normalisation_is_theirs_to_the_epsilon(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["torchvision", "timm"])
-def test_the_dense_layer_behind_the_maps_reads_them_in_their_order(form, tmp_path):
+def test_dense_kernel_after_flattened_maps_is_permuted(form, tmp_path):
     widths, random = (2, 3, 2, 3, 5), np.random.default_rng(0)
     shapes = vgg_shapes((1, 1, 2, 2, 2), widths, hidden=6, classes=4, side=2)
     arrays = {
         name: random.normal(0, 0.5, shape).astype("float32") for name, shape in shapes.items()
     }
-    theirs = dict(arrays)
-    if form == "timm":  # which calls the hidden layers convolutions
+    torch_arrays = dict(arrays)
+    if form == "timm":  # its hidden layers are convolutions
         for old, new, side in (
             ("classifier.0", "pre_logits.fc1", 2),
             ("classifier.3", "pre_logits.fc2", 1),
         ):
-            theirs[f"{new}.weight"] = theirs.pop(f"{old}.weight").reshape(6, -1, side, side)
-            theirs[f"{new}.bias"] = theirs.pop(f"{old}.bias")
+            torch_arrays[f"{new}.weight"] = torch_arrays.pop(f"{old}.weight").reshape(
+                6, -1, side, side
+            )
+            torch_arrays[f"{new}.bias"] = torch_arrays.pop(f"{old}.bias")
         for part in ("weight", "bias"):
-            theirs[f"head.fc.{part}"] = theirs.pop(f"classifier.6.{part}")
-    save_zip({name: tensor(array) for name, array in theirs.items()}, tmp_path / "x.pth")
+            torch_arrays[f"head.fc.{part}"] = torch_arrays.pop(f"classifier.6.{part}")
+    save_zip({name: tensor(array) for name, array in torch_arrays.items()}, tmp_path / "x.pth")
     options = {"widths": widths, "input_shape": (64, 64, 3), "weights": tmp_path / "x.pth"}
     model = zoo.build("vgg11", hidden=(6, 6), num_classes=4, **options)
     images = random.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -451,7 +465,7 @@ def test_the_dense_layer_behind_the_maps_reads_them_in_their_order(form, tmp_pat
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(images)), x, rtol=1e-4, atol=1e-4)
 
 
-PLACES = {  # torchvision's numbers, as `print(model)` shows them
+MODULE_NUMBERS = {  # as `print(model)` of torchvision shows them
     "vgg11": {"block1_conv1": 0, "block3_conv2": 8, "block5_conv2": 18},
     "vgg16": {"block2_conv1": 5, "block5_conv3": 28},
     "vgg16_bn": {"block1_bn2": 4, "block5_conv3": 40, "block5_bn3": 41},
@@ -462,18 +476,18 @@ PLACES = {  # torchvision's numbers, as `print(model)` shows them
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
-def test_layers_stand_where_torchvision_counts_them(name):
+@pytest.mark.parametrize("name", MODULE_NUMBERS)
+def test_module_numbers_of_torchvision(name):
     found = torch_names.NAME_TABLES[zoo.spec(name).family](outline(name))
-    for layer, place in PLACES[name].items():
-        assert found[layer] == f"features.{place}"
+    for layer, number in MODULE_NUMBERS[name].items():
+        assert found[layer] == f"features.{number}"
 
 
 @pytest.mark.parametrize(
     "name",
     ["alexnet", "googlenet", "resnet18", "resnet50_v1_5", "squeezenet", "vgg13_bn", "vit_tiny"],
 )
-def test_no_layer_is_left_out_and_no_module_is_given_twice(name):
+def test_names_map_layers_to_modules_one_to_one(name):
     layers = outline(name, **({"auxiliary": True} if name == "googlenet" else {}))
     names = torch_names.NAME_TABLES[zoo.spec(name).family](layers)
     found = [names[layer.name] for layer in layers]
@@ -481,7 +495,7 @@ def test_no_layer_is_left_out_and_no_module_is_given_twice(name):
 
 
 def cifar_shapes(blocks, projected=False, classes=10):
-    """The tensors of akamaster/pytorch_resnet_cifar10."""
+    """Returns the shapes of the tensors of akamaster/pytorch_resnet_cifar10."""
     shapes = resnet_shapes((blocks,) * 3, False, 16, classes)
     shapes["conv1.weight"] = (16, 3, 3, 3)
     shapes = {name: shape for name, shape in shapes.items() if projected or "down" not in name}
@@ -490,9 +504,9 @@ def cifar_shapes(blocks, projected=False, classes=10):
 
 
 @pytest.mark.parametrize("projected", [False, True])
-def test_the_resnets_for_cifar_are_read_from_their_usual_source(projected, tmp_path):
+def test_load_resnets_for_cifar(projected, tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3, projected).items()}
-    path = torch_like(shapes, tmp_path / "resnet20.th")
+    path = save_shapes(shapes, tmp_path / "resnet20.th")
     layers = outline("resnet20", shortcut="projection" if projected else "padding")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert {entry.name for entry in entries} == {layer.name for layer in layers}
@@ -500,15 +514,15 @@ def test_the_resnets_for_cifar_are_read_from_their_usual_source(projected, tmp_p
     assert len(layers) == (43 if projected else 39)
 
 
-def test_averaged_weights_count_their_steps(tmp_path):
+def test_step_count_of_averaged_weights_is_ignored(tmp_path):
     shapes = {f"module.{name}": x for name, x in cifar_shapes(3).items()}
-    path = torch_like({"n_averaged": (), **shapes}, tmp_path / "x.pth")
+    path = save_shapes({"n_averaged": (), **shapes}, tmp_path / "x.pth")
     layers = outline("resnet20")
     entries = torch_conversion.convert_state_dict(formats.read(path), layers, path)
     assert weights.count_matching(weights.match_by_name(entries, layers)) == len(layers)
 
 
-def test_an_unknown_shortcut_is_refused():
+def test_unknown_shortcut_is_refused():
     with pytest.raises(UsageError, match="no shortcut named 'identity'; choose from padding, pro"):
         zoo.build("resnet20", shortcut="identity")
 
@@ -517,59 +531,69 @@ REFUSED = [
     (
         "resnet50",
         resnet_shapes((3, 4, 6, 3), True),
-        r"conv1_conv has 1 .* 2 here.*of resnet50_v1_5",
+        r"conv1_conv has 1 .* 2 in the model.*of resnet50_v1_5",
     ),
     (
         "resnet34",
         resnet_shapes((2, 2, 2, 2), False),
         r"lacks conv2_block3_1_conv.*of resnet18; build",
     ),
-    ("resnet18", resnet_shapes((3, 4, 6, 3), False), r"layer1.2.conv1 besides.*of resnet34; build"),
-    ("resnet18", vgg_shapes((2, 2, 3, 3, 3)), "those of vgg16; build that"),
-    ("vgg19", vgg_shapes((2, 2, 3, 3, 3)), "those of vgg16; build that"),
-    ("vgg11_bn", vgg_shapes((1, 1, 2, 2, 2)), "those of vgg11; build that"),
-    ("vgg11", {"features.0.weight": (64, 3, 11, 11)}, "those of alexnet; build that"),
-    ("resnet20", cifar_shapes(5), r"layer1.3.conv1 besides\): those of resnet32; build that"),
-    ("resnet20", cifar_shapes(3, True), "those of resnet20 with shortcut: projection; build"),
-    ("resnet18", cifar_shapes(9), "those of resnet56; build that"),
-    ("resnet18", {"stem.weight": (3, 3)}, "network without a table here; .*googlenet, resnet"),
+    (
+        "resnet18",
+        resnet_shapes((3, 4, 6, 3), False),
+        r"extra module layer1.2.conv1.*of resnet34; build",
+    ),
+    ("resnet18", vgg_shapes((2, 2, 3, 3, 3)), "they are of vgg16; build that"),
+    ("vgg19", vgg_shapes((2, 2, 3, 3, 3)), "they are of vgg16; build that"),
+    ("vgg11_bn", vgg_shapes((1, 1, 2, 2, 2)), "they are of vgg11; build that"),
+    ("vgg11", {"features.0.weight": (64, 3, 11, 11)}, "they are of alexnet; build that"),
+    (
+        "resnet20",
+        cifar_shapes(5),
+        r"extra module layer1.3.conv1\): they are of resnet32; build that",
+    ),
+    ("resnet20", cifar_shapes(3, True), "they are of resnet20 with shortcut: projection; build"),
+    ("resnet18", cifar_shapes(9), "they are of resnet56; build that"),
+    ("resnet18", {"stem.weight": (3, 3)}, "family that cannot be converted; .*googlenet, resnet"),
     (
         "resnet50_v1_5",
         {**resnet_shapes((3, 4, 6, 3), True), "layer1.0.se.fc1.weight": (4, 4)},
-        r"layer1.0.se.fc1 besides\): another network's, most like resnet50_v1_5, of which 99%",
+        r"extra module layer1.0.se.fc1\), the most similar model is resnet50_v1_5: 99% of",
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "shapes", "message"), REFUSED)
-def test_another_network_is_refused_and_named(name, shapes, message, tmp_path):
-    path = torch_like(shapes, tmp_path / "x.pth")
+def test_weights_of_another_network_are_refused_with_its_name(name, shapes, message, tmp_path):
+    path = save_shapes(shapes, tmp_path / "x.pth")
     with pytest.raises(UsageError, match=message) as error:
-        torch_conversion.convert_state_dict(formats.read(path), outline(name), path)
+        outline(name, weights=path)
     assert "\n" not in str(error.value)
 
 
-def test_a_network_without_a_table_is_likened_by_its_size(tmp_path):
+def test_unknown_network_is_compared_by_its_size(tmp_path):
     size = zoo.spec("mobilenet_025").parameters
     shapes = {"stem.weight": (size - 257 * 1000,), "classifier.weight": (10, 256)}
-    path = torch_like({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
-    with pytest.raises(UsageError, match="without a table here, about as large as mobilenet_025; "):
-        torch_conversion.convert_state_dict(formats.read(path), outline("lenet5"), path)
+    path = save_shapes({**shapes, "classifier.bias": (10,)}, tmp_path / "x.pth")
+    with pytest.raises(
+        UsageError, match="cannot be converted, mobilenet_025 has about as many parameters; "
+    ):
+        zoo.build("resnet20", weights=path)
 
 
-# What is said, and the pixels
+# Load results and preprocessing
 
 
-def small(tmp_path, classes=3, **more):
+def save_small_resnet(tmp_path, classes=3, **more):
     shapes = {**resnet_shapes((1, 1, 1, 1), False, 4, classes), **more}
-    return torch_like(shapes, tmp_path / "small.pth", 20_000)
+    return save_shapes(shapes, tmp_path / "small.pth", 20_000)
 
 
 SMALL = {"depths": (1, 1, 1, 1), "width": 4, "input_shape": (32, 32, 3)}
 
 
-def test_loading_reports_matched_skipped_and_unexpected(tmp_path):
-    path = small(tmp_path, 5, **{"aux1.weight": (3, 3), "aux1.bias": (3,)})
+def test_load_result_lists_matched_skipped_and_unexpected(tmp_path):
+    path = save_small_resnet(tmp_path, 5, **{"aux1.weight": (3, 3), "aux1.bias": (3,)})
     model = zoo.build("resnet18", num_classes=3, **SMALL, weights="random")
     loaded = weights.load(model, path)
     assert len(loaded.matched) == 24
@@ -577,15 +601,15 @@ def test_loading_reports_matched_skipped_and_unexpected(tmp_path):
     assert loaded.unexpected == ("aux1.weight", "aux1.bias")
 
 
-def test_a_tag_with_a_fresh_head_leaves_theirs_in_the_file(tmp_path):
+def test_torch_head_is_not_loaded_into_a_new_head(tmp_path):
     widths = (2, 3, 2, 3, 5)
-    path = torch_like(vgg_shapes((1, 1, 2, 2, 2), widths, 6, 4, side=2), tmp_path / "x.pth", 999)
+    path = save_shapes(vgg_shapes((1, 1, 2, 2, 2), widths, 6, 4, side=2), tmp_path / "x.pth", 999)
     options = {"widths": widths, "input_shape": (64, 64, 3)}
     model = zoo.build("vgg11.torchvision", num_classes=4, weights=path, **options)
     assert model.get_layer("logits").kernel.shape == (5, 4)
-    theirs = torch_files.read(path)["features.18.weight"]
+    torch_arrays = torch_files.read(path)["features.18.weight"]
     kernel = model.get_layer("block5_conv2").kernel.numpy()
-    np.testing.assert_array_equal(kernel, theirs.transpose(2, 3, 1, 0).astype("float32"))
+    np.testing.assert_array_equal(kernel, torch_arrays.transpose(2, 3, 1, 0).astype("float32"))
     loaded = weights.load(model, path, fresh=("logits",))
     assert loaded.skipped == {"logits": "fresh"}
     assert "classifier.0.weight" in loaded.unexpected
@@ -595,21 +619,23 @@ def pixels(model):
     return tuple(round(-value, 3) for value in np.ravel(model.get_layer("pixels").offset))
 
 
-def test_a_state_dict_brings_pytorchs_pixels(tmp_path):
-    path = small(tmp_path)
+def test_state_dict_implies_pytorch_preprocessing(tmp_path):
+    path = save_small_resnet(tmp_path)
     torch, plain = (123.675, 116.28, 103.53), (127.5,)
     assert pixels(zoo.build("resnet18", num_classes=3, **SMALL)) == plain
     assert pixels(zoo.build("resnet18", num_classes=3, **SMALL, weights=path)) == torch
     assert pixels(zoo.backbone("resnet18", **SMALL, weights=path)) == torch
 
 
-def test_a_tag_of_other_pixels_refuses_a_state_dict(tmp_path):
-    path = torch_like(vgg_shapes((2, 2, 3, 3, 3)), tmp_path / "x.pth")
-    with pytest.raises(UsageError, match=r"as 'caffe', the PyTorch weights .*'torch'; build vgg16"):
+def test_tag_with_other_preprocessing_refuses_a_state_dict(tmp_path):
+    path = save_shapes(vgg_shapes((2, 2, 3, 3, 3)), tmp_path / "x.pth")
+    with pytest.raises(
+        UsageError, match=r"preprocessing 'caffe', the PyTorch weights .*'torch'; build vgg16"
+    ):
         zoo.build("vgg16.imagenet", weights=path)
 
 
-def test_googlenet_wants_the_pixels_that_torchvision_makes_of_its_own():
+def test_googlenet_preprocessing_is_transform_input_of_torchvision():
     assert torch_conversion.infer_preprocessing("x.pth", zoo.spec("googlenet")) == "tf"
     assert zoo.spec("googlenet.torchvision").preprocessing == "tf"
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -618,17 +644,17 @@ def test_googlenet_wants_the_pixels_that_torchvision_makes_of_its_own():
     np.testing.assert_allclose(again, (255 * pixel - 127.5) / 127.5)
 
 
-def test_a_vision_transformer_of_timm_must_say_its_pixels(tmp_path):
-    path = torch_like({"patch_embed.proj.weight": (192, 3, 16, 16)}, tmp_path / "x.pth")
-    with pytest.raises(UsageError, match=r"name vit_tiny.deit .* or vit_tiny.augreg"):
+def test_preprocessing_of_a_timm_vit_is_ambiguous(tmp_path):
+    path = save_shapes({"patch_embed.proj.weight": (192, 3, 16, 16)}, tmp_path / "x.pth")
+    with pytest.raises(UsageError, match=r"build vit_tiny.deit .* or vit_tiny.augreg"):
         torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny"))
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.deit")) == "torch"
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_tiny.augreg")) == "tf"
-    path = torch_like({"conv_proj.weight": (768, 3, 16, 16)}, tmp_path / "x.pth")
+    path = save_shapes({"conv_proj.weight": (768, 3, 16, 16)}, tmp_path / "x.pth")
     assert torch_conversion.infer_preprocessing(path, zoo.spec("vit_base")) == "torch"
 
 
-def test_other_files_and_networks_keep_their_pixels():
+def test_other_files_keep_the_preprocessing():
     assert (
         torch_conversion.infer_preprocessing("x.weights.h5", zoo.spec("resnet50.imagenet"))
         == "caffe"
@@ -641,7 +667,7 @@ def test_other_files_and_networks_keep_their_pixels():
     assert torch_conversion.infer_preprocessing("random", zoo.spec("googlenet")) == "tf"
 
 
-def test_tags_of_torchvision_say_what_its_files_are_called():
+def test_sources_of_torchvision_tags():
     facts = zoo.spec("resnet18.torchvision").weights
     assert facts.source == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     for name in zoo.names(weights="torchvision"):
