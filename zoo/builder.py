@@ -13,9 +13,11 @@ from zoo import arguments, model_files, surgery, weights
 from zoo.catalog import RANDOM, models
 from zoo.errors import UsageError, unknown_name_error
 from zoo.graphs import HEAD_LAYER
-from zoo.lazy import keras
+from zoo.lazy import LazyModule, keras
 from zoo.parts import blocks
-from zoo.weights import identify, torch_conversion
+
+identify = LazyModule("zoo.weights.identify")
+torch_conversion = LazyModule("zoo.weights.torch_conversion")
 
 log = logging.getLogger("zoo")
 
