@@ -149,7 +149,9 @@ def output_folder(args, task):
     if args.out:
         return Path(args.out)
     flags = dataclasses.asdict(task)
-    digest = hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:8]
+    # By former names, so that runs of earlier versions are found again.
+    former = {x.metadata["former"] or x.name: flags[x.name] for x in dataclasses.fields(task)}
+    digest = hashlib.sha256(json.dumps(former, sort_keys=True).encode()).hexdigest()[:8]
     words = [short_name(str(flags[key])) for key in ("model", "dataset") if key in flags] or [
         task.name
     ]

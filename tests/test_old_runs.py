@@ -120,3 +120,20 @@ def test_former_flag_names_work_on_the_command_line_and_are_not_shown():
         assert parsed[name] == FORMER_VALUES[former]
         assert f"--{former.replace('_', '-')}" not in shown
         assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize(
+    ("task", "folder"),
+    [
+        ("captioning", "show_attend_tell-shapes-081d4982"),
+        ("classification", "lenet5-fashion_sample-ec405aa1"),
+        ("dqn", "CartPole-v1-0324bc96"),
+        ("gan", "dcgan-fashion_sample-3de2ba38"),
+        ("segmentation", "unet-shapes-5544273a"),
+    ],
+)
+def test_default_run_folders_keep_their_names(task, folder):
+    """The same command finds the run that it began with version 0.1.0."""
+    flags = {"model": "lenet5"} if task == "classification" else {}
+    args = argparse.Namespace(out=None)
+    assert _flags.output_folder(args, tasks.get(task)(**flags)) == Path("runs", folder)
