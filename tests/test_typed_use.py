@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
+import tasks
 import zoo
 from tests.support.paths import ROOT
 
 PUBLIC = [
     pytest.param(getattr(module, name), id=f"{module.__name__}.{name}")
-    for module in (zoo, zoo.surgery)
+    for module in (zoo, zoo.surgery, tasks)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
@@ -34,7 +35,7 @@ def functions(value):
 @pytest.mark.parametrize("value", PUBLIC)
 def test_every_public_function_is_annotated(value):
     for function in functions(value):
-        signature = inspect.signature(function, eval_str=True)
+        signature = inspect.signature(function)
         assert signature.return_annotation is not inspect.Signature.empty, function.__qualname__
         for parameter in signature.parameters.values():
             if parameter.name != "self":

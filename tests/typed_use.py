@@ -12,6 +12,7 @@ from typing import assert_type
 
 import keras
 
+import tasks
 import zoo
 
 
@@ -108,6 +109,34 @@ def load_weights(model: keras.Model) -> None:
     assert_type(zoo.weights.fetch("vgg16.imagenet", zoo.Weights(), headless=True), Path)
     zoo.weights.save(model, "file.npz")
     zoo.weights.load(model, 3)  # type: ignore[arg-type]
+
+
+def make_tasks() -> None:
+    assert_type(tasks.names(), list[str])
+    task = tasks.get("classification")
+    assert_type(task, type[tasks.Task])
+    settings = task(epochs=1, learning_rate=1e-3, optimizer="sgd")
+    assert_type(settings.epochs, int)
+    assert_type(settings.learning_rate, float)
+    assert_type(tasks.flag(3, "how many", low=1, search=(1, 2)), int)
+    assert_type(tasks.flag("mean", "how", choices=("mean", "sum")), str)
+    assert_type(tasks.Between(1e-4, 1e-1, log=True).low, float)
+    tasks.get(3)  # type: ignore[arg-type]
+    tasks.flag(3)  # type: ignore[call-arg]
+    tasks.flag(3, "how many", low="one")  # type: ignore[arg-type]
+    task(epochs="1")  # type: ignore[arg-type]
+
+
+@tasks.register
+class Custom(tasks.Task):
+    rate: float = tasks.flag(0.1, "of noise", high=1.0)
+    passes: int = tasks.flag("two", "over the images")  # type: ignore[assignment]
+
+
+def configure(custom: type[Custom]) -> None:
+    assert_type(custom(rate=0.2, epochs=3).rate, float)
+    assert_type(tasks.register(custom), type[Custom])
+    custom(rates=0.2)  # type: ignore[call-arg]
 
 
 def paper(name: str) -> str:
