@@ -57,5 +57,5 @@ def test_one_function_makes_the_command_lines_of_all_children():
     starting = ("sys.executable", "multiprocessing", "os.system", "os.spawn", "os.exec")
     files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     found = [path.name for path in files if any(word in path.read_text() for word in starting)]
-    # `_quiet` starts its own command once more, where that needs another encoding.
-    assert sorted(found) == ["_quiet.py", "children.py"]
+    # `_streams` restarts its own command where that needs another encoding.
+    assert sorted(found) == ["_streams.py", "subprocess_command.py"]

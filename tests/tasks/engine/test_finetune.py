@@ -382,7 +382,7 @@ def test_caching_the_features_of_frozen_layers_does_not_change_the_result(
 
 
 def test_each_epoch_uses_its_augmented_view(tmp_path, eager_features):
-    flags = {"augment": "light", "feature_views": 2, "dropout": 0.0}
+    flags = {"augment": "light", "cached_views": 2, "dropout": 0.0}
     task = make_task(plan="probe", epochs=4, **SMALL, **flags)
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     train = run.prepared_stage(0).data.train
@@ -462,7 +462,7 @@ def test_classes_are_a_list_of_names(classes):
 
 
 def test_classes_must_be_as_many_as_their_number():
-    with pytest.raises(UsageError, match="one for each of the num_classes"):
+    with pytest.raises(UsageError, match="num_classes of them if that is passed too"):
         zoo.build("resnet20", classes=["a", "b"], num_classes=3)
 
 
