@@ -6,7 +6,7 @@ import html
 import sys
 
 import zoo
-from scripts.list import brief
+from scripts._output import format_count
 
 COLUMNS = (  # heading, and whether it holds numbers
     ("model", False),
@@ -77,8 +77,8 @@ def cells(spec):
     yield f'<th scope="row"><code>{html.escape(spec.name)}</code></th>'
     yield f'<td><a href="models.html#{anchor(spec)}">{html.escape(spec.family)}</a></td>'
     yield f"<td>{html.escape(spec.kind)}</td>"
-    yield number(spec.parameters, brief(spec.parameters))
-    yield number(spec.flops, brief(spec.flops))
+    yield number(spec.parameters, format_count(spec.parameters))
+    yield number(spec.flops, format_count(spec.flops))
     yield f"<td>{'×'.join(map(str, spec.input_shape))}</td>"  # noqa: RUF001
     yield number(accuracy, f"{accuracy:.1%}" if accuracy else "")
     yield f'<td title="{html.escape(licence)}">{html.escape(licence.partition(" (")[0])}</td>'
