@@ -214,7 +214,7 @@ def _check_finite(values, epoch):
     for name, value in values.items():
         if not math.isfinite(value):
             raise DivergenceError(
-                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}, which was "
+                f"{'the loss' if name == 'loss' else name} is {value} in epoch {epoch}: it was "
                 "not saved; start again with a lower --learning-rate and another --out"
             )
 

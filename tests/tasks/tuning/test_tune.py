@@ -114,8 +114,7 @@ def test_search_continues_after_failed_trials(tmp_path):
     rows = {tuple(row["flags"].values()): row for row in found["trials"]}
     assert rows["sgd", 1e-2]["status"] == "completed"
     assert rows["sgd", 1e6]["status"] == "diverged"
-    reason = "the loss is nan in epoch 1, which was not saved; start again with a lower "
-    assert rows["sgd", 1e6]["reason"] == f"{reason}--learning-rate and another --out"
+    assert rows["sgd", 1e6]["reason"] == "the loss is nan in epoch 1"
     assert rows["nowhere", 1e-2]["status"] == "failed"
     assert "no optimiser named 'nowhere'" in rows["nowhere", 1e-2]["reason"]
     assert found["best"]["flags"] == {"optimizer": "sgd", "learning_rate": 1e-2}
