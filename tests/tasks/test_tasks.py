@@ -289,7 +289,7 @@ def test_a_validation_figure_that_is_not_a_number_stops_the_run(tmp_path, monkey
     make = tasks.get("classification")
     monkeypatch.setattr(make, "validate", lambda *args: {"accuracy": math.nan})
     with pytest.raises(
-        callbacks.DivergenceError, match=r"^val_accuracy is nan in epoch 1, .*lower"
+        callbacks.DivergenceError, match=r"^val_accuracy is nan in epoch 1: .*lower"
     ):
         trainer.train(tiny("classification", **MLP), tmp_path / "run")
     assert not resume.RunState(tmp_path / "run").history
