@@ -29,6 +29,7 @@ python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
 add_module_names = False
 viewcode_line_numbers = False
+viewcode_follow_imported_members = False  # pages list names where they are imported from
 
 html_theme = "furo"
 html_title = f"keras-zoo {release}"

@@ -82,6 +82,10 @@ def entry(module, public):
     name = f"{module.__name__}.{public}"
     if isinstance(value, types.ModuleType):
         return f"The module :doc:`{public} <{value.__name__}>`.\n\n"
+    for package in PACKAGES:
+        elsewhere = package is not module and public in package.__all__
+        if elsewhere and getattr(package, public) is value:
+            return f"See :py:obj:`{package.__name__}.{public}`.\n\n"
     if inspect.isclass(value):
         shown = "   :show-inheritance:\n" if inspect.getmro(value)[1:-1] else ""
         return f".. autoclass:: {name}\n{shown}\n"
