@@ -63,7 +63,7 @@ def test_a_model_is_kept_if_half_batches_would_change_training_or_save_no_time(n
 
 
 THREADS = """
-from tasks.engine import hardware
+from tasks.distributed import devices
 devices.use_single_thread()
 import tensorflow as tf
 tf.constant(0)
