@@ -86,7 +86,7 @@ MORE = {  # further flags of a model
 NOT_PREDICTED = {  # why zoo predict rejects a model or a task
     "gan": "does not take images; use `zoo generate`",
     "dqn": "does not take images; use `zoo evaluate`",
-    "gatys": "holds one picture",
+    "gatys": "holds one image",
 }
 
 TRAIN = "import sys; from scripts.__main__ import main; sys.exit(main(sys.argv[1:]))"
