@@ -39,6 +39,7 @@ SMALL = {  # a small image size that all layers of the network divide evenly
     "vgg11": 64,
 }
 UNEVEN = ("alexnet", "inception_v3", "nin_imagenet")  # there is no such size
+SLOW = ("convnext_tiny",)  # depthwise convolutions in float64
 QUICK = ("mobilenet_025", "resnet20", "resnet18", "squeezenet_v1_1")
 OPTIONS = {"resnet18": {"depths": (1, 1, 1, 1), "width": 8}, "resnet20": {"depths": (2, 1, 1)}}
 # All strided layers of these are padded: the map at a stride has ceil(size / stride) pixels.
@@ -53,9 +54,10 @@ UNPADDED = {"inception_v3": 2}
 
 
 def quick(names):
-    """Returns parameters of which a few run always, and all with `--check`."""
+    """Returns parameters of which a few run always, most with `--check`, and all with `--slow`."""
+    marks = {name: pytest.mark.slow if name in SLOW else pytest.mark.check for name in names}
     others = [name for name in names if name not in QUICK]
-    return [*QUICK, *(pytest.param(name, marks=pytest.mark.check) for name in others)]
+    return [*QUICK, *(pytest.param(name, marks=marks[name]) for name in others)]
 
 
 def backbone(name, size):
