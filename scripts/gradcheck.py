@@ -46,14 +46,11 @@ def _model(args):
     from pathlib import Path
 
     import zoo
-    from zoo import model_files
+    from tasks.advice import doctor
+    from zoo.catalog import RANDOM
 
-    path = Path(args.model)
-    if (path / "model.keras").is_file():
-        return model_files.load(path / "model.keras")[0]
-    if path.suffix == ".keras":
-        return model_files.load(path)[0]
     size = args.image_size
-    spec = zoo.spec(args.model)
-    shape = (size, size, spec.input_shape[2]) if size else None
-    return zoo.build(args.model, weights="random", **({"input_shape": shape} if shape else {}))
+    if not size or Path(args.model).exists():
+        return doctor.load_model(args.model, RANDOM).model
+    channels = zoo.spec(args.model).input_shape[2]
+    return zoo.build(args.model, weights=RANDOM, input_shape=(size, size, channels))
