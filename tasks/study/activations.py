@@ -1,5 +1,7 @@
 """Activation functions: shape, derivative, and what a deep stack does to the gradient."""
 
+import math
+
 from tasks.study import Claim, Findings, pictures, study
 from zoo.lazy import keras, np, tf
 
@@ -52,7 +54,7 @@ def run(seed: int = 0, depth: int = 20, width: int = 128):
     axes.set(yscale="log", xlabel="layers", ylabel="gradient at the input")
     axes.legend(ncols=2)
 
-    exact = 0.5 * grid * (1 + np.array([erf(x / 2**0.5) for x in grid]))
+    exact = 0.5 * grid * (1 + np.array([math.erf(x / 2**0.5) for x in grid]))
     forms = {
         "exact": exact,
         "tanh form": 0.5 * grid * (1 + np.tanh((2 / np.pi) ** 0.5 * (grid + 0.044715 * grid**3))),
@@ -84,10 +86,3 @@ def run(seed: int = 0, depth: int = 20, width: int = 128):
         references=["Hendrycks & Gimpel, 2016: GELU", "Nair & Hinton, 2010: ReLU",
                     "keras.activations"],
     )  # fmt: skip
-
-
-def erf(x):
-    """Returns the error function."""
-    import math
-
-    return math.erf(x)

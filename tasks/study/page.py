@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import textwrap
 
 from tasks.report import environment, page
 from tasks.report.formatting import escape
@@ -45,13 +45,18 @@ def write(path, study: Study, findings: Findings, options: dict) -> None:
 
 
 def explanation(study):
-    """Returns the docstring of a study's function as one paragraph."""
-    return " ".join(inspect.getdoc(study.run).split())
+    """Returns the docstring of a study's function as one paragraph.
+
+    It is read from the source code, since `python -OO` removes docstrings.
+    """
+    nodes = ast.parse(source(study)).body
+    function = next(x for x in nodes if getattr(x, "name", "") == study.run.__name__)
+    return " ".join(ast.get_docstring(function).split())
 
 
 def source(study):
     """Returns the source code of a study, the whole file."""
-    return textwrap.dedent(inspect.getsource(inspect.getmodule(study.run))).strip()
+    return inspect.getsource(inspect.getmodule(study.run)).strip()
 
 
 def _claims(findings):
