@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.architecture import architecture
 from tests.support.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,11 +107,6 @@ def test_a_data_format_is_added_as_the_page_says(followed, tmp_path):
 
 
 def test_the_picture_of_the_architecture_shows_the_imports_of_today():
-    sys.path.insert(0, str(ROOT / "docs" / "site"))
-    try:
-        import architecture
-    finally:
-        sys.path.pop(0)
     made = architecture.draw()
     assert architecture.PICTURE.read_text(encoding="utf-8") == made, (
         "run python docs/site/architecture.py"

@@ -15,21 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.architecture import architecture
 from tests.support.paths import ROOT
 
-# From the top down: a package imports only from the rows below its own, and from itself.
-TASK_PACKAGES = ("captioning", "classification", "detection", "dqn", "gan", "segmentation")
-TASK_PACKAGES += ("style_transfer",)
-ROWS = (
-    ("scripts",),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
-    tuple(f"tasks.{name}" for name in TASK_PACKAGES),
-    ("tasks",),
-    ("tasks.engine",),
-    ("tasks.inference", "tasks.distributed"),
-    ("tasks.data", "tasks.report"),
-    ("zoo",),
-)
+# From the top down: a package imports only from the rows below its own, and from itself. The
+# picture of the packages leaves out `tasks` itself, which holds the registry.
+ENGINE = architecture.ROWS.index(("tasks.engine",))
+ROWS = (*architecture.ROWS[:ENGINE], ("tasks",), *architecture.ROWS[ENGINE:])
 SEPARATE = ("zoo.models",)  # packages whose modules do not import each other
 FILES = sorted(
     path.relative_to(ROOT)
@@ -57,7 +49,6 @@ MAX_ENGINE_LINES = 3_000
 MAX_FUNCTION_LINES = 40
 MAX_BUILDER_LINES = 60
 MAX_STUDY_LINES = 60  # of the experiment in a study, which a page shows
-STRING_MODULE = re.compile(r"((?:zoo|tasks|scripts)(?:\.\w+)+)(?::\w+)?")
 
 
 @functools.cache
@@ -110,7 +101,7 @@ def named_in_strings(nodes):
     """The modules of ours that strings name, such as `"tasks.gan.sampling"`."""
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            match = STRING_MODULE.fullmatch(node.value)
+            match = architecture.STRING_MODULE.fullmatch(node.value)
             if match and match[1] in MODULES:
                 yield match[1]
 
