@@ -108,3 +108,18 @@ def assert_reached(optimizer, model):
     assert len(momenta) == len(model.trainable_weights)
     still = [v.path for v in momenta if not keras.ops.convert_to_numpy(v).any()]
     assert not still, f"no gradient reached {still}"
+
+
+def on_one_and_on_two_replicas(task, data):
+    """Returns a task's model for one device and for two, with the same weights.
+
+    Skips the test on backends that have one replica only.
+    """
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the backend has one replica only")
+    keras.utils.set_random_seed(0)
+    one = task.build(data)
+    with strategies.create_strategy("mirrored").scope():
+        two = task.build(data)
+    two.set_weights(one.get_weights())
+    return one, two

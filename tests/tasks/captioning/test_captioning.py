@@ -18,7 +18,6 @@ from scripts.__main__ import main
 from tasks.captioning import beam_search, checkpoint_vocabulary, dataset, evaluation, train_model
 from tasks.captioning.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from tasks.deploy.model_loader import load_predictor
-from tasks.distributed import strategies
 from tasks.engine import resume, trainer
 from tests.support import checks
 from zoo import model_files
@@ -496,17 +495,10 @@ def test_a_step_on_two_replicas_equals_a_step_on_one(two_devices):
 
 @pytest.mark.check
 def test_metrics_are_the_same_on_two_replicas_with_an_uneven_last_batch(two_devices):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("the backend has one replica only")
     captioning = task()
     data = captioning.load()
-    keras.utils.set_random_seed(0)
-    one = captioning.build(data)
-    with strategies.create_strategy("mirrored").scope():
-        two = captioning.build(data)
-    two.set_weights(one.get_weights())
     found = []
-    for model in (one, two):
+    for model in checks.on_one_and_on_two_replicas(captioning, data):
         figures = evaluation.teacher_forcing_metrics(model, data.test, batch_size=4)
         options = {"length": data.length, "batch_size": 4, "width": 2}
         found.append(

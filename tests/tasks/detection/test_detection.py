@@ -20,7 +20,6 @@ from tasks.detection import (
     predictor,
     train_model,
 )
-from tasks.distributed import strategies
 from tasks.engine import resume, trainer
 from tests.support import checks
 from zoo import graphs
@@ -301,17 +300,10 @@ def test_a_run_killed_inside_an_epoch_resumes_to_the_same_result(tmp_path, monke
 
 @pytest.mark.check
 def test_metrics_are_the_same_on_two_replicas_with_an_uneven_last_batch(two_devices):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("the backend has one replica only")
     detection = task()
     data = detection.load()
-    keras.utils.set_random_seed(0)
-    one = detection.build(data)
-    with strategies.create_strategy("mirrored").scope():
-        two = detection.build(data)
-    two.set_weights(one.get_weights())
     found = []
-    for model in (one, two):
+    for model in checks.on_one_and_on_two_replicas(detection, data):
         predictions = batches.predict(model, data.test, batch_size=4)
         found.append(metrics.metrics_with_interval(data.test, predictions, 6, seed=0))
     assert found[0]["ar"] > 0
