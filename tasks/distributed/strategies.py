@@ -10,7 +10,6 @@ from tasks.distributed import clusters, keras_patches, process_group
 from zoo.errors import UsageError
 from zoo.lazy import keras, np, tf
 
-STRATEGY_NAMES = ("auto", "one", "mirrored", "multiworker")
 SINGLE_PROCESS = process_group.SingleProcess()
 _current = {}  # process group and strategy of this process, if it is a worker
 
