@@ -9,7 +9,7 @@ PYTHONS ?=
 BACKEND := tests/zoo/models/test_models.py tests/zoo/layers
 NUMERICAL := zoo/surgery/test_folding zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
-.PHONY: demo test check slow lint format docs dist clean help
+.PHONY: demo test check slow lint format docs course dist clean help
 
 demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures
 	$(BIN)/zoo finetune
@@ -38,6 +38,9 @@ format: $(VENV)/.test  ## mend style and format
 
 docs: $(VENV)/.docs  ## build the documentation into site/, warnings are errors
 	$(BIN)/python docs/site/build.py site
+
+course: $(VENV)/.test  ## run the studies, write the pictures and figures of docs/course
+	$(BIN)/python docs/site/course.py
 
 dist: $(VENV)/bin/python  ## build wheel and sdist, test the wheel in an empty environment
 	rm -rf build dist

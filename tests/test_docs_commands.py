@@ -22,7 +22,7 @@ import zoo
 from zoo.errors import UsageError
 
 ROOT = Path(zoo.__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = ("zoo", "tasks", "scripts")
 ENDS = {"|", "&&", "||", ";", ">", "&"}  # of a command in the shell
 ADDED = {"count", "brightness", "tiny16"}  # by the pages add-a-*; tests/test_docs.py runs them

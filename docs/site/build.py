@@ -33,6 +33,8 @@ FROM_ROOT = {  # file of the root: its page
 GROUPS = {  # of the navigation, in this order: patterns of page names; the rest are guides
     "Start": ("quickstart", "gallery"),
     "Guides": ("*",),
+    "Course": ("course/README", "course/[0-9]*"),
+    "课程": ("course/zh/README", "course/zh/*"),
     "Reference": ("commands", "tasks", "models", "api/zoo*", "api/*", "glossary"),
     "Project": ("contributing", "architecture", "add-a-*", "why", "*-bug", "changelog", "license"),
 }
@@ -67,6 +69,9 @@ def assemble(source):
             (source / page_of(path.stem)).write_text(relinked(path.read_text()))
         elif path.is_file():
             shutil.copy(path, source)
+    shutil.copytree(DOCS / "course", source / "course")
+    for path in (source / "course").rglob("*.md"):
+        path.write_text(without_source_links(path.read_text()))
     for name, page in FROM_ROOT.items():
         (source / page).write_text(relinked((ROOT / name).read_text()))
     title = "# Licence\n\n```text\n"
@@ -85,17 +90,18 @@ def page_of(name):
 
 
 def relinked(text):
-    """Returns Markdown whose links between `docs/` and the root hold where all is one folder.
-
-    A link to a source file, which has no page, becomes the file's name.
-    """
-    text = re.sub(r"\[([^\]]*)\]\((?:\.\./)*[\w/]+\.py\)", r"\1", text)
-    text = re.sub(r"(\]\()(?:docs|\.\.)/", r"\1", text)
+    """Returns Markdown whose links between `docs/` and the root hold where all is one folder."""
+    text = re.sub(r"(\]\()(?:docs|\.\.)/", r"\1", without_source_links(text))
     for name, page in {**FROM_ROOT, "LICENSE": "license.md"}.items():
         text = re.sub(rf"(\]\(){re.escape(name)}(?=[)#])", rf"\1{page}", text)
     for name in TAKEN:
         text = re.sub(rf"(\]\(){name}\.md(?=[)#])", rf"\1{page_of(name)}", text)
     return text
+
+
+def without_source_links(text):
+    """Returns Markdown in which a link to a source file, which has no page, is its text."""
+    return re.sub(r"\[([^\]]*)\]\((?:\.\./)*[\w/]+\.py\)", r"\1", text)
 
 
 def navigation(source):
