@@ -39,6 +39,7 @@ def train(
     seed=0,
     test=None,
     every=0,
+    keep_best=False,
 ) -> Curve:
     """Compiles a model and trains it on random batches.
 
@@ -52,6 +53,8 @@ def train(
         seed: of the order of the examples.
         test: a pair `(x, y)` for the scores; the training examples by default.
         every: steps between measurements; 0 for one at the end.
+        keep_best: whether the model ends with the weights of the highest accuracy that was
+            measured, as after `zoo train`, rather than with the last ones.
     """
     every = min(every or steps, steps)
     losses = {
@@ -68,12 +71,16 @@ def train(
         for row in rows:
             model.train_step((tf.gather(images, row), tf.gather(targets, row)))
 
-    order, found = _batches(len(x), min(batch_size, len(x)), seed), []
+    order, found, best = _batches(len(x), min(batch_size, len(x)), seed), [], None
     for done in range(every, steps + every, every):
         model.reset_metrics()
         take_steps(tf.constant([next(order) for _ in range(every)]))
         mean = model.get_metrics_result()["loss"]
         found.append((done, mean, score(model, *(test or (x, y)))))
+        if keep_best and found[-1][2] == max(row[2] for row in found):
+            best = model.get_weights()
+    if best:
+        model.set_weights(best)
     return Curve(*np.array(found, "float64").T)
 
 
