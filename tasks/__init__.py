@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from tasks.engine.flags import Between, flag
 from tasks.engine.task import Task, register, tasks
 
-__all__ = ["Between", "Task", "flag", "get", "names", "register"]
+if TYPE_CHECKING:
+    from tasks.api import HyperModel, Run, finetune, train
+
+__all__ = [
+    "Between",
+    "HyperModel",
+    "Run",
+    "Task",
+    "finetune",
+    "flag",
+    "get",
+    "names",
+    "register",
+    "train",
+]
+API = "tasks.api"  # imports the tasks, which import this module
 
 
 def get(name: str) -> type[Task]:
@@ -20,3 +38,13 @@ def get(name: str) -> type[Task]:
 def names() -> list[str]:
     """Returns the names of all tasks, sorted."""
     return tasks.names()
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'tasks' has no attribute {name!r}")
+    return getattr(importlib.import_module(API), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
