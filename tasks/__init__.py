@@ -9,7 +9,9 @@ from tasks.engine.flags import Between, flag
 from tasks.engine.task import Task, register, tasks
 
 if TYPE_CHECKING:
-    from tasks.api import HyperModel, Run, finetune, train
+    from tasks.api.run import Run
+    from tasks.api.training import finetune, train
+    from tasks.api.tuner import HyperModel
 
 __all__ = [
     "Between",
@@ -23,7 +25,12 @@ __all__ = [
     "register",
     "train",
 ]
-API = "tasks.api"  # imports the tasks, which import this module
+API = {  # imported on first use, since these modules import the tasks, which import this one
+    "HyperModel": "tasks.api.tuner",
+    "Run": "tasks.api.run",
+    "finetune": "tasks.api.training",
+    "train": "tasks.api.training",
+}
 
 
 def get(name: str) -> type[Task]:
@@ -41,9 +48,9 @@ def names() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in API:
         raise AttributeError(f"module 'tasks' has no attribute {name!r}")
-    return getattr(importlib.import_module(API), name)
+    return getattr(importlib.import_module(API[name]), name)
 
 
 def __dir__() -> list[str]:
