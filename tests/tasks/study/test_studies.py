@@ -22,7 +22,7 @@ SMALL = {
     "filters": {"steps": 200},
     "function-sets": {"steps": 500, "layers": 3},
     "hyperparameters": {"repeats": 4, "trials": 9, "network_trials": 4, "steps": 60},
-    "learning-rate": {"steps": 200, "rates": 4},
+    "learning-rate": {"steps": 200, "rates": 3},
     "loss": {"steps": 30},
     "optimizers": {"steps": 60, "network_steps": 100},
     "overfitting": {"steps": 300},
