@@ -8,9 +8,9 @@ from zoo.lazy import keras, np
 FILTERS = {
     "blur": [[1 / 9] * 3] * 3,
     "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
-    "vertical edges (Sobel)": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
-    "horizontal edges (Sobel)": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
-    "outline (Laplace)": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
+    "vertical edges": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "horizontal edges": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
+    "outline": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
 }
 
 
@@ -47,7 +47,7 @@ def gallery(images, columns=8, titles=()):
     drawn, axes = pictures.figure(columns, rows, width=1.2 * columns, height=1.35 * rows)
     for panel, image, title in zip(axes, images, [*titles, *[""] * len(images)], strict=False):
         panel.imshow(image, cmap="gray")
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=8)
     for panel in axes:
         panel.axis("off")
     return pictures.svg(drawn)
@@ -70,7 +70,7 @@ def run(seed: int = 0, steps: int = 400, kernel: int = 7):
                                           *case[2:]).shape[0]
     ]  # fmt: skip
     stripes = np.tile(np.repeat([0.0, 1.0], 4), (16, 2))
-    edges = [np.abs(convolve(s, FILTERS["vertical edges (Sobel)"])).sum()
+    edges = [np.abs(convolve(s, FILTERS["vertical edges"])).sum()
              for s in (stripes, stripes.T)]  # fmt: skip
 
     model = zoo.build("convnet", depths=(1, 1), widths=(8, 16), kernel_size=(kernel, 3),
