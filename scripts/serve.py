@@ -67,9 +67,12 @@ def arguments(parser, words):
 
 def run(args):
     """Serves the models until it is interrupted."""
+    from tasks.deploy import model_loader
     from tasks.serve import server
 
     _check(args)
+    for target in args.models:  # before anything is loaded, which takes seconds
+        model_loader.find_model(target)
     server.check_packages()
     token = server.read_token(args.token_file)
     listening = server.bind(args.host, args.port)

@@ -17,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 from starlette.formparsers import MultiPartException
@@ -78,6 +79,7 @@ class Statistics:
     """Counters and histograms in the format of Prometheus."""
 
     def __init__(self):
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         make = functools.partial(dict, registry=self.registry)
         self.requests = Counter("zoo_requests", "requests by status", ("path", "status"), **make())

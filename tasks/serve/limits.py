@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 
+DRAIN_SECONDS = 2.0  # in which the rest of a refused body is read, so that clients see the reason
 OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json")  # readable without a token
 
 
@@ -51,6 +53,7 @@ class Limits:
             await self.app(scope, body.receive, send_once)
         except _Refused as refused:
             if not started:
+                await body.drain()
                 await _refuse(send, refused.status, f"{refused}; {self._limit()}")
 
     def _limit(self):
@@ -73,7 +76,7 @@ class _Body:
     """Counts the bytes of a body as it is received."""
 
     def __init__(self, receive, max_bytes, timeout):
-        self._receive, self._left = receive, max_bytes
+        self._receive, self._left, self._max_bytes = receive, max_bytes, max_bytes
         self._until = asyncio.get_running_loop().time() + timeout
         self._complete = False
 
@@ -90,6 +93,17 @@ class _Body:
             raise _Refused(413, "the body is too large")
         self._complete = not message.get("more_body", False)
         return message
+
+    async def drain(self):
+        """Reads the rest of a body for a short time: closing earlier would reset the connection."""
+        left = self._left + self._max_bytes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
 
 async def _refuse(send, status, reason, *headers):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -36,7 +38,9 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None)
+        known = number and not isinstance(error, socket.gaierror)
+        reason = os.strerror(number) if known else getattr(error, "strerror", None) or error
         raise UsageError(
             f"cannot listen at {host}:{port}: {reason}; choose another --port or --host"
         ) from error
@@ -106,9 +110,12 @@ def serve(targets, listening, *, runtime, precision, max_wait, queue_size, limit
         server_header=False,
     )
     ready(models)
+    # uvicorn stops gracefully, then raises the signal again; SIGTERM is no error.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
+        signal.signal(signal.SIGTERM, before)
         for model in models.values():
             model.batcher.close()
 
