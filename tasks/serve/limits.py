@@ -89,9 +89,9 @@ class _Body:
         except TimeoutError:
             raise _Refused(408, "the body arrived too slowly") from None
         self._left -= len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
         if self._left < 0:
             raise _Refused(413, "the body is too large")
-        self._complete = not message.get("more_body", False)
         return message
 
     async def drain(self):
@@ -99,11 +99,10 @@ class _Body:
         left = self._left + self._max_bytes
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while left > 0:
+                while left > 0 and not self._complete:
                     message = await self._receive()
                     left -= len(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return
+                    self._complete = not message.get("more_body", False)
 
 
 async def _refuse(send, status, reason, *headers):
