@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -331,3 +332,31 @@ def test_ctrl_c_ends_with_130(tmp_path):
         error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in error
+
+
+@pytest.mark.check
+def test_the_page_predicts_in_a_browser(url, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("needs chromium")
+    (tmp_path / "a.png").write_bytes(encoded(5))
+    expected = predicted(url, encoded(5), content_type="image/png")[1]["predictions"][0]["classes"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        requests, errors = [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        page.goto(url)
+        page.wait_for_selector("#main:not([hidden])")
+        page.set_input_files("#files", tmp_path / "a.png")
+        page.wait_for_selector("article .bar")
+        names = page.locator("article .bar b").all_inner_texts()
+        wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        browser.close()
+    assert names == [found["name"] for found in expected]
+    assert errors == []
+    assert not wide
+    assert all(request.startswith((url, "blob:", "data:")) for request in requests)
