@@ -14,7 +14,21 @@ from tests.support.paths import ROOT
 from zoo.errors import UsageError
 
 # Options with which a study takes about a second; the others have their defaults.
-SMALL = {"backprop": {"largest": 16}, "loss": {"steps": 30}, "q-learning": {"episodes": 2_000}}
+SMALL = {
+    "attention": {"caption_steps": 150, "steps": 150},
+    "parallel": {"epochs": 2},
+    "tensorboard": {"examples": 300, "epochs": 4},
+    "transfer": {"test_images": 100, "scratch_steps": 60, "steps": 2},
+    "backprop": {"largest": 16},
+    "depth": {"shallow": 8, "deep": 26, "steps": 40},
+    "detection": {"images": 4, "stride": 16, "repeats": 1, "backbone": "convnet"},
+    "gan": {"gans": 2},
+    "inception": {"steps": 60, "count": 1, "images_used": 1_000},
+    "loss": {"steps": 30},
+    "q-learning": {"episodes": 2_000, "updates": 400},
+    "recurrent": {"length": 20, "steps": 100, "text_steps": 60},
+    "style": {"size": 64, "steps": 40, "width": 8},
+}
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
 
 
