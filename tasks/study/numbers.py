@@ -25,8 +25,8 @@ def trained(dtype, scale, steps, seed):
     The weights are float32. The targets are small, and so are the gradients.
     """
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(64, 8)).astype("float32")
-    y = 1e-4 * x @ rng.normal(size=8).astype("float32")
+    x = rng.normal(size=(1024, 8)).astype("float32")
+    y = 3e-6 * x @ rng.normal(size=8).astype("float32")
     weights, losses = tf.Variable(tf.zeros(8)), []
     for _ in range(steps):
         with tf.GradientTape() as tape:
@@ -96,7 +96,7 @@ def run(seed: int = 0, steps: int = 1_000, training_steps: int = 60):
             ("Updates", pictures.svg(drawn_steps),
              "This is why mixed precision keeps float32 weights."),
             ("Training", pictures.curves(lines, yscale="log", xlabel="step",
-             ylabel="loss, of that at the start"), "A regression with targets of about 0.0001."),
+             ylabel="loss, of that at the start"), "A regression with targets below 0.00001."),
         ],
         next_steps=["zoo train classification --precision mixed_float16", "--steps 100000"],
         references=["Micikevicius et al., 2018: Mixed precision training",

@@ -6,8 +6,8 @@ from tasks.study import Claim, Findings, pictures, study
 from tasks.study.training import progress, train
 from zoo.lazy import keras, np, tf
 
-MODEL = "resnet20.cifar10"  # its weights are part of the package
-STAGES, COUNTS = ("stage0", "stage1", "stage2"), (20, 60, 200)
+MODEL, COUNTS = "resnet20.cifar10", (20, 60, 200)  # the weights are part of the package
+STAGES = ("stage0", "stage1", "stage2")
 SCRATCH = {"depths": (1, 1), "widths": (16, 32), "hidden": (), "conv_dropout": 0.0}
 
 
@@ -77,13 +77,12 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
         found[name] = old, test = features(net, x), features(net, new)
         scores[name] = [accuracy(trained_head(a, y), b, wanted) for a, b in zip(old, test)]  # noqa: B905
     old, test = (parts[-1] for parts in found[MODEL])
-    head, few, scratch = trained_head(old, y), [], []
+    head, few, scratch, pretrained, untrained = trained_head(old, y), [], [], *scores.values()
     for count in COUNTS:
         few.append(accuracy(trained_head(old[:count], y[:count]), test, wanted))
         model = zoo.build("convnet", input_shape=x.shape[1:], num_classes=10, **SCRATCH)
         curve = train(model, x[:count], y[:count], steps=scratch_steps, test=(new, wanted))
         scratch.append(float(curve.scores[-1]))
-    pretrained, untrained = scores.values()
     statistics = {"frozen": pretrained[-1]}
     for size in (50, 8, 2):
         net = zoo.backbone(MODEL, input_shape=x.shape[1:])
@@ -93,8 +92,8 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
     for name, start in {"trained head": head, "random head": random}.items():
         net, end = fine_tuned(start, x, y, steps)
         means = features(net, new)[-1]
-        change = float(np.linalg.norm(means - test) / np.linalg.norm(test))
-        tuned[name] = change, accuracy(end, means, wanted)
+        change = np.linalg.norm(means - test) / np.linalg.norm(test)
+        tuned[name] = float(change), accuracy(end, means, wanted)
     counts = {"pretrained, linear head": (COUNTS, few), "from scratch": (COUNTS, scratch)}
     stages = {name: (STAGES, values) for name, values in scores.items()}
     ends = {name: score for name, (_, score) in tuned.items()}
@@ -106,7 +105,7 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
                   few[0] > scratch[0], f"{few[0]:.2f} against {scratch[0]:.2f}"),
             Claim("The last stage is better pretrained.", pretrained[-1] > untrained[-1],
                   f"{pretrained[-1]:.2f} against {untrained[-1]:.2f}"),
-            Claim("The middle stage transfers better than the first.", pretrained[1] > pretrained[0],
+            Claim("The second stage is better than the first.", pretrained[1] > pretrained[0],
                   ", ".join(f"{score:.2f}" for score in pretrained)),
             Claim("Statistics of a batch of two cost accuracy, compared with frozen ones.",
                   statistics["of 2 images"] < statistics["frozen"],
