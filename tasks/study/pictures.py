@@ -183,6 +183,7 @@ def bars(values: Mapping[str, float], **options) -> str:
     axes.barh(list(values), list(values.values()), height=0.6)
     axes.invert_yaxis()
     axes.set(**options)
+    axes.xaxis.set_minor_formatter("")
     return svg(drawn)
 
 

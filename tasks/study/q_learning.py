@@ -40,7 +40,7 @@ def q_learning(episodes, exploration, seed, rate=0.5):
     return q, np.array(returns)
 
 
-def deep_q_learning(updates, seed, batch_size=64, period=50):
+def deep_q_learning(updates, seed, batch_size=64, period=25):
     """Returns the values of a DQN that is trained on random moves, by the targets of the kit."""
     free = [cell for cell in CELLS if GRID[cell[0]][cell[1]] in ".S"]
     moves = [(cell, action, *step(cell, action)) for cell in free for action in range(4)]
@@ -78,7 +78,7 @@ def deep_q_learning(updates, seed, batch_size=64, period=50):
 
 
 @study(25, "How does an agent learn what its actions are worth?")
-def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates: int = 800):
+def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates: int = 1_000):
     """Value iteration computes the value of each action from known rules. Q-learning finds the same
     values by acting, without the rules, as long as it keeps exploring. A DQN puts a network in
     place of the table, trained on stored moves towards the values of a copy of itself."""
