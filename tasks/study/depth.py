@@ -97,9 +97,9 @@ def run(seed: int = 0, shallow: int = 20, deep: int = 56, steps: int = 80, width
             ("Training", pictures.curves(lines, xlabel="step", ylabel="training loss"),
              "Compare the two depths of each kind."),
             ("A slice of the loss", drawn_slices,
-             "Around the trained weights, in one random direction. At this size the slices differ "
-             "in height, not in shape: the jagged landscape of deep plain networks in the paper "
-             "needs more layers and training than these."),
+             "Around the trained weights, in one random direction, as in inference: the moving "
+             "statistics of BatchNorm lag behind, so the losses are above those of training. The "
+             "jagged landscape of the paper needs more layers and steps than these."),
         ],
         next_steps=["--deep 110 --steps 40: does the plain network still learn?",
                     "zoo train classification --model resnet56 --dataset fashion_sample"],
