@@ -26,7 +26,7 @@ SMALL = {
     "inception": {"steps": 60, "count": 1, "images_used": 1_000},
     "loss": {"steps": 30},
     "q-learning": {"episodes": 2_000},
-    "recurrent": {"length": 20, "steps": 100, "text_steps": 60},
+    "recurrent": {"length": 20, "steps": 80, "text_steps": 100},
     "style": {"size": 64, "steps": 40, "width": 8},
 }
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
