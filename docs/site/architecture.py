@@ -19,7 +19,7 @@ ROWS = (  # from the top down; a package imports only from the rows below its ow
     ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
     (
         *("tasks.classification", "tasks.segmentation", "tasks.detection", "tasks.captioning"),
-        *("tasks.gan", "tasks.style_transfer", "tasks.dqn"),
+        *("tasks.gan", "tasks.style_transfer", "tasks.dqn", "tasks.sequence"),
     ),
     ("tasks.engine",),
     ("tasks.inference", "tasks.distributed"),

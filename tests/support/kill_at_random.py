@@ -47,6 +47,7 @@ LONGER = {
     "gan": {"train_split": "train[96:1024]", "batch_size": 8},
     "style_transfer": {"steps": 60},
     "dqn": {"epoch_steps": 2000},
+    "sequence": {"stride": 10, "batch_size": 4},
 }
 EPOCHS = 3
 PATIENCE = 300  # seconds for a process to end by itself
