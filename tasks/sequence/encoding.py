@@ -57,13 +57,13 @@ class Encoding:
         """Returns the encoding that `metadata` describes, from the metadata of a model file."""
         found = {field.name: about[field.name] for field in dataclasses.fields(cls)}
         characters = found["vocabulary"]
-        found["vocabulary"] = characters and Vocabulary(tuple(characters))
+        found["vocabulary"] = Vocabulary(tuple(characters)) if characters else None
         return cls(**found | {name: tuple(found[name]) for name in ("channels", "classes")})
 
     def metadata(self):
         """Returns the encoding as JSON types, for the metadata of a model file."""
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**found, "vocabulary": self.vocabulary and [*self.vocabulary.characters]}
+        return {**found, "vocabulary": [*self.vocabulary.characters] if self.vocabulary else []}
 
     @property
     def num_outputs(self):
