@@ -1,4 +1,4 @@
-"""Sequences: the next character, the next values of a series, or the class of a sequence."""
+"""Sequences: the next character, the next values, or a label."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class Sequence(Task):
     dropout: float = flag(
         0.0, "dropout rate after each layer", high=0.99, search=Between(0.0, 0.5, log=False)
     )
-    epochs: int = flag(8, "passes over the training windows", low=1)
+    epochs: int = flag(16, "passes over the training windows", low=1)
     batch_size: int = flag(32, "windows or sequences per step, over all replicas", low=1)
     learning_rate: float = flag(
-        0.003, "peak learning rate; 0: the default of the plan", search=Between(1e-4, 1e-1)
+        0.006, "peak learning rate; 0: the default of the plan", search=Between(1e-4, 1e-1)
     )
     clip_norm: float = flag(1.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
 

@@ -137,7 +137,7 @@ def _check_numbers(path, names, places, rows, values, num_columns):
     line, cells = rows[row]
     count, cell = int(missing[:, column].sum()), cells[places[column]]
     plural = "s" if count > 1 else ""
-    if count == len(rows):  # such as a time stamp
+    if count == len(rows) and cell:  # such as a time stamp
         others = [name for name in names if name != names[column]]
         hint = f"leave it out: --columns {','.join(others)!r}" if others else "expected numbers"
         hint += f"; or classes: --label-column {names[column]!r}" if num_columns > 1 else ""

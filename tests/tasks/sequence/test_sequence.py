@@ -173,9 +173,7 @@ def test_sequences_are_classified_each_with_its_own_length(runs, capsys):
     ("run", "content", "message"),
     [
         ("run_series", "x,y\n1,\n", "has no number in 1 row"),
-        ("run_series", "x\n1\n", "column"),
-        ("run_label", "x,y\n1,2\n", "2 channels; the model has 1"),
-        ("run_label", "", "is empty"),
+        ("run_label", "y\n1\n", "'x'"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(run, content, message, runs, capsys, tmp_path):
