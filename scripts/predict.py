@@ -27,6 +27,7 @@ from zoo import terminal
 from zoo.errors import UsageError, unknown_name_error
 
 SCALES = ("auto", "fit", "native")
+OPTIONS = ("top", "tile", "explain", "temperature", "steps", "seed")  # passed on as they are
 FORMER_SCALES = {"own": "native"}  # names of earlier versions, which still work
 
 
@@ -96,14 +97,9 @@ def run(args):
             runtime=args.runtime,
             precision=args.precision,
             progress=not (to_stdout and sys.stdout.isatty()),
-            top=args.top,
             drawings_dir=drawings_dir,
             scale=FORMER_SCALES.get(args.scale, args.scale),
-            tile=args.tile,
-            explain=args.explain,
-            temperature=args.temperature,
-            steps=args.steps,
-            seed=args.seed,
+            **{name: getattr(args, name) for name in OPTIONS},
         )
         summary = prediction_writer.write_predictions(predictions, file, kind, predictor)
     seconds = time.monotonic() - start

@@ -11,6 +11,7 @@ from zoo.lazy import np
 
 ROLES = ("train", "validation", "test")
 MIN_WINDOWS = 1_024  # of the training part, if the stride is not passed
+MAX_RATIO = 1e5  # of mean and standard deviation; float32 has 7 digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def prepare(source, *, length, stride, validation, test):
     """
     parts = split(source, length=length, stride=stride, validation=validation, test=test)
     encoding = Encoding.of(source, [each for each, _ in parts["train"]], length)
-    made, notes = {"validation": None}, [*source.notes]
+    made, notes = {"validation": None}, [*source.notes, *_coarse_channels(encoding)]
     for role, pairs in parts.items():
         made[role] = encode(role, pairs, encoding)
         notes += unknown_characters(role, pairs, encoding)
@@ -166,6 +167,18 @@ def unknown_characters(name, pairs, encoding):
     verb = "character of the {} split does" if count == 1 else "characters of the {} split do"
     scored = "" if encoding.classes else ", and are not scored"
     return [f"{count:,} {verb.format(name)} not occur in that for training{scored}"]
+
+
+def _coarse_channels(encoding):
+    """Returns notes about channels whose differences are lost in float32."""
+    if encoding.vocabulary:
+        return []
+    return [
+        f"channel {name!r} has the mean {mean:g} and the standard deviation {std:g}: float32 has "
+        "too few digits for it; subtract an offset"
+        for name, mean, std in zip(encoding.channels, encoding.mean, encoding.std, strict=True)
+        if abs(mean) > MAX_RATIO * std
+    ]
 
 
 def _split_by_class(source, validation, test):

@@ -94,7 +94,7 @@ def _samples(model, data, seed):
         figures.append(f"<figure><figcaption>{caption}</figcaption><pre>{text}</pre></figure>")
     start = escape(data.encoding.vocabulary.decode(prompt))
     first = f"<figure><figcaption>The prompt.</figcaption><pre>{start}</pre></figure>"
-    return first + "".join(figures)
+    return f'<div class="panels">{first}{"".join(figures)}</div>'
 
 
 def _next_steps(data, forecasts):

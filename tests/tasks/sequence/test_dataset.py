@@ -150,6 +150,12 @@ def test_mean_and_std_are_those_of_the_training_part():
     assert found.naive_error == pytest.approx([1, 0])
 
 
+def test_a_channel_that_float32_cannot_resolve_is_noted():
+    values = np.stack([np.arange(100.0), 1.7e9 + np.arange(100.0)], axis=1)
+    [note] = prepared(Source([values], channels=("x", "time"))).notes
+    assert note.startswith("channel 'time' has the mean 1.7e+09 and the standard deviation 17.3")
+
+
 def test_padding_does_not_count_in_mean_and_std():
     found = prepared(labelled((10, 20), in_time_order=True)).encoding
     source = labelled((10, 20))
