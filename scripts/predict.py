@@ -36,9 +36,7 @@ def arguments(parser, words):
     parser.add_argument(
         "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
     )
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image, folder or pattern; a text, or a series"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder, pattern or text")
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
         "--top",
