@@ -14,7 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
-ABOVE = (("scripts",), ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"))
+ABOVE = (
+    ("scripts", "tasks.api"),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
+)
 BELOW = (
     ("tasks.engine",),
     ("tasks.inference", "tasks.distributed"),
