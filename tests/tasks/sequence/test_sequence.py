@@ -95,6 +95,7 @@ def test_a_run_evaluates_to_its_report(name, runs, capsys):
     assert set(FIGURES[name].split()[:4]) - {"majority_share"} <= set(figures)
 
 
+@pytest.mark.check
 def test_other_data_are_evaluated_as_a_whole(runs, capsys, tmp_path):
     (tmp_path / "other.csv").write_text(wave_table(300))
     words = ("evaluate", runs / "run_series", "--dataset", tmp_path / "other.csv")
@@ -125,6 +126,7 @@ def test_a_prompt_is_continued_and_the_seed_repeats_it(runs, capsys):
     assert len(set(found)) == 3
 
 
+@pytest.mark.check
 def test_greedy_text_is_the_most_probable_character_given_all_before(runs):
     """With windows rebuilt by hand, without padding."""
     model, about = model_files.load(runs / "run_text" / "model.keras")
@@ -169,6 +171,7 @@ def test_sequences_are_classified_each_with_its_own_length(runs, capsys):
     assert "slow" in text
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("run", "content", "message"),
     [
