@@ -159,13 +159,19 @@ class Sequence(Task):
         source = self._source()
         encoding.check_source(source, self.dataset)
         if split == ALL:
-            pairs = list(zip(source.sequences, source.labels or [None], strict=True))
+            labels = source.labels if source.classes else [None]
+            pairs = list(zip(source.sequences, labels, strict=True))
         else:
             pairs = dataset.split(source, **self._split_options()).get(split)
         if not pairs:
             raise UsageError("the run has no validation part; take --split test")
         labels = {label: encoding.classes.index(name) for label, name in enumerate(source.classes)}
         part = dataset.encode(split, [(x, labels.get(label)) for x, label in pairs], encoding)
+        if not len(part):
+            needed = encoding.length + part.stride
+            raise UsageError(
+                f"{self.dataset} has {len(part.steps):,} steps; expected {needed:,} or more"
+            )
         return self._metrics(model, encoding, part, seed=self.seed)[0], split
 
     def _source(self):

@@ -105,9 +105,22 @@ def test_other_data_are_evaluated_as_a_whole(runs, capsys, tmp_path):
     code, _, err = command(capsys, *words)
     assert code == 1
     assert "unknown column" in err or "no column" in err
-    code, _, err = command(capsys, "evaluate", runs / "run_series", "--dataset", "waves")
-    assert code == 1
-    assert err.count("\n") == 1
+    (tmp_path / "other.csv").write_text(wave_table(9))
+    for dataset, message in (
+        ("waves", "--columns is for tables"),
+        (words[-1], "has 9 steps; expected 12"),
+    ):
+        code, _, err = command(capsys, *words[:-1], dataset)
+        assert (code, err.count("\n")) == (1, 1)
+        assert message in err
+    (runs / "label" / "slow" / "0.csv").rename(tmp_path / "0.csv")
+    code, out, _ = command(
+        capsys, "evaluate", runs / "run_label", "--dataset", runs / "label", "--json"
+    )
+    (tmp_path / "0.csv").rename(runs / "label" / "slow" / "0.csv")
+    found = json.loads(out)
+    assert (code, found["split"]) == (0, "all")
+    assert found["figures"]["accuracy"] * 23 % 1 == pytest.approx(0, abs=1e-9)
 
 
 def test_a_prompt_is_continued_and_the_seed_repeats_it(runs, capsys):
@@ -248,15 +261,3 @@ def test_a_network_with_memory_learns_what_a_bigram_model_cannot(tmp_path):
     best = np.log(2) / 3  # nats: the first of three characters is random
     assert found["bigram_loss"] == pytest.approx(2 * best, rel=0.02)
     assert best - 0.02 < found["loss"] < 1.1 * best
-
-
-@pytest.mark.slow
-def test_gates_keep_what_a_simple_network_forgets(tmp_path):
-    """The order of two marks, 30 steps before the end; chance is 25%."""
-    flags = {"dataset": "temporal_order", "length": 60, "units": 32, "epochs": 25}
-    accuracy = {
-        model: trained(tmp_path / model, model=model, learning_rate=0.01, **flags)["accuracy"]
-        for model in ("simple_rnn", "gru", "lstm")
-    }
-    assert min(accuracy["gru"], accuracy["lstm"]) > 0.95, accuracy
-    assert accuracy["simple_rnn"] < 0.8, accuracy
