@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ABOVE = (
     ("scripts", "tasks.api"),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
+    ("tasks.study",),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
 )
 BELOW = (
     ("tasks.engine",),
