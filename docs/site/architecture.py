@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ROWS = (  # from the top down; a package imports only from the rows below its own
     ("scripts",),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study", "tasks.runs"),
     (
         *("tasks.classification", "tasks.segmentation", "tasks.detection", "tasks.captioning"),
         *("tasks.gan", "tasks.style_transfer", "tasks.dqn"),
