@@ -24,7 +24,7 @@ from tasks.engine import (
     training_run,
 )
 from tasks.inference import dtype_policies
-from tasks.report import environment, formatting, page, phase_timer, plots
+from tasks.report import environment, formatting, image_results, page, phase_timer, plots
 from zoo import atomic_files
 
 PAGE = "report.html"
@@ -124,10 +124,13 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
         environment=environment_info,
         warnings=[*evaluation.metric_warnings, *evaluation.warnings],
     )
+    digest = state.data.get("splits", {}).get("test", "")
+    image_results.write(out, evaluation.image_results, digest)
     # Written last: a run is finished if this file exists.
     flags = task.recipe_fields()
     written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
-    written["environment"] = environment_info
+    written |= {"environment": environment_info, "data": state.data}
+    written |= {"title": evaluation.title, "class_figures": evaluation.class_figures}
     atomic_files.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 

@@ -231,6 +231,10 @@ svg text { fill: var(--muted) }
 .validation { stroke: var(--second) }
 circle.training, circle.validation { stroke-width: 1.5; fill: var(--page) }
 rect.validation { fill: var(--second) }
+.run0 { stroke: var(--first) } .run1 { stroke: var(--second) } .run2 { stroke: #2a9d6f }
+.run3 { stroke: #c2559b } .run4 { stroke: #8a7ae0 } .run5 { stroke: #b0892b }
+.run6 { stroke: #5a96a6 } .run7 { stroke: #9a6b52 }
+circle[class^="run"] { fill: var(--page); stroke-width: 1.5 }
 .ideal { stroke: var(--muted); stroke-dasharray: 5 4; stroke-width: 1.5 }
 svg .bar { fill: var(--bar) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));

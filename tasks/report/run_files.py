@@ -90,6 +90,12 @@ def _is_data(value):
     )
 
 
+def _are_rows(value):
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and isinstance(row.get("class"), str) for row in value
+    )
+
+
 def _is_object(value):
     return isinstance(value, dict)
 
@@ -116,6 +122,9 @@ REPORT_FIELDS = {
     "figures": (_are_figures, "an object of numbers", True),
     "times": (_are_times, "seconds by part of the run", False),
     "environment": (_is_object, "an object", True),
+    "data": (_is_data, "the classes and the digests of the splits", False),
+    "title": (lambda value: isinstance(value, str), "a title", False),
+    "class_figures": (_are_rows, "a list of metrics by class", False),
 }
 
 
