@@ -96,6 +96,10 @@ def _are_rows(value):
     )
 
 
+def _is_text(value):
+    return isinstance(value, str)
+
+
 def _is_object(value):
     return isinstance(value, dict)
 
@@ -117,13 +121,15 @@ STATE_FIELDS = {
     "data": (_is_data, "the classes and the digests of the splits", False),
 }
 REPORT_FIELDS = {
-    "task": (lambda value: isinstance(value, str), "the name of a task", True),
+    "task": (_is_text, "the name of a task", True),
     "flags": (_is_object, "an object", True),
     "figures": (_are_figures, "an object of numbers", True),
     "times": (_are_times, "seconds by part of the run", False),
     "environment": (_is_object, "an object", True),
     "data": (_is_data, "the classes and the digests of the splits", False),
-    "title": (lambda value: isinstance(value, str), "a title", False),
+    "title": (_is_text, "a title", False),
+    "lead": (_is_text, "a sentence", False),
+    "data_licence": (_is_text, "the licence of the data", False),
     "class_figures": (_are_rows, "a list of metrics by class", False),
 }
 

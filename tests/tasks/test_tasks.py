@@ -126,13 +126,14 @@ def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
     assert json.loads((out / "report.json").read_text()) == record
     assert set(record) == {
         *("task", "flags", "figures", "times", "environment"),
-        *("data", "title", "class_figures"),
+        *("data", "data_licence", "title", "lead", "class_figures"),
     }
     assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
     assert all(math.isfinite(value) for value in record["figures"].values())
     left = {path.name for path in out.iterdir()}
     assert left == {
         *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
+        "README.md",
         *("logs", "checkpoint"),
         *(("predictions",) if name in WITH_IMAGE_RESULTS else ()),
         *FURTHER_FILES.get(name, ()),
