@@ -57,6 +57,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "generate": 12,
     "gradcheck": 12,
     "predict": 12,
+    "push": 12,
     "rank": 110,
     "runs": 12,
     "show": 45,
