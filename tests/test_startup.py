@@ -49,6 +49,7 @@ pytestmark = [
 MAX_MODULES = {  # command: modules of ours that its help may import
     "compare": 12,
     "doctor": 12,
+    "embed": 12,
     "evaluate": 12,
     "finetune": 216,
     "launch": 45,
