@@ -11,12 +11,14 @@ import contextlib
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import zoo
 from zoo import env_vars, model_files, surgery
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule
+from zoo.lazy import LazyModule, keras
 from zoo.weights import digests
 
 huggingface_hub = LazyModule("huggingface_hub")
@@ -30,12 +32,12 @@ SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
-def is_hub_name(name):
+def is_hub_name(name: object) -> TypeGuard[str]:
     """Returns whether a name is that of a model on the Hub."""
     return isinstance(name, str) and name.startswith(PREFIX)
 
 
-def parse(name):
+def parse(name: str) -> tuple[str, str | None]:
     """Returns the repository `USER/NAME` and the revision, or `None`, of a name.
 
     Raises:
@@ -47,7 +49,7 @@ def parse(name):
     return found[1], found[2]
 
 
-def fetch(name):
+def fetch(name: str) -> Path:
     """Returns the path of the model file of a repository; downloads it if needed.
 
     A file that is in the cache is used without a network, and always if `ZOO_OFFLINE` is set.
@@ -76,7 +78,13 @@ def fetch(name):
     return path
 
 
-def build(name, *, num_classes=None, classes=None, **others):
+def build(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    classes: Sequence[str] | None = None,
+    **others: object,
+) -> keras.Model:
     """Builds a model of the Hub.
 
     Args:

@@ -61,6 +61,9 @@ def test_a_run_is_uploaded_and_predicts_by_its_name(server, run, tmp_path, capsy
     assert server.repositories["user/cats"]["private"]
     Image.fromarray(np.zeros((28, 28, 3), "uint8")).save(tmp_path / "image.png")
     predicted = []
+    words = [NAME, "fashion_sample", "--split", "test[:20]", "--json"]
+    assert main(["embed", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == 8
     for model in (NAME, found["name"], str(run)):
         assert main(["predict", model, str(tmp_path / "image.png"), "--json"]) == 0
         predicted.append(json.loads(capsys.readouterr().out)["images"])
