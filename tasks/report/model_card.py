@@ -32,6 +32,7 @@ PIPELINE_TAGS = {  # the Hub's names of tasks
 }
 HUB_LICENCES = ("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0")
 OTHER_LICENCE = "other"
+FOLDERS = re.compile(r"(?<![\w.:/])~?(?:/[^/,;]+)*/(?=[^/,;])")  # of absolute paths in text
 TIMES = ("seconds", "images_per_second")
 RECIPE_COMMAND = "zoo train --recipe recipe.yaml --out NEW_FOLDER"
 TO_FILL_IN = {
@@ -56,6 +57,7 @@ def write(out, report, task):
 
 def text(report, task):
     """Returns the model card of a run, as Markdown with YAML metadata; arguments as in `write`."""
+    report = public_report(report)
     title = _plain(report.get("title") or f"{report['task']} with keras-zoo")
     sections = [
         f"# {title}",
@@ -107,9 +109,19 @@ def starting_weights(flags):
 
 
 def public_value(value):
-    """Returns a value of a flag, with only the last part of an absolute path."""
-    path = os.path.expanduser(value) if isinstance(value, str) else ""
-    return os.path.basename(path.rstrip("/\\")) if os.path.isabs(path) else value
+    """Returns a value of a flag, with only the last part of the absolute paths in it."""
+    if not isinstance(value, str):
+        return value
+    path = value.rstrip("/\\")
+    return os.path.basename(path) if os.path.isabs(path) else FOLDERS.sub("", value)
+
+
+def public_report(report):
+    """Returns the contents of `report.json` with only the last part of absolute paths."""
+    flags = {name: public_value(value) for name, value in report["flags"].items()}
+    data = report.get("data", {})
+    splits = {public_value(name): digest for name, digest in data.get("splits", {}).items()}
+    return {**report, "flags": flags, "data": {**data, "splits": splits} if splits else data}
 
 
 def command(task):
@@ -203,9 +215,7 @@ def _training(report, task):
         for role, digest in report.get("data", {}).get("splits", {}).items()
     )
     flags = {"task": task.name, **report["flags"]}
-    recipe = yaml.safe_dump(
-        {name: public_value(value) for name, value in flags.items()}, sort_keys=False
-    )
+    recipe = yaml.safe_dump(flags, sort_keys=False)
     stages = "".join(
         f"- trained layers: {_plain(stage.get('learn'))}; epochs: {_plain(stage.get('epochs'))}; "
         f"peak learning rate: {_plain(stage.get('rate'))}\n"

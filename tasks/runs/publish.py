@@ -84,11 +84,12 @@ def files_to_upload(run, name):
     if report is None:
         raise UsageError(f"{run} holds no finished run: {resume.REPORT} is missing")
     recipe = recipes.read_recipe(run / recipes.RECIPE)
-    public_report = {**report, "flags": _without_paths(report["flags"])}
+    public_recipe = {key: model_card.public_value(value) for key, value in recipe.items()}
+    public_report = model_card.public_report(report)
     files = {
         hub.MODEL: str(model),
         model_card.CARD: _card(run, report, recipe).replace(PLACEHOLDER, name).encode(),
-        recipes.RECIPE: yaml.safe_dump(_without_paths(recipe), sort_keys=False).encode(),
+        recipes.RECIPE: yaml.safe_dump(public_recipe, sort_keys=False).encode(),
         resume.REPORT: (json.dumps(public_report, indent=2) + "\n").encode(),
     }
     if (run / HISTORY).is_file():
@@ -102,7 +103,3 @@ def _card(run, report, recipe):
     if path.is_file():
         return path.read_text(encoding="utf-8", errors="replace")
     return model_card.text(report, recipes.task_from_recipe(recipe))
-
-
-def _without_paths(values):
-    return {key: model_card.public_value(value) for key, value in values.items()}

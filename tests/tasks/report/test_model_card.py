@@ -89,6 +89,28 @@ def test_a_card_has_no_absolute_path():
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "public"),
+    [
+        ("/home/me/flowers", "flowers"),
+        ("/home/me/my photos/flowers", "flowers"),
+        ("/home/me/flowers/", "flowers"),
+        ("~/flowers", "flowers"),
+        ("a.jpg:2,/home/me/b.jpg:1", "a.jpg:2,b.jpg:1"),
+        ("the picture /home/me/b.jpg", "the picture b.jpg"),
+        ("{weights: /home/me/w.h5, widths: [1, 2]}", "{weights: w.h5, widths: [1, 2]}"),
+        ("data/flowers", "data/flowers"),
+        ("../flowers", "../flowers"),
+        ("tfds:cifar10/3.0", "tfds:cifar10/3.0"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("train[:80%]", "train[:80%]"),
+        (0.5, 0.5),
+    ],
+)
+def test_absolute_paths_are_shortened(value, public):
+    assert model_card.public_value(value) == public
+
+
 def test_the_command_has_the_flags_that_differ_from_their_defaults():
     _, text = card_of("classification")
     (line,) = (line for line in text.splitlines() if line.startswith("zoo train classification"))
