@@ -102,7 +102,10 @@ def _common_digest(runs, notes):
     own = {digest for run in runs for digest in [_test_digest(run)] if digest}
     if len(own) > 1:
         notes.append("the test images of the runs differ: compare figures with care")
-    if missing := [run for run in runs if not available[run.label]]:
+    name = runs[0].report["task"]
+    if name in tasks.names() and not tasks.get(name).has_image_results:
+        notes.append(f"{name} has no results per image, from which differences are computed")
+    elif missing := [run for run in runs if not available[run.label]]:
         commands = "; ".join(f"zoo evaluate {run.path}" for run in missing)
         notes.append(f"no results per image, from which differences are computed; run: {commands}")
     elif not common:

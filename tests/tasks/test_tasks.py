@@ -26,7 +26,6 @@ from zoo import model_files
 from zoo.errors import UsageError
 
 FURTHER_FILES = {"style_transfer": ("picture.png",)}  # in the run folder of a task
-WITH_IMAGE_RESULTS = ("classification", "segmentation", "detection", "captioning")
 TIMES = {"seconds", "images_per_second"}
 
 
@@ -135,7 +134,7 @@ def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
         *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
         "README.md",
         *("logs", "checkpoint"),
-        *(("predictions",) if name in WITH_IMAGE_RESULTS else ()),
+        *(("predictions",) if tasks.get(name).has_image_results else ()),
         *FURTHER_FILES.get(name, ()),
     }
     with zipfile.ZipFile(out / "model.keras") as archive:

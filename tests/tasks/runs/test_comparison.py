@@ -138,6 +138,12 @@ def test_results_of_an_earlier_version_are_made_by_zoo_evaluate(tmp_path, capsys
     assert sum(results.columns["accuracy"]) / 32 == pytest.approx(report["accuracy"])
 
 
+def test_a_task_without_results_per_image(tmp_path):
+    old = OLD_RUNS / "dqn" / "finished"
+    _, found = comparison.compare([shutil.copytree(old, tmp_path / name) for name in "ab"])
+    assert found["notes"] == ["dqn has no results per image, from which differences are computed"]
+
+
 def test_other_test_images_are_not_paired(copies):
     (path,) = (copies[1] / "predictions").glob("*.csv")
     path.rename(path.with_name("0" * 16 + ".csv"))
