@@ -13,7 +13,8 @@ import sys
 from scripts._output import format_table
 from zoo import terminal
 
-MAX_VALUE_LENGTH = 20  # characters of a value of a flag
+RUNS_PER_TABLE = 4  # so that a line has at most about 80 characters
+MAX_VALUE_LENGTHS = {2: 24, 3: 16, 4: 12}  # characters of a value of a flag, by runs
 MAX_IMAGES = 5  # named for each side
 
 
@@ -47,11 +48,19 @@ def _blocks(found):
     """Yields the parts of the text, each of one or more lines."""
     labels = [run["label"] for run in found["runs"]]
     yield "\n".join(f"{run['label']}  {terminal.escape_line(run['path'])}" for run in found["runs"])
+    parts = [
+        labels[first : first + RUNS_PER_TABLE] for first in range(0, len(labels), RUNS_PER_TABLE)
+    ]
     for title, rows in (("flag", found["flags"]), ("environment", found["environment"])):
-        if rows:
-            cells = [(row["name"], *map(_value, row["values"].values())) for row in rows]
-            yield format_table((title, *labels), cells)
-    yield _figures(found["figures"], labels)
+        for part in parts if rows else ():
+            length = MAX_VALUE_LENGTHS.get(len(part), max(MAX_VALUE_LENGTHS.values()))
+            cells = [
+                (row["name"], *(_value(row["values"][label], length) for label in part))
+                for row in rows
+            ]
+            yield format_table((title, *part), cells)
+    for part in parts:
+        yield _figures(found["figures"], part)
     if found["paired"]:
         yield _differences(found["paired"])
     for images in found["images"]:
@@ -103,6 +112,6 @@ def _images(found):
     return "\n".join(lines)
 
 
-def _value(value):
+def _value(value, length):
     text = str(value) if value != "" else "-"
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 1]}…"
+    return text if len(text) <= length else f"{text[: length - 1]}…"

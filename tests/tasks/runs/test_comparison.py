@@ -94,6 +94,15 @@ def test_the_page_shows_images_curves_and_tables(pair, tmp_path, capsys):
     assert text.count("<img") == shown > 0
 
 
+def test_eight_runs_fit_into_80_columns(pair, tmp_path, capsys):
+    runs = [shutil.copytree(pair[index % 2], tmp_path / f"run{index}") for index in range(8)]
+    assert main(["compare", *map(str, runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    tables = [line.split() for line in lines if line.startswith("figure ")]
+    assert tables == [["figure", *"ABCD"], ["figure", *"EFGH"]]
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+
+
 def test_json(pair, capsys):
     assert main(["compare", *map(str, pair), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
