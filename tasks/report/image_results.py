@@ -107,6 +107,8 @@ def read(out, digest):
         table = dict(zip(header, zip(*rows, strict=True), strict=True))
         numbers = {name: [*map(_number, table[name])] for name in header if name in FIGURES}
         indices = [int(index) for index in table.pop("index")]
+        if len(set(indices)) < len(indices) or min(indices) < 0:
+            raise ValueError("its indices are negative or repeated")
         return ImageResults(indices, table.pop("image"), {**table, **numbers})
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(
