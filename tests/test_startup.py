@@ -61,6 +61,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "push": 12,
     "rank": 110,
     "runs": 12,
+    "serve": 12,
     "show": 45,
     "study": 40,
     "train": 216,
