@@ -17,7 +17,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 ABOVE = (
     ("scripts",),
     ("tasks.api", "tasks.serve", "tasks.study"),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.runs"),
 )
 BELOW = (
     ("tasks.engine",),

@@ -8,7 +8,7 @@ import tasks
 import zoo
 from tasks.data import image_stats
 from tasks.engine import resume
-from zoo import model_files
+from zoo import hub, model_files
 from zoo.errors import UsageError
 from zoo.paths import special_file_type
 
@@ -44,12 +44,14 @@ def find_model(target):
     """Returns the path of a model file or the `Spec` of a pretrained model, without loading it.
 
     Args:
-        target: a run folder, a `.keras` file, or the name of a pretrained model, such as
-            `resnet50.imagenet`.
+        target: a run folder, a `.keras` file, the name of a pretrained model, such as
+            `resnet50.imagenet`, or of a model on the Hugging Face Hub, `hf://USER/NAME`.
 
     Raises:
         UsageError: there is no such model, or it has no pretrained weights.
     """
+    if hub.is_hub_name(target):
+        return hub.fetch(target)
     path = Path(target)
     if path.is_dir():
         return resume.model_path(path)

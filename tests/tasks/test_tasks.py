@@ -123,13 +123,18 @@ def test_the_error_for_a_number_out_of_range_states_the_range(flags, bounds):
 def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
     record, out = whole(name)
     assert json.loads((out / "report.json").read_text()) == record
-    assert set(record) == {"task", "flags", "figures", "times", "environment"}
+    assert set(record) == {
+        *("task", "flags", "figures", "times", "environment"),
+        *("data", "data_licence", "title", "lead", "class_figures"),
+    }
     assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
     assert all(math.isfinite(value) for value in record["figures"].values())
     left = {path.name for path in out.iterdir()}
     assert left == {
         *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
+        "README.md",
         *("logs", "checkpoint"),
+        *(("predictions",) if tasks.get(name).has_image_results else ()),
         *FURTHER_FILES.get(name, ()),
     }
     with zipfile.ZipFile(out / "model.keras") as archive:
@@ -370,7 +375,7 @@ def test_averaged_weights_are_saved_with_the_statistics_they_were_validated_with
     task = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
     trainer.train(task, tmp_path / "run")
     model, about = model_files.load(tmp_path / "run/model.keras")
-    again, _ = task.evaluate(model, about, "train[256:384]")
+    again, *_ = task.evaluate(model, about, "train[256:384]")
     assert again["loss"] == pytest.approx(checks.column(tmp_path / "run", "val_loss")[0], rel=1e-4)
     norm = finetune.batch_norm_layers(model)[0]
     maps = keras.Model(model.input, norm.input).predict(task.load().train.pixels[:], verbose=0)
