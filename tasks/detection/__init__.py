@@ -17,7 +17,7 @@ from tasks.detection import (
     selective_search,
     train_model,
 )
-from tasks.engine import hardware, plans
+from tasks.engine import hardware
 from tasks.engine.flags import augment_flag, flag, flag_of, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
