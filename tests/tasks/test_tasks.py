@@ -50,7 +50,7 @@ def each(*, check=(), slow=()):
     return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
-EACH = each()
+EACH = each(check=("captioning", "detection"))  # whose own tests train such runs
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
 SHORT = each(check=("gan", "dqn"), slow=LONG)
 
