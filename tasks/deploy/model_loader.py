@@ -69,6 +69,29 @@ def find_model(target):
     return spec
 
 
+def input_finder(target):
+    """Returns how the inputs of a model are found, if it takes something other than images.
+
+    Args:
+        target: as for `find_model`.
+
+    Returns:
+        `None`, or the function `find_inputs(words, metadata)` of the task's predictor module, which
+        returns the inputs for `Predictor.read`, and the metadata of the model file.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    found = find_model(target)
+    if not isinstance(found, Path) or found.suffix != ".keras":
+        return None
+    metadata = model_files.read_metadata(found)
+    name = metadata.get("task")
+    predictor = tasks.get(name).predictor if name in tasks.names() else None
+    find = getattr(predictor, "find_inputs", None)
+    return find and (find, metadata)
+
+
 def _task_of_kind(kind):
     """Returns the task class that predicts with pretrained models of a kind, or `None`."""
     classes = [tasks.get(name) for name in tasks.names()]

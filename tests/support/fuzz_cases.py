@@ -62,6 +62,7 @@ COMMANDS = (
     "--backbone lenet5 --backbone-weights random --out new",
     "train dqn --dataset catch --epoch-steps 96 --learning-starts 60 --replay-size 400 "
     f"--test-episodes 2 --validation-episodes 2 {SMALL}",
+    f"train sequence --dataset mackey_glass --length 8 --stride 400 --units 4 {SMALL}",
     f"tune {TASK} --model lenet5 --trials 1 --isolate off --dataset images {SMALL}",
     f"tune {TASK} --engine evolution --engine-options '{{population: 2}}' --trials 1 "
     f"--isolate off --dataset images {SMALL}",
