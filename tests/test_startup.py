@@ -49,6 +49,7 @@ pytestmark = [
 MAX_MODULES = {  # command: modules of ours that its help may import
     "doctor": 12,
     "evaluate": 12,
+    "export": 12,
     "finetune": 216,
     "launch": 45,
     "list": 14,

@@ -31,6 +31,7 @@ class Classification(ImageTask):
 
     kind: ClassVar = "classifier"
     predictor: ClassVar = LazyModule("tasks.classification.predictor")
+    exporter: ClassVar = LazyModule("tasks.classification.exporter")
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",
