@@ -64,7 +64,7 @@ def arguments(parser, words):
 
 def run(args):
     """Prints a table of the exports."""
-    from tasks.export import export
+    from tasks.export import export, export_table
 
     reports = export.export(
         args.target,
@@ -75,13 +75,19 @@ def run(args):
         pixels=args.pixels,
         images=tuple(args.images),
         calibration=args.calibration,
+        data_dir=args.data_dir,
         max_drop=args.max_drop,
+        evaluation_images=args.evaluation_images,
     )
     if args.json:
         print(json.dumps(reports))
         return
-    right = export.COLUMNS[2:]
-    print(_output.format_table(export.COLUMNS, export.table_rows(reports), right))
+    columns = export_table.COLUMNS
+    print(_output.format_table(columns, export_table.rows(reports), columns[2:]))
+    if rows := export_table.int8_rows(reports):
+        columns = export_table.INT8_COLUMNS
+        print("", _output.format_table(columns, rows, columns[4:7]), sep="\n")
+        print(*export_table.float_layer_lines(reports), "", sep="\n")
     for report in reports:
         print(f"{report['folder']}/{report['file']}")
 
@@ -92,6 +98,15 @@ def _add_quantization_options(parser):
         default="",
         metavar="DATASET",
         help="data set whose training split int8 is calibrated on (default: that of the run)",
+    )
+    parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
+    parser.add_argument(
+        "--evaluation-images",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="images of the validation and of the test split that int8 is evaluated on at most "
+        "(default: 2000)",
     )
     parser.add_argument(
         "--max-drop",

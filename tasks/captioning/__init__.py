@@ -35,6 +35,7 @@ class Captioning(BackboneTask):
 
     kind: ClassVar = "captioner"
     predictor: ClassVar = LazyModule("tasks.captioning.predictor")
+    exporter: ClassVar = LazyModule("tasks.captioning.exporter")
     compilable: ClassVar = False  # the loop of the decoder has no static length
     curves: ClassVar = {
         "loss": "Loss",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.lazy import np
 
-BOX_TOLERANCE = 0.02  # of the side of the image, and of a score
+BOX_TOLERANCE = 1.0  # pixels by which two boxes may differ to count as equal
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,27 @@ def _rows(found, expected):
     return {"equal": float(equal.mean())}
 
 
+def _boxes(found, expected):
+    """Compares boxes `(images, count, 4)`: two of equal score may be in any order."""
+    difference = np.abs(found.astype("float64") - expected).max(axis=-1)
+    return {
+        "mean": float(difference.mean()),
+        "equal": float((difference <= BOX_TOLERANCE).mean()),
+    }
+
+
 COMPARISONS = {
     # Probabilities in [0, 1].
     "probabilities": Comparison(_probabilities, "largest", {"float32": 1e-3, "float16": 0.05}),
     # Values of any scale, such as action values or logits.
     "values": Comparison(_relative, "largest", {"float32": 1e-3, "float16": 0.05}),
+    # Scores of detections in [0, 1], in descending order, and their boxes in pixels.
+    "scores": Comparison(_differences, "largest", {"float32": 1e-3, "float16": 0.05}),
+    "boxes": Comparison(_boxes, "equal", {"float32": 0.95, "float16": 0.8}),
     # Pixels in [0, 255].
     "pixels": Comparison(_differences, "largest", {"float32": 1.0, "float16": 16.0}),
     # Class indices, such as masks.
-    "labels": Comparison(_labels, "equal", {"float32": 0.999, "float16": 0.98}),
+    "labels": Comparison(_labels, "equal", {"float32": 0.99, "float16": 0.95}),
     # Rows of integers that are right or wrong as a whole, such as captions.
     "rows": Comparison(_rows, "equal", {"float32": 0.95, "float16": 0.8}),
 }

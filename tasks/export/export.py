@@ -6,10 +6,10 @@ by the runtime of its format. Only a folder that holds everything gets its name.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
-import math
 import os
 import secrets
 import shutil
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.export import comparisons, converters, graph, predict_script, target
+from tasks.export import comparisons, converters, graph, predict_script, quantization, target
 from tasks.export.converters import FORMATS, Conversion
 from tasks.inference import exported_process
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
@@ -40,13 +40,25 @@ class ExportOptions:
         pixels: dtype of images in the file, one of `graph.PIXEL_DTYPES`.
         images: paths of images for the comparison; by default the test split of the run.
         calibration: a data set to calibrate int8 on; by default that of the run.
+        data_dir: the folder of TFDS data sets; by default that of the run.
         max_drop: the largest drop of the metric by int8.
+        evaluation_images: the largest number of images of a split that int8 is evaluated on.
     """
 
     pixels: str = "uint8"
     images: tuple[str, ...] = ()
     calibration: str = ""
+    data_dir: str = ""
     max_drop: float = 0.01
+    evaluation_images: int = quantization.MAX_EVALUATION_IMAGES
+
+    def __post_init__(self):
+        if self.pixels not in graph.PIXEL_DTYPES:
+            raise unknown_name_error("dtype of pixels", self.pixels, graph.PIXEL_DTYPES)
+        if not 0 <= self.max_drop <= 1:
+            raise UsageError(f"--max-drop must be in [0, 1], not {self.max_drop:g}")
+        if self.evaluation_images < 1:
+            raise UsageError(f"--evaluation-images must be 1 or more, not {self.evaluation_images}")
 
 
 def export(name, formats, precisions=("float32",), *, out=None, weights=None, **options):
@@ -70,22 +82,34 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     """
     options = ExportOptions(**options)
     pairs = check_formats(formats, precisions)
-    if options.pixels not in graph.PIXEL_DTYPES:
-        raise unknown_name_error("dtype of pixels", options.pixels, graph.PIXEL_DTYPES)
-    loaded = target.load(name, weights)
+    loaded = target.load(name, weights, options.calibration, options.data_dir)
+    for each in formats:
+        if each in loaded.exported.unsupported:
+            raise UsageError(f"{name}: {loaded.exported.unsupported[each]}")
     out = Path(out) if out else _default_folder(loaded)
     for each, precision in pairs:
         _check_folder(out / _folder_name(each, precision))
     inputs, source = target.comparison_inputs(loaded, NUM_TEST_IMAGES, options.images)
     expected = graph.keras_outputs(loaded.exported, inputs)
+    comparison = _ComparisonData(inputs, expected, source)
+    data = quantization.load_data(loaded, options) if "int8" in precisions else None
     reports = []
     for each, precision in pairs:
         folder = out / _folder_name(each, precision)
         conversion = Conversion(loaded.exported, options.pixels, precision)
         with _new_folder(folder) as partial:
-            reports.append(_export_one(each, conversion, partial, inputs, expected, source))
-        reports[-1]["folder"] = str(folder)
+            report = _export_one(each, conversion, partial, comparison, data, options.max_drop)
+        reports.append({**report, "folder": str(folder)})
     return reports
+
+
+@dataclass(frozen=True)
+class _ComparisonData:
+    """Inputs for the comparison with Keras, its outputs for them, and where they come from."""
+
+    inputs: dict
+    expected: dict
+    source: str
 
 
 def check_formats(formats, precisions):
@@ -119,15 +143,20 @@ def check_formats(formats, precisions):
     return [(name, precision) for name in formats for precision in precisions]
 
 
-def _export_one(name, conversion, folder, inputs, expected, source):
+def _export_one(name, conversion, folder, comparison, data, max_drop):
     """Writes one export into a folder and returns its report."""
     exported, file = conversion.exported, folder / FORMATS[name].file
     start = time.perf_counter()
-    _write(name, conversion, file)
+    quantized = {}
+    if conversion.precision == "int8":
+        write = functools.partial(_write, name)
+        quantized = {"int8": quantization.quantize(write, conversion, file, data, max_drop)}
+    else:
+        _write(name, conversion, file)
     seconds = time.perf_counter() - start
-    found = exported_process.run_in_process(file, inputs)
+    found = exported_process.run_in_process(file, comparison.inputs)
     figures, reasons = comparisons.compare_outputs(
-        exported, found.outputs, expected, conversion.precision
+        exported, found.outputs, comparison.expected, conversion.precision
     )
     if reasons:
         raise UsageError(
@@ -143,7 +172,8 @@ def _export_one(name, conversion, folder, inputs, expected, source):
         "seconds_to_export": round(seconds, 2),
         "inputs": {x.name: [dtypes[x.name], *x.shape] for x in exported.model.inputs},
         "outputs": {key: [x.dtype, *x.shape] for key, x in exported.model.output.items()},
-        "parity": {"rows": len(next(iter(inputs.values()))), "source": source, **figures},
+        "parity": {"rows": found.rows, "source": comparison.source, **figures},
+        **quantized,
         "metadata": exported.metadata,
     }
     for title, text in exported.files.items():
@@ -235,37 +265,3 @@ def _new_folder(folder):
 
 def _size(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def table_rows(reports):
-    """Returns the rows of a table of exports: strings, in the order of `COLUMNS`."""
-    return [
-        (
-            report["format"],
-            report["precision"],
-            f"{report['bytes'] / 1e6:.2f}",
-            f"{report['milliseconds']:.2f}",
-            *_parity_cells(report["parity"]),
-        )
-        for report in reports
-    ]
-
-
-COLUMNS = ("format", "precision", "MB", "ms/image", "largest", "mean", "equal")
-
-
-def _parity_cells(parity):
-    figures = [value for value in parity.values() if isinstance(value, dict)]
-    return [
-        _extreme([each[key] for each in figures if key in each], select)
-        for key, select in (("largest", max), ("mean", max))
-    ] + [
-        _extreme(
-            [each[key] for each in figures for key in ("equal_top1", "equal") if key in each], min
-        )
-    ]
-
-
-def _extreme(values, select):
-    values = [value for value in values if math.isfinite(value)]
-    return f"{select(values):.2g}" if values else "-"

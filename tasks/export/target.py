@@ -11,6 +11,7 @@ import zoo
 from tasks.data import image_io, image_stats, splits
 from tasks.deploy import model_loader, predict
 from tasks.engine import recipes
+from tasks.inference import dtype_policies
 from tasks.inference.export_model import ExportModel
 from zoo import model_files
 from zoo.errors import UsageError
@@ -37,12 +38,14 @@ class Target:
     task: object = field(default=None, repr=False)
 
 
-def load(target, weights=None):
+def load(target, weights=None, calibration="", data_dir=""):
     """Loads what is to be exported.
 
     Args:
         target: a run folder, a `.keras` file, or the name of a pretrained model.
         weights: a weights file for a pretrained model.
+        calibration: a data set with images of the same classes, for a model without a run.
+        data_dir: the folder of TFDS data sets; by default that of the run.
 
     Raises:
         UsageError: there is no such model, or its task exports none.
@@ -57,15 +60,24 @@ def load(target, weights=None):
         model = zoo.build(found.name, weights=weights)
         classes = zoo.class_names(found.weights.classes)
         about = {"classes": list(classes), "resize": found.weights.resize}
+    model = dtype_policies.in_float32(model)  # converters and processors differ in bfloat16
     exporter = _exporter(about.get("task", "classification"), name)
     exported = exporter.export_model(model, about, name)
     exported.metadata["model"] = about.get("model", name if not path.exists() else path.name)
     exported.metadata["source"] = path.name
     run = path if path.is_dir() else None
-    return Target(name, exported, run, _task(run, about, found) if run else None)
+    task = _task(run, about, found) if run else None
+    if task is None and calibration and exported.takes_images:
+        own = {"resize": exported.metadata["resize"], "dataset": calibration}
+        task = tasks.get(exported.metadata["task"])(**own)
+    if task is not None and data_dir:
+        task = dataclasses.replace(task, data_dir=data_dir)
+    return Target(name, exported, run, task)
 
 
 def _exporter(task_name, name):
+    if task_name not in tasks.names():
+        raise UsageError(f"{name} was trained for the unknown task {task_name!r}")
     task = tasks.get(task_name)
     if task.exporter is None:
         raise UsageError(f"{name} is a model of {task_name}, which has no export")
@@ -73,6 +85,7 @@ def _exporter(task_name, name):
 
 
 def _task(run, about, path):
+    """Returns the task of a run, or `None` if the folder has no recipe."""
     recipe = run / recipes.RECIPE
     if not recipe.exists():
         return None

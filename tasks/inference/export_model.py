@@ -26,6 +26,9 @@ class ExportModel:
         show: a line of Python that prints the outputs of one image, `outputs`, for `predict.py`.
         make_inputs: a function of a count that returns inputs by name, for a model that takes no
             images.
+        float_layers: names of layers that int8 always leaves in float, such as those that decode
+            boxes.
+        unsupported: by format, why it cannot hold the model.
         data: the `SplitReader` of the task, or `None` if it has no labelled images.
     """
 
@@ -35,6 +38,8 @@ class ExportModel:
     files: Mapping[str, str] = field(default_factory=dict)
     show: str = "print({name: value.shape for name, value in outputs.items()})"
     make_inputs: Callable | None = None
+    float_layers: tuple[str, ...] = ()
+    unsupported: Mapping[str, str] = field(default_factory=dict)
     data: SplitReader | None = None
 
     @property

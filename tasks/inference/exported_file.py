@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import types
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,12 +42,14 @@ class ExportedFile:
     Attributes:
         path: path of the file, or of the folder of a SavedModel.
         metadata: what `export_model.ExportModel.metadata` was.
-        dtypes: NumPy dtype of each input, by name.
+        shapes: shape of each input by name, `None` for sides of any length.
+        dtypes: NumPy dtype of each input by name.
         run: a thread-safe function from arrays by name to arrays by name.
     """
 
     path: Path
     metadata: Mapping[str, object]
+    shapes: Mapping[str, tuple]
     dtypes: Mapping[str, object]
     run: Callable = field(repr=False)
 
@@ -65,6 +68,35 @@ class Runtime:
     title: str
     package: str
     load: Callable
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """Stands for the `keras.Model` of a predictor.
+
+    Attributes:
+        file: the `ExportedFile`, which takes images.
+        read: a function of its outputs by name that returns what the predictor takes.
+    """
+
+    file: ExportedFile
+    read: Callable = field(repr=False)
+
+    @property
+    def input_shape(self):
+        """`(None, height, width, channels)`."""
+        (shape,) = self.file.shapes.values()
+        return shape
+
+    @property
+    def input(self):
+        """The input, which has a `shape`."""
+        return types.SimpleNamespace(shape=self.input_shape)
+
+    def __call__(self, images):
+        """Returns the predictions for images `(batch, height, width, channels)`."""
+        ((name, dtype),) = self.file.dtypes.items()
+        return self.read(self.file.run({name: images.astype(dtype, copy=False)}))
 
 
 def is_exported(path):
@@ -119,13 +151,18 @@ def _load_onnx(path, streams):
         os.fspath(path), options, providers=["CPUExecutionProvider"]
     )
     names = [entry.name for entry in session.get_outputs()]
-    dtypes = {entry.name: _onnx_dtype(entry.type) for entry in session.get_inputs()}
+    entries = session.get_inputs()
+    dtypes = {entry.name: _onnx_dtype(entry.type) for entry in entries}
+    shapes = {
+        entry.name: tuple(side if isinstance(side, int) else None for side in entry.shape)
+        for entry in entries
+    }
     properties = session.get_modelmeta().custom_metadata_map
 
     def run(inputs):
         return dict(zip(names, session.run(names, inputs), strict=True))
 
-    return _parse(properties), dtypes, run
+    return _parse(properties), shapes, dtypes, run
 
 
 def _onnx_dtype(name):
@@ -151,6 +188,12 @@ def _load_openvino(path, streams):
         entry.get_any_name(): np.dtype(entry.get_element_type().to_dtype())
         for entry in compiled.inputs
     }
+    shapes = {
+        entry.get_any_name(): tuple(
+            None if side.is_dynamic else side.get_length() for side in entry.get_partial_shape()
+        )
+        for entry in compiled.inputs
+    }
     metadata = {}
     if network.has_rt_info([METADATA_SECTION]):
         section = network.get_rt_info([METADATA_SECTION]).astype(dict)
@@ -165,7 +208,7 @@ def _load_openvino(path, streams):
 
         return run
 
-    return metadata, dtypes, threads.per_thread(make)
+    return metadata, shapes, dtypes, threads.per_thread(make)
 
 
 def _load_litert(path, streams):
@@ -185,7 +228,11 @@ def _load_litert(path, streams):
 
     details = open_interpreter().get_signature_runner().get_input_details()
     dtypes = {name: np.dtype(entry["dtype"]) for name, entry in details.items()}
-    return read_litert_metadata(path), dtypes, threads.per_thread(make)
+    shapes = {
+        name: tuple(None if side < 0 else int(side) for side in entry["shape_signature"])
+        for name, entry in details.items()
+    }
+    return read_litert_metadata(path), shapes, dtypes, threads.per_thread(make)
 
 
 def read_litert_metadata(path):
@@ -199,27 +246,28 @@ def read_litert_metadata(path):
 def _load_saved_model(path, streams):
     loaded = tf.saved_model.load(os.fspath(path))  # kept, as the signature does not
     signature = loaded.signatures["serving_default"]
-    dtypes = {
-        name: np.dtype(spec.dtype.as_numpy_dtype)
-        for name, spec in signature.structured_input_signature[1].items()
-    }
+    specs = signature.structured_input_signature[1]
+    dtypes = {name: np.dtype(spec.dtype.as_numpy_dtype) for name, spec in specs.items()}
+    shapes = {name: tuple(spec.shape) for name, spec in specs.items()}
 
     def run(inputs):
         found = signature(**{name: tf.constant(value) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in found.items() if loaded}
 
-    return json.loads((path / SAVED_MODEL_EXTRAS / METADATA_FILE).read_text()), dtypes, run
+    metadata = json.loads((path / SAVED_MODEL_EXTRAS / METADATA_FILE).read_text())
+    return metadata, shapes, dtypes, run
 
 
 def _load_keras(path, streams):
     model, metadata = model_files.load(path)
     dtypes = {entry.name: np.dtype(entry.dtype) for entry in model.inputs}
+    shapes = {entry.name: tuple(entry.shape) for entry in model.inputs}
     (alone,) = dtypes if len(dtypes) == 1 else (None,)
 
     def run(inputs):
         return model.predict_on_batch(inputs[alone] if alone else dict(inputs))
 
-    return metadata, dtypes, run
+    return metadata, shapes, dtypes, run
 
 
 def _parse(texts):

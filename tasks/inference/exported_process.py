@@ -35,11 +35,13 @@ class ProcessResult:
     """What a process that ran an exported model found.
 
     Attributes:
+        rows: the number of inputs.
         outputs: arrays by name.
         milliseconds: median time for one image, alone in its batch.
         frameworks: names of `tensorflow` and `keras` that the process imported.
     """
 
+    rows: int
     outputs: dict
     milliseconds: float
     frameworks: tuple[str, ...]
@@ -70,7 +72,10 @@ def run_in_process(path, inputs):
             raise UsageError(f"{Path(path).name} does not run in its runtime: {lines[-1]:.300}")
         facts = json.loads((folder / FACTS).read_text())
         with np.load(folder / OUTPUTS) as found:
-            return ProcessResult(dict(found), facts["milliseconds"], tuple(facts["frameworks"]))
+            rows = len(next(iter(inputs.values())))
+            return ProcessResult(
+                rows, dict(found), facts["milliseconds"], tuple(facts["frameworks"])
+            )
 
 
 def check_opens(path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.data.pillow_images import MAX_BITS
+from tasks.inference.exported_file import ExportedNetwork
 from zoo.lazy import keras, np
 
 CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
@@ -79,6 +80,11 @@ class Predictor(abc.ABC):
     has_explanations = False
     bits = MAX_BITS
     keras_only = False
+
+    @property
+    def is_exported(self):
+        """Whether the model is an exported file, which runs without TensorFlow."""
+        return isinstance(self.model, ExportedNetwork)
 
     def prepare(self, images: Sequence[InputImage], start: Callable):
         """Returns the function that `predict` takes as `run`.

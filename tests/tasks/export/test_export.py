@@ -254,3 +254,21 @@ def test_two_inputs_are_refused(tmp_path):
     keras.Model([one, two], keras.layers.Dense(2)(pooled)).save(path)
     with pytest.raises(UsageError, match=r"has 2 inputs \(left, right\); only a model with one"):
         export.export(path, ["keras"], out=tmp_path)
+
+
+def test_a_model_in_bfloat16_is_exported_in_float32(tmp_path):
+    skip_without("openvino")
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = classifier()
+    path = tmp_path / "low.keras"
+    model_files.save(model, path, {"classes": list(CLASSES), "resize": "stretch"})
+    export.export(path, ["openvino"], out=tmp_path)
+    opened = exported_file.open_file(tmp_path / "openvino/model.xml")
+    keras.config.set_dtype_policy("float32")
+    plain = classifier()
+    plain.set_weights(model.get_weights())
+    images = random_images(3)
+    found = opened.run({"image": images})["probabilities"]
+    np.testing.assert_allclose(found, softmax(np.asarray(plain(images))), atol=1e-5)
