@@ -21,6 +21,7 @@ from zoo import model_files
 from zoo.lazy import LazyModule, keras, tf
 
 _onnx = LazyModule("onnx")
+_onnxruntime = LazyModule("onnxruntime")
 _openvino = LazyModule("openvino")
 _tf2onnx = LazyModule("tf2onnx.convert")
 
@@ -61,6 +62,7 @@ class Format:
         file: name of the file, or of the folder of a SavedModel.
         write: a function that writes a `Conversion` to a path.
         packages: import names of the required packages.
+        quantizers: import names of the packages that int8 needs besides.
         precisions: supported precisions.
     """
 
@@ -68,6 +70,7 @@ class Format:
     file: str
     write: Callable
     packages: tuple[str, ...] = ()
+    quantizers: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("float32",)
 
 
@@ -81,6 +84,8 @@ def write_onnx(conversion, path):
     for key, value in conversion.exported.metadata.items():
         network.metadata_props.add(key=key, value=json.dumps(value))
     _onnx.save(network, path)
+    # Fails for operations that ONNX does not have, which the converter leaves in the file.
+    _onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def to_onnx(conversion):
@@ -191,15 +196,15 @@ def write_keras(conversion, path):
 FORMATS = {
     "onnx": Format(
         *("ONNX", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
-        ("float32", "int8"),
+        precisions=("float32", "int8"),
     ),
     "openvino": Format(
-        *("OpenVINO", "model.xml", write_openvino, ("openvino",)),
-        ("float32", "float16", "int8"),
+        *("OpenVINO", "model.xml", write_openvino, ("openvino",), ("nncf",)),
+        precisions=("float32", "float16", "int8"),
     ),
     "litert": Format(
         *("LiteRT", "model.tflite", write_litert, ("ai_edge_litert",)),
-        ("float32", "float16", "int8"),
+        precisions=("float32", "float16", "int8"),
     ),
     "saved_model": Format("SavedModel", "saved_model", write_saved_model),
     "keras": Format("Keras", "model.keras", write_keras),

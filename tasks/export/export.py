@@ -18,9 +18,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.export import comparisons, converters, graph, predict_script, quantization, target
+from tasks.export import (
+    comparisons,
+    converters,
+    exported_process,
+    graph,
+    predict_script,
+    quantization,
+    target,
+)
 from tasks.export.converters import FORMATS, Conversion
-from tasks.inference import exported_process
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
 from zoo.lazy import keras
 
@@ -119,6 +126,8 @@ def check_formats(formats, precisions):
         UsageError: one is unknown, a format does not support any of the precisions, or its
             package is missing.
     """
+    if not formats or not precisions:
+        raise UsageError("--format and --precision each take one name or more, with commas")
     for name in formats:
         if name not in FORMATS:
             raise unknown_name_error("format", name, list(FORMATS))
@@ -130,7 +139,8 @@ def check_formats(formats, precisions):
         if wrong := [each for each in precisions if each not in own.precisions]:
             able = ", ".join(key for key, one in FORMATS.items() if wrong[0] in one.precisions)
             raise UsageError(f"{name} is not exported in {wrong[0]}; formats that are: {able}")
-        if missing := [each for each in own.packages if not importlib.util.find_spec(each)]:
+        needed = (*own.packages, *(own.quantizers if "int8" in precisions else ()))
+        if missing := [each for each in needed if not importlib.util.find_spec(each)]:
             raise UsageError(
                 f"{name} needs {' and '.join(missing)}; install with: "
                 "pip install 'keras-zoo[export]'"

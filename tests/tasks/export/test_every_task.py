@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import zoo
 from tasks.captioning.vocabulary import SPECIAL_TOKENS
+from tasks.deploy import predict
 from tasks.export import converters, export
 from tasks.inference import exported_file
 from zoo import model_files
@@ -120,6 +122,31 @@ def exported(task, name, folder):
     model_files.save(model, folder / "net.keras", {"task": task, **about})
     export.export(folder / "net.keras", [name], out=folder)
     return folder / name
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("task", ["segmentation", "detection", "captioning", "style_transfer"])
+def test_predictions_of_the_file_are_those_of_the_model(task, tmp_path):
+    folder, photo = exported(task, "openvino", tmp_path), tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype="uint8")
+    Image.fromarray(pixels).save(photo)
+    one, other = (
+        predict.predict(str(path), [photo], drawings_dir=tmp_path / path.stem)[0]
+        for path in (tmp_path / "net.keras", folder / "model.xml")
+    )
+    assert one.keys() == other.keys()
+    if task == "segmentation":
+        found, expected = ({x["name"]: x["share"] for x in row["classes"]} for row in (other, one))
+        assert found == pytest.approx(expected, abs=0.01)
+    if task == "detection":
+        scores = [[x["score"] for x in row["objects"]] for row in (one, other)]
+        np.testing.assert_allclose(*scores, atol=1e-4)
+    if task == "captioning":
+        assert other["sentence"] == one["sentence"]
+        assert other["probability"] == pytest.approx(one["probability"], rel=1e-3)
+    for key in {"mask", "overlay", "picture", "painted"} & one.keys():
+        images = [np.asarray(Image.open(row[key]), "int32") for row in (one, other)]
+        assert (np.abs(images[0] - images[1]) <= 1).mean() > 0.98
 
 
 def test_a_segmenter_takes_images_of_any_size(tmp_path):

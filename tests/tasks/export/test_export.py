@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from tasks.export import comparisons, converters, export
-from tasks.inference import exported_file, exported_process
+from tasks.export import comparisons, converters, export, exported_process
+from tasks.inference import exported_file
 from tasks.inference.export_model import ExportModel, with_image_input
 from zoo import model_files
 from zoo.errors import UsageError
@@ -227,11 +227,50 @@ def test_wrong_formats_and_precisions_are_refused():
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     path = tmp_path / "model.onnx"
     path.touch()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda x: None if x == "nncf" else find(x))
+    skip_without("openvino")
+    export.check_formats(["openvino"], ["float32"])
+    with pytest.raises(UsageError, match=r"openvino needs nncf; .*pip install"):
+        export.check_formats(["openvino"], ["int8"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(UsageError, match=r"openvino; .*pip install 'keras-zoo\[export\]'"):
         export.check_formats(["openvino"], ["float32"])
     with pytest.raises(UsageError, match=r"needs onnxruntime; .*pip install"):
         exported_file.open_file(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "operations"),
+    [
+        ("-- No conversion rule found for operations: Bitcast, Foo\nTo facilitate", "Bitcast, Foo"),
+        ("Some ops\nTF Select ops: BitwiseAnd\nDetails", "BitwiseAnd"),
+        ("error: 'tf.BitwiseAnd' op is neither a custom op nor a flex op", "BitwiseAnd"),
+        ("Error No Op registered for Bitcast with domain_version of 18", "Bitcast"),
+        ("out of memory", ""),
+    ],
+)
+def test_operations_that_a_converter_lacks_are_found_in_its_error(error, operations):
+    assert converters.missing_operations(RuntimeError(error)) == operations
+
+
+@pytest.mark.check
+def test_an_operation_that_a_converter_lacks_is_named(tmp_path):
+    """Keras computes the argmax of floats with a bitwise operation."""
+    import keras
+
+    skip_without("openvino")
+    skip_without("onnx")
+    image = keras.Input((8, 8, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(image)
+    best = keras.ops.one_hot(keras.ops.argmax(keras.layers.Dense(4)(mean), axis=-1), 4)
+    keras.Model(image, best, name="net").save(tmp_path / "net.keras")
+    message = r"OpenVINO has no operation Bitcast, which net needs; formats that have it: .*keras"
+    with pytest.raises(UsageError, match=message):
+        export.export(tmp_path / "net.keras", ["openvino"], out=tmp_path / "out")
+    with pytest.raises(UsageError, match=r"ONNX has no operation Bitcast"):
+        export.export(tmp_path / "net.keras", ["onnx"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_file_is_an_error_of_one_line(tmp_path):

@@ -15,16 +15,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.distributed import subprocess_command
 from tasks.inference import exported_file
 from tasks.inference.export_model import as_batches
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-PACKAGE_ROOT = str(Path(__file__).parents[2])
-CODE = (
-    f"import sys; sys.path.insert(0, {PACKAGE_ROOT!r}); "
-    "from tasks.inference import exported_process; exported_process.main(sys.argv[1:])"
-)
+CODE = "import sys; from tasks.export import exported_process; exported_process.main(sys.argv[1:])"
 BATCH_SIZE = 8
 TIMED_RUNS, MAX_TIMED_SECONDS = 30, 3.0
 INPUTS, OUTPUTS, FACTS, ERROR = "inputs.npz", "outputs.npz", "facts.json", "error.txt"
@@ -63,7 +60,8 @@ def run_in_process(path, inputs):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         np.savez(folder / INPUTS, **inputs)
-        command = [sys.executable, "-P", "-c", CODE, os.path.abspath(path), str(folder)]
+        words = (os.path.abspath(path), str(folder))
+        command = subprocess_command.python_command(CODE, *words)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
             known = (folder / ERROR).exists()
