@@ -4,11 +4,11 @@
     python benchmarks/export.py --runs runs/a runs/b --out exports
 
 Without `--runs` a small network of each task is trained for one epoch on `shapes`, on the bundled
-sample of Fashion-MNIST, or in CartPole, and exported. Each cell is `milliseconds / difference`:
-the median time of one image, alone in its batch, in the runtime of the format, in a process of its
-own; and the largest difference from Keras, relative to the largest value where the output has no
-scale, or `n% equal` of integers. Otherwise the cell is the reason why there is no file. int8 is
-calibrated on the training split; its cell also has the drop of the metric on the test split.
+sample of Fashion-MNIST, or in CartPole, and exported to every format in every precision. Columns:
+`ms/image` is the median time of one image, alone in its batch, in the runtime of the format, in a
+process of its own; `largest` and `mean` are differences from Keras, relative to the largest value
+where an output has no scale, of pixels in [0, 255]; `equal` is the share of equal classes, tokens
+or boxes. An export without a file is listed below the table with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tasks
 from scripts import _output
 from tasks.engine import resume, trainer
-from tasks.export import export
+from tasks.export import export, export_table
 from zoo.errors import UsageError
 
 COLUMNS = (
@@ -30,26 +30,24 @@ COLUMNS = (
     *(("litert", "float32"), ("litert", "float16"), ("litert", "int8")),
     *(("saved_model", "float32"), ("keras", "float32")),
 )
+IMAGES = {"train_split": "train[:128]", "test_split": "test[:64]"}
 TRAINING = {
     "classification": {"model": "lenet5", "dataset": "fashion_sample"},
     "segmentation": {
         "model": "unet",
         "model_options": "{widths: [8, 16, 32]}",
         "image_size": 64,
-        "train_split": "train[:512]",
-        "test_split": "test[:128]",
+        **IMAGES,
     },
     "detection": {
-        "model": "retinanet",
-        "train_split": "train[:512]",
-        "test_split": "test[:128]",
+        "model": "faster_rcnn",
+        "backbone": "lenet5",
+        "model_options": "{levels: [2, 3], channels: 16, proposals: 32, hidden: [16]}",
+        "image_size": 64,
+        **IMAGES,
     },
-    "captioning": {
-        "model": "show_attend_tell",
-        "train_split": "train[:512]",
-        "test_split": "test[:64]",
-    },
-    "gan": {"dataset": "fashion_sample", "width": 16, "num_samples": 64},
+    "captioning": {"model": "show_attend_tell", "image_size": 64, **IMAGES},
+    "gan": {"dataset": "fashion_sample", "width": 8, "num_samples": 64, **IMAGES},
     "style_transfer": {
         "model": "fast_style",
         "model_options": "{width: 8, depth: 2}",
@@ -57,38 +55,38 @@ TRAINING = {
         "backbone_weights": "random",
         "image_size": 64,
         "patch_size": 64,
-        "steps": 10,
+        "steps": 4,
+        "train_split": "train[:8]",
+        "validation_split": "validation[:2]",
+        "test_split": "test[:2]",
     },
-    "dqn": {"epoch_steps": 1_000},
+    "dqn": {"epoch_steps": 1_000, "learning_starts": 200, "test_episodes": 5},
 }
 
 
 def main():
-    """Prints a table with a row for each run and a column for each format and precision."""
+    """Prints a table for each run, with a row for each format and precision."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and exports")
     parser.add_argument("--runs", nargs="+", type=Path, help="finished runs to export")
     parser.add_argument("--tasks", nargs="+", default=list(TRAINING), choices=list(TRAINING))
     args = parser.parse_args()
-    runs = args.runs or [trained(name, args.out / "runs" / name) for name in args.tasks]
-    rows, reasons = [], []
-    for run in runs:
-        cells = []
+    for run in args.runs or (trained(name, args.out / "runs" / name) for name in args.tasks):
+        reports, reasons = [], []
         for name, precision in COLUMNS:
-            cell, reason = measured(run, name, precision, args.out / run.name)
-            cells.append(cell)
-            reasons += [f"[{len(reasons) + 1}] {run.name}, {name} {precision}: {reason}"] * bool(
-                reason
-            )
-            if reason:
-                cells[-1] = f"[{len(reasons)}]"
-        rows.append((run.name, *cells))
-        print(run.name, flush=True)
-    for (name, precision), column in zip(COLUMNS, list(zip(*rows, strict=True))[1:], strict=True):
-        print(f"\n{name} {precision}")
-        pairs = [(row[0], cell) for row, cell in zip(rows, column, strict=True)]
-        print(_output.format_table(("run", "ms / difference"), pairs))
-    print(*reasons, sep="\n")
+            try:
+                # The metric of a network that was hardly trained is of no interest: no limit.
+                reports += export.export(
+                    run, [name], [precision], out=args.out / run.name, max_drop=1.0
+                )
+            except UsageError as error:
+                reasons.append(f"{name} {precision}: {error}")
+        print(f"\n{run.name}")
+        columns = export_table.COLUMNS
+        print(_output.format_table(columns, export_table.rows(reports), columns[2:]))
+        if rows := export_table.int8_rows(reports):
+            print(_output.format_table(export_table.INT8_COLUMNS, rows))
+        print(*reasons, sep="\n", flush=True)
 
 
 def trained(name, out):
@@ -96,24 +94,6 @@ def trained(name, out):
     if not (out / resume.REPORT).exists():
         trainer.train(tasks.get(name)(epochs=1, **TRAINING[name]), out)
     return out
-
-
-def measured(run, name, precision, out):
-    """Returns the cell of an export, and the reason if there is none."""
-    try:
-        # The drop of a network that was hardly trained is of no interest: it is not limited.
-        (report,) = export.export(run, [name], [precision], out=out, max_drop=1.0)
-    except UsageError as error:
-        return "", str(error)
-    figures = [value for value in report["parity"].values() if isinstance(value, dict)]
-    differences = [value["largest"] for value in figures if "largest" in value]
-    equal = [value["equal"] for value in figures if "equal" in value]
-    parts = [f"{report['milliseconds']:.2f}"]
-    parts += [f"{max(differences):.0e}"] if differences else []
-    parts += [f"{min(equal):.1%} equal"] if equal else []
-    if "int8" in report:
-        parts.append(f"drop {report['int8']['splits']['test']['drop']:.3f}")
-    return " / ".join(parts), ""
 
 
 if __name__ == "__main__":
