@@ -167,6 +167,16 @@ def test_a_file_may_take_float_pixels(saved, tmp_path):
     np.testing.assert_allclose(found, softmax(np.asarray(saved[0](images))), atol=1e-5)
 
 
+@pytest.mark.check
+@pytest.mark.parametrize("name", ["litert", "openvino"])
+def test_float16_halves_the_file(name, saved, exports, tmp_path):
+    full = json.loads((file_of(exports, name).parent / "export.json").read_text())
+    (half,) = export.export(saved[1], [name], ["float16"], out=tmp_path)
+    assert half["folder"] == str(tmp_path / f"{name}-float16")
+    assert 0.4 < half["bytes"] / full["bytes"] < 0.75
+    assert 0 < half["parity"]["probabilities"]["largest"] < 0.01
+
+
 def test_a_file_that_differs_is_not_written(saved, tmp_path, monkeypatch):
     """A converter that changes the values is detected, and an earlier export stays."""
     skip_without("openvino")
