@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tasks.report.formatting import escape
 from zoo.errors import UsageError
+from zoo.lazy import np
 
 COLORS = ("#3b82f6", "#f97316", "#16a37b", "#a855f7", "#e11d48", "#0ea5b7", "#9a7b00", "#7d8590")
 GREY = "#7d8590"  # text and axes: readable on white and on black
@@ -76,7 +77,53 @@ def svg(drawn) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     found = text.getvalue()
-    return re.sub(r'(id="|#)([a-zA-Z])', rf"\g<1>{name}\2", found[found.index("<svg") :])
+    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}", found[found.index("<svg") :])
+
+
+def animated_paths(drawn, axes, paths: Mapping, seconds: float = 8.0) -> str:
+    """Returns a figure with paths that dots follow, again and again, without scripts.
+
+    Readers who prefer reduced motion see each dot at the end of its path.
+
+    Args:
+        drawn, axes: a figure and its axes, with their limits; the paths are added, with a legend.
+        paths: points `(steps, 2)` by name, one of each per step; all start together.
+        seconds: of one run.
+    """
+    colors = dict(zip(paths, itertools.cycle(COLORS)))
+    marks = dict(zip(paths, itertools.cycle(("-",) * len(COLORS) + ("--",) * len(COLORS))))
+    for name, path in paths.items():
+        axes.plot(*path.T, marks[name], color=colors[name], alpha=0.6, linewidth=1, label=name)
+    drawn.legend(loc="outside lower center", ncols=5)
+    text, own = svg(drawn), f"race{next(_numbers)}"
+    style, dots = [], []
+    for number, (name, path) in enumerate(paths.items()):
+        inside = np.clip(path, *np.transpose([axes.get_xlim(), axes.get_ylim()]))
+        inside = axes.transData.transform(inside) * 72 / drawn.dpi
+        places = [f"translate({x:.1f}px,{72 * drawn.get_figheight() - y:.1f}px)" for x, y in inside]
+        frames = "".join(
+            f"{100 * step / (len(places) - 1):.1f}%{{transform:{place}}}"
+            for step, place in enumerate(places)
+            if step % max(1, len(places) // 60) == 0 or step == len(places) - 1
+        )
+        style.append(f"@keyframes {own}-{number}{{{frames}}}")
+        dots.append(
+            f'<circle r="4" fill="{colors[name]}" style="transform:{places[-1]};animation:'
+            f'{own}-{number} {seconds:g}s linear infinite"><title>{escape(name)}</title></circle>'
+        )
+    still = f"@media (prefers-reduced-motion:reduce){{.{own} circle{{animation:none!important}}}}"
+    clip = f'<g class="{own}">{"".join(dots)}</g></svg><style>{"".join(style)}{still}</style>'
+    return clip.join(text.rsplit("</svg>", 1))
+
+
+def panels(shown: Iterable[str]) -> str:
+    """Returns pictures side by side, or below each other where the page is narrow."""
+    return f'<div class="panels">{"".join(f"<div>{picture}</div>" for picture in shown)}</div>'
+
+
+def text(words: str) -> str:
+    """Returns text as a block of the page."""
+    return f"<pre>{escape(words)}</pre>"
 
 
 def slider(pictures: Mapping[str, str], label: str) -> str:
@@ -108,6 +155,55 @@ def slider(pictures: Mapping[str, str], label: str) -> str:
         f'aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}'
         f"<div>{panels}</div></div>"
     )
+
+
+def curves(lines: Mapping[str, tuple], **options) -> str:
+    """Returns a plot of lines with a legend.
+
+    Args:
+        lines: x and y of each line, by name.
+        **options: of `matplotlib.axes.Axes.set`, such as `xlabel` and `yscale`.
+    """
+    drawn, axes = figure()
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, "o-", label=name)
+    axes.set(**options)
+    axes.legend()
+    return svg(drawn)
+
+
+def bars(values: Mapping[str, float], **options) -> str:
+    """Returns horizontal bars, the first one above.
+
+    Args:
+        values: the length of each bar, by name.
+        **options: of `matplotlib.axes.Axes.set`, such as `xlabel` and `xscale`.
+    """
+    drawn, axes = figure(height=1 + 0.4 * len(values))
+    axes.barh(list(values), list(values.values()), height=0.6)
+    axes.invert_yaxis()
+    axes.set(**options)
+    axes.xaxis.set_minor_formatter("")
+    return svg(drawn)
+
+
+def images(shown: Mapping[str, object], columns: int = 4, side: float = 2.2) -> str:
+    """Returns small images in rows, each with its name above, as one SVG.
+
+    Args:
+        shown: by name, uint8 `(height, width)`, grey, or `(height, width, 3)`.
+        columns: images per row.
+        side: width of an image, in inches.
+    """
+    rows = -(-len(shown) // columns)
+    drawn, axes = figure(columns, rows, width=columns * side, height=rows * (side + 0.3))
+    axes = axes if isinstance(axes, list) else [axes]
+    for ax in axes:
+        ax.axis("off")
+    for ax, (name, image) in zip(axes, shown.items(), strict=False):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(name)
+    return svg(drawn)
 
 
 SLIDER_STYLE = """
