@@ -54,6 +54,7 @@ class Task(TrainingFlags, abc.ABC):
     predictor: ClassVar[ModuleType | None] = None
     # Module whose `export_model(model, metadata, path)` returns what `zoo export` writes.
     exporter: ClassVar[ModuleType | None] = None
+    has_image_results: ClassVar[bool] = False  # whether an evaluation has `ImageResults`
     command: ClassVar[str] = "zoo predict"  # the command that uses a trained model
 
     def __post_init__(self) -> None:
