@@ -36,6 +36,7 @@ class Captioning(BackboneTask):
 
     kind: ClassVar = "captioner"
     predictor: ClassVar = LazyModule("tasks.captioning.predictor")
+    exporter: ClassVar = LazyModule("tasks.captioning.exporter")
     has_image_results: ClassVar = True
     compilable: ClassVar = False  # the loop of the decoder has no static length
     curves: ClassVar = {

@@ -31,6 +31,7 @@ class Classification(ImageTask):
 
     kind: ClassVar = "classifier"
     predictor: ClassVar = LazyModule("tasks.classification.predictor")
+    exporter: ClassVar = LazyModule("tasks.classification.exporter")
     has_image_results: ClassVar = True
     curves: ClassVar = {
         "loss": "Loss",

@@ -38,6 +38,7 @@ class Detection(BackboneTask):
 
     kind: ClassVar = "detector"
     predictor: ClassVar = LazyModule("tasks.detection.predictor")
+    exporter: ClassVar = LazyModule("tasks.detection.exporter")
     has_image_results: ClassVar = True
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at an IoU of .5"}
     monitor: ClassVar = ("val_ap",)

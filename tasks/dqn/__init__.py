@@ -34,6 +34,7 @@ class Dqn(Task):
 
     kind: ClassVar = "agent"
     command: ClassVar = "zoo evaluate"
+    exporter: ClassVar = LazyModule("tasks.dqn.exporter")
     compilable: ClassVar = False  # XLA cannot call environments, which are Python
     checkpoint_all: ClassVar = True  # also the target network, which changes but is not trained
     curves: ClassVar = {

@@ -28,6 +28,7 @@ class Segmentation(BackboneTask):
 
     kind: ClassVar = "segmenter"
     predictor: ClassVar = LazyModule("tasks.segmentation.predictor")
+    exporter: ClassVar = LazyModule("tasks.segmentation.exporter")
     has_image_results: ClassVar = True
     scratch_learning_rate: ClassVar = (
         2e-3  # `unet` converges faster on `shapes` than with 1e-3, and not at all with 6e-3

@@ -42,6 +42,7 @@ class StyleTransfer(SplitTask):
     """Optimizes one image (Gatys), or trains a feed-forward network for a style (Johnson)."""
 
     predictor: ClassVar = LazyModule("tasks.style_transfer.predictor")
+    exporter: ClassVar = LazyModule("tasks.style_transfer.exporter")
     curves: ClassVar = {
         "loss": "Loss",
         "style_loss": "Style loss",
