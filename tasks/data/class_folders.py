@@ -27,13 +27,14 @@ class Listing(NamedTuple):
     """The images and labels of a folder or a CSV file.
 
     `splits` maps a name to `(paths, class names)`, lists of equal length. If `multi_label`, each
-    image has a tuple of class names.
+    image has a tuple of class names. `notes` are as in `dataset.Source`.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[list[str], list]]
     skipped: tuple[tuple[str, str], ...]
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def list_folder(root):
