@@ -6,9 +6,10 @@ import dataclasses
 from typing import ClassVar
 
 import zoo
-from tasks.data import data_splits, geometry, splits
+from tasks.data import class_order, data_splits, geometry, splits
 from tasks.detection import (
     batches,
+    box_annotations,
     coco_metrics,
     dataset,
     head_losses,
@@ -86,6 +87,7 @@ class Detection(BackboneTask):
         # Fails before training if pycocotools is not installed.
         coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
         source = dataset.load(self.dataset, self.data_dir or None)
+        source = class_order.match_weights(source, self.weights, box_annotations.relabel)
         data_splits.check_classes(source, self.num_classes)
         data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}

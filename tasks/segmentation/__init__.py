@@ -6,7 +6,7 @@ import contextlib
 import functools
 from typing import ClassVar
 
-from tasks.data import data_splits, geometry, image_io
+from tasks.data import class_order, data_splits, geometry, image_io
 from tasks.engine import backbones, hardware
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
@@ -83,6 +83,7 @@ class Segmentation(BackboneTask):
     def load(self):
         shape = self.shape()
         source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.class_map)
+        source = class_order.match_weights(source, self.weights, segmentation_dataset.relabel)
         data_splits.check_classes(source, self.num_classes)
         return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
 

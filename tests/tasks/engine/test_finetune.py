@@ -455,6 +455,40 @@ def test_a_head_for_other_classes_is_fresh(trained, name):
     assert not np.array(model.get_layer("logits").bias).any()
 
 
+SMALL_NETWORKS = {  # options, and the layers whose shape depends on the number of classes
+    "unet": ({"widths": (4, 8)}, {"logits"}),
+    "faster_rcnn": (
+        {"backbone": "lenet5", "levels": (2, 3), "channels": 8, "hidden": (8,)},
+        {"roi_logits", "roi_boxes"},
+    ),
+    "retinanet": ({"backbone": "lenet5", "levels": (2, 3), "channels": 8}, {"class_answer"}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_segmenters_and_detectors_keep_the_layers_of_the_same_classes_only(name, tmp_path):
+    options, of_classes = SMALL_NETWORKS[name]
+    path = tmp_path / "trained.keras"
+    keras.utils.set_random_seed(0)
+    trained = zoo.build(name, input_shape=(64, 64, 3), num_classes=3, **options)
+    model_files.save(trained, path, {"classes": list(NAMES)})
+
+    def loaded(classes):
+        model = zoo.build(
+            name, input_shape=(64, 64, 3), classes=classes, weights=str(path), **options
+        )
+        return {
+            layer.name
+            for layer, own in zip(model.layers, trained.layers, strict=True)
+            if not all(map(np.array_equal, layer.get_weights(), own.get_weights()))
+        }
+
+    assert not loaded(list(NAMES))
+    assert loaded([*NAMES[:2], "another"]) == of_classes
+    with pytest.raises(UsageError, match=f"in another order; .*: {', '.join(NAMES)}$"):
+        loaded(list(NAMES[::-1]))
+
+
 @pytest.mark.parametrize("classes", ["black", [1, 2], 5, {}, [None]])
 def test_classes_are_a_list_of_names(classes):
     with pytest.raises(UsageError, match="classes of resnet20 must be a list of names"):
