@@ -210,7 +210,7 @@ def _parse_object(path, row, labels):
     category = _id(path, "annotation", row, "category_id")
     if category not in labels:
         raise UsageError(
-            f"{path}: annotation {number} has the category {category!r}, which the file does not "
+            f"{path}: annotation {number} has the category {category!r:.60}, which the file does not "
             f"list; it lists {join_names(map(repr, labels))}"
         )
     box = row.get("bbox")
