@@ -69,13 +69,14 @@ def jit_compile(setting, training_model):
     return setting == "on"
 
 
-def resolve_auto_flags(task, model, strategy):
+def resolve_auto_flags(task, model, strategy, features):
     """Returns the values to which the flags of a task that are `auto` were resolved, by name.
 
     Args:
         task: A `tasks.engine.task.Task`.
         model: The model that it trains.
         strategy: The name of the strategy.
+        features: What `--features` means for the run.
     """
     alone = strategy == "one"
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())
@@ -83,7 +84,7 @@ def resolve_auto_flags(task, model, strategy):
     found = {
         "precision": keras.config.dtype_policy().name,
         "jit_compile": "on" if compiled else "off",
-        "features": "auto" if alone else "off",
+        "features": features,
         "strategy": strategy,
     }
     return {name: value for name, value in found.items() if getattr(task, name) == "auto"}

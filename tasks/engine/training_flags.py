@@ -67,8 +67,9 @@ class TrainingFlags:
     )
     features: str = flag(
         "auto",
-        "auto: compute the features of frozen layers once where that saves time",
-        choices=("auto", "off"),
+        "features of frozen layers that are computed once; auto: where that saves time, on: "
+        "wherever the result is the same",
+        choices=("auto", "on", "off"),
     )
     jit_compile: str = flag(
         "auto",

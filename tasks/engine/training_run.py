@@ -120,10 +120,10 @@ class TrainingRun:
         if first and stage.batch_norm == "recalibrate":
             finetune.recalibrate(task.training_model(self.model, self.data), stream)
         alone = self.strategy.num_replicas_in_sync == 1
-        split_parts = alone and task.features == "auto" and self._split_at_frozen(stage)
+        parts = self._parts_to_cache(stage) if alone else None
         model, data, flops = self.model, self.data, task.flops()
-        if split_parts:
-            model, data = split_parts
+        if parts:
+            model, data = parts[1], self._data_with_features(parts[0])
             stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
         if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
             model = surgery.absorb(model)
@@ -135,20 +135,47 @@ class TrainingRun:
             training_model.steps_per_execution = hardware.steps_per_execution(flops * stream.size)
         return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
 
-    def _split_at_frozen(self, stage):
-        """Returns the trainable upper part of the model, and data with features of the frozen part.
+    def features_setting(self):
+        """Returns what `--features` means for this run.
 
-        Returns `None` if nothing is frozen or caching features saves no time.
+        `auto` means `on` or `off`, unless features are cached in some only of the stages with
+        frozen layers.
         """
-        versions = self.task.versions(self.data)
-        parts = surgery.split(self.model) if versions and stage.learn != "all" else None
-        if parts is None:
+        if self.task.features != "auto":
+            return self.task.features
+        if self.strategy.num_replicas_in_sync > 1:
+            return "off"
+        frozen, cached = 0, 0
+        for stage in self.stages:
+            finetune.set_trainable(self.model, stage)
+            frozen += self._frozen_and_trainable(stage) is not None
+            cached += self._parts_to_cache(stage) is not None
+        return "off" if not cached else "on" if cached == frozen else "auto"
+
+    def _frozen_and_trainable(self, stage):
+        """Returns the frozen lower part and the rest of the model, or `None` if it has none or its
+        features differ in each epoch."""
+        if stage.learn == "all" or not self.task.versions(self.data):
             return None
-        before, after = parts
+        return surgery.split(self.model)
+
+    def _parts_to_cache(self, stage):
+        """Returns both parts of the model if features of the frozen one are cached, or `None`."""
+        parts = self._frozen_and_trainable(stage) if self.task.features != "off" else None
+        if parts is None or self.task.features == "on":
+            return parts
         images = len(self.data.train) + len(self.data.validation or ())
-        num_passes = stage.epochs * stage.passes
-        if not feature_cache.is_worthwhile(before, images, epochs=num_passes, views=len(versions)):
-            return None
+        worthwhile = feature_cache.is_worthwhile(
+            parts[0],
+            images,
+            epochs=stage.epochs * stage.passes,
+            views=len(self.task.versions(self.data)),
+        )
+        return parts if worthwhile else None
+
+    def _data_with_features(self, before):
+        """Returns the data with features of the frozen part of the model in place of images."""
+        versions = self.task.versions(self.data)
         share = feature_cache.flops(before) / max(1, feature_cache.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
         percent = int(1000 * share) / 10  # rounded down, to be below 100
@@ -171,7 +198,7 @@ class TrainingRun:
             versions=tuple(training_versions),
         )
         validation = featured[-1] if validation_versions else None
-        return after, dataclasses.replace(self.data, train=train, validation=validation)
+        return dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
         """Returns the variables that change in a run: weights, random states, optimiser state."""

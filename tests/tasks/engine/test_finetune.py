@@ -402,6 +402,41 @@ def test_features_are_not_cached_with_augmentation_and_without_a_number_of_views
     assert run.prepared_stage(0).data is run.data
 
 
+TWO_STAGES = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 99}]"
+
+
+@pytest.mark.parametrize(
+    ("plan", "worthwhile", "meaning"),
+    [
+        ("full", True, "off"),  # no layer is frozen
+        ("probe", True, "on"),
+        ("probe", False, "off"),
+        (TWO_STAGES, lambda *_, epochs, views: epochs > 50, "auto"),
+    ],
+)
+def test_automatic_caching_of_features_is_resolved_for_the_recipe(
+    plan, worthwhile, meaning, monkeypatch
+):
+    decide = worthwhile if callable(worthwhile) else lambda *_, **options: worthwhile
+    monkeypatch.setattr("tasks.inference.feature_cache.is_worthwhile", decide)
+    epochs = 100 if plan is TWO_STAGES else 2
+
+    def cached_stages(features):
+        task = make_task(plan=plan, epochs=epochs, features=features, **SMALL)
+        run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
+        cached = []
+        for stage in run.stages:
+            finetune.set_trainable(run.model, stage)
+            cached.append(run._parts_to_cache(stage) is not None)
+        return run.features_setting(), cached
+
+    found, cached = cached_stages("auto")
+    assert found == meaning
+    assert cached_stages(meaning) == (meaning, cached)
+    if plan == "probe":  # also where it saves no time
+        assert cached_stages("on") == ("on", [True])
+
+
 @pytest.mark.check
 @pytest.mark.parametrize("plan", [pytest.param("gradual", marks=pytest.mark.slow), "llrd"])
 def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
