@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
 
 import tasks
 from scripts import _flag_groups, _imports
-from tasks.data.dataset import short_name
 from tasks.distributed import clusters, strategies
 from tasks.engine import recipes, run_folder
 from zoo.errors import UsageError
 
-RUNS_FOLDER = Path("runs")  # the parent of run folders without --out
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
 METAVARS = {int: "N", float: "X", str: "WORD"}
 
@@ -148,14 +145,7 @@ def output_folder(args, task):
     """Returns the run folder: `--out`, or one named after the flags and their digest."""
     if args.out:
         return Path(args.out)
-    flags = dataclasses.asdict(task)
-    # By former names, so that runs of earlier versions are found again.
-    former = {x.metadata["former"] or x.name: flags[x.name] for x in dataclasses.fields(task)}
-    digest = hashlib.sha256(json.dumps(former, sort_keys=True).encode()).hexdigest()[:8]
-    words = [short_name(str(flags[key])) for key in ("model", "dataset") if key in flags] or [
-        task.name
-    ]
-    return RUNS_FOLDER / f"{run_folder.file_name(words)}-{digest}"
+    return run_folder.default_folder(task)
 
 
 def print_result(record, out, as_json):

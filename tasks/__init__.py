@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from tasks.engine.flags import Between, flag
 from tasks.engine.task import Task, register, tasks
 
-__all__ = ["Between", "Task", "flag", "get", "names", "register"]
+if TYPE_CHECKING:
+    from tasks.api.run import Run
+    from tasks.api.training import finetune, train
+    from tasks.api.tuner import HyperModel
+
+__all__ = [
+    "Between",
+    "HyperModel",
+    "Run",
+    "Task",
+    "finetune",
+    "flag",
+    "get",
+    "names",
+    "register",
+    "train",
+]
+API = {  # imported on first use, since these modules import the tasks, which import this one
+    "HyperModel": "tasks.api.tuner",
+    "Run": "tasks.api.run",
+    "finetune": "tasks.api.training",
+    "train": "tasks.api.training",
+}
 
 
 def get(name: str) -> type[Task]:
@@ -20,3 +45,13 @@ def get(name: str) -> type[Task]:
 def names() -> list[str]:
     """Returns the names of all tasks, sorted."""
     return tasks.names()
+
+
+def __getattr__(name: str) -> object:
+    if name not in API:
+        raise AttributeError(f"module 'tasks' has no attribute {name!r}")
+    return getattr(importlib.import_module(API[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

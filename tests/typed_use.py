@@ -127,6 +127,21 @@ def make_tasks() -> None:
     task(epochs="1")  # type: ignore[arg-type]
 
 
+def train(images: list[int]) -> None:
+    run = tasks.finetune("lenet5", "photos", epochs=3, out=Path("runs/a"))
+    assert_type(run, tasks.Run)
+    assert_type(run.figures, dict[str, float])
+    assert_type(run.history, dict[str, list[float]])
+    assert_type(run.model, keras.Model)
+    assert_type(run.report, Path)
+    assert_type(run.evaluate("photos", split="test"), dict[str, float])
+    assert_type(run.resume(epochs=2), tasks.Run)
+    assert_type(tasks.Run.open("runs/a").finished, bool)
+    assert_type(tasks.train("classification", (images, images), class_names=["a"]), tasks.Run)
+    tasks.finetune(3, "photos")  # type: ignore[arg-type]
+    tasks.train("gan", test=3)  # type: ignore[arg-type]
+
+
 @tasks.register
 class Custom(tasks.Task):
     rate: float = tasks.flag(0.1, "of noise", high=1.0)

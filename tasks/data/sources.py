@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, csv_table, shapes, tfds_source
+from tasks.data import class_folders, csv_table, in_memory, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import np
@@ -22,8 +22,8 @@ def load(name, data_dir=None):
         name: A key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
             `validation`) and `test` folders of class folders; a CSV file, as in
             `csv_table.read_csv`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
-            Datasets with the features `image` and `label`. `./NAME` is a folder even if `NAME` is
-            built in.
+            Datasets with the features `image` and `label`; or a name that `in_memory.register`
+            returned. `./NAME` is a folder even if `NAME` is built in.
         data_dir: The folder of TFDS data sets; by default that of TFDS.
 
     Returns:
@@ -38,6 +38,8 @@ def load(name, data_dir=None):
         return BUILT_IN[name]()
     if name.startswith(tfds_source.PREFIX):
         return tfds_source.load(name, data_dir)
+    if name.startswith(in_memory.PREFIX):
+        return in_memory.load(name)
     path = expand_user(name)
     with class_folders.reading_errors(name):
         if name and path.is_dir():

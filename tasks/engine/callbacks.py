@@ -18,6 +18,8 @@ LOG_DIR = "logs"
 
 # Called with the history after each epoch is saved; an exception ends the run.
 epoch_listeners = []
+# `keras.callbacks.Callback` objects that `fit` calls after the one of this module.
+keras_callbacks = []
 
 
 class DivergenceError(UsageError):
@@ -54,7 +56,11 @@ class TrainingCallback:
         """Returns whether all epochs are trained or early stopping applies."""
         patient = self.task.patience
         waited = self.state.epoch - self.state.best
-        return self.state.epoch >= self.task.epochs or bool(patient and waited >= patient)
+        stage = self.prepared_stage
+        stopped = stage is not None and stage.training_model.stop_training
+        return (
+            self.state.epoch >= self.task.epochs or stopped or bool(patient and waited >= patient)
+        )
 
     def to_keras(self):
         """Returns a Keras callback that calls this one."""

@@ -192,7 +192,7 @@ def _fit_epoch(run, training_callback):
         steps_per_epoch=stream.steps - state.step if several else None,
         initial_epoch=state.epoch,
         epochs=state.epoch + 1,
-        callbacks=[training_callback.to_keras()],
+        callbacks=[training_callback.to_keras(), *callbacks.keras_callbacks],
         shuffle=False,  # the data pipeline shuffles
         verbose=0,
     )

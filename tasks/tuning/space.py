@@ -45,12 +45,7 @@ class SearchSpace:
         """Returns the ranges as `keras_tuner.HyperParameters`."""
         found = keras_tuner.HyperParameters()
         for name, span in self.ranges.items():
-            if isinstance(span, Choices):
-                found.Choice(name, list(span.values), ordered=self.kinds[name] is not str)
-            else:
-                make = found.Int if self.kinds[name] is int else found.Float
-                sampling = "log" if span.log else "linear"
-                make(name, span.low, span.high, sampling=sampling)
+            add_range(found, name, span, self.kinds[name])
         return found
 
     def discretized(self, points):
@@ -101,6 +96,22 @@ class SearchSpace:
             return span
         values = [self.at(name, number / max(1, points - 1)) for number in range(points)]
         return Choices(tuple(dict.fromkeys(values)))
+
+
+def add_range(hyperparameters, name, span, kind):
+    """Adds a range to `keras_tuner.HyperParameters`; it gets a value if it has none yet.
+
+    Args:
+        hyperparameters: the `keras_tuner.HyperParameters`.
+        name: name of the flag.
+        span: `Choices` or `Between`.
+        kind: the type of the flag.
+    """
+    if isinstance(span, Choices):
+        hyperparameters.Choice(name, list(span.values), ordered=kind is not str)
+    else:
+        make = hyperparameters.Int if kind is int else hyperparameters.Float
+        make(name, span.low, span.high, sampling="log" if span.log else "linear")
 
 
 def declared_ranges(task):

@@ -1,0 +1,180 @@
+"""Data sets in memory: arrays, `tf.data`, Keras and PyTorch pipelines, generators."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+
+from tasks.data.class_folders import join_names, sort_class_names
+from tasks.data.dataset import Source, Split
+from tasks.data.memory_limits import available_bytes
+from zoo.errors import UsageError
+from zoo.lazy import np
+
+PREFIX = "memory:"
+MEMORY_FRACTION = 0.5  # of the available memory that the images of a pipeline may take
+CHANNELS = (1, 2, 3, 4)  # of images whose channels come first, as PyTorch's do
+_sources: dict[str, Source] = {}
+
+
+def register(splits: Mapping[str, object], class_names=None) -> str:
+    """Makes labelled images a data set of this process.
+
+    Args:
+        splits: For each of `train`, `validation` and `test`, or some of them, a pair
+            `(images, labels)` of arrays, or an iterable of such pairs of batches: a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a generator. It
+            is read once, in full. Images are `(count, height, width, channels)` or
+            `(count, height, width)`, with values in [0, 255], or floating-point values in [0, 1];
+            PyTorch tensors may have their channels first. Labels are class indices or names
+            `(count,)`, or one-hot or multi-label `(count, classes)`.
+        class_names: The names of the classes, in the order of the indices.
+
+    Returns:
+        The name of the data set, `memory:` and a digest of its content, for `sources.load`.
+
+    Raises:
+        UsageError: Images and labels do not match, or have other shapes or values.
+    """
+    parts = {name: _read(name, data) for name, data in splits.items() if data is not None}
+    labels = {name: part[1] for name, part in parts.items()}
+    classes, encoded, multi_label = _encode(labels, class_names)
+    hasher = hashlib.sha256(repr(classes).encode())
+    for name, (images, _) in parts.items():
+        for array in (images, encoded[name]):
+            hasher.update(repr((name, array.shape, str(array.dtype))).encode())
+            hasher.update(np.ascontiguousarray(array))
+    made = {name: Split(name, parts[name][0], encoded[name]) for name in parts}
+    name = f"{PREFIX}{hasher.hexdigest()[:12]}"
+    _sources[name] = Source(name, classes, made, multi_label=multi_label)
+    return name
+
+
+def load(name: str) -> Source:
+    """Returns a data set that `register` named; raises `UsageError` if this process has none."""
+    if name not in _sources:
+        raise UsageError(
+            f"{name} is a data set of arrays that another process had in memory; pass the arrays "
+            "again: tasks.finetune(model, (images, labels), ...)"
+        )
+    return _sources[name]
+
+
+def _read(name, data):
+    """Returns uint8 images and labels as arrays."""
+    if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "__len__"):
+        images, labels = (_to_array(x) for x in data)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        images, labels = _read_batches(name, data)
+    else:
+        raise UsageError(
+            f"{name}: expected (images, labels) or batches of such pairs, got {type(data).__name__}"
+        )
+    if len(images) != len(labels) or not len(images):
+        raise UsageError(f"{name}: {len(images)} images and {len(labels)} labels")
+    return _to_pixels(name, images), labels
+
+
+def _read_batches(name, batches):
+    """Returns the arrays of all batches of a pipeline, one after the other."""
+    size = getattr(batches, "cardinality", lambda: 0)()
+    infinite = getattr(batches, "num_batches", 0) is None  # of a PyDataset
+    if infinite or int(size) == -1:
+        raise UsageError(f"{name} never ends; take a number of batches of it: .take(100)")
+    limit, taken, found = MEMORY_FRACTION * available_bytes(), 0, []
+    steps = range(len(batches)) if hasattr(batches, "__getitem__") else None
+    for batch in (batches[at] for at in steps) if steps is not None else batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise UsageError(
+                f"{name} yields {type(batch).__name__}; expected pairs (images, labels)"
+            )
+        images, labels = (_to_array(x) for x in batch)
+        if images.ndim == labels.ndim + 3 and labels.ndim < 2 and images.ndim == 3:
+            images, labels = images[None], labels[None]  # not batched
+        taken += images.nbytes
+        if taken > limit:
+            raise UsageError(
+                f"{name} has more than {taken / 1e9:,.1f} GB of images, half of the available "
+                "memory; write them to a folder of class folders, which is read as needed"
+            )
+        found.append((images, labels))
+    if not found:
+        raise UsageError(f"{name} yields nothing")
+    return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
+
+
+def _to_array(values):
+    """Returns values as an array; PyTorch's images with the channels last."""
+    if type(values).__module__.startswith("torch"):
+        values = values.detach().cpu().numpy()
+        if values.ndim == 4 and values.shape[1] in CHANNELS and values.shape[-1] not in CHANNELS:
+            return values.transpose(0, 2, 3, 1)
+        return values
+    return np.asarray(values)
+
+
+def _to_pixels(name, images):
+    """Returns images as uint8 `(count, height, width, channels)`."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.dtype.kind not in "biuf" or not math.prod(images.shape):
+        raise UsageError(
+            f"{name}: images have shape {images.shape} and dtype {images.dtype}; expected numbers "
+            "(count, height, width, channels)"
+        )
+    if images.dtype == np.uint8:
+        return images
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):
+        raise UsageError(
+            f"{name}: pixels lie in [{low:g}, {high:g}]; expected [0, 255], or floating-point "
+            "values in [0, 1]: models normalize images themselves"
+        )
+    scale = 255 if images.dtype.kind in "bf" and high <= 1 else 1
+    return np.rint(images.astype("float32") * scale).astype(np.uint8)
+
+
+def _encode(labels, class_names):
+    """Returns class names, labels as `dataset.Split` has them, and whether they are multi-label."""
+    first = next(iter(labels.values()))
+    if any(x.ndim != first.ndim or x.shape[1:] != first.shape[1:] for x in labels.values()):
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in labels.items())
+        raise UsageError(f"labels of the splits have different shapes: {shapes}")
+    if first.ndim == 2 and first.shape[1] == 1:
+        return _encode({name: x[:, 0] for name, x in labels.items()}, class_names)
+    if first.ndim not in (1, 2):
+        raise UsageError(f"labels have shape {first.shape}; expected (count,) or (count, classes)")
+    if first.ndim == 2:
+        return _encode_rows(labels, class_names)
+    if first.dtype.kind in "US" or first.dtype == object:
+        given = {str(label) for x in labels.values() for label in x}
+        classes = tuple(class_names or sort_class_names(given))
+        if unknown := sorted(given - {*classes}):
+            raise UsageError(f"labels that are not among class_names: {join_names(unknown)}")
+        at = {label: index for index, label in enumerate(classes)}
+        rows = {name: [at[str(label)] for label in x] for name, x in labels.items()}
+        return classes, {name: np.array(row, "int64") for name, row in rows.items()}, False
+    return _encode_indices(labels, class_names)
+
+
+def _encode_indices(labels, class_names):
+    if any((x != np.floor(x)).any() or x.min() < 0 for x in labels.values()):
+        raise UsageError("labels must be class indices from 0, names, or rows of 0 and 1")
+    count = 1 + max(int(x.max()) for x in labels.values())
+    classes = tuple(class_names or map(str, range(count)))
+    if count > len(classes):
+        raise UsageError(f"there is a label {count - 1}, but class_names has {len(classes)} names")
+    return classes, {name: x.astype("int64") for name, x in labels.items()}, False
+
+
+def _encode_rows(labels, class_names):
+    if any(((x != 0) & (x != 1)).any() for x in labels.values()):
+        raise UsageError("labels (count, classes) must be 0 or 1")
+    width = next(iter(labels.values())).shape[1]
+    classes = tuple(class_names or map(str, range(width)))
+    if width != len(classes):
+        raise UsageError(f"labels have {width} columns, but class_names has {len(classes)} names")
+    if all((x.sum(1) == 1).all() for x in labels.values()):
+        return classes, {name: x.argmax(1).astype("int64") for name, x in labels.items()}, False
+    return classes, {name: x.astype("uint8") for name, x in labels.items()}, True
