@@ -57,6 +57,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "gradcheck": 12,
     "predict": 12,
     "rank": 110,
+    "serve": 12,
     "show": 45,
     "study": 40,
     "train": 216,

@@ -15,8 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ROWS = (  # from the top down; a package imports only from the rows below its own
-    ("scripts", "tasks.api"),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.study"),
+    ("scripts",),
+    ("tasks.api", "tasks.serve", "tasks.study"),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
     (
         *("tasks.classification", "tasks.segmentation", "tasks.detection", "tasks.captioning"),
         *("tasks.gan", "tasks.style_transfer", "tasks.dqn"),

@@ -1,7 +1,9 @@
 """Initial weights: too small, too large, and of the right variance."""
 
-from tasks.study import Claim, Findings, pictures, study
-from zoo.lazy import np
+import zoo
+from tasks.study import Claim, Findings, pictures, study, training
+from tasks.study.digits import digits
+from zoo.lazy import keras, np
 
 SCALES = {  # standard deviation of a weight, by the number of inputs
     "zero": lambda inputs: 0.0,
@@ -26,13 +28,14 @@ def activations(scale, activation, width, depth, rng):
 def run(seed: int = 0, width: int = 256, depth: int = 20):
     """The variance of activations is multiplied in every layer. Only weights of the right variance
     keep it, and with constant weights all units of a layer stay equal forever."""
-    spread, shown = {}, {}
+    spread, shown, shapes = {}, {}, {}
     for activation in ACTIVATIONS:
         drawn, axes = pictures.figure()
         for scale in SCALES:
             layers = activations(scale, activation, width, depth, np.random.default_rng(seed))
             size = np.array([np.sqrt(np.mean(layer**2)) for layer in layers])
             spread[activation, scale] = size
+            shapes[f"{activation}, {scale}"] = histograms(layers, activation)
             axes.plot(range(1, depth + 1), np.maximum(size, 1e-30), label=scale)
         axes.set(
             yscale="log",
@@ -45,7 +48,7 @@ def run(seed: int = 0, width: int = 256, depth: int = 20):
         shown[activation] = pictures.svg(drawn)
     he, xavier = spread["relu", "He"][-1], spread["tanh", "Xavier"]
     small = spread["relu", "0.01"][-1]
-    units = constant_units(width, seed)
+    units = [distinct_units(constant, 32, seed) for constant in (0.0, 0.1, None)]
     return Findings(
         claims=[
             Claim("He initialization keeps the size of ReLU activations within a factor of 3 over "
@@ -57,24 +60,43 @@ def run(seed: int = 0, width: int = 256, depth: int = 20):
                   f"{spread['relu', 'Xavier'][-1]:.1e}"),
             Claim("A standard deviation of 0.01 extinguishes the signal.", small < 1e-3,
                   f"{small:.1e}"),
-            Claim("With constant weights all hidden units stay equal after gradient steps.",
-                  units == 1, f"{units} distinct units of {width}"),
+            Claim("From zero or constant weights all hidden units stay equal; random ones differ.",
+                  units == [1, 1, 32],
+                  f"{units[0]}, {units[1]} and {units[2]} different units of 32 after 20 steps"),
         ],
-        pictures=[("Activations by depth", pictures.slider(shown, "activation"),
-                   "A horizontal line is the aim. Zero weights leave the plot at the bottom.")],
+        pictures=[
+            ("Activations by depth", pictures.slider(shown, "activation"),
+             "A horizontal line is the aim. Zero weights leave the plot at the bottom."),
+            ("Histograms", pictures.slider(shapes, "activation and weights"),
+             "Too small weights pile up at 0, too large ones at -1 and 1 of tanh. Values beyond "
+             "the axis are in its last bar."),
+        ],
         next_steps=["--depth 50: which line is still flat?", "--width 32: do the lines scatter?"],
         references=["Glorot & Bengio, 2010 (Xavier)", "He et al., 2015 (arXiv:1502.01852)",
                     "keras.initializers.GlorotNormal, HeNormal"],
     )  # fmt: skip
 
 
-def constant_units(width, seed):
-    """Returns the number of distinct hidden units after ten steps from constant weights."""
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(64, 8)), rng.normal(size=(64, 1))
-    w1, w2 = np.full((8, width), 0.1), np.full((width, 1), 0.1)
-    for _ in range(10):
-        hidden = np.tanh(x @ w1)
-        error = (hidden @ w2 - y) / len(y)
-        w1, w2 = (w1 - 0.1 * x.T @ ((error @ w2.T) * (1 - hidden**2)), w2 - 0.1 * hidden.T @ error)
-    return len(np.unique(w1.round(12), axis=1).T)
+def histograms(layers, activation):
+    """Returns histograms of the activations of a few layers, from the first to the last."""
+    places = sorted({0, len(layers) // 4, len(layers) // 2, len(layers) - 1})
+    drawn, axes = pictures.figure(len(places), width=9.4, height=2.4)
+    for panel, place in zip(axes, places, strict=True):
+        values = layers[place].ravel()
+        low = -1.05 if activation == "tanh" else 0
+        high = 1.05 if activation == "tanh" else 3
+        panel.hist(values.clip(low, high), 40, (low, high), histtype="stepfilled")
+        panel.set(title=f"layer {place + 1}", yticks=[])
+    return pictures.svg(drawn)
+
+
+def distinct_units(constant, width, seed):
+    """Returns 1 plus the number of hidden units that differ from the first after training from
+    constant weights, or from random ones."""
+    keras.utils.set_random_seed(seed)
+    model = zoo.build("mlp", widths=(width,))
+    if constant is not None:
+        model.set_weights([np.full(weight.shape, constant) for weight in model.weights])
+    training.train(model, *digits(256, seed), steps=20, seed=seed)
+    kernel = model.get_layer("hidden1").get_weights()[0]
+    return 1 + int(np.sum(np.abs(kernel - kernel[:, :1]).max(0) > 1e-4))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from tasks.report.formatting import escape
 from zoo.errors import UsageError
+from zoo.lazy import np
 
 COLORS = ("#3b82f6", "#f97316", "#16a37b", "#a855f7", "#e11d48", "#0ea5b7", "#9a7b00", "#7d8590")
 GREY = "#7d8590"  # text and axes: readable on white and on black
@@ -76,7 +77,43 @@ def svg(drawn) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     found = text.getvalue()
-    return re.sub(r'(id="|#)([a-zA-Z])', rf"\g<1>{name}\2", found[found.index("<svg") :])
+    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}", found[found.index("<svg") :])
+
+
+def animated_paths(drawn, axes, paths: Mapping, seconds: float = 8.0) -> str:
+    """Returns a figure with paths that dots follow, again and again, without scripts.
+
+    Readers who prefer reduced motion see each dot at the end of its path.
+
+    Args:
+        drawn, axes: a figure and its axes, with their limits; the paths are added, with a legend.
+        paths: points `(steps, 2)` by name, one of each per step; all start together.
+        seconds: of one run.
+    """
+    colors = dict(zip(paths, itertools.cycle(COLORS)))
+    marks = dict(zip(paths, itertools.cycle(("-",) * len(COLORS) + ("--",) * len(COLORS))))
+    for name, path in paths.items():
+        axes.plot(*path.T, marks[name], color=colors[name], alpha=0.6, linewidth=1, label=name)
+    drawn.legend(loc="outside lower center", ncols=5)
+    text, own = svg(drawn), f"race{next(_numbers)}"
+    style, dots = [], []
+    for number, (name, path) in enumerate(paths.items()):
+        inside = np.clip(path, *np.transpose([axes.get_xlim(), axes.get_ylim()]))
+        inside = axes.transData.transform(inside) * 72 / drawn.dpi
+        places = [f"translate({x:.1f}px,{72 * drawn.get_figheight() - y:.1f}px)" for x, y in inside]
+        frames = "".join(
+            f"{100 * step / (len(places) - 1):.1f}%{{transform:{place}}}"
+            for step, place in enumerate(places)
+            if step % max(1, len(places) // 60) == 0 or step == len(places) - 1
+        )
+        style.append(f"@keyframes {own}-{number}{{{frames}}}")
+        dots.append(
+            f'<circle r="4" fill="{colors[name]}" style="transform:{places[-1]};animation:'
+            f'{own}-{number} {seconds:g}s linear infinite"><title>{escape(name)}</title></circle>'
+        )
+    still = f"@media (prefers-reduced-motion:reduce){{.{own} circle{{animation:none!important}}}}"
+    clip = f'<g class="{own}">{"".join(dots)}</g></svg><style>{"".join(style)}{still}</style>'
+    return clip.join(text.rsplit("</svg>", 1))
 
 
 def slider(pictures: Mapping[str, str], label: str) -> str:

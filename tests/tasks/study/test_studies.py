@@ -14,7 +14,21 @@ from tests.support.paths import ROOT
 from zoo.errors import UsageError
 
 # Options with which a study takes about a second; the others have their defaults.
-SMALL = {"backprop": {"largest": 16}, "loss": {"steps": 30}, "q-learning": {"episodes": 2_000}}
+SMALL = {
+    "backprop": {"largest": 16},
+    "batch-norm": {"steps": 100, "rates": 2},
+    "convolution": {"steps": 200},
+    "descent": {"epochs": 5, "examples": 512},
+    "filters": {"steps": 200},
+    "function-sets": {"steps": 500, "layers": 3},
+    "hyperparameters": {"repeats": 4, "trials": 9, "network_trials": 4, "steps": 60},
+    "learning-rate": {"steps": 200, "rates": 3},
+    "loss": {"steps": 30},
+    "optimizers": {"steps": 60, "network_steps": 100},
+    "overfitting": {"steps": 300},
+    "q-learning": {"episodes": 2_000},
+    "structure": {"steps": 200, "layers": 1, "trials": 2},
+}
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
 
 
