@@ -16,6 +16,7 @@ from zoo.graphs import HEAD_LAYER
 from zoo.lazy import LazyModule, keras
 from zoo.parts import blocks
 
+hub = LazyModule("zoo.hub")
 identify = LazyModule("zoo.weights.identify")
 torch_conversion = LazyModule("zoo.weights.torch_conversion")
 
@@ -37,7 +38,9 @@ def build(
 
     Args:
         name: a name from `zoo.names()`. `resnet50` has random weights; `resnet50.imagenet` has
-            pretrained weights and the preprocessing that they need.
+            pretrained weights and the preprocessing that they need. `hf://USER/NAME` is a model
+            that `zoo push` uploaded to the Hugging Face Hub, `hf://USER/NAME@REVISION` one
+            revision of it; of the other arguments, these take `num_classes` and `classes` only.
         input_shape: `(height, width, channels)`; defaults to that of the paper. With a tag,
             another number of channels is possible: `surgery.channels` adapts the weights.
         num_classes: number of logits. With a tag, passing it replaces the pretrained head by a
@@ -67,6 +70,9 @@ def build(
     Example:
         >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
     """
+    if hub.is_hub_name(name):
+        options = {**options, "input_shape": input_shape, "weights": weights}
+        return hub.build(name, num_classes=num_classes, classes=classes, **options)
     entry = models.get(name)
     if classes is not None:
         _check_class_names(entry, classes, num_classes)
@@ -136,7 +142,7 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     if entry.weights and (new_head or not head):
         options = {**entry.weights.options, **options}
     if new_head:
-        _check_num_classes(entry, num_classes)
+        arguments.check_int(num_classes, f"num_classes of {entry.name}")
         options["num_classes"] = num_classes
     elif not head:
         options["num_classes"] = None
@@ -268,10 +274,6 @@ def _check_class_names(entry, classes, num_classes):
             f"passed too; got {arguments.short_repr(classes)} and num_classes="
             f"{arguments.short_repr(num_classes)}"
         )
-
-
-def _check_num_classes(entry, num_classes):
-    arguments.check_int(num_classes, f"num_classes of {entry.name}")
 
 
 def _checked_source(source, entry):

@@ -19,8 +19,28 @@ def steps_taken(dtype, update, steps):
     return float(weight) / (1 + update * steps)
 
 
+def trained(dtype, scale, steps, seed):
+    """Returns the losses of a model whose gradients and activations are computed in one type.
+
+    The weights are float32. The targets are small, and so are the gradients.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(1024, 8)).astype("float32")
+    y = 3e-6 * x @ rng.normal(size=8).astype("float32")
+    weights, losses = tf.Variable(tf.zeros(8)), []
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            errors = tf.linalg.matvec(tf.cast(x, dtype), tf.cast(weights, dtype)) - tf.cast(
+                y, dtype
+            )
+            scaled = tf.reduce_mean(errors * errors * tf.cast(scale, dtype))
+        weights.assign_sub(0.1 / scale * tape.gradient(scaled, weights))
+        losses.append(float(np.mean((x @ weights.numpy() - y) ** 2) / np.mean(y**2)))
+    return losses
+
+
 @study(28, "What can go wrong when training in 16 bits?")
-def run(seed: int = 0, steps: int = 1_000):
+def run(seed: int = 0, steps: int = 1_000, training_steps: int = 60):
     """float16 has the precision but not the range: small gradients become zero unless the loss is
     scaled. bfloat16 has the range but not the precision: small updates of large weights are lost,
     so weights stay in float32."""
@@ -41,6 +61,17 @@ def run(seed: int = 0, steps: int = 1_000):
     axes.bar(list(kept), list(kept.values()))
     axes.axhline(1, linestyle="--", color=pictures.GREY)
     axes.set(ylabel=f"weight after {steps} updates of {update}, of exact")
+    runs = {
+        name: trained(dtype, scale, training_steps, seed)
+        for name, dtype, scale in (
+            ("float32", "float32", 1.0),
+            ("bfloat16", "bfloat16", 1.0),
+            ("float16", "float16", 1.0),
+            ("float16, loss times 32768", "float16", 2.0**15),
+        )
+    }
+    lines = {name: (range(1, training_steps + 1), losses) for name, losses in runs.items()}
+    broken, rescued = runs["float16"][-1], runs["float16, loss times 32768"][-1]
     return Findings(
         claims=[
             Claim("float16 turns gradients below about 3e-8 into zero; bfloat16 does not.",
@@ -52,6 +83,11 @@ def run(seed: int = 0, steps: int = 1_000):
                   f"65536 becomes {rounded([65536.0], 'float16')[0]}"),
             Claim("A bfloat16 weight of 1 does not notice updates of 0.001.",
                   kept["bfloat16"] < 0.6, f"{kept['bfloat16']:.2f} of the exact result"),
+            Claim("Where gradients are too small for float16, training stands still.",
+                  broken > 0.5, f"{broken:.2f} of the first loss is left"),
+            Claim("With a scaled loss it goes on, as it does in bfloat16 without.",
+                  max(rescued, runs["bfloat16"][-1]) < 0.1,
+                  f"{rescued:.4f} and {runs['bfloat16'][-1]:.4f} are left"),
             Claim("A float32 weight follows them.", abs(kept["float32"] - 1) < 1e-3,
                   f"{kept['float32']:.5f}"),
         ],
@@ -59,6 +95,8 @@ def run(seed: int = 0, steps: int = 1_000):
             ("Rounding", pictures.svg(drawn), "A flat line is precision; its ends are the range."),
             ("Updates", pictures.svg(drawn_steps),
              "This is why mixed precision keeps float32 weights."),
+            ("Training", pictures.curves(lines, yscale="log", xlabel="step",
+             ylabel="loss, of that at the start"), "A regression with targets below 0.00001."),
         ],
         next_steps=["zoo train classification --precision mixed_float16", "--steps 100000"],
         references=["Micikevicius et al., 2018: Mixed precision training",

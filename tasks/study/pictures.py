@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tasks.report.formatting import escape
 from zoo.errors import UsageError
@@ -116,6 +116,16 @@ def animated_paths(drawn, axes, paths: Mapping, seconds: float = 8.0) -> str:
     return clip.join(text.rsplit("</svg>", 1))
 
 
+def panels(shown: Iterable[str]) -> str:
+    """Returns pictures side by side, or below each other where the page is narrow."""
+    return f'<div class="panels">{"".join(f"<div>{picture}</div>" for picture in shown)}</div>'
+
+
+def text(words: str) -> str:
+    """Returns text as a block of the page."""
+    return f"<pre>{escape(words)}</pre>"
+
+
 def slider(pictures: Mapping[str, str], label: str) -> str:
     """Returns pictures of which one is shown at a time, chosen by a row of radio buttons.
 
@@ -145,6 +155,55 @@ def slider(pictures: Mapping[str, str], label: str) -> str:
         f'aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}'
         f"<div>{panels}</div></div>"
     )
+
+
+def curves(lines: Mapping[str, tuple], **options) -> str:
+    """Returns a plot of lines with a legend.
+
+    Args:
+        lines: x and y of each line, by name.
+        **options: of `matplotlib.axes.Axes.set`, such as `xlabel` and `yscale`.
+    """
+    drawn, axes = figure()
+    for name, (x, y) in lines.items():
+        axes.plot(x, y, "o-", label=name)
+    axes.set(**options)
+    axes.legend()
+    return svg(drawn)
+
+
+def bars(values: Mapping[str, float], **options) -> str:
+    """Returns horizontal bars, the first one above.
+
+    Args:
+        values: the length of each bar, by name.
+        **options: of `matplotlib.axes.Axes.set`, such as `xlabel` and `xscale`.
+    """
+    drawn, axes = figure(height=1 + 0.4 * len(values))
+    axes.barh(list(values), list(values.values()), height=0.6)
+    axes.invert_yaxis()
+    axes.set(**options)
+    axes.xaxis.set_minor_formatter("")
+    return svg(drawn)
+
+
+def images(shown: Mapping[str, object], columns: int = 4, side: float = 2.2) -> str:
+    """Returns small images in rows, each with its name above, as one SVG.
+
+    Args:
+        shown: by name, uint8 `(height, width)`, grey, or `(height, width, 3)`.
+        columns: images per row.
+        side: width of an image, in inches.
+    """
+    rows = -(-len(shown) // columns)
+    drawn, axes = figure(columns, rows, width=columns * side, height=rows * (side + 0.3))
+    axes = axes if isinstance(axes, list) else [axes]
+    for ax in axes:
+        ax.axis("off")
+    for ax, (name, image) in zip(axes, shown.items(), strict=False):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(name)
+    return svg(drawn)
 
 
 SLIDER_STYLE = """

@@ -1,48 +1,37 @@
-"""Value iteration and Q-learning on a grid world."""
+"""Value iteration, Q-learning and DQN on a grid world."""
 
+import zoo
+from tasks.dqn import train_step
 from tasks.study import Claim, Findings, pictures, study
-from zoo.lazy import np
+from tasks.study.grid_world import CELLS, GOAL, GRID, SIZE, START, draw, greedy_path, step
+from zoo.lazy import keras, np, tf
 
-GRID = ("....G", ".#.#.", "...H.", ".#...", "S....")  # start, goal, hole, wall
-MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-ARROWS = "↑↓←→"
-SIZE = len(GRID)
+DISCOUNT = 0.95
 
 
-def step(cell, action):
-    """Returns the next cell, the reward and whether the episode ends."""
-    row, column = (cell[axis] + MOVES[action][axis] for axis in (0, 1))
-    inside = 0 <= row < SIZE and 0 <= column < SIZE
-    if not inside or GRID[row][column] == "#":
-        row, column = cell
-    mark = GRID[row][column]
-    return (row, column), {"G": 1.0, "H": -1.0}.get(mark, -0.02), mark in "GH"
-
-
-def value_iteration(discount, sweeps=100):
+def value_iteration(sweeps=100):
     """Returns the values of all actions in all cells, by sweeps over the known environment."""
     q = np.zeros((SIZE, SIZE, 4))
     for _ in range(sweeps):
         new = np.zeros_like(q)
-        for row in range(SIZE):
-            for column in range(SIZE):
-                for action in range(4):
-                    cell, reward, end = step((row, column), action)
-                    new[row, column, action] = reward + (0 if end else discount * q[cell].max())
+        for cell in CELLS:
+            for action in range(4):
+                after, reward, end = step(cell, action)
+                new[(*cell, action)] = reward + (0 if end else DISCOUNT * q[after].max())
         q = new
     return q
 
 
-def q_learning(episodes, discount, rate, exploration, rng):
+def q_learning(episodes, exploration, seed, rate=0.5):
     """Returns the values learned from experience alone, and the return of each episode."""
-    q, returns = np.zeros((SIZE, SIZE, 4)), []
+    q, returns, rng = np.zeros((SIZE, SIZE, 4)), [], np.random.default_rng(seed)
     for _ in range(episodes):
-        cell, total, end = (4, 0), 0.0, False
+        cell, total, end = START, 0.0, False
         for _ in range(100):
             greedy = rng.random() > exploration
             action = int(q[cell].argmax()) if greedy else int(rng.integers(4))
             after, reward, end = step(cell, action)
-            target = reward + (0 if end else discount * q[after].max())
+            target = reward + (0 if end else DISCOUNT * q[after].max())
             q[(*cell, action)] += rate * (target - q[(*cell, action)])
             cell, total = after, total + reward
             if end:
@@ -51,59 +40,86 @@ def q_learning(episodes, discount, rate, exploration, rng):
     return q, np.array(returns)
 
 
-def draw(q):
-    """Returns a picture of the value of each cell, with the best action."""
-    drawn, axes = pictures.figure(width=4.2, height=4)
-    axes.imshow(q.max(-1), cmap="viridis")
-    for row in range(SIZE):
-        for column in range(SIZE):
-            mark = GRID[row][column]
-            text = ARROWS[q[row, column].argmax()] if mark in ".S" else mark
-            axes.text(column, row, text, ha="center", va="center", color="white", fontsize=14)
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    return pictures.svg(drawn)
+def deep_q_learning(updates, seed, batch_size=64, period=25):
+    """Returns the values of a DQN that is trained on random moves, by the targets of the kit."""
+    free = [cell for cell in CELLS if GRID[cell[0]][cell[1]] in ".S"]
+    moves = [(cell, action, *step(cell, action)) for cell in free for action in range(4)]
+    cells, actions, nexts, rewards, ends = zip(*moves, strict=True)
+    codes = np.eye(SIZE * SIZE, dtype="float32")
+    observed, following = (codes[[SIZE * x + y for x, y in each]] for each in (cells, nexts))
+    replay = {
+        "observations": observed[:, None],  # of one frame
+        "nexts": following[:, None],
+        "actions": np.array(actions, "int32"),
+        "returns": np.array(rewards, "float32"),
+        "discounts": DISCOUNT * (1 - np.array(ends, "float32")),
+    }
+    online, target = (zoo.build("vector_dqn", input_shape=(SIZE * SIZE,), num_classes=4,
+                                widths=(64,)) for _ in range(2))  # fmt: skip
+    adam, rng = keras.optimizers.Adam(3e-3), np.random.default_rng(seed)
+    adam.build(online.trainable_variables)
+
+    @tf.function
+    def update(rows):
+        batch = {name: tf.gather(values, rows) for name, values in replay.items()}
+        targets = train_step.td_targets(online, target, batch, double=True)
+        with tf.GradientTape() as tape:
+            values = online(train_step.merge_frames(batch["observations"]))
+            errors = targets - tf.gather(values, batch["actions"], axis=1, batch_dims=1)
+            loss = tf.reduce_mean(train_step.LOSSES["mse"](errors))
+        variables = online.trainable_variables
+        adam.apply(tape.gradient(loss, variables), variables)
+
+    for number in range(updates):
+        if number % period == 0:
+            target.set_weights(online.get_weights())
+        update(tf.constant(rng.integers(0, len(moves), batch_size)))
+    return np.array(online(codes)).reshape(SIZE, SIZE, 4)
 
 
 @study(25, "How does an agent learn what its actions are worth?")
-def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2):
+def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates: int = 1_000):
     """Value iteration computes the value of each action from known rules. Q-learning finds the same
-    values by acting, without the rules, as long as it keeps exploring."""
-    discount, rng = 0.95, np.random.default_rng(seed)
-    exact = value_iteration(discount)
-    stages = {}
+    values by acting, without the rules, as long as it keeps exploring. A DQN puts a network in
+    place of the table, trained on stored moves towards the values of a copy of itself."""
+    exact, stages = value_iteration(), {}
     for count in sorted({10, 100, 1_000, episodes}):
-        q, _ = q_learning(count, discount, 0.5, exploration, np.random.default_rng(seed))
-        stages[f"{count:,} episodes"] = draw(q)
-    learned, returns = q_learning(episodes, discount, 0.5, exploration, rng)
-    stuck, _ = q_learning(episodes, discount, 0.5, 0.0, np.random.default_rng(seed))
-    path, cell = [], (4, 0)
-    while len(path) < 30:
-        cell, _, end = step(cell, int(learned[cell].argmax()))
-        path.append(cell)
-        if end:
-            break
-    start_error = abs(learned[4, 0].max() - exact[4, 0].max())
-    visited = {True: (learned != 0).mean(), False: (stuck != 0).mean()}
+        learned, returns = q_learning(count, exploration, seed)
+        stages[f"{count:,} episodes"] = draw(learned)
+    learned, returns = q_learning(episodes, exploration, seed)
+    stuck, _ = q_learning(episodes, 0.0, seed)
+    deep, path = deep_q_learning(updates, seed), greedy_path(learned)
+    start, tried, never = exact[START].max(), (learned != 0).mean(), (stuck != 0).mean()
     drawn, axes = pictures.figure()
     axes.plot(np.convolve(returns, np.ones(50) / 50, "valid"))
     axes.set(xlabel="episode", ylabel="return (mean of 50)")
     return Findings(
         claims=[
             Claim("Q-learning finds the value of the start that value iteration computes.",
-                  start_error < 0.02, f"{learned[4, 0].max():.3f} against {exact[4, 0].max():.3f}"),
+                  abs(learned[START].max() - start) < 0.02,
+                  f"{learned[START].max():.3f} against {start:.3f}"),
             Claim("Its greedy policy reaches the goal by a shortest path.",
-                  path[-1] == (0, 4) and len(path) == 8, f"{len(path)} steps"),
-            Claim("Without exploration it tries fewer actions.", visited[False] < visited[True],
-                  f"{visited[False]:.0%} against {visited[True]:.0%} of all"),
+                  path[-1] == GOAL and len(path) == 8, f"{len(path)} steps"),
+            Claim("Without exploration it tries fewer actions.", never < tried,
+                  f"{never:.0%} against {tried:.0%} of all"),
+            Claim("So does the policy of the DQN.",
+                  greedy_path(deep)[-1] == GOAL and len(greedy_path(deep)) == 8,
+                  f"{len(greedy_path(deep))} steps"),
+            # A network approximates: an error here changes the values elsewhere.
+            Claim("The DQN comes close to the value of the start.",
+                  abs(deep[START].max() - start) < 0.1,
+                  f"{deep[START].max():.3f} against {start:.3f}"),
         ],
         pictures=[
             ("Values while learning", pictures.slider(stages, "trained for"),
              "Values spread from the goal backwards, one step per visit."),
-            ("Value iteration", draw(exact), "The exact values."),
+            ("Value iteration and DQN", pictures.slider(
+                {"value iteration": draw(exact), "DQN": draw(deep)}, "values of"),
+             "The exact values, and those of the network."),
             ("Returns", pictures.svg(drawn), "Exploration keeps the mean below the optimum."),
         ],
         next_steps=["--exploration 0.9: what happens to values and to returns?",
-                    "zoo train dqn: a network in place of the table"],
-        references=["Watkins & Dayan, 1992", "Mnih et al., 2015 (DQN)", "tasks/dqn"],
+                    "--updates 100: a DQN needs many", "zoo train dqn: in environments"],
+        references=["Watkins & Dayan, 1992", "Mnih et al., 2015 (DQN)",
+                    "tasks/dqn/train_step.py; zoo/models/dqn.py"],
     )  # fmt: skip

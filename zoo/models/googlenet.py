@@ -101,7 +101,7 @@ def googlenet(
     endpoints = {}
     x = _stem(image, batch_norm, lrn, endpoints)
     for module, widths in INCEPTIONS.items():
-        x = _inception(x, widths, largest, batch_norm, name=f"inception{module}")
+        x = inception(x, widths, largest, batch_norm, name=f"inception{module}")
         if auxiliary and num_classes and module in AUXILIARY:
             name = AUXILIARY[module]
             endpoints[name] = _head(x, num_classes, batch_norm, auxiliary_dropout, name=name)
@@ -129,7 +129,7 @@ def _stem(x, batch_norm, lrn, endpoints):
     return blocks.ceil_pool(x, name="pool2")
 
 
-def _inception(x, widths, largest, batch_norm, *, name):
+def inception(x, widths, largest, batch_norm, *, name):
     """Applies four parallel branches, and concatenates their channels (figure 2b)."""
     one, reduce, three, squeeze, wide, project = widths
 

@@ -15,19 +15,29 @@ from zoo.errors import UsageError
 
 # Options with which a study takes about a second; the others have their defaults.
 SMALL = {
+    "attention": {"caption_steps": 150, "steps": 150},
     "backprop": {"largest": 16},
     "batch-norm": {"steps": 100, "rates": 2},
     "convolution": {"steps": 200},
+    "depth": {"shallow": 8, "deep": 20, "steps": 40},
     "descent": {"epochs": 5, "examples": 512},
+    "detection": {"images": 4, "stride": 16, "repeats": 1, "backbone": "convnet"},
     "filters": {"steps": 200},
     "function-sets": {"steps": 500, "layers": 3},
+    "gan": {"gans": 2},
     "hyperparameters": {"repeats": 4, "trials": 9, "network_trials": 4, "steps": 60},
+    "inception": {"steps": 60, "count": 1, "images_used": 1_000},
     "learning-rate": {"steps": 200, "rates": 3},
     "loss": {"steps": 30},
     "optimizers": {"steps": 60, "network_steps": 100},
     "overfitting": {"steps": 300},
+    "parallel": {"epochs": 2},
     "q-learning": {"episodes": 2_000},
+    "recurrent": {"length": 20, "steps": 80, "text_steps": 100},
     "structure": {"steps": 200, "layers": 1, "trials": 2},
+    "style": {"size": 64, "steps": 40, "width": 8},
+    "tensorboard": {"examples": 300, "epochs": 4},
+    "transfer": {"test_images": 100, "scratch_steps": 60, "steps": 2},
 }
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
 
