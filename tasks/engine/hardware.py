@@ -78,9 +78,8 @@ def resolve_auto_flags(task, model, strategy, features):
         strategy: The name of the strategy.
         features: What `--features` means for the run.
     """
-    alone = strategy == "one"
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())
-    compiled = alone and jit_supported and bool(tf.config.list_physical_devices("GPU"))
+    compiled = strategy == "one" and jit_supported and bool(tf.config.list_physical_devices("GPU"))
     found = {
         "precision": keras.config.dtype_policy().name,
         "jit_compile": "on" if compiled else "off",

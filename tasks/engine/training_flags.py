@@ -67,8 +67,7 @@ class TrainingFlags:
     )
     features: str = flag(
         "auto",
-        "features of frozen layers that are computed once; auto: where that saves time, on: "
-        "wherever the result is the same",
+        "auto: compute features of frozen layers once where that saves time; on: also elsewhere",
         choices=("auto", "on", "off"),
     )
     jit_compile: str = flag(

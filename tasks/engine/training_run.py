@@ -120,11 +120,11 @@ class TrainingRun:
         if first and stage.batch_norm == "recalibrate":
             finetune.recalibrate(task.training_model(self.model, self.data), stream)
         alone = self.strategy.num_replicas_in_sync == 1
-        parts = self._parts_to_cache(stage) if alone else None
         model, data, flops = self.model, self.data, task.flops()
-        if parts:
-            model, data = parts[1], self._data_with_features(parts[0])
-            stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
+        for (before, after), caches in self._split_at_frozen(stage):
+            if caches:
+                model, data = after, self._data_with_features(before)
+                stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
         if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
             model = surgery.absorb(model)
         training_model = task.training_model(model, data)
@@ -136,42 +136,25 @@ class TrainingRun:
         return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
 
     def features_setting(self):
-        """Returns what `--features` means for this run.
-
-        `auto` means `on` or `off`, unless features are cached in some only of the stages with
-        frozen layers.
-        """
-        if self.task.features != "auto":
-            return self.task.features
-        if self.strategy.num_replicas_in_sync > 1:
-            return "off"
-        frozen, cached = 0, 0
+        """Returns what `--features` means: `on`, `off`, or `auto` if that differs by stage."""
+        found = set()
         for stage in self.stages:
             finetune.set_trainable(self.model, stage)
-            frozen += self._frozen_and_trainable(stage) is not None
-            cached += self._parts_to_cache(stage) is not None
-        return "off" if not cached else "on" if cached == frozen else "auto"
+            found |= {caches for _, caches in self._split_at_frozen(stage)}
+        return "auto" if len(found) > 1 else "on" if True in found else "off"
 
-    def _frozen_and_trainable(self, stage):
-        """Returns the frozen lower part and the rest of the model, or `None` if it has none or its
-        features differ in each epoch."""
-        if stage.learn == "all" or not self.task.versions(self.data):
-            return None
-        return surgery.split(self.model)
-
-    def _parts_to_cache(self, stage):
-        """Returns both parts of the model if features of the frozen one are cached, or `None`."""
-        parts = self._frozen_and_trainable(stage) if self.task.features != "off" else None
-        if parts is None or self.task.features == "on":
-            return parts
+    def _split_at_frozen(self, stage):
+        """Returns a list of the frozen and the other part of the model, and whether features of
+        the former are cached; it is empty if they cannot be."""
+        alone, versions = self.strategy.num_replicas_in_sync == 1, self.task.versions(self.data)
+        parts = surgery.split(self.model) if alone and versions and stage.learn != "all" else None
+        if parts is None:
+            return []
         images = len(self.data.train) + len(self.data.validation or ())
         worthwhile = feature_cache.is_worthwhile(
-            parts[0],
-            images,
-            epochs=stage.epochs * stage.passes,
-            views=len(self.task.versions(self.data)),
+            parts[0], images, epochs=stage.epochs * stage.passes, views=len(versions)
         )
-        return parts if worthwhile else None
+        return [(parts, {"auto": worthwhile, "on": True, "off": False}[self.task.features])]
 
     def _data_with_features(self, before):
         """Returns the data with features of the frozen part of the model in place of images."""

@@ -427,14 +427,14 @@ def test_automatic_caching_of_features_is_resolved_for_the_recipe(
         cached = []
         for stage in run.stages:
             finetune.set_trainable(run.model, stage)
-            cached.append(run._parts_to_cache(stage) is not None)
+            cached.append([caches for _, caches in run._split_at_frozen(stage)])
         return run.features_setting(), cached
 
     found, cached = cached_stages("auto")
     assert found == meaning
     assert cached_stages(meaning) == (meaning, cached)
     if plan == "probe":  # also where it saves no time
-        assert cached_stages("on") == ("on", [True])
+        assert cached_stages("on") == ("on", [[True]])
 
 
 @pytest.mark.check
