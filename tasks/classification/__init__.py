@@ -11,7 +11,7 @@ from tasks.classification.relabel import relabel
 from tasks.data import batches, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
 from tasks.engine import hardware, plans
-from tasks.engine.flags import Between, flag, patience_flag
+from tasks.engine.flags import Between, augment_flag, flag, patience_flag
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import Evaluation
@@ -45,9 +45,7 @@ class Classification(ImageTask):
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
     )
-    augment: str = flag(
-        "none", "augmentation of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
-    )
+    augment: str = augment_flag("none", "training images", LEVELS)
     mix: str = flag(
         "none", "combine pairs of training images", choices=tuple(MIXES), search=tuple(MIXES)
     )

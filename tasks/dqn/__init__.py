@@ -11,7 +11,7 @@ from tasks.distributed import strategies
 from tasks.dqn import environments, evaluation, gif, metrics
 from tasks.dqn.agent_setup import AgentSetup, StepIndices, episode_seeds
 from tasks.engine import hardware, plans, regularizers
-from tasks.engine.flags import flag, patience_flag
+from tasks.engine.flags import flag, flag_of, patience_flag
 from tasks.engine.task import Task, register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
@@ -57,7 +57,7 @@ class Dqn(Task):
     weight_decay: float = flag(
         0.0, "decoupled weight decay of kernels, times the learning rate", high=100.0
     )
-    clip_norm: float = flag(10.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
+    clip_norm: float = flag_of(Task, "clip_norm", 10.0)
     patience: int = patience_flag("val_mean_return")
     num_envs: int = flag(
         1, "parallel environments, over all replicas", low=1, former="environments"
