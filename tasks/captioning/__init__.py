@@ -199,7 +199,7 @@ class Captioning(BackboneTask):
                 vocabulary.detokenize,
             ),
             warnings=[*checkpoint_vocabulary.notes(data), *data.warnings()],
-            metric_warnings=report.captioning_warnings(predictions),
+            metric_warnings=report.captioning_warnings(figures, predictions, data.test.sentences),
             image_results=report.image_results(data.test, predictions),
         )
 

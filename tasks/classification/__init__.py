@@ -118,10 +118,6 @@ class Classification(ImageTask):
         data_splits.check_classes(self.source, self.num_classes)
         return data_splits.load(self.source, self.slices(), shape, self.resize, self.image_bits)
 
-    def build(self, data):
-        names = list(data.source.classes)
-        return self.network(data.image_shape, len(names), classes=names)
-
     def stages(self):
         spec = zoo.spec(self.model)
         # A pretrained head needs no stage of its own before all layers are trained.

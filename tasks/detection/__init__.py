@@ -7,9 +7,10 @@ import functools
 from typing import ClassVar
 
 import zoo
-from tasks.data import data_fingerprint, data_splits, geometry, splits
+from tasks.data import class_order, data_fingerprint, data_splits, geometry, splits
 from tasks.detection import (
     batches,
+    box_annotations,
     coco_metrics,
     dataset,
     head_losses,
@@ -81,7 +82,7 @@ class Detection(BackboneTask):
         shape = self.shape()
         # Fails before training if pycocotools is not installed.
         coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
-        source = self.source
+        source = class_order.match_weights(self.source, self.weights, box_annotations.relabel)
         data_splits.check_classes(source, self.num_classes)
         data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}

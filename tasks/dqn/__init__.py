@@ -197,6 +197,8 @@ class Dqn(Task):
     def build_report(self, model, data):
         results = self._run_episodes(model, data, "test", max_frames=MAX_RECORDED_FRAMES)
         figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
+        random_returns = self._run_episodes(model, data, "test", epsilon=1.0).returns
+        figures["random_return"] = sum(random_returns) / len(random_returns)
         sections = [("Returns", metrics.return_histogram(results.returns))]
         if results.frames:
             caption = f"The first test episode, with a return of {results.returns[0]:.4g}."
@@ -212,6 +214,7 @@ class Dqn(Task):
             ),
             sections=sections,
             warnings=data.warnings(results),
+            metric_warnings=metrics.return_warnings(figures),
         )
 
     def evaluate(self, model, about, split):
@@ -237,15 +240,16 @@ class Dqn(Task):
         figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
         return figures, f"{name}[:{count}]"
 
-    def _run_episodes(self, network, data, split, *, count=0, max_frames=0):
-        """Runs the first episodes of a split with the policy of a network."""
+    def _run_episodes(self, network, data, split, *, count=0, max_frames=0, epsilon=None):
+        """Runs the first episodes of a split with the policy of a network, and random actions with
+        a probability of `epsilon`, by default that of the flag."""
         count = count or getattr(self, f"{split}_episodes")
         return evaluation.run_episodes(
             data.policy(network),
             data.env_spec,
             episode_seeds(self.seed, split, count),
             frame_stack=data.frame_stack,
-            epsilon=self.test_epsilon,
+            epsilon=self.test_epsilon if epsilon is None else epsilon,
             max_frames=max_frames,
         )
 

@@ -254,6 +254,7 @@ class Gan(SplitTask):
             lead=report.lead(self, data, figures),
             sections=[*report.sections(self, data, model), report.protocol(self, data)],
             warnings=[*data.history.warnings(distance, self.variant().loss), *data.warnings()],
+            metric_warnings=report.distance_warnings(distance, figures),
         )
 
     def evaluate(self, model, about, split):

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from typing import ClassVar
 
-from tasks.data import data_fingerprint, data_splits, geometry, image_io
+from tasks.data import class_order, data_fingerprint, data_splits, geometry, image_io
 from tasks.engine import backbones, hardware
 from tasks.engine.flags import augment_flag, flag, flag_of, patience_flag
 from tasks.engine.image_task import BackboneTask
@@ -79,7 +79,7 @@ class Segmentation(BackboneTask):
 
     def load(self):
         shape = self.shape()
-        source = self.source
+        source = class_order.match_weights(self.source, self.weights, segmentation_dataset.relabel)
         data_splits.check_classes(source, self.num_classes)
         return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
 
