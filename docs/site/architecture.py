@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ROWS = (  # from the top down; a package imports only from the rows below its own
     ("scripts",),
-    ("tasks.api", "tasks.serve", "tasks.study"),
+    ("tasks.api", "tasks.explain", "tasks.serve", "tasks.study"),
     ("tasks.deploy", "tasks.advice", "tasks.tuning"),
     (
         *("tasks.classification", "tasks.segmentation", "tasks.detection", "tasks.captioning"),
