@@ -6,15 +6,19 @@ file, a folder, or a pattern:
     zoo predict runs/NAME photos --output predictions.csv
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 
-The prediction depends on the task of the model: classes, a mask, boxes, a caption or a stylized
-image. Masks, overlays, boxes, stylized images and, with --explain, the attention maps of captions
-are drawn into --drawings-dir, by default predictions-pictures beside predictions.csv, or
-predictions.
+The prediction depends on the task of the model: classes, a mask, boxes, a caption, a stylized
+image, or what follows a text or a series. Masks, overlays, boxes, stylized images and, with
+--explain, the attention maps of captions are drawn into --drawings-dir, by default
+predictions-pictures beside predictions.csv, or predictions. A model of text takes texts in place
+of files, too:
+
+    zoo predict runs/NAME 'The first' --temperature 0.5
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,6 +27,7 @@ from zoo import terminal
 from zoo.errors import UsageError, unknown_name_error
 
 SCALES = ("auto", "fit", "native")
+OPTIONS = ("top", "tile", "explain", "temperature", "steps", "seed")  # passed on as they are
 FORMER_SCALES = {"own": "native"}  # names of earlier versions, which still work
 
 
@@ -31,7 +36,7 @@ def arguments(parser, words):
     parser.add_argument(
         "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder or pattern")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder, pattern or text")
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
         "--top",
@@ -64,6 +69,7 @@ def arguments(parser, words):
         help="float32, or bfloat16, which is faster with openvino and less exact "
         "(default: float32)",
     )
+    _add_sequence_options(parser)
     _add_drawing_options(parser)
 
 
@@ -77,7 +83,7 @@ def run(args):
     to_stdout = args.output in (None, "", prediction_writer.STDOUT)
     # Checked before the model is loaded, which takes seconds.
     model_loader.find_model(args.model)
-    paths = predict.find_images(args.images)
+    paths = predict.find_inputs(args.model, args.images)
     runtimes.choose_runtime(args.runtime, args.precision, len(paths))
     with prediction_writer.open_output(args.output) as file:
         predictor = model_loader.load_predictor(args.model, args.weights)
@@ -89,17 +95,38 @@ def run(args):
             runtime=args.runtime,
             precision=args.precision,
             progress=not (to_stdout and sys.stdout.isatty()),
-            top=args.top,
             drawings_dir=drawings_dir,
             scale=FORMER_SCALES.get(args.scale, args.scale),
-            tile=args.tile,
-            explain=args.explain,
+            **{name: getattr(args, name) for name in OPTIONS},
         )
         summary = prediction_writer.write_predictions(predictions, file, kind, predictor)
     seconds = time.monotonic() - start
-    _print_summary(summary, seconds, None if to_stdout else args.output)
+    _print_summary(summary, predictor.noun, seconds, None if to_stdout else args.output)
     if drawings_dir:
         print(f"zoo: drawings are in {drawings_dir}", file=sys.stderr)
+
+
+def _add_sequence_options(parser):
+    """Adds the options of models of text and series."""
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of text: less than 1 samples probable characters more often, 0 only the most "
+        "probable (default: 1)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="characters or steps to add to a text or series; 0 for the length of a window "
+        "(default: 0)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of text (default: 0)"
+    )
 
 
 def _add_drawing_options(parser):
@@ -134,6 +161,11 @@ def _check_args(args):
         raise UsageError(f"--json and --format {args.format} are two formats; pass one of them")
     if args.scale not in (*SCALES, *FORMER_SCALES):
         raise unknown_name_error("scale", args.scale, SCALES)
+    if not 0 <= args.temperature < math.inf:
+        raise UsageError(f"--temperature must be 0 or more, not {args.temperature}")
+    for name in ("steps", "seed"):
+        if getattr(args, name) < 0:
+            raise UsageError(f"--{name} must be 0 or more, not {getattr(args, name)}")
     if args.tile < 0:
         raise UsageError(f"--tile must be 0 or more, not {args.tile}")
 
@@ -156,11 +188,11 @@ def _drawings_dir(args, predictor, output):
     return Path("predictions")
 
 
-def _print_summary(summary, seconds, output):
+def _print_summary(summary, noun, seconds, output):
     """Prints the unreadable images and the path of the output; fails if all are unreadable."""
     if summary.unreadable == summary.images:
         raise UsageError(
-            f"none of the {summary.images:,} images could be read; the first: {summary.reasons[0]}"
+            f"none of the {summary.images:,} {noun}s could be read; the first: {summary.reasons[0]}"
         )
     for reason in summary.reasons:
         print(f"zoo: skipped {terminal.escape_line(reason)}", file=sys.stderr)
@@ -168,12 +200,12 @@ def _print_summary(summary, seconds, output):
         print(f"zoo: and {summary.unreadable - len(summary.reasons):,} more", file=sys.stderr)
     if summary.unreadable:
         print(
-            f"zoo: {summary.unreadable:,} of {summary.images:,} images could not be read",
+            f"zoo: {summary.unreadable:,} of {summary.images:,} {noun}s could not be read",
             file=sys.stderr,
         )
     if output:
         rate = summary.images / seconds
         print(
-            f"zoo: predictions for {summary.images:,} images in {output}, {rate:,.0f} images/s",
+            f"zoo: predictions for {summary.images:,} {noun}s in {output}, {rate:,.0f} {noun}s/s",
             file=sys.stderr,
         )

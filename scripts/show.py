@@ -61,7 +61,7 @@ def outline(spec):
 
 def format_spec(spec):
     """Returns the spec of a model as lines of a name and a value."""
-    image = len(spec.input_shape) > 1
+    image = len(spec.input_shape) > 2
     minimum = f", at least {spec.min_size} x {spec.min_size}" if image else ""
     known = {
         "kind": spec.kind,

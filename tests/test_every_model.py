@@ -56,6 +56,12 @@ TINY = {  # task: flags of a run of one step
         "validation_episodes": 1,
         "test_episodes": 2,
     },
+    "sequence": {
+        "units": 8,
+        "stride": 50_000,
+        "validation_fraction": 0.001,
+        "test_fraction": 0.001,
+    },
 }
 SMALL = {  # options with which a model runs in little time
     "fcn32s": "{hidden: [8, 8], kernel_size: 3}",
@@ -88,6 +94,7 @@ NOT_PREDICTED = {  # why zoo predict rejects a model or a task
     "dqn": "does not take images; use `zoo evaluate`",
     "gatys": "holds one image",
 }
+INPUTS = {"sequence": "prompt.txt"}  # of zoo predict, if not a photo
 
 TRAIN = "import sys; from scripts.__main__ import main; sys.exit(main(sys.argv[1:]))"
 USE = """
@@ -152,11 +159,14 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
     if options := SMALL.get(model):
         flags["model_options"] = options
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
-    out, image = tmp_path / "run", tmp_path / "photo.png"
+    out, image = tmp_path / "run", tmp_path / INPUTS.get(task, "photo.png")
     done = run(TRAIN, "train", task, *words, "--out", out)
     assert done.returncode == 0, done.stderr[-3000:]
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), "uint8")
-    Image.fromarray(pixels).save(image)
+    if task == "sequence":
+        image.write_text("The")
+    else:
+        Image.fromarray(pixels).save(image)
     done = run(USE, out, image, tmp_path)
     predicted, evaluated, doctored = json.loads(done.stdout.splitlines()[-1])
     assert evaluated == (1 if model == "gatys" else 0), (
@@ -166,5 +176,5 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
         assert (predicted, reason in done.stderr) == (1, True)
     else:
         assert predicted == 0, done.stderr
-        assert "photo.png" in (tmp_path / "found.csv").read_text()
+        assert image.name in (tmp_path / "found.csv").read_text()
     assert doctored in (0, 1)  # 1: a finding, or a model that the doctor cannot check

@@ -33,6 +33,7 @@ SMALL = {
         "precision": "float32",
     },
     "dqn": {"epoch_steps": 20, "learning_starts": 20},
+    "sequence": {"stride": 80},
 }
 ALIAS = {"lenet5": "classification", "gatys": "style_transfer"}
 TENSORFLOW = ("gan", "dqn")

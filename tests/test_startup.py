@@ -47,7 +47,9 @@ pytestmark = [
 ]
 
 MAX_MODULES = {  # command: modules of ours that its help may import
+    "compare": 12,
     "doctor": 12,
+    "embed": 12,
     "evaluate": 12,
     "finetune": 216,
     "launch": 45,
@@ -56,7 +58,9 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "generate": 12,
     "gradcheck": 12,
     "predict": 12,
+    "push": 12,
     "rank": 110,
+    "runs": 12,
     "serve": 12,
     "show": 45,
     "study": 40,

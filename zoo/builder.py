@@ -16,6 +16,7 @@ from zoo.graphs import HEAD_LAYER
 from zoo.lazy import LazyModule, keras
 from zoo.parts import blocks
 
+hub = LazyModule("zoo.hub")
 identify = LazyModule("zoo.weights.identify")
 torch_conversion = LazyModule("zoo.weights.torch_conversion")
 
@@ -35,7 +36,9 @@ def build(
 
     Args:
         name: a name from `zoo.names()`. `resnet50` has random weights; `resnet50.imagenet` has
-            pretrained weights and the preprocessing that they need.
+            pretrained weights and the preprocessing that they need. `hf://USER/NAME` is a model
+            that `zoo push` uploaded to the Hugging Face Hub, `hf://USER/NAME@REVISION` one
+            revision of it; of the other arguments, these take `num_classes` and `classes` only.
         input_shape: `(height, width, channels)`; defaults to that of the paper. With a tag,
             another number of channels is possible: `surgery.channels` adapts the weights.
         num_classes: number of logits. With a tag, passing it replaces the pretrained head by a
@@ -64,6 +67,9 @@ def build(
     Example:
         >>> zoo.build("vgg16", num_classes=10, input_shape=(64, 64, 3))
     """
+    if hub.is_hub_name(name):
+        options = {**options, "input_shape": input_shape, "weights": weights}
+        return hub.build(name, num_classes=num_classes, classes=classes, **options)
     entry = models.get(name)
     if classes is not None:
         _check_class_names(entry, classes, num_classes)

@@ -18,6 +18,8 @@ models: Registry[Spec] = Registry("model", package="zoo.models")
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 RANDOM = "random"  # the argument `weights` for random initialisation
+# The axes of an input shape, by their number.
+AXES = {1: "features,", 2: "steps, channels", 3: "height, width, channels"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Spec:
         paper: URL of the publication that describes the model.
         builder: function from a symbolic input to endpoints.
         options: the builder's options for this variant.
-        input_shape: default `(height, width, channels)`.
+        input_shape: default `(height, width, channels)`, or `(steps, channels)` of a sequence.
         min_size: smallest height and width in pixels that can be built; at least the stride of
             the last stage.
         stages: names of the levels of the feature pyramid; `stageN` has stride `2**N`.
@@ -89,7 +91,7 @@ class Spec:
         """
         shape = self.input_shape if shape is None else shape
         if not isinstance(shape, list | tuple) or len(shape) != len(self.input_shape):
-            axes = "height, width, channels" if len(self.input_shape) > 1 else "features,"
+            axes = AXES[len(self.input_shape)]
             raise UsageError(
                 f"{self.name} needs input_shape ({axes}), not {arguments.short_repr(shape)}"
             )

@@ -14,17 +14,17 @@ from zoo.lazy import keras
 
 # Layers with one multiply-add per kernel weight and output pixel...
 MACS_PER_OUTPUT = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
-# ...and per kernel weight and input pixel.
-MACS_PER_INPUT = ("Conv2DTranspose",)
+# ...and per kernel weight and input pixel or step.
+MACS_PER_INPUT = ("Conv2DTranspose", "SimpleRNN", "LSTM", "GRU", "MultiHeadAttention")
 
 
 def count_params_and_flops(model):
     """Counts a functional model's parameters and FLOPs.
 
-    FLOPs are two per multiply-add of convolutions and dense layers, for one image of the model's
-    static input shape. Biases, normalisation, activations, pooling and matrix products without
-    weights (attention) are not counted. A layer that is called several times is counted for each
-    call; nested models are included.
+    FLOPs are two per multiply-add of convolutions, dense and recurrent layers, for one input of the
+    model's static input shape. Biases, normalisation, activations, pooling and matrix products
+    without weights (attention) are not counted. A layer that is called several times is counted for
+    each call; nested models are included.
 
     Args:
         model: a `keras.Model`, functional or sequential, with known height and width.

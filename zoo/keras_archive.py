@@ -20,6 +20,7 @@ hdf5 = LazyModule("zoo.weights.hdf5")
 METADATA_FILE, CONFIG_FILE, WEIGHTS_FILE = "zoo.json", "config.json", "model.weights.h5"
 # Models with fewer bytes of weights than this are built without values to count their weights.
 MAX_BYTES_TO_COUNT = 1 << 26
+CODE_CLASSES = ("Lambda", "__lambda__")  # whose configuration holds Python bytecode
 LOAD_ERRORS = (  # raised by `load_model` for a damaged file, or one of another program
     *zip_archives.ZIP_ERRORS,
     *(TypeError, AttributeError, IndexError, ImportError, ArithmeticError, AssertionError),
@@ -95,6 +96,23 @@ def parse_metadata(archive):
                 f"{key} in its {METADATA_FILE} must be {kind}, not {str(metadata[key])[:40]!r}"
             )
     return ModelMetadata(metadata)
+
+
+def check_no_code(path):
+    """Raises `ValueError` if a model file contains code, which Keras executes if told to.
+
+    Keras refuses such a file in its safe mode, which a process can disable for all files.
+    """
+    with zip_archives.open_zip(path) as archive:
+        waiting = [_json(archive, CONFIG_FILE)]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            if found.get("class_name") in CODE_CLASSES:
+                raise ValueError(f"it contains code (a {found['class_name']} layer or function)")
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
 
 
 def _check_classes(metadata, model):

@@ -96,6 +96,21 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read as a model file: {error}") from error
 
 
+def check_no_code(path: str | os.PathLike[str]) -> None:
+    """Checks that a model file holds no code, whether or not Keras would execute it.
+
+    Args:
+        path: a `.keras` file.
+
+    Raises:
+        UsageError: it holds code, or cannot be read.
+    """
+    try:
+        keras_archive.check_no_code(path)
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read as a Keras model: {error}") from error
+
+
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Returns the class names in the metadata of a model file, in the order of its logits.
 

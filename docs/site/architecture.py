@@ -14,19 +14,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
-ROWS = (  # from the top down; a package imports only from the rows below its own
+ABOVE = (
     ("scripts",),
     ("tasks.api", "tasks.explain", "tasks.serve", "tasks.study"),
-    ("tasks.deploy", "tasks.advice", "tasks.tuning"),
-    (
-        *("tasks.classification", "tasks.segmentation", "tasks.detection", "tasks.captioning"),
-        *("tasks.gan", "tasks.style_transfer", "tasks.dqn"),
-    ),
+    ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.runs"),
+)
+BELOW = (
     ("tasks.engine",),
     ("tasks.inference", "tasks.distributed"),
     ("tasks.data", "tasks.report"),
     ("zoo",),
 )
+# The other packages in `tasks` are those of single tasks.
+TASKS = tuple(
+    name
+    for path in sorted((ROOT / "tasks").glob("*/__init__.py"))
+    if (name := f"tasks.{path.parent.name}") not in sum(ABOVE + BELOW, ())
+)
+ROWS = (*ABOVE, TASKS, *BELOW)  # from the top down; a package imports only from the rows below
 WIDTH, GAP, HEIGHT, ROW = 1120, 16, 64, 112  # pixels
 LINE_HEIGHT, LETTER = 13, 5.9
 STRING_MODULE = re.compile(r"((?:zoo|tasks|scripts)(?:\.\w+)+)(?::\w+)?")

@@ -17,7 +17,7 @@ from tasks.advice import (
 from tasks.advice.findings import LOOK, WRONG, CheckSkipped, Finding
 from tasks.data import image_stats, sources, splits
 from tasks.engine import recipes, resume
-from zoo import model_files
+from zoo import hub, model_files
 from zoo.errors import UsageError
 
 __all__ = [
@@ -180,7 +180,8 @@ def load_model(target, weights=""):
     """Loads a model with its metadata.
 
     Args:
-        target: a run folder, a `.keras` file, or the name of a pretrained model.
+        target: a run folder, a `.keras` file, or the name of a pretrained model or, as
+            `hf://USER/NAME`, of one on the Hugging Face Hub.
         weights: a weights file to load instead of the published weights of a pretrained model.
 
     Returns:
@@ -189,7 +190,7 @@ def load_model(target, weights=""):
     Raises:
         UsageError: there is no such model, or it has random weights.
     """
-    path = Path(target)
+    path = hub.fetch(target) if hub.is_hub_name(target) else Path(target)
     if path.is_dir():
         model, recipe = resume.model_path(path), path / recipes.RECIPE
         recipe = recipes.read_recipe(recipe) if recipe.exists() else {}

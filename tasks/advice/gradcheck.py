@@ -136,11 +136,14 @@ def wrong(checks: Sequence[TensorCheck]) -> list[TensorCheck]:
 
 
 def _random_inputs(model, rng):
+    embeddings = [each for each in model.layers if isinstance(each, keras.layers.Embedding)]
+    high = min([255, *(each.input_dim for each in embeddings)])
+
     def draw(tensor):
         shape = [size or (4 if axis == 0 else 32) for axis, size in enumerate(tensor.shape)]
         if "int" in tensor.dtype:
             return rng.integers(1, 4, shape).astype(tensor.dtype)
-        return rng.uniform(0, 255, shape)
+        return rng.uniform(0, high, shape)
 
     return keras.tree.map_structure(draw, model.input)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 from tasks.captioning import (
@@ -14,12 +15,12 @@ from tasks.captioning import (
     train_model,
     vocabulary,
 )
-from tasks.data import geometry
+from tasks.data import data_fingerprint, geometry
 from tasks.engine import backbones, hardware, plans
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
 from zoo import model_files
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -35,6 +36,7 @@ class Captioning(BackboneTask):
 
     kind: ClassVar = "captioner"
     predictor: ClassVar = LazyModule("tasks.captioning.predictor")
+    has_image_results: ClassVar = True
     compilable: ClassVar = False  # the loop of the decoder has no static length
     curves: ClassVar = {
         "loss": "Loss",
@@ -83,7 +85,7 @@ class Captioning(BackboneTask):
         if self.num_classes:
             raise UsageError("captioning has no classes; remove --num-classes")
         shape = self.shape()
-        source = dataset.load(self.dataset)
+        source = self.source
         data = dataset.prepare(
             source,
             self.slices(),
@@ -199,15 +201,22 @@ class Captioning(BackboneTask):
             ),
             warnings=[*checkpoint_vocabulary.notes(data), *data.warnings()],
             metric_warnings=report.captioning_warnings(predictions),
+            image_results=report.image_results(data.test, predictions),
         )
+
+    @functools.cached_property
+    def source(self):
+        return dataset.load(self.dataset)
 
     def evaluate(self, model, about, split):
         words = checkpoint_vocabulary.from_metadata(about, "the run")
-        part = self.evaluation_split(dataset.load(self.dataset), split)
+        part = self.evaluation_split(self.source, split)
         shape, length = tuple(model.input["image"].shape[1:]), about["length"]
         examples = dataset.decode_captions(part, words, length, shape, self.resize)
         data = dataset.CaptionData(None, None, None, examples, shape, words, length)
-        return self._compute_metrics(model, examples, data)[0], part.name
+        figures, predictions, _ = self._compute_metrics(model, examples, data)
+        results = report.image_results(examples, predictions)
+        return Evaluation(figures, part.name, results, data_fingerprint.split_digest(part))
 
     def _log_captions(self, pixels, sentences, events, split, step):
         """Writes images with captions to TensorBoard."""

@@ -13,6 +13,7 @@ from tasks.captioning import metrics
 from tasks.report import image_channels, page, plots
 from tasks.report.evaluation_report import EvaluatedModel
 from tasks.report.formatting import format_value, image_name
+from tasks.report.image_results import ImageResults, of_examples
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -94,6 +95,22 @@ def sections(
         galleries = [plots.image_gallery(attention_panels(*row)) for row in rows]
         found.append(("Attention maps", "".join(galleries)))
     return found
+
+
+def image_results(examples, predictions: Sequence[str]) -> ImageResults:
+    """Returns the results on each image: its caption, and the ROUGE-L and CIDEr-D of that.
+
+    Args:
+        examples: the images with their references.
+        predictions: a caption per image.
+    """
+    words, reference_words = metrics.split(predictions, examples.sentences)
+    columns = {
+        "prediction": list(predictions),
+        "rouge_l": metrics.rouge_l(words, reference_words),
+        "cider": metrics.cider(words, reference_words),
+    }
+    return of_examples(examples, columns)
 
 
 def attention_panels(image, words: Sequence[str], maps) -> list[tuple]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import ClassVar
 
 import zoo
 from tasks.classification import calibration, half_batches, losses, metrics, report, tta
 from tasks.classification.relabel import relabel
-from tasks.data import batches, data_splits, decoding, sources
+from tasks.data import batches, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
 from tasks.engine import hardware, plans
 from tasks.engine.flags import Between, flag, patience_flag
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import register
+from tasks.report.evaluation_report import Evaluation
 from zoo import builder, model_files
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
@@ -31,6 +31,7 @@ class Classification(ImageTask):
 
     kind: ClassVar = "classifier"
     predictor: ClassVar = LazyModule("tasks.classification.predictor")
+    has_image_results: ClassVar = True
     curves: ClassVar = {
         "loss": "Loss",
         "accuracy": "Accuracy",
@@ -113,14 +114,10 @@ class Classification(ImageTask):
                 + (f", or use --model-options '{{{others}}}'" if others else "")
             )
 
-    @functools.cached_property
-    def _source(self):
-        return sources.load(self.dataset, self.data_dir or None)
-
     def load(self):
         shape = self.shape()
-        data_splits.check_classes(self._source, self.num_classes)
-        return data_splits.load(self._source, self.slices(), shape, self.resize, self.image_bits)
+        data_splits.check_classes(self.source, self.num_classes)
+        return data_splits.load(self.source, self.slices(), shape, self.resize, self.image_bits)
 
     def build(self, data):
         names = list(data.source.classes)
@@ -236,13 +233,15 @@ class Classification(ImageTask):
         )
 
     def evaluate(self, model, about, split):
-        source = self._source
+        source = self.source
         selected = self.evaluation_split(source, split)
+        digest = data_fingerprint.split_digest(selected)
         selected = relabel(selected, source.classes, about["classes"])
         examples = decoding.decode(selected, model.input_shape[1:], self.resize)
         logits = self._logits(model, source, examples, self.tta)
         figures = metrics.metrics_with_intervals(logits, examples.labels, seed=self.seed)
-        return figures, selected.name
+        results = report.image_results(examples, about["classes"], logits)
+        return Evaluation(figures, selected.name, results, digest)
 
     def notes(self, data):
         return [
@@ -261,7 +260,7 @@ class Classification(ImageTask):
     def _keeps_head(self):
         """Returns whether the initial weights are of a model with the classes of the data set."""
         weights_classes = model_files.read_class_names(self.weights)
-        return bool(weights_classes) and builder.same_classes(weights_classes, self._source.classes)
+        return bool(weights_classes) and builder.same_classes(weights_classes, self.source.classes)
 
     def _uses_auxiliary_heads(self):
         """Returns whether auxiliary heads are trained: if the model has some, from scratch only."""

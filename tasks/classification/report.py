@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from tasks.classification import calibration, metrics, multilabel
 from tasks.data import data_splits
-from tasks.report import confusion_plot, page, plots
+from tasks.report import confidence_intervals, confusion_plot, cross_entropy, page, plots
 from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from tasks.report.formatting import format_value
+from tasks.report.image_results import ImageResults, of_examples
 from zoo.lazy import np
 
 SHOWN_MISTAKES = 24
@@ -41,7 +42,65 @@ def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> E
         sections=sections(data.test, classes, logits),
         warnings=[*data_splits.class_notes(data), *data.warnings()],
         metric_warnings=classification_warnings(figures, labels, classes),
+        image_results=image_results(data.test, classes, logits),
+        class_figures=class_figures(labels, classes, logits, seed=seed),
     )
+
+
+def image_results(examples, classes: Sequence[str], logits) -> ImageResults:
+    """Returns the results on each image: labels, predictions, whether they are equal, and loss.
+
+    Args:
+        examples: The images with their `labels`, `(count,)` or multi-hot `(count, classes)`.
+        classes: The class names, in the order of the logits.
+        logits: `(count, classes)`.
+    """
+    names, labels = np.asarray(classes), np.asarray(examples.labels)
+    if labels.ndim == 2:
+        predicted, labels = np.asarray(logits) > 0, labels.astype(bool)
+        columns = {
+            "label": ["|".join(names[row]) for row in labels],
+            "prediction": ["|".join(names[row]) for row in predicted],
+            "exact_match": (predicted == labels).all(axis=1),
+            "loss": cross_entropy.sigmoid_cross_entropy(logits, labels),
+        }
+        return of_examples(examples, columns)
+    predicted = metrics.predictions(logits)
+    columns = {
+        "label": names[labels],
+        "prediction": [names[index] if index >= 0 else "" for index in predicted],
+        "probability": metrics.confidences(logits),
+        "accuracy": predicted == labels,
+        "loss": cross_entropy.softmax_cross_entropy(logits, labels),
+    }
+    return of_examples(examples, columns)
+
+
+def class_figures(labels, classes: Sequence[str], logits, *, seed: int) -> list[dict]:
+    """Returns the metrics of each class, with a 95% bootstrap interval of the recall.
+
+    Args:
+        labels: `(count,)`, or multi-hot `(count, classes)`.
+        classes: The class names, in the order of the logits.
+        logits: `(count, classes)`.
+        seed: The seed of the bootstrap.
+    """
+    if np.ndim(labels) == 2:
+        rows = multilabel.per_class_metrics(logits, labels)
+        is_label, hits = np.asarray(labels).T.astype(bool), (np.asarray(logits) > 0).T
+    else:
+        predicted = metrics.predictions(logits)
+        matrix = metrics.confusion_matrix(labels, predicted, len(classes))
+        rows = metrics.per_class_metrics(matrix)
+        is_label = [labels == index for index in range(len(classes))]
+        hits = [predicted == index for index in range(len(classes))]
+    found = []
+    for name, row, mine, hit in zip(classes, rows, is_label, hits, strict=True):
+        recall = row.pop("recall")
+        ends = confidence_intervals.mean_interval(hit[mine], seed=seed) if mine.any() else np.nan
+        interval = confidence_intervals.with_interval("recall", recall, ends)
+        found.append({"class": str(name), **interval, **row})
+    return found
 
 
 def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: int) -> str:

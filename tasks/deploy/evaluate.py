@@ -10,6 +10,8 @@ from tasks.data import image_stats, sources, tfds_source
 from tasks.data.dataset import short_name
 from tasks.engine import recipes, resume, run_folder
 from tasks.engine.flags import rename_former_flags
+from tasks.report import image_results
+from tasks.report.evaluation_report import Evaluation
 from zoo import atomic_files, model_files
 from zoo.errors import UsageError
 from zoo.paths import expand_user
@@ -52,7 +54,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     if "image_bits" in _field_names(task):
         task = dataclasses.replace(task, image_bits=image_stats.stated_bits(metadata, run))
     try:
-        figures, split = task.evaluate(model, metadata, split)
+        evaluation = Evaluation(*task.evaluate(model, metadata, split))
     except UsageError as error:
         if dataset or not _is_missing(task.dataset):
             raise
@@ -61,6 +63,9 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
             f"{error}; if the data have moved, pass their new path and the split (default: all): "
             f"--dataset PATH --split '{own}'"
         ) from error
+    figures, split, results, digest = evaluation
+    if not any(flags.values()):  # as the run itself was evaluated
+        image_results.write(run, results, digest)
     words = [word for word in (short_name(task.dataset), split, *flags.values()) if word]
     suffix = "" if short_name(task.dataset) == task.dataset else task.dataset
     path = run / EVALUATIONS_FOLDER / f"{run_folder.file_name(words, suffix)}.json"

@@ -8,7 +8,7 @@ import tasks
 import zoo
 from tasks.data import image_stats
 from tasks.engine import resume
-from zoo import model_files
+from zoo import hub, model_files
 from zoo.errors import UsageError
 from zoo.paths import special_file_type
 
@@ -44,12 +44,14 @@ def find_model(target):
     """Returns the path of a model file or the `Spec` of a pretrained model, without loading it.
 
     Args:
-        target: a run folder, a `.keras` file, or the name of a pretrained model, such as
-            `resnet50.imagenet`.
+        target: a run folder, a `.keras` file, the name of a pretrained model, such as
+            `resnet50.imagenet`, or of a model on the Hugging Face Hub, `hf://USER/NAME`.
 
     Raises:
         UsageError: there is no such model, or it has no pretrained weights.
     """
+    if hub.is_hub_name(target):
+        return hub.fetch(target)
     path = Path(target)
     if path.is_dir():
         return resume.model_path(path)
@@ -67,6 +69,29 @@ def find_model(target):
     if not _task_of_kind(spec.kind):
         raise UsageError(f"{target} is a {spec.kind}; train it first, then pass the run folder")
     return spec
+
+
+def input_finder(target):
+    """Returns how the inputs of a model are found, if it takes something other than images.
+
+    Args:
+        target: as for `find_model`.
+
+    Returns:
+        `None`, or the function `find_inputs(words, metadata)` of the task's predictor module, which
+        returns the inputs for `Predictor.read`, and the metadata of the model file.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    found = find_model(target)
+    if not isinstance(found, Path) or found.suffix != ".keras":
+        return None
+    metadata = model_files.read_metadata(found)
+    name = metadata.get("task")
+    predictor = tasks.get(name).predictor if name in tasks.names() else None
+    find = getattr(predictor, "find_inputs", None)
+    return find and (find, metadata)
 
 
 def _task_of_kind(kind):

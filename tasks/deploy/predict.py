@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.data import class_folders, image_io
 from tasks.deploy import model_loader
 from tasks.inference import runtimes, threads
-from tasks.inference.predictor import InputImage, PredictOptions, Predictor
+from tasks.inference.predictor import PredictOptions, Predictor
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
@@ -41,7 +41,7 @@ def iter_predictions(target, images, *, weights=None, **options):
     Raises:
         UsageError: there is no such model, image or runtime.
     """
-    paths = find_images(images)
+    paths = find_inputs(target, images)
     if not isinstance(target, Predictor):
         target = model_loader.load_predictor(target, weights)
     return predict_files(target, paths, **options)
@@ -84,6 +84,22 @@ def predict_files(
         {"size": size, "precision": precision, "count": len(paths), "strict": strict},
     )
     return _predict_in_batches(predictor, paths, PredictOptions(**options), progress, size, start)
+
+
+def find_inputs(target, words):
+    """Returns the inputs for a model that are named, by default paths of images.
+
+    Args:
+        target: a `Predictor`, or as in `iter_predictions`; the model is not loaded.
+        words: as for `find_images`; a model of text also takes text itself.
+
+    Raises:
+        UsageError: there is no such model or input.
+    """
+    if isinstance(target, Predictor):
+        return getattr(target, "find_inputs", find_images)(words)
+    find, *about = model_loader.input_finder(target) or (find_images,)
+    return find(words, *about)
 
 
 def find_images(images):
@@ -140,7 +156,9 @@ def _predict_in_batches(predictor, paths, options, progress, size, start):
     files = list(zip(paths, output_stems(paths, options.drawings_dir), strict=True))
     parts = iter([files[first : first + size] for first in range(0, len(files), size)])
     disable = None if progress else True  # None: show the bar on a terminal only
-    with tqdm.tqdm(total=len(paths), unit="image", leave=False, delay=2, disable=disable) as bar:
+    with tqdm.tqdm(
+        total=len(paths), unit=predictor.noun, leave=False, delay=2, disable=disable
+    ) as bar:
         for predictions in _predict_ahead(predictor, parts, options, start):
             for prediction in predictions:
                 bar.update()
@@ -201,13 +219,9 @@ def _read_batch(predictor, files):
     for path, stem in files:
         records.append({"path": str(path)})
         try:
-            pixels = image_io.read_image(
-                path, predictor.image_shape, predictor.resize, predictor.bits
-            )
+            images.append(predictor.read(path, stem))
         except image_io.UnreadableImage as error:
             records[-1]["error"] = error.reason
-        else:
-            images.append(InputImage(path, pixels, stem))
     return records, images
 
 

@@ -164,7 +164,7 @@ def _csv(rows):
 
 def _json_head(predictor):
     about = json.dumps({"model": predictor.name, "protocol": predictor.protocol})
-    return f'{about[:-1]}, "images": [\n'
+    return f'{about[:-1]}, "{predictor.noun}s": [\n'
 
 
 FORMATS = {

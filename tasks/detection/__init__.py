@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import zoo
-from tasks.data import data_splits, geometry, splits
+from tasks.data import data_fingerprint, data_splits, geometry, splits
 from tasks.detection import (
     batches,
     coco_metrics,
@@ -21,7 +22,7 @@ from tasks.engine import hardware, plans
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
 from zoo import model_files
 from zoo.lazy import LazyModule, np
 
@@ -37,6 +38,7 @@ class Detection(BackboneTask):
 
     kind: ClassVar = "detector"
     predictor: ClassVar = LazyModule("tasks.detection.predictor")
+    has_image_results: ClassVar = True
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at an IoU of .5"}
     monitor: ClassVar = ("val_ap",)
 
@@ -85,7 +87,7 @@ class Detection(BackboneTask):
         shape = self.shape()
         # Fails before training if pycocotools is not installed.
         coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
-        source = dataset.load(self.dataset, self.data_dir or None)
+        source = self.source
         data_splits.check_classes(source, self.num_classes)
         data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}
@@ -171,10 +173,16 @@ class Detection(BackboneTask):
             sections=report.sections(data.test, classes, predictions),
             warnings=[*dataset.notes(data), *data.warnings()],
             metric_warnings=report.detection_warnings(figures),
+            image_results=report.image_results(data.test, predictions, len(classes)),
+            class_figures=report.class_figures(data.test, classes, predictions),
         )
 
+    @functools.cached_property
+    def source(self):
+        return dataset.load(self.dataset, self.data_dir or None)
+
     def evaluate(self, model, about, split):
-        source = dataset.load(self.dataset, self.data_dir or None)
+        source = self.source
         part = self.evaluation_split(source, split)
         image = model.input["image"] if isinstance(model.input, dict) else model.input
         examples = dataset.decode(part, tuple(image.shape[1:]), self.resize)
@@ -185,7 +193,8 @@ class Detection(BackboneTask):
         figures = metrics.metrics_with_interval(
             examples, predictions, len(about["classes"]), seed=self.seed
         )
-        return figures, part.name
+        results = report.image_results(examples, predictions, len(about["classes"]))
+        return Evaluation(figures, part.name, results, data_fingerprint.split_digest(part))
 
     def _num_sampled_regions(self):
         default = REGIONS_PER_IMAGE.get(self.model, head_losses.ROI_MATCHING.count)

@@ -13,6 +13,7 @@ from tasks.detection import coco_metrics, metrics
 from tasks.report import image_channels, page, palette, plots
 from tasks.report.evaluation_report import EvaluatedModel
 from tasks.report.formatting import format_value, image_name
+from tasks.report.image_results import ImageResults, of_examples
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -134,10 +135,7 @@ def sections(examples, classes: Sequence[str], predictions) -> list[tuple[str, s
         predictions: those of the model for all images.
     """
     score_threshold = metrics.best_score_threshold(examples, predictions, len(classes))
-    rows = metrics.per_class_metrics(
-        examples, predictions, len(classes), score_threshold=score_threshold
-    )
-    rows = [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
+    rows = class_figures(examples, classes, predictions)
     threshold_note = (
         "<p>Precision, recall and the pictures below count predictions with a score of "
         f"{score_threshold:.2f} or more, the threshold of the best F1.</p>"
@@ -160,6 +158,40 @@ def sections(examples, classes: Sequence[str], predictions) -> list[tuple[str, s
             gallery = _gallery(examples, classes, predictions, chosen, matches)
             found.append((title, _legend() + gallery))
     return found
+
+
+def class_figures(examples, classes: Sequence[str], predictions) -> list[dict]:
+    """Returns the metrics of each class; arguments as in `sections`."""
+    rows = metrics.per_class_metrics(
+        examples,
+        predictions,
+        len(classes),
+        score_threshold=metrics.best_score_threshold(examples, predictions, len(classes)),
+    )
+    return [{"class": name, **row} for name, row in zip(classes, rows, strict=True)]
+
+
+def image_results(examples, predictions, num_classes: int) -> ImageResults:
+    """Returns the results on each image: its objects that are correct, false and missed, and F1.
+
+    Predictions count from the score of the best F1 over all images, at an IoU of .5. The F1 of an
+    image without objects and predictions is NaN.
+
+    Args:
+        examples: the images with their ground truth.
+        predictions: those of the model for all images.
+        num_classes: the number of classes.
+    """
+    threshold = metrics.best_score_threshold(examples, predictions, num_classes)
+    matches = [
+        [len(each) for each in match_predictions(examples, predictions, index, threshold)]
+        for index in range(len(examples.labels))
+    ]
+    correct, false, missed = np.array(matches, np.int64).reshape(-1, 3).T
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * correct / (2 * correct + false + missed)
+    columns = {"correct": correct, "false": false, "missed": missed, "image_f1": f1}
+    return of_examples(examples, columns)
 
 
 def _gallery(examples, classes, predictions, chosen, matches):

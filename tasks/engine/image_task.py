@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from typing import ClassVar
 
 import zoo
-from tasks.data import builder_options, data_fingerprint, image_stats, memory_limits, splits
+from tasks.data import (
+    builder_options,
+    data_fingerprint,
+    image_stats,
+    memory_limits,
+    sources,
+    splits,
+)
 from tasks.data.dataset import short_name
 from tasks.engine import backbones, plans, regularizers
 from tasks.engine.flags import flag
@@ -39,6 +47,11 @@ class SplitTask(Task):
     def data_name(self):
         """The name of the data set in a report."""
         return short_name(self.dataset)
+
+    @functools.cached_property
+    def source(self):
+        """The `dataset.Source` of the data set."""
+        return sources.load(self.dataset, self.data_dir or None)
 
     def recipe_fields(self):
         digest = " ".join(digests.sha256(path) for path in self.files() if os.path.isfile(path))

@@ -24,7 +24,15 @@ from tasks.engine import (
     training_run,
 )
 from tasks.inference import dtype_policies
-from tasks.report import environment, formatting, page, phase_timer, plots
+from tasks.report import (
+    environment,
+    formatting,
+    image_results,
+    model_card,
+    page,
+    phase_timer,
+    plots,
+)
 from zoo import atomic_files
 
 PAGE = "report.html"
@@ -99,10 +107,11 @@ def _evaluate(task, out, run, training_callback):
         "replicas": str(run.strategy.num_replicas_in_sync),
     }
     training_callback.clock.lap(phase_timer.EVALUATION)
-    return _write_reports(task, out, evaluation, state, environment_info, run.stages)
+    licence = getattr(getattr(run.data, "source", None), "licence", "")
+    return _write_reports(task, out, evaluation, state, environment_info, run.stages, licence)
 
 
-def _write_reports(task, out, evaluation, state, environment_info, stages):
+def _write_reports(task, out, evaluation, state, environment_info, stages, data_licence):
     """Writes the HTML and the JSON report of a run; returns the contents of the latter."""
     history, figures = state.history, {**evaluation.figures, **_speed(state)}
     planned = [[*map(str, dataclasses.astuple(stage))] for stage in stages]
@@ -124,10 +133,15 @@ def _write_reports(task, out, evaluation, state, environment_info, stages):
         environment=environment_info,
         warnings=[*evaluation.metric_warnings, *evaluation.warnings],
     )
+    digest = state.data.get("splits", {}).get("test", "")
+    image_results.write(out, evaluation.image_results, digest)
     # Written last: a run is finished if this file exists.
     flags = task.recipe_fields()
     written = {"task": task.name, "flags": flags, "figures": figures, "times": state.times}
-    written["environment"] = environment_info
+    written |= {"environment": environment_info, "data": state.data}
+    written |= {"title": evaluation.title, "lead": evaluation.lead}
+    written |= {"class_figures": evaluation.class_figures, "data_licence": data_licence}
+    model_card.write(out, written, task)
     atomic_files.write_text(out / resume.REPORT, json.dumps(written, indent=2) + "\n")
     return written
 

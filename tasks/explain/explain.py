@@ -54,15 +54,14 @@ def explain(
         raise UsageError("zoo explain needs the TensorFlow backend; unset KERAS_BACKEND")
     explained = methods.prepare(predictor.model)
     stems = predict.output_stems(paths, out)
-    return [
-        _explain_file(predictor, explained, path, Path(out) / f"{stem}-{method}", method, label)
-        | (
-            _faithfulness(predictor, explained, path, Path(out) / f"{stem}-{method}")
-            if faithful
-            else {}
-        )
-        for path, stem in zip(paths, stems, strict=True)
-    ]
+    rows = []
+    for path, name in zip(paths, stems, strict=True):
+        stem = Path(out) / f"{name}-{method}"
+        row = _explain_file(predictor, explained, path, stem, method, label)
+        if faithful and "error" not in row:
+            row |= _faithfulness(predictor, explained, path, stem)
+        rows.append(row)
+    return rows
 
 
 def _explain_file(predictor, explained, path, stem, method, label):
@@ -92,8 +91,6 @@ def _explain_file(predictor, explained, path, stem, method, label):
 
 def _faithfulness(predictor, explained, path, stem):
     """Returns the deletion and insertion figures of a map that was written, and of a random one."""
-    if not Path(f"{stem}.npy").exists():
-        return {}
     image, saliency = _read(predictor, path), np.load(f"{stem}.npy")
     label = int(explained.logits(image[None].astype("float32"))[0].argmax())
     other = np.random.default_rng(0).random(saliency.shape).astype("float32")

@@ -49,7 +49,7 @@ def insertion(explained, image, saliency, label):
 
 
 def points_into(saliency, mask):
-    """Returns whether the maximum of a map lies in an object: the pointing game (Zhang et al., 2016).
+    """Returns whether the maximum of a map lies in an object (pointing game, Zhang et al., 2016).
 
     Args:
         saliency: `(rows, columns)`.

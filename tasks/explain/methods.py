@@ -212,7 +212,7 @@ def _features_and_gradients(explained, images, classes):
 
 
 def _masked(image, masks):
-    """Returns an image with the mean color where masks are 0, `(masks, height, width, channels)`."""
+    """Returns `(masks, height, width, channels)`: the image, its mean color where masks are 0."""
     image = np.asarray(image, "float32")
     mean = image.mean((0, 1))
     return mean + masks[..., None] * (image - mean)

@@ -124,7 +124,7 @@ class Gan(SplitTask):
 
     def flops(self):
         with keras.StatelessScope(initialize_variables=False):
-            model = self._build_networks(self._shape, len(self._source.classes))
+            model = self._build_networks(self._shape, len(self.source.classes))
         pair = networks.get_networks(model).values()
         return sum(count.count_params_and_flops(network)[1] for network in pair)
 
@@ -139,7 +139,7 @@ class Gan(SplitTask):
 
     def load(self):
         evaluation.check_feature_extractor(self.feature_network, self.feature_network_weights)
-        source = self._source
+        source = self.source
         if self.condition != "none" and (source.multi_label or len(source.classes) < 2):
             raise UsageError(
                 f"--condition {self.condition} needs one label per image and two classes or more, "
@@ -256,7 +256,7 @@ class Gan(SplitTask):
         )
 
     def evaluate(self, model, about, split):
-        source = self._source
+        source = self.source
         part = self.evaluation_split(source, split)
         shape = tuple(model.output_shape[1:])
         test = gan_dataset.check_split_size(decoding.decode(part, shape, self.resize))
@@ -267,13 +267,13 @@ class Gan(SplitTask):
         return self._metrics(model, data), part.name
 
     @functools.cached_property
-    def _source(self):
+    def source(self):
         return batches.load(self.dataset, self.data_dir or None)
 
     @functools.cached_property
     def _shape(self):
         return gan_dataset.resolve_image_shape(
-            self._source, self.image_size, self.channels, networks.check_image_size
+            self.source, self.image_size, self.channels, networks.check_image_size
         )
 
     def _build_networks(self, shape, num_classes):

@@ -139,7 +139,7 @@ def freeze(model):
     return concrete_function(model, predict)
 
 
-def concrete_function(model, predict):
-    """Returns a concrete function of images for any batch size."""
-    shape = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
+def concrete_function(model, predict, dtype="uint8"):
+    """Returns a concrete function of images, or of inputs of `dtype`, for any batch size."""
+    shape = tf.TensorSpec((None, *model.input_shape[1:]), dtype, "images")
     return tf.function(predict, autograph=False).get_concrete_function(shape)

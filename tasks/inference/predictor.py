@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.data import image_io
 from tasks.data.pillow_images import MAX_BITS
 from zoo.lazy import keras, np
 
@@ -26,6 +27,10 @@ class PredictOptions:
             with the training images.
         tile: side in pixels above which an image is processed in tiles; 0 for the default size.
         explain: whether to draw an explanation of the prediction.
+        temperature: of sampled text: the number that logits are divided by; 0 takes the most
+            probable character.
+        steps: of text and series: the number of steps to continue it by; 0 for the default.
+        seed: the seed of sampled text.
     """
 
     top: int = 5
@@ -33,6 +38,9 @@ class PredictOptions:
     scale: str = "auto"
     tile: int = 0
     explain: bool = False
+    temperature: float = 1.0
+    steps: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Predictor(abc.ABC):
         bits: number of significant bits of images of more than 8 bits per channel, as in
             `image_io.read_image`.
         keras_only: whether no runtime other than Keras can run the model.
+        noun: what an input is called in messages.
     """
 
     model: keras.Model
@@ -79,6 +88,20 @@ class Predictor(abc.ABC):
     has_explanations = False
     bits = MAX_BITS
     keras_only = False
+    noun = "image"
+
+    def read(self, path: Path, stem: str):
+        """Returns the input that a file holds, here an `InputImage`.
+
+        Args:
+            path: the path of the file.
+            stem: as in `InputImage`.
+
+        Raises:
+            UnreadableImage: it cannot be read.
+        """
+        pixels = image_io.read_image(path, self.image_shape, self.resize, self.bits)
+        return InputImage(path, pixels, stem)
 
     def prepare(self, images: Sequence[InputImage], start: Callable):
         """Returns the function that `predict` takes as `run`.

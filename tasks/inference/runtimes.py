@@ -156,16 +156,17 @@ def batch_size(shape, count):
     return max(1, min(MAX_BATCH_SIZE, pixels // (shape[0] * shape[1]), images_per_worker))
 
 
-def keras_predict_function(model, size):
+def keras_predict_function(model, size, dtype="uint8"):
     """Returns a predict function of Keras, which uses the variables of the model.
 
     Args:
         model: A `keras.Model` from images to one tensor.
         size: The maximum batch size.
+        dtype: The type of the inputs.
     """
     if _on_tensorflow():
         return numpy_function(
-            converters.concrete_function(model, lambda images: model(images, training=False))
+            converters.concrete_function(model, lambda images: model(images, training=False), dtype)
         )
 
     def predict_batch(images):  # padded, as each batch size would be compiled separately

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tasks.report.image_results import ImageResults
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class EvaluationReport:
         sections: Pairs `(heading, html)`.
         warnings: Lines shown at the top, or pairs of a line and the names that it counts.
         metric_warnings: Warnings about the metrics themselves, which the terminal shows, too.
+        image_results: The results on each test image, or `None`.
+        class_figures: A dict of metrics for each class, the first of which is `class`, its name.
     """
 
     figures: dict[str, float]
@@ -56,3 +61,21 @@ class EvaluationReport:
     sections: list[tuple[str, str]] = field(default_factory=list)
     warnings: list = field(default_factory=list)
     metric_warnings: list[str] = field(default_factory=list)
+    image_results: ImageResults | None = None
+    class_figures: list[dict] = field(default_factory=list)
+
+
+class Evaluation(NamedTuple):
+    """The evaluation of a saved model on a split.
+
+    Attributes:
+        figures: Metrics by name.
+        split: The name of the split.
+        image_results: The results on each image, or `None`.
+        split_digest: The `data_fingerprint.split_digest` of the split.
+    """
+
+    figures: dict[str, float]
+    split: str
+    image_results: ImageResults | None = None
+    split_digest: str = ""

@@ -9,6 +9,10 @@ import re
 
 _DISPLAY_NAMES = {
     "top5_accuracy": "top-5 accuracy",
+    "knn_accuracy": "k-NN accuracy",
+    "image_miou": "mean IoU per image",
+    "image_pixel_accuracy": "pixel accuracy per image",
+    "image_f1": "F1 per image",
     "iou": "IoU",
     "miou": "mean IoU",
     "fwiou": "frequency-weighted IoU",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,14 +14,15 @@ from zoo.atomic_files import atomic_write
 METRICS_WITHOUT_BOUNDS = ("mean_return",)
 _MAX_LISTED = 1000  # names listed in a warning
 
-# The policy forbids loading anything: the page looks the same without a network.
+# The policy forbids loading anything: the page looks the same without a network. A script runs only
+# if it has the digest that the policy names, so that no text of a data set can become one.
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{script_policy}">
 <title>{title}</title>
 <style>{style}</style>
 </head>
@@ -34,7 +37,7 @@ _PAGE = """<!doctype html>
 <footer>
 {footer}
 </footer>
-</body>
+{script}</body>
 </html>
 """
 
@@ -49,6 +52,7 @@ def write(
     sections: Iterable[tuple[str, str]],
     environment: Mapping[str, object],
     warnings: Sequence[str | tuple[str, Sequence[str]]] = (),
+    script: str = "",
 ) -> None:
     """Writes the page of a run atomically: `path` always holds the old or the whole new page.
 
@@ -64,6 +68,7 @@ def write(
         environment: Versions, hardware and times.
         warnings: Warnings about the figures: lines, or pairs of a line and the names that it
             counts, which are listed in a collapsible box.
+        script: JavaScript that the page executes, if any.
     """
     sections = [*sections, ("Repeat this run", _command_block(command))]
     text = _PAGE.format(
@@ -75,6 +80,8 @@ def write(
             [_metric_cards(figures), *(_section(*each) for each in sections if each[1])]
         ),
         footer=_section("Environment", _environment_table(environment)),
+        script=f"<script>{script}</script>\n" if script else "",
+        script_policy=_script_policy(script) if script else "",
     )
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
@@ -104,6 +111,11 @@ def table(rows: Iterable[Mapping[str, object] | Sequence], columns: Sequence[str
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _script_policy(script):
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return f"; script-src 'sha256-{digest}'"
 
 
 def _warning(warning):
@@ -231,6 +243,10 @@ svg text { fill: var(--muted) }
 .validation { stroke: var(--second) }
 circle.training, circle.validation { stroke-width: 1.5; fill: var(--page) }
 rect.validation { fill: var(--second) }
+.run0 { stroke: var(--first) } .run1 { stroke: var(--second) } .run2 { stroke: #2a9d6f }
+.run3 { stroke: #c2559b } .run4 { stroke: #8a7ae0 } .run5 { stroke: #b0892b }
+.run6 { stroke: #5a96a6 } .run7 { stroke: #9a6b52 }
+circle[class^="run"] { fill: var(--page); stroke-width: 1.5 }
 .ideal { stroke: var(--muted); stroke-dasharray: 5 4; stroke-width: 1.5 }
 svg .bar { fill: var(--bar) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));

@@ -90,6 +90,16 @@ def _is_data(value):
     )
 
 
+def _are_rows(value):
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and isinstance(row.get("class"), str) for row in value
+    )
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
 def _is_object(value):
     return isinstance(value, dict)
 
@@ -111,11 +121,16 @@ STATE_FIELDS = {
     "data": (_is_data, "the classes and the digests of the splits", False),
 }
 REPORT_FIELDS = {
-    "task": (lambda value: isinstance(value, str), "the name of a task", True),
+    "task": (_is_text, "the name of a task", True),
     "flags": (_is_object, "an object", True),
     "figures": (_are_figures, "an object of numbers", True),
     "times": (_are_times, "seconds by part of the run", False),
     "environment": (_is_object, "an object", True),
+    "data": (_is_data, "the classes and the digests of the splits", False),
+    "title": (_is_text, "a title", False),
+    "lead": (_is_text, "a sentence", False),
+    "data_licence": (_is_text, "the licence of the data", False),
+    "class_figures": (_are_rows, "a list of metrics by class", False),
 }
 
 

@@ -6,12 +6,12 @@ import contextlib
 import functools
 from typing import ClassVar
 
-from tasks.data import data_splits, geometry, image_io
+from tasks.data import data_fingerprint, data_splits, geometry, image_io
 from tasks.engine import backbones, hardware
 from tasks.engine.flags import flag, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
-from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
+from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
 from tasks.segmentation import batches, evaluation, losses, metrics, report
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files
@@ -28,6 +28,7 @@ class Segmentation(BackboneTask):
 
     kind: ClassVar = "segmenter"
     predictor: ClassVar = LazyModule("tasks.segmentation.predictor")
+    has_image_results: ClassVar = True
     scratch_learning_rate: ClassVar = (
         2e-3  # `unet` converges faster on `shapes` than with 1e-3, and not at all with 6e-3
     )
@@ -82,7 +83,7 @@ class Segmentation(BackboneTask):
 
     def load(self):
         shape = self.shape()
-        source = segmentation_dataset.load(self.dataset, self.data_dir or None, self.class_map)
+        source = self.source
         data_splits.check_classes(source, self.num_classes)
         return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
 
@@ -162,7 +163,13 @@ class Segmentation(BackboneTask):
                 *data.warnings(),
             ],
             metric_warnings=report.segmentation_warnings(figures, counter.matrix, classes),
+            image_results=report.image_results(data.test, counter),
+            class_figures=report.class_figures(counter, classes, seed=self.seed),
         )
+
+    @functools.cached_property
+    def source(self):
+        return segmentation_dataset.load(self.dataset, self.data_dir or None, self.class_map)
 
     def evaluate(self, model, about, split):
         classes = tuple(about["classes"])
@@ -170,10 +177,13 @@ class Segmentation(BackboneTask):
             self.dataset, self.data_dir or None, self.class_map, classes
         )
         selected = self.evaluation_split(source, split)
+        digest = data_fingerprint.split_digest(selected)
         selected = segmentation_dataset.relabel(selected, source.classes, classes)
         shape = model.input_shape[1:]
         examples = segmentation_dataset.decode(selected, len(classes), shape, self.resize)
-        return self._evaluate(model, examples)[0], selected.name
+        figures, counter = self._evaluate(model, examples)
+        results = report.image_results(examples, counter)
+        return Evaluation(figures, selected.name, results, digest)
 
     def _evaluate(self, model, examples):
         """Returns the metrics of a model with an interval for mIoU, and the pixel counts."""

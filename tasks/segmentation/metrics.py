@@ -165,6 +165,33 @@ def miou_interval(counts_per_image, *, seed: int):
     )
 
 
+def class_iou_intervals(counts_per_image, *, seed: int):
+    """Returns the 95% bootstrap interval `(low, high)` of the IoU of each class over the images.
+
+    The ends are NaN for a class in neither labels nor predictions.
+
+    Args:
+        counts_per_image: The `iou_counts` of each image, `(images, 3, classes)`.
+        seed: The seed of the bootstrap.
+    """
+    options = {"seed": seed, "bounds": confidence_intervals.UNIT_BOUNDS}
+    return [
+        confidence_intervals.bootstrap_interval(
+            lambda times, own=own: _iou((times @ own).T), len(own), **options
+        )
+        for own in np.moveaxis(np.asarray(counts_per_image, np.float64), 2, 0)
+    ]
+
+
+def pixel_accuracy_per_image(counts_per_image):
+    """Returns the share of correct pixels of each image `(images,)`.
+
+    It is NaN for an image whose pixels are all ignored.
+    """
+    hits, support, _ = np.moveaxis(np.asarray(counts_per_image), 1, 0).sum(axis=-1)
+    return np.where(support > 0, hits / np.maximum(support, 1), np.nan)
+
+
 def miou_per_image(counts_per_image):
     """Returns the mIoU of each image `(images,)`, over the classes in its labels or predictions.
 

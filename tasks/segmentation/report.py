@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tasks.report import confusion_plot, image_channels, page, palette, plots
+from tasks.report import (
+    confidence_intervals,
+    confusion_plot,
+    image_channels,
+    page,
+    palette,
+    plots,
+)
 from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluatedModel
 from tasks.report.formatting import escape, format_value, image_name
+from tasks.report.image_results import ImageResults, of_examples
 from tasks.segmentation import metrics
 from zoo.lazy import LazyModule, np
 
@@ -110,6 +118,37 @@ def legend(classes: Sequence[str]) -> str:
         if name not in palette.BACKGROUND_NAMES
     )
     return f"<p>{' '.join(names)}</p>"
+
+
+def image_results(examples, counter: metrics.ConfusionCounter) -> ImageResults:
+    """Returns the results on each image: its mean IoU over its classes and its pixel accuracy.
+
+    Args:
+        examples: The images.
+        counter: The pixel counts of all images, in their order.
+    """
+    counts = counter.counts_per_image
+    columns = {
+        "image_miou": metrics.miou_per_image(counts),
+        "image_pixel_accuracy": metrics.pixel_accuracy_per_image(counts),
+    }
+    return of_examples(examples, columns)
+
+
+def class_figures(counter: metrics.ConfusionCounter, classes: Sequence[str], *, seed: int):
+    """Returns the metrics of each class, with a 95% bootstrap interval of the IoU.
+
+    Args:
+        counter: The pixel counts of all images.
+        classes: The class names.
+        seed: The seed of the bootstrap.
+    """
+    rows = metrics.per_class_metrics(counter.matrix)
+    ends = metrics.class_iou_intervals(counter.counts_per_image, seed=seed)
+    return [
+        {"class": name, **confidence_intervals.with_interval("iou", row.pop("iou"), end), **row}
+        for name, row, end in zip(classes, rows, ends, strict=True)
+    ]
 
 
 def _gallery(examples, classes, indices, scores, predict):

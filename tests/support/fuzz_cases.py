@@ -62,6 +62,7 @@ COMMANDS = (
     "--backbone lenet5 --backbone-weights random --out new",
     "train dqn --dataset catch --epoch-steps 96 --learning-starts 60 --replay-size 400 "
     f"--test-episodes 2 --validation-episodes 2 {SMALL}",
+    f"train sequence --dataset mackey_glass --length 8 --stride 400 --units 4 {SMALL}",
     f"tune {TASK} --model lenet5 --trials 1 --isolate off --dataset images {SMALL}",
     f"tune {TASK} --engine evolution --engine-options '{{population: 2}}' --trials 1 "
     f"--isolate off --dataset images {SMALL}",
@@ -71,6 +72,9 @@ COMMANDS = (
     "evaluate run --dataset images --json",
     "evaluate run --split train[:4] --tta flip",
     "doctor run images --images 8",
+    "embed run images --k 3 --page map.html --neighbours images/black/0.png",
+    "runs . --sort figure",
+    "compare run other --out page.html",
     "rank images --models resnet20.cifar10 --images 8",
     "lr-find lenet5 images --steps 4 --validation-split none",
     "generate run --count 2 --out generated",
@@ -108,7 +112,12 @@ READERS = {
         *("train --recipe run/recipe.yaml --out new", "evaluate run", "doctor run", FINISHED),
         f"tune {TASK} --recipe run/recipe.yaml --trials 1 --isolate off",
     ),
-    "run/report.json": ("evaluate run", "predict run images", "doctor run", FINISHED),
+    "run/report.json": (
+        *("evaluate run", "predict run images", "doctor run", FINISHED),
+        *("runs .", "compare run other"),
+    ),
+    "run/predictions/*.csv": ("compare run other --out page.html",),
+    "run/history.csv": ("compare run other --out page.html",),
     "unfinished/checkpoint/state.json": (RESUMED,),
     "unfinished/checkpoint/*.npz": (RESUMED,),
     "unfinished/history.csv": (RESUMED,),

@@ -58,6 +58,7 @@ def prepare(folder):
     cases.prepare(folder)
     result = attempt(_valid_case(cases.FINISHED), folder, 4 * TIMEOUT)
     assert result.status == 0, result.output
+    shutil.copytree(folder / "run", folder / "other")
     shutil.copytree(folder / "run", folder / "unfinished")
     for name in ("report.json", "report.html", "model.keras"):
         (folder / "unfinished" / name).unlink()

@@ -84,6 +84,16 @@ TINY = {
         "model_options": "{widths: [8]}",
         "precision": "float32",
     },
+    "sequence": {
+        "model": "gru",
+        "dataset": "mackey_glass",
+        "length": 8,
+        "stride": 50,
+        "units": 4,
+        "batch_size": 12,
+        "dropout": 0.1,
+        "precision": "float32",
+    },
 }
 
 

@@ -36,7 +36,7 @@ def figures(record):
 
 # Tasks that take long: `make check` or `--slow` runs for them what others show in `make test`.
 LONG = ("captioning", "detection", "segmentation", "style_transfer")
-QUICK = ("classification", "dqn")  # which trains in a few seconds
+QUICK = ("classification", "dqn", "sequence")  # which train in a few seconds
 MLP = {"model": "mlp", "model_options": "{widths: [16]}", "augment": "none"}
 
 
@@ -52,7 +52,7 @@ def each(*, check=(), slow=()):
 
 EACH = each()
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
-SHORT = each(check=("gan", "dqn"), slow=LONG)
+SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +123,18 @@ def test_the_error_for_a_number_out_of_range_states_the_range(flags, bounds):
 def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
     record, out = whole(name)
     assert json.loads((out / "report.json").read_text()) == record
-    assert set(record) == {"task", "flags", "figures", "times", "environment"}
+    assert set(record) == {
+        *("task", "flags", "figures", "times", "environment"),
+        *("data", "data_licence", "title", "lead", "class_figures"),
+    }
     assert record["figures"]["seconds"] == pytest.approx(sum(record["times"].values()))
     assert all(math.isfinite(value) for value in record["figures"].values())
     left = {path.name for path in out.iterdir()}
     assert left == {
         *("recipe.yaml", "report.json", "report.html", "history.csv", "model.keras"),
+        "README.md",
         *("logs", "checkpoint"),
+        *(("predictions",) if tasks.get(name).has_image_results else ()),
         *FURTHER_FILES.get(name, ()),
     }
     with zipfile.ZipFile(out / "model.keras") as archive:
@@ -140,7 +145,7 @@ def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
     left = [
         key for key in ("precision", "jit_compile", "features", "strategy") if recipe[key] == "auto"
     ]
-    left += ["image_bits"] if name != "dqn" else []
+    left += ["image_bits"] if "image_bits" in recipe else []
     assert sorted(resolved) == sorted(left)
     again = recipes.task_from_recipe(recipe)
     assert recipes.recipe(again) == recipes.recipe(dataclasses.replace(tiny(name), **resolved))
@@ -148,12 +153,16 @@ def test_a_run_leaves_the_files_and_figures_of_the_contract(name, whole):
     assert resume.check_folder(out, tiny(name))
 
 
-WITH_DATA = sorted(set(tasks.names()) - {"dqn"})
+WITH_SPLITS = [
+    name
+    for name in sorted(tasks.names())
+    if "train_split" in {field.name for field in dataclasses.fields(tasks.get(name))}
+]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(x, marks=[pytest.mark.check] * (x in LONG[:2])) for x in WITH_DATA],
+    [pytest.param(x, marks=[pytest.mark.check] * (x in LONG[:2])) for x in WITH_SPLITS],
 )
 def test_the_data_fingerprint_depends_on_the_content(name):
     found = [
@@ -366,7 +375,7 @@ def test_averaged_weights_are_saved_with_the_statistics_they_were_validated_with
     task = tiny("classification", **flags, learning_rate=0.02, schedule="constant")
     trainer.train(task, tmp_path / "run")
     model, about = model_files.load(tmp_path / "run/model.keras")
-    again, _ = task.evaluate(model, about, "train[256:384]")
+    again, *_ = task.evaluate(model, about, "train[256:384]")
     assert again["loss"] == pytest.approx(checks.column(tmp_path / "run", "val_loss")[0], rel=1e-4)
     norm = finetune.batch_norm_layers(model)[0]
     maps = keras.Model(model.input, norm.input).predict(task.load().train.pixels[:], verbose=0)

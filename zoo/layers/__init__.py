@@ -22,6 +22,7 @@ from zoo.layers.proposal_layer import ProposalLayer
 from zoo.layers.reflection_padding import ReflectionPadding2D
 from zoo.layers.roi_align import RoIAlign
 from zoo.layers.roi_pool import RoIPool
+from zoo.layers.sinusoidal_positions import SinusoidalPositions
 from zoo.layers.spectral_norm import SpectralConv2D, SpectralDense, SpectralEmbedding
 from zoo.layers.trainable_image import Canvas
 from zoo.layers.unpooling import ArgmaxPooling2D, MaxUnpooling2D
@@ -53,6 +54,7 @@ __all__ = [
     "ResizeLike",
     "RoIAlign",
     "RoIPool",
+    "SinusoidalPositions",
     "SpectralConv2D",
     "SpectralDense",
     "SpectralEmbedding",

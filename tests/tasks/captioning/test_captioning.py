@@ -398,11 +398,11 @@ def test_explain_is_refused_for_a_predictor_without_explanations(tmp_path, capsy
 def test_evaluate_uses_the_vocabulary_of_the_run(finished, tmp_path):
     out, _, record, captioning = finished
     model, about = model_files.load(out / "model.keras")
-    figures, _ = captioning.evaluate(model, about, "")
+    figures, *_ = captioning.evaluate(model, about, "")
     for name in ("bleu2", "cider", "loss", "accuracy"):
         assert figures[name] == pytest.approx(record["figures"][name], rel=1e-4)
     data = write_data_set(tmp_path / "other", 12, caption="a strange {} picture")
-    other, _ = task(dataset=str(data), **DEFAULT_SPLITS).evaluate(model, about, "")
+    other, *_ = task(dataset=str(data), **DEFAULT_SPLITS).evaluate(model, about, "")
     assert other["bleu1"] <= 1
     assert other["loss"] > figures["loss"]
 

@@ -123,7 +123,7 @@ def test_averaged_weights_are_evaluated_and_saved(run, tmp_path):
     assert val_loss != checks.column(run.out, "val_loss")[0]  # of the last weights
     model, metadata = model_files.load(tmp_path / "model.keras")
     for split, loss in (("train[192:256]", val_loss), ("", record["figures"]["loss"])):
-        figures, _ = task().evaluate(model, metadata, split)
+        figures = task().evaluate(model, metadata, split).figures
         assert figures["loss"] == pytest.approx(loss, rel=1e-4)
 
 

@@ -349,7 +349,7 @@ def test_a_run_with_proposals_an_empty_image_and_an_absent_class(tmp_path, monke
     assert "train[:16] has no object of the class" in report
     model, about = zoo.model_files.load(tmp_path / "run/model.keras")
     assert model.input["proposals"].shape == (None, 9, 4)
-    again, _ = detection.evaluate(model, about, "")
+    again, *_ = detection.evaluate(model, about, "")
     assert again["ap"] == pytest.approx(figures["ap"], abs=1e-6)
 
 

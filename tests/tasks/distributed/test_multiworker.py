@@ -61,6 +61,7 @@ NO_DROPOUT = "{widths: [8], embedding: 8, units: 12, attention: 8, dropout: 0.0}
 SAME = {  # flags with which results do not depend on the number of replicas
     "captioning": {"model_options": NO_DROPOUT},
     "dqn": {"num_envs": 6, "train_frequency": 6},
+    "sequence": {"dropout": 0.0},
 }
 CPU = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -340,6 +340,7 @@ TINY = {
     },
     "dqn": {"dataset": "catch", "epoch_steps": 100, "learning_starts": 50, "test_episodes": 2},
     "style_transfer": {"steps": 2},
+    "sequence": {"dataset": "mackey_glass", "length": 8, "stride": 200, "units": 4},
 }
 
 

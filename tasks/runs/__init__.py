@@ -1,0 +1,1 @@
+"""Finished runs: listing, comparison, and publication on the Hugging Face Hub."""
