@@ -22,11 +22,16 @@ class Explained:
 
     Attributes:
         model: A functional `keras.Model` from images to logits `(batch, classes)`, flattened.
-        feature_map: The symbolic output of its last stage, or `None` if it has no stages.
+        feature_map: The symbolic output of its last stage, `(batch, rows, columns, channels)`, or
+            `None` if it has no feature maps behind all attention.
+        attention: Pairs of the symbolic queries and keys of each self-attention, in order.
+        grid: Rows and columns of the patches of a vision transformer, or `(0, 0)`.
     """
 
     model: keras.Model
     feature_map: object
+    attention: tuple = ()
+    grid: tuple[int, int] = (0, 0)
 
     def logits(self, images):
         """Returns the logits of images, a float32 array `(images, classes)`."""
@@ -53,9 +58,16 @@ def prepare(model) -> Explained:
             f"{model.name} maps {image.shape} to {net.output_shape}; explanations are of "
             "classifiers, from images (batch, height, width, channels) to (batch, classes)"
         )
-    # An activation after the logits would hide how they change.
-    stages = surgery.stages(net)
-    return Explained(net, list(stages.values())[-1] if stages else None)
+    attention, grid = [], (0, 0)
+    for node in graphs.nodes(net):
+        if type(node.operation).__name__ == "DotProductAttention":
+            attention.append(tuple(node.arguments.args[:2]))
+        elif isinstance(node.operation, keras.layers.Conv2D):
+            grid = tuple(node.outputs[0].shape[1:3])
+    if attention:
+        return Explained(net, None, tuple(attention), grid)
+    maps = [x for x in surgery.stages(net).values() if len(x.shape) == 4]
+    return Explained(net, maps[-1] if maps else None)
 
 
 def grad_cam(explained, images, classes):
@@ -156,18 +168,13 @@ def attention_rollout(explained, images, classes):
     Raises:
         UsageError: The model has no self-attention over a class token and patches.
     """
-    inputs = [
-        (node.arguments.args[0], node.arguments.args[1])
-        for node in graphs.nodes(explained.model)
-        if type(node.operation).__name__ == "DotProductAttention"
-    ]
-    rows, columns = explained.feature_map.shape[1:3] if inputs else (0, 0)
-    if not inputs or inputs[0][0].shape[1] != rows * columns + 1:
+    rows, columns = explained.grid
+    if not explained.attention or explained.attention[0][0].shape[1] != rows * columns + 1:
         raise UsageError(
             f"{explained.model.name} has no attention of a class token; attention_rollout is for "
             "vision transformers such as vit_tiny"
         )
-    model = keras.Model(explained.model.input, inputs)
+    model = keras.Model(explained.model.input, list(explained.attention))
     rollout = np.eye(rows * columns + 1, dtype="float32")[None]
     for query, key in model(np.asarray(images), training=False):
         query, key = (np.asarray(x, "float32") for x in (query, key))
@@ -193,9 +200,11 @@ def _features_and_gradients(explained, images, classes):
     """Returns the last feature maps, and the gradients of the classes' logits with respect to
     them, both float32 arrays `(images, rows, columns, channels)`."""
     if explained.feature_map is None:
+        others = "integrated_gradients, occlusion or rise"
+        if explained.attention:
+            others = f"attention_rollout, {others}"
         raise UsageError(
-            f"{explained.model.name} has no feature maps; use integrated_gradients, occlusion or "
-            "rise"
+            f"{explained.model.name} has no feature maps that its logits depend on; use {others}"
         )
     model = keras.Model(explained.model.input, [explained.feature_map, explained.model.output])
     with tf.GradientTape() as tape:
@@ -203,11 +212,6 @@ def _features_and_gradients(explained, images, classes):
         # A tensor in the middle of a graph of Keras: its gradient needs no watching.
         score = tf.gather(tf.cast(logits, "float32"), np.asarray(classes), batch_dims=1)
         gradients = tape.gradient(tf.reduce_sum(score), features)
-    if gradients is None or not np.any(np.asarray(gradients, "float32")):
-        raise UsageError(
-            f"the logits of {explained.model.name} do not depend on its last feature map; use "
-            "attention_rollout, integrated_gradients, occlusion or rise"
-        )
     return np.asarray(features, "float32"), np.asarray(gradients, "float32")
 
 

@@ -34,7 +34,8 @@ def test_a_map_and_an_overlay_are_written(photo, tmp_path, capsys):
     (row,) = found["images"]
     assert found["method"] == "grad_cam"
     assert np.load(row["map"]).shape == (8, 8)
-    assert Image.open(row["overlay"]).size == (224, 224)
+    with Image.open(row["overlay"]) as drawn:
+        assert drawn.size == (224, 224)
     assert 0 <= row["border_share"] <= 1
     assert {"deletion", "insertion", "random_deletion", "random_insertion"} <= row.keys()
     assert zoo(["predict", MODEL, photo, "--json", "--top=10"]) == 0

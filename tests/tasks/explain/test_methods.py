@@ -91,13 +91,14 @@ def mean_of_region(top, left, side):
     image = keras.Input((16, 16, 3))
     x = image[:, top : top + side, left : left + side]
     one = keras.layers.GlobalAveragePooling2D(keepdims=False)(x)
-    return keras.Model(image, keras.layers.Dense(3, use_bias=False)(one))
+    return keras.Model(image, keras.layers.Dense(3)(one))
 
 
 @pytest.mark.parametrize("name", ["occlusion", "rise", "integrated_gradients"])
 def test_the_map_lies_where_the_evidence_is(name):
     model = mean_of_region(0, 8, 8)
-    model.layers[-1].set_weights([np.array([[0, 0.05, 0]] * 3, "float32")])
+    kernel, bias = [[0, 0.02, 0]] * 3, [0, -10, 0]  # from -4.5 to 5 for the images below
+    model.layers[-1].set_weights([np.array(kernel), np.array(bias)])
     image = np.full((1, 16, 16, 3), 40, "float32")
     image[:, :8, 8:] = 250
     (found,) = methods.METHODS[name](methods.prepare(model), image, [1])
@@ -171,16 +172,17 @@ def test_what_cannot_be_explained_is_refused():
         methods.prepare(two_inputs())
     with pytest.raises(UsageError, match="explanations are of classifiers"):
         methods.prepare(zoo.build("unet", input_shape=(32, 32, 3), num_classes=2))
-    with pytest.raises(UsageError, match="no feature maps; use integrated_gradients"):
+    with pytest.raises(UsageError, match="depend on; use integrated_gradients"):
         methods.grad_cam(methods.prepare(no_maps()), IMAGES[:, :8, :8], CLASSES)
     vit = zoo.build("vit_tiny", input_shape=(32, 32, 3), num_classes=2, depth=1)
-    with pytest.raises(UsageError, match="do not depend on its last feature map; use attention"):
+    with pytest.raises(UsageError, match="depend on; use attention_rollout"):
         methods.grad_cam(methods.prepare(vit), np.zeros((1, 32, 32, 3), "float32"), [0])
 
 
 def test_figures_of_a_faithful_map_are_better_than_those_of_a_random_one():
     model = mean_of_region(0, 8, 8)
-    model.layers[-1].set_weights([np.array([[0, 0.05, 0]] * 3, "float32")])
+    kernel, bias = [[0, 0.02, 0]] * 3, [0, -10, 0]  # from -4.5 to 5 for the images below
+    model.layers[-1].set_weights([np.array(kernel), np.array(bias)])
     explained = methods.prepare(model)
     image = np.full((16, 16, 3), 40, "float32")
     image[:8, 8:] = 250
