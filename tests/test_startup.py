@@ -55,6 +55,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "doctor": 12,
     "embed": 12,
     "evaluate": 12,
+    "explain": 12,
     "export": 12,
     "finetune": 216,
     "launch": 45,

@@ -171,7 +171,7 @@ def _glob_images(pattern):
 
 
 def _predict_in_batches(predictor, paths, options, progress, size, start):
-    files = list(zip(paths, _output_stems(paths, options.drawings_dir), strict=True))
+    files = list(zip(paths, output_stems(paths, options.drawings_dir), strict=True))
     parts = iter([files[first : first + size] for first in range(0, len(files), size)])
     disable = None if progress else True  # None: show the bar on a terminal only
     with tqdm.tqdm(
@@ -183,7 +183,7 @@ def _predict_in_batches(predictor, paths, options, progress, size, start):
                 yield prediction
 
 
-def _output_stems(paths, drawn):
+def output_stems(paths, drawn):
     """Returns a unique stem for the drawings of each path, or empty strings if none are drawn.
 
     The stem is the path relative to the common parent folder, without the suffix unless another
