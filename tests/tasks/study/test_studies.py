@@ -37,7 +37,7 @@ SMALL = {
     "structure": {"steps": 200, "layers": 1, "trials": 2},
     "style": {"size": 64, "steps": 40, "width": 8},
     "tensorboard": {"examples": 300, "epochs": 4},
-    "transfer": {"test_images": 100, "scratch_steps": 60, "steps": 2},
+    "transfer": {"test_images": 200, "scratch_steps": 60, "steps": 2},
 }
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
 
