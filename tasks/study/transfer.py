@@ -67,8 +67,9 @@ def fine_tuned(head, x, y, steps, rate=0.002):
 def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: int = 4):
     """A network that was trained on CIFAR-10, photos of animals and vehicles, is used for images of
     clothes. Its features are better than those of random weights, those of early layers, too; but
-    transfer pays the more, the more alike the data are. BatchNorm keeps its frozen statistics if batches are small.
-    With a random head all layers change before it is of any use, so it is trained first."""
+    transfer pays the more, the more alike the data are. BatchNorm keeps its frozen statistics if
+    batches are small. With a random head all layers change before it is of any use, so it is
+    trained first."""
     rng = np.random.default_rng(seed)
     (x, y), (new, wanted) = images("train", max(COUNTS), rng), images("test", test_images, rng)
     scores, found = {}, {}
