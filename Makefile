@@ -18,7 +18,7 @@ test: $(VENV)/.test lint  ## set up, run the tests, and those of models and laye
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto --dist loadgroup -m backend $(BACKEND)
 
-check: $(VENV)/.test  ## run the longer tests, also on JAX, and those of numbers as on an older processor
+check: $(VENV)/.test docs  ## build docs, run longer tests, also on JAX and an older CPU
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto --dist loadgroup --check \
 	  -m "backend and check" $(BACKEND)

@@ -23,7 +23,7 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tasks
-from tasks.engine import trainer
+from tasks.engine import image_task, plans, trainer
 
 ROWS = {  # task, model, backbone, figure
     "resnet20": ("segmentation", "unet_backbone", "resnet20.cifar10", "miou"),
@@ -41,8 +41,15 @@ def main():
     parser.add_argument("--vgg16", default="", help="file of its ImageNet weights")
     parser.add_argument("--images", type=int, default=128, help="training images")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument(
+        "--min-steps",
+        type=int,
+        default=plans.MIN_STEPS_PER_EPOCH,
+        help="steps per epoch for which a few images are repeated (default: %(default)s)",
+    )
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
+    image_task.BackboneTask.min_steps_per_epoch = args.min_steps
     print(f"{'model':<14} {'backbone':<22} {'figure':<7} {'pretrained':>18} {'random':>18}")
     for row in args.rows:
         _, model, backbone, figure = ROWS[row]

@@ -68,6 +68,7 @@ from tasks.classification.predictor import ClassificationPredictor
 from tasks.data import image_io
 from tasks.deploy import predict, prediction_writer
 from tasks.inference import runtimes
+from zoo.errors import UsageError
 
 MODELS = ("mobilenet_v2", "resnet50")
 SIZE = (500, 375)  # width and height of the files
@@ -102,7 +103,11 @@ def compare(classifier, folder):
         mine = paths[::SINGLES] if name == "predict 1" else paths
         table = folder.parent / "predictions.csv"
         if name.startswith("zoo"):
-            way(classifier, paths[:WARM], table)
+            try:
+                way(classifier, paths[:WARM], table)
+            except UsageError as error:  # a precision that the processor does not support
+                print(f"{name:<14}{error}")
+                continue
         start, busy = time.perf_counter(), time.process_time()
         way(classifier, mine, table)
         seconds, busy = time.perf_counter() - start, time.process_time() - busy

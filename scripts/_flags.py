@@ -11,7 +11,8 @@ from pathlib import Path
 import tasks
 from scripts import _flag_groups, _imports
 from tasks.distributed import clusters, strategies
-from tasks.engine import recipes, run_folder
+from tasks.engine import recipes
+from tasks.runs import default_folder
 from zoo.errors import UsageError
 
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
@@ -145,7 +146,7 @@ def output_folder(args, task):
     """Returns the run folder: `--out`, or one named after the flags and their digest."""
     if args.out:
         return Path(args.out)
-    return run_folder.default_folder(task)
+    return default_folder.default_folder(task)
 
 
 def print_result(record, out, as_json):

@@ -1,7 +1,7 @@
 """Predicts on images: zoo predict runs/NAME photo.jpg.
 
-MODEL is a run folder, a .keras file, or a pretrained model such as resnet50.imagenet. IMAGE is a
-file, a folder, or a pattern:
+MODEL is a run folder, a .keras file, a pretrained model such as resnet50.imagenet, or a file of
+`zoo export` (.onnx, .tflite, .xml), which starts fastest. IMAGE is a file, a folder, or a pattern:
 
     zoo predict runs/NAME photos --output predictions.csv
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
@@ -34,7 +34,7 @@ FORMER_SCALES = {"own": "native"}  # names of earlier versions, which still work
 def arguments(parser, words):
     """Adds the options of this command."""
     parser.add_argument(
-        "model", metavar="MODEL", help="run folder, .keras file or pretrained model"
+        "model", metavar="MODEL", help="run folder, .keras or exported file, or pretrained model"
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder, pattern or text")
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
@@ -76,15 +76,16 @@ def arguments(parser, words):
 def run(args):
     """Prints or writes the prediction for each image."""
     from tasks.deploy import model_loader, predict, prediction_writer
-    from tasks.inference import runtimes
+    from tasks.inference import exported_file, runtimes
 
     _check_args(args)
     kind = prediction_writer.choose_format("json" if args.json else args.format, args.output)
     to_stdout = args.output in (None, "", prediction_writer.STDOUT)
     # Checked before the model is loaded, which takes seconds.
-    model_loader.find_model(args.model)
+    found = model_loader.find_model(args.model)
     paths = predict.find_inputs(args.model, args.images)
-    runtimes.choose_runtime(args.runtime, args.precision, len(paths))
+    if not exported_file.is_exported(str(found)):
+        runtimes.choose_runtime(args.runtime, args.precision, len(paths))
     with prediction_writer.open_output(args.output) as file:
         predictor = model_loader.load_predictor(args.model, args.weights)
         drawings_dir = _drawings_dir(args, predictor, None if to_stdout else args.output)

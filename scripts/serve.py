@@ -38,26 +38,7 @@ def arguments(parser, words):
     parser.add_argument(
         "--precision", default="float32", metavar="NAME", help="float32 or bfloat16"
     )
-    parser.add_argument(
-        "--max-wait-ms",
-        type=float,
-        default=2.0,
-        metavar="X",
-        help="longest wait for a batch to fill, in milliseconds (default: 2)",
-    )
-    parser.add_argument(
-        "--queue",
-        type=int,
-        default=256,
-        metavar="N",
-        help="images that may wait per model; beyond, requests get status 429 (default: 256)",
-    )
-    parser.add_argument(
-        "--max-megabytes", type=int, default=32, metavar="N", help="limit of a request (32)"
-    )
-    parser.add_argument(
-        "--max-megapixels", type=int, default=50, metavar="N", help="limit of an image (50)"
-    )
+    _add_limits(parser)
     parser.add_argument(
         "--token-file",
         metavar="FILE",
@@ -99,6 +80,30 @@ def run(args):
             token=token,
             ready=ready,
         )
+
+
+def _add_limits(parser):
+    """Adds the options that bound waiting and size."""
+    parser.add_argument(
+        "--max-wait-ms",
+        type=float,
+        default=2.0,
+        metavar="X",
+        help="longest wait for a batch to fill, in milliseconds (default: 2)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=int,
+        default=256,
+        metavar="N",
+        help="images that may wait per model; beyond, requests get status 429 (default: 256)",
+    )
+    parser.add_argument(
+        "--max-megabytes", type=int, default=32, metavar="N", help="limit of a request (32)"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=int, default=50, metavar="N", help="limit of an image (50)"
+    )
 
 
 def _check(args):

@@ -17,7 +17,7 @@ import tasks
 from scripts import _flags, _imports
 from scripts._output import format_table
 from tasks.data import builder_options
-from tasks.engine import run_folder
+from tasks.runs import default_folder
 from tasks.tuning import engines
 from tasks.tuning import space as spaces
 
@@ -145,4 +145,4 @@ def _output_folder(args, task, search_args, space):
     ranges = {name: spaces.format_range(span) for name, span in space.ranges.items()}
     identity = [dataclasses.asdict(task), search_args["engine"], search_args["options"], ranges]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return run_folder.RUNS_FOLDER / f"tune-{task.name}-{digest}"
+    return default_folder.RUNS_FOLDER / f"tune-{task.name}-{digest}"

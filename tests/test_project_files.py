@@ -44,6 +44,11 @@ def test_make_help_lists_every_target():
     assert sorted(listed) == sorted(targets())
 
 
+def test_the_longer_checks_build_the_documentation():
+    (needed,) = re.findall(r"^check: (.*?)  ##", MAKEFILE, re.M)
+    assert "docs" in needed.split()
+
+
 def test_make_without_a_target_runs_the_demo():
     assert re.findall(r"^([a-z]+):", MAKEFILE, re.M)[0] == "demo"
 

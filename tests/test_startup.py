@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pydoc
+import re
 import subprocess
 import sys
 
 import pytest
 
+import tasks
 import zoo
 from scripts.__main__ import command_names
 from tests.support.paths import ROOT
@@ -51,6 +55,8 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "doctor": 12,
     "embed": 12,
     "evaluate": 12,
+    "explain": 12,
+    "export": 12,
     "finetune": 216,
     "launch": 45,
     "list": 14,
@@ -124,9 +130,19 @@ def test_no_framework_is_imported(code, modules_of):
     assert not third_party(others) & {"keras", "tensorflow", "numpy", "PIL", "tqdm"}
 
 
+@pytest.mark.parametrize("module", [zoo, zoo.surgery, tasks], ids=lambda module: module.__name__)
+def test_help_shows_the_public_functions_alone(module):
+    shown = pydoc.plain(pydoc.render_doc(module))
+    functions = shown.partition("\nFUNCTIONS\n")[2].partition("\nDATA\n")[0]
+    listed = set(re.findall(r"^    (\w+)(?: = \w+)?\(", functions, re.M))
+    named = {name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+    assert listed == named
+
+
 def test_public_names_exist_and_are_listed():
-    assert set(zoo.__all__) <= set(dir(zoo))
+    assert dir(zoo) == sorted(zoo.__all__)
     assert all(getattr(zoo, name) is not None for name in zoo.__all__)
+    assert dir(zoo.surgery) == sorted(zoo.surgery.__all__)
     assert callable(zoo.model_files.load)  # modules too, without an import of their own
     with pytest.raises(AttributeError, match="no attribute 'vgg61'"):
         _ = zoo.vgg61

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from zoo import arguments, model_files, surgery, weights
+from zoo import arguments, graphs, model_files, surgery, weights
 from zoo.catalog import RANDOM, models
 from zoo.errors import UsageError, unknown_name_error
 from zoo.graphs import HEAD_LAYER
@@ -21,6 +21,8 @@ identify = LazyModule("zoo.weights.identify")
 torch_conversion = LazyModule("zoo.weights.torch_conversion")
 
 log = logging.getLogger("zoo")
+
+KINDS_WITH_CLASSES = ("classifier", "segmenter", "detector")
 
 
 def build(
@@ -43,9 +45,10 @@ def build(
             another number of channels is possible: `surgery.channels` adapts the weights.
         num_classes: number of logits. With a tag, passing it replaces the pretrained head by a
             new one.
-        classes: the class names, in the order of the logits, in place of `num_classes`. If
-            `weights` is a model file with the same classes in any order, its head is loaded too;
-            if it has other classes, the head is new.
+        classes: the class names of a classifier, segmenter or detector, in the order of its
+            outputs, in place of `num_classes`. If `weights` is a model file with the same classes,
+            its head is loaded too, that of a classifier in any order; if it has other classes, the
+            layers whose shape depends on their number are new.
         weights: path of a weights file, in place of the tag's weights; `"random"` for the
             preprocessing of a tag without its weights. With a PyTorch state dict, the model gets
             the preprocessing of PyTorch. The pretrained weights that an option `backbone` names
@@ -74,7 +77,10 @@ def build(
     if classes is not None:
         _check_class_names(entry, classes, num_classes)
         num_classes = len(classes)
-    return _build(entry, input_shape, num_classes, weights, options, head=True, classes=classes)
+    fresh = _other_class_layers(entry, input_shape, classes, weights, options) if classes else ()
+    return _build(
+        entry, input_shape, num_classes, weights, options, head=True, classes=classes, fresh=fresh
+    )
 
 
 def backbone(
@@ -124,7 +130,7 @@ def head_in_features(name: str) -> int:
     return found[0].kernel.shape[-2] if found else 0
 
 
-def _build(entry, input_shape, num_classes, source, options, *, head, classes=None):
+def _build(entry, input_shape, num_classes, source, options, *, head, classes=None, fresh=()):
     shape = entry.validate_input_shape(input_shape)
     source = _checked_source(source, entry)
     given = options
@@ -132,11 +138,11 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     if entry.weights:  # build for the channels of the weights; adapted after loading them
         shape = (*shape[:-1], entry.input_shape[-1])
     options = _checked_options(entry, options)
-    fresh = head and num_classes is not None
-    if entry.weights and (fresh or not head):
+    new_head = head and num_classes is not None
+    if entry.weights and (new_head or not head):
         options = {**entry.weights.options, **options}
-    if fresh:
-        _check_num_classes(entry, num_classes)
+    if new_head:
+        arguments.check_int(num_classes, f"num_classes of {entry.name}")
         options["num_classes"] = num_classes
     elif not head:
         options["num_classes"] = None
@@ -155,8 +161,9 @@ def _build(entry, input_shape, num_classes, source, options, *, head, classes=No
     else:
         outputs = {name: x for name, x in endpoints.items() if name.startswith("stage")}
     model = keras.Model(inputs, outputs, name=_model_name(entry, head))
-    features_only = not head or (fresh and _matches_tag_options(entry, options))
-    _load_weights(model, entry, source, whole=not fresh, headless=features_only, classes=classes)
+    features_only = not head or (new_head and _matches_tag_options(entry, options))
+    loading = {"whole": not new_head, "headless": features_only, "classes": classes}
+    _load_weights(model, entry, source, fresh=fresh, **loading)
     return model if shape[-1] == channels else surgery.channels(model, channels)
 
 
@@ -166,7 +173,7 @@ def _matches_tag_options(entry, options):
     return all(options[option] == value for option, value in implied.items())
 
 
-def _load_weights(model, entry, source, *, whole, headless, classes):
+def _load_weights(model, entry, source, *, whole, headless, classes, fresh):
     """Loads pretrained weights into a model, if there are any."""
     if source == RANDOM or (source is None and entry.weights is None):
         return
@@ -178,20 +185,50 @@ def _load_weights(model, entry, source, *, whole, headless, classes):
     strict = whole and entry.weights is not None
     file_classes = model_files.read_class_names(path) if classes else ()
     same = same_classes(file_classes, classes or ())
+    classifier = entry.kind == "classifier"
     # A head with the same number of classes would match in shape, but they are other classes.
     other_classes = bool(file_classes) or entry.weights is not None
-    fresh = (HEAD_LAYER,) if not whole and not same and other_classes else ()
+    if classifier and not whole and not same and other_classes:
+        fresh = (HEAD_LAYER,)
     try:
         loaded = weights.load(model, path, strict=strict, fresh=fresh)
     except torch_conversion.UnknownStateDictError as error:
         nearest = identify.describe_nearest(error.tensors, build)
         message = ", ".join(filter(None, (error.message, nearest)))
         raise UsageError(f"{message}{error.advice}") from None
-    if same and HEAD_LAYER in loaded.matched:
-        _permute_classes(
-            model.get_layer(HEAD_LAYER), [file_classes.index(name) for name in classes]
-        )
+    if same and (HEAD_LAYER in loaded.matched if classifier else not loaded.skipped):
+        order = [file_classes.index(name) for name in classes]
+        if order != sorted(order):
+            _permute_classes(model.get_layer(HEAD_LAYER), order)
         log.info("kept the head of %s for the same classes; it has no optimiser state", path)
+
+
+def _other_class_layers(entry, input_shape, classes, source, options):
+    """Returns the names of layers that a weights file has for classes other than `classes`.
+
+    These are the layers of a segmenter or detector whose shape depends on the number of classes.
+
+    Raises:
+        UsageError: the file has the same classes in another order.
+    """
+    if entry.kind == "classifier" or _checked_source(source, entry) in (None, RANDOM):
+        return ()
+    file_classes = model_files.read_class_names(source)
+    if not file_classes or file_classes == tuple(classes):
+        return ()
+    if same_classes(file_classes, classes):
+        raise UsageError(
+            f"{source} has the classes of {entry.name} in another order; pass them in its order: "
+            f"{', '.join(file_classes)}"
+        )
+    random = {"backbone_weights": RANDOM} if "backbone_weights" in _known_options(entry) else {}
+    shapes = []
+    for count in (len(classes), len(classes) + 1):
+        with keras.StatelessScope(initialize_variables=False):
+            outline = _build(entry, input_shape, count, RANDOM, {**options, **random}, head=True)
+        layers = graphs.leaf_layers(outline)
+        shapes.append([(x.name, [w.shape for w in x.weights]) for x in layers if x.weights])
+    return tuple(one[0] for one, other in zip(*shapes, strict=True) if one[1] != other[1])
 
 
 def same_classes(file_classes, model_classes):
@@ -225,9 +262,10 @@ def _known_options(entry):
 
 
 def _check_class_names(entry, classes, num_classes):
-    if entry.kind != "classifier":
+    if entry.kind not in KINDS_WITH_CLASSES:
         raise UsageError(
-            f"{entry.name} is a {entry.kind}; only classifiers have the argument classes"
+            f"{entry.name} is a {entry.kind}; only {', '.join(KINDS_WITH_CLASSES)} have the "
+            "argument classes"
         )
     valid = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
     if not valid or num_classes not in (None, len(classes)):
@@ -236,10 +274,6 @@ def _check_class_names(entry, classes, num_classes):
             f"passed too; got {arguments.short_repr(classes)} and num_classes="
             f"{arguments.short_repr(num_classes)}"
         )
-
-
-def _check_num_classes(entry, num_classes):
-    arguments.check_int(num_classes, f"num_classes of {entry.name}")
 
 
 def _checked_source(source, entry):

@@ -48,7 +48,7 @@ def attach(package, modules):
         return value
 
     def __dir__():  # noqa: N807
-        return sorted({*vars(sys.modules[package]), *modules})
+        return sorted(modules)
 
     return __getattr__, __dir__
 

@@ -59,7 +59,7 @@ class Registry(Generic[Entry]):
                 for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
                     if not module.name.startswith("_"):
                         importlib.import_module(f"{self.package}.{module.name}")
-            except BaseException:
+            except BaseException:  # also after Ctrl-C, before it is passed on
                 for name, module in list(self._modules.items()):
                     if module not in sys.modules:  # the next import registers its entries again
                         del self._entries[name], self._modules[name]

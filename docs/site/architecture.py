@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ABOVE = (
     ("scripts",),
-    ("tasks.api", "tasks.serve", "tasks.study"),
+    ("tasks.api", "tasks.explain", "tasks.export", "tasks.serve", "tasks.study"),
     ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.runs"),
 )
 BELOW = (

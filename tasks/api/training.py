@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.api import keras_callbacks
 from tasks.api.run import Run
 from tasks.data import in_memory
-from tasks.engine import resume, run_folder, trainer
+from tasks.engine import resume, trainer
 from tasks.engine.flags import rename_former_flags
 from tasks.engine.task import Task, tasks
+from tasks.runs import default_folder
 from zoo.errors import UsageError, unknown_name_error
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def train(
     others = {"validation": validation, "test": test}
     flags = _with_data(task, data, others, class_names, flags)
     made = make_task(task, flags)
-    folder = Path(out) if out is not None else run_folder.default_folder(made)
+    folder = Path(out) if out is not None else default_folder.default_folder(made)
     finished = (folder / resume.REPORT).exists()
     with keras_callbacks.added([] if finished else callbacks):
         trainer.train(made, folder)

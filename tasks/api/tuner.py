@@ -11,8 +11,9 @@ import keras_tuner
 
 from tasks.api.run import Run
 from tasks.api.training import make_task
-from tasks.engine import run_folder, trainer
+from tasks.engine import trainer
 from tasks.engine.task import Task
+from tasks.runs import default_folder
 from tasks.tuning import space as spaces
 from zoo.lazy import keras
 
@@ -66,7 +67,7 @@ class HyperModel(keras_tuner.HyperModel):
         `model` has the trained weights afterwards, for `tuner.get_best_models`.
         """
         task = self.task_of(hp)
-        folder = self.out / run_folder.default_folder(task).name
+        folder = self.out / default_folder.default_folder(task).name
         trainer.train(task, folder)
         run = Run(folder)
         model.set_weights(run.model.get_weights())

@@ -17,7 +17,7 @@ from tasks.captioning import (
 )
 from tasks.data import data_fingerprint, geometry
 from tasks.engine import backbones, hardware, plans
-from tasks.engine.flags import flag, patience_flag
+from tasks.engine.flags import augment_flag, flag, flag_of, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
@@ -36,6 +36,7 @@ class Captioning(BackboneTask):
 
     kind: ClassVar = "captioner"
     predictor: ClassVar = LazyModule("tasks.captioning.predictor")
+    exporter: ClassVar = LazyModule("tasks.captioning.exporter")
     has_image_results: ClassVar = True
     compilable: ClassVar = False  # the loop of the decoder has no static length
     curves: ClassVar = {
@@ -46,21 +47,19 @@ class Captioning(BackboneTask):
     }
     monitor: ClassVar = ("val_cider", "-val_loss")
 
-    epochs: int = flag(24, "passes over the training split", low=1)
-    batch_size: int = flag(32, "images per step, over all replicas", low=1)
-    clip_norm: float = flag(1.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
+    epochs: int = flag_of(BackboneTask, "epochs", 24)
+    clip_norm: float = flag_of(BackboneTask, "clip_norm", 1.0)
     model: str = flag("show_attend_tell", "name of a zoo model; see `zoo list --kind captioner`")
     dataset: str = flag(
         "shapes", "shapes, or a caption file or folder: Flickr text, CSV, or COCO JSON"
     )
-    image_size: int = flag(64, "height and width of the images; 0 for the model's own", low=0)
+    image_size: int = flag_of(BackboneTask, "image_size", 64)
     patience: int = patience_flag("val_cider")
-    augment: str = flag(
+    augment: str = augment_flag(
         "none",
-        "augmentation of training images; all but none mirror them, so that left and right in "
-        "captions become wrong",
-        choices=tuple(geometry.LEVELS),
-        search=tuple(geometry.LEVELS),
+        "training images; all but none mirror them, so that left and right in captions become "
+        "wrong",
+        geometry.LEVELS,
     )
     captions_per_image: int = flag(5, "captions per image and step", low=1, former="captions")
     min_count: int = flag(
@@ -200,7 +199,7 @@ class Captioning(BackboneTask):
                 vocabulary.detokenize,
             ),
             warnings=[*checkpoint_vocabulary.notes(data), *data.warnings()],
-            metric_warnings=report.captioning_warnings(predictions),
+            metric_warnings=report.captioning_warnings(figures, predictions, data.test.sentences),
             image_results=report.image_results(data.test, predictions),
         )
 

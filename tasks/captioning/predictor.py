@@ -9,6 +9,7 @@ from typing import ClassVar
 from tasks.captioning import checkpoint_vocabulary, evaluation, report, vocabulary
 from tasks.captioning.vocabulary import Vocabulary
 from tasks.inference import threads
+from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
@@ -50,7 +51,8 @@ class CaptioningPredictor(Predictor):
     @property
     def image_shape(self):
         """`(height, width, channels)` of the images that the model takes."""
-        return tuple(self.model.input["image"].shape[1:])
+        entry = self.model.input
+        return tuple((entry if self.is_exported else entry["image"]).shape[1:])
 
     @property
     def protocol(self):
@@ -64,6 +66,8 @@ class CaptioningPredictor(Predictor):
 
     def prepare(self, images, start):
         """Returns the prediction function, which one thread at a time runs, on full batches."""
+        if self.is_exported:
+            return self.model
         options = {"width": self.width, "length": self.length, "penalty": self.penalty}
         caption_generator = batches.without_xla(
             beam_search.caption_generator(self.model, **options)
@@ -86,7 +90,7 @@ class CaptioningPredictor(Predictor):
             {"sentence": vocabulary.detokenize(sentence), "probability": math.exp(log_p)}
             for sentence, log_p in zip(sentences, log_probabilities, strict=True)
         ]
-        if options.explain and options.drawings_dir:
+        if options.explain and options.drawings_dir and not self.is_exported:
             for image, sentence, prediction in zip(images, sentences, predictions, strict=True):
                 self._explain(image, sentence, prediction, options.drawings_dir)
         return predictions
@@ -142,4 +146,26 @@ def from_file(path, model, about):
         about.get("resize", "stretch"),
         int(about.get("beam", 1)),
         float(about.get("length_penalty", 0.0)),
+    )
+
+
+def from_export(opened):
+    """Returns the predictor of an exported captioner, which holds its beam search.
+
+    Args:
+        opened: its `exported_file.ExportedFile`.
+    """
+    about = opened.metadata
+
+    def read(outputs):
+        return {"words": outputs["tokens"], "log_probability": outputs["log_probability"]}
+
+    return CaptioningPredictor(
+        ExportedNetwork(opened, read),
+        Vocabulary(tuple(about["vocabulary"])),
+        int(opened.metadata["length"]),
+        str(opened.path),
+        about["resize"],
+        int(about["beam_width"]),
+        float(about["length_penalty"]),
     )

@@ -7,10 +7,12 @@ can be indexed by an array.
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from tasks.captioning import metrics
 from tasks.report import image_channels, page, plots
+from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluatedModel
 from tasks.report.formatting import format_value, image_name
 from tasks.report.image_results import ImageResults, of_examples
@@ -212,8 +214,24 @@ def _add_text_below(image, lines):
     return np.asarray(sheet)
 
 
-def captioning_warnings(sentences: Sequence[str]) -> list[str]:
-    """Returns a warning if the captions of several images are all the same."""
-    if len(sentences) < 2 or len(set(sentences)) > 1:
+def captioning_warnings(figures, sentences: Sequence[str], references) -> list[str]:
+    """Returns a warning if captions are not better than the same caption for every image.
+
+    The baseline is the most frequent of the captions, for every image.
+
+    Args:
+        figures: The metrics, from `metrics.metrics_with_intervals`.
+        sentences: The caption of each image.
+        references: The reference captions of each image.
+
+    Returns:
+        At most one line.
+    """
+    if len(sentences) < 2:
         return []
-    return [f"all {len(sentences):,} images have the same caption: {sentences[0]!r}"]
+    (caption, count), *_ = Counter(sentences).most_common(1)
+    if count == len(sentences):
+        return [f"all {count:,} images have the same caption: {caption!r}"]
+    cider = metrics.compute_metrics([caption] * len(sentences), references)["cider"]
+    baseline = f"the caption {caption!r} for every image ({format_value('cider', cider)})"
+    return compare_to_baseline("cider", "CIDEr", figures, cider, baseline)

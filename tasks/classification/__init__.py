@@ -11,7 +11,7 @@ from tasks.classification.relabel import relabel
 from tasks.data import batches, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
 from tasks.engine import hardware, plans
-from tasks.engine.flags import Between, flag, patience_flag
+from tasks.engine.flags import Between, augment_flag, flag, patience_flag
 from tasks.engine.image_task import ImageTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import Evaluation
@@ -31,6 +31,7 @@ class Classification(ImageTask):
 
     kind: ClassVar = "classifier"
     predictor: ClassVar = LazyModule("tasks.classification.predictor")
+    exporter: ClassVar = LazyModule("tasks.classification.exporter")
     has_image_results: ClassVar = True
     curves: ClassVar = {
         "loss": "Loss",
@@ -45,9 +46,7 @@ class Classification(ImageTask):
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder, a CSV file or tfds:NAME"
     )
-    augment: str = flag(
-        "none", "augmentation of training images", choices=tuple(LEVELS), search=tuple(LEVELS)
-    )
+    augment: str = augment_flag("none", "training images", LEVELS)
     mix: str = flag(
         "none", "combine pairs of training images", choices=tuple(MIXES), search=tuple(MIXES)
     )
@@ -118,10 +117,6 @@ class Classification(ImageTask):
         shape = self.shape()
         data_splits.check_classes(self.source, self.num_classes)
         return data_splits.load(self.source, self.slices(), shape, self.resize, self.image_bits)
-
-    def build(self, data):
-        names = list(data.source.classes)
-        return self.network(data.image_shape, len(names), classes=names)
 
     def stages(self):
         spec = zoo.spec(self.model)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import zoo
 from tasks.classification import metrics
+from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
@@ -121,6 +122,25 @@ def from_file(path, model, about):
         str(path),
         bool(about.get("multi_label", False)),
     )
+
+
+def from_export(opened):
+    """Returns the predictor of an exported classifier.
+
+    Args:
+        opened: its `exported_file.ExportedFile`.
+    """
+    about = opened.metadata
+    multi_label = bool(about.get("multi_label", False))
+
+    def logits(outputs):
+        probabilities = np.clip(np.asarray(outputs["probabilities"], "float64"), 1e-30, 1.0)
+        rest = np.maximum(1 - probabilities, 1e-16) if multi_label else 1.0
+        return np.log(probabilities / rest)
+
+    network = ExportedNetwork(opened, logits)
+    classes = tuple(about["classes"])
+    return ClassificationPredictor(network, classes, about["resize"], str(opened.path), multi_label)
 
 
 def _sigmoid(logits):

@@ -20,20 +20,21 @@ SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 # Besides all names that start with a dot.
 HIDDEN_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
 THREADS = 16  # that open files: each mostly waits for the disk
-MAX_NAMES = 5  # in a message
+MAX_NAMES, MAX_NAME_LENGTH = 5, 300  # in a message
 
 
 class Listing(NamedTuple):
     """The images and labels of a folder or a CSV file.
 
     `splits` maps a name to `(paths, class names)`, lists of equal length. If `multi_label`, each
-    image has a tuple of class names.
+    image has a tuple of class names. `notes` are as in `dataset.Source`.
     """
 
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[list[str], list]]
     skipped: tuple[tuple[str, str], ...]
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def list_folder(root):
@@ -79,9 +80,10 @@ def check_classes(place, classes, labels, skipped):
     """
     if len(classes) == 1:
         deeper = Path(place, classes[0])
-        hint = f"; did you mean {deeper}?" if deeper.is_dir() and _subfolders(deeper) else ""
+        nested = Path(place).is_dir() and deeper.is_dir() and _subfolders(deeper)
+        hint = f"; did you mean {deeper}?" if nested else ""
         raise UsageError(
-            f"{place} has one class, {classes[0]!r}; classification needs two or more{hint}"
+            f"{place} has one class, {classes[0]!r:.100}; classification needs two or more{hint}"
         )
     empty = [name for name in classes if name not in set(labels)]
     if not empty:
@@ -104,7 +106,7 @@ def reading_errors(name):
     try:
         yield
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
+        reason = f"{error.filename!s:.{MAX_NAME_LENGTH}}: {error.strerror}"
         raise UsageError(f"the data set {name!r} cannot be read ({reason})") from error
 
 
@@ -126,7 +128,7 @@ def join_names(names):
     """Returns names for use in a message, at most `MAX_NAMES` of them."""
     names = list(names)
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(str, names[:MAX_NAMES])) + more
+    return ", ".join(f"{name!s:.{MAX_NAME_LENGTH}}" for name in names[:MAX_NAMES]) + more
 
 
 def _split_folders(root):

@@ -210,8 +210,8 @@ def _parse_object(path, row, labels):
     category = _id(path, "annotation", row, "category_id")
     if category not in labels:
         raise UsageError(
-            f"{path}: annotation {number} has the category {category!r}, which the file does not "
-            f"list; it lists {join_names(map(repr, labels))}"
+            f"{path}: annotation {number} has the category {category!r:.60}, which the file does "
+            f"not list; it lists {join_names(map(repr, labels))}"
         )
     box = row.get("bbox")
     if box is not None:

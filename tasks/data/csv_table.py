@@ -88,7 +88,7 @@ def _rows(path):
     if missing := [name for name in COLUMNS if name not in (*columns, "label" * multi_label)]:
         raise UsageError(
             f"{path} has no column {' and no '.join(missing)}; its first line is "
-            f"{','.join(columns)!r}, expected 'path,label' or 'path,label,split'"
+            f"{','.join(columns)!r:.200}, expected 'path,label' or 'path,label,split'"
         )
     if not rows:
         raise UsageError(f"{path} has no rows below its header")
@@ -139,7 +139,9 @@ def _split_labels(cell, place):
     """Returns the labels in a cell."""
     labels = tuple(label.strip() for label in LABEL_SEPARATOR.split(cell)) if cell else ()
     if "" in labels:
-        raise UsageError(f"{place}: an empty label in {cell!r}; separate labels as in cat|dog")
+        raise UsageError(f"{place}: an empty label in {cell!r:.100}; separate labels as in cat|dog")
     if duplicates := sorted({label for label in labels if labels.count(label) > 1}):
-        raise UsageError(f"{place}: {join_names(duplicates)} occurs more than once in {cell!r}")
+        raise UsageError(
+            f"{place}: {join_names(duplicates)} occurs more than once in {cell!r:.100}"
+        )
     return labels

@@ -47,7 +47,7 @@ class DataSplits:
 
     def warnings(self):
         """Returns pairs of a line about the data and the names of the images that it counts."""
-        found = [(line, ()) for line in self.findings.notes]
+        found = [(line, ()) for line in (*self.source.notes, *self.findings.notes)]
         if len(copies := self.copies):
             share = f"{len(copies):,} of {len(self.test):,}"
             names = [self.test.title(index) for index in copies]

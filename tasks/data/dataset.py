@@ -87,6 +87,7 @@ class Source:
         skipped: A pair `(path, reason)` for each file that was skipped.
         licence, citation: As published with the data set, or empty.
         multi_label: Whether an example may have several classes, or none.
+        notes: Lines about the data set to be shown before training and in the report.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Source:
     licence: str = ""
     citation: str = ""
     multi_label: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def short_name(name):

@@ -175,7 +175,7 @@ def stated_bits(metadata, name):
     """
     found = metadata.get("image_bits", pillow_images.MAX_BITS)
     if type(found) is not int or not 8 <= found <= pillow_images.MAX_BITS:
-        raise UsageError(f"{name} has image_bits {found!r}; expected an integer from 8 to 16")
+        raise UsageError(f"{name} has image_bits {found!r:.60}; expected an integer from 8 to 16")
     return found
 
 

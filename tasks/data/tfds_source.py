@@ -158,7 +158,7 @@ def _prepare(builder, name):
         downloader.MAX_RETRIES = 1  # the default of ten takes minutes to fail
     try:
         builder.download_and_prepare()
-    except Exception as error:
+    except Exception as error:  # builders of TFDS raise all kinds of errors
         command = f"tfds build {name.removeprefix(PREFIX)} --data_dir DIR"
         hint = f"run `{command}` on a machine with network access, and pass --data-dir DIR here"
         if manual := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:

@@ -8,6 +8,7 @@ import tasks
 import zoo
 from tasks.data import image_stats
 from tasks.engine import resume
+from tasks.inference import exported_file, threads
 from zoo import hub, model_files
 from zoo.errors import UsageError
 from zoo.paths import special_file_type
@@ -20,7 +21,8 @@ def load_predictor(target, weights=None):
     """Loads a model with its class names and preprocessing.
 
     Args:
-        target: a run folder, a `.keras` file or a pretrained model, as for `find_model`.
+        target: a run folder, a `.keras` file, a pretrained model, as for `find_model`; or an
+            exported `.onnx`, `.tflite` or `.xml` file.
         weights: a weights file to load instead of the published weights of a pretrained model.
 
     Returns:
@@ -34,9 +36,26 @@ def load_predictor(target, weights=None):
         return _task_of_kind(found.kind).predictor.from_spec(found, weights)
     if weights:
         raise UsageError(f"{found} has its own weights; --weights is for pretrained models only")
+    if exported_file.is_exported(found):
+        return _load_exported(found)
     model, metadata = model_files.load(found)
     predictor = _task_of_file(found, metadata).predictor.from_file(found, model, metadata)
     object.__setattr__(predictor, "bits", image_stats.stated_bits(metadata, found))
+    return predictor
+
+
+def _load_exported(path):
+    """Returns the predictor of an exported file, without importing TensorFlow.
+
+    Raises:
+        UsageError: the file is damaged, or was not written by `zoo export`.
+    """
+    opened = exported_file.open_file(path, streams=threads.num_workers())
+    if "task" not in opened.metadata:
+        raise UsageError(f"{path} does not state its task; zoo export writes files that do")
+    task = _task_of_file(path, opened.metadata)
+    predictor = task.predictor.from_export(opened)
+    object.__setattr__(predictor, "bits", image_stats.stated_bits(opened.metadata, path))
     return predictor
 
 

@@ -30,7 +30,8 @@ def iter_predictions(target, images, *, weights=None, **options):
     """Returns a generator of predictions for any number of images.
 
     Args:
-        target: a run folder, a `.keras` file, the name of a pretrained model, or a `Predictor`.
+        target: a run folder, a `.keras` or exported file, the name of a pretrained model, or a
+            `Predictor`.
         images: paths of files or folders, or patterns, as for `find_images`.
         weights: a weights file to load instead of the published weights of a pretrained model.
         **options: keyword arguments of `predict_files`.
@@ -72,18 +73,35 @@ def predict_files(
         UsageError: there is no such runtime, or it cannot run the model. Raised by the call, not
             by the first iteration.
     """
+    if predictor.is_exported:
+        _check_exported(predictor.name, runtime, precision)
+        size = runtimes.batch_size(predictor.image_shape, len(paths), on_cpu=True)
+        start = _run_exported
+    else:
+        size = runtimes.batch_size(predictor.image_shape, len(paths))
+        start = _runtime_starter(predictor, runtime, precision, len(paths), size)
+    return _predict_in_batches(predictor, paths, PredictOptions(**options), progress, size, start)
+
+
+def _check_exported(name, runtime, precision):
+    if runtime != "auto" or precision != "float32":
+        flags = f"--runtime {runtime} --precision {precision}"
+        raise UsageError(f"{name} runs in the runtime of its format; leave out {flags}")
+
+
+def _run_exported(model, images):
+    return model
+
+
+def _runtime_starter(predictor, runtime, precision, count, size):
+    """Returns the `start` function of `Predictor.prepare`."""
     if predictor.keras_only and (runtime not in ("auto", "keras") or precision != "float32"):
         flags = f"--runtime {runtime} --precision {precision}"
         raise UsageError(f"{predictor.name} runs in Keras only; leave out {flags}")
-    choice = runtimes.choose_runtime(runtime, precision, len(paths))
+    choice = runtimes.choose_runtime(runtime, precision, count)
     strict = runtime != "auto" or precision != "float32"
-    size = runtimes.batch_size(predictor.image_shape, len(paths))
-    start = partial(
-        _start_runtime,
-        choice,
-        {"size": size, "precision": precision, "count": len(paths), "strict": strict},
-    )
-    return _predict_in_batches(predictor, paths, PredictOptions(**options), progress, size, start)
+    options = {"size": size, "precision": precision, "count": count, "strict": strict}
+    return partial(_start_runtime, choice, options)
 
 
 def find_inputs(target, words):
@@ -153,7 +171,7 @@ def _glob_images(pattern):
 
 
 def _predict_in_batches(predictor, paths, options, progress, size, start):
-    files = list(zip(paths, _output_stems(paths, options.drawings_dir), strict=True))
+    files = list(zip(paths, output_stems(paths, options.drawings_dir), strict=True))
     parts = iter([files[first : first + size] for first in range(0, len(files), size)])
     disable = None if progress else True  # None: show the bar on a terminal only
     with tqdm.tqdm(
@@ -165,7 +183,7 @@ def _predict_in_batches(predictor, paths, options, progress, size, start):
                 yield prediction
 
 
-def _output_stems(paths, drawn):
+def output_stems(paths, drawn):
     """Returns a unique stem for the drawings of each path, or empty strings if none are drawn.
 
     The stem is the path relative to the common parent folder, without the suffix unless another

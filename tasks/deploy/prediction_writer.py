@@ -102,7 +102,7 @@ def open_output(path):
             file.close()
             if not special:
                 atomic_files.fsync_and_replace(partial, target)
-    except BaseException:
+    except BaseException:  # also after Ctrl-C, before it is passed on
         with suppress(OSError):
             file.close()
         if not special and partial.exists():

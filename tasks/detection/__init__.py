@@ -7,9 +7,10 @@ import functools
 from typing import ClassVar
 
 import zoo
-from tasks.data import data_fingerprint, data_splits, geometry, splits
+from tasks.data import class_order, data_fingerprint, data_splits, geometry, splits
 from tasks.detection import (
     batches,
+    box_annotations,
     coco_metrics,
     dataset,
     head_losses,
@@ -18,8 +19,8 @@ from tasks.detection import (
     selective_search,
     train_model,
 )
-from tasks.engine import hardware, plans
-from tasks.engine.flags import flag, patience_flag
+from tasks.engine import hardware
+from tasks.engine.flags import augment_flag, flag, flag_of, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
@@ -38,29 +39,23 @@ class Detection(BackboneTask):
 
     kind: ClassVar = "detector"
     predictor: ClassVar = LazyModule("tasks.detection.predictor")
+    exporter: ClassVar = LazyModule("tasks.detection.exporter")
     has_image_results: ClassVar = True
     curves: ClassVar = {"loss": "Loss", "ap": "Average precision", "ap50": "AP at an IoU of .5"}
     monitor: ClassVar = ("val_ap",)
 
-    epochs: int = flag(6, "passes over the training split", low=1)
-    batch_size: int = flag(8, "examples per step, over all replicas", low=1)
-    clip_norm: float = flag(10.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
+    epochs: int = flag_of(BackboneTask, "epochs", 6)
+    batch_size: int = flag_of(BackboneTask, "batch_size", 8)
+    clip_norm: float = flag_of(BackboneTask, "clip_norm", 10.0)
     model: str = flag("faster_rcnn", "name of a zoo model; see `zoo list --kind detector`")
     dataset: str = flag(
         "shapes", "shapes, a COCO JSON file, a Pascal VOC or YOLO folder, or tfds:NAME"
     )
-    image_size: int = flag(128, "height and width of the images; 0 for the model's own", low=0)
+    image_size: int = flag_of(BackboneTask, "image_size", 128)
     # Most of a detector is randomly initialized: training its head alone would not suffice.
-    plan: str = flag(
-        "full", f"which layers to train, and when: {', '.join(plans.PRESETS)}; YAML, or a YAML file"
-    )
+    plan: str = flag_of(BackboneTask, "plan", "full")
     patience: int = patience_flag("val_ap")
-    augment: str = flag(
-        "none",
-        "augmentation of training images and their boxes",
-        choices=tuple(geometry.LEVELS),
-        search=tuple(geometry.LEVELS),
-    )
+    augment: str = augment_flag("none", "training images and their boxes", geometry.LEVELS)
     proposals: int = flag(
         128, "region proposals per image of selective search, for models that take them", low=1
     )
@@ -87,7 +82,7 @@ class Detection(BackboneTask):
         shape = self.shape()
         # Fails before training if pycocotools is not installed.
         coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
-        source = self.source
+        source = class_order.match_weights(self.source, self.weights, box_annotations.relabel)
         data_splits.check_classes(source, self.num_classes)
         data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tasks.data import pillow_images
+from tasks.data.dataset import object_array
 from zoo.lazy import np
 
 RELATIVE_SIZE = (1, 1)  # the `size` of boxes whose coordinates are relative to the image size
@@ -41,6 +42,21 @@ def ground_truth(rows, size=None):
         np.array(ignored, bool),
         size,
     )
+
+
+def relabel(split, classes, model_classes):
+    """Returns a split whose labels are indices of `model_classes`, a permutation of `classes`.
+
+    Args:
+        split: A `dataset.Split` whose labels are `GroundTruth`.
+        classes: The class names that its labels index.
+        model_classes: The same names in another order.
+    """
+    indices = np.array([model_classes.index(name) for name in classes], "int64")
+    relabelled = [
+        GroundTruth(row.boxes, indices[row.labels], row.ignored, row.size) for row in split.labels
+    ]
+    return split.labelled(object_array(relabelled))
 
 
 def resize_ground_truth(ground_truth, size, shape, resize):

@@ -280,7 +280,7 @@ def _to_source(name, listing):
     if not parts:
         first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
         raise UsageError(f"the data set {name!r} has no image that can be read{first}")
-    return Source(name, listing.classes, parts, tuple(skipped))
+    return Source(name, listing.classes, parts, tuple(skipped), notes=listing.notes)
 
 
 def _not_found_error(name):

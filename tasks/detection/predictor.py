@@ -8,6 +8,7 @@ from typing import ClassVar
 from tasks.data import batches, image_io, pillow_images
 from tasks.detection import coco_metrics, report, selective_search
 from tasks.inference import threads
+from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
@@ -63,6 +64,8 @@ class DetectionPredictor(Predictor):
 
     def prepare(self, images, start):
         """Returns the prediction function, which one thread at a time runs."""
+        if self.is_exported:
+            return self.model
         return threads.with_lock(batches.without_xla(self.model).predict_on_batch)
 
     def predict(self, images, run, options):
@@ -152,6 +155,22 @@ def from_file(path, model, about):
         about.get("resize", "stretch"),
         float(about.get("least", DEFAULT_SCORE_THRESHOLD)),
         about.get("search", "fast"),
+    )
+
+
+def from_export(opened):
+    """Returns the predictor of an exported detector.
+
+    Args:
+        opened: its `exported_file.ExportedFile`.
+    """
+    about = opened.metadata
+    return DetectionPredictor(
+        ExportedNetwork(opened, dict),
+        tuple(about["classes"]),
+        str(opened.path),
+        about["resize"],
+        float(about["score_threshold"]),
     )
 
 

@@ -41,7 +41,7 @@ def read_folder(root):
     `val` and `test`. Without it classes are the lines of `classes.txt`, or numbers. Labels of
     `images/.../a.jpg` are in `labels/.../a.txt`; an image without such a file has no object. A
     line of more than five numbers is a polygon, of which the bounding box is taken. An image with
-    a malformed line is skipped with a warning.
+    a malformed line is skipped with a warning. The listing has a note if classes are numbers.
 
     Raises:
         UsageError: the file is malformed, a class has no name, or there is no image.
@@ -70,7 +70,14 @@ def read_folder(root):
         raise UsageError(f"no image with usable labels in {path}{first}")
     if max_label < 0:
         raise UsageError(f"no label file in {path} has a box; there is nothing to train on")
-    return Listing(classes or tuple(map(str, range(max_label + 1))), splits, tuple(skipped))
+    if classes:
+        return Listing(classes, splits, tuple(skipped))
+    note = (
+        f"{path} has no class names: classes are the numbers 0 to {max_label}; write their names, "
+        f"one per line, in this order, to {top / CLASS_FILES[0]}"
+    )
+    numbers = tuple(map(str, range(max_label + 1)))
+    return Listing(numbers, splits, tuple(skipped), notes=(note,))
 
 
 def _read_config(path):

@@ -79,7 +79,7 @@ def join_process_group(name, run, out):
         raise
     except _connection_errors() as error:
         group.abandon(str(error).partition("\n")[0])
-    except Exception as error:
+    except Exception as error:  # the other workers must end, too; it is raised again
         group.fail(process_group.EXIT_USAGE_ERROR, f"{type(error).__name__}: {error}")
         raise
 

@@ -11,7 +11,7 @@ from tasks.distributed import strategies
 from tasks.dqn import environments, evaluation, gif, metrics
 from tasks.dqn.agent_setup import AgentSetup, StepIndices, episode_seeds
 from tasks.engine import hardware, plans, regularizers
-from tasks.engine.flags import flag, patience_flag
+from tasks.engine.flags import flag, flag_of, patience_flag
 from tasks.engine.task import Task, register
 from tasks.report.evaluation_report import EvaluationReport
 from zoo import model_files
@@ -34,6 +34,7 @@ class Dqn(Task):
 
     kind: ClassVar = "agent"
     command: ClassVar = "zoo evaluate"
+    exporter: ClassVar = LazyModule("tasks.dqn.exporter")
     compilable: ClassVar = False  # XLA cannot call environments, which are Python
     checkpoint_all: ClassVar = True  # also the target network, which changes but is not trained
     curves: ClassVar = {
@@ -57,7 +58,7 @@ class Dqn(Task):
     weight_decay: float = flag(
         0.0, "decoupled weight decay of kernels, times the learning rate", high=100.0
     )
-    clip_norm: float = flag(10.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
+    clip_norm: float = flag_of(Task, "clip_norm", 10.0)
     patience: int = patience_flag("val_mean_return")
     num_envs: int = flag(
         1, "parallel environments, over all replicas", low=1, former="environments"
@@ -196,6 +197,8 @@ class Dqn(Task):
     def build_report(self, model, data):
         results = self._run_episodes(model, data, "test", max_frames=MAX_RECORDED_FRAMES)
         figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
+        random_returns = self._run_episodes(model, data, "test", epsilon=1.0).returns
+        figures["random_return"] = sum(random_returns) / len(random_returns)
         sections = [("Returns", metrics.return_histogram(results.returns))]
         if results.frames:
             caption = f"The first test episode, with a return of {results.returns[0]:.4g}."
@@ -211,6 +214,7 @@ class Dqn(Task):
             ),
             sections=sections,
             warnings=data.warnings(results),
+            metric_warnings=metrics.return_warnings(figures),
         )
 
     def evaluate(self, model, about, split):
@@ -236,15 +240,16 @@ class Dqn(Task):
         figures = metrics.compute_metrics(results.returns, results.lengths, seed=self.seed)
         return figures, f"{name}[:{count}]"
 
-    def _run_episodes(self, network, data, split, *, count=0, max_frames=0):
-        """Runs the first episodes of a split with the policy of a network."""
+    def _run_episodes(self, network, data, split, *, count=0, max_frames=0, epsilon=None):
+        """Runs the first episodes of a split with the policy of a network, and random actions with
+        a probability of `epsilon`, by default that of the flag."""
         count = count or getattr(self, f"{split}_episodes")
         return evaluation.run_episodes(
             data.policy(network),
             data.env_spec,
             episode_seeds(self.seed, split, count),
             frame_stack=data.frame_stack,
-            epsilon=self.test_epsilon,
+            epsilon=self.test_epsilon if epsilon is None else epsilon,
             max_frames=max_frames,
         )
 

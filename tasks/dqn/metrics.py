@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tasks.report import axes, confidence_intervals, svg
-from tasks.report.formatting import escape
+from tasks.report.baselines import compare_to_baseline
+from tasks.report.formatting import escape, format_value
 from tasks.report.plot_area import PlotArea
 from zoo.lazy import np
 
@@ -33,6 +34,13 @@ def compute_metrics(
         "max_return": float(np.max(returns)),
         "mean_length": float(np.mean(lengths)),
     }
+
+
+def return_warnings(figures: Mapping[str, float]) -> list[str]:
+    """Returns a warning if an agent is not better than `random_return`, that of random actions."""
+    baseline = figures["random_return"]
+    description = f"random actions ({format_value('mean_return', baseline)})"
+    return compare_to_baseline("mean_return", "mean return", figures, baseline, description)
 
 
 def return_histogram(returns: Sequence[float]) -> str:

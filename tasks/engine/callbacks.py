@@ -8,7 +8,7 @@ import time
 
 from tasks.distributed import strategies
 from tasks.engine import resume
-from tasks.report import phase_timer, tensorboard
+from tasks.report import formatting, phase_timer, tensorboard
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
@@ -163,7 +163,7 @@ class TrainingCallback:
         row |= {"learning_rate": self._rate(), "seconds": seconds, "images_per_second": rate}
         self._save_epoch(row)
         self.events.scalars(row)
-        print_status(_epoch_line(row, self.task))
+        print_status(formatting.epoch_line(row, self.task.curves, self.task.epochs))
         return self.state.facts()
 
     def _steps_due(self, done):
@@ -237,17 +237,3 @@ def _max_abs(variable):
 def print_status(line):
     """Prints a status line to standard error; standard output is for results."""
     print(line, file=sys.stderr, flush=True)
-
-
-def _epoch_line(row, task):
-    """Returns the status line of an epoch: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
-
-    It has losses, accuracies, and the other metrics in `curves`.
-    """
-    shown = [
-        key
-        for key in row
-        if key.endswith(("loss", "accuracy")) or key.removeprefix("val_") in task.curves
-    ]
-    figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
-    return f"epoch {row['epoch']}/{task.epochs}  {figures}  {row['seconds']:.1f} s"

@@ -58,9 +58,36 @@ def rename_former_flags(task: type, values: dict[str, Any]) -> dict[str, Any]:
         task: A task class.
         values: A dict by flag name, such as a recipe.
     """
-    fields = dataclasses.fields(task)
-    present = {x.metadata["former"]: x.name for x in fields if x.metadata.get("former")}
+    present = former_flag_names(task)
     return {present.get(name, name): value for name, value in values.items()}
+
+
+def former_flag_names(task: type) -> dict[str, str]:
+    """Returns the present name of each flag that has a former name, by former name.
+
+    Args:
+        task: A task class or a task.
+    """
+    fields = dataclasses.fields(task)
+    return {x.metadata["former"]: x.name for x in fields if x.metadata.get("former")}
+
+
+def flag_of(base: type, name: str, default: Value) -> Value:
+    """Declares a flag of a base class once more, with another default.
+
+    Args:
+        base: The task class, or the dataclass of flags, that declares it.
+        name: Its name.
+        default: The default value.
+    """
+    (field,) = (field for field in dataclasses.fields(base) if field.name == name)
+    return cast("Value", dataclasses.field(default=default, metadata=field.metadata))
+
+
+def augment_flag(default, subject, levels):
+    """Declares the flag of the augmentation of `subject`, one of `levels`, which is searched."""
+    levels = tuple(levels)
+    return flag(default, f"augmentation of {subject}", choices=levels, search=levels)
 
 
 def patience_flag(metric):

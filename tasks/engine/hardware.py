@@ -69,21 +69,21 @@ def jit_compile(setting, training_model):
     return setting == "on"
 
 
-def resolve_auto_flags(task, model, strategy):
+def resolve_auto_flags(task, model, strategy, features):
     """Returns the values to which the flags of a task that are `auto` were resolved, by name.
 
     Args:
         task: A `tasks.engine.task.Task`.
         model: The model that it trains.
         strategy: The name of the strategy.
+        features: What `--features` means for the run.
     """
-    alone = strategy == "one"
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())
-    compiled = alone and jit_supported and bool(tf.config.list_physical_devices("GPU"))
+    compiled = strategy == "one" and jit_supported and bool(tf.config.list_physical_devices("GPU"))
     found = {
         "precision": keras.config.dtype_policy().name,
         "jit_compile": "on" if compiled else "off",
-        "features": "auto" if alone else "off",
+        "features": features,
         "strategy": strategy,
     }
     return {name: value for name, value in found.items() if getattr(task, name) == "auto"}

@@ -136,7 +136,8 @@ class ImageTask(SplitTask):
         return (spec.flops or 0) * (self.image_size**2 / (height * width) if self.image_size else 1)
 
     def build(self, data):
-        return self.network(data.image_shape, len(data.source.classes))
+        names = list(data.source.classes)
+        return self.network(data.image_shape, len(names), classes=names)
 
     def network(self, image_shape, num_classes, **options):
         """Returns the model that the flags name, built with further options."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
 import re
 import shutil
 import socket
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
-from tasks.data.dataset import short_name
 from zoo import file_lock
 from zoo.errors import UsageError
 
-RUNS_FOLDER = Path("runs")  # the parent of run folders by default
 LOCK, OWNER = ".lock", ".lock.owner"
 OWN_FILES = (LOCK, f"{LOCK}ed", OWNER)  # files that may precede the recipe
 MAX_NAME_BYTES = 160  # of generated names; file systems allow 255
@@ -66,16 +61,6 @@ def folder_errors(out):
         raise UsageError(
             f"--out {_shortened(out)} cannot be used: {reason}; choose another"
         ) from error
-
-
-def default_folder(task):
-    """Returns the path of the run folder of a task, named after its flags and their digest."""
-    flags = dataclasses.asdict(task)
-    # By former names, so that runs of earlier versions are found again.
-    former = {x.metadata["former"] or x.name: flags[x.name] for x in dataclasses.fields(task)}
-    digest = hashlib.sha256(json.dumps(former, sort_keys=True).encode()).hexdigest()[:8]
-    words = [short_name(str(flags[key])) for key in ("model", "dataset") if key in flags]
-    return RUNS_FOLDER / f"{file_name(words or [task.name])}-{digest}"
 
 
 def file_name(words, digest_of=""):

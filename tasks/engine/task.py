@@ -52,6 +52,8 @@ class Task(TrainingFlags, abc.ABC):
     # Module whose `from_file(path, model, metadata)` returns the `Predictor` of a trained model,
     # and, optionally, whose `from_spec(spec, weights)` returns that of a pretrained one.
     predictor: ClassVar[ModuleType | None] = None
+    # Module whose `export_model(model, metadata, path)` returns what `zoo export` writes.
+    exporter: ClassVar[ModuleType | None] = None
     has_image_results: ClassVar[bool] = False  # whether an evaluation has `ImageResults`
     command: ClassVar[str] = "zoo predict"  # the command that uses a trained model
 

@@ -166,7 +166,7 @@ def _fit(task, out, process_group, since):
     run = training_run.TrainingRun(task, data, strategy)
     if process_group.chief:
         resolved_flags = hardware.resolve_auto_flags(
-            task, run.model, strategies.strategy_name(strategy)
+            task, run.model, strategies.strategy_name(strategy), run.features_setting()
         )
         # Also for a resumed run: its data may have moved, and the machine may be another.
         recipes.write_recipe(out, task, resolved=resolved_flags | task.resolved(data))

@@ -67,8 +67,8 @@ class TrainingFlags:
     )
     features: str = flag(
         "auto",
-        "auto: compute the features of frozen layers once where that saves time",
-        choices=("auto", "off"),
+        "auto: compute features of frozen layers once where that saves time; on: also elsewhere",
+        choices=("auto", "on", "off"),
     )
     jit_compile: str = flag(
         "auto",

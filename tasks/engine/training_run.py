@@ -120,11 +120,11 @@ class TrainingRun:
         if first and stage.batch_norm == "recalibrate":
             finetune.recalibrate(task.training_model(self.model, self.data), stream)
         alone = self.strategy.num_replicas_in_sync == 1
-        split_parts = alone and task.features == "auto" and self._split_at_frozen(stage)
         model, data, flops = self.model, self.data, task.flops()
-        if split_parts:
-            model, data = split_parts
-            stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
+        for (before, after), caches in self._split_at_frozen(stage):
+            if caches:
+                model, data = after, self._data_with_features(before)
+                stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
         if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
             model = surgery.absorb(model)
         training_model = task.training_model(model, data)
@@ -135,20 +135,30 @@ class TrainingRun:
             training_model.steps_per_execution = hardware.steps_per_execution(flops * stream.size)
         return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
 
-    def _split_at_frozen(self, stage):
-        """Returns the trainable upper part of the model, and data with features of the frozen part.
+    def features_setting(self):
+        """Returns what `--features` means: `on`, `off`, or `auto` if that differs by stage."""
+        found = set()
+        for stage in self.stages:
+            finetune.set_trainable(self.model, stage)
+            found |= {caches for _, caches in self._split_at_frozen(stage)}
+        return "auto" if len(found) > 1 else "on" if True in found else "off"
 
-        Returns `None` if nothing is frozen or caching features saves no time.
-        """
-        versions = self.task.versions(self.data)
-        parts = surgery.split(self.model) if versions and stage.learn != "all" else None
+    def _split_at_frozen(self, stage):
+        """Returns a list of the frozen and the other part of the model, and whether features of
+        the former are cached; it is empty if they cannot be."""
+        alone, versions = self.strategy.num_replicas_in_sync == 1, self.task.versions(self.data)
+        parts = surgery.split(self.model) if alone and versions and stage.learn != "all" else None
         if parts is None:
-            return None
-        before, after = parts
+            return []
         images = len(self.data.train) + len(self.data.validation or ())
-        num_passes = stage.epochs * stage.passes
-        if not feature_cache.is_worthwhile(before, images, epochs=num_passes, views=len(versions)):
-            return None
+        worthwhile = feature_cache.is_worthwhile(
+            parts[0], images, epochs=stage.epochs * stage.passes, views=len(versions)
+        )
+        return [(parts, {"auto": worthwhile, "on": True, "off": False}[self.task.features])]
+
+    def _data_with_features(self, before):
+        """Returns the data with features of the frozen part of the model in place of images."""
+        versions = self.task.versions(self.data)
         share = feature_cache.flops(before) / max(1, feature_cache.flops(self.model))
         times = f"{len(versions)} times" if len(versions) > 1 else "once"
         percent = int(1000 * share) / 10  # rounded down, to be below 100
@@ -171,7 +181,7 @@ class TrainingRun:
             versions=tuple(training_versions),
         )
         validation = featured[-1] if validation_versions else None
-        return after, dataclasses.replace(self.data, train=train, validation=validation)
+        return dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
         """Returns the variables that change in a run: weights, random states, optimiser state."""

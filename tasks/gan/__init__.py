@@ -29,6 +29,7 @@ class Gan(SplitTask):
 
     checkpoint_all: ClassVar = True
     command: ClassVar = "zoo generate"
+    exporter: ClassVar = LazyModule("tasks.gan.exporter")
 
     epochs: int = flag(20, "passes over the training split", low=1)
     batch_size: int = flag(64, "examples per step of the critic, over all replicas", low=1)
@@ -253,6 +254,7 @@ class Gan(SplitTask):
             lead=report.lead(self, data, figures),
             sections=[*report.sections(self, data, model), report.protocol(self, data)],
             warnings=[*data.history.warnings(distance, self.variant().loss), *data.warnings()],
+            metric_warnings=report.distance_warnings(distance, figures),
         )
 
     def evaluate(self, model, about, split):

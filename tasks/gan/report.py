@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.gan import evaluation, frechet, image_grid, networks, sampling
 from tasks.report import page
+from tasks.report.baselines import compare_to_baseline
 from tasks.report.formatting import format_value
 from zoo.lazy import np
 
@@ -75,6 +76,20 @@ def baseline_distances(data, task, untrained):
         name: frechet.frechet_distance(data.test_features, data.features(pixels))
         for name, pixels in zip(BASELINES, sets, strict=True)
     }
+
+
+def distance_warnings(name, figures):
+    """Returns a warning if a generator is not better than an untrained one.
+
+    Args:
+        name: the name of the Frechet distance in `figures`.
+        figures: the metrics, with those of `baseline_distances`.
+    """
+    baseline = figures["untrained_fd"]
+    description = f"that of an untrained generator ({format_value(name, baseline)})"
+    return compare_to_baseline(
+        name, "Frechet distance", figures, baseline, description, lower_is_better=True
+    )
 
 
 def lead(task, data, figures):

@@ -104,7 +104,10 @@ def _train_step(loop, batch, *, loss, penalty, critic_steps):
 
     metrics = {name: sum(mean[name] for mean in means) / critic_steps for name in means[0]}
     metrics["generator_loss"] = loop.minimize(generator_optimizer, generator_objective, tape)
-    return {"loss": metrics["critic_loss"] + metrics["generator_loss"], **metrics}
+    # Not a sum by `+`: TensorFlow merges it with the sum over steps into an `AddN`, in an order of
+    # terms that differs between processes.
+    total = tf.reduce_sum(tf.stack([metrics["critic_loss"], metrics["generator_loss"]]))
+    return {"loss": total, **metrics}
 
 
 def _critic_step(loop, optimizer, critic, critic_loss, penalty, part, generated):

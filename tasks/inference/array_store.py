@@ -166,7 +166,7 @@ class _PartialArray:
         except OSError:  # such as a full disk, whose space a partial file would occupy
             self.partial.unlink(missing_ok=True)
             raise
-        except BaseException:
+        except BaseException:  # also after Ctrl-C, before it is passed on
             with suppress(OSError):
                 self._write_row_count(done)
             raise
@@ -195,7 +195,7 @@ class _PartialArray:
         try:
             if not done:
                 self._reserve(header)
-        except BaseException:
+        except BaseException:  # also after Ctrl-C, before it is passed on
             os.close(self.file)
             self.partial.unlink(missing_ok=True)
             raise

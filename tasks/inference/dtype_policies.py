@@ -49,3 +49,25 @@ def has_bfloat16():
         return details.get("compute_capability", (0, 0)) >= (8, 0)
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and not BFLOAT16_FLAGS.isdisjoint(cpuinfo.read_text().split())
+
+
+def in_float32(model):
+    """Returns a model of the same weights that computes in float32, or `model` if it does so."""
+    config = keras.saving.serialize_keras_object(model)
+    changed = _with_float32_policies(config)
+    if changed == config:
+        return model
+    plain = keras.saving.deserialize_keras_object(changed)
+    plain.set_weights(model.get_weights())
+    return plain
+
+
+def _with_float32_policies(config):
+    """Returns a config in which dtype policies of lower precision are replaced by float32."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy" and "float16" in config["config"]["name"]:
+            return {**config, "config": {**config["config"], "name": "float32"}}
+        return {key: _with_float32_policies(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_float32_policies(value) for value in config)
+    return config

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.data import image_io
 from tasks.data.pillow_images import MAX_BITS
+from tasks.inference.exported_file import ExportedNetwork
 from zoo.lazy import keras, np
 
 CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
@@ -102,6 +103,11 @@ class Predictor(abc.ABC):
         """
         pixels = image_io.read_image(path, self.image_shape, self.resize, self.bits)
         return InputImage(path, pixels, stem)
+
+    @property
+    def is_exported(self):
+        """Whether the model is an exported file, which runs without TensorFlow."""
+        return isinstance(self.model, ExportedNetwork)
 
     def prepare(self, images: Sequence[InputImage], start: Callable):
         """Returns the function that `predict` takes as `run`.

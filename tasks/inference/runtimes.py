@@ -147,11 +147,17 @@ def build_and_verify(build, plain, images, tolerance, noun):
     return None, f"{noun} differ by {difference:.1g} of the largest, more than {tolerance:g}"
 
 
-def batch_size(shape, count):
-    """Returns the batch size for `count` images of shape `(height, width, channels)`."""
+def batch_size(shape, count, *, on_cpu=False):
+    """Returns the batch size for `count` images of shape `(height, width, channels)`.
+
+    Args:
+        shape: `(height, width, channels)`.
+        count: The number of images.
+        on_cpu: Whether the model runs on the CPU even where there is a GPU.
+    """
     if None in shape:  # each image keeps its own size
         return 1
-    pixels = GPU_BATCH_PIXELS if _has_gpu() else CPU_BATCH_PIXELS
+    pixels = CPU_BATCH_PIXELS if on_cpu or not _has_gpu() else GPU_BATCH_PIXELS
     images_per_worker = -(-count // threads.num_workers())  # so that no worker is idle
     return max(1, min(MAX_BATCH_SIZE, pixels // (shape[0] * shape[1]), images_per_worker))
 

@@ -122,3 +122,20 @@ _FORMATS = {  # by the last word of a name
     "loss": _loss,
     "seconds": _duration,
 }
+
+
+def epoch_line(row, curves, epochs):
+    """Returns the status line of an epoch: `epoch 2/8  loss 0.41  accuracy 0.87 ...  12 s`.
+
+    Args:
+        row: The row of the history.
+        curves: The metrics that a task plots; they are shown besides losses and accuracies.
+        epochs: The number of epochs of the run.
+    """
+    shown = [
+        key
+        for key in row
+        if key.endswith(("loss", "accuracy")) or key.removeprefix("val_") in curves
+    ]
+    figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+    return f"epoch {row['epoch']}/{epochs}  {figures}  {row['seconds']:.1f} s"

@@ -6,9 +6,9 @@ import contextlib
 import functools
 from typing import ClassVar
 
-from tasks.data import data_fingerprint, data_splits, geometry, image_io
+from tasks.data import class_order, data_fingerprint, data_splits, geometry, image_io
 from tasks.engine import backbones, hardware
-from tasks.engine.flags import flag, patience_flag
+from tasks.engine.flags import augment_flag, flag, flag_of, patience_flag
 from tasks.engine.image_task import BackboneTask
 from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
@@ -28,6 +28,7 @@ class Segmentation(BackboneTask):
 
     kind: ClassVar = "segmenter"
     predictor: ClassVar = LazyModule("tasks.segmentation.predictor")
+    exporter: ClassVar = LazyModule("tasks.segmentation.exporter")
     has_image_results: ClassVar = True
     scratch_learning_rate: ClassVar = (
         2e-3  # `unet` converges faster on `shapes` than with 1e-3, and not at all with 6e-3
@@ -42,7 +43,7 @@ class Segmentation(BackboneTask):
     epochs: int = flag(
         0, "passes over the training split; 0: 18, or 12 with a pretrained backbone", low=0
     )
-    batch_size: int = flag(8, "examples per step, over all replicas", low=1)
+    batch_size: int = flag_of(BackboneTask, "batch_size", 8)
     model: str = flag("unet", "name of a zoo model; see `zoo list --kind segmenter`")
     dataset: str = flag(
         "shapes", "shapes, a folder of images/ and masks/, a COCO JSON file or tfds:NAME"
@@ -51,13 +52,8 @@ class Segmentation(BackboneTask):
     class_map: str = flag(
         "", "file of class names and, for colour-coded masks, their colours", former="colours"
     )
-    image_size: int = flag(128, "height and width of the images; 0: the model's default", low=0)
-    augment: str = flag(
-        "mirror",
-        "augmentation of training images and their masks",
-        choices=tuple(geometry.LEVELS),
-        search=tuple(geometry.LEVELS),
-    )
+    image_size: int = flag_of(BackboneTask, "image_size", 128)
+    augment: str = augment_flag("mirror", "training images and their masks", geometry.LEVELS)
     loss: str = flag(
         "cross_entropy+dice",
         f"loss function: {', '.join(losses.LOSSES)}, or a sum such as cross_entropy+dice",
@@ -83,7 +79,7 @@ class Segmentation(BackboneTask):
 
     def load(self):
         shape = self.shape()
-        source = self.source
+        source = class_order.match_weights(self.source, self.weights, segmentation_dataset.relabel)
         data_splits.check_classes(source, self.num_classes)
         return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
 

@@ -123,6 +123,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
     if any(buffer is None for buffer in buffers):
         buffers = [None, None]
     counts = np.zeros((len(split), num_classes), "int64")
+    labelled = np.zeros(len(split), bool)  # whether a pixel of the resized mask has a class
 
     def decode_pair(index):
         item, mask = split.items[index], split.labels[index]
@@ -135,13 +136,12 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
                 f"classes, labels 0 to {num_classes - 1} and {IGNORE_LABEL} for ignored pixels"
             )
         counts[index] = pixels[:num_classes]
-        return image, masks.resized(labels, orientations[index])
+        resized = masks.resized(labels, orientations[index])
+        labelled[index] = (resized != IGNORE_LABEL).any()
+        return image, resized
 
     readable, dropped = read_into(split.name, len(split), decode_pair, buffers)
-    if not counts.any():
-        raise UsageError(
-            f"every pixel of the masks of {split.name} is ignored; label some pixels with a class"
-        )
+    _check_labelled(split.name, counts, labelled, shape, resize)
     if buffers[0] is None:
         items, labels = [split.items[index] for index in readable], split.labels[readable]
         pixels = LazyImages(items, shape, resize, split.bits)
@@ -211,6 +211,21 @@ def relabel(split, classes, model_classes):
     )
     masks = [_RelabelledMask(mask, tuple(classes), label_map) for mask in split.labels]
     return split.labelled(object_array(masks))
+
+
+def _check_labelled(name, counts, labelled, shape, resize):
+    """Raises `UsageError` if no pixel of a split has a class, before or after resizing."""
+    if not counts.any():
+        raise UsageError(
+            f"every pixel of the masks of {name} is ignored; label some pixels with a class"
+        )
+    if not labelled.any():
+        height, width, _ = shape
+        raise UsageError(
+            f"every pixel of the masks of {name} is ignored after resizing to {height} x {width} "
+            f"pixels: its {counts.sum():,} labelled pixels are too few, or outside the crop of "
+            f"--resize crop; increase --image-size, or change --resize {resize}"
+        )
 
 
 def _read_mask(item, mask):

@@ -9,6 +9,7 @@ from typing import ClassVar
 import zoo
 from tasks.data import image_io
 from tasks.inference import tiles
+from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from tasks.segmentation import report
 from zoo import graphs
@@ -180,6 +181,23 @@ def from_file(path, model, about):
         tuple(about.get("size", shape[1:3])),
         about.get("resize", "stretch"),
         bool(about.get("own_size", False)),
+    )
+
+
+def from_export(opened):
+    """Returns the predictor of an exported segmenter.
+
+    Args:
+        opened: its `exported_file.ExportedFile`.
+    """
+    about = opened.metadata
+    return SegmentationPredictor(
+        ExportedNetwork(opened, lambda outputs: outputs["logits"]),
+        tuple(about["classes"]),
+        str(opened.path),
+        tuple(about["size"]),
+        about["resize"],
+        bool(about["own_size"]),
     )
 
 

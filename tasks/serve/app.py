@@ -105,29 +105,8 @@ def create_app(models: dict, statistics: Statistics, limits: ServerLimits, token
     app = FastAPI(title="keras-zoo", version=zoo.__version__, docs_url=None, redoc_url=None)
     pool = ThreadPoolExecutor(DECODERS, "decode")
     default = next(iter(models))
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    def page(request: Request):
-        name = "api.html" if request.url.path == "/docs" else "page.html"
-        return (resources.files("tasks.serve") / name).read_text(encoding="utf-8")
-
-    @app.get("/health")
-    def health():
-        """Returns `{"status": "ok"}` as soon as predictions can be made."""
-        return {"status": "ok", "models": list(models)}
-
-    @app.get("/models")
-    def describe():
-        """Returns the models, the default one first."""
-        return [model.describe() for model in models.values()]
-
-    @app.get("/metrics")
-    def metrics():
-        """Returns counters and histograms in the format of Prometheus."""
-        for name, model in models.items():
-            statistics.waiting.labels(name).set(model.batcher.waiting)
-        return Response(generate_latest(statistics.registry), media_type=CONTENT_TYPE_LATEST)
+    _add_pages(app)
+    _add_descriptions(app, models, statistics)
 
     async def predict(request: Request, model: str, options: RequestOptions):
         started = time.perf_counter()
@@ -154,6 +133,37 @@ def create_app(models: dict, statistics: Statistics, limits: ServerLimits, token
 
     app.add_middleware(Limits, max_bytes=limits.max_bytes, timeout=limits.body_timeout, token=token)
     return app
+
+
+def _add_pages(app):
+    """Adds the page to try the models, and that of the API."""
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    def page(request: Request):
+        name = "api.html" if request.url.path == "/docs" else "page.html"
+        return (resources.files("tasks.serve") / name).read_text(encoding="utf-8")
+
+
+def _add_descriptions(app, models, statistics):
+    """Adds what is known without predicting: health, models, metrics."""
+
+    @app.get("/health")
+    def health():
+        """Returns `{"status": "ok"}` as soon as predictions can be made."""
+        return {"status": "ok", "models": list(models)}
+
+    @app.get("/models")
+    def describe():
+        """Returns the models, the default one first."""
+        return [model.describe() for model in models.values()]
+
+    @app.get("/metrics")
+    def metrics():
+        """Returns counters and histograms in the format of Prometheus."""
+        for name, model in models.items():
+            statistics.waiting.labels(name).set(model.batcher.waiting)
+        return Response(generate_latest(statistics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _answer(request, models, name, options, limits, pool, statistics):

@@ -85,7 +85,7 @@ def histograms(layers, activation):
         values = layers[place].ravel()
         low = -1.05 if activation == "tanh" else 0
         high = 1.05 if activation == "tanh" else 3
-        panel.hist(values.clip(low, high), 40, (low, high), histtype="stepfilled")
+        panel.hist(values.clip(low, high), 40, range=(low, high), histtype="stepfilled")
         panel.set(title=f"layer {place + 1}", yticks=[])
     return pictures.svg(drawn)
 

@@ -111,8 +111,8 @@ def run(seed: int = 0, steps: int = 120, network_steps: int = 300):
             Claim("Methods that scale gradients leave a saddle sooner than SGD.",
                   max(escape[n] for n in ("RMSprop", "Adam", "AdamW", "Lion")) < escape["SGD"],
                   ", ".join(f"{n} {count}" for n, count in escape.items()) + " steps"),
-            Claim("On the network momentum lowers the loss sooner than SGD.",
-                  area["momentum"] < area["SGD"],
+            Claim("On the network Muon lowers the loss sooner than SGD.",
+                  area["Muon"] < 0.9 * area["SGD"],
                   ", ".join(f"{n} {value:.2f}" for n, value in area.items()) + " on average"),
         ],
         pictures=[

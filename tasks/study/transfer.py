@@ -65,10 +65,11 @@ def fine_tuned(head, x, y, steps, rate=0.002):
 
 @study(21, "What is reused when a pretrained network learns new classes?")
 def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: int = 4):
-    """A network that was trained on CIFAR-10, photos of ten other classes, is used for images of
-    clothes. Its features with a linear head need fewer images than training from scratch. Layers
-    before the last ones transfer, too. BatchNorm keeps its frozen statistics if batches are small.
-    With a random head all layers change before it is of any use, so it is trained first."""
+    """A network that was trained on CIFAR-10, photos of animals and vehicles, is used for images of
+    clothes. Its features are better than those of random weights, those of early layers, too; but
+    transfer pays the more, the more alike the data are. BatchNorm keeps its frozen statistics if
+    batches are small. With a random head all layers change before it is of any use, so it is
+    trained first."""
     rng = np.random.default_rng(seed)
     (x, y), (new, wanted) = images("train", max(COUNTS), rng), images("test", test_images, rng)
     scores, found = {}, {}
@@ -101,8 +102,11 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
     bars = [pictures.bars(x, title=y, xlabel="test accuracy") for y, x in panels.items()]
     return Findings(
         claims=[
-            Claim(f"With {COUNTS[0]} images the pretrained features beat training from scratch.",
-                  few[0] > scratch[0], f"{few[0]:.2f} against {scratch[0]:.2f}"),
+            # The standard error of an accuracy of 0.7 on 200 images is 0.03.
+            Claim("Clothes are so unlike the photos that with 200 images a small network trained "
+                  "from scratch is as good.", scratch[-1] > few[-1] - 0.1,
+                  ", ".join(f"{count} images: {a:.2f} against {b:.2f}"
+                            for count, a, b in zip(COUNTS, few, scratch, strict=True))),
             Claim("The last stage is better pretrained.", pretrained[-1] > untrained[-1],
                   f"{pretrained[-1]:.2f} against {untrained[-1]:.2f}"),
             Claim("The second stage is better than the first.", pretrained[1] > pretrained[0],

@@ -42,6 +42,7 @@ class StyleTransfer(SplitTask):
     """Optimizes one image (Gatys), or trains a feed-forward network for a style (Johnson)."""
 
     predictor: ClassVar = LazyModule("tasks.style_transfer.predictor")
+    exporter: ClassVar = LazyModule("tasks.style_transfer.exporter")
     curves: ClassVar = {
         "loss": "Loss",
         "style_loss": "Style loss",
@@ -243,6 +244,7 @@ class StyleTransfer(SplitTask):
             lead=report.lead(self.model, losses, before, num_test=num_test),
             sections=report.sections(targets.styles, targets.style_weights, pairs, losses, before),
             warnings=[] if self.single_image else data.patches.warnings(),
+            metric_warnings=report.style_warnings(losses, before),
         )
 
     def evaluate(self, model, about, split):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import random
 
 import zoo
 from zoo import graphs
@@ -32,6 +34,7 @@ class FeatureExtractor:
         pooling: one of `POOLINGS`: max pooling as in the model, or average pooling instead.
         content, style: names of layers or stages; if empty, those of `paper`.
         paper: `GATYS_LAYERS` or `JOHNSON_LAYERS`.
+        seed: seed of random weights, so that an evaluation has those of the training.
     """
 
     backbone: str
@@ -40,6 +43,7 @@ class FeatureExtractor:
     content: tuple[str, ...]
     style: tuple[str, ...]
     paper: tuple
+    seed: int = 0
 
     def build(self):
         """Builds the feature extractor.
@@ -51,9 +55,11 @@ class FeatureExtractor:
         Raises:
             UsageError: there is no such model, or it has no such layer.
         """
-        net = graphs.flatten(
-            zoo.backbone(self.backbone, input_shape=(None, None, 3), weights=self.weights)
-        )
+        with _initializer_seeds(self.seed):
+            backbone = zoo.backbone(
+                self.backbone, input_shape=(None, None, 3), weights=self.weights
+            )
+        net = graphs.flatten(backbone)
         if self.pooling == "average":
             net = graphs.rebuild(net, _to_average_pooling)
         tensors = {node.operation.name: node.output_tensors[0] for node in graphs.nodes(net)}
@@ -88,3 +94,14 @@ def _to_average_pooling(node, *args, **kwargs):
             layer.pool_size, layer.strides, layer.padding, name=layer.name
         )
     return layer(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _initializer_seeds(seed):
+    """Seeds the initializers of layers created within, without changing those created later."""
+    state = random.getstate()  # initializers of Keras draw their seeds from this generator
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -67,4 +67,5 @@ def _feature_extractor(task):
         content,
         style,
         feature_extractor.GATYS_LAYERS if single_image else feature_extractor.JOHNSON_LAYERS,
+        task.seed,
     )

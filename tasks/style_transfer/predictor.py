@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from tasks.data import decoding, image_io
 from tasks.inference import threads, tiles
+from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from tasks.style_transfer import style_images
 from zoo import graphs
@@ -160,6 +161,21 @@ def from_file(path, model, about):
         int(about.get("size", 0)),
         about.get("keep_colours") == "luminance",
         pixel_bytes(model),
+    )
+
+
+def from_export(opened):
+    """Returns the predictor of an exported style transfer network.
+
+    Args:
+        opened: its `exported_file.ExportedFile`.
+    """
+    about = opened.metadata
+    return StyleTransferPredictor(
+        ExportedNetwork(opened, lambda outputs: outputs["stylized"]),
+        str(opened.path),
+        int(about["size"][0]),
+        about["preserve_colors"] == "luminance",
     )
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.report import page
+from tasks.report.baselines import compare_to_baseline
 from tasks.report.formatting import escape, format_value
 from zoo.lazy import LazyModule, np
 
@@ -71,6 +72,15 @@ def sections(
         ("Images", shown + image_row(captioned)),
         ("Losses", page.table(rows, ("loss", "original", "stylized"))),
     ]
+
+
+def style_warnings(figures: Mapping[str, float], before: Mapping[str, float]) -> list[str]:
+    """Returns a warning if the style loss is not lower than that of the original images."""
+    baseline = before["style_loss"]
+    description = f"that of the original images ({format_value('style_loss', baseline)})"
+    return compare_to_baseline(
+        "style_loss", "style loss", figures, baseline, description, lower_is_better=True
+    )
 
 
 def image_row(items: Iterable[tuple]) -> str:

@@ -53,7 +53,7 @@ def _run_child(request, responses):
         status = 0
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BaseException:
+    except BaseException:  # the child must not return into the loop of its parent
         traceback.print_exc()
     finally:
         sys.stderr.flush()

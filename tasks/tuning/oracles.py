@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras_tuner
 
-from tasks.tuning import median_stopping
+from tasks.tuning import median_stopping, trials_table
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
 
@@ -67,7 +67,7 @@ class CheckpointMixin:
 
     def save_to(self, out):
         """Saves the state in a folder from now on, and restores a state that is there."""
-        self.path = Path(out) / "oracle.json"
+        self.path = Path(out) / trials_table.ORACLE_FILE
         if self.path.exists():
             self.reload()
 

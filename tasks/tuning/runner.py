@@ -126,7 +126,7 @@ def run_parallel(oracle, plan, count, after=lambda: None, tuner="worker"):
     def run(number):
         try:
             run_trials(oracle, plan, executors[number], f"{tuner}-{number}", after)
-        except BaseException as error:
+        except BaseException as error:  # raised again in the main thread
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]

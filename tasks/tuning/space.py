@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.engine.flags import Between
+from tasks.engine.flags import Between, former_flag_names
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule
 
@@ -143,9 +143,8 @@ def make_space(task, search_spec="", fixed=(), *, all_declared=True):
     kinds = {field.name: type(field.default) for field in dataclasses.fields(task)}
     own = declared_ranges(task)
     if search_spec.strip():
-        ranges = dict(
-            _parse_range(part, own, kinds) for part in _SEPARATOR.split(search_spec) if part.strip()
-        )
+        parts = [_split_part(task, part) for part in _SEPARATOR.split(search_spec) if part.strip()]
+        ranges = dict(_parse_range(*part, own, kinds) for part in parts)
         for name in ranges:
             if name in fixed:
                 flag = f"--{name.replace('_', '-')}"
@@ -170,10 +169,15 @@ def _to_range(search):
     return search if isinstance(search, Between) else Choices(tuple(search))
 
 
-def _parse_range(part, own, kinds):
-    """Parses one part of `search_spec`; returns the name of the flag and its range."""
+def _split_part(task, part):
+    """Splits one part of `search_spec` at the `=`; the first piece is the flag's present name."""
     name, sign, text = (word.strip() for word in part.partition("="))
     name = name.replace("-", "_")
+    return former_flag_names(task).get(name, name), sign, text
+
+
+def _parse_range(name, sign, text, own, kinds):
+    """Parses the pieces of `_split_part`; returns the name of the flag and its range."""
     if name not in kinds:
         raise unknown_name_error("flag to search", name, list(kinds))
     if not sign:

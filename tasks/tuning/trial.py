@@ -67,7 +67,7 @@ def run(task, out, report):
         return TrialResult(FAILED, _main_line(error))
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         return TrialResult(OUT_OF_MEMORY, _main_line(error) or "out of memory")
-    except Exception as error:
+    except Exception as error:  # any failure is a result; the search goes on with other trials
         _write_traceback(out, traceback.format_exc())
         return TrialResult(FAILED, f"{type(error).__name__}: {_main_line(error)}")
 

@@ -15,6 +15,7 @@ from zoo import atomic_files
 from zoo.atomic_files import atomic_write
 
 TRIALS_FOLDER, TRIALS_CSV = "trials", "trials.csv"
+ORACLE_FILE = "oracle.json"  # the state of the oracle, with all trials
 MAX_IDENTICAL_FAILURES = 3  # first trials that fail for the same reason, after which a search ends
 COLUMNS = ("trial", "status", "score", "epoch", "epochs", "seconds", "reason")
 
@@ -61,8 +62,12 @@ def trial_record(out, trial_id, flags, scores, outcome):
 
 def read_trials(out):
     """Returns the records of all ended trials, in the order of their ids."""
-    found = sorted((out / TRIALS_FOLDER).glob("[0-9]*.json"))
-    return [json.loads(path.read_text()) for path in found]
+    return [json.loads(path.read_text()) for path in trial_files(out)]
+
+
+def trial_files(out):
+    """Returns the paths of the records of all ended trials, in the order of their ids."""
+    return sorted((out / TRIALS_FOLDER).glob("[0-9]*.json"))
 
 
 def best_trial(rows):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.data import safe_yaml
 from tasks.distributed import auth_tokens, clusters, devices
 from tasks.engine import flags, run_folder
-from tasks.tuning import engines, runner, subprocess_trials, summary, trials_table
+from tasks.tuning import engines, former_names, runner, subprocess_trials, summary, trials_table
 from tasks.tuning import space as spaces
 from zoo import atomic_files, file_lock
 from zoo.errors import UsageError
@@ -120,6 +120,7 @@ def search_space(task, engine, search="", fixed=()):
 def _run_search(oracle, plan, config):
     """Runs the trials of an oracle, here or on workers; returns the results."""
     oracle.warm_up = config.median_stopping_epochs
+    former_names.rename_stored_flags(plan.out, plan.task)
     oracle.save_to(plan.out)
     oracle.max_trials = config.trials
     guarded, lock = runner.ThreadSafeOracle(oracle), threading.Lock()

@@ -35,6 +35,9 @@ TIMEOUT = 60.0  # seconds per case
 MEMORY = 8 * 2**30  # bytes per case
 MAX_MESSAGE_LENGTH = 2_000
 ALLOWED = (0, 1, 130)
+DUPLICATE_ARGUMENT = re.compile(
+    r"got multiple values for (keyword )?argument '"
+)  # of Python itself
 
 
 def load():
@@ -167,17 +170,31 @@ def _run_command(words):
 
 
 def _run_call(code):
-    """Runs Python code, which should raise `UsageError` if it is invalid."""
+    """Runs Python code, which should raise `UsageError` if it is invalid.
+
+    Python itself raises `TypeError` for an argument that is passed twice.
+    """
     import tasks
     import zoo
     from tasks.deploy import predict
-    from tasks.engine import resume
+    from tasks.engine import recipes
     from zoo import model_files
 
-    names = {"zoo": zoo, "tasks": tasks, "files": model_files, "resume": resume, "predict": predict}
+    names = {
+        "zoo": zoo,
+        "tasks": tasks,
+        "files": model_files,
+        "recipes": recipes,
+        "predict": predict,
+    }
     try:
         exec(code, names)
     except zoo.UsageError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return 1
+    except TypeError as error:
+        if not DUPLICATE_ARGUMENT.search(str(error)):
+            raise
         print(f"zoo: {error}", file=sys.stderr)
         return 1
     return 0

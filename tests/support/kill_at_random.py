@@ -144,9 +144,10 @@ def place(out):
 def same(whole, cut):
     """Tells whether two runs have the same checkpoint, and the same history but for rounding.
 
-    Two processes that train the same GAN without interruption have the same weights, and may differ
-    in the last digit of `loss`, which no weight depends on. Its diary, `memory/rows`, repeats the
-    history.
+    Sums of scalars in a metric, on which no weight depends, may differ in the last digit even
+    between two runs without interruption: TensorFlow merges chains of additions into an `AddN`,
+    whose order of terms differs between processes, also with one thread. The rows of a GAN,
+    `memory/rows`, repeat the history.
     """
     arrays = [state.read(state.weights) for state in map(resume.RunState, (whole, cut))]
     names = [sorted(each.keys() - {f"{training_run.EXTRA_STATE_PREFIX}rows"}) for each in arrays]

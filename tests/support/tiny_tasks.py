@@ -13,6 +13,8 @@ TINY = {
         "precision": "float32",
     },
     "segmentation": {
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
         "model": "unet",
         "model_options": "{widths: [4, 8]}",
         "dataset": "shapes",
@@ -24,6 +26,8 @@ TINY = {
         "precision": "float32",
     },
     "detection": {
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
         "model": "faster_rcnn",
         "backbone": "lenet5",
         "model_options": "{levels: [2, 3], channels: 8, proposals: 12, hidden: [8], least: 0.0}",
@@ -36,6 +40,8 @@ TINY = {
         "precision": "float32",
     },
     "captioning": {
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
         "model": "show_attend_tell",
         "backbone": "lenet5",
         "model_options": "{widths: [8], embedding: 8, units: 12, attention: 8}",
@@ -59,6 +65,8 @@ TINY = {
         "precision": "float32",
     },
     "style_transfer": {
+        "optimizer": "momentum",
+        "learning_rate": 0.01,
         "model": "fast_style",
         "model_options": "{width: 4, depth: 1}",
         "backbone": "lenet5",

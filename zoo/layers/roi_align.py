@@ -76,7 +76,9 @@ class RoIAlign(keras.layers.Layer):
         wanted = keras.ops.floor(CANONICAL_LEVEL + keras.ops.log2(size / self.canonical))
         levels = [stride.bit_length() - 1 for stride in self.strides]
         nearest = keras.ops.abs(wanted[..., None] - keras.ops.convert_to_tensor(levels, "float32"))
-        return keras.ops.argmin(nearest, axis=-1)
+        # Of equally near levels the first. Keras computes `argmin` with bitwise operations, which
+        # other runtimes lack.
+        return keras.ops.top_k(-nearest, 1)[1][..., 0]
 
     def _weights(self, low, high, side):
         """Returns the weight of each of `side` pixels in each cell: `(batch, n, size, side)`.

@@ -480,6 +480,7 @@ def test_features_of_a_frozen_encoder_are_computed_once(tmp_path, monkeypatch, c
     assert cached["loss"] == pytest.approx(plain["loss"], rel=2e-3)
 
 
+@pytest.mark.check
 def test_a_step_on_two_replicas_equals_a_step_on_one(two_devices):
     """Captions differ in length, so the mean over words is not the mean of the replicas' means."""
     if keras.backend.backend() != "tensorflow":

@@ -341,6 +341,23 @@ def test_invalid_csv_files_are_rejected(tmp_path, text, message):
     assert message in error_of(sources.load, tmp_path / "data.csv")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 50_000,
+        "path,label\nreal.png," + "a" * 50_000,
+        "path,label\nreal.png,x\n" + "a\\b" * 50_000 + ",y",
+        "path,labels\nreal.png,|" + "a" * 50_000,
+        "path,labels\nreal.png," + "|".join(["a" * 50_000] * 2),
+    ],
+    ids=["header", "class name", "path", "empty label", "label twice"],
+)
+def test_messages_quote_the_beginning_of_long_cells_only(tmp_path, text):
+    draw(tmp_path / "real.png", 0)
+    (tmp_path / "data.csv").write_text(text)
+    assert len(error_of(sources.load, tmp_path / "data.csv")) < 1_000
+
+
 def test_a_csv_file_in_another_encoding_is_rejected(tmp_path):
     (tmp_path / "data.csv").write_bytes("path,label\ngrün.png,a\n".encode("latin-1"))
     message = error_of(sources.load, tmp_path / "data.csv")

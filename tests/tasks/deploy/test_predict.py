@@ -429,9 +429,9 @@ def test_model_name_without_weights_is_rejected():
 
 
 def test_drawings_have_unique_names():
-    names = predict._output_stems(["a/x.jpg", "a/y.jpg", "a/x.jpg"], True)
+    names = predict.output_stems(["a/x.jpg", "a/y.jpg", "a/x.jpg"], True)
     assert names == ["x", "y", "x"]  # the same image twice has one drawing
-    names = predict._output_stems(["x.jpg", "x.png", "x.jpg.png", "b/x.jpg"], True)
+    names = predict.output_stems(["x.jpg", "x.png", "x.jpg.png", "b/x.jpg"], True)
     assert names == ["x.jpg", "x.png", "x.jpg.png", "b/x"]
 
 

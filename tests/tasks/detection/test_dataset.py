@@ -298,9 +298,20 @@ def test_a_yolo_folder(tmp_path):
 
 def test_classes_of_yolo_without_names_are_numbers(tmp_path):
     folder = yolo_folder(tmp_path, ["2 .5 .5 .1 .1"], names=(), layout="images")
-    assert dataset.load(folder).classes == ("0", "1", "2")
+    source = dataset.load(folder)
+    assert source.classes == ("0", "1", "2")
+    assert f"one per line, in this order, to {tmp_path / 'classes.txt'}" in source.notes[0]
     (tmp_path / "classes.txt").write_text("ant\nbee\ncow\n")
-    assert dataset.load(folder).classes == ("ant", "bee", "cow")
+    source = dataset.load(folder)
+    assert (source.classes, source.notes) == (("ant", "bee", "cow"), ())
+
+
+def test_missing_class_names_of_yolo_are_stated_before_training_and_in_the_report(tmp_path):
+    folder = yolo_folder(tmp_path, ["0 .5 .5 .1 .1"] * 3, names=(), layout="images")
+    slices = ("all[:1]", "all[1:2]", "all[2:]")
+    data = dataset.prepare(dataset.load(folder), slices, (32, 32, 3), "stretch")
+    for lines in (data.notes(), [line for line, _ in data.warnings()]):
+        assert any("has no class names: classes are the numbers 0 to 0" in line for line in lines)
 
 
 def test_splits_of_yolo_may_have_folders_of_their_own(tmp_path):

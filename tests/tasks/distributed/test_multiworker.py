@@ -107,16 +107,27 @@ def assert_same_losses(one, other, tolerance=TOLERANCE):
         np.testing.assert_allclose(others, ones, rtol=tolerance, err_msg=name)
 
 
-def test_two_workers_train_like_one_device_and_like_two_replicas(tmp_path, two_devices):
-    process = launch(2, tmp_path / "group", **LENET)
+MLP = {"model": "mlp", "model_options": "{widths: [8]}", "train_split": "train[100:160]"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "strategies"),
+    [(MLP, ("one",)), pytest.param({}, ("one", "mirrored"), marks=pytest.mark.check)],
+    ids=["mlp", "lenet5"],
+)
+def test_two_workers_train_like_one_device_and_like_two_replicas(
+    flags, strategies, tmp_path, two_devices
+):
+    flags = {**LENET, **flags}
+    process = launch(2, tmp_path / "group", **flags)
     make = tasks.get("classification")
-    for strategy in ("one", "mirrored"):
-        trainer.train(make(**LENET, strategy=strategy), tmp_path / strategy)
+    for strategy in strategies:
+        trainer.train(make(**flags, strategy=strategy), tmp_path / strategy)
     output = done(process)
     assert "[0] epoch 2/2" in output
     assert "[1] epoch" not in output
     assert output.count("report    ") == 1
-    for strategy in ("one", "mirrored"):
+    for strategy in strategies:
         assert_same_losses(tmp_path / strategy, tmp_path / "group")
     # Files are written once, and are those of any run; the metrics of the chief are exact.
     assert {path.name for path in (tmp_path / "group").iterdir()} == {
@@ -128,10 +139,13 @@ def test_two_workers_train_like_one_device_and_like_two_replicas(tmp_path, two_d
         np.testing.assert_allclose(grouped, one, rtol=1e-3, atol=1e-5)
 
 
-def test_a_worker_that_never_connects_is_named_in_time(tmp_path):
+def test_a_worker_that_never_connects_is_named_in_time(tmp_path, monkeypatch, capsys):
+    for name in ("ZOO_WORKERS", "ZOO_WORKER", "ZOO_WAIT"):  # which the command sets
+        monkeypatch.setenv(name, "")
     address = f"localhost:{rendezvous.free_port()}"
-    workers = ["--workers", f"{address},localhost:1", "--worker", 0, "--wait", 1]
-    output = done(zoo("train", "classification", *workers, "--out", tmp_path), status=1)
+    workers = ["--workers", f"{address},localhost:1", "--worker", "0", "--wait", "1"]
+    assert command.main(["train", "classification", *workers, "--out", str(tmp_path)]) == 1
+    output = capsys.readouterr().err
     assert "zoo: worker 1 (localhost:1) did not connect within 1 s; start all workers" in output
     assert not any(tmp_path.iterdir())
     with pytest.raises(

@@ -178,7 +178,8 @@ def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
 
 def test_synchronized_batch_norm_equals_that_of_one_device(two_devices):
     """Its batch normalisation sees the batch of 16, and not two of 8."""
-    flags = {"model_options": PLAIN, "epochs": 1}
+    one_block = PLAIN.replace("[1, 1]", "[1]").replace("[4, 8]", "[4]")
+    flags = {"model_options": one_block, "epochs": 1}
     one = trained(strategy="one", **flags)
     two = trained(strategy="mirrored", sync_batch_norm="on", **flags)
     own = trained(strategy="mirrored", sync_batch_norm="off", **flags)

@@ -402,6 +402,41 @@ def test_features_are_not_cached_with_augmentation_and_without_a_number_of_views
     assert run.prepared_stage(0).data is run.data
 
 
+TWO_STAGES = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 99}]"
+
+
+@pytest.mark.parametrize(
+    ("plan", "worthwhile", "meaning"),
+    [
+        ("full", True, "off"),  # no layer is frozen
+        ("probe", True, "on"),
+        ("probe", False, "off"),
+        (TWO_STAGES, lambda *_, epochs, views: epochs > 50, "auto"),
+    ],
+)
+def test_automatic_caching_of_features_is_resolved_for_the_recipe(
+    plan, worthwhile, meaning, monkeypatch
+):
+    decide = worthwhile if callable(worthwhile) else lambda *_, **options: worthwhile
+    monkeypatch.setattr("tasks.inference.feature_cache.is_worthwhile", decide)
+    epochs = 100 if plan is TWO_STAGES else 2
+
+    def cached_stages(features):
+        task = make_task(plan=plan, epochs=epochs, features=features, **SMALL)
+        run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
+        cached = []
+        for stage in run.stages:
+            finetune.set_trainable(run.model, stage)
+            cached.append([caches for _, caches in run._split_at_frozen(stage)])
+        return run.features_setting(), cached
+
+    found, cached = cached_stages("auto")
+    assert found == meaning
+    assert cached_stages(meaning) == (meaning, cached)
+    if plan == "probe":  # also where it saves no time
+        assert cached_stages("on") == ("on", [[True]])
+
+
 @pytest.mark.check
 @pytest.mark.parametrize("plan", [pytest.param("gradual", marks=pytest.mark.slow), "llrd"])
 def test_plans_work_on_two_replicas(plan, tmp_path, two_devices):
@@ -453,6 +488,40 @@ def test_a_head_for_the_same_classes_is_kept_in_their_order(trained, name, order
 def test_a_head_for_other_classes_is_fresh(trained, name):
     model = zoo.build(name, classes=["black", "grey", "red"], weights=str(trained[0]))
     assert not np.array(model.get_layer("logits").bias).any()
+
+
+SMALL_NETWORKS = {  # options, and the layers whose shape depends on the number of classes
+    "unet": ({"widths": (4, 8)}, {"logits"}),
+    "faster_rcnn": (
+        {"backbone": "lenet5", "levels": (2, 3), "channels": 8, "hidden": (8,)},
+        {"roi_logits", "roi_boxes"},
+    ),
+    "retinanet": ({"backbone": "lenet5", "levels": (2, 3), "channels": 8}, {"class_answer"}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_NETWORKS)
+def test_segmenters_and_detectors_keep_the_layers_of_the_same_classes_only(name, tmp_path):
+    options, of_classes = SMALL_NETWORKS[name]
+    path = tmp_path / "trained.keras"
+    keras.utils.set_random_seed(0)
+    trained = zoo.build(name, input_shape=(64, 64, 3), num_classes=3, **options)
+    model_files.save(trained, path, {"classes": list(NAMES)})
+
+    def loaded(classes):
+        model = zoo.build(
+            name, input_shape=(64, 64, 3), classes=classes, weights=str(path), **options
+        )
+        return {
+            layer.name
+            for layer, own in zip(model.layers, trained.layers, strict=True)
+            if not all(map(np.array_equal, layer.get_weights(), own.get_weights()))
+        }
+
+    assert not loaded(list(NAMES))
+    assert loaded([*NAMES[:2], "another"]) == of_classes
+    with pytest.raises(UsageError, match=f"in another order; .*: {', '.join(NAMES)}$"):
+        loaded(list(NAMES[::-1]))
 
 
 @pytest.mark.parametrize("classes", ["black", [1, 2], 5, {}, [None]])

@@ -207,7 +207,8 @@ def steps_done(out):
 
 
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(tmp_path):
-    process = run(tmp_path, subprocess.PIPE, epochs=1000, checkpoint_steps=0)
+    flags = {"model": "mlp", "model_options": "{widths: [8]}", "plan": "scratch"}
+    process = run(tmp_path, subprocess.PIPE, epochs=1000, checkpoint_steps=0, **flags)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint" / "state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)

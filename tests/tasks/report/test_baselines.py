@@ -1,13 +1,17 @@
-"""Warnings that a model is no better than a prediction that ignores the image."""
+"""Warnings that a model is no better than a baseline that needs no training."""
 
 import numpy as np
 import pytest
 
+from tasks.captioning import metrics as captioning_metrics
 from tasks.captioning import report as captioning_report
 from tasks.classification import report as classification_report
 from tasks.detection import report as detection_report
+from tasks.dqn import metrics as dqn_metrics
+from tasks.gan import report as gan_report
 from tasks.segmentation import metrics
 from tasks.segmentation import report as segmentation_report
+from tasks.style_transfer import report as style_report
 
 CLASSES = ("cat", "dog")
 
@@ -58,8 +62,43 @@ def test_detectors_without_detections_and_constant_captions_are_reported():
     (warning,) = detection_report.detection_warnings({"ap": 0.004})
     assert warning.startswith("the average precision is only 0.40%; train for more epochs")
     assert not detection_report.detection_warnings({"ap": 0.2})
-    assert captioning_report.captioning_warnings(["a red square"] * 3) == [
+    references = [["a red square"], ["a blue square"], ["a red square"]]
+    assert captioning_report.captioning_warnings({}, ["a red square"] * 3, references) == [
         "all 3 images have the same caption: 'a red square'"
     ]
-    assert not captioning_report.captioning_warnings(["a red square", "a blue square"])
-    assert not captioning_report.captioning_warnings(["a red square"])
+    assert not captioning_report.captioning_warnings({}, ["a red square"], references[:1])
+
+
+def test_captions_are_compared_with_the_same_caption_for_every_image():
+    references = [["a red square"], ["a blue ring"], ["a red square"], ["a red square"]]
+
+    def found(sentences):
+        figures = captioning_metrics.compute_metrics(sentences, references)
+        return captioning_report.captioning_warnings(figures, sentences, references)
+
+    (warning,) = found(["a red square", "a red square", "a red square", "a blue ring"])
+    assert "is no better than the caption 'a red square' for every image" in warning
+    assert not found([own for (own,) in references])
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "how"),
+    [(9.0, 8.0, 9.0, "no better than"), (3.0, 2.0, 9.5, "not reliably better than"), (3, 2, 4, "")],
+)
+def test_baselines_of_agents_generators_and_stylized_images(value, low, high, how):
+    ends = {"low": low, "high": high}
+
+    def with_ends(name):
+        return {name: value, **{f"{name}_{end}": number for end, number in ends.items()}}
+
+    figures = {**with_ends("fd_x"), "untrained_fd": 9.0}
+    found = [gan_report.distance_warnings("fd_x", figures)]
+    assert found[0] == [
+        f"the Frechet distance of {value:g} is {how} that of an untrained generator (9)"
+    ] * bool(how)
+    figures = {key: -number for key, number in with_ends("mean_return").items()}
+    figures = {**figures, "mean_return_low": -high, "mean_return_high": -low, "random_return": -9.0}
+    found.append(dqn_metrics.return_warnings(figures))
+    found.append(style_report.style_warnings(with_ends("style_loss"), {"style_loss": 9.0}))
+    assert [len(lines) for lines in found] == [bool(how)] * 3
+    assert all(f" is {how} " in line for lines in found for line in lines)

@@ -507,6 +507,21 @@ def test_masks_without_any_label_are_refused(tmp_path):
     assert "every pixel of the masks of all is ignored" in error_of(decode, dataset.load(tmp_path))
 
 
+@pytest.mark.parametrize("disk", [None, 0], ids=["decoded once", "decoded in each epoch"])
+def test_masks_whose_labels_are_lost_by_resizing_are_refused(disk, tmp_path):
+    write_pairs(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("ground\ncat\n", encoding="utf-8")
+    mask = np.full((6, 8), IGNORE_LABEL, "uint8")
+    mask[:, 0] = 1  # outside the central square
+    save(tmp_path / "masks" / "a.png", mask)
+    split = dataset.load(tmp_path).splits["all"]
+    limits = {"memory": disk, "disk": disk}
+    kept = dataset.decode(split, 2, (6, 6, 3), "pad", **limits)
+    assert kept.counts.tolist() == [0, 6]
+    found = error_of(dataset.decode, split, 2, (6, 6, 3), "crop", **limits)
+    assert "ignored after resizing to 6 x 6 pixels: its 6 labelled pixels are" in found
+
+
 def test_an_unreadable_image_or_mask_is_dropped_with_its_counterpart(tmp_path):
     write_pairs(tmp_path, "abcd")
     for path in ("images/b.png", "masks/c.png"):

@@ -164,6 +164,7 @@ def predicted_background(out):
     return counter.matrix[:, 0].sum() / counter.matrix.sum()
 
 
+@pytest.mark.check  # as that of classification
 def test_cached_features_of_frozen_layers_give_the_same_result(tmp_path, monkeypatch, capsys):
     from tasks.inference import feature_cache
 

@@ -25,7 +25,7 @@ SMALL = {
     "filters": {"steps": 200},
     "function-sets": {"steps": 500, "layers": 3},
     "gan": {"gans": 2},
-    "hyperparameters": {"repeats": 4, "trials": 9, "network_trials": 4, "steps": 60},
+    "hyperparameters": {"repeats": 4, "trials": 9, "network_trials": 8, "steps": 60},
     "inception": {"steps": 60, "count": 1, "images_used": 1_000},
     "learning-rate": {"steps": 200, "rates": 3},
     "loss": {"steps": 30},
@@ -37,7 +37,7 @@ SMALL = {
     "structure": {"steps": 200, "layers": 1, "trials": 2},
     "style": {"size": 64, "steps": 40, "width": 8},
     "tensorboard": {"examples": 300, "epochs": 4},
-    "transfer": {"test_images": 100, "scratch_steps": 60, "steps": 2},
+    "transfer": {"test_images": 200, "scratch_steps": 60, "steps": 2},
 }
 FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
 
@@ -59,7 +59,8 @@ def test_the_claims_of_a_study_hold(name, seed, tmp_path):
     assert get(name).question in text
     assert "<svg" in text
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text)  # nothing is loaded
-    assert not re.search(r"\bnan\b", text.lower())
+    shown = re.sub("<pre.*?</pre>", "", text, flags=re.S)  # without the code
+    assert not re.search(r"\bnan\b", shown.lower())
 
 
 def test_studies_are_in_the_order_of_the_course():

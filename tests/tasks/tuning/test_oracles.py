@@ -163,6 +163,11 @@ def test_invalid_ranges_are_rejected(search_spec, message):
         ranges(search_spec)
 
 
+def test_former_names_of_flags_are_searched_by_their_present_ones():
+    found = ranges("average=0.5|0.9,scale-rate=none|linear")
+    assert found == ranges("ema_decay=0.5|0.9,scale_learning_rate=none|linear")
+
+
 def test_flags_that_are_set_are_not_searched():
     with pytest.raises(UsageError, match="both set and searched; leave out --learning-rate"):
         ranges("learning_rate", fixed=["learning_rate"])

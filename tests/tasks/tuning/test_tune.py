@@ -22,7 +22,7 @@ from tasks.tuning import runner, subprocess_trials, trial, tune
 from tests.support import checks
 from zoo.errors import UsageError
 
-pytest.importorskip("keras_tuner")
+keras_tuner = pytest.importorskip("keras_tuner")
 pytest.importorskip("tensorboard")
 
 SMALL = {
@@ -75,6 +75,36 @@ def test_search_writes_runs_and_a_recipe_that_repeats_the_best(tmp_path, capsys)
     capsys.readouterr()
     assert search(tmp_path / "search", small(epochs=1)) == found
     assert "epoch" not in capsys.readouterr().err
+
+
+def rename_flag(out, name, former):
+    """Rewrites the files of a search as an earlier version, which named a flag `former`, did."""
+    for path in (out / "search.yaml", *(out / "trials").glob("*.json")):
+        path.write_text(path.read_text().replace(name, former))
+    stored = json.loads((out / "oracle.json").read_text().replace(name, former))
+    digest = keras_tuner.Oracle._compute_values_hash
+    for each in stored["trials"]:
+        stored["oracle"]["id_to_hash"][each["trial_id"]] = digest(
+            None, each["hyperparameters"]["values"]
+        )
+    stored["oracle"]["tried_so_far"] = [*stored["oracle"]["id_to_hash"].values()]
+    (out / "oracle.json").write_text(json.dumps(stored))
+
+
+def test_search_of_an_earlier_version_over_a_renamed_flag_resumes(tmp_path, monkeypatch):
+    def run(task, out, report):
+        report([task.ema_decay])
+        return trial.TrialResult(trial.COMPLETED)
+
+    monkeypatch.setattr(trial, "run", run)
+    ranges = "=0.1|0.2|0.3|0.4"
+    whole = search(tmp_path / "whole", search="ema_decay" + ranges, trials=4)
+    assert len({row["flags"]["ema_decay"] for row in whole["trials"]}) == 4
+    search(tmp_path / "cut", search="average" + ranges, trials=2)
+    rename_flag(tmp_path / "cut", "ema_decay", "average")
+    assert "average" in (tmp_path / "cut" / "trials" / "0000.json").read_text()
+    resumed = search(tmp_path / "cut", search="average" + ranges, trials=4)
+    assert without_times(resumed) == without_times(whole)
 
 
 @pytest.mark.slow

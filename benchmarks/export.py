@@ -1,0 +1,100 @@
+"""Compares the formats of `zoo export` on every task: parity with Keras and milliseconds.
+
+    python benchmarks/export.py --out exports                    # needs keras-zoo[export]
+    python benchmarks/export.py --runs runs/a runs/b --out exports
+
+Without `--runs` a small network of each task is trained for one epoch on `shapes`, on the bundled
+sample of Fashion-MNIST, or in CartPole, and exported to every format in every precision. Columns:
+`ms/image` is the median time of one image, alone in its batch, in the runtime of the format, in a
+process of its own; `largest` and `mean` are differences from Keras, relative to the largest value
+where an output has no scale, of pixels in [0, 255]; `equal` is the share of equal classes, tokens
+or boxes. An export without a file is listed below the table with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tasks
+from scripts import _output
+from tasks.engine import resume, trainer
+from tasks.export import export, export_table
+from zoo.errors import UsageError
+
+COLUMNS = (
+    *(("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "int8")),
+    *(("litert", "float32"), ("litert", "float16"), ("litert", "int8")),
+    *(("saved_model", "float32"), ("keras", "float32")),
+)
+IMAGES = {"train_split": "train[:128]", "test_split": "test[:64]"}
+TRAINING = {
+    "classification": {"model": "lenet5", "dataset": "fashion_sample"},
+    "segmentation": {
+        "model": "unet",
+        "model_options": "{widths: [8, 16, 32]}",
+        "image_size": 64,
+        **IMAGES,
+    },
+    "detection": {
+        "model": "faster_rcnn",
+        "backbone": "lenet5",
+        "model_options": "{levels: [2, 3], channels: 16, proposals: 32, hidden: [16]}",
+        "image_size": 64,
+        **IMAGES,
+    },
+    "captioning": {"model": "show_attend_tell", "image_size": 64, **IMAGES},
+    "gan": {"dataset": "fashion_sample", "width": 8, "num_samples": 64, **IMAGES},
+    "style_transfer": {
+        "model": "fast_style",
+        "model_options": "{width: 8, depth: 2}",
+        "backbone": "lenet5",
+        "backbone_weights": "random",
+        "image_size": 64,
+        "patch_size": 64,
+        "steps": 4,
+        "train_split": "train[:8]",
+        "validation_split": "validation[:2]",
+        "test_split": "test[:2]",
+    },
+    "dqn": {"epoch_steps": 1_000, "learning_starts": 200, "test_episodes": 5},
+}
+
+
+def main():
+    """Prints a table for each run, with a row for each format and precision."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and exports")
+    parser.add_argument("--runs", nargs="+", type=Path, help="finished runs to export")
+    parser.add_argument("--tasks", nargs="+", default=list(TRAINING), choices=list(TRAINING))
+    args = parser.parse_args()
+    for run in args.runs or (trained(name, args.out / "runs" / name) for name in args.tasks):
+        reports, reasons = [], []
+        for name, precision in COLUMNS:
+            try:
+                # The metric of a network that was hardly trained is of no interest: no limit.
+                reports += export.export(
+                    run, [name], [precision], out=args.out / run.name, max_drop=1.0
+                )
+            except UsageError as error:
+                reasons.append(f"{name} {precision}: {error}")
+        print(f"\n{run.name}")
+        columns = export_table.COLUMNS
+        print(_output.format_table(columns, export_table.rows(reports), columns[2:]))
+        if rows := export_table.int8_rows(reports):
+            print(_output.format_table(export_table.INT8_COLUMNS, rows))
+        print(*reasons, sep="\n", flush=True)
+
+
+def trained(name, out):
+    """Returns the folder of a run of a task, which is trained if it is not there."""
+    if not (out / resume.REPORT).exists():
+        trainer.train(tasks.get(name)(epochs=1, **TRAINING[name]), out)
+    return out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Draws where a classifier sees its evidence: zoo explain runs/NAME photo.jpg.
+
+MODEL is a run folder, a .keras file or a pretrained classifier; IMAGE is a file, a folder or a
+pattern. For each image DIR gets an overlay, NAME-METHOD.png, and the map, NAME-METHOD.npy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from zoo import terminal
+
+METHODS = (
+    *("grad_cam", "hires_cam", "grad_cam_plus_plus"),
+    *("integrated_gradients", "occlusion", "rise", "attention_rollout"),
+)
+
+
+def arguments(parser, words):
+    """Adds the options of this command."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="run folder, .keras file or pretrained classifier"
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, folder or pattern")
+    parser.add_argument(
+        "--method",
+        default=METHODS[0],
+        metavar="NAME",
+        help=f"{', '.join(METHODS)} (default: {METHODS[0]})",
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="NAME", help="class to explain (default: the predicted)"
+    )
+    parser.add_argument("--out", default="explanations", metavar="DIR", help="output folder")
+    parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
+    parser.add_argument(
+        "--faithfulness",
+        action="store_true",
+        help="measure deletion and insertion curves, also of a random map",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args):
+    """Writes the maps and prints a line per image."""
+    from tasks.explain import explain
+    from zoo.errors import UsageError
+
+    rows = explain.explain(
+        args.model,
+        args.images,
+        args.out,
+        method=args.method,
+        label=args.label,
+        weights=args.weights,
+        faithful=args.faithfulness,
+    )
+    if all("error" in row for row in rows):
+        raise UsageError(f"none of the {len(rows):,} images could be read: {rows[0]['error']}")
+    if args.json:
+        print(json.dumps({"method": args.method, "images": rows}))
+        return
+    for row in rows:
+        if "error" in row:
+            print(terminal.escape_line(f"{row['path']}: {row['error']}"), file=sys.stderr)
+            continue
+        print(terminal.escape_line(f"{row['path']}: {row['class']} {row['probability']:.1%}"))
+        print(terminal.escape_line(f"  {row['overlay']}"))
+        if "deletion" in row:
+            print(
+                f"  deletion {row['deletion']:.3f} (random map {row['random_deletion']:.3f}), "
+                f"insertion {row['insertion']:.3f} (random map {row['random_insertion']:.3f})"
+            )

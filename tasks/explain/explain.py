@@ -1,0 +1,128 @@
+"""Explains the predictions of a classifier on image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.classification.predictor import ClassificationPredictor
+from tasks.data import image_io
+from tasks.deploy import model_loader, predict
+from tasks.explain import faithfulness, methods
+from zoo.atomic_files import atomic_write
+from zoo.errors import UsageError, unknown_name_error
+from zoo.lazy import LazyModule, keras, np
+
+Image = LazyModule("PIL.Image")
+
+MIN_SIDE = 224  # pixels of an overlay, so that small images can be seen
+HEAT = ((0, 0, 90), (0, 140, 190), (90, 200, 90), (250, 220, 40), (220, 20, 20))  # low to high
+ALPHA = 0.55  # opacity of the heat
+
+
+def explain(
+    target, images, out, *, method="grad_cam", label=None, weights=None, faithful=False
+) -> list[dict]:
+    """Writes a saliency map and an overlay for each image.
+
+    Args:
+        target: A run folder, a `.keras` file or a pretrained classifier.
+        images: Paths of files or folders, or patterns.
+        out: The folder for `NAME-METHOD.png`, the overlay, and `NAME-METHOD.npy`, the map.
+        method: One of `methods.METHODS`.
+        label: Name of the class to explain; by default the predicted one.
+        weights: A weights file for a pretrained model.
+        faithful: Whether to measure deletion and insertion, also of a random map.
+
+    Returns:
+        One dict per image with `path`, and `class`, `probability`, `map`, `overlay`,
+        `border_share` and perhaps `deletion`, `insertion`, `random_deletion`,
+        `random_insertion`; or `error`.
+
+    Raises:
+        UsageError: There is no such model, image, method or class, or the method cannot explain
+            the model.
+    """
+    if method not in methods.METHODS:
+        raise unknown_name_error("method", method, list(methods.METHODS))
+    paths = predict.find_images(images)
+    predictor = model_loader.load_predictor(target, weights)
+    if not isinstance(predictor, ClassificationPredictor):
+        raise UsageError(f"{predictor.name} is not a classifier; zoo explain is for classifiers")
+    if label is not None and label not in predictor.classes:
+        raise unknown_name_error("class", label, list(predictor.classes))
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError("zoo explain needs the TensorFlow backend; unset KERAS_BACKEND")
+    explained = methods.prepare(predictor.model)
+    stems = predict.output_stems(paths, out)
+    rows = []
+    for path, name in zip(paths, stems, strict=True):
+        stem = Path(out) / f"{name}-{method}"
+        row = _explain_file(predictor, explained, path, stem, method, label)
+        if faithful and "error" not in row:
+            row |= _faithfulness(predictor, explained, path, stem)
+        rows.append(row)
+    return rows
+
+
+def _explain_file(predictor, explained, path, stem, method, label):
+    try:
+        image = _read(predictor, path)
+    except image_io.UnreadableImage as error:
+        return {"path": str(path), "error": error.reason}
+    logits = explained.logits(image[None].astype("float32"))
+    best = predictor.top_classes(logits, len(predictor.classes))[0]
+    name = label or best[0]["name"]
+    index = predictor.classes.index(name)
+    (saliency,) = methods.METHODS[method](explained, image[None], [index])
+    files = {"map": f"{stem}.npy", "overlay": f"{stem}.png"}
+    with atomic_write(Path(files["map"])) as partial, partial.open("wb") as file:
+        np.save(file, saliency.astype("float32"))
+    with atomic_write(Path(files["overlay"])) as partial:
+        Image.fromarray(overlay(image, saliency)).save(partial, "PNG")
+    probabilities = {found["name"]: found["probability"] for found in best}
+    return {
+        "path": str(path),
+        "class": name,
+        "probability": probabilities.get(name, 0.0),
+        **files,
+        "border_share": faithfulness.border_share(saliency),
+    }
+
+
+def _faithfulness(predictor, explained, path, stem):
+    """Returns the deletion and insertion figures of a map that was written, and of a random one."""
+    image, saliency = _read(predictor, path), np.load(f"{stem}.npy")
+    label = int(explained.logits(image[None].astype("float32"))[0].argmax())
+    other = np.random.default_rng(0).random(saliency.shape).astype("float32")
+    return {
+        "deletion": faithfulness.deletion(explained, image, saliency, label),
+        "insertion": faithfulness.insertion(explained, image, saliency, label),
+        "random_deletion": faithfulness.deletion(explained, image, other, label),
+        "random_insertion": faithfulness.insertion(explained, image, other, label),
+    }
+
+
+def _read(predictor, path):
+    return image_io.read_image(path, predictor.image_shape, predictor.resize, predictor.bits)
+
+
+def overlay(image, saliency):
+    """Returns an image under a map in colors from blue, low, to red, high.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        saliency: `(rows, columns)`, 0 or more.
+
+    Returns:
+        uint8 `(height, width, 3)`, the shorter side of `MIN_SIDE` pixels or more.
+    """
+    height, width = image.shape[:2]
+    factor = -(-MIN_SIDE // min(height, width))
+    size = (factor * height, factor * width)
+    rgb = np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
+    large = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BICUBIC)
+    heat = faithfulness.to_image_size(saliency / max(float(saliency.max()), 1e-12), size)
+    stops = np.linspace(0, 1, len(HEAT))
+    colors = np.stack([np.interp(heat, stops, channel) for channel in zip(*HEAT, strict=True)], -1)
+    blended = (1 - ALPHA) * np.asarray(large, "float32") + ALPHA * colors
+    return np.rint(blended).clip(0, 255).astype("uint8")

@@ -1,0 +1,92 @@
+"""How faithful a saliency map is: deletion and insertion curves, and the pointing game."""
+
+from __future__ import annotations
+
+from zoo.lazy import np, tf
+
+POINTS = 17  # of a curve
+BLUR = 11  # side in pixels of the blur that an insertion curve starts from
+
+
+def to_image_size(saliency, size):
+    """Returns a map enlarged to `(height, width)` by bilinear interpolation."""
+    if saliency.shape == tuple(size):
+        return saliency
+    return tf.image.resize(saliency[..., None], size).numpy()[..., 0]
+
+
+def deletion(explained, image, saliency, label):
+    """Returns the area under the deletion curve (Petsiuk et al., 2018): lower is more faithful.
+
+    It is the mean probability of the class while the pixels of the highest saliency are replaced
+    by the mean color, a share of them at a time.
+
+    Args:
+        explained: A `methods.Explained`.
+        image: `(height, width, channels)`, in [0, 255].
+        saliency: `(rows, columns)`.
+        label: The class.
+    """
+    image = np.asarray(image, "float32")
+    mean = np.broadcast_to(image.mean((0, 1)), image.shape)
+    return _area(explained, image, mean, saliency, label)
+
+
+def insertion(explained, image, saliency, label):
+    """Returns the area under the insertion curve: higher is more faithful.
+
+    It is the mean probability of the class while the pixels of the highest saliency are put into a
+    blurred image, a share of them at a time.
+
+    Args:
+        explained: A `methods.Explained`.
+        image: `(height, width, channels)`, in [0, 255].
+        saliency: `(rows, columns)`.
+        label: The class.
+    """
+    image = np.asarray(image, "float32")
+    return _area(explained, _blurred(image), image, saliency, label)
+
+
+def points_into(saliency, mask):
+    """Returns whether the maximum of a map lies in an object (pointing game, Zhang et al., 2016).
+
+    Args:
+        saliency: `(rows, columns)`.
+        mask: `(height, width)`, true inside the object.
+    """
+    enlarged = to_image_size(saliency, mask.shape)
+    return bool(mask[np.unravel_index(np.argmax(enlarged), mask.shape)])
+
+
+def border_share(saliency, margin=0.1):
+    """Returns the share of a map in the border of the image, in [0, 1].
+
+    Args:
+        saliency: `(rows, columns)`.
+        margin: Width of the border relative to the side of the image.
+    """
+    enlarged = to_image_size(saliency, (100, 100))
+    width = round(100 * margin)
+    total = enlarged.sum()
+    return float(1 - enlarged[width:-width, width:-width].sum() / total) if total else 0.0
+
+
+def _area(explained, start, end, saliency, label):
+    """Returns the mean probability while pixels of `start` become those of `end`, the most salient
+    first."""
+    order = np.argsort(-to_image_size(saliency, start.shape[:2]).reshape(-1), kind="stable")
+    rank = np.empty(len(order), "int64")
+    rank[order] = np.arange(len(order))
+    rank = rank.reshape(start.shape[:2])
+    counts = np.linspace(0, len(order), POINTS)
+    images = np.stack([np.where((rank < count)[..., None], end, start) for count in counts])
+    logits = explained.logits(images)
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    curve = shifted[:, label] / shifted.sum(1)
+    return float((curve[1:] + curve[:-1]).mean() / 2)
+
+
+def _blurred(image):
+    x = tf.nn.avg_pool2d(image[None], BLUR, 1, "SAME")
+    return tf.nn.avg_pool2d(x, BLUR, 1, "SAME").numpy()[0]

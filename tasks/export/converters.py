@@ -1,0 +1,247 @@
+"""Converters: each writes a model to a file of one format, with names and metadata inside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.export import graph
+from tasks.inference import exported_file
+from tasks.inference.converters import ONNX_OPSET
+from tasks.inference.export_model import ExportModel
+from zoo import model_files
+from zoo.lazy import LazyModule, keras, tf
+
+_onnx = LazyModule("onnx")
+_onnxruntime = LazyModule("onnxruntime")
+_openvino = LazyModule("openvino")
+_tf2onnx = LazyModule("tf2onnx.convert")
+
+LABELS = "labels.txt"  # class names, in the archive at the end of a LiteRT file
+DEBUG_LEVELS = ("tf2onnx", "absl")  # loggers that describe each step of a conversion
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is to be converted.
+
+    Attributes:
+        exported: the model.
+        pixels: dtype of images, `uint8` or `float32`.
+        precision: `float32`, `float16` or `int8`.
+        calibration: images for int8, uint8 `(count, height, width, channels)`, or `None`.
+        float_layers: names of the layers of the model that int8 leaves in float.
+    """
+
+    exported: ExportModel
+    pixels: str = "uint8"
+    precision: str = "float32"
+    calibration: object = None
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def function(self):
+        """The `graph.trace` of the model."""
+        return graph.trace(self.exported, self.pixels)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        title: its name in messages.
+        file: name of the file, or of the folder of a SavedModel.
+        write: a function that writes a `Conversion` to a path.
+        packages: import names of the required packages.
+        quantizers: import names of the packages that int8 needs besides.
+        precisions: supported precisions.
+    """
+
+    title: str
+    file: str
+    write: Callable
+    packages: tuple[str, ...] = ()
+    quantizers: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+
+
+def write_onnx(conversion, path):
+    """Writes an ONNX file."""
+    network = to_onnx(conversion)
+    if conversion.precision == "int8":
+        from tasks.export import onnx_quantization
+
+        network = onnx_quantization.quantize(network, conversion)
+    for key, value in conversion.exported.metadata.items():
+        network.metadata_props.add(key=key, value=json.dumps(value))
+    _onnx.save(network, path)
+    # Fails for operations that ONNX does not have, which the converter leaves in the file.
+    _onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def to_onnx(conversion):
+    """Returns the ONNX model of a conversion in float32."""
+    function = conversion.function
+    signature = [tf.TensorSpec(x.shape, x.dtype, x.name.split(":")[0]) for x in function.inputs]
+    with _quiet():
+        network, _ = _tf2onnx.from_function(
+            tf.function(function), input_signature=signature, opset=ONNX_OPSET
+        )
+    for tensor in (*network.graph.input, *network.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    network.producer_name = "keras-zoo"
+    return network
+
+
+def write_openvino(conversion, path):
+    """Writes an OpenVINO file, and its weights to a file `.bin` beside it."""
+    network = to_openvino(conversion)
+    if conversion.precision == "int8":
+        from tasks.export import openvino_quantization
+
+        network = openvino_quantization.quantize(network, conversion)
+    for key, value in conversion.exported.metadata.items():
+        network.set_rt_info(json.dumps(value), [exported_file.METADATA_SECTION, key])
+    half = conversion.precision == "float16"
+    _openvino.save_model(network, path, compress_to_fp16=half)
+
+
+def to_openvino(conversion):
+    """Returns the OpenVINO model of a conversion in float32."""
+    # Importing OpenVINO sends telemetry, unless its telemetry package is missing.
+    sys.modules.setdefault("openvino_telemetry", None)
+    function = conversion.function
+    with temporary_folder() as folder:
+        file = folder / "model.pb"
+        file.write_bytes(function.graph.as_graph_def().SerializeToString())
+        network = _openvino.Core().read_model(file)
+    names = sorted(conversion.exported.model.output)
+    by_name = {name: output for output in network.outputs for name in output.get_names()}
+    outputs = [by_name[tensor.name] for tensor in function.outputs]
+    network = _openvino.Model(outputs, network.get_parameters(), "keras-zoo")
+    for name, output in zip(names, network.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    for entry in network.inputs:
+        entry.get_tensor().set_names({entry.get_any_name().split(":")[0]})
+    return network
+
+
+def write_litert(conversion, path):
+    """Writes a LiteRT file."""
+    function = conversion.function
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+    if conversion.precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    if conversion.precision == "int8":
+        from tasks.export import litert_quantization
+
+        content = litert_quantization.quantize(converter, conversion)
+    else:
+        with _quiet():
+            content = converter.convert()
+    Path(path).write_bytes(content)
+    metadata = conversion.exported.metadata
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(exported_file.METADATA_FILE, json.dumps(metadata))
+        if classes := metadata.get("classes"):
+            archive.writestr(LABELS, "\n".join(classes) + "\n")
+
+
+def write_saved_model(conversion, path):
+    """Writes a SavedModel, with a signature for each dtype of pixels."""
+    exported, archive = conversion.exported, keras.export.ExportArchive()
+    archive.track(exported.model)
+    kinds = {"serving_default": conversion.pixels}
+    if exported.takes_images:
+        kinds |= {f"serving_{dtype}": dtype for dtype in graph.PIXEL_DTYPES}
+    for endpoint, pixels in kinds.items():
+        _add_endpoint(archive, endpoint, exported, graph.input_dtypes(exported, pixels))
+    archive.write_out(path, verbose=False)
+    extras = Path(path) / exported_file.SAVED_MODEL_EXTRAS
+    extras.mkdir()
+    (extras / exported_file.METADATA_FILE).write_text(json.dumps(exported.metadata))
+
+
+def _add_endpoint(archive, name, exported, dtypes):
+    model = exported.model
+
+    def serve(*tensors):
+        inputs = [tf.cast(x, entry.dtype) for x, entry in zip(tensors, model.inputs, strict=True)]
+        inputs = inputs[0] if len(inputs) == 1 else dict(zip(dtypes, inputs, strict=True))
+        return model(inputs, training=False)
+
+    shapes = [(None, *entry.shape[1:]) for entry in model.inputs]
+    signature = [
+        tf.TensorSpec(shape, dtype, entry)
+        for shape, (entry, dtype) in zip(shapes, dtypes.items(), strict=True)
+    ]
+    archive.add_endpoint(name, tf.function(serve, autograph=False), signature)
+
+
+def write_keras(conversion, path):
+    """Writes a `.keras` file."""
+    model_files.save(conversion.exported.model, path, conversion.exported.metadata)
+
+
+FORMATS = {
+    "onnx": Format(
+        *("ONNX", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
+        precisions=("float32", "int8"),
+    ),
+    "openvino": Format(
+        *("OpenVINO", "model.xml", write_openvino, ("openvino",), ("nncf",)),
+        precisions=("float32", "float16", "int8"),
+    ),
+    "litert": Format(
+        *("LiteRT", "model.tflite", write_litert, ("ai_edge_litert",)),
+        precisions=("float32", "float16", "int8"),
+    ),
+    "saved_model": Format("SavedModel", "saved_model", write_saved_model),
+    "keras": Format("Keras", "model.keras", write_keras),
+}
+# How converters name an operation that they lack.
+MISSING_OPERATION = (
+    re.compile(r"No conversion rule found for operations: (.+)"),
+    re.compile(r"TF Select ops: (.+)"),
+    re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op"),
+    re.compile(r"No Op registered for (\w+)"),
+)
+
+
+def missing_operations(error):
+    """Returns the names of the operations that a converter lacks, by its error; or empty."""
+    for pattern in MISSING_OPERATION:
+        if match := pattern.search(str(error)):
+            return match[1].strip()
+    return ""
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences the loggers of converters."""
+    loggers = [logging.getLogger(name) for name in DEBUG_LEVELS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """Yields the path of a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

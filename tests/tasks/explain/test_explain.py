@@ -1,0 +1,88 @@
+"""The command that explains: files, figures, mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.__main__ import main as zoo
+from scripts.explain import METHODS
+from tasks.explain import explain, methods
+
+MODEL = "resnet20.cifar10"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), "uint8")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+def test_the_command_lists_the_methods_that_there_are():
+    assert [*METHODS] == [*methods.METHODS]
+
+
+def test_a_map_and_an_overlay_are_written(photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["explain", MODEL, photo, f"--out={out}", "--faithfulness"]
+    assert zoo([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (row,) = found["images"]
+    assert found["method"] == "grad_cam"
+    assert np.load(row["map"]).shape == (8, 8)
+    with Image.open(row["overlay"]) as drawn:
+        assert drawn.size == (224, 224)
+    assert 0 <= row["border_share"] <= 1
+    assert {"deletion", "insertion", "random_deletion", "random_insertion"} <= row.keys()
+    assert zoo(["predict", MODEL, photo, "--json", "--top=10"]) == 0
+    (predicted,) = json.loads(capsys.readouterr().out)["images"]
+    assert row["class"] == predicted["classes"][0]["name"]
+    assert row["probability"] == pytest.approx(predicted["classes"][0]["probability"], abs=1e-4)
+
+
+def test_another_class_has_another_map(photo, tmp_path, capsys):
+    maps = []
+    for name in ("cat", "ship"):
+        words = [f"--out={tmp_path / name}", f"--class={name}", "--json"]
+        assert zoo(["explain", MODEL, photo, *words]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["images"]
+        assert row["class"] == name
+        maps.append(np.load(row["map"]))
+    assert not np.allclose(*maps)
+
+
+def test_unreadable_images_are_named(photo, tmp_path, capsys):
+    (tmp_path / "b.png").write_bytes(b"none")
+    assert zoo(["explain", MODEL, str(tmp_path), f"--out={tmp_path / 'out'}"]) == 0
+    printed = capsys.readouterr()
+    assert "b.png: " in printed.err
+    assert "a.png: " in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method=gradcam"], "no method named 'gradcam'; did you mean grad_cam"),
+        (["--class=zebra"], "no class named 'zebra'"),
+        (["--method=attention_rollout"], "attention_rollout is for vision transformers"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, photo, tmp_path, capsys):
+    assert zoo(["explain", MODEL, photo, f"--out={tmp_path / 'out'}", *words]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_overlay_of_a_grey_image_has_colors():
+    image = np.full((16, 16, 1), 128, "uint8")
+    saliency = np.zeros((4, 4), "float32")
+    saliency[0, 0] = 1
+    drawn = explain.overlay(image, saliency)
+    assert drawn.shape == (224, 224, 3)
+    assert drawn[0, 0, 0] > drawn[0, 0, 2]  # red where it is high
+    assert drawn[-1, -1, 2] > drawn[-1, -1, 0]  # blue where it is low

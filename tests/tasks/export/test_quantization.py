@@ -1,0 +1,186 @@
+"""Quantization to 8 bits: layers that stay in float, and the limit on the metric."""
+
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tasks.data.decoding import Examples
+from tasks.engine import trainer
+from tasks.export import export, export_table, float_layers, quantization
+from tasks.export.converters import Conversion
+from tasks.inference.export_model import ExportModel, SplitReader, with_image_input
+from tests.support.tiny_tasks import tiny
+from zoo.errors import UsageError
+
+FORMATS = {"openvino": "openvino", "onnx": "onnxruntime", "litert": "ai_edge_litert"}
+
+
+def network(scale=1.0):
+    """Two dense layers on the mean colour; `scale` is of a weight that all images multiply by 0."""
+    import keras
+
+    image = keras.Input((4, 4, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    hidden = keras.layers.Dense(3, use_bias=False, name="coarse")(mean)
+    model = keras.Model(image, keras.layers.Dense(2, use_bias=False, name="fine")(hidden))
+    coarse = np.eye(3, dtype="float32")
+    coarse[2] = scale  # of the blue channel, which is 0 everywhere
+    model.get_layer("coarse").set_weights([coarse])
+    model.get_layer("fine").set_weights([np.array([[1, -1], [-1, 1], [0, 0]], "float32")])
+    return model
+
+
+def images(count=16):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype="uint8")
+    pixels[..., 2] = 0
+    return pixels
+
+
+def exported(model, evaluate=None):
+    inner = with_image_input(model, lambda x: {"probabilities": x})
+    data = SplitReader(None, None, "accuracy", evaluate)
+    return ExportModel(inner, {"task": "classification"}, {}, data=data)
+
+
+def test_the_most_sensitive_layer_is_first():
+    """A weight of 1,000 makes the 8-bit steps of its channel 8 wide, and the others 0."""
+    assert float_layers.rank(exported(network(1000.0)), images()) == ["coarse", "fine"]
+    model = network()
+    model.get_layer("fine").set_weights([np.array([[1, -1], [-1, 1], [1000, 1000]], "float32")])
+    weights = [value.copy() for value in model.get_weights()]
+    assert float_layers.rank(exported(model), images()) == ["fine", "coarse"]
+    for one, other in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("PartitionedCall/net_1/conv1_1/convolution", True),
+        ("net/conv1/BiasAdd;net/relu/Relu", True),
+        ("conv1", True),
+        ("net/conv10/convolution", False),
+        ("net/my_conv1/convolution", False),
+    ],
+)
+def test_an_operation_belongs_to_a_layer_by_its_path(name, same):
+    assert float_layers.matches(name, ["conv1"]) is same
+
+
+def accuracy(batches, examples):
+    found = np.concatenate([batch["probabilities"] for batch in batches])
+    correct = (found.argmax(axis=-1) == examples.labels).astype("float64")
+    return lambda counts: counts @ correct / counts.sum(axis=1)
+
+
+def test_the_interval_is_that_of_the_paired_difference():
+    """Two models that are wrong on the same half of the images do not differ at all."""
+    labels = np.arange(200) % 2
+    examples = Examples("test", images(200), labels)
+    right = np.eye(2)[labels]
+    half = np.where(np.arange(200)[:, None] < 100, right, 1 - right)
+    reader = SplitReader(None, None, "accuracy", accuracy)
+    outputs = {"probabilities": half}
+    same = quantization.compare(reader, outputs, outputs, examples)
+    assert (same["float32"], same["int8"], same["drop"]) == (0.5, 0.5, 0.0)
+    assert "drop_low" not in same or same["drop_low"] == same["drop_high"] == 0
+    worse = half.copy()
+    worse[:20] = 1 - worse[:20]
+    found = quantization.compare(reader, {"probabilities": worse}, outputs, examples)
+    assert found["drop"] == pytest.approx(0.1)
+    # A difference of 1 with probability .1: the standard error is sqrt(.09 / 200) = .021.
+    assert found["drop_low"] == pytest.approx(0.1 - 1.96 * 0.0212, abs=0.012)
+    assert found["drop_high"] == pytest.approx(0.1 + 1.96 * 0.0212, abs=0.012)
+
+
+@pytest.fixture
+def drops(monkeypatch):
+    """Returns a function that quantizes; the metric drops unless enough layers are in float."""
+    written, labels = [], np.zeros(16, "int64")
+    examples = Examples("validation", images(), labels)
+    right = {"probabilities": np.eye(2)[labels]}
+    wrong = {"probabilities": 1 - right["probabilities"]}
+
+    def quantize(needed, max_drop=0.01):
+        monkeypatch.setattr(
+            quantization,
+            "_file_outputs",
+            lambda path, pixels: right if needed <= set(written[-1].float_layers) else wrong,
+        )
+        data = quantization.QuantizationData(
+            images(), {"validation": examples}, {"validation": right}
+        )
+        conversion = Conversion(exported(network(1000.0), accuracy), precision="int8")
+        report = quantization.quantize(
+            lambda conversion, path: written.append(conversion), conversion, "path", data, max_drop
+        )
+        return report, written
+
+    return quantize
+
+
+def test_the_most_sensitive_layers_stay_in_float(drops):
+    report, written = drops({"coarse"})
+    assert report["float_layers"] == ["coarse"]
+    assert [conversion.float_layers for conversion in written] == [(), ("coarse",)]
+    assert report["splits"]["validation"]["drop"] == 0
+
+
+def test_no_layer_stays_in_float_without_need(drops):
+    report, written = drops(set())
+    assert report["float_layers"] == []
+    assert len(written) == 1
+
+
+def test_a_drop_that_float_layers_do_not_prevent_is_refused(drops):
+    with pytest.raises(UsageError, match=r"lowers accuracy on validation by 1\.0000, more than"):
+        drops({"other"})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    trainer.train(tiny("classification", epochs=3), out)
+    return out
+
+
+@pytest.mark.check
+@pytest.mark.xdist_group("export-int8")
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_quantized_run(name, run, tmp_path):
+    if not importlib.util.find_spec(FORMATS[name]) or not importlib.util.find_spec("nncf"):
+        pytest.skip(f"needs {FORMATS[name]} and nncf")
+    full, rounded = export.export(run, [name], ["float32", "int8"], out=tmp_path, max_drop=0.05)
+    assert rounded["bytes"] < 0.5 * full["bytes"]
+    test = rounded["int8"]["splits"]["test"]
+    accuracy = json.loads((run / "report.json").read_text())["figures"]["accuracy"]
+    assert test["images"] == 100
+    assert test["float32"] == pytest.approx(accuracy, abs=0.011)
+    assert abs(test["drop"]) <= 0.05
+    assert rounded["parity"]["probabilities"]["largest"] > 1e-5  # it is rounded
+    assert [row[:4] for row in export_table.int8_rows([full, rounded])] == [
+        (name, "validation", "128", "accuracy"),
+        (name, "test", "100", "accuracy"),
+    ]
+
+
+@pytest.mark.check
+@pytest.mark.xdist_group("export-int8")
+def test_data_that_do_not_fit_are_refused(run, tmp_path):
+    (tmp_path / "model.keras").write_bytes((run / "model.keras").read_bytes())
+    with pytest.raises(UsageError, match="has no run whose images int8 could be calibrated on"):
+        export.export(tmp_path / "model.keras", ["openvino"], ["int8"], out=tmp_path / "out")
+    with pytest.raises(UsageError, match="has classes that the model was not trained on"):
+        export.export(run, ["openvino"], ["int8"], calibration="shapes", out=tmp_path / "out")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("recipe.yaml", "report.json", "model.keras"):
+        text = (run / name).read_bytes().replace(b"fashion_sample", b"/absent/folder")
+        (moved / name).write_bytes(text if name == "recipe.yaml" else (run / name).read_bytes())
+    with pytest.raises(UsageError, match=r"no test images .*; pass some: --images FOLDER"):
+        export.export(moved, ["openvino"], out=tmp_path / "out")
+    assert not os.path.exists(tmp_path / "out")
