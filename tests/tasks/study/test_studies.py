@@ -54,7 +54,7 @@ def cases():
             yield pytest.param(name, seed, marks=() if name in FAST else heavy)
 
 
-@pytest.mark.parametrize(("name", "seed"), cases())
+@pytest.mark.parametrize(("name", "seed"), [*cases()])
 def test_the_claims_of_a_study_hold(name, seed, tmp_path):
     found = running.run_study(get(name), tmp_path, seed=seed, **SMALL.get(name, {}))
     assert found["claims"]
