@@ -264,6 +264,7 @@ def test_predict_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
         image_shape=(24, 24, 1),
         resize="stretch",
         keras_only=False,
+        is_exported=False,
         prepare=lambda images, start: None,
         predict=predict_images,
     )
