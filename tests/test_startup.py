@@ -60,7 +60,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "finetune": 216,
     "launch": 45,
     "list": 14,
-    "lr-find": 228,
+    "lr-find": 230,
     "generate": 12,
     "gradcheck": 12,
     "predict": 12,

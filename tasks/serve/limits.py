@@ -37,11 +37,12 @@ class Limits:
                 send, 401, "the token is missing or wrong", (b"www-authenticate", b"Bearer")
             )
             return
+        body = _Body(receive, self.max_bytes, self.timeout)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
+            await body.drain()
             await _refuse(send, 413, f"the body has {int(length):,} bytes; {self._limit()}")
             return
-        body = _Body(receive, self.max_bytes, self.timeout)
         started = False
 
         async def send_once(message):

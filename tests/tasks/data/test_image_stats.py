@@ -25,6 +25,7 @@ from tasks.data import (
 from tasks.data.dataset import Split
 from tasks.deploy import model_loader, predict
 from tasks.engine import recipes, resume
+from tasks.inference.predictor import Predictor
 from zoo import model_files
 from zoo.atomic_files import write_text
 from zoo.errors import UsageError
@@ -260,13 +261,17 @@ def test_predict_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
         seen.extend(image.pixels for image in images)
         return [{"classes": []} for _ in images]
 
-    predictor = SimpleNamespace(
-        image_shape=(24, 24, 1),
-        resize="stretch",
-        keras_only=False,
-        prepare=lambda images, start: None,
-        predict=predict_images,
-    )
+    class Recorder(Predictor):
+        model, name, image_shape, resize = None, "recorder", (24, 24, 1), "stretch"
+        text_lines = csv_rows = None
+
+        def prepare(self, images, start):
+            return None
+
+        def predict(self, images, run, options):
+            return predict_images(images, run, options)
+
+    predictor = Recorder()
     about = {"task": "classification", "image_bits": 12}
     monkeypatch.setattr(model_loader.model_files, "load", lambda path: (None, about))
     found = SimpleNamespace(from_file=lambda *arguments: predictor)

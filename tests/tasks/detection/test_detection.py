@@ -358,7 +358,7 @@ def test_wrong_flags_are_refused_before_training():
         task(model="lenet5").load()
     with pytest.raises(UsageError, match="has 6 classes, not 4"):
         task(num_classes=4).load()
-    data = SimpleNamespace(image_shape=SHAPE, source=SimpleNamespace(classes=range(6)))
+    data = SimpleNamespace(image_shape=SHAPE, source=SimpleNamespace(classes=tuple("abcdef")))
     with pytest.raises(UsageError, match="option of faster_rcnn"):
         task(model_options="{depht: 3}").build(data)
 

@@ -39,18 +39,22 @@ SMALL = {
     "tensorboard": {"examples": 300, "epochs": 4},
     "transfer": {"test_images": 200, "scratch_steps": 60, "steps": 2},
 }
-FAST = ("softmax", "validation", "initial-weights")  # in every test run; all others in make check
+FAST = ("softmax", "validation", "pooling")  # in every test run; the others in make check
+HEAVY = (  # take 10 seconds of the processor or more; on one seed in make check
+    *("attention", "batch-norm", "convolution", "depth", "detection", "filters", "function-sets"),
+    *("gan", "hyperparameters", "inception", "learning-rate", "optimizers", "overfitting"),
+    *("parallel", "recurrent", "style", "transfer"),
+)
 
 
 def cases():
-    return [
-        pytest.param(name, marks=() if name in FAST else pytest.mark.check)
-        for name in studies.names()
-    ]
+    for seed in (0, 1):
+        for name in studies.names():
+            heavy = pytest.mark.slow if seed and name in HEAVY else pytest.mark.check
+            yield pytest.param(name, seed, marks=() if name in FAST else heavy)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize(("name", "seed"), [*cases()])
 def test_the_claims_of_a_study_hold(name, seed, tmp_path):
     found = running.run_study(get(name), tmp_path, seed=seed, **SMALL.get(name, {}))
     assert found["claims"]
