@@ -71,7 +71,7 @@ def assemble(source):
             shutil.copy(path, source)
     shutil.copytree(DOCS / "course", source / "course")
     for path in (source / "course").rglob("*.md"):
-        path.write_text(without_source_links(path.read_text()))
+        path.write_text(with_page_names(without_source_links(path.read_text())))
     for name, page in FROM_ROOT.items():
         (source / page).write_text(relinked((ROOT / name).read_text()))
     title = "# Licence\n\n```text\n"
@@ -94,8 +94,13 @@ def relinked(text):
     text = re.sub(r"(\]\()(?:docs|\.\.)/", r"\1", without_source_links(text))
     for name, page in {**FROM_ROOT, "LICENSE": "license.md"}.items():
         text = re.sub(rf"(\]\(){re.escape(name)}(?=[)#])", rf"\1{page}", text)
+    return with_page_names(text)
+
+
+def with_page_names(text):
+    """Returns Markdown in which links to pages of `TAKEN` names lead to where they are built."""
     for name in TAKEN:
-        text = re.sub(rf"(\]\(){name}\.md(?=[)#])", rf"\1{page_of(name)}", text)
+        text = re.sub(rf"(\]\((?:\.\./)*){name}\.md(?=[)#])", rf"\1{page_of(name)}", text)
     return text
 
 
