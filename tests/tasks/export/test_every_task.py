@@ -81,13 +81,19 @@ OUTPUTS = {
     "gan": {"generated": ("uint8", (2, 16, 16, 1))},
     "dqn": {"action_values": ("float32", (2, 2))},
 }
-SLOW = ("onnx", "litert", "saved_model", "keras")
+FORMATS = ("openvino", "onnx", "litert", "saved_model", "keras")
+QUICK = ("gan", "dqn")  # in every test run; the other networks take 10 seconds or more
 
 
-@pytest.mark.parametrize(
-    "name", ["openvino", *(pytest.param(x, marks=pytest.mark.check) for x in SLOW)]
-)
-@pytest.mark.parametrize("task", NETWORKS)
+def cases():
+    for task in NETWORKS:
+        for name in FORMATS:
+            mark = pytest.mark.check if name == "openvino" else pytest.mark.slow
+            quick = name == "openvino" and task in QUICK
+            yield pytest.param(task, name, marks=() if quick else mark)
+
+
+@pytest.mark.parametrize(("task", "name"), [*cases()])
 def test_outputs(task, name, tmp_path):
     own = converters.FORMATS[name]
     if missing := [each for each in own.packages if not importlib.util.find_spec(each)]:
