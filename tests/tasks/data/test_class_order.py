@@ -17,7 +17,9 @@ def named_pixels(data):
     return {name: int((labels == n).sum()) for n, name in enumerate(data.source.classes)}
 
 
-@pytest.mark.parametrize("name", ["segmentation", "detection"])
+@pytest.mark.parametrize(
+    "name", ["segmentation", pytest.param("detection", marks=pytest.mark.check)]
+)
 def test_classes_have_the_order_of_the_weights_file(name, tmp_path):
     path = str(tmp_path / "model.keras")
 
