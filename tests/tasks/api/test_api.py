@@ -197,7 +197,7 @@ def test_unknown_names_of_the_package_are_missing_attributes():
     assert {"Run", "finetune", "train", "HyperModel"} <= {*dir(tasks)}
 
 
-@pytest.mark.check
+@pytest.mark.slow
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")

@@ -40,7 +40,7 @@ SMALL = {
     "transfer": {"test_images": 200, "scratch_steps": 60, "steps": 2},
 }
 FAST = ("softmax", "validation", "pooling")  # in every test run; the others in make check
-HEAVY = (  # take 10 seconds of the processor or more; on one seed in make check
+HEAVY = (  # take 10 seconds of the processor or more: in make slow
     *("attention", "batch-norm", "convolution", "depth", "detection", "filters", "function-sets"),
     *("gan", "hyperparameters", "inception", "learning-rate", "optimizers", "overfitting"),
     *("parallel", "recurrent", "style", "transfer"),
@@ -50,8 +50,8 @@ HEAVY = (  # take 10 seconds of the processor or more; on one seed in make check
 def cases():
     for seed in (0, 1):
         for name in studies.names():
-            heavy = pytest.mark.slow if seed and name in HEAVY else pytest.mark.check
-            yield pytest.param(name, seed, marks=() if name in FAST else heavy)
+            longer = pytest.mark.slow if name in HEAVY else pytest.mark.check
+            yield pytest.param(name, seed, marks=() if name in FAST else longer)
 
 
 @pytest.mark.parametrize(("name", "seed"), [*cases()])
