@@ -57,7 +57,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "evaluate": 12,
     "explain": 12,
     "export": 12,
-    "finetune": 216,
+    "finetune": 217,
     "launch": 45,
     "list": 14,
     "lr-find": 230,
@@ -70,7 +70,7 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "serve": 12,
     "show": 45,
     "study": 40,
-    "train": 216,
+    "train": 217,
     "tune": 220,
     "weights": 30,
 }
