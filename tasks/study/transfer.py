@@ -97,8 +97,10 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
     counts = {"pretrained, linear head": (COUNTS, few), "from scratch": (COUNTS, scratch)}
     stages = {name: (STAGES, values) for name, values in scores.items()}
     ends = {name: score for name, (_, score) in tuned.items()}
-    bars = [pictures.bars(x, title=title, xlabel="test accuracy")
-            for title, x in (("statistics of BatchNorm", statistics), ("all layers", ends))]  # fmt: skip
+    left, right = {"title": "statistics of BatchNorm"}, {"title": "all layers"}
+    bars = [
+        pictures.bars(x, xlabel="accuracy", **t) for x, t in ((statistics, left), (ends, right))
+    ]
     return Findings(
         claims=[
             Claim("Clothes are so unlike the photos that with 200 images a small network trained "
