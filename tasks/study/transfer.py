@@ -97,10 +97,8 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
     counts = {"pretrained, linear head": (COUNTS, few), "from scratch": (COUNTS, scratch)}
     stages = {name: (STAGES, values) for name, values in scores.items()}
     ends = {name: score for name, (_, score) in tuned.items()}
-    left, right = {"title": "statistics of BatchNorm"}, {"title": "all layers"}
-    bars = [
-        pictures.bars(x, xlabel="accuracy", **t) for x, t in ((statistics, left), (ends, right))
-    ]
+    left = pictures.bars(statistics, title="statistics of BatchNorm", xlabel="accuracy")
+    right = pictures.bars(ends, title=f"{steps} steps on all layers", xlabel="accuracy")
     return Findings(
         claims=[
             Claim("Clothes are so unlike the photos that with 200 images a small network trained "
@@ -123,7 +121,7 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
              "From scratch: a small network."),
             ("Layers", pictures.curves(stages, xlabel="features", ylabel="test accuracy"),
              "A linear head on the features of each stage; resnet20 has random weights."),
-            ("Fine-tuning", pictures.panels(bars), "Statistics of batches, and a random head."),
+            ("Fine-tuning", pictures.panels([left, right]), "Statistics of batches, and a random head."),
         ],
         next_steps=["zoo rank fashion_sample", "zoo train classification --plan gradual"],
         references=["Yosinski et al., 2014: How transferable are features in deep networks?",
