@@ -121,7 +121,7 @@ def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: 
              "From scratch: a small network."),
             ("Layers", pictures.curves(stages, xlabel="features", ylabel="test accuracy"),
              "A linear head on the features of each stage; resnet20 has random weights."),
-            ("Fine-tuning", pictures.panels([left, right]), "Statistics of batches, and a random head."),
+            ("Fine-tuning", pictures.panels([left, right]), "Statistics; and a random head."),
         ],
         next_steps=["zoo rank fashion_sample", "zoo train classification --plan gradual"],
         references=["Yosinski et al., 2014: How transferable are features in deep networks?",
