@@ -54,26 +54,30 @@ def explain(
         raise UsageError("zoo explain needs the TensorFlow backend; unset KERAS_BACKEND")
     explained = methods.prepare(predictor.model)
     stems = predict.output_stems(paths, out)
-    rows = []
-    for path, name in zip(paths, stems, strict=True):
-        stem = Path(out) / f"{name}-{method}"
-        row = _explain_file(predictor, explained, path, stem, method, label)
-        if faithful and "error" not in row:
-            row |= _faithfulness(predictor, explained, path, stem)
-        rows.append(row)
-    return rows
+    return [
+        _explain_file(
+            predictor,
+            explained,
+            path,
+            Path(out) / f"{stem}-{method}",
+            methods.METHODS[method],
+            label,
+            faithful,
+        )
+        for path, stem in zip(paths, stems, strict=True)
+    ]
 
 
-def _explain_file(predictor, explained, path, stem, method, label):
+def _explain_file(predictor, explained, path, stem, find, label, faithful):
     try:
-        image = _read(predictor, path)
+        image = image_io.read_image(path, predictor.image_shape, predictor.resize, predictor.bits)
     except image_io.UnreadableImage as error:
         return {"path": str(path), "error": error.reason}
     logits = explained.logits(image[None].astype("float32"))
     best = predictor.top_classes(logits, len(predictor.classes))[0]
     name = label or best[0]["name"]
     index = predictor.classes.index(name)
-    (saliency,) = methods.METHODS[method](explained, image[None], [index])
+    (saliency,) = find(explained, image[None], [index])
     files = {"map": f"{stem}.npy", "overlay": f"{stem}.png"}
     with atomic_write(Path(files["map"])) as partial, partial.open("wb") as file:
         np.save(file, saliency.astype("float32"))
@@ -86,13 +90,12 @@ def _explain_file(predictor, explained, path, stem, method, label):
         "probability": probabilities.get(name, 0.0),
         **files,
         "border_share": faithfulness.border_share(saliency),
+        **(_faithfulness(explained, image, saliency, index) if faithful else {}),
     }
 
 
-def _faithfulness(predictor, explained, path, stem):
-    """Returns the deletion and insertion figures of a map that was written, and of a random one."""
-    image, saliency = _read(predictor, path), np.load(f"{stem}.npy")
-    label = int(explained.logits(image[None].astype("float32"))[0].argmax())
+def _faithfulness(explained, image, saliency, label):
+    """Returns the deletion and insertion figures of a map, and of a random one."""
     other = np.random.default_rng(0).random(saliency.shape).astype("float32")
     return {
         "deletion": faithfulness.deletion(explained, image, saliency, label),
@@ -100,10 +103,6 @@ def _faithfulness(predictor, explained, path, stem):
         "random_deletion": faithfulness.deletion(explained, image, other, label),
         "random_insertion": faithfulness.insertion(explained, image, other, label),
     }
-
-
-def _read(predictor, path):
-    return image_io.read_image(path, predictor.image_shape, predictor.resize, predictor.bits)
 
 
 def overlay(image, saliency):

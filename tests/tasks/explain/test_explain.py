@@ -10,7 +10,9 @@ from PIL import Image
 
 from scripts.__main__ import main as zoo
 from scripts.explain import METHODS
-from tasks.explain import explain, methods
+from tasks.data import image_io
+from tasks.deploy import model_loader
+from tasks.explain import explain, faithfulness, methods
 
 MODEL = "resnet20.cifar10"
 
@@ -53,6 +55,19 @@ def test_another_class_has_another_map(photo, tmp_path, capsys):
         assert row["class"] == name
         maps.append(np.load(row["map"]))
     assert not np.allclose(*maps)
+
+
+def test_the_figures_are_those_of_the_explained_class(photo, tmp_path):
+    (row,) = explain.explain(MODEL, [photo], tmp_path / "out", label="ship", faithful=True)
+    predictor = model_loader.load_predictor(MODEL)
+    image = image_io.read_image(photo, predictor.image_shape, predictor.resize)
+    index = predictor.classes.index("ship")
+    explained, saliency = methods.prepare(predictor.model), np.load(row["map"])
+    for name, measure in (
+        ("deletion", faithfulness.deletion),
+        ("insertion", faithfulness.insertion),
+    ):
+        assert row[name] == pytest.approx(measure(explained, image, saliency, index), abs=1e-6)
 
 
 def test_unreadable_images_are_named(photo, tmp_path, capsys):
