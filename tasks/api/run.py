@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import html
@@ -16,6 +15,7 @@ from tasks.deploy import evaluate as deploy_evaluate
 from tasks.deploy import predict as deploy_predict
 from tasks.engine import recipes, resume, trainer
 from tasks.engine.task import Task
+from tasks.report import run_files
 from zoo import model_files
 from zoo.errors import UsageError
 
@@ -65,11 +65,9 @@ class Run:
     @property
     def history(self) -> dict[str, list[float]]:
         """The values per epoch by column, such as `val_accuracy`; NaN where there is none."""
-        path = self.out / "history.csv"
-        if not path.exists():
+        rows = run_files.read_history(self.out)
+        if not rows:
             return {}
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
         return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
 
     @functools.cached_property

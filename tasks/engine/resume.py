@@ -196,7 +196,7 @@ class RunState:
 def write_history(out, history):
     """Writes one row per epoch into `history.csv`."""
     columns = list(dict.fromkeys(key for row in history for key in row))
-    with atomic_write(out / "history.csv") as partial, partial.open("w", newline="") as file:
+    with atomic_write(out / run_files.HISTORY) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, [escape_formula(column) for column in columns])
         writer.writeheader()
         writer.writerows(map(escape_row, history))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -10,7 +11,20 @@ from zoo.errors import UsageError
 
 # Only names inside the checkpoint folder: a state file is untrusted input.
 CHECKPOINT_NAME = re.compile(r"epoch-[0-9]{4,}-step-[0-9]{7,}\.npz")
+HISTORY = "history.csv"
+MAX_HISTORY_BYTES = 2**26
 HISTORY_COLUMNS = {"epoch", "loss", "seconds", "images_per_second"}  # required in each row
+
+
+def read_history(out):
+    """Returns the rows of the history of a run, dicts of text by column; `[]` if unreadable."""
+    try:
+        if (out / HISTORY).stat().st_size > MAX_HISTORY_BYTES:
+            return []
+        with (out / HISTORY).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        return []
 
 
 def read_json(path, fields, *, remedy):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 
 import tasks
 from tasks.data import data_fingerprint, image_io, splits
 from tasks.engine import recipes
-from tasks.report import environment, image_results, page, plots, run_curves
+from tasks.report import environment, image_results, page, plots, run_curves, run_files
 from tasks.report.formatting import display_name, escape, format_value
 from zoo.errors import UsageError
 
-HISTORY = "history.csv"
 MAX_THUMBNAILS = 12  # for each run of a pair
 NO_BREAK = "\N{NO-BREAK SPACE}"
 THUMBNAIL = (128, 128, 3)
-MAX_HISTORY_BYTES = 2**26
 FORMER_CURVES = ("loss", "accuracy")  # of a task that is not installed
 
 
@@ -29,7 +26,7 @@ def write(path, runs, found):
     """
     labels = ", ".join(f"{run.label}: {run.path.name}" for run in runs)
     names = _curve_names(found["task"])
-    histories = {run.label: read_history(run.path) for run in runs}
+    histories = {run.label: run_files.read_history(run.path) for run in runs}
     page.write(
         path,
         title=f"Comparison of {len(runs)} runs",
@@ -49,17 +46,6 @@ def write(path, runs, found):
         environment=environment.describe(),
         warnings=found["notes"],
     )
-
-
-def read_history(out):
-    """Returns the rows of the history of a run, dicts of text by column; `[]` if unreadable."""
-    try:
-        if (out / HISTORY).stat().st_size > MAX_HISTORY_BYTES:
-            return []
-        with (out / HISTORY).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error):
-        return []
 
 
 def _curve_names(task):

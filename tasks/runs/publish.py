@@ -13,7 +13,7 @@ from pathlib import Path
 
 import zoo
 from tasks.engine import recipes, resume
-from tasks.report import model_card
+from tasks.report import model_card, run_files
 from zoo import hub, model_files
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
@@ -21,7 +21,6 @@ from zoo.lazy import LazyModule
 yaml = LazyModule("yaml")
 huggingface_hub = LazyModule("huggingface_hub")
 
-HISTORY = "history.csv"
 PLACEHOLDER = f"{hub.PREFIX}USER/NAME"
 
 
@@ -92,8 +91,8 @@ def files_to_upload(run, name):
         recipes.RECIPE: yaml.safe_dump(public_recipe, sort_keys=False).encode(),
         resume.REPORT: (json.dumps(public_report, indent=2) + "\n").encode(),
     }
-    if (run / HISTORY).is_file():
-        files[HISTORY] = str(run / HISTORY)
+    if (run / run_files.HISTORY).is_file():
+        files[run_files.HISTORY] = str(run / run_files.HISTORY)
     return files
 
 
