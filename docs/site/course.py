@@ -44,12 +44,9 @@ def main(argv):
 
 def drawn(study):
     """Runs a study and writes its pictures; returns Markdown that shows them, and its claims."""
-    from tasks.study import pictures
-    from zoo.lazy import keras
+    from tasks.study.running import findings_of
 
-    keras.utils.set_random_seed(0)
-    with pictures.style():
-        findings = study.run()
+    findings = findings_of(study)
     for old in PICTURES.glob(f"{study.name}-[0-9].svg"):
         old.unlink()
     shown = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tasks.study import Study, page, pictures
+from tasks.study import Findings, Study, page, pictures
 from zoo.errors import UsageError
 from zoo.lazy import keras
 
@@ -33,10 +33,8 @@ def run_study(study: Study, folder="studies", **options) -> dict:
         if not isinstance(value, str) and not low <= value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')} must be a number from {low}, not {value}")
     start = time.perf_counter()
-    keras.utils.set_random_seed(options["seed"])
     try:
-        with pictures.style():
-            findings = study.run(**options)
+        findings = findings_of(study, **options)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         if isinstance(error, UsageError):
             raise
@@ -50,3 +48,10 @@ def run_study(study: Study, folder="studies", **options) -> dict:
     ]
     seconds = round(time.perf_counter() - start, 1)
     return {"study": study.name, "claims": claims, "seconds": seconds, "page": str(file)}
+
+
+def findings_of(study: Study, seed=0, **options) -> Findings:
+    """Runs a study from a seed, in the style of the pictures; returns what it found."""
+    keras.utils.set_random_seed(seed)
+    with pictures.style():
+        return study.run(seed=seed, **options)
