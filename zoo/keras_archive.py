@@ -99,7 +99,7 @@ def parse_metadata(archive):
 
 
 def check_no_code(path):
-    """Raises `ValueError` if a model file contains code, which Keras executes if told to.
+    """Raises `ValueError` if a model file contains code, which Keras can be made to execute.
 
     Keras refuses such a file in its safe mode, which a process can disable for all files.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 
 from tasks.engine import callbacks as engine_callbacks
@@ -36,9 +37,9 @@ def added(callbacks):
         return
     begun = []
     forward = _forward(callbacks, begun)
+    listener = functools.partial(_end_epoch, callbacks)
     engine_callbacks.keras_callbacks.append(forward)
-    engine_callbacks.epoch_listeners.append(lambda history: _end_epoch(callbacks, history))
-    listener = engine_callbacks.epoch_listeners[-1]
+    engine_callbacks.epoch_listeners.append(listener)
     try:
         yield
         if begun:

@@ -90,7 +90,7 @@ def _read_batches(name, batches):
                 f"{name} yields {type(batch).__name__}; expected pairs (images, labels)"
             )
         images, labels = (_to_array(x) for x in batch)
-        if images.ndim == labels.ndim + 3 and labels.ndim < 2 and images.ndim == 3:
+        if images.ndim == 3 and labels.ndim == 0:
             images, labels = images[None], labels[None]  # not batched
         taken += images.nbytes
         if taken > limit:

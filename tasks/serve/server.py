@@ -72,7 +72,7 @@ def model_names(targets) -> dict[str, str]:
 
 
 def serve(targets, listening, *, runtime, precision, max_wait, queue_size, limits, token, ready):
-    """Serves models until the process is told to stop by SIGINT or SIGTERM.
+    """Serves models until the process receives SIGINT or SIGTERM.
 
     Args:
         targets: Run folders, `.keras` files or names of pretrained models.
