@@ -109,11 +109,18 @@ def serve(targets, listening, *, runtime, precision, max_wait, queue_size, limit
         limit_concurrency=MAX_CONNECTIONS,
         server_header=False,
     )
-    ready(models)
     # uvicorn stops gracefully, then raises the signal again; SIGTERM is no error.
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    server = uvicorn.Server(config)
+    startup = server.startup
+
+    async def start_and_report(sockets=None):
+        await startup(sockets)
+        ready(models)
+
+    server.startup = start_and_report  # only now does uvicorn handle signals
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, before)
         for model in models.values():

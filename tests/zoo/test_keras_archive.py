@@ -165,6 +165,7 @@ def test_layers_larger_than_the_stored_weights_are_not_allocated(members, writte
     path = with_many_units(members, written)
     code = """
 import resource, sys
+from tests.support import peak_memory
 from zoo import model_files
 from zoo.errors import UsageError
 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
@@ -172,7 +173,7 @@ try:
     model_files.load(sys.argv[1])
 except UsageError as error:
     print(error)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_memory.kilobytes())
 """
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT

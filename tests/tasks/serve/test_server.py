@@ -329,7 +329,10 @@ def test_ctrl_c_ends_with_130(tmp_path):
     ) as process:
         assert process.stdout.readline().startswith("http://")
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
+        try:
+            error = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()  # else leaving `with` would wait for it
     assert process.returncode == 130
     assert "Traceback" not in error
 

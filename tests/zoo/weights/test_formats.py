@@ -174,10 +174,10 @@ def test_npz_headers_are_read_without_decompressing_arrays(tmp_path):
     path = tmp_path / "x.npz"
     np.savez_compressed(path, **{"layer/0": np.zeros(10_000_000, "float32")})
     code = (
-        "import sys, resource; from zoo.weights import formats; import numpy\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import sys; from tests.support import peak_memory; from zoo.weights import formats\n"
+        "import numpy; before = peak_memory.kilobytes()\n"
         "[entry] = formats.read(sys.argv[1]); assert entry.arrays[0].shape == (10_000_000,)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(peak_memory.kilobytes() - before)"
     )
     words = [sys.executable, "-c", code, str(path)]
     root = ROOT
