@@ -12,6 +12,7 @@ from PIL import Image
 
 import tasks
 import zoo
+from scripts.__main__ import main
 from tasks.gan import networks
 
 SPLITS = {"train_split": "train[:4]", "validation_split": "train[4:8]", "test_split": "test[:4]"}
@@ -96,7 +97,6 @@ NOT_PREDICTED = {  # why zoo predict rejects a model or a task
 }
 INPUTS = {"sequence": "prompt.txt"}  # of zoo predict, if not a photo
 
-TRAIN = "import sys; from scripts.__main__ import main; sys.exit(main(sys.argv[1:]))"
 USE = """
 import json, sys
 from scripts.__main__ import main
@@ -136,9 +136,10 @@ def every():
     return found
 
 
-def run(code, *words):
+def use(*words):
+    """Runs the commands that use a run in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True
+        [sys.executable, "-c", USE, *map(str, words)], capture_output=True, text=True
     )
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     return done
@@ -160,14 +161,13 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
         flags["model_options"] = options
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     out, image = tmp_path / "run", tmp_path / INPUTS.get(task, "photo.png")
-    done = run(TRAIN, "train", task, *words, "--out", out)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(["train", task, *words, "--out", str(out)]) == 0
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), "uint8")
     if task == "sequence":
         image.write_text("The")
     else:
         Image.fromarray(pixels).save(image)
-    done = run(USE, out, image, tmp_path)
+    done = use(out, image, tmp_path)
     predicted, evaluated, doctored = json.loads(done.stdout.splitlines()[-1])
     assert evaluated == (1 if model == "gatys" else 0), (
         done.stderr

@@ -64,7 +64,7 @@ def load(name: str) -> Source:
 def _read(name, data):
     """Returns uint8 images and labels as arrays."""
     if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "__len__"):
-        images, labels = (_to_array(x) for x in data)
+        images, labels = _images_to_array(data[0]), _to_array(data[1])
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
         images, labels = _read_batches(name, data)
     else:
@@ -89,9 +89,7 @@ def _read_batches(name, batches):
             raise UsageError(
                 f"{name} yields {type(batch).__name__}; expected pairs (images, labels)"
             )
-        images, labels = (_to_array(x) for x in batch)
-        if images.ndim == 3 and labels.ndim == 0:
-            images, labels = images[None], labels[None]  # not batched
+        images, labels = _to_batch(*batch)
         taken += images.nbytes
         if taken > limit:
             raise UsageError(
@@ -104,14 +102,34 @@ def _read_batches(name, batches):
     return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
 
 
+def _to_batch(images, labels):
+    """Returns what a pipeline yields as arrays of a batch; it may yield single images."""
+    labels = _to_array(labels)
+    images = images if hasattr(images, "shape") else np.asarray(images)
+    shape = tuple(images.shape)
+    if len(shape) == 3 and (
+        labels.ndim == 0
+        # A batch of grayscale images has as many labels, and more than a few columns.
+        or (labels.ndim == 1 and (shape[-1] in CHANNELS or shape[0] != len(labels)))
+    ):
+        images, labels = images[None], labels[None]
+    return _images_to_array(images), labels
+
+
+def _images_to_array(images):
+    """Returns images as an array; PyTorch's with the channels last."""
+    array = _to_array(images)
+    if _is_torch(images) and array.ndim == 4 and array.shape[1] in CHANNELS:
+        return array if array.shape[-1] in CHANNELS else array.transpose(0, 2, 3, 1)
+    return array
+
+
 def _to_array(values):
-    """Returns values as an array; PyTorch's images with the channels last."""
-    if type(values).__module__.startswith("torch"):
-        values = values.detach().cpu().numpy()
-        if values.ndim == 4 and values.shape[1] in CHANNELS and values.shape[-1] not in CHANNELS:
-            return values.transpose(0, 2, 3, 1)
-        return values
-    return np.asarray(values)
+    return values.detach().cpu().numpy() if _is_torch(values) else np.asarray(values)
+
+
+def _is_torch(values):
+    return type(values).__module__.startswith("torch")
 
 
 def _to_pixels(name, images):

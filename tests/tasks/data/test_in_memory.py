@@ -37,6 +37,7 @@ PIPELINES = {
     "lists": lambda: [IMAGES.tolist(), LABELS.tolist()],
     "tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(5),
     "tf.data, not batched": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)),
+    "one-hot, not batched": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, np.eye(3)[LABELS])),
     "PyDataset": Batches,
     "generator": generator,
     "in [0, 1]": lambda: (IMAGES / 255, LABELS),
@@ -56,11 +57,12 @@ def test_every_kind_of_data_gives_the_same_data_set(kind):
     np.testing.assert_array_equal(source.splits["train"].labels, LABELS)
 
 
-def test_pytorch_images_have_their_channels_first():
+@pytest.mark.parametrize("batch_size", [5, None])
+def test_pytorch_images_have_their_channels_first(batch_size):
     torch = pytest.importorskip("torch")
     images = torch.tensor(IMAGES.transpose(0, 3, 1, 2)).float() / 255
     pairs = torch.utils.data.TensorDataset(images, torch.tensor(LABELS))
-    loader = torch.utils.data.DataLoader(pairs, batch_size=5)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=batch_size)
     name = in_memory.register({"train": loader}, ["a", "b", "c"])
     np.testing.assert_array_equal(sources.load(name).splits["train"].items, IMAGES)
 
