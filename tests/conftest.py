@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    """Makes two logical CPUs before TensorFlow starts, if a test needs two devices."""
+    """Prepares the process: two logical CPUs if a test needs them, and less garbage collection."""
     if any("two_devices" in getattr(item, "fixturenames", ()) for item in session.items):
         import tensorflow as tf
 
@@ -61,6 +62,8 @@ def pytest_collection_finish(session):
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], halves
         )
+    gc.collect()
+    gc.freeze()  # the collector need not search what was imported
 
 
 @pytest.fixture(autouse=True)
