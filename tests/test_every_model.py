@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import contextlib
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -97,15 +96,6 @@ NOT_PREDICTED = {  # why zoo predict rejects a model or a task
 }
 INPUTS = {"sequence": "prompt.txt"}  # of zoo predict, if not a photo
 
-USE = """
-import json, sys
-from scripts.__main__ import main
-run, image, folder = sys.argv[1:]
-predict = ["predict", run, image, "--output", folder + "/found.csv", "--drawings-dir", folder]
-found = [main(words) for words in (predict, ["evaluate", run], ["doctor", run])]
-print(json.dumps(found))
-"""
-
 LARGE = 4_000_000  # parameters of a network that takes minutes, so that only `--slow` runs it
 
 
@@ -136,13 +126,29 @@ def every():
     return found
 
 
-def use(*words):
-    """Runs the commands that use a run in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, "-c", USE, *map(str, words)], capture_output=True, text=True
-    )
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    return done
+def use(run, image, folder, connection):
+    """Predicts with a run, evaluates and checks it; sends the exit statuses."""
+    with open(folder / "stderr.txt", "w") as file, contextlib.redirect_stderr(file):
+        predict = ["predict", run, image, "--output", folder / "found.csv"]
+        predict += ["--drawings-dir", folder]
+        commands = (predict, ["evaluate", run], ["doctor", run])
+        connection.send([main(list(map(str, words))) for words in commands])
+
+
+def use_in_another_process(*args):
+    """Returns the exit statuses of `use` in a process that has only imported the frameworks."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["keras", "tensorflow"])
+    receiver, sender = server.Pipe(duplex=False)
+    process = server.Process(target=use, args=(*args, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return []
+    finally:
+        process.join()
 
 
 def test_every_task_and_model_has_a_case():
@@ -167,14 +173,14 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
         image.write_text("The")
     else:
         Image.fromarray(pixels).save(image)
-    done = use(out, image, tmp_path)
-    predicted, evaluated, doctored = json.loads(done.stdout.splitlines()[-1])
-    assert evaluated == (1 if model == "gatys" else 0), (
-        done.stderr
-    )  # gatys is evaluated in its own report only
+    statuses = use_in_another_process(out, image, tmp_path)
+    stderr = (tmp_path / "stderr.txt").read_text()
+    assert len(statuses) == 3, stderr
+    predicted, evaluated, doctored = statuses
+    assert evaluated == (model == "gatys"), stderr  # which only its own report evaluates
     if reason := NOT_PREDICTED.get(model, NOT_PREDICTED.get(task)):
-        assert (predicted, reason in done.stderr) == (1, True)
+        assert (predicted, reason in stderr) == (1, True)
     else:
-        assert predicted == 0, done.stderr
+        assert predicted == 0, stderr
         assert image.name in (tmp_path / "found.csv").read_text()
     assert doctored in (0, 1)  # 1: a finding, or a model that the doctor cannot check

@@ -105,14 +105,11 @@ except zoo.UsageError as error:
 
 
 def test_full_disk_keeps_the_old_model(model, tmp_path):
-    """A limit on the file size has the effect of a full disk: a write fails in the middle.
-
-    The process has assertions disabled (`-O`), with which a model must also load.
-    """
+    """A limit on the file size has the effect of a full disk: a write fails in the middle."""
     path = tmp_path / "model.keras"
     model_files.save(model, path, METADATA)
     content = path.read_bytes()
-    code = [sys.executable, "-O", "-c", FULL_DISK, str(path)]
+    code = [sys.executable, "-c", FULL_DISK, str(path)]
     done = subprocess.run(code, capture_output=True, text=True, check=True)
     message, shape = json.loads(done.stdout)
     assert "untouched" in message
