@@ -93,6 +93,7 @@ def test_a_model_is_added_as_the_page_says(followed):
     assert "tiny16" in done.stdout
 
 
+@pytest.mark.check
 def test_a_task_is_added_as_the_page_says(followed, tmp_path):
     words = ["--model=lenet5", "--train-split=train[:256]", "--validation-split=train[256:384]"]
     words += ["--test-split=test[:128]", "--epochs=2", f"--out={tmp_path / 'run'}", "--json"]

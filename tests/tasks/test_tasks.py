@@ -50,7 +50,7 @@ def each(*, check=(), slow=()):
     return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
-EACH = each(check=("captioning", "detection"))  # whose own tests train such runs
+EACH = each(check=LONG)  # whose own tests train such runs
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
 SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)
 
@@ -162,7 +162,7 @@ WITH_SPLITS = [
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(x, marks=[pytest.mark.check] * (x in LONG[:2])) for x in WITH_SPLITS],
+    [pytest.param(x, marks=[pytest.mark.check] * (x in LONG)) for x in WITH_SPLITS],
 )
 def test_the_data_fingerprint_depends_on_the_content(name):
     found = [

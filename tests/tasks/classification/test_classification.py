@@ -102,9 +102,9 @@ DATA = {"augment": "rand", "mix": "both", "random_erasing": 0.5, "class_weight":
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param({**OPTIMIZER, **DATA}, id="all"),
-        pytest.param({**OPTIMIZER, "epochs": 3}, id="optimizer", marks=pytest.mark.check),
-        pytest.param({**DATA, "epochs": 3}, id="data", marks=pytest.mark.check),
+        pytest.param({**OPTIMIZER, **DATA}, id="all", marks=pytest.mark.check),
+        pytest.param({**OPTIMIZER, "epochs": 3}, id="optimizer", marks=pytest.mark.slow),
+        pytest.param({**DATA, "epochs": 3}, id="data", marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_ends_like_an_uninterrupted_one(flags, tmp_path, cut_short):

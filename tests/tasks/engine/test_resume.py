@@ -102,6 +102,7 @@ def small_steps(monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("plan", ["stages", pytest.param("recalibrated", marks=pytest.mark.slow)])
 def test_a_run_of_several_stages_that_is_killed_twice_ends_with_the_same_weights(
     plan, tmp_path, small_steps
@@ -142,6 +143,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
     assert_same_end(whole, tmp_path / "cut")
 
 
+@pytest.mark.check
 def test_a_run_killed_before_the_state_names_the_new_checkpoint_resumes_from_the_one_before(
     whole, tmp_path, monkeypatch, small_steps
 ):

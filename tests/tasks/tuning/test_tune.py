@@ -91,6 +91,7 @@ def rename_flag(out, name, former):
     (out / "oracle.json").write_text(json.dumps(stored))
 
 
+@pytest.mark.check
 def test_search_of_an_earlier_version_over_a_renamed_flag_resumes(tmp_path, monkeypatch):
     def run(task, out, report):
         report([task.ema_decay])
