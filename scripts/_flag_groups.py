@@ -5,7 +5,8 @@ from __future__ import annotations
 # Fields by heading. Any other field is specific to its task, whose name is then the heading.
 GROUPS = {
     "data": (
-        *("dataset", "data_dir", "train_split", "validation_split", "test_split", "image_size"),
+        *("dataset", "data_dir", "train_split", "validation_split", "test_split"),
+        *("group_by", "image_size"),
         *("image_bits", "resize", "channels", "num_classes", "class_map", "captions_per_image"),
         *("augment", "mix", "random_erasing"),
     ),

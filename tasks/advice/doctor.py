@@ -122,7 +122,7 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
         raise UsageError(f"--images must be {model_predictions.MIN_IMAGES} or more, not {images}")
     own = not dataset or dataset == recipe.get("dataset")
     source = sources.load(dataset or recipe["dataset"], data_dir or recipe.get("data_dir") or None)
-    keys = ("train_split", "validation_split", "test_split")
+    keys = ("train_split", "validation_split", "test_split", "group_by")
     parts = splits.train_val_test_split(
         source, *(recipe.get(key, "") if own else "" for key in keys)
     )

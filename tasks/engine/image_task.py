@@ -37,6 +37,7 @@ class SplitTask(Task):
         "", "validation slice, which selects the best epoch; none for no validation"
     )
     test_split: str = flag("", "test slice, on which the report is based")
+    group_by: str = flag("", "regular expression of groups in file names, never split apart")
     image_bits: int = flag(
         0,
         "bits used by 16-bit images, such as 12 for values up to 4095; 0: from the images",
@@ -63,9 +64,8 @@ class SplitTask(Task):
         return ()
 
     def slices(self):
-        """Returns the slices for training, validation and test, as
-        `splits.train_val_test_split` takes them."""
-        return self.train_split, self.validation_split, self.test_split
+        """Returns the slices and `group_by`, as `splits.train_val_test_split` takes them."""
+        return self.train_split, self.validation_split, self.test_split, self.group_by
 
     def data_fingerprint(self, data):
         return self.source_fingerprint(data.source)

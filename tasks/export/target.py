@@ -113,7 +113,7 @@ def split_examples(target, role, limit, dataset=""):
     """
     task, reader = target.task, target.exported.data
     source = reader.load(task, dataset or task.dataset)
-    names = ("", "", "") if dataset else task.slices()
+    names = () if dataset else task.slices()
     part = splits.train_val_test_split(source, *names)[splits.ROLES.index(role)]
     if part is None:
         return None

@@ -1,0 +1,97 @@
+"""Groups of images, such as those of a patient, that must not be divided between splits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from itertools import combinations
+
+from tasks.data.class_folders import join_names
+from zoo.errors import UsageError
+
+
+def common_folder(source):
+    """Returns the folder that holds all images of a `dataset.Source`.
+
+    Raises:
+        UsageError: The images are not files.
+    """
+    paths = [item for split in source.splits.values() for item in split.items]
+    if not all(isinstance(path, str) for path in paths):
+        raise UsageError(
+            f"--group-by searches the names of files; the images of {source.name} are not files"
+        )
+    return os.path.commonpath([os.path.dirname(path) for path in paths])
+
+
+def group_names(paths, pattern, root):
+    """Returns the group of each image.
+
+    Args:
+        paths: Paths of images.
+        pattern: A regular expression that is searched in each path relative to `root`, with `/`
+            between folders. The group is its first capturing group, or all that it matches.
+        root: A folder, as from `common_folder`.
+
+    Raises:
+        UsageError: The pattern is no regular expression, or does not match a path.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group-by {pattern!r} is not a regular expression: {error}") from error
+    names = []
+    for path in paths:
+        relative = os.path.relpath(path, root).replace(os.sep, "/")
+        found = expression.search(relative)
+        name = found and found[1 if expression.groups else 0]
+        if not name:
+            raise UsageError(f"--group-by {pattern!r} finds no group in {relative}")
+        names.append(name)
+    return names
+
+
+def merge_keys(keys, names):
+    """Returns a key for each image, equal for images that a common key or group connects.
+
+    It is a digest of the first name in sorted order, so that further images of a group do not
+    change it.
+
+    Args:
+        keys: `bytes` for each image; those of near duplicates are equal.
+        names: The group of each image.
+    """
+    parents = {}
+
+    def root(node):
+        while parents.setdefault(node, node) != node:
+            parents[node] = node = parents[parents[node]]
+        return node
+
+    for key, name in zip(keys, names, strict=True):
+        parents[root(("key", key))] = root(("name", name))
+    first = {}
+    for name in sorted(set(names), reverse=True):
+        first[root(("name", name))] = name
+    return [_digest(first[root(("name", name))]) for name in names]
+
+
+def check_disjoint(parts, pattern, root):
+    """Raises `UsageError` if splits share a group.
+
+    Args:
+        parts: A `dataset.Split` by role.
+        pattern, root: As in `group_names`.
+    """
+    groups = {role: set(group_names(part.items, pattern, root)) for role, part in parts.items()}
+    for one, two in combinations(groups, 2):
+        if shared := sorted(groups[one] & groups[two]):
+            raise UsageError(
+                f"{one} ({parts[one].name}) and {two} ({parts[two].name}) share {len(shared)} "
+                f"groups: {join_names(shared)}; divide all images by group with --train-split all"
+            )
+
+
+def _digest(name):
+    return hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=16).digest()
