@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
 
-from tasks.data import grouping, hash_split, image_io, image_stats
+from tasks.data import hash_split, image_io, image_stats
 from tasks.data.class_folders import THREADS, join_names
 from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+grouping = LazyModule("tasks.data.grouping")
 
 ROLES = ("train", "validation", "test")
 VALIDATION_NAMES = ("validation", "val", "valid")
