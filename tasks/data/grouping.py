@@ -22,7 +22,7 @@ def common_folder(source):
         raise UsageError(
             f"--group-by searches the names of files; the images of {source.name} are not files"
         )
-    return os.path.commonpath([os.path.dirname(path) for path in paths])
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
 
 
 def group_names(paths, pattern, root):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import grouping, sources, splits
+from tasks.data import dataset, grouping, sources, splits
 from zoo.errors import UsageError
 
 PATIENT = r"(p\d+)_"
@@ -110,6 +110,15 @@ def test_own_splits_that_share_a_group_are_refused(tmp_path):
 def test_wrong_patterns_are_refused(folder, pattern, message):
     with pytest.raises(UsageError, match=message):
         splits.train_val_test_split(sources.load(folder), group_by=pattern)
+
+
+def test_the_common_folder_of_absolute_and_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    items = [str(tmp_path / "a/x.png"), "b/y.png"]
+    part = dataset.Split("all", items, np.array([0, 0]))
+    root = grouping.common_folder(dataset.Source("some", ("c",), {"all": part}))
+    assert root == str(tmp_path)
+    assert grouping.group_names(items, r"^(\w)/", root) == ["a", "b"]
 
 
 def test_images_that_are_not_files_are_refused():
