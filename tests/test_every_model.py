@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -128,11 +128,11 @@ def every():
 
 def use(run, image, folder, connection):
     """Predicts with a run, evaluates and checks it; sends the exit statuses."""
-    with open(folder / "stderr.txt", "w") as file, contextlib.redirect_stderr(file):
-        predict = ["predict", run, image, "--output", folder / "found.csv"]
-        predict += ["--drawings-dir", folder]
-        commands = (predict, ["evaluate", run], ["doctor", run])
-        connection.send([main(list(map(str, words))) for words in commands])
+    with open(folder / "stderr.txt", "w") as file:
+        os.dup2(file.fileno(), 2)
+    predict = ["predict", run, image, "--output", folder / "found.csv", "--drawings-dir", folder]
+    commands = (predict, ["evaluate", run], ["doctor", run])
+    connection.send([main(list(map(str, words))) for words in commands])
 
 
 def use_in_another_process(*args):
@@ -159,7 +159,7 @@ def test_every_task_and_model_has_a_case():
 
 
 @pytest.mark.parametrize(("task", "model"), every())
-def test_trained_model_is_used_by_another_process(task, model, tmp_path):
+def test_trained_model_is_used_by_another_process(task, model, tmp_path, capfd):
     flags = {**TINY[task], **MORE.get(model, {}), "model": model, "epochs": 1}
     if task == "classification":
         flags["image_size"] = max(zoo.spec(model).min_size, 16)
@@ -168,6 +168,7 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     out, image = tmp_path / "run", tmp_path / INPUTS.get(task, "photo.png")
     assert main(["train", task, *words, "--out", str(out)]) == 0
+    assert "Traceback" not in capfd.readouterr().err
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), "uint8")
     if task == "sequence":
         image.write_text("The")
@@ -176,6 +177,7 @@ def test_trained_model_is_used_by_another_process(task, model, tmp_path):
     statuses = use_in_another_process(out, image, tmp_path)
     stderr = (tmp_path / "stderr.txt").read_text()
     assert len(statuses) == 3, stderr
+    assert "Traceback" not in stderr
     predicted, evaluated, doctored = statuses
     assert evaluated == (model == "gatys"), stderr  # which only its own report evaluates
     if reason := NOT_PREDICTED.get(model, NOT_PREDICTED.get(task)):
