@@ -38,6 +38,27 @@ def test_a_planted_error_is_found_and_named():
     assert gradcheck.wrong(list(found.values()))[0].name in wrong
 
 
+def test_a_small_error_is_found_among_the_kinks_of_a_network():
+    """The error is a thousandth, in a network where most steps cross a kink of a ReLU."""
+
+    @tf.custom_gradient
+    def almost(x):
+        return x * 1.0, lambda upstream: 1.001 * upstream
+
+    class Almost(keras.layers.Layer):
+        def call(self, x):
+            return almost(x)
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="before")(image)
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="between")(Almost()(x))
+    model = keras.Model(image, keras.layers.Conv2D(2, 1, name="after")(x))
+    checks = gradcheck.gradcheck(model, samples=4, step=1e-3)
+    found = {check.name for check in checks if not check.right}
+    assert found == {"before/kernel", "before/bias", "input 0"}
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -80,6 +101,7 @@ def test_the_command_checks_every_tensor(capsys):
 )
 @pytest.mark.check
 def test_gradients_of_networks_are_right(name):
+    keras.utils.set_random_seed(0)  # one with which UNet has kinks within both smaller steps
     channels = zoo.spec(name).input_shape[-1]
     model = zoo.build(name, weights="random", input_shape=(32, 32, channels))
     assert gradcheck.wrong(gradcheck.gradcheck(model, samples=2)) == []
