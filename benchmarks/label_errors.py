@@ -8,7 +8,9 @@ removed, without looking at any; accuracies are on the original 1,000 test image
 
 Measured on 2 cores of an AMD EPYC, TensorFlow 2.21, Keras 3.15.1, cleanlab 2.9.0:
 
-RESULTS
+    suspects          number  precision  recall
+    all                  550      0.649   0.892
+    as planted           400      0.835   0.835
 """
 
 from __future__ import annotations
