@@ -99,12 +99,25 @@ def add_run_flags(parser):
     _imports.add_import_flag(parser)
 
 
-def train(args, task):
-    """Trains a task and prints the result."""
-    from tasks.engine import trainer
+def add_folds_flag(parser):
+    """Adds the option of cross-validation."""
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="K runs, each tested on another K-th of the images"
+    )
 
-    out = output_folder(args, task)
+
+def train(args, task):
+    """Trains a task, or the runs of a cross-validation, and prints the result."""
+    from tasks.engine import trainer
+    from tasks.runs import cross_validation
+
     export_environment(args)
+    if args.folds is not None:
+        out = Path(args.out or f"{output_folder(args, task)}-{args.folds}-folds")
+        found = cross_validation.cross_validate(task, args.folds, out, alone=True)
+        print(json.dumps(found) if args.json else cross_validation.text(found))
+        return
+    out = output_folder(args, task)
     print_result(trainer.train(task, out, alone=True), out, args.json)
 
 

@@ -22,6 +22,7 @@ def arguments(parser, words):
         _flags.add_task_flags(parser, tasks.get(name))
     else:
         _flags.add_run_flags(parser)
+    _flags.add_folds_flag(parser)
 
 
 def run(args):

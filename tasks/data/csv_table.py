@@ -28,7 +28,7 @@ def read_csv(path):
 
     The columns are `path` (relative to the folder of the CSV file), `label` and optionally
     `split`; cells are separated by commas, semicolons or tabs. Rows keep their order; rows whose
-    file is missing or not an image are skipped.
+    file is missing or not an image are skipped. Other columns, such as `patient`, are kept.
 
     If a cell holds several labels, as `cat|dog` or `cat;dog`, or the column is named `labels`, the
     data set is multi-label; an empty cell then means no label.
@@ -61,7 +61,12 @@ def read_csv(path):
         files, labels = splits.setdefault(row.get("split", "all"), ([], []))
         files.append(str(file))
         labels.append(row["label"])
-    return Listing(classes, splits, tuple(skipped), multi_label)
+    columns = {
+        name: {str(file): row[name] for file, row in kept}
+        for name in rows[0]
+        if name not in (*COLUMNS, MULTI_LABEL_COLUMN, "split")
+    }
+    return Listing(classes, splits, tuple(skipped), multi_label, columns=columns)
 
 
 def _resolve_path(folder, cell):

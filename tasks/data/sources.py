@@ -54,7 +54,15 @@ def _to_source(name, listing):
         split: Split(split, items, _encode_labels(labels, listing))
         for split, (items, labels) in listing.splits.items()
     }
-    return Source(name, listing.classes, splits, listing.skipped, multi_label=listing.multi_label)
+    return Source(
+        name,
+        listing.classes,
+        splits,
+        listing.skipped,
+        multi_label=listing.multi_label,
+        notes=listing.notes,
+        columns=listing.columns,
+    )
 
 
 def _encode_labels(labels, listing):
