@@ -12,6 +12,7 @@ from pathlib import Path
 from tasks.data import folds as data_folds
 from tasks.engine import callbacks, trainer
 from tasks.report import page
+from tasks.runs import tracking
 from zoo import atomic_files
 from zoo.errors import UsageError
 
@@ -19,7 +20,13 @@ RECORD = "folds.json"
 SPEED = ("seconds", "images_per_second")  # figures that describe no model
 
 
-def cross_validate(task, count, out, *, alone=False):
+def train(task, out, *, track="", alone=False):
+    """Trains a run as `trainer.train` does, and logs it to a tracker, if any."""
+    with tracking.tracked(track, task, out):
+        return trainer.train(task, out, alone=alone)
+
+
+def cross_validate(task, count, out, *, track="", alone=False):
     """Trains a run for each fold, and writes `report.html` and `folds.json`.
 
     Near duplicates, and the groups of `group_by`, are in one fold. An interrupted cross-validation
@@ -29,6 +36,7 @@ def cross_validate(task, count, out, *, alone=False):
         task: A task on images, whose `test_split` is empty.
         count: The number of folds, two or more.
         out: The folder, with the runs in `fold-1`, `fold-2`, ...
+        track: A tracker, as for `tracking.tracked`, that has a run for each fold.
         alone: As for `trainer.train`.
 
     Returns:
@@ -44,7 +52,7 @@ def cross_validate(task, count, out, *, alone=False):
         callbacks.print_status(f"fold {fold} of {count}")
         folder = out / f"fold-{fold}"
         one = dataclasses.replace(task, test_split=f"fold[{fold}/{count}]")
-        figures = trainer.train(one, folder, alone=alone)["figures"]
+        figures = train(one, folder, track=track, alone=alone)["figures"]
         rows.append({"fold": fold, "out": str(folder), "figures": figures})
     record = {"task": task.name, "out": str(out), "folds": rows, **summary(rows)}
     _write_page(task, count, out, record)
