@@ -27,7 +27,11 @@ def train(task, out, rows, *, interrupt=False):
         if interrupt:
             raise KeyboardInterrupt
         (out / "report.html").write_text("<p>report</p>")
-        (out / resume.REPORT).write_text(json.dumps({"figures": {"accuracy": 0.75}}))
+        (out / resume.REPORT).write_text(
+            json.dumps(
+                {"task": task.name, "flags": {}, "figures": {"accuracy": 0.75}, "environment": {}}
+            )
+        )
 
 
 def test_file_store_of_mlflow_has_flags_history_and_figures(tmp_path, monkeypatch):
