@@ -45,6 +45,8 @@ DATA = "--dataset images --validation-split none"
 LENET = f"train {TASK} --model lenet5 {DATA} {SMALL}"
 RESUMED = LENET.replace("--out new", "--out unfinished")
 FINISHED = LENET.replace("--out new", "--out run")
+SEARCH = f"tune {TASK} --model lenet5 --engine random --trials 1 --isolate off {DATA} "
+SEARCH += SMALL.replace("--out new", "--out search")
 EXPORT = "export run --format onnx --images images --out exported"
 DETECTOR = "--model faster_rcnn --backbone lenet5 --model-options "
 DETECTOR += "'{levels: [2, 3], channels: 8, proposals: 12, hidden: [8]}'"
@@ -97,6 +99,7 @@ COMMANDS = (
     "study filters --json --out studies",
     "gradcheck lenet5 --samples 2 --json",
     "push run hf://user/name --message text",
+    SEARCH,
 )
 VALUES = (
     *("", " ", "-", "--", "-1", "0", "1", "3", "nan", "inf", "-inf", "1e400", "1e-400", "-0.0"),
@@ -133,6 +136,9 @@ READERS = {
     ),
     "exported/onnx/model.onnx": ("predict exported/onnx/model.onnx images --json",),
     "exported/onnx/export.json": ("predict exported/onnx/model.onnx images", EXPORT),
+    "search/oracle.json": (SEARCH, SEARCH.replace("--trials 1", "--trials 2")),
+    "search/trials/*.json": (SEARCH, "runs search/trials"),
+    "search/search.yaml": (SEARCH,),
     "token.txt": ("serve run --port 0 --token-file token.txt",),
     "run/predictions/*.csv": ("compare run other --out page.html",),
     "run/history.csv": ("compare run other --out page.html",),

@@ -61,7 +61,7 @@ def load():
 def prepare(folder):
     """Creates the folder that each case gets a copy of, with a finished and an unfinished run."""
     cases.prepare(folder)
-    for line in (cases.FINISHED, cases.EXPORT):
+    for line in (cases.FINISHED, cases.EXPORT, cases.SEARCH):
         result = attempt(_valid_case(line), folder, 4 * TIMEOUT)
         assert result.status == 0, result.output
     shutil.copytree(folder / "run", folder / "other")

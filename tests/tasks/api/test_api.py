@@ -181,6 +181,10 @@ def test_a_callback_may_end_the_run(run, tmp_path):
         (lambda: tasks.train("segmentatoin"), "did you mean segmentation"),
         (lambda: tasks.finetune("lenet5", "shapes", callbacks=[print]), "keras.callbacks.Callback"),
         (lambda: tasks.Run.open("nowhere"), "nowhere is not a run folder"),
+        (lambda: tasks.Run.open(5), "by the path of its folder, not by 5"),
+        (lambda: tasks.Run.open("a" * 300), "is not a run folder"),
+        (lambda: tasks.train({}), "task"),
+        (lambda: tasks.train(5, ([], [])), "5"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(call, message, tmp_path, monkeypatch):
