@@ -93,6 +93,7 @@ SMALL = {
 }
 
 
+@pytest.mark.check
 def test_classifiers_load_without_the_package(tmp_path):
     models = [make() for make in SMALL.values()]
     paths = [saved(model, tmp_path, name) for name, model in zip(SMALL, models, strict=True)]
@@ -196,6 +197,7 @@ def test_channels_of_an_earlier_file_are_adapted_alike(count):
 
 
 @pytest.mark.parametrize("name", ["alexnet_paper", "resnet20"])
+@pytest.mark.check
 def test_operation_names_of_a_loaded_model_are_unique(tmp_path, name):
     """Keras numbers operations from 0 in each process, as here after a reset."""
     shape = (64, 64, 3)

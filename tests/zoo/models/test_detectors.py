@@ -143,6 +143,7 @@ def test_outputs_are_boxes_scores_and_classes(sample):
 
 
 @pytest.mark.xdist_group("detectors")
+@pytest.mark.check
 def test_detections_do_not_depend_on_the_other_images_of_the_batch(sample):
     model, x, together = sample
     alone = model.predict(keras.tree.map_structure(lambda x: x[1:], x), verbose=0)

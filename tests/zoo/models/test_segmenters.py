@@ -178,6 +178,7 @@ def test_a_gradient_reaches_every_weight(sample):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("name", ["fcn8s", "segnet", "unet_paper"])
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, reader):
     """One for each layer of ours that a segmenter may have."""
     shape = (None, None, channels(name))
