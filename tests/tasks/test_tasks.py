@@ -36,7 +36,7 @@ def figures(record):
 
 # Tasks that take long: `make check` or `--slow` runs for them what others show in `make test`.
 LONG = ("captioning", "detection", "segmentation", "style_transfer")
-QUICK = ("classification", "dqn", "sequence")  # which train in a few seconds
+QUICK = ("classification", "dqn")  # which train in a few seconds
 MLP = {"model": "mlp", "model_options": "{widths: [16]}", "augment": "none"}
 
 
@@ -50,7 +50,7 @@ def each(*, check=(), slow=()):
     return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
-EACH = each(check=LONG)  # whose own tests train such runs
+EACH = each(check=(*LONG, "sequence"))  # whose own tests train such runs
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
 SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)
 

@@ -152,6 +152,7 @@ def test_small_networks_of_all_families_load_without_the_package(tmp_path):
 @pytest.mark.parametrize(
     "first", ["import zoo, keras", pytest.param("import keras, zoo", marks=pytest.mark.check)]
 )
+@pytest.mark.check
 def test_layers_are_registered_in_any_import_order(tmp_path, first):
     [logits] = logits_in_new_process([EARLIER], tmp_path, first)
     expected = logits_here(model_files.load(EARLIER)[0])

@@ -368,9 +368,8 @@ def eager_features(monkeypatch, tmp_path):
     monkeypatch.setattr("tasks.inference.feature_cache.MIN_FLOPS_SAVED", 0)
 
 
-@pytest.mark.parametrize(
-    "plan", [pytest.param("probe", marks=pytest.mark.check), "[{learn: stage2, epochs: 3}]"]
-)
+@pytest.mark.parametrize("plan", ["probe", "[{learn: stage2, epochs: 3}]"])
+@pytest.mark.check
 def test_caching_the_features_of_frozen_layers_does_not_change_the_result(
     plan, tmp_path, eager_features
 ):

@@ -106,6 +106,7 @@ def test_logits_are_finite_and_depend_on_the_image(sample):
 
 
 @pytest.mark.xdist_group("segmenters")
+@pytest.mark.check
 def test_logits_do_not_depend_on_whether_the_size_is_fixed(sample):
     model, images, logits = sample
     if None not in model.input_shape[1:]:
@@ -158,6 +159,7 @@ def test_a_frozen_encoder_is_split_off(name):
 
 
 @pytest.mark.xdist_group("segmenters")
+@pytest.mark.check
 def test_saved_model_predicts_the_same(sample, tmp_path):
     model, images, logits = sample
     model.save(tmp_path / "model.keras")
