@@ -38,8 +38,10 @@ class Run:
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
+        if not isinstance(out, str | os.PathLike):
+            raise UsageError(f"a run is opened by the path of its folder, not by {out!r:.80}")
         self.out = Path(out)
-        if not (self.out / recipes.RECIPE).is_file():
+        if not os.path.isfile(self.out / recipes.RECIPE):
             raise UsageError(
                 f"{self.out} is not a run folder: it has no {recipes.RECIPE}; "
                 "tasks.train, tasks.finetune, zoo train and zoo finetune create run folders"

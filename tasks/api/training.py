@@ -124,7 +124,7 @@ def _with_data(task, data, others, class_names, flags):
                 "train_split, validation_split and test_split"
             )
         return flags if data is None else {**flags, "dataset": os.fspath(data)}
-    name = task if isinstance(task, str) else task.name
+    name = getattr(task, "name", task)
     if name != IN_MEMORY_TASK:
         raise UsageError(
             f"{name} takes the name or the folder of a data set, not {type(data).__name__}"
@@ -138,9 +138,9 @@ def make_task(task, flags):
     Raises:
         UsageError: There is no such task or flag, or a value is out of range.
     """
-    make = tasks.get(task) if isinstance(task, str) else type(task)
+    make = type(task) if isinstance(task, Task) else tasks.get(task)
     flags = rename_former_flags(make, flags)
     known = [field.name for field in dataclasses.fields(make)]
     if unknown := sorted(flags.keys() - set(known)):
         raise unknown_name_error(f"flag of {make.name}", unknown[0], known)
-    return make(**flags) if isinstance(task, str) else dataclasses.replace(task, **flags)
+    return dataclasses.replace(task, **flags) if isinstance(task, make) else make(**flags)

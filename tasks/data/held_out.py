@@ -19,8 +19,8 @@ def split_off(source, base, missing, group_by):
     Near duplicates stay together, unless that leaves a role without any image; then only images
     of equal content do. Groups always stay together.
     """
-    base = image_stats.with_stats(base)
     groups = group_by and grouping.image_groups(source, base.items, group_by)
+    base = image_stats.with_stats(base)
     strata = hash_split.strata(base.labels)
     for keys in (image_stats.duplicate_groups(base.image_stats), base.image_stats.digests):
         keys = grouping.merge_keys(keys, groups) if groups else keys

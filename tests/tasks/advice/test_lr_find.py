@@ -49,6 +49,7 @@ def test_invalid_range_is_rejected(low, high, steps):
         lr_find.lr_find(tasks.get("classification")(), low=low, high=high, steps=steps)
 
 
+@pytest.mark.check
 def test_command_suggests_a_learning_rate(tmp_path, capsys):
     words = [
         "lr-find",

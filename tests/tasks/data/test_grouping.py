@@ -122,8 +122,8 @@ def test_the_common_folder_of_absolute_and_relative_paths(tmp_path, monkeypatch)
 
 
 def test_images_that_are_not_files_are_refused():
-    with pytest.raises(UsageError, match="the images of shapes are not files"):
-        splits.train_val_test_split(sources.load("shapes"), group_by="x")
+    with pytest.raises(UsageError, match="the images of fashion_sample are not files"):
+        splits.train_val_test_split(sources.load("fashion_sample"), group_by="x")
 
 
 @pytest.fixture

@@ -326,6 +326,7 @@ def test_splits_and_runs_have_different_episode_seeds():
 
 
 @pytest.mark.parametrize("case", [pytest.param("vector", marks=pytest.mark.check), "pixels"])
+@pytest.mark.check
 def test_a_killed_run_resumes_bit_for_bit(case, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
     task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})

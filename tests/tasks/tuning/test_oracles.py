@@ -194,6 +194,7 @@ def test_positions_follow_the_scale_of_the_range(name):
 
 
 @pytest.mark.parametrize("engine", ["random", "grid", "hyperband", "shrinking", "bayesian"])
+@pytest.mark.check
 def test_killed_search_resumes_deterministically(engine, tmp_path):
     if engine == "bayesian":
         pytest.importorskip("sklearn")

@@ -116,6 +116,7 @@ def test_completed_search_continues_with_more_trials(tmp_path):
     assert without_times(more) == without_times(once)
 
 
+@pytest.mark.check
 def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     whole = search(tmp_path / "whole", trials=2)
     step, left = callbacks.TrainingCallback.end, [3]
@@ -139,6 +140,7 @@ def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     assert sum(line.startswith("epoch ") for line in fitted) == 1  # of the four
 
 
+@pytest.mark.check
 def test_search_continues_after_failed_trials(tmp_path):
     search_spec = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
     found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=search_spec)
@@ -168,6 +170,7 @@ def test_unexpected_errors_are_recorded(tmp_path, monkeypatch):
     assert trial.run(small(), tmp_path / "x", None) == trial.TrialResult("memory", "out of memory")
 
 
+@pytest.mark.check
 def test_trial_below_the_median_is_stopped_and_never_the_best(tmp_path):
     found = search(
         tmp_path,
@@ -276,6 +279,7 @@ CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
 @pytest.mark.skipif(not CHILDREN.exists(), reason="looks for processes as Linux shows them")
+@pytest.mark.check
 def test_killed_trial_process_does_not_end_the_search(tmp_path):
     executor, reported = subprocess_trials.SubprocessExecutor(), []
 
