@@ -11,6 +11,9 @@ Measured on 2 cores of an AMD EPYC, TensorFlow 2.21, Keras 3.15.1, cleanlab 2.9.
     suspects          number  precision  recall
     all                  550      0.649   0.892
     as planted           400      0.835   0.835
+    as they are      accuracy 0.866 (0.845-0.887)
+    relabelled       accuracy 0.877 (0.857-0.897)
+    removed          accuracy 0.883 (0.863-0.902)
 """
 
 from __future__ import annotations

@@ -105,6 +105,12 @@ def add_training_flags(parser):
         "--folds", type=int, metavar="K", help="K runs, each tested on another K-th of the images"
     )
     parser.add_argument(
+        "--columns",
+        default="",
+        metavar="path=FILE,label=CLASS",
+        help="columns of a table with other names; the same as TABLE#path=FILE,label=CLASS",
+    )
+    parser.add_argument(
         "--track", default="", metavar="mlflow|wandb|trackio", help="also log to this tracker"
     )
 
@@ -114,6 +120,8 @@ def train(args, task):
     from tasks.runs import cross_validation
 
     export_environment(args)
+    if args.columns:
+        task = dataclasses.replace(task, dataset=f"{task.dataset}#{args.columns}")
     out = output_folder(args, task)
     if args.folds is None:
         record = cross_validation.train(task, out, track=args.track, alone=True)

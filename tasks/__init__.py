@@ -11,7 +11,7 @@ from tasks.engine.task import Task, register, tasks
 if TYPE_CHECKING:
     from tasks.api import transfer
     from tasks.api.run import Run
-    from tasks.api.training import finetune, train
+    from tasks.api.training import cross_validate, finetune, train
     from tasks.api.tuner import HyperModel
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "HyperModel",
     "Run",
     "Task",
+    "cross_validate",
     "finetune",
     "flag",
     "get",
@@ -30,6 +31,7 @@ __all__ = [
 API = {  # imported on first use, since these modules import the tasks, which import this one
     "HyperModel": "tasks.api.tuner",
     "Run": "tasks.api.run",
+    "cross_validate": "tasks.api.training",
     "finetune": "tasks.api.training",
     "train": "tasks.api.training",
     "transfer": "tasks.api.transfer",  # a module

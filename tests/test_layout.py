@@ -34,6 +34,7 @@ SLOW_TO_IMPORT = FRAMEWORKS | {"numpy", "PIL", "h5py", "matplotlib"}
 SUBCLASSES = {
     Path(f"tasks/{name}.py")
     for name in (
+        "api/layerwise",
         "api/tuner",
         "captioning/beam_search",
         "engine/custom_step",

@@ -114,6 +114,36 @@ def train(
     return Run(folder)
 
 
+def cross_validate(
+    task: str | Task,
+    data: str | os.PathLike[str] | Iterable[Any],
+    *,
+    folds: int = 5,
+    class_names: Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    track: str = "",
+    **flags: Any,
+) -> list[Run]:
+    """Trains a run per fold, as `zoo train TASK --folds K` does.
+
+    Args:
+        task, data, class_names, track: As for `train`.
+        folds: The number of folds, each of which is the test split of one run.
+        out: The folder of the runs; by default `runs/NAME-K-folds`.
+        **flags: Flags of `zoo train TASK`; dashes are underscores.
+
+    Returns:
+        The finished runs; `out/folds.json` has the mean and the spread of their figures.
+
+    Raises:
+        UsageError: A flag, the data or the folder do not fit, as for the command.
+    """
+    made = make_task(task, _with_data(task, data, {}, class_names, flags))
+    folder = Path(out or f"{default_folder.default_folder(made)}-{folds}-folds")
+    record = cross_validation.cross_validate(made, folds, folder, track=track)
+    return [Run(row["out"]) for row in record["folds"]]
+
+
 def _with_data(task, data, others, class_names, flags):
     """Returns the flags with the data set, which is registered if it is in memory."""
     given = {name: value for name, value in others.items() if value is not None}

@@ -24,7 +24,7 @@ from zoo.surgery import feature_stages
 if TYPE_CHECKING:
     import keras as keras_types
 
-param_groups = LazyModule("tasks.engine.param_groups")
+layerwise = LazyModule("tasks.api.layerwise")
 
 POLICIES = tuple(policy for policy in BATCH_NORM_POLICIES if policy != "recalibrate")
 
@@ -56,7 +56,6 @@ def layerwise_optimizer(
     learning_rate: float,
     *,
     decay: float = 0.7,
-    clip_norm: float = 0.0,
 ) -> keras_types.optimizers.Optimizer:
     """Returns an optimizer with a learning rate per stage of the network.
 
@@ -69,7 +68,6 @@ def layerwise_optimizer(
             `keras.optimizers.AdamW`, or a lambda that makes a schedule of it.
         learning_rate: The learning rate of the head.
         decay: The factor from each stage to the one below it, over 0 and up to 1.
-        clip_norm: The maximum global norm of all gradients; 0 for none.
 
     Raises:
         UsageError: `decay` is out of range, or no layer is trainable.
@@ -85,7 +83,7 @@ def layerwise_optimizer(
     if not groups:
         raise UsageError(f"{model.name} has no trainable layer; call tasks.transfer.freeze first")
     members = [(make(learning_rate * decay**depth), groups[depth]) for depth in sorted(groups)]
-    return param_groups.ParamGroupOptimizer(members, clip_norm)
+    return layerwise.LayerwiseOptimizer(members)
 
 
 def gradual_unfreezing(

@@ -67,13 +67,17 @@ def test_frozen_batch_norm_keeps_its_statistics(model, data):
     assert {path for path in before if "conv" in path and path.endswith("kernel")} <= changed
 
 
-def test_layers_are_unfrozen_at_their_epochs(model, data):
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_layers_are_unfrozen_at_their_epochs(model, data, layerwise):
     rows = []
     record = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: rows.append(weights(model))
     )
     unfreeze = tasks.transfer.gradual_unfreezing({0: "head", 1: "stage1", 3: "all"})
-    model.compile(keras.optimizers.Adam(0.01), loss())
+    optimizer = keras.optimizers.Adam(0.01)
+    if layerwise:
+        optimizer = tasks.transfer.layerwise_optimizer(model, keras.optimizers.Adam, 0.01)
+    model.compile(optimizer, loss())
     model.fit(*data, epochs=4, verbose=0, callbacks=[unfreeze, record])
     rows.append(weights(model))
     moved = [
