@@ -86,6 +86,8 @@ def clean(dataset, models=DEFAULT_MODELS, *, weights=None, data_dir=None, folds=
             multi-label, or has too few images or classes.
     """
     specs = [zoo.spec(name) for name in models]
+    if folds < data_folds.MIN_FOLDS:
+        raise UsageError(f"--folds must be {data_folds.MIN_FOLDS} or more, not {folds}")
     label_errors.check_installed()
     source = sources.load(dataset, data_dir)
     corrections.check_single_label(source, dataset)

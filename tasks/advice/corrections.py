@@ -6,11 +6,10 @@ import csv
 import io
 from pathlib import Path
 
-from tasks.data import image_formats, image_io, sources
+from tasks.data import image_formats, image_io, sources, table_formats
 from zoo import atomic_files
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, np
-from zoo.paths import read_text
 
 Image = LazyModule("PIL.Image")
 
@@ -47,13 +46,13 @@ def read(path, known, classes):
     Raises:
         UsageError: A column is missing, an image or an action is unknown, or a label is no class.
     """
-    rows = csv.DictReader(io.StringIO(read_text(Path(path)), newline=""))
-    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+    columns, rows = table_formats.read(Path(path), "path")
+    if missing := [name for name in COLUMNS if name not in columns]:
         raise UsageError(f"{path} has no column {missing[0]}; expected {','.join(COLUMNS)}")
     found = {}
-    for row in rows:
-        image, action, label = ((row[name] or "").strip() for name in COLUMNS)
-        place = f"{path}, line {rows.line_num}"
+    for line, row in rows:
+        image, action, label = (row[name] for name in COLUMNS)
+        place = f"{path}, line {line}"
         if image not in known:
             raise UsageError(f"{place}: the data set has no image {image!r:.200}")
         if action not in ACTIONS:

@@ -8,6 +8,7 @@ probabilities. A second round fits without the suspects of the first.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from tasks.advice import linear_probe
@@ -64,7 +65,11 @@ def suspects(features, labels, fold_ids):
     for _ in range(ROUNDS):
         found = [out_of_fold_probabilities(each, labels, fold_ids, kept) for each in features]
         probabilities = np.mean(found, axis=0)
-        bad = cleanlab_filter.find_label_issues(labels, probabilities, filter_by=FILTER, n_jobs=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on classes of a few examples
+            bad = cleanlab_filter.find_label_issues(
+                labels, probabilities, filter_by=FILTER, n_jobs=1
+            )
         kept = ~np.asarray(bad)
     return ~kept, probabilities
 

@@ -226,7 +226,8 @@ def test_corrections_make_a_table_and_change_no_file(photos, tmp_path):
 def test_corrections_that_do_not_fit_are_refused(row, message, photos, tmp_path):
     table = tmp_path / "corrections.csv"
     image = photos / "bar" / "1-bar.png"
-    table.write_text("path,action,label\n" + row.format(image=image) + "\n")
+    text = "path,action,label\n" + row.format(image=image) + "\n"
+    table.write_text(text.replace(",", ";"))  # as spreadsheets may save it
     with pytest.raises(UsageError, match=message):
         corrections.apply(photos, table, tmp_path / "out")
     assert not (tmp_path / "out").exists()
