@@ -99,16 +99,23 @@ def add_run_flags(parser):
     _imports.add_import_flag(parser)
 
 
-def add_training_flags(parser):
-    """Adds the options of training that are not part of a recipe."""
+def add_training_flags(parser, task=None):
+    """Adds the options of training that are not part of a recipe.
+
+    Args:
+        parser: The parser.
+        task: The class of the task, if it is known.
+    """
+    if "columns" not in (field.name for field in dataclasses.fields(task or tasks.Task)):
+        parser.add_argument(
+            "--columns",
+            dest="table_columns",
+            default="",
+            metavar="path=FILE,label=CLASS",
+            help="columns of a table with other names; the same as TABLE#path=FILE,label=CLASS",
+        )
     parser.add_argument(
         "--folds", type=int, metavar="K", help="K runs, each tested on another K-th of the images"
-    )
-    parser.add_argument(
-        "--columns",
-        default="",
-        metavar="path=FILE,label=CLASS",
-        help="columns of a table with other names; the same as TABLE#path=FILE,label=CLASS",
     )
     parser.add_argument(
         "--track", default="", metavar="mlflow|wandb|trackio", help="also log to this tracker"
@@ -120,8 +127,8 @@ def train(args, task):
     from tasks.runs import cross_validation
 
     export_environment(args)
-    if args.columns:
-        task = dataclasses.replace(task, dataset=f"{task.dataset}#{args.columns}")
+    if columns := getattr(args, "table_columns", ""):
+        task = dataclasses.replace(task, dataset=f"{task.dataset}#{columns}")
     out = output_folder(args, task)
     if args.folds is None:
         record = cross_validation.train(task, out, track=args.track, alone=True)

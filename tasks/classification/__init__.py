@@ -6,7 +6,7 @@ import inspect
 from typing import ClassVar
 
 import zoo
-from tasks.classification import decision, half_batches, losses, metrics, report, tta
+from tasks.classification import half_batches, losses, metrics, report, tta
 from tasks.classification.relabel import relabel
 from tasks.data import batches, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
@@ -20,6 +20,8 @@ from zoo.catalog import RANDOM
 from zoo.errors import UsageError
 from zoo.graphs import HEAD_LAYER
 from zoo.lazy import LazyModule, keras, np
+
+decision = LazyModule("tasks.classification.decision")
 
 SHOWN_EXAMPLES = 16
 IMBALANCE_RATIO = 10  # largest to smallest class from which balanced accuracy is monitored
@@ -277,14 +279,13 @@ class Classification(ImageTask):
         It does if classes are balanced or the training split is imbalanced.
         """
         counts = np.bincount(data.train.labels, minlength=len(data.source.classes))
-        return self._balanced() or counts.max() >= IMBALANCE_RATIO * max(1, counts.min())
-
-    def _balanced(self):
-        """Returns whether a flag balances the classes."""
-        return self.class_weight == "balanced" or self.balance != "none"
+        return (self.class_weight, self.balance) != (
+            "none",
+            "none",
+        ) or counts.max() >= IMBALANCE_RATIO * max(1, counts.min())
 
     def _class_weights(self, data):
-        if "loss" not in (self.balance, "loss" if self.class_weight == "balanced" else ""):
+        if self.balance != "loss" and self.class_weight == "none":
             return None
         return losses.balanced_class_weights(data.train.labels, len(data.source.classes))
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 
 from tasks.data import augment as changes
-from tasks.data import balanced_order
 from tasks.data.decoding import Examples
 from zoo.graphs import HEAD_LAYER
-from zoo.lazy import keras, np, tf
+from zoo.lazy import LazyModule, keras, np, tf
+
+balanced_order = LazyModule("tasks.data.balanced_order")
 
 BATCH_MULTIPLE = 64  # a bounded batch size is a multiple of this
 

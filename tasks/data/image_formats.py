@@ -6,10 +6,11 @@ import io
 import math
 import re
 
-from tasks.data import dicom, pillow_images, tiff
+from tasks.data import pillow_images, tiff
 from zoo.lazy import LazyModule, np, tf
 
 Image = LazyModule("PIL.Image")
+dicom = LazyModule("tasks.data.dicom")
 pillow_heif = LazyModule("pillow_heif")
 
 _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, in_memory, shapes, table_formats, tfds_source
+from tasks.data import class_folders, in_memory, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -14,6 +14,7 @@ from zoo.paths import expand_user, special_file_type
 annotation_exports = LazyModule("tasks.data.annotation_exports")
 archives = LazyModule("tasks.data.archives")
 csv_table = LazyModule("tasks.data.csv_table")
+table_formats = LazyModule("tasks.data.table_formats")
 
 
 def load(name, data_dir=None):
