@@ -279,10 +279,8 @@ class Classification(ImageTask):
         It does if classes are balanced or the training split is imbalanced.
         """
         counts = np.bincount(data.train.labels, minlength=len(data.source.classes))
-        return (self.class_weight, self.balance) != (
-            "none",
-            "none",
-        ) or counts.max() >= IMBALANCE_RATIO * max(1, counts.min())
+        imbalanced = counts.max() >= IMBALANCE_RATIO * max(1, counts.min())
+        return imbalanced or self.class_weight == "balanced" or self.balance != "none"
 
     def _class_weights(self, data):
         if self.balance != "loss" and self.class_weight == "none":
