@@ -189,5 +189,5 @@ def print_result(record, out, as_json):
         print(json.dumps({**record, "out": str(out)}))
         return
     for name, value in record["figures"].items():
-        print(f"{name:<18} {value:.4f}")
-    print(f"report             {out / 'report.html'}")
+        print(f"{name:<22} {value:.4f}")
+    print(f"report                 {out / 'report.html'}")

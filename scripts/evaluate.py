@@ -66,5 +66,5 @@ def run(args):
         return
     print(f"{found['dataset']} {found['split']}")
     for name, value in found["figures"].items():
-        print(f"{name:<18} {value:.4f}")
-    print(f"{'evaluation':<18} {found['evaluation']}")
+        print(f"{name:<22} {value:.4f}")
+    print(f"{'evaluation':<22} {found['evaluation']}")

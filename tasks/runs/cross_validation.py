@@ -82,10 +82,10 @@ def summary(rows):
 def text(record):
     """Returns the mean and the standard deviation of each figure as lines."""
     lines = [
-        f"{name:<18} {mean:.4f} +- {record['std'][name]:.4f}"
+        f"{name:<22} {mean:.4f} +- {record['std'][name]:.4f}"
         for name, mean in record["mean"].items()
     ]
-    return "\n".join([*lines, f"{'report':<18} {Path(record['out']) / trainer.PAGE}"])
+    return "\n".join([*lines, f"{'report':<22} {Path(record['out']) / trainer.PAGE}"])
 
 
 def _check(task, count):
