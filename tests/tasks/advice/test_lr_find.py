@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import json
+import math
 from xml.etree import ElementTree
 
 import numpy as np
