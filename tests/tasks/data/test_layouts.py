@@ -245,6 +245,55 @@ def test_zip_of_class_folders(prefix, tmp_path):
         sources.load(path)
 
 
+EXPORTS = {  # content of a file: part of the message
+    "studio.json": {
+        '[{"data": {}, "annotations": 5}]': "is no JSON export of Label Studio",
+        '[{"data": {"x": 5}, "annotations": []}]': "is no JSON export of Label Studio",
+        '[{"data": {"x": "a.png"}, "annotations": [{"result": [{"value": {"choices": [{}]}}]}]}]': (
+            "is no JSON export of Label Studio"
+        ),
+        "[" * 100_000: "is no JSON export of Label Studio",
+    },
+    "labelme/a.json": {
+        '{"imagePath": "a.png", "flags": [1]}': r"a.json: flags is \[1\], expected an object",
+        '{"imagePath": ': "a.json is not JSON",
+    },
+    "roboflow/_classes.csv": {
+        "": "is not a CSV file, or empty",
+        'filename,cat,dog\n"a.png,1,0\n' + 200_000 * "x": "is not a CSV file, or empty: field larg",
+        "filename\na.png\n": "begins with 'filename'; expected filename, and the names",
+        "filename,cat,cat\na.png,1,0\n": "begins with 'filename,cat,cat'; expected",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in EXPORTS.items() for text in texts]
+)
+def test_damaged_exports_are_refused_in_one_line(name, text, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    write_images(path.parent)
+    path.write_text(text)
+    with pytest.raises(UsageError, match=EXPORTS[name][text]) as error:
+        sources.load(path if name == "studio.json" else path.parent)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1_000
+
+
+def test_choices_of_label_studio_may_be_numbers(tmp_path):
+    write_images(tmp_path)
+    rows = [
+        {
+            "data": {"image": name},
+            "annotations": [{"result": [{"value": {"choices": [number % 2]}}]}],
+        }
+        for number, (name, _) in enumerate(ROWS)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert found(sources.load(tmp_path / "a.json")) == {0: "0", 1: "1", 2: "0", 3: "1"}
+
+
 @pytest.fixture
 def zipped(tmp_path):
     """Returns the path of a compressed zip archive of images."""
