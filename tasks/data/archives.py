@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from tasks.data import image_io
 from tasks.data.class_folders import SPLIT_FOLDERS, Listing, check_classes, sort_class_names
-from zoo import zip_archives
 from zoo.errors import UsageError
-from zoo.lazy import tf
+from zoo.lazy import LazyModule, tf
+
+zip_archives = LazyModule("zoo.zip_archives")
 
 SHARDS = (".tar", ".tfrecord", ".tfrecords")
 MAX_BYTES = 2**30  # of an image, and of a record

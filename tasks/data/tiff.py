@@ -7,10 +7,10 @@ import logging
 
 from tasks.data import pillow_images
 from zoo.lazy import LazyModule, np
-from zoo.zip_archives import MAX_EXPANSION
 
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
 tifffile = LazyModule("tifffile")
+zip_archives = LazyModule("zoo.zip_archives")
 # Damage is reported once, as the reason why an image is left out.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -60,7 +60,7 @@ def read_bands(data):
         return None
     if sorted(series.axes) != ["S", "X", "Y"]:
         return None
-    if series.nbytes > max(MAX_EXPANDED_BYTES, MAX_EXPANSION * len(data)):
+    if series.nbytes > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * len(data)):
         raise pillow_images.UnsupportedImage(
             f"a TIFF that claims {series.nbytes:,} bytes and stores {len(data):,}"
         )
