@@ -102,6 +102,8 @@ class Run:
         Raises:
             UsageError: An image does not exist, or the run is not finished.
         """
+        if not isinstance(images, Iterable | os.PathLike):
+            raise UsageError(f"predict takes paths of images, not {images!r:.80}")
         paths = [images] if isinstance(images, str | os.PathLike) else list(images)
         return deploy_predict.predict(self.out, paths, **options)
 

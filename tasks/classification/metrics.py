@@ -11,6 +11,7 @@ from __future__ import annotations
 from tasks.classification import calibration
 from tasks.classification.multilabel import map_interval, multilabel_metrics
 from tasks.report import confidence_intervals, cross_entropy
+from tasks.report.evaluation_report import deduplicated_metric
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
@@ -70,16 +71,16 @@ def deduplicated_metrics(logits, labels, copies) -> dict[str, float]:
         copies: The indices of the near copies.
 
     Returns:
-        A dict with `deduplicated_accuracy` or `deduplicated_map`; empty if there are no copies, or
-        no other images to evaluate.
+        A dict with `deduplicated_accuracy` or `deduplicated_map`, as `deduplicated_metric` returns.
     """
-    labels = np.asarray(labels)
-    kept = np.setdiff1d(np.arange(len(labels)), copies)
-    if len(kept) in (0, len(labels)) or (labels.ndim == 2 and not labels[kept].any()):
-        return {}
-    figures = summary(np.asarray(logits)[kept], labels[kept])
+    logits, labels = np.asarray(logits), np.asarray(labels)
     name = "map" if labels.ndim == 2 else "accuracy"
-    return {f"deduplicated_{name}": figures[name]}
+
+    def measure(kept):
+        labelled = labels.ndim == 1 or labels[kept].any()
+        return summary(logits[kept], labels[kept])[name] if labelled else np.nan
+
+    return deduplicated_metric(name, len(labels), copies, measure)
 
 
 def classification_metrics(logits, labels) -> dict[str, float]:

@@ -113,10 +113,7 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: i
         figures: The metrics, from `metrics.metrics_with_intervals`.
         num_classes: The number of classes.
     """
-    images = evaluated.training_images
-    for name in ("accuracy", "map"):
-        if deduplicated := figures.get(f"deduplicated_{name}"):
-            images += f", and without these it is {format_value(name, deduplicated)}"
+    images = evaluated.training_clause(figures)
     if "map" in figures:
         return (
             f"{evaluated.model} predicts the labels of {evaluated.test_images} with a mean average "

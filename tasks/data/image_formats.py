@@ -9,6 +9,7 @@ import re
 from tasks.data import pillow_images, tiff
 from zoo.lazy import LazyModule, np, tf
 
+dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
 dicom = LazyModule("tasks.data.dicom")
 pillow_heif = LazyModule("pillow_heif")

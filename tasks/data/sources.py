@@ -11,6 +11,7 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 from zoo.paths import expand_user, special_file_type
 
+table_formats = LazyModule("tasks.data.table_formats")
 annotation_exports = LazyModule("tasks.data.annotation_exports")
 archives = LazyModule("tasks.data.archives")
 csv_table = LazyModule("tasks.data.csv_table")

@@ -14,6 +14,7 @@ from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
+held_out = LazyModule("tasks.data.held_out")
 grouping = LazyModule("tasks.data.grouping")
 held_out = LazyModule("tasks.data.held_out")
 

@@ -102,7 +102,7 @@ def test_the_lead_contains_the_first_metric():
     assert report.lead(dataclasses.replace(evaluated, num_duplicates=12), figures, 3) == (
         "lenet5 classifies 94.7% of 1,200 test images of shapes correctly, with 3 classes (always "
         "predicting the most frequent class: 95.0%); 12 of them are near duplicates of the 5,000 "
-        "training images, and without these it is 90.00%."
+        "training images, and without these the accuracy is 90.00%."
     )
     lead = report.lead(dataclasses.replace(evaluated, num_test=1), {"map": 0.5}, 3)
     assert "1 test image of shapes with a mean average precision of 50.00%" in lead

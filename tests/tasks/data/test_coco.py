@@ -176,9 +176,9 @@ def test_splits_are_found_by_the_names_of_folders(tmp_path):
 def test_invalid_files_are_rejected(tmp_path, changes, message):
     draw(tmp_path, "a.png", "b.png")
     path = write(tmp_path / "all.json", **changes)
-    message = error_of(coco.read_annotations, path)
-    assert str(path) in message
-    assert message in message
+    found = error_of(coco.read_annotations, path)
+    assert str(path) in found
+    assert message in found
 
 
 @pytest.mark.parametrize("width", ["x", [], -8, 8.5, True, 10**6, 10**400, "1" * 5000, {}])
@@ -245,6 +245,24 @@ def test_files_that_are_not_json_are_rejected(tmp_path):
     assert "has no list of images" in error_of(coco.read_annotations, path)
     path.write_text(100_000 * "[", encoding="utf-8")
     assert "is not a JSON file" in error_of(coco.read_annotations, path)
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    path = write(tmp_path / "all.json")
+    path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert coco.read_annotations(path).classes == ("cat", "ox", "dog")
+
+
+def test_a_file_name_with_nul_is_skipped(tmp_path):
+    draw(tmp_path, "a.png")
+    images = [
+        {"id": number, "file_name": name, "height": 6, "width": 8}
+        for number, name in ((7, "a.png"), (9, "b\0.png"))
+    ]
+    found = coco.read_annotations(write(tmp_path / "all.json", images=images))
+    assert [picture.number for picture in found.pictures] == [7]
+    assert found.skipped == ((str(tmp_path / "b\0.png"), "no such file"),)
 
 
 # Masks

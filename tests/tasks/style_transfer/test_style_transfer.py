@@ -713,6 +713,7 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
         ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs does not support --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**NETWORK, "dataset": "nowhere"}, "no data set named 'nowhere'"),
+        ({**NETWORK, "batch_size": 10**9}, "1000000000 images of .* smaller --image-size or --b"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -720,6 +721,11 @@ def test_wrong_flags_give_an_error_in_one_line(flags, message, tmp_path):
     with pytest.raises(UsageError, match=message) as raised:
         trainer.train(task(**{**GATYS, **flags}), tmp_path / "run")
     assert "\n" not in str(raised.value)
+
+
+def test_the_title_has_no_absolute_path():
+    found = style_images.title("/home/me/me.jpg", "/home/me/mine.png,hills")
+    assert found == "me.jpg in the style of mine.png,hills"
 
 
 @pytest.mark.skipif(TENSORFLOW, reason="for other backends")

@@ -43,5 +43,5 @@ def test_damage_is_reported(tmp_path, damage, message):
 
 def test_a_fifo_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "0000.json")
-    with pytest.raises(UsageError, match="is a FIFO"):
+    with pytest.raises(UsageError, match="is a named pipe"):
         state_files.read(tmp_path / "0000.json")
