@@ -192,6 +192,8 @@ def test_networks_have_separate_learning_rates_and_only_the_generator_is_average
     assert float(critic.learning_rate) == pytest.approx(3e-3)
     # A schedule covers the run: 2 epochs of 10 steps, each of 3 steps of the critic.
     assert [len(part._learning_rate.values) for part in optimizer.parts] == [20, 60]
+    (short,) = gan.optimizers(model, 3)  # three passes over the images per epoch
+    assert [len(part._learning_rate.values) for part in short.parts] == [18, 54]
     sizes = [len(part._trainable_variables) for part in optimizer.parts]
     assert sum(sizes) == len(model.trainable_variables)
 
