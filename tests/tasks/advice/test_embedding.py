@@ -13,7 +13,7 @@ from PIL import Image
 
 import zoo
 from scripts.__main__ import main
-from tasks.advice import embedding, projection
+from tasks.advice import embedding, embedding_page, projection
 from tests.support.paths import ROOT
 from zoo import surgery
 from zoo.errors import UsageError
@@ -191,6 +191,14 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert all(len(point[5]) == 6 for point in data["points"])
     assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "'--split=test[:60]'" in re.sub(r"</?span>", "", text).replace("&#x27;", "'")
+
+
+def test_the_title_of_the_map_has_no_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_page, "_map", lambda *args: "")
+    names = {"model": f"{tmp_path}/run", "dataset": f"{tmp_path}/flowers", "method": "pca"}
+    few = made(np.eye(3), [0, 1, 2])
+    embedding_page.write(tmp_path / "a.html", few, np.eye(3), {}, words=["zoo"], **names)
+    assert "<title>flowers in run" in (tmp_path / "a.html").read_text()
 
 
 INTERACT = """<script>

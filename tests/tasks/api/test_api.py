@@ -83,6 +83,8 @@ def test_it_predicts_and_evaluates_as_the_commands_do(run, tmp_path, capsys):
     Image.fromarray(images[0].squeeze()).save(tmp_path / "a.png")
     (found,) = run.predict(tmp_path / "a.png", top=1)
     assert [found] == run.predict([tmp_path / "a.png"], top=1)
+    with pytest.raises(UsageError, match="takes paths of images, not 5"):
+        run.predict(5)
     assert found["classes"][0]["name"] in sources.load("fashion_sample").classes
     assert run.evaluate()["accuracy"] == run.figures["accuracy"]
     assert run.evaluate((images, labels))["accuracy"] == run.figures["accuracy"]

@@ -45,7 +45,10 @@ def test_single_label_sections_show_classes_confusion_calibration_and_mistakes()
     logits = np.array([[5.0, 0, 0], [0, 5, 0], [1, 0, 0], [0, 9, 0], [np.nan, 0, 0]])
     sections = report.single_label_sections(examples([0, 1, 1, 2, 2]), CLASSES, logits)
     shown = dict(sections)
-    assert list(shown) == ["Classes", "Confusion matrix", "Calibration", "Worst mistakes"]
+    assert list(shown) == [
+        *("Classes", "Confusion matrix", "Calibration"),
+        *("Precision and recall", "Worst mistakes"),
+    ]
     assert cells(shown["Classes"])[2] == ["dog", "50.00%", "50.00%", "50.00%", "2"]
     assert "eel predicted as dog: 1 of 1" in text(shown["Confusion matrix"])
     assert "mean confidence 57.6%, accuracy 0.0%" in text(shown["Calibration"])
@@ -58,7 +61,9 @@ def test_single_label_sections_show_classes_confusion_calibration_and_mistakes()
 
 def test_single_label_sections_without_mistakes():
     sections = report.single_label_sections(examples([0, 1]), CLASSES, 9 * np.eye(3)[:2])
-    assert [heading for heading, _ in sections] == ["Classes", "Confusion matrix", "Calibration"]
+    assert [heading for heading, _ in sections] == [
+        *("Classes", "Confusion matrix", "Calibration", "Precision and recall"),
+    ]
 
 
 def test_multi_label_sections_show_false_negatives_and_false_positives():

@@ -398,7 +398,8 @@ def test_training_on_two_replicas_is_deterministic(tmp_path, two_devices):
             "observations of catch, which are images; try nature_dqn",
         ),
         ({"dataset": "Pendulum-v1"}, "has actions of Box"),
-        ({"replay_size": 5}, "enlarge --replay-size"),
+        ({"replay_size": 5, "batch_size": 4}, "enlarge --replay-size"),
+        ({"batch_size": 100_000, "replay_size": 400}, "--batch-size 100000 is more than --repl"),
         ({"learning_starts": 1, "n_step": 5}, "--learning-starts 1 gives no transition"),
     ],
 )

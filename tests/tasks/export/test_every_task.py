@@ -84,7 +84,6 @@ OUTPUTS = {
 FORMATS = ("openvino", "onnx", "litert", "saved_model", "keras")
 REFUSED = {  # what a format cannot do: its reason
     ("captioning", "keras"): "cannot hold beam search",
-    ("style_transfer", "onnx"): "differs from Keras and is not written",
     ("style_transfer", "litert"): "LiteRT has no operation Conv2D",
 }
 QUICK = ("gan", "dqn")  # in every test run; the other networks take 10 seconds or more

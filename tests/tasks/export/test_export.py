@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from tasks.export import comparisons, converters, export, exported_process
-from tasks.inference import exported_file
+from tasks.export import converters, export, exported_process
+from tasks.inference import comparisons, exported_file
 from tasks.inference.export_model import ExportModel, with_image_input
 from zoo import model_files
 from zoo.errors import UsageError

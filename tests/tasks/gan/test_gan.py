@@ -413,14 +413,15 @@ def test_features_are_pooled_maps_of_the_resized_image():
     assert evaluation.distance_name("resnet20.cifar10") == "fd_resnet20_cifar10"
 
 
-def test_batch_norm_statistics_are_recalibrated_and_restored():
+@pytest.mark.parametrize("batch_size", [16, 100_000])
+def test_batch_norm_statistics_are_recalibrated_and_restored(batch_size):
     gan = task()
     data = gan.load()
     generator = networks.get_networks(gan.build(data))["generator"]
     norm = generator.get_layer("maps_bn")
     before = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     with finetune.preserve_values(norm.variables):
-        sampling.recalibrate_batch_norm(generator, 64, 10, seed=0, batch_size=16)
+        sampling.recalibrate_batch_norm(generator, 64, 10, seed=0, batch_size=batch_size)
         inside = keras.Model(generator.input, generator.get_layer("maps").output)
         latent = sampling.sample_latents(64, 8, 0)
         maps = inside(latent).numpy()

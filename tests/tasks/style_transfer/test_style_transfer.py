@@ -713,6 +713,7 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
         ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs does not support --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**NETWORK, "dataset": "nowhere"}, "no data set named 'nowhere'"),
+        ({**NETWORK, "batch_size": 10**9}, "1000000000 images of .* smaller --image-size or --b"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

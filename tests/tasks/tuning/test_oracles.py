@@ -12,6 +12,7 @@ import socket
 import statistics
 import threading
 import time
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 
 import tasks
 import zoo
+from tasks.engine import resume
 from tasks.engine.flags import Between
 from tasks.gan import networks
 from tasks.tuning import (
@@ -685,6 +687,24 @@ def test_page_has_each_trial_and_its_failure():
     assert "augment" in search_report.flag_importances(rows, SPANS)
     assert "Nothing to plot" in search_report.parallel_coordinates([], SPANS)
     assert "at least 8 trials" in search_report.flag_importances(rows[:3], SPANS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "monitored"),
+    [
+        (("val_loss", "val_accuracy"), "val_accuracy"),
+        (("val_accuracy", "val_balanced_accuracy"), "val_balanced_accuracy"),
+        (("val_loss", "val_map"), "val_map"),
+        (("val_loss",), "-val_loss"),
+    ],
+)
+def test_the_monitored_column_is_one_of_the_histories(columns, monitored, tmp_path):
+    rows = [row(0, None, "failed"), row(1, 0.5)]
+    folder = trials_table.trial_folder(tmp_path, "1")
+    folder.mkdir(parents=True)
+    resume.write_history(folder, [{"epoch": 1, **dict.fromkeys(columns, 0.5)}])
+    plan = SimpleNamespace(out=tmp_path, task=TASK)
+    assert summary.monitored_column(plan, rows) == monitored
 
 
 def test_tensorboard_reads_the_trials(tmp_path):

@@ -75,6 +75,7 @@ def test_search_writes_runs_and_a_recipe_that_repeats_the_best(tmp_path, capsys)
     page = (tmp_path / "search" / "search.html").read_text()
     assert all(heading in page for heading in ("Parallel coordinates", "Importance", "Trials"))
     assert found["recipe"] in page
+    assert "The score is val_accuracy of the best epoch." in page
     capsys.readouterr()
     assert search(tmp_path / "search", small(epochs=1)) == found
     assert "epoch" not in capsys.readouterr().err
