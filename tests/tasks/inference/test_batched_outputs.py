@@ -116,3 +116,5 @@ def test_close_logits():
     np.testing.assert_array_equal(close(logits, 1e-9, True), [True, True, False])
     six = np.array([[9.0, 8, 7, 6, 5, 4.999], [9.0, 8, 7, 6, 5, 4]])
     np.testing.assert_array_equal(close(six, 0.01, False), [True, False])
+    pixels = np.array([[[[1.0, 0.0], [1.0, 1.01]]], [[[1.0, 0.0], [0.0, 1.0]]]])
+    np.testing.assert_array_equal(close(pixels, 0.01, False), [True, False])
