@@ -179,6 +179,7 @@ def test_a_segmenter_takes_images_of_any_size(tmp_path):
     np.testing.assert_array_equal(found["mask"], found["logits"].argmax(axis=-1))
 
 
+@pytest.mark.check
 def test_a_vocabulary_is_beside_a_captioner(tmp_path):
     folder = exported("captioning", "openvino", tmp_path)
     assert (folder / "vocabulary.txt").read_text().splitlines() == WORDS

@@ -177,6 +177,7 @@ def test_float16_halves_the_file(name, saved, exports, tmp_path):
     assert 0 < half["parity"]["probabilities"]["largest"] < 0.01
 
 
+@pytest.mark.check
 def test_a_file_that_differs_is_not_written(saved, tmp_path, monkeypatch):
     """A converter that changes the values is detected, and an earlier export stays."""
     skip_without("openvino")
@@ -305,6 +306,7 @@ def test_two_inputs_are_refused(tmp_path):
         export.export(path, ["keras"], out=tmp_path)
 
 
+@pytest.mark.check
 def test_a_model_in_bfloat16_is_exported_in_float32(tmp_path):
     skip_without("openvino")
     import keras
