@@ -75,7 +75,9 @@ def map_batches(function, model, examples):
     size = runtimes.batch_size(model.input_shape[1:], len(examples), on_cpu=True)
     parts = np.array_split(np.arange(len(examples)), -(-len(examples) // size))
     with ThreadPoolExecutor(threads.num_workers()) as pool:
-        yield from pool.map(lambda rows: function(np.asarray(examples.pixels[rows]), rows), parts)
+        yield from pool.map(
+            lambda rows: function(np.ascontiguousarray(examples.pixels[rows]), rows), parts
+        )
 
 
 def _start(model, examples):
@@ -84,7 +86,7 @@ def _start(model, examples):
     if name == "keras":
         return None
     count = runtimes.batch_size(model.input_shape[1:], len(examples), on_cpu=True)
-    images = np.asarray(examples.pixels[np.arange(count)])
+    images = np.ascontiguousarray(examples.pixels[np.arange(count)])
     if images.dtype != "uint8":
         return None
     plain = runtimes.keras_predict_function(model, count)

@@ -53,6 +53,10 @@ def test_logits_are_those_of_keras(model, examples, always, monkeypatch):
     expected = batches.predict(model, examples, batch_size=8)
     found = batched_outputs.predict(model, examples, batch_size=8)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    flipped = dataclasses.replace(examples, pixels=examples.pixels[:, :, ::-1])  # not contiguous
+    expected = batches.predict(model, flipped, batch_size=8)
+    found = batched_outputs.predict(model, flipped, batch_size=8)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_close_classes_are_computed_by_keras(model, examples, always, monkeypatch):
