@@ -132,8 +132,7 @@ def check_formats(formats, precisions):
         if wrong := [each for each in precisions if each not in own.precisions]:
             able = ", ".join(key for key, one in FORMATS.items() if wrong[0] in one.precisions)
             raise UsageError(f"{name} is not exported in {wrong[0]}; formats that are: {able}")
-        needed = (*own.packages, *(own.quantizers if "int8" in precisions else ()))
-        if missing := [each for each in needed if not importlib.util.find_spec(each)]:
+        if missing := missing_packages(name, quantized="int8" in precisions):
             raise UsageError(
                 f"{name} needs {' and '.join(missing)}; install with: "
                 "pip install 'keras-zoo[export]'"
@@ -146,16 +145,23 @@ def check_formats(formats, precisions):
     return [(name, precision) for name in formats for precision in precisions]
 
 
+def missing_packages(name, *, quantized=False):
+    """Returns the import names of the packages that a format needs and that are not installed."""
+    own = FORMATS[name]
+    needed = (*own.packages, *(own.quantizers if quantized else ()))
+    return [each for each in needed if not importlib.util.find_spec(each)]
+
+
 def _export_one(name, conversion, folder, comparison, data, max_drop):
     """Writes one export into a folder and returns its report."""
     exported, file = conversion.exported, folder / FORMATS[name].file
     start = time.perf_counter()
     quantized = {}
     if conversion.precision == "int8":
-        write = functools.partial(_write, name)
-        quantized = {"int8": quantization.quantize(write, conversion, file, data, max_drop)}
+        write_one = functools.partial(write, name)
+        quantized = {"int8": quantization.quantize(write_one, conversion, file, data, max_drop)}
     else:
-        _write(name, conversion, file)
+        write(name, conversion, file)
     seconds = time.perf_counter() - start
     found = exported_process.run_in_process(file, comparison.inputs)
     figures, reasons = comparisons.compare_outputs(
@@ -186,7 +192,12 @@ def _export_one(name, conversion, folder, comparison, data, max_drop):
     return report
 
 
-def _write(name, conversion, file):
+def write(name, conversion, file):
+    """Writes a `Conversion` to a file of the format called `name`.
+
+    Raises:
+        UsageError: the format cannot hold the model.
+    """
     try:
         FORMATS[name].write(conversion, file)
     except UsageError:
@@ -208,8 +219,7 @@ def _formats_that_convert(failed, conversion):
     """Returns which other formats can hold a model, by converting it to them."""
     able = []
     for name, own in FORMATS.items():
-        installed = all(importlib.util.find_spec(each) for each in own.packages)
-        if name == failed or not installed or conversion.precision not in own.precisions:
+        if name == failed or missing_packages(name) or conversion.precision not in own.precisions:
             continue
         with converters.temporary_folder() as folder:
             try:

@@ -61,8 +61,9 @@ class Runtime:
     Attributes:
         title: its name in messages.
         package: import name of its package.
-        load: function of a path and the number of threads that call the model at a time, which
-            returns metadata, input dtypes and the function of an `ExportedFile`.
+        load: function of a path, the number of threads that call the model at a time, and the
+            number of threads of each call, which returns metadata, input shapes, input dtypes and
+            the function of an `ExportedFile`.
     """
 
     title: str
@@ -104,12 +105,14 @@ def is_exported(path):
     return Path(path).suffix in SUFFIXES and Path(path).suffix != ".keras"
 
 
-def open_file(path, *, streams=1):
+def open_file(path, *, streams=1, num_threads=0):
     """Opens an exported model in the runtime of its format.
 
     Args:
         path: an `.onnx`, `.tflite`, `.xml` or `.keras` file, or the folder of a SavedModel.
         streams: number of threads that call the model at a time, which share the cores.
+        num_threads: number of threads of each call; 0 for all cores divided by `streams`. That of
+            TensorFlow is set for the process instead, before its first operation.
 
     Raises:
         UsageError: there is no such file, it is damaged, or the package of its runtime is missing.
@@ -121,7 +124,8 @@ def open_file(path, *, streams=1):
             f"{path} needs {runtime.package}; install it with: pip install 'keras-zoo[export]'"
         )
     try:
-        return ExportedFile(path, *runtime.load(path, streams))
+        num_threads = num_threads or max(1, (os.cpu_count() or 1) // streams)
+        return ExportedFile(path, *runtime.load(path, streams, num_threads))
     except UsageError:
         raise
     except Exception as error:  # a runtime may raise anything
@@ -143,9 +147,9 @@ def _runtime(path):
     return SUFFIXES[path.suffix]
 
 
-def _load_onnx(path, streams):
+def _load_onnx(path, streams, num_threads):
     options = _onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads_per_stream(streams)
+    options.intra_op_num_threads = num_threads
     options.log_severity_level = ONNX_ERROR_LEVEL
     session = _onnxruntime.InferenceSession(
         os.fspath(path), options, providers=["CPUExecutionProvider"]
@@ -171,7 +175,7 @@ def _onnx_dtype(name):
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
 
-def _load_openvino(path, streams):
+def _load_openvino(path, streams, num_threads):
     # Importing OpenVINO sends telemetry, unless its telemetry package is missing.
     sys.modules.setdefault("openvino_telemetry", None)
     core = _openvino.Core()
@@ -179,7 +183,7 @@ def _load_openvino(path, streams):
     hints = {
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": streams * _threads_per_stream(streams),
+        "INFERENCE_NUM_THREADS": streams * num_threads,
         "ENABLE_CPU_PINNING": False,  # the cores also read images
     }
     compiled = core.compile_model(network, "CPU", hints)
@@ -211,11 +215,9 @@ def _load_openvino(path, streams):
     return metadata, shapes, dtypes, threads.per_thread(make)
 
 
-def _load_litert(path, streams):
+def _load_litert(path, streams, num_threads):
     def open_interpreter():
-        return _litert.Interpreter(
-            model_path=os.fspath(path), num_threads=_threads_per_stream(streams)
-        )
+        return _litert.Interpreter(model_path=os.fspath(path), num_threads=num_threads)
 
     def make():
         interpreter = open_interpreter()
@@ -243,7 +245,7 @@ def read_litert_metadata(path):
     return {}
 
 
-def _load_saved_model(path, streams):
+def _load_saved_model(path, streams, num_threads):
     loaded = tf.saved_model.load(os.fspath(path))  # kept, as the signature does not
     signature = loaded.signatures["serving_default"]
     specs = signature.structured_input_signature[1]
@@ -258,7 +260,7 @@ def _load_saved_model(path, streams):
     return metadata, shapes, dtypes, run
 
 
-def _load_keras(path, streams):
+def _load_keras(path, streams, num_threads):
     model, metadata = model_files.load(path)
     dtypes = {entry.name: np.dtype(entry.dtype) for entry in model.inputs}
     shapes = {entry.name: tuple(entry.shape) for entry in model.inputs}
@@ -277,10 +279,6 @@ def _parse(texts):
         with contextlib.suppress(ValueError):  # of another program
             metadata[key] = json.loads(text)
     return metadata
-
-
-def _threads_per_stream(streams):
-    return max(1, (os.cpu_count() or 1) // streams)
 
 
 SAVED_MODEL = Runtime("TensorFlow", "tensorflow", _load_saved_model)

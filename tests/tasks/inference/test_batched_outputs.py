@@ -53,6 +53,10 @@ def test_logits_are_those_of_keras(model, examples, always, monkeypatch):
     expected = batches.predict(model, examples, batch_size=8)
     found = batched_outputs.predict(model, examples, batch_size=8)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    flipped = dataclasses.replace(examples, pixels=examples.pixels[:, :, ::-1])  # not contiguous
+    expected = batches.predict(model, flipped, batch_size=8)
+    found = batched_outputs.predict(model, flipped, batch_size=8)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_close_classes_are_computed_by_keras(model, examples, always, monkeypatch):
@@ -116,3 +120,5 @@ def test_close_logits():
     np.testing.assert_array_equal(close(logits, 1e-9, True), [True, True, False])
     six = np.array([[9.0, 8, 7, 6, 5, 4.999], [9.0, 8, 7, 6, 5, 4]])
     np.testing.assert_array_equal(close(six, 0.01, False), [True, False])
+    pixels = np.array([[[[1.0, 0.0], [1.0, 1.01]]], [[[1.0, 0.0], [0.0, 1.0]]]])
+    np.testing.assert_array_equal(close(pixels, 0.01, False), [True, False])

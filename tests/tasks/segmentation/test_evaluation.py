@@ -1,6 +1,7 @@
 """Evaluation of a segmenter: pixel counts and losses for any batch size and number of replicas."""
 
 import gc
+import importlib.util
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import zoo
 from tasks.data import decoding
 from tasks.data.geometry import IGNORE_LABEL
 from tasks.distributed import strategies
+from tasks.inference import batched_outputs, runtimes
 from tasks.segmentation import evaluation, metrics
 
 CLASSES = 5
@@ -104,3 +106,17 @@ def test_evaluation_does_not_keep_models_alive():
     del model
     gc.collect()
     assert len(evaluation._evaluation_models) <= before
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="needs openvino")
+def test_counts_of_a_faster_runtime_are_those_of_keras(model, monkeypatch):
+    examples = random_examples(7)
+    expected, expected_loss = evaluation.evaluate(model, examples, batch_size=3)
+    monkeypatch.setattr(batched_outputs, "MIN_FLOPS", 0)
+    monkeypatch.setattr(runtimes, "choose_runtime", lambda *args: "openvino")
+    monkeypatch.setattr(evaluation, "_build_evaluation_model", None)  # would fail if it were called
+    monkeypatch.setattr(evaluation, "_evaluation_models", {})
+    found, loss = evaluation.evaluate(model, examples, batch_size=3)
+    np.testing.assert_array_equal(found.matrix, expected.matrix)
+    np.testing.assert_array_equal(found.counts_per_image, expected.counts_per_image)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
