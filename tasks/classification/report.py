@@ -15,7 +15,9 @@ from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from tasks.report.formatting import format_value
 from tasks.report.image_results import ImageResults, of_examples
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+ranking = LazyModule("tasks.classification.ranking")
 
 SHOWN_MISTAKES = 24
 _MAX_LISTED_LABELS = 6  # per line of a caption
@@ -111,10 +113,7 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: i
         figures: The metrics, from `metrics.metrics_with_intervals`.
         num_classes: The number of classes.
     """
-    images = evaluated.training_images
-    for name in ("accuracy", "map"):
-        if deduplicated := figures.get(f"deduplicated_{name}"):
-            images += f", and without these it is {format_value(name, deduplicated)}"
+    images = evaluated.training_clause(figures)
     if "map" in figures:
         return (
             f"{evaluated.model} predicts the labels of {evaluated.test_images} with a mean average "
@@ -148,6 +147,8 @@ def single_label_sections(examples, classes: Sequence[str], logits) -> list[tupl
             calibration.reliability_diagram(metrics.confidences(logits), predicted == labels),
         ),
     ]
+    probabilities = np.nan_to_num(metrics.softmax(np.asarray(logits)))
+    sections.append(("Precision and recall", ranking.curves_figure(probabilities, labels, classes)))
     worst = metrics.worst_mistakes(logits, labels, SHOWN_MISTAKES)
     if len(worst):
         confidence = metrics.confidences(logits[worst])
