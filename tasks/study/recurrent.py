@@ -2,10 +2,10 @@
 
 from tasks.study import Claim, Findings, pictures, study
 from tasks.study.characters import write_text
-from tasks.study.training import progress, train
-from zoo.lazy import keras, np, tf
+from tasks.study.first_symbol import SYMBOLS, remembered
+from tasks.study.training import progress
+from zoo.lazy import np
 
-SYMBOLS, UNITS = 4, 32
 CELLS = {  # the recurrent layer, and whether its gates start open for the whole length
     "plain": ("SimpleRNN", False),
     "GRU": ("GRU", False),
@@ -13,42 +13,6 @@ CELLS = {  # the recurrent layer, and whether its gates start open for the whole
     "GRU, open gates": ("GRU", True),
     "LSTM, open gates": ("LSTM", True),
 }
-
-
-def recurrent(kind, length, *, opened, rng, **options):
-    """Returns a recurrent layer; its gates remember for up to `length` steps if they are opened.
-
-    The bias of the gate that keeps the state is drawn as in Tallec & Ollivier, 2018.
-    """
-    layer = getattr(keras.layers, kind)(UNITS, **options)
-    layer.build((None, length, SYMBOLS))
-    if opened:
-        keep = np.log(rng.uniform(1, length, UNITS))
-        bias = layer.cell.bias.numpy()
-        if kind == "LSTM":  # input gate, forget gate, candidate, output gate
-            bias[:UNITS], bias[UNITS : 2 * UNITS] = -keep, keep
-        else:  # update gate first, in the first row of two
-            bias[0, :UNITS] = keep
-        layer.cell.bias.assign(bias)
-    return layer
-
-
-def sequences(count, length, rng):
-    """Returns noise whose first vector shows a symbol, `(count, length, SYMBOLS)`; the symbols."""
-    labels = rng.integers(0, SYMBOLS, count).astype("int32")
-    x = rng.normal(0, 0.3, (count, length, SYMBOLS)).astype("float32")
-    x[:, 0] += np.eye(SYMBOLS)[labels]
-    return x, labels
-
-
-def gradient_sizes(model, x, labels):
-    """Returns the norm of the gradient by the input at each time, relative to the last one."""
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, model(x))
-    sizes = np.sqrt((tape.gradient(loss, x).numpy() ** 2).sum((0, 2)))
-    return sizes / sizes[-1]
 
 
 @study(22, "What does a recurrent network remember?")
@@ -61,19 +25,7 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
     also learns to write text, one character after the other, by predicting the next one."""
     scores, gradients = {}, {}
     for name, (kind, opened) in progress(CELLS.items(), "cells"):
-        scores[name] = []
-        for repeat in range(repeats):
-            keras.utils.set_random_seed(seed * repeats + repeat)
-            rng = np.random.default_rng(seed * repeats + repeat)
-            (x, y), test = sequences(2000, length, rng), sequences(400, length, rng)
-            inputs = keras.Input((length, SYMBOLS))
-            layer = recurrent(kind, length, opened=opened, rng=rng)
-            model = keras.Model(inputs, keras.layers.Dense(SYMBOLS)(layer(inputs)))
-            gradients.setdefault(name, gradient_sizes(model, *test))
-            adam = keras.optimizers.Adam(1e-2, clipnorm=1.0)
-            curve = train(model, x, y, steps=steps, batch_size=64, optimizer=adam,
-                          seed=seed, test=test, every=max(1, steps // 8))  # fmt: skip
-            scores[name].append(curve.scores)
+        gradients[name], at, scores[name] = remembered(kind, opened, length, steps, repeats, seed)
     bits, baseline, samples = write_text(text_steps, seed)
     drawn, axes = pictures.figure()
     for name, sizes in gradients.items():
@@ -82,12 +34,12 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
     axes.legend()
     drawn_curves, axes = pictures.figure()
     for name, runs in scores.items():
-        axes.plot(curve.steps, np.mean(runs, 0), "o-", label=name)
+        axes.plot(at, runs.mean(0), "o-", label=name)
     axes.axhline(1 / SYMBOLS, linestyle="--", color=pictures.GREY)
     axes.set(xlabel="step", ylabel="test accuracy", ylim=(0, 1.05))
     axes.legend()
     first = {name: float(sizes[0]) for name, sizes in gradients.items()}
-    best = {name: float(np.array(runs)[:, -3:].mean()) for name, runs in scores.items()}
+    best = {name: float(runs[:, -3:].mean()) for name, runs in scores.items()}
     opened = [best["LSTM, open gates"], best["GRU, open gates"]]
     return Findings(
         claims=[
@@ -125,5 +77,5 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
         references=["Hochreiter & Schmidhuber, 1997 (LSTM); Cho et al., 2014 (GRU)",
                     "Pascanu et al., 2013: On the difficulty of training recurrent networks",
                     "Tallec & Ollivier, 2018: Can recurrent neural networks warp time?",
-                    "zoo/layers/caption_decoders.py: LSTMs that write captions"],
+                    "tasks/study/first_symbol.py; zoo/layers/caption_decoders.py (captions)"],
     )  # fmt: skip
