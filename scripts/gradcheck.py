@@ -1,8 +1,9 @@
-"""Compares a model's gradients with central differences: zoo gradcheck lenet5.
+"""Compares gradients with central differences: zoo gradcheck lenet5.
 
-The model is rebuilt in float64. Of each weight tensor and of the image some values are moved up and
+A model is rebuilt in float64. Of each weight tensor and of the image some values are moved up and
 down, and the change of the output is compared with the gradient by automatic differentiation. The
-exit status is 1 if one differs.
+exit status is 1 if one differs. Layers of the zoo and of Keras are checked by the name of their
+class, in a small example; `layers` checks all of them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 
+HELP = "a name of zoo list, a finished run, a .keras file, a layer such as LSTM, or `layers`"
+ALL = "layers"
+
 
 def arguments(parser, words):
     """Adds this command's options."""
-    parser.add_argument("model", help="a name of zoo list, a finished run or a .keras file")
+    parser.add_argument("model", help=HELP)
     parser.add_argument("--samples", type=int, default=6, metavar="N", help="per tensor (6)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random values (0)")
     parser.add_argument("--image-size", type=int, default=0, metavar="N", help="of a zoo model")
@@ -22,12 +26,34 @@ def arguments(parser, words):
 
 def run(args):
     """Prints a line per tensor, the worst last; returns 1 if a gradient is wrong."""
-    from tasks.advice import gradcheck
+    from pathlib import Path
+
+    from tasks.advice import gradcheck, layer_examples
     from zoo.errors import UsageError
 
     if args.samples < 1 or args.seed < 0 or args.image_size < 0:
         raise UsageError("--samples takes 1 or more, --seed and --image-size 0 or more")
-    checks = gradcheck.gradcheck(_model(args), samples=args.samples, seed=args.seed)
+    options = {"samples": args.samples, "seed": args.seed}
+    if Path(args.model).exists() or not (args.model == ALL or _is_class(args.model)):
+        return _report(args, gradcheck.gradcheck(_model(args), **options))
+    names = layer_examples.names() if args.model == ALL else [args.model]
+    checks = []
+    for name in names:
+        layer, inputs, own = layer_examples.example(name, args.seed)
+        found = gradcheck.gradcheck(layer, inputs, **options, **own)
+        if args.model == ALL:
+            found = [dataclasses.replace(each, name=f"{name}: {each.name}") for each in found]
+        checks += found
+    return _report(args, checks)
+
+
+def _is_class(name):
+    return name.isidentifier() and name[0].isupper()  # names of models are in lower case
+
+
+def _report(args, checks):
+    from tasks.advice import gradcheck
+
     wrong = gradcheck.wrong(checks)
     if args.json:
         print(json.dumps([dataclasses.asdict(check) | {"right": check.right} for check in checks]))

@@ -45,6 +45,8 @@ def run(args):
             _print(rows[-1])
     if args.json:
         print(json.dumps(rows))
+    elif len(rows) > 1:
+        _print_table(rows)
     return None
 
 
@@ -54,6 +56,13 @@ def _print(row):
         mark = "holds:        " if claim["holds"] else "does not hold:"
         print(f"  {mark} {claim['text']} ({claim['measured']})")
     print(f"  page: {row['page']}")
+
+
+def _print_table(rows):
+    print(f"\n{'study':<18}{'seconds':>9}{'CPU s':>9}{'claims held':>14}")
+    for row in rows:
+        held = f"{sum(claim['holds'] for claim in row['claims'])} of {len(row['claims'])}"
+        print(f"{row['study']:<18}{row['seconds']:>9.1f}{row['cpu_seconds']:>9.1f}{held:>14}")
 
 
 def _list(as_json):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import zoo
 from tasks.engine import finetune
 from zoo import graphs
 from zoo.errors import UsageError
@@ -53,7 +54,8 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
 
     Args:
         target: a `keras.Model`, which is rebuilt in float64, or a `keras.Layer` of dtype float64.
-        inputs: arrays for the inputs; random ones by default for a model.
+        inputs: arrays for the inputs, of which those in float64 are checked, or a tuple of several
+            arguments of a layer's call; random ones by default for a model.
         samples: values that are compared per tensor, chosen at random; all of smaller ones.
         seed: of values, projection and choice.
         step: of the differences.
@@ -62,17 +64,18 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
         A check per tensor, weights first.
 
     Raises:
-        UsageError: the model is too large, or a layer is checked without inputs.
+        UsageError: the model is too large or selects boxes inside, or a layer is checked without
+            inputs.
     """
     rng = np.random.default_rng(seed)
     if isinstance(target, keras.Model):
-        target = to_float64(target)
+        target = to_float64(_with_gradients(target))
         inputs = _random_inputs(target, rng) if inputs is None else inputs
         _calibrate(target, inputs)
     elif inputs is None:
         raise UsageError("a layer is checked on inputs that are given: gradcheck(layer, inputs)")
     inputs = keras.tree.map_structure(_variable, inputs)
-    target(keras.tree.map_structure(tf.convert_to_tensor, inputs))  # builds a layer
+    _call(target, inputs)  # builds a layer
     _fill_zeros(target.trainable_variables, rng)
     outputs = _float_outputs(target, inputs)
     projections = [tf.constant(rng.normal(size=output.shape)) for output in outputs]
@@ -135,6 +138,23 @@ def wrong(checks: Sequence[TensorCheck]) -> list[TensorCheck]:
     return sorted((x for x in checks if not x.right), key=lambda x: -x.error)
 
 
+def _with_gradients(model):
+    """Returns a detector with the outputs that are trained, in place of those it selects from them.
+
+    Other models are returned as they are.
+    """
+    if any(isinstance(layer, zoo.layers.ProposalLayer) for layer in model.layers):
+        raise UsageError(
+            f"{model.name} selects boxes inside the network, which stops gradients; gradcheck "
+            "takes detectors of one stage, such as retinanet"
+        )
+    detect = [layer for layer in model.layers if isinstance(layer, zoo.layers.DecodeDetections)]
+    if not detect:
+        return model
+    _, logits, deltas, _ = detect[0].input
+    return keras.Model(model.input, [logits, deltas], name=model.name)
+
+
 def _random_inputs(model, rng):
     embeddings = [each for each in model.layers if isinstance(each, keras.layers.Embedding)]
     high = min([255, *(each.input_dim for each in embeddings)])
@@ -170,8 +190,13 @@ def _fill_zeros(weights, rng):
             weight.assign(0.1 * rng.normal(size=weight.shape))
 
 
+def _call(target, inputs):
+    inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+    return target(*inputs) if isinstance(inputs, tuple) else target(inputs)
+
+
 def _float_outputs(target, inputs):
-    outputs = target(keras.tree.map_structure(tf.convert_to_tensor, inputs))
+    outputs = _call(target, inputs)
     return [tf.cast(x, "float64") for x in keras.tree.flatten(outputs) if x.dtype.is_floating]
 
 
@@ -216,7 +241,7 @@ def _closest(tensor, index, own, value, step, magnitude, limit):
 
 def _differences(tensor, index, value, step):
     """Returns the differences to the left and to the right of a tensor's value."""
-    before = tensor.numpy()
+    before = np.array(tensor.numpy())  # also of a scalar
     step *= max(1.0, abs(float(before[index])))
     centre, ends = float(value()), []
     for moved_by in (-step, step):

@@ -118,7 +118,7 @@ def run(seed: int = 0, depth: int = 20, width: int = 128, steps: int = 100):
             ("Forms of GELU", pictures.svg(drawn_gelu),
              "The form with the sigmoid is the oldest and the least exact."),
         ],
-        next_steps=["--depth 50", "zoo build lenet5 with activation=relu: does it train faster?"],
+        next_steps=["--depth 50", "zoo show lenet5 and zoo show alexnet: which activations?"],
         references=["Hendrycks & Gimpel, 2016: GELU", "Nair & Hinton, 2010: ReLU",
                     "keras.activations"],
     )  # fmt: skip

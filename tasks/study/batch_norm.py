@@ -85,8 +85,9 @@ def run(seed: int = 0, steps: int = 200, rates: int = 4):
                            size) for size in (2, 32)}  # fmt: skip
     drawn_noise, axes = pictures.figure()
     axes.plot(sizes, noises, "o-")
-    axes.set(xscale="log", yscale="log", xlabel="batch size",
+    axes.set(xscale="log", yscale="log", xlabel="batch size", xticks=sizes, xticklabels=sizes,
              ylabel="noise of a logit / its spread")  # fmt: skip
+    axes.xaxis.set_minor_formatter("")
 
     tuned = fine_tuned(model, test, steps, seed)
     drawn_tuned, axes = pictures.figure()

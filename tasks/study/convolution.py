@@ -72,7 +72,7 @@ def run(seed: int = 0, steps: int = 600, examples: int = 1_000, shift: float = 3
         axes.plot(shifts, values, "o-", label=f"{kind}, {sizes[kind]:,} weights")
     axes.axvline(shift, linestyle="--", color=pictures.GREY)
     axes.set(xlabel="largest shift of test digits (pixels)", ylabel="accuracy", ylim=(0, 1))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    drawn.legend(loc="outside upper center", ncols=2)
     shown = {}
     for kind, kernel in kernels.items():
         drawn_kernels, panels = pictures.figure(8, width=9, height=1.5)

@@ -87,8 +87,9 @@ def run(seed: int = 0, epochs: int = 8, examples: int = 1_024, learning_rate: fl
         pictures=[
             ("Noise", pictures.svg(drawn_noise), "Four times the batch for half the noise."),
             ("Loss", pictures.svg(drawn),
-             f"Left: the smaller the batch the faster. Right: the same by the clock, which runs "
-             f"differently. Time per epoch by batch: {per_epoch}."),
+             f"Left: mini-batches take more steps per epoch than all examples; the steps of single "
+             f"ones are too noisy at this rate. Right: the same by the clock. Time per epoch by "
+             f"batch: {per_epoch}."),
         ],
         next_steps=["--learning-rate 0.3: which batch size suffers first?",
                     "zoo train classification --batch-size 128 --scale-learning-rate linear"],

@@ -80,7 +80,9 @@ def run(seed: int = 0, steps: int = 1_000, layers: int = 5):
     drawn_folds, axes = pictures.figure()
     for depth in sorted({1, 2, layers}):
         y = sawtooth(depth)[1]
-        axes.plot(np.linspace(0, 1, len(y)), y, label=f"{depth} layers of 2 units")
+        axes.plot(
+            np.linspace(0, 1, len(y)), y, label=f"{depth} layer{'s' * (depth > 1)} of 2 units"
+        )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=3)
     return Findings(
         claims=[

@@ -68,7 +68,7 @@ def run(seed: int = 0, steps: int = 400, rates: int = 5):
         curve = trained(rate, data, steps, seed, every=max(1, steps // 40))
         tail = curve.losses[-max(1, len(curve.losses) // 10) :].mean()
         final.append(float(np.nan_to_num(tail, nan=1e3, posinf=1e3)))
-        shown[f"{rate:.1g}"] = draw(curve, start)
+        shown[f"{float(f'{rate:.1g}'):g}"] = draw(curve, start)
 
     rising = np.geomspace(1e-3, 10, 150)
     losses = trained(optimize.schedules.Schedule(rising), data, 150, seed, every=1).losses

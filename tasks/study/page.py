@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 
 from tasks.report import environment, page
 from tasks.report.formatting import escape
 from tasks.study import Findings, Study
 
+# On narrow pages pictures are scrolled before their text is smaller than 10 pixels.
+_MIN_SCALE = 0.75
 _CODE = '<pre style="white-space: pre; overflow-x: auto"><code>{}</code></pre>'
 
 
@@ -25,10 +28,7 @@ def write(path, study: Study, findings: Findings, options: dict) -> None:
     held = sum(claim.holds for claim in findings.claims)
     sections = [
         ("Claims", _claims(findings)),
-        *(
-            (title, f"<figure><figcaption>{escape(see)}</figcaption>{picture}</figure>")
-            for title, picture, see in findings.pictures
-        ),
+        *((title, _figure(picture, see)) for title, picture, see in findings.pictures),
         ("What to change next", _list(findings.next_steps)),
         ("The code", _CODE.format(escape(source(study)))),
         ("References", _list(findings.references)),
@@ -59,12 +59,22 @@ def source(study):
     return inspect.getsource(inspect.getmodule(study.run)).strip()
 
 
+def _figure(picture, see):
+    def with_minimum(found):
+        return f'{found[0]}style="min-width: {_MIN_SCALE * float(found[1]):.0f}pt" '
+
+    picture = re.sub(r'<svg (?=[^>]*?width="([\d.]+)pt")', with_minimum, picture)
+    caption = f"<figcaption>{escape(see)}</figcaption>"
+    return f'<figure style="overflow-x: auto">{caption}{picture}</figure>'
+
+
 def _claims(findings):
     rows = [
         [claim.text, claim.measured, "holds" if claim.holds else "does not hold"]
         for claim in findings.claims
     ]
-    return page.table(rows, ("claim", "measured", "result"))
+    whole = "<style>.scroll{max-height:none}</style>"  # claims are read without scrolling
+    return whole + page.table(rows, ("claim", "measured", "result"))
 
 
 def _list(items):

@@ -11,10 +11,10 @@ from tasks.report.formatting import escape
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-COLORS = ("#3b82f6", "#f97316", "#16a37b", "#a855f7", "#e11d48", "#0ea5b7", "#9a7b00", "#7d8590")
+COLORS = ("#3b82f6", "#f97316", "#16a37b", "#a855f7", "#e11d48", "#9a7b00", "#7d8590", "#0ea5b7")
 GREY = "#7d8590"  # text and axes: readable on white and on black
 SIZE = (6.4, 3.4)  # inches of one panel
-_numbers = itertools.count()
+_numbers = [0]  # of ids that have been given in a page
 
 
 def figure(columns: int = 1, rows: int = 1, *, width: float = SIZE[0], height: float = SIZE[1]):
@@ -33,7 +33,9 @@ def figure(columns: int = 1, rows: int = 1, *, width: float = SIZE[0], height: f
 
 
 def style():
-    """Returns a context in which figures have the style of the pages.
+    """Returns a context in which the figures of a page are drawn in its style.
+
+    Numbers in ids start from 0, so that a picture is the same whichever studies ran before.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -44,6 +46,7 @@ def style():
         raise UsageError(
             "zoo study draws with matplotlib: pip install 'keras-zoo[plots]'"
         ) from error
+    _numbers[0] = 0
     return rc_context(_style())
 
 
@@ -55,7 +58,7 @@ def _style():
         **dict.fromkeys(grey, GREY),
         "axes.facecolor": "none",
         "axes.grid": True,
-        "axes.prop_cycle": cycler(color=COLORS),
+        "axes.prop_cycle": cycler(linestyle=("-", "--")) * cycler(color=COLORS),
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlesize": "medium",
@@ -73,7 +76,7 @@ def svg(drawn) -> str:
     from matplotlib import rc_context
 
     text = io.StringIO()
-    name = f"study{next(_numbers)}"
+    name = f"study{_number()}"
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         drawn.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     found = text.getvalue()
@@ -95,7 +98,7 @@ def animated_paths(drawn, axes, paths: Mapping, seconds: float = 8.0) -> str:
     for name, path in paths.items():
         axes.plot(*path.T, marks[name], color=colors[name], alpha=0.6, linewidth=1, label=name)
     drawn.legend(loc="outside lower center", ncols=5)
-    text, own = svg(drawn), f"race{next(_numbers)}"
+    text, own = svg(drawn), f"race{_number()}"
     style, dots = [], []
     for number, (name, path) in enumerate(paths.items()):
         inside = np.clip(path, *np.transpose([axes.get_xlim(), axes.get_ylim()]))
@@ -135,7 +138,7 @@ def slider(pictures: Mapping[str, str], label: str) -> str:
         pictures: HTML by the text of its button, in order; the middle one is shown first.
         label: what the buttons choose, such as `learning rate`.
     """
-    name = f"slider{next(_numbers)}"
+    name = f"slider{_number()}"
     start = (len(pictures) - 1) // 2
     buttons = "".join(
         f'<input type="radio" name="{name}" id="{name}-{number}"{" checked" * (number == start)}>'
@@ -155,6 +158,11 @@ def slider(pictures: Mapping[str, str], label: str) -> str:
         f'aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}'
         f"<div>{panels}</div></div>"
     )
+
+
+def _number():
+    _numbers[0] += 1
+    return _numbers[0]
 
 
 def curves(lines: Mapping[str, tuple], **options) -> str:

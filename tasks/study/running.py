@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def run_study(study: Study, folder="studies", **options) -> dict:
         **options: those of the study, such as `seed`; the rest have their defaults.
 
     Returns:
-        A dict of `study`, its name; `claims`, a list of dicts; `seconds`; and `page`, the file.
+        A dict of `study`, its name; `claims`, a list of dicts; `seconds`; `cpu_seconds` of all its
+        threads and child processes; and `page`, the file.
 
     Raises:
         UsageError: an option is unknown or has a value with which the study cannot run.
@@ -32,7 +34,7 @@ def run_study(study: Study, folder="studies", **options) -> dict:
         low = 0 if name == "seed" or isinstance(value, float) else 1
         if not isinstance(value, str) and not low <= value < float("inf"):
             raise UsageError(f"--{name.replace('_', '-')} must be a number from {low}, not {value}")
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), _cpu_seconds()
     try:
         findings = findings_of(study, **options)
     except (ValueError, IndexError, ZeroDivisionError) as error:
@@ -47,7 +49,13 @@ def run_study(study: Study, folder="studies", **options) -> dict:
         for claim in findings.claims
     ]
     seconds = round(time.perf_counter() - start, 1)
-    return {"study": study.name, "claims": claims, "seconds": seconds, "page": str(file)}
+    return {
+        "study": study.name,
+        "claims": claims,
+        "seconds": seconds,
+        "cpu_seconds": round(_cpu_seconds() - cpu_start, 1),
+        "page": str(file),
+    }
 
 
 def findings_of(study: Study, seed=0, **options) -> Findings:
@@ -55,3 +63,7 @@ def findings_of(study: Study, seed=0, **options) -> Findings:
     keras.utils.set_random_seed(seed)
     with pictures.style():
         return study.run(seed=seed, **options)
+
+
+def _cpu_seconds():
+    return sum(os.times()[:4])  # user and system, of this process and of children that ended

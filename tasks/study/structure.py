@@ -53,7 +53,7 @@ def run(seed: int = 0, steps: int = 400, layers: int = 3, trials: int = 8, cost:
     for row, column in np.ndindex(table.shape):
         light = table[row, column] < (table.min() + table.max()) / 2
         axes.text(column, row, f"{table[row, column]:.1%}\n{sizes[row, column]:,}", va="center",
-                  ha="center", color="white" if light else "black")  # fmt: skip
+                  ha="center", color="white" if light else "#111111")  # fmt: skip
     axes.set(xticks=range(len(UNITS)), xticklabels=UNITS, yticks=range(layers), yticklabels=depths,
              xlabel="neurons in each layer", ylabel="hidden layers")  # fmt: skip
     axes.grid(False)

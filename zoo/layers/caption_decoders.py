@@ -102,8 +102,8 @@ class CaptionDecoder(keras.layers.Layer):
         units = self.units
 
         def bias(shape, dtype=None):
-            first_two = [keras.ops.zeros((units,)), keras.ops.ones((units,))]
-            return keras.ops.concatenate([*first_two, keras.ops.zeros((2 * units,))])
+            first_two = [keras.ops.zeros((units,), dtype), keras.ops.ones((units,), dtype)]
+            return keras.ops.concatenate([*first_two, keras.ops.zeros((2 * units,), dtype)])
 
         return keras.layers.Dense(
             4 * units, bias_initializer=bias, dtype=self.dtype_policy, name=name
@@ -197,7 +197,7 @@ class AttendingLSTM(CaptionDecoder):
         ops, (features, keys), (hidden, cell) = keras.ops, memory, state
         query = self.query(ops.concatenate([word, hidden], axis=-1))
         scores = self.score(ops.tanh(keys + query[:, None]))[..., 0]
-        attention_weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
+        attention_weights = ops.softmax(ops.cast(scores, _precise(scores)), axis=-1)
         weights = ops.cast(attention_weights, features.dtype)
         context = ops.squeeze(ops.matmul(weights[:, None], features), axis=1)
         context = context * self.gate(hidden)
@@ -208,7 +208,7 @@ class AttendingLSTM(CaptionDecoder):
 
     def _zero_outputs(self, word, memory):
         _, keys = memory
-        return keras.ops.zeros_like(word), keras.ops.zeros_like(keys[..., 0], dtype="float32")
+        return keras.ops.zeros_like(word), keras.ops.zeros_like(keys[..., 0], dtype=_precise(keys))
 
     def compute_output_shape(self, words_shape, features_shape):
         return words_shape
@@ -220,3 +220,8 @@ class AttendingLSTM(CaptionDecoder):
 def _zeros(x, width):
     """Returns zeros `(batch, width)`, of the batch size and dtype of `x`."""
     return keras.ops.repeat(keras.ops.zeros_like(x[:, :1]), width, axis=1)
+
+
+def _precise(x):
+    """Returns the dtype of attention weights: float32, or the dtype of `x` if that is float64."""
+    return keras.backend.result_type(x.dtype, "float32")

@@ -11,8 +11,24 @@ import tensorflow as tf
 
 import zoo
 from scripts.__main__ import main as command_line
-from tasks.advice import gradcheck
+from tasks.advice import gradcheck, layer_examples
 from zoo.errors import UsageError
+
+BOXES = np.array([[[0, 0, 2, 2], [1, 1, 4, 3], [0, 1, 3, 4], [2, 2, 4, 4]]], "float32")
+NETWORKS = {  # and options with which they are small
+    "mlp": {},
+    "convnet": {},
+    "resnet20": {},
+    "mobilenet_025": {},
+    "squeezenet": {},
+    "vit_tiny": {},
+    "unet": {},
+    "dcgan_critic": {},
+    "lstm": {"input_shape": (6, 1)},
+    "transformer": {"input_shape": (6, 1)},
+    "show_attend_tell": {"backbone": "lenet5", "units": 8, "embedding": 6, "length": 5},
+    "retinanet": {"backbone": "convnet", "channels": 4, "depth": 1, "octave": 1},
+}
 
 
 @tf.custom_gradient
@@ -59,23 +75,62 @@ def test_a_small_error_is_found_among_the_kinks_of_a_network():
     assert found == {"before/kernel", "before/bias", "input 0"}
 
 
+@pytest.mark.parametrize("name", ["Dense", "MaxPooling2D", "LocalResponseNormalization"])
+def test_gradients_of_simple_layers_are_right(name):
+    check_layer(name)
+
+
+@pytest.mark.parametrize("name", layer_examples.names())
+@pytest.mark.check
+def test_gradients_of_layers_are_right(name):
+    check_layer(name)
+
+
+def check_layer(name):
+    layer, inputs, options = layer_examples.example(name)
+    checks = gradcheck.gradcheck(layer, inputs, samples=3, **options)
+    assert gradcheck.wrong(checks) == []
+    assert {check.name for check in checks} >= {x.path for x in layer.trainable_variables}
+
+
+@pytest.mark.parametrize("package", [zoo.layers, keras.layers])
+def test_every_layer_has_an_example_or_a_reason_why_not(package):
+    """A layer that is new in the zoo, or in Keras, fails here until it has one."""
+    excluded = [name for names in layer_examples.WITHOUT_GRADIENT.values() for name in names]
+    assert not {*layer_examples.names()} & {*excluded}
+    known = {getattr(package, name, None) for name in [*layer_examples.names(), *excluded]}
+    exported = {
+        name
+        for name, value in vars(package).items()
+        if isinstance(value, type)
+        and issubclass(value, (keras.layers.Layer, keras.initializers.Initializer))
+    }
+    assert [name for name in sorted(exported) if getattr(package, name) not in known] == []
+
+
 @pytest.mark.parametrize(
-    ("layer", "shape"),
+    ("layer", "inputs"),
     [
-        (lambda: keras.layers.Dense(3, activation="gelu", dtype="float64"), (2, 5)),
-        (lambda: keras.layers.Conv2D(2, 3, activation="relu", dtype="float64"), (2, 6, 6, 2)),
-        (lambda: keras.layers.MaxPooling2D(2, dtype="float64"), (2, 4, 4, 3)),
-        (lambda: keras.layers.LayerNormalization(dtype="float64"), (2, 7)),
-        (lambda: keras.layers.LSTM(3, dtype="float64"), (2, 4, 3)),
-        (lambda: zoo.layers.LocalResponseNormalization(dtype="float64"), (2, 4, 4, 6)),
-        (lambda: zoo.layers.PixelNormalization(127.5, 127.5, dtype="float64"), (2, 4, 4, 3)),
+        (lambda: zoo.layers.Anchors([8], [4], [1]), lambda x: [x]),
+        (
+            lambda: zoo.layers.DecodeDetections(2, 2, least=0.0),
+            lambda x: (BOXES, x[:, 0, :, :3], x[:, 0, :, :4], x),
+        ),
+        (
+            lambda: zoo.layers.ProposalLayer(2, 2),
+            lambda x: (BOXES, x[:, 0, :, :1], x[:, 0, :, :4], x),
+        ),
     ],
 )
-def test_gradients_of_layers_are_right(layer, shape):
-    inputs = np.random.default_rng(0).normal(size=shape)
-    checks = gradcheck.gradcheck(layer(), inputs, samples=20)
-    assert checks[-1].name == "input 0"
-    assert gradcheck.wrong(checks) == []
+def test_layers_without_an_example_stop_gradients(layer, inputs):
+    x = tf.constant(np.random.default_rng(0).normal(size=(1, 4, 4, 4)), "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        arguments = inputs(x)
+        found = layer()(*arguments) if isinstance(arguments, tuple) else layer()(arguments)
+        total = sum(tf.reduce_sum(tf.cast(y, "float32")) for y in keras.tree.flatten(found))
+    gradient = tape.gradient(total, x)
+    assert gradient is None or not np.any(gradient)
 
 
 def test_the_command_checks_every_tensor(capsys):
@@ -86,25 +141,37 @@ def test_the_command_checks_every_tensor(capsys):
     assert {check["size"] for check in found} >= {150, 48_000, 840}
 
 
+def test_the_command_checks_a_layer_by_its_name(capsys):
+    assert command_line(["gradcheck", "PReLU", "--samples", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "alpha" in shown
+    assert "2 of 2 tensors agree" in shown
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("words", "message"),
     [
-        "mlp",
-        "convnet",
-        "resnet20",
-        "mobilenet_025",
-        "squeezenet",
-        "vit_tiny",
-        "unet",
-        "dcgan_critic",
+        (["Desne"], "no layer named 'Desne'; did you mean Dense"),
+        (["Anchors"], "the gradient of Anchors cannot be checked: its output is constant"),
+        (["Dense", "--samples", "0"], "--samples takes 1 or more"),
     ],
 )
+def test_mistakes_are_one_line(words, message, capsys):
+    assert command_line(["gradcheck", *words]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS.items())
 @pytest.mark.check
-def test_gradients_of_networks_are_right(name):
+def test_gradients_of_networks_are_right(name, options):
     keras.utils.set_random_seed(0)  # one with which UNet has kinks within both smaller steps
-    channels = zoo.spec(name).input_shape[-1]
-    model = zoo.build(name, weights="random", input_shape=(32, 32, channels))
-    assert gradcheck.wrong(gradcheck.gradcheck(model, samples=2)) == []
+    shape = (32, 32, zoo.spec(name).input_shape[-1])
+    model = zoo.build(name, weights="random", **{"input_shape": shape, **options})
+    checks = gradcheck.gradcheck(model, samples=2)
+    assert gradcheck.wrong(checks) == []
+    assert {check.name for check in checks} >= {x.path for x in model.trainable_variables}
 
 
 def test_a_large_model_and_a_layer_without_inputs_are_refused(monkeypatch):

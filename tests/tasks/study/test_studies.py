@@ -61,7 +61,9 @@ def test_the_claims_of_a_study_hold(name, seed, tmp_path):
     assert [claim for claim in found["claims"] if not claim["holds"]] == []
     text = (tmp_path / f"{name}.html").read_text()
     assert get(name).question in text
-    assert "<svg" in text
+    pictures = re.findall("<svg [^>]*>", text)
+    assert pictures
+    assert all('style="min-width' in picture for picture in pictures)  # readable on phones
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text)  # nothing is loaded
     shown = re.sub("<pre.*?</pre>", "", text, flags=re.S)  # without the code
     assert not re.search(r"\bnan\b", shown.lower())
