@@ -21,6 +21,7 @@ ABOVE = (
 )
 BELOW = (
     ("tasks.engine",),
+    ("tasks.web",),
     ("tasks.inference", "tasks.distributed"),
     ("tasks.data", "tasks.report"),
     ("zoo",),

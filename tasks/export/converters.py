@@ -10,13 +10,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.export import graph
 from tasks.inference import exported_file
 from tasks.inference.converters import ONNX_OPSET
 from tasks.inference.export_model import ExportModel
+from tasks.web import web_folder
 from zoo import model_files
 from zoo.lazy import LazyModule, keras, tf
 
@@ -39,6 +40,7 @@ class Conversion:
         precision: `float32`, `float16` or `int8`.
         calibration: images for int8, uint8 `(count, height, width, channels)`, or `None`.
         float_layers: names of the layers of the model that int8 leaves in float.
+        web_runtime: the `onnxruntime_web.OnnxRuntimeWeb` of a web page, or `None`.
     """
 
     exported: ExportModel
@@ -46,6 +48,7 @@ class Conversion:
     precision: str = "float32"
     calibration: object = None
     float_layers: tuple[str, ...] = ()
+    web_runtime: object = field(default=None, repr=False)
 
     @property
     def function(self):
@@ -64,6 +67,8 @@ class Format:
         packages: import names of the required packages.
         quantizers: import names of the packages that int8 needs besides.
         precisions: supported precisions.
+        add: a function of a `Conversion` and the path that adds files beside the written one, and
+            returns further keys of the report.
     """
 
     title: str
@@ -72,6 +77,7 @@ class Format:
     packages: tuple[str, ...] = ()
     quantizers: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("float32",)
+    add: Callable = lambda conversion, path: {}
 
 
 def write_onnx(conversion, path):
@@ -193,6 +199,15 @@ def write_keras(conversion, path):
     model_files.save(conversion.exported.model, path, conversion.exported.metadata)
 
 
+def add_web_page(conversion, path):
+    """Writes a page beside an ONNX file that runs it in the browser, and returns its version."""
+    exported = conversion.exported
+    dtypes = graph.input_dtypes(exported, conversion.pixels)
+    inputs = {x.name: [dtypes[x.name], *x.shape] for x in exported.model.inputs}
+    web_folder.write(path, inputs, exported.metadata, conversion.web_runtime)
+    return {"page": web_folder.PAGE, "onnxruntime_web": conversion.web_runtime.version}
+
+
 FORMATS = {
     "onnx": Format(
         *("ONNX", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
@@ -205,6 +220,11 @@ FORMATS = {
     "litert": Format(
         *("LiteRT", "model.tflite", write_litert, ("ai_edge_litert",)),
         precisions=("float32", "float16", "int8"),
+    ),
+    "web": Format(
+        *("a web page", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
+        precisions=("float32", "int8"),
+        add=add_web_page,
     ),
     "saved_model": Format("SavedModel", "saved_model", write_saved_model),
     "keras": Format("Keras", "model.keras", write_keras),

@@ -30,6 +30,7 @@ from tasks.serve.batcher import QueueFullError
 from tasks.serve.limits import Limits
 from tasks.serve.request_images import BadRequest
 from tasks.serve.served_model import MAX_TOP, RequestOptions
+from tasks.web import page
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of histogram buckets
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -140,9 +141,10 @@ def _add_pages(app):
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    def page(request: Request):
-        name = "api.html" if request.url.path == "/docs" else "page.html"
-        return (resources.files("tasks.serve") / name).read_text(encoding="utf-8")
+    def show(request: Request):
+        if request.url.path == "/":
+            return page.served()
+        return (resources.files("tasks.serve") / "api.html").read_text(encoding="utf-8")
 
 
 def _add_descriptions(app, models, statistics):
