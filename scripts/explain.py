@@ -44,7 +44,7 @@ def arguments(parser, words):
 
 def run(args):
     """Writes the maps and prints a line per image."""
-    from tasks.explain import explain
+    from tasks.deploy import explain
     from zoo.errors import UsageError
 
     rows = explain.explain(

@@ -98,7 +98,7 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
         if each in loaded.exported.unsupported:
             raise UsageError(f"{name}: {loaded.exported.unsupported[each]}")
     if "web" in formats:
-        web_folder.check_task(loaded.exported.metadata["task"])
+        web_folder.check(loaded.exported)
     out = Path(out) if out else _default_folder(loaded)
     for each, precision in pairs:
         _check_folder(out / _folder_name(each, precision))

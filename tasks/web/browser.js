@@ -239,16 +239,15 @@ function boxOf(image, width, height) {
   return [((width - inner[0]) >> 1) - left * x, ((height - inner[1]) >> 1) - top * y, image.width * x, image.height * y];
 }
 
-// RGBA as grey, grey and alpha, RGB or RGBA; without alpha, transparency is blended with white.
+// RGBA as grey or RGB: transparency is blended with white.
 function convert({width, height, data}, channels) {
   const count = width * height;
   const found = new Uint8ClampedArray(count * channels);
   for (let n = 0; n < count; n += 1) {
-    const alpha = channels % 2 ? data[4 * n + 3] / 255 : 1;
+    const alpha = data[4 * n + 3] / 255;
     const [r, g, b] = [0, 1, 2].map((c) => Math.round(alpha * data[4 * n + c] + (1 - alpha) * 255));
-    if (channels < 3) found[n * channels] = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
-    else found.set([r, g, b], n * channels);
-    if (channels % 2 === 0) found[(n + 1) * channels - 1] = data[4 * n + 3];
+    if (channels === 3) found.set([r, g, b], 3 * n);
+    else found[n] = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
   }
   return {width, height, channels, data: found};
 }
@@ -302,8 +301,8 @@ function rgbaCanvas(data, width, height) {
 function toCanvas({width, height, channels, data}, factor = 1) {
   const rgba = new Uint8ClampedArray(4 * width * height);
   for (let n = 0; n < width * height; n += 1) {
-    const color = channels < 3 ? Array(3).fill(data[n * channels]) : data.subarray(n * channels, n * channels + 3);
-    rgba.set([...color, channels % 2 ? 255 : data[(n + 1) * channels - 1]], 4 * n);
+    const color = channels === 1 ? Array(3).fill(data[n]) : data.subarray(n * channels, n * channels + 3);
+    rgba.set([...color, 255], 4 * n);
   }
   const canvas = Object.assign(document.createElement("canvas"), {width: factor * width, height: factor * height});
   canvas.getContext("2d").drawImage(rgbaCanvas(rgba, width, height), 0, 0, canvas.width, canvas.height);

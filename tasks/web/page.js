@@ -58,7 +58,7 @@ function describe() {
 
 async function predict(file) {
   const model = chosen();
-  const article = make("article");
+  const article = make("article", undefined, {class: model.kind});
   const picture = make("img", undefined, {alt: file.name || "image"});
   const original = URL.createObjectURL(file);
   picture.src = original;
@@ -111,8 +111,9 @@ function addViews(views, picture, original, found, model, file) {
 
 async function explanation(model, file) {
   const found = await backend.predict(model, file, true);
-  if (found.error || !found.explanation) throw Error(found.error || "no explanation");
-  return found.explanation;
+  const drawn = found.explanation || found.picture;  // of captions, the attention to each word
+  if (found.error || !drawn) throw Error(found.error || "no explanation");
+  return drawn;
 }
 
 function shown(found) {

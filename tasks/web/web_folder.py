@@ -15,12 +15,18 @@ TASKS = ("classification", "segmentation", "detection", "captioning", "gan")
 PAGE, RUNTIME, ABOUT = "index.html", "onnxruntime-web", "about.js"
 
 
-def check_task(name) -> None:
-    """Raises `UsageError` if the page shows no predictions of a task."""
+def check(exported) -> None:
+    """Raises `UsageError` if the page cannot run an `inference.export_model.ExportModel`."""
+    name = exported.metadata["task"]
     if name not in TASKS:
         raise UsageError(
             f"a web page shows {', '.join(TASKS[:-1])} or {TASKS[-1]}, not {name}; "
             "export it with --format onnx"
+        )
+    if exported.takes_images and exported.image_shape[-1] not in (1, 3):
+        raise UsageError(
+            f"browsers read grey and RGB images, not {exported.image_shape[-1]} channels; export "
+            "it with --format onnx"
         )
 
 

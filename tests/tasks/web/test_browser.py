@@ -100,6 +100,15 @@ def chosen(seen, path):
     return seen.page.evaluate("window.seen"), seen.page.inner_text("article:first-child")
 
 
+def wait_for(page, expression, argument=None):
+    """Returns the value of an expression once it is true; the page itself may evaluate no text."""
+    for _ in range(600):
+        if value := page.evaluate(expression, argument):
+            return value
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{expression} stays false")
+
+
 def check_quiet(seen, folder):
     """Checks that a page sent no request beyond its folder, fits the screen, and has no error."""
     own = (folder.as_uri(), "blob:", "data:")
@@ -127,7 +136,7 @@ def test_the_browser_classifies_as_keras(resize, folder_of, open_page, tmp_path)
     check_quiet(seen, folder)
 
 
-@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3), ("RGBA", 4)])
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3)])
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 def test_pixels_are_those_of_pillow(resize, mode, channels, open_page, browser_script, tmp_path):
     image = tmp_path / "a.png"
@@ -153,8 +162,7 @@ def browser_script(open_page, folder_of, request):
         )
         page.evaluate("window.fitted = null")
         page.set_input_files("#files", path)
-        page.wait_for_function("window.fitted")
-        return np.array(page.evaluate("window.fitted"))
+        return np.array(wait_for(page, "window.fitted"))
 
     return fit
 
@@ -223,7 +231,7 @@ def test_samples_follow_the_slider(folder_of, open_page):
     folder = network_folder("gan", folder_of)
     seen = open_page(folder)
     page = seen.page
-    page.wait_for_function("samples.length > 1")
+    wait_for(page, "samples.length > 1")
     first, sample, last = (page.get_attribute(f"#{x}", "src") for x in ("first", "sample", "last"))
     assert first == sample != last
     page.focus("#position")
@@ -231,7 +239,7 @@ def test_samples_follow_the_slider(folder_of, open_page):
         page.keyboard.press("ArrowRight")
     assert page.get_attribute("#sample", "src") == last
     page.select_option("#label", "ring")
-    page.wait_for_function("(old) => $('first').src !== old", arg=first)
+    wait_for(page, "(old) => $('first').src !== old", first)
     page.select_option("#label", "disc")
-    page.wait_for_function("(old) => $('first').src === old", arg=first)  # of the seed alone
+    wait_for(page, "(old) => $('first').src === old", first)  # of the seed and the class alone
     check_quiet(seen, folder)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,10 +139,20 @@ def test_npm_downloads_the_stated_version(tmp_path, monkeypatch):
     assert onnxruntime_web.load().version == "1.2.3"
 
 
-@pytest.mark.parametrize("task", ["dqn", "style_transfer", "sequence"])
-def test_other_tasks_are_refused(task):
-    with pytest.raises(UsageError, match=f"not {task}; export it with --format onnx"):
-        web_folder.check_task(task)
+@pytest.mark.parametrize(
+    ("task", "channels", "message"),
+    [
+        ("dqn", 3, "not dqn; export it with --format onnx"),
+        ("style_transfer", 3, "not style_transfer"),
+        ("segmentation", 4, "grey and RGB images, not 4 channels"),
+    ],
+)
+def test_other_models_are_refused(task, channels, message):
+    exported = SimpleNamespace(
+        metadata={"task": task}, takes_images=True, image_shape=(8, 8, channels)
+    )
+    with pytest.raises(UsageError, match=message):
+        web_folder.check(exported)
 
 
 def test_nothing_is_converted_with_a_wrong_copy(tmp_path):

@@ -11,8 +11,8 @@ from PIL import Image
 from scripts.__main__ import main as zoo
 from scripts.explain import METHODS
 from tasks.data import image_io
-from tasks.deploy import model_loader
-from tasks.explain import explain, faithfulness, methods
+from tasks.deploy import explain, model_loader
+from tasks.explain import faithfulness, methods, overlays
 
 MODEL = "resnet20.cifar10"
 
@@ -97,7 +97,7 @@ def test_an_overlay_of_a_grey_image_has_colors():
     image = np.full((16, 16, 1), 128, "uint8")
     saliency = np.zeros((4, 4), "float32")
     saliency[0, 0] = 1
-    drawn = explain.overlay(image, saliency)
+    drawn = overlays.overlay(image, saliency)
     assert drawn.shape == (224, 224, 3)
     assert drawn[0, 0, 0] > drawn[0, 0, 2]  # red where it is high
     assert drawn[-1, -1, 2] > drawn[-1, -1, 0]  # blue where it is low

@@ -7,16 +7,10 @@ from pathlib import Path
 from tasks.classification.predictor import ClassificationPredictor
 from tasks.data import image_io
 from tasks.deploy import model_loader, predict
-from tasks.explain import faithfulness, methods
+from tasks.explain import faithfulness, methods, overlays
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import LazyModule, keras, np
-
-Image = LazyModule("PIL.Image")
-
-MIN_SIDE = 224  # pixels of an overlay, so that small images can be seen
-HEAT = ((0, 0, 90), (0, 140, 190), (90, 200, 90), (250, 220, 40), (220, 20, 20))  # low to high
-ALPHA = 0.55  # opacity of the heat
+from zoo.lazy import keras, np
 
 
 def explain(
@@ -81,8 +75,7 @@ def _explain_file(predictor, explained, path, stem, find, label, faithful):
     files = {"map": f"{stem}.npy", "overlay": f"{stem}.png"}
     with atomic_write(Path(files["map"])) as partial, partial.open("wb") as file:
         np.save(file, saliency.astype("float32"))
-    with atomic_write(Path(files["overlay"])) as partial:
-        Image.fromarray(overlay(image, saliency)).save(partial, "PNG")
+    overlays.write(image, saliency, Path(files["overlay"]))
     probabilities = {found["name"]: found["probability"] for found in best}
     return {
         "path": str(path),
@@ -103,25 +96,3 @@ def _faithfulness(explained, image, saliency, label):
         "random_deletion": faithfulness.deletion(explained, image, other, label),
         "random_insertion": faithfulness.insertion(explained, image, other, label),
     }
-
-
-def overlay(image, saliency):
-    """Returns an image under a map in colors from blue, low, to red, high.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        saliency: `(rows, columns)`, 0 or more.
-
-    Returns:
-        uint8 `(height, width, 3)`, the shorter side of `MIN_SIDE` pixels or more.
-    """
-    height, width = image.shape[:2]
-    factor = -(-MIN_SIDE // min(height, width))
-    size = (factor * height, factor * width)
-    rgb = np.repeat(image[..., :1], 3, -1) if image.shape[-1] < 3 else image[..., :3]
-    large = Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BICUBIC)
-    heat = faithfulness.to_image_size(saliency / max(float(saliency.max()), 1e-12), size)
-    stops = np.linspace(0, 1, len(HEAT))
-    colors = np.stack([np.interp(heat, stops, channel) for channel in zip(*HEAT, strict=True)], -1)
-    blended = (1 - ALPHA) * np.asarray(large, "float32") + ALPHA * colors
-    return np.rint(blended).clip(0, 255).astype("uint8")
