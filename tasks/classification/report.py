@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tasks.classification import calibration, metrics, multilabel
+from tasks.classification import calibration, evidence, metrics, multilabel
 from tasks.data import data_splits
 from tasks.report import confidence_intervals, confusion_plot, cross_entropy, page, plots
 from tasks.report.baselines import compare_to_baseline
@@ -21,12 +21,15 @@ SHOWN_MISTAKES = 24
 _MAX_LISTED_LABELS = 6  # per line of a caption
 
 
-def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> EvaluationReport:
+def evaluation_report(
+    data, logits, network, *, model: str, dataset: str, seed: int
+) -> EvaluationReport:
     """Returns the report of a classifier on its test split.
 
     Args:
         data: A `data_splits.DataSplits`.
         logits: Of the test images, `(count, classes)`.
+        network: The `keras.Model`, whose saliency maps are shown.
         model, dataset: Their names.
         seed: The seed of the bootstrap.
     """
@@ -39,7 +42,10 @@ def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> E
         figures=figures,
         title=f"{model} on {dataset}",
         lead=lead(evaluated, figures, len(classes)),
-        sections=sections(data.test, classes, logits),
+        sections=[
+            *sections(data.test, classes, logits),
+            *evidence.sections(network, data.test, classes, logits),
+        ],
         warnings=[*data_splits.class_notes(data), *data.warnings()],
         metric_warnings=classification_warnings(figures, labels, classes),
         image_results=image_results(data.test, classes, logits),
