@@ -22,7 +22,7 @@ check: $(VENV)/.test docs  ## build docs, run longer tests, also on JAX and an o
 	$(BIN)/python -m pytest -q -n auto --dist loadgroup --check -m check
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n auto --dist loadgroup --check \
 	  -m "backend and check" $(BACKEND)
-	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto \
+	ONEDNN_MAX_CPU_ISA=SSE41 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -q -n auto --check \
 	  $(NUMERICAL:%=tests/%.py)
 
 slow: $(VENV)/.test  ## run every test, for hours

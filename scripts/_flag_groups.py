@@ -14,7 +14,7 @@ GROUPS = {
         *("model", "model_options", "weights", "backbone", "backbone_weights", "plan", "features"),
         *("cached_views", "width", "latent_size", "dueling", "proposals", "search_mode"),
     ),
-    "loss": ("loss", "focal_gamma", "class_weight", "label_smoothing"),
+    "loss": ("loss", "focal_gamma", "class_weight", "balance", "label_smoothing"),
     "optimization": (
         *(
             "epochs",
@@ -32,7 +32,15 @@ GROUPS = {
     ),
     "regularization": ("weight_decay", "l1", "l2", "dropout", "batch_norm"),
     "evaluation": (
-        *("tta", "calibrate", "validation_episodes", "test_episodes", "test_epsilon", "beam_width"),
+        *(
+            "tta",
+            "calibrate",
+            "error_costs",
+            "validation_episodes",
+            "test_episodes",
+            "test_epsilon",
+            "beam_width",
+        ),
         *("length_penalty", "num_samples", "validation_samples", "feature_network"),
         *("feature_network_weights", "classifier"),
     ),

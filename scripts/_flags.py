@@ -99,13 +99,30 @@ def add_run_flags(parser):
     _imports.add_import_flag(parser)
 
 
-def train(args, task):
-    """Trains a task and prints the result."""
-    from tasks.engine import trainer
+def add_training_flags(parser):
+    """Adds the options of training that are not part of a recipe."""
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="K runs, each tested on another K-th of the images"
+    )
+    parser.add_argument(
+        "--track", default="", metavar="mlflow|wandb|trackio", help="also log to this tracker"
+    )
 
-    out = output_folder(args, task)
+
+def train(args, task):
+    """Trains a task, or the runs of a cross-validation, and prints the result."""
+    from tasks.runs import cross_validation
+
     export_environment(args)
-    print_result(trainer.train(task, out, alone=True), out, args.json)
+    out = output_folder(args, task)
+    if args.folds is None:
+        record = cross_validation.train(task, out, track=args.track, alone=True)
+        print_result(record, out, args.json)
+        return
+    out = Path(args.out or f"{out}-{args.folds}-folds")
+    options = {"track": args.track, "alone": True}
+    found = cross_validation.cross_validate(task, args.folds, out, **options)
+    print(json.dumps(found) if args.json else cross_validation.text(found))
 
 
 def export_environment(args):

@@ -16,6 +16,7 @@ def arguments(parser, words):
     """Adds the options of this command."""
     _flags.add_positionals(parser)
     _flags.add_task_flags(parser, tasks.get(TASK))
+    _flags.add_training_flags(parser)
 
 
 def run(args):

@@ -13,6 +13,9 @@ predictions-pictures beside predictions.csv, or predictions. A model of text tak
 of files, too:
 
     zoo predict runs/NAME 'The first' --temperature 0.5
+
+With --runtime auto, an export of the model is kept in the run folder (inference/) after the second
+use or after many images, and is used from then on: it starts without TensorFlow.
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ def arguments(parser, words):
 
 def run(args):
     """Prints or writes the prediction for each image."""
-    from tasks.deploy import model_loader, predict, prediction_writer
+    from tasks.deploy import cached_export, model_loader, predict, prediction_writer
     from tasks.inference import exported_file, runtimes
 
     _check_args(args)
@@ -84,10 +87,11 @@ def run(args):
     # Checked before the model is loaded, which takes seconds.
     found = model_loader.find_model(args.model)
     paths = predict.find_inputs(args.model, args.images)
-    if not exported_file.is_exported(str(found)):
+    cached = (args.runtime, args.precision) == ("auto", "float32") and not args.explain
+    if not cached and not exported_file.is_exported(str(found)):
         runtimes.choose_runtime(args.runtime, args.precision, len(paths))
     with prediction_writer.open_output(args.output) as file:
-        predictor = model_loader.load_predictor(args.model, args.weights)
+        predictor = model_loader.load_predictor(args.model, args.weights, cached=cached)
         drawings_dir = _drawings_dir(args, predictor, None if to_stdout else args.output)
         start = time.monotonic()
         predictions = predict.predict_files(
@@ -105,6 +109,8 @@ def run(args):
     _print_summary(summary, predictor.noun, seconds, None if to_stdout else args.output)
     if drawings_dir:
         print(f"zoo: drawings are in {drawings_dir}", file=sys.stderr)
+    if cached and not predictor.is_exported:
+        cached_export.store(args.model, paths)
 
 
 def _add_sequence_options(parser):

@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import zoo
+from scripts import _model_names
 from scripts._output import format_count, format_table
-from zoo.errors import UsageError
 
 COLUMNS = ("model", "accuracy", "+-", "seconds", "params", "FLOPs", "pixels")
 
@@ -53,10 +52,10 @@ def run(args):
     """Prints a row per model, the best first; returns the exit status."""
     from tasks.advice import rank
 
-    files = dict(_parse_weights(text) for text in args.weights)
+    files = dict(_model_names.parse_weights(text) for text in args.weights)
     rows = rank.rank(
         args.dataset,
-        _model_names(args.models, files),
+        _model_names.model_names(args.models, files),
         weights=files,
         data_dir=args.data_dir,
         split=args.split,
@@ -71,33 +70,6 @@ def run(args):
     elif evaluated:
         print(format_table(COLUMNS, [_table_row(row) for row in evaluated], COLUMNS[1:]))
     return int(not evaluated)
-
-
-def _model_names(text, files):
-    """Returns the names of the models to evaluate: those with a file, and the matches of patterns.
-
-    Without patterns these are all models whose weights are on this machine.
-    """
-    patterns = [word.strip() for word in text.split(",") if word.strip()]
-    known = zoo.names(kind="classifier", weights=True)
-    if not patterns:
-        patterns = [name for name in known if zoo.spec(name).weights.is_local]
-    found = list(files)
-    for pattern in patterns:
-        exact = [name for name in (*files, *known) if name == pattern]
-        names = exact or zoo.names(pattern, kind="classifier", weights=True)
-        if not names:
-            zoo.spec(pattern)  # raises with the nearest name if there is no such model
-            raise UsageError(f"{pattern} has no pretrained weights; see `zoo list --weights TAG`")
-        found += names
-    return list(dict.fromkeys(found))
-
-
-def _parse_weights(text):
-    name, sign, path = text.partition("=")
-    if not sign:
-        raise UsageError(f"--weights takes MODEL=FILE, not {text!r}")
-    return zoo.spec(name).name, path
 
 
 def _table_row(row):

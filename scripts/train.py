@@ -22,6 +22,7 @@ def arguments(parser, words):
         _flags.add_task_flags(parser, tasks.get(name))
     else:
         _flags.add_run_flags(parser)
+    _flags.add_training_flags(parser)
 
 
 def run(args):

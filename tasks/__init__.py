@@ -9,6 +9,7 @@ from tasks.engine.flags import Between, flag
 from tasks.engine.task import Task, register, tasks
 
 if TYPE_CHECKING:
+    from tasks.api import transfer
     from tasks.api.run import Run
     from tasks.api.training import finetune, train
     from tasks.api.tuner import HyperModel
@@ -24,12 +25,14 @@ __all__ = [
     "names",
     "register",
     "train",
+    "transfer",
 ]
 API = {  # imported on first use, since these modules import the tasks, which import this one
     "HyperModel": "tasks.api.tuner",
     "Run": "tasks.api.run",
     "finetune": "tasks.api.training",
     "train": "tasks.api.training",
+    "transfer": "tasks.api.transfer",  # a module
 }
 
 
@@ -50,7 +53,8 @@ def names() -> list[str]:
 def __getattr__(name: str) -> object:
     if name not in API:
         raise AttributeError(f"module 'tasks' has no attribute {name!r}")
-    return getattr(importlib.import_module(API[name]), name)
+    module = importlib.import_module(API[name])
+    return module if API[name].endswith(f".{name}") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

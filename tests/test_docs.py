@@ -78,6 +78,7 @@ def run(root, *commands):
     return done.stdout.split("\f\n")[:-1]
 
 
+@pytest.mark.check
 def test_a_model_is_added_as_the_page_says(followed):
     code = "from zoo import build, flops, spec\n"
     code += "for name in ('tiny16', 'tiny32'):\n"
@@ -103,6 +104,7 @@ def test_a_task_is_added_as_the_page_says(followed, tmp_path):
     assert "bright" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.check
 def test_a_command_is_added_as_the_page_says(followed):
     words = ["count", "fashion_sample"]
     overview, counted, table = run(followed, [], [*words, "--json"], words)
@@ -111,6 +113,7 @@ def test_a_command_is_added_as_the_page_says(followed):
     assert "Trouser" in table
 
 
+@pytest.mark.check
 def test_a_data_format_is_added_as_the_page_says(followed, tmp_path):
     rows = []
     for number, label in enumerate(["cat", "dog", "cat"]):

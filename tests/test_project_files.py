@@ -49,6 +49,17 @@ def test_the_longer_checks_build_the_documentation():
     assert "docs" in needed.split()
 
 
+def test_the_longer_checks_run_numerical_tests_as_an_older_processor_does():
+    """With those marked check, as most tests of absorbed batch normalisation are."""
+    (files,) = re.findall(r"^NUMERICAL := (.*)$", MAKEFILE, re.M)
+    (words,) = re.findall(
+        r"ONEDNN_MAX_CPU_ISA=SSE41 (.*)\\\n\s+\$\(NUMERICAL:%=tests/%\.py\)", MAKEFILE
+    )
+    assert "--check" in words.split()
+    assert "zoo/surgery/test_folding" in files.split()
+    assert all((ROOT / "tests" / f"{name}.py").exists() for name in files.split())
+
+
 def test_make_without_a_target_runs_the_demo():
     assert re.findall(r"^([a-z]+):", MAKEFILE, re.M)[0] == "demo"
 

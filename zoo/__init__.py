@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.builder import backbone, build
     from zoo.catalog import Spec, names, register, spec
     from zoo.errors import UsageError
+    from zoo.hypermodels import hypermodel
     from zoo.weights import Weights, class_names
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "backbone",
     "build",
     "class_names",
+    "hypermodel",
     "names",
     "register",
     "spec",
@@ -45,6 +47,7 @@ _MODULES = {  # the module of each name; other names are modules of this package
     "backbone": "builder",
     "build": "builder",
     "class_names": "weights",
+    "hypermodel": "hypermodels",
     "names": "catalog",
     "register": "catalog",
     "spec": "catalog",

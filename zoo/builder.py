@@ -1,7 +1,5 @@
 """Builds models of the catalogue, whole or as a backbone, with random or pretrained weights."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging
@@ -33,7 +31,7 @@ def build(
     classes: Sequence[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> keras.Model:
+) -> "keras.Model":
     """Builds the model `name`, not compiled.
 
     Args:
@@ -89,7 +87,7 @@ def backbone(
     input_shape: Sequence[int | None] | None = None,
     weights: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> keras.Model:
+) -> "keras.Model":
     """Builds the model `name` without its head, as a feature extractor.
 
     Args:

@@ -1,7 +1,5 @@
 """The catalogue of models: registers and looks up their specs."""
 
-from __future__ import annotations
-
 import dataclasses
 import fnmatch
 import inspect
@@ -14,7 +12,7 @@ from zoo.errors import UsageError
 from zoo.registry import Registry
 from zoo.weights import Weights
 
-models: Registry[Spec] = Registry("model", package="zoo.models")
+models: "Registry[Spec]" = Registry("model", package="zoo.models")
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 RANDOM = "random"  # the argument `weights` for random initialisation

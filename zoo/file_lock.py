@@ -8,15 +8,20 @@ regularly; a lease that is not refreshed has expired, because its process died.
 from __future__ import annotations
 
 import errno
+import os
+import re
+import socket
 from contextlib import contextmanager, suppress
 
 from zoo.lazy import LazyModule
+from zoo.paths import check_regular
 
 filelock = LazyModule("filelock")
 
 HEARTBEAT_INTERVAL = 2.0  # seconds between refreshes of a lease
 LEASE_DURATION = 15.0  # seconds without refresh after which a lease expires
 POLL_INTERVAL = 0.2  # seconds between attempts of a waiting process
+OWNER = re.compile(r"process (\d{1,9}) on (.+)")
 # Errors of file systems without locks, such as Lustre without `-o flock`.
 UNSUPPORTED_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -51,6 +56,22 @@ def hold_lock(path, on_wait):
         with suppress(OSError):
             path.unlink()  # before releasing it: the next owner checks that the file exists
         lock.release()
+
+
+def write_owner(path):
+    """Writes the process that holds a lock to a file."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)  # a FIFO of this name would block the process
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+
+
+def read_owner(path):
+    """Returns the `(number, host name)` of the process in a file, or `None`."""
+    try:
+        found = OWNER.fullmatch(check_regular(path).read_text(errors="replace")[:200])
+    except OSError:
+        return None
+    return found and (int(found[1]), found[2])
 
 
 def _acquire(lock, on_wait):

@@ -10,6 +10,7 @@ import shlex
 
 from tasks.advice import embedding as embeddings
 from tasks.advice.embedding_script import SCRIPT, STYLE
+from tasks.data.dataset import short_name
 from tasks.report import environment, image_channels, page, palette
 from zoo.lazy import LazyModule, np
 
@@ -40,7 +41,7 @@ def write(path, embedding, positions, figures, *, model, dataset, method, words,
     which = f"{len(shown):,} of {count:,} images" if len(shown) < count else f"{count:,} images"
     page.write(
         path,
-        title=f"{dataset} in {model}",
+        title=f"{short_name(dataset)} in {short_name(model)}",
         lead=f"{which} by {TITLES[method]} of {embedding.features.shape[1]:,} features "
         f"({embedding.stage}).",
         command=shlex.join(words),

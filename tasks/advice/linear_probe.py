@@ -68,14 +68,28 @@ def _stratified_folds(labels, folds, seed):
     return fold_ids
 
 
-def _fold_accuracy(x, labels, held_out, held_out_labels):
+def fit_and_predict(x, labels, held_out):
+    """Returns the outputs of a probe for images on which it was not fitted.
+
+    Args:
+        x: float64 `(examples, features)`.
+        labels: Class indices `(examples,)`.
+        held_out: float64 `(others, features)`.
+
+    Returns:
+        `(others, classes)`, with `labels.max() + 1` classes; about 1 for the class, 0 for others.
+    """
     mean, spread = x.mean(axis=0), x.std(axis=0)
     used = spread > CONSTANT_TOLERANCE * (1 + np.abs(mean))
     x, held_out = ((each[:, used] - mean[used]) / spread[used] for each in (x, held_out))
     targets = np.eye(labels.max() + 1)[labels]
     centre = targets.mean(axis=0)
-    weights = _fit_ridge(x, targets - centre, labels, centre)
-    return float(np.mean(np.argmax(held_out @ weights + centre, axis=1) == held_out_labels))
+    return held_out @ _fit_ridge(x, targets - centre, labels, centre) + centre
+
+
+def _fold_accuracy(x, labels, held_out, held_out_labels):
+    outputs = fit_and_predict(x, labels, held_out)
+    return float(np.mean(np.argmax(outputs, axis=1) == held_out_labels))
 
 
 def _fit_ridge(x, targets, labels, centre):

@@ -60,9 +60,9 @@ def lr_find(task, *, low=MIN_LEARNING_RATE, high=MAX_LEARNING_RATE, steps=NUM_ST
     Raises:
         UsageError: the range is invalid, or the loss does not fall at any rate.
     """
-    if not 0 < low < high or steps < MIN_STEPS:
+    if not 0 < low < high < math.inf or steps < MIN_STEPS:
         raise UsageError(
-            f"a range test needs 0 < --low < --high and at least {MIN_STEPS} --steps, not "
+            f"a range test needs 0 < --low < --high < inf and at least {MIN_STEPS} --steps, not "
             f"{low:g}, {high:g} and {steps}"
         )
     with dtype_policies.dtype_policy_scope(task.precision, task.flops()):

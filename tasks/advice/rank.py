@@ -119,22 +119,38 @@ def _evaluate_model(spec, part, weights, shape, folds, seed):
 
 def _probe_accuracies(spec, part, weights, shape, folds, seed):
     """Returns the accuracy per fold, the seconds for the features, and the image height."""
+    extractor = probe_extractor(spec, weights, shape, len(part))
+    examples = decoding.decode(part, extractor.input_shape[1:], "stretch")
+    started = time.perf_counter()
+    found = feature_cache.compute_features(extractor, examples)
+    seconds = time.perf_counter() - started
+    return (
+        linear_probe.cross_val_accuracy(found, examples.labels, folds=folds, seed=seed),
+        seconds,
+        extractor.input_shape[1],
+    )
+
+
+def probe_extractor(spec, weights, shape, count):
+    """Returns the network from images to the features of a linear probe.
+
+    Args:
+        spec: The spec of a classifier.
+        weights: A weights file to load instead of the published weights, or `None`.
+        shape: `(height, width, channels)` of the images.
+        count: The number of images, which must fit into memory.
+
+    Raises:
+        UsageError: The model has no weights, no features, or does not take such images.
+    """
     shape = spec.validate_input_shape(shape)
-    memory_limits.check_images(shape, len(part))
+    memory_limits.check_images(shape, count)
     model = zoo.build(spec.name, input_shape=shape, num_classes=2, weights=weights)
     finetune.set_trainable(model, plans.Stage("head"))
     parts = surgery.split(model)
     if parts is None:
         raise UsageError("the model has no layers before its head to take features from")
-    examples = decoding.decode(part, shape, "stretch")
-    started = time.perf_counter()
-    found = feature_cache.compute_features(_stage_features(parts[0]), examples)
-    seconds = time.perf_counter() - started
-    return (
-        linear_probe.cross_val_accuracy(found, examples.labels, folds=folds, seed=seed),
-        seconds,
-        shape[0],
-    )
+    return _stage_features(parts[0])
 
 
 def _stage_features(bottom):

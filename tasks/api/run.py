@@ -38,8 +38,10 @@ class Run:
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
+        if not isinstance(out, str | os.PathLike):
+            raise UsageError(f"a run is opened by the path of its folder, not by {out!r:.80}")
         self.out = Path(out)
-        if not (self.out / recipes.RECIPE).is_file():
+        if not os.path.isfile(self.out / recipes.RECIPE):
             raise UsageError(
                 f"{self.out} is not a run folder: it has no {recipes.RECIPE}; "
                 "tasks.train, tasks.finetune, zoo train and zoo finetune create run folders"
@@ -100,6 +102,8 @@ class Run:
         Raises:
             UsageError: An image does not exist, or the run is not finished.
         """
+        if not isinstance(images, Iterable | os.PathLike):
+            raise UsageError(f"predict takes paths of images, not {images!r:.80}")
         paths = [images] if isinstance(images, str | os.PathLike) else list(images)
         return deploy_predict.predict(self.out, paths, **options)
 
@@ -172,15 +176,24 @@ class Run:
         trainer.train(task, folder)
         return Run(folder)
 
+    def _rows(self):
+        """Returns the name of each figure and its value as text, with its interval, if any."""
+        figures = self.figures
+        ends = {name: [figures.get(f"{name}_{end}") for end in ("low", "high")] for name in figures}
+        intervals = {name: pair for name, pair in ends.items() if None not in pair}
+        bounds = {f"{name}_{end}" for name in intervals for end in ("low", "high")}
+        shown = {n: f" ({low:.4f} to {high:.4f})" for n, (low, high) in intervals.items()}
+        return [(n, f"{v:.4f}{shown.get(n, '')}") for n, v in figures.items() if n not in bounds]
+
     def __repr__(self) -> str:
         state = "" if self.finished else ", not finished"
         lines = [f"Run({str(self.out)!r}): {self.task.name}{state}"]
-        return "\n".join([*lines, *(f"  {k:<18} {v:.4f}" for k, v in self.figures.items())])
+        return "\n".join([*lines, *(f"  {name:<18} {value}" for name, value in self._rows())])
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th style='text-align: left'>{html.escape(name)}</th><td>{value:.4f}</td></tr>"
-            for name, value in self.figures.items()
+            f"<tr><th style='text-align: left'>{html.escape(name)}</th><td>{value}</td></tr>"
+            for name, value in self._rows()
         )
         title = html.escape(f"{self.task.name}: {self.out}")
         page = self.report.read_text(encoding="utf-8") if self.finished else ""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.api import keras_callbacks
 from tasks.api.run import Run
 from tasks.data import in_memory
-from tasks.engine import resume, trainer
+from tasks.engine import resume
 from tasks.engine.flags import rename_former_flags
 from tasks.engine.task import Task, tasks
-from tasks.runs import default_folder
+from tasks.runs import cross_validation, default_folder
 from zoo.errors import UsageError, unknown_name_error
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def finetune(
     class_names: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: str = "",
     **flags: Any,
 ) -> Run:
     """Fine-tunes a pretrained classifier, as `zoo finetune` does.
@@ -53,6 +54,7 @@ def finetune(
         out: The run folder; by default `runs/NAME`, named after the flags.
         callbacks: `keras.callbacks.Callback` objects; docs/python.md states when each method is
             called.
+        track: `mlflow`, `wandb` or `trackio`, to log the run there too.
         **flags: Flags of `zoo finetune`, such as `epochs=5`; dashes are underscores.
 
     Returns:
@@ -69,6 +71,7 @@ def finetune(
         class_names=class_names,
         out=out,
         callbacks=callbacks,
+        track=track,
         model=model,
         **flags,
     )
@@ -83,6 +86,7 @@ def train(
     class_names: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: str = "",
     **flags: Any,
 ) -> Run:
     """Trains a model for a task, as `zoo train` does.
@@ -91,7 +95,7 @@ def train(
         task: Name of a task, such as `segmentation`, or a `Task`, whose values `flags` replace.
         data: As for `finetune`; tasks other than classification take names only. By default the
             flag `dataset`.
-        validation, test, class_names, out, callbacks: As for `finetune`.
+        validation, test, class_names, out, callbacks, track: As for `finetune`.
         **flags: Flags of `zoo train TASK`, such as `epochs=5`; dashes are underscores.
 
     Returns:
@@ -106,7 +110,7 @@ def train(
     folder = Path(out) if out is not None else default_folder.default_folder(made)
     finished = (folder / resume.REPORT).exists()
     with keras_callbacks.added([] if finished else callbacks):
-        trainer.train(made, folder)
+        cross_validation.train(made, folder, track=track)
     return Run(folder)
 
 
@@ -120,7 +124,7 @@ def _with_data(task, data, others, class_names, flags):
                 "train_split, validation_split and test_split"
             )
         return flags if data is None else {**flags, "dataset": os.fspath(data)}
-    name = task if isinstance(task, str) else task.name
+    name = getattr(task, "name", task)
     if name != IN_MEMORY_TASK:
         raise UsageError(
             f"{name} takes the name or the folder of a data set, not {type(data).__name__}"
@@ -134,9 +138,9 @@ def make_task(task, flags):
     Raises:
         UsageError: There is no such task or flag, or a value is out of range.
     """
-    make = tasks.get(task) if isinstance(task, str) else type(task)
+    make = type(task) if isinstance(task, Task) else tasks.get(task)
     flags = rename_former_flags(make, flags)
     known = [field.name for field in dataclasses.fields(make)]
     if unknown := sorted(flags.keys() - set(known)):
         raise unknown_name_error(f"flag of {make.name}", unknown[0], known)
-    return make(**flags) if isinstance(task, str) else dataclasses.replace(task, **flags)
+    return dataclasses.replace(task, **flags) if isinstance(task, make) else make(**flags)

@@ -11,6 +11,7 @@ from tasks.captioning import (
     checkpoint_vocabulary,
     dataset,
     evaluation,
+    metrics,
     report,
     train_model,
     vocabulary,
@@ -175,6 +176,7 @@ class Captioning(BackboneTask):
 
     def build_report(self, model, data):
         figures, predictions, log_probabilities = self._compute_metrics(model, data.test, data)
+        figures |= metrics.deduplicated_cider(predictions, data.test.sentences, data.copies)
         if data.unseen:
             unseen, _, _ = self._compute_metrics(model, data.unseen, data)
             figures |= {f"unseen_{name}": value for name, value in unseen.items()}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tasks.report import confidence_intervals
+from tasks.report.evaluation_report import deduplicated_metric
 from zoo.lazy import np
 
 METRIC_NAMES = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider")
@@ -60,6 +61,20 @@ def metrics_with_intervals(captions, references, *, seed: int) -> dict[str, floa
             else {name: value}
         )
     return found
+
+
+def deduplicated_cider(captions, references, copies) -> dict[str, float]:
+    """Returns `deduplicated_cider`: CIDEr-D without near duplicates of training images.
+
+    Args:
+        captions, references: as in `compute_metrics`.
+        copies: the indices of the near duplicates; without any, the dict is empty.
+    """
+
+    def measure(kept):
+        return compute_metrics([captions[i] for i in kept], [references[i] for i in kept])["cider"]
+
+    return deduplicated_metric("cider", len(captions), copies, measure)
 
 
 def split(captions, references):

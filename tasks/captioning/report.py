@@ -43,7 +43,7 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float]) -> str:
     return (
         f"{evaluated.model} captions {evaluated.test_images} with a BLEU-4 of "
         f"{format_value('bleu4', figures['bleu4'])} and a CIDEr-D of "
-        f"{format_value('cider', figures['cider'])}; {evaluated.training_images}."
+        f"{format_value('cider', figures['cider'])}; {evaluated.training_clause(figures)}."
     )
 
 

@@ -6,7 +6,7 @@ import inspect
 from typing import ClassVar
 
 import zoo
-from tasks.classification import calibration, half_batches, losses, metrics, report, tta
+from tasks.classification import decision, half_batches, losses, metrics, report, tta
 from tasks.classification.relabel import relabel
 from tasks.data import batches, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
@@ -74,8 +74,14 @@ class Classification(ImageTask):
     )
     class_weight: str = flag(
         "none",
-        "balanced: weight classes inversely to their frequency",
+        "balanced: the same as --balance loss",
         choices=("none", "balanced"),
+    )
+    balance: str = flag(
+        "none",
+        "classes of different sizes: loss weights them inversely to their frequency, sample draws "
+        "as many images of each in an epoch",
+        choices=("none", "loss", "sample"),
     )
     label_smoothing: float = flag(
         0.0,
@@ -102,6 +108,11 @@ class Classification(ImageTask):
         "temperature: fit a temperature on the validation split and save it in the model",
         choices=("none", "temperature"),
     )
+    error_costs: str = flag(
+        "",
+        "of two classes: costs FP:FN of a false positive and a false negative, such as 1:5; the "
+        "threshold with the lowest cost on the validation split is saved in the model",
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -112,10 +123,12 @@ class Classification(ImageTask):
                 f"{self.model} has no dropout right before its logits; remove --dropout"
                 + (f", or use --model-options '{{{others}}}'" if others else "")
             )
+        decision.check_flags(self)
 
     def load(self):
         shape = self.shape()
         data_splits.check_classes(self.source, self.num_classes)
+        decision.check_labels(self, self.source)
         return data_splits.load(self.source, self.slices(), shape, self.resize, self.image_bits)
 
     def stages(self):
@@ -179,6 +192,7 @@ class Classification(ImageTask):
             batch_size=self.batch_size,
             seed=self.seed,
             num_classes=len(data.source.classes),
+            balanced=self.balance == "sample",
             heads=(HEAD_LAYER, *zoo.spec(self.model).auxiliary)
             if self._uses_auxiliary_heads()
             else (),
@@ -200,14 +214,9 @@ class Classification(ImageTask):
 
     def finish(self, model, data):
         output = model.output[HEAD_LAYER] if isinstance(model.output, dict) else model.output
-        if self.calibrate == "temperature":
-            if not data.validation:
-                raise UsageError("--calibrate temperature needs a validation split")
+        if decision.check_validation(self, data):
             logits = self._logits(model, data.source, data.validation, self.tta)
-            temperature = calibration.fit_temperature(logits, data.validation.labels)
-            output = keras.layers.Rescaling(1 / temperature, name="temperature", dtype="float32")(
-                output
-            )
+            output = decision.adjusted(self, output, logits, data.validation.labels)
         return keras.Model(model.input, output, name=model.name)
 
     def save(self, model, data, path):
@@ -265,15 +274,17 @@ class Classification(ImageTask):
     def _monitors_balanced_accuracy(self, data):
         """Returns whether balanced accuracy selects the best epoch.
 
-        It does if `class_weight` is `balanced` or the training split is imbalanced.
+        It does if classes are balanced or the training split is imbalanced.
         """
         counts = np.bincount(data.train.labels, minlength=len(data.source.classes))
-        return self.class_weight == "balanced" or counts.max() >= IMBALANCE_RATIO * max(
-            1, counts.min()
-        )
+        return self._balanced() or counts.max() >= IMBALANCE_RATIO * max(1, counts.min())
+
+    def _balanced(self):
+        """Returns whether a flag balances the classes."""
+        return self.class_weight == "balanced" or self.balance != "none"
 
     def _class_weights(self, data):
-        if self.class_weight == "none":
+        if "loss" not in (self.balance, "loss" if self.class_weight == "balanced" else ""):
             return None
         return losses.balanced_class_weights(data.train.labels, len(data.source.classes))
 

@@ -8,9 +8,10 @@ NaN.
 
 from __future__ import annotations
 
-from tasks.classification import calibration
+from tasks.classification import agreement, calibration, ranking
 from tasks.classification.multilabel import map_interval, multilabel_metrics
 from tasks.report import confidence_intervals, cross_entropy
+from tasks.report.evaluation_report import deduplicated_metric
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -38,9 +39,9 @@ def metrics_with_intervals(logits, labels, *, seed: int) -> dict[str, float]:
     Returns:
         The metrics of `summary`, and `accuracy_low` and `accuracy_high`, or `map_low` and
         `map_high`: the ends of a 95% bootstrap interval over the examples. With accuracy also
-        `majority_share`, the accuracy of always predicting the most frequent class. Where the
-        largest class has at least `IMBALANCE_RATIO` times the examples of the smallest,
-        `BALANCED_METRICS` come first.
+        `majority_share`, the accuracy of always predicting the most frequent class, and the metrics
+        of `agreement` and `ranking` with their intervals. Where the largest class has at least
+        `IMBALANCE_RATIO` times the examples of the smallest, `BALANCED_METRICS` come first.
     """
     figures = summary(logits, labels)
     if "map" in figures:
@@ -51,6 +52,9 @@ def metrics_with_intervals(logits, labels, *, seed: int) -> dict[str, float]:
     first = confidence_intervals.with_interval("accuracy", figures.pop("accuracy"), ends)
     first["majority_share"] = float(counts.max() / counts.sum())
     balanced = {name: figures.pop(name) for name in BALANCED_METRICS}
+    num_classes = np.shape(logits)[1]
+    figures |= agreement.agreement_metrics(predictions(logits), labels, num_classes, seed=seed)
+    figures |= ranking.ranking_metrics(softmax(np.asarray(logits)), labels, seed=seed)
     if counts.max() >= IMBALANCE_RATIO * counts.min():
         return {**balanced, **first, **figures}
     return {**first, **balanced, **figures}
@@ -64,16 +68,16 @@ def deduplicated_metrics(logits, labels, copies) -> dict[str, float]:
         copies: The indices of the near copies.
 
     Returns:
-        A dict with `deduplicated_accuracy` or `deduplicated_map`; empty if there are no copies, or
-        no other images to evaluate.
+        A dict with `deduplicated_accuracy` or `deduplicated_map`, as `deduplicated_metric` returns.
     """
-    labels = np.asarray(labels)
-    kept = np.setdiff1d(np.arange(len(labels)), copies)
-    if len(kept) in (0, len(labels)) or (labels.ndim == 2 and not labels[kept].any()):
-        return {}
-    figures = summary(np.asarray(logits)[kept], labels[kept])
+    logits, labels = np.asarray(logits), np.asarray(labels)
     name = "map" if labels.ndim == 2 else "accuracy"
-    return {f"deduplicated_{name}": figures[name]}
+
+    def measure(kept):
+        labelled = labels.ndim == 1 or labels[kept].any()
+        return summary(logits[kept], labels[kept])[name] if labelled else np.nan
+
+    return deduplicated_metric(name, len(labels), copies, measure)
 
 
 def classification_metrics(logits, labels) -> dict[str, float]:

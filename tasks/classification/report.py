@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tasks.classification import calibration, evidence, metrics, multilabel
+from tasks.classification import calibration, evidence, metrics, multilabel, ranking
 from tasks.data import data_splits
 from tasks.report import confidence_intervals, confusion_plot, cross_entropy, page, plots
 from tasks.report.baselines import compare_to_baseline
@@ -117,10 +117,7 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: i
         figures: The metrics, from `metrics.metrics_with_intervals`.
         num_classes: The number of classes.
     """
-    images = evaluated.training_images
-    for name in ("accuracy", "map"):
-        if deduplicated := figures.get(f"deduplicated_{name}"):
-            images += f", and without these it is {format_value(name, deduplicated)}"
+    images = evaluated.training_clause(figures)
     if "map" in figures:
         return (
             f"{evaluated.model} predicts the labels of {evaluated.test_images} with a mean average "
@@ -154,6 +151,8 @@ def single_label_sections(examples, classes: Sequence[str], logits) -> list[tupl
             calibration.reliability_diagram(metrics.confidences(logits), predicted == labels),
         ),
     ]
+    probabilities = np.nan_to_num(metrics.softmax(np.asarray(logits)))
+    sections.append(("Precision and recall", ranking.curves_figure(probabilities, labels, classes)))
     worst = metrics.worst_mistakes(logits, labels, SHOWN_MISTAKES)
     if len(worst):
         confidence = metrics.confidences(logits[worst])

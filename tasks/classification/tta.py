@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tasks.data import batches
+from tasks.inference import batched_outputs
 from zoo.errors import unknown_name_error
 from zoo.lazy import np
 
@@ -41,11 +41,14 @@ def predict(model, examples, *, batch_size, views="one", multi_label=False):
     if views not in VIEWS:
         raise unknown_name_error("test-time augmentation", views, tuple(VIEWS))
     if views == "one":
-        return batches.predict(model, examples, batch_size=batch_size)
+        return batched_outputs.predict(
+            model, examples, batch_size=batch_size, multi_label=multi_label
+        )
     logs = []
     for view in VIEWS[views]:
         view_examples = dataclasses.replace(examples, pixels=ShiftedImages(examples.pixels, *view))
-        logits = np.asarray(batches.predict(model, view_examples, batch_size=batch_size), "float64")
+        logits = batched_outputs.predict(model, view_examples, batch_size=batch_size)
+        logits = np.asarray(logits, "float64")
         logs.append(_log_sigmoids(logits) if multi_label else _log_softmax(logits))
     if not multi_label:
         return (_log_mean_exp(np.stack(logs))).astype("float32")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 
 from tasks.data import augment as changes
+from tasks.data import balanced_order
 from tasks.data.decoding import Examples
 from zoo.graphs import HEAD_LAYER
 from zoo.lazy import keras, np, tf
@@ -15,8 +16,9 @@ BATCH_MULTIPLE = 64  # a bounded batch size is a multiple of this
 
 
 def training(
-    examples, *, batch_size, seed, num_classes, augment="none", mix="none", erase=0.0, heads=()
-):
+    examples, *, batch_size, seed, num_classes, augment="none", mix="none", erase=0.0, heads=(),
+    balanced=False
+):  # fmt: skip
     """Returns the training batches of classification, epoch by epoch.
 
     Args:
@@ -26,6 +28,7 @@ def training(
         num_classes: The number of classes.
         augment, mix, erase: The augmentation, as in `augment.sample_params`.
         heads: The names of the outputs trained on the labels; `()` for a single unnamed output.
+        balanced: Whether an epoch draws as many images of each class.
 
     Returns:
         `Batches`.
@@ -37,7 +40,7 @@ def training(
     size = min(batch_size, len(examples))
     params = {"augment": augment, "mix": mix, "erase": erase}
     params = {} if (augment, mix, erase) == ("none", "none", 0) else params
-    return Batches(examples, size, seed, num_classes, params, tuple(heads))
+    return Batches(examples, size, seed, num_classes, params, tuple(heads), balanced)
 
 
 class EpochBatches:
@@ -76,6 +79,7 @@ class Batches(EpochBatches):
         num_classes: The number of classes.
         changes: Keyword arguments of `augment.sample_params`; empty without augmentation.
         heads: The names of the outputs trained on the labels, or `()`.
+        balanced: Whether an epoch draws as many images of each class.
     """
 
     examples: Examples
@@ -84,6 +88,7 @@ class Batches(EpochBatches):
     num_classes: int
     changes: dict
     heads: tuple[str, ...] = ()
+    balanced: bool = False
 
     def epoch(self, number, start=0):
         """Returns the batches of an epoch, as `EpochBatches.epoch`.
@@ -93,7 +98,10 @@ class Batches(EpochBatches):
             `(size, num_classes)`, or a dict of these by head.
         """
         examples = self.examples.for_epoch(number)
-        indices = shuffled_indices(len(self.examples), self.size, self.seed, number)
+        order, of = shuffled_indices, len(self.examples)
+        if self.balanced:
+            order, of = balanced_order.balanced_indices, self.examples.labels
+        indices = order(of, self.size, self.seed, number)
         shape, params = examples.pixels.shape[1:], {}
         if self.changes:
             params = changes.sample_params(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tasks.data import image_io
@@ -27,7 +28,7 @@ class Listing(NamedTuple):
     """The images and labels of a folder or a CSV file.
 
     `splits` maps a name to `(paths, class names)`, lists of equal length. If `multi_label`, each
-    image has a tuple of class names. `notes` are as in `dataset.Source`.
+    image has a tuple of class names. `notes` and `columns` are as in `dataset.Source`.
     """
 
     classes: tuple[str, ...]
@@ -35,6 +36,7 @@ class Listing(NamedTuple):
     skipped: tuple[tuple[str, str], ...]
     multi_label: bool = False
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 def list_folder(root):

@@ -1,12 +1,11 @@
-"""Images and labels from a CSV file."""
+"""Images and labels from a table."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from itertools import chain
 
+from tasks.data import table_formats
 from tasks.data.class_folders import (
     Listing,
     check_classes,
@@ -15,26 +14,25 @@ from tasks.data.class_folders import (
     sort_class_names,
 )
 from zoo.errors import UsageError
-from zoo.paths import read_text
 
 COLUMNS = ("path", "label")  # required; "split" is optional
 MULTI_LABEL_COLUMN = "labels"  # in place of "label": the data set is multi-label
-DELIMITERS = (",", ";", "\t")
 LABEL_SEPARATOR = re.compile(r"[|;]")  # between the labels in a cell
 
 
-def read_csv(path):
-    """Reads the list of images in a CSV file.
+def read_csv(path, columns=""):
+    """Reads the list of images in a table: a CSV, Parquet or JSON lines file.
 
     The columns are `path` (relative to the folder of the CSV file), `label` and optionally
     `split`; cells are separated by commas, semicolons or tabs. Rows keep their order; rows whose
-    file is missing or not an image are skipped.
+    file is missing or not an image are skipped. Other columns, such as `patient`, are kept.
 
     If a cell holds several labels, as `cat|dog` or `cat;dog`, or the column is named `labels`, the
     data set is multi-label; an empty cell then means no label.
 
     Args:
-        path: The `Path` of the CSV file.
+        path: The `Path` of the table.
+        columns: Other names of the columns, as in `parse_columns`.
 
     Returns:
         A `Listing`.
@@ -43,7 +41,7 @@ def read_csv(path):
         UsageError: The file is not a CSV file, lacks a column, has an empty cell, a single class,
             a class without images, or the same label twice in one cell.
     """
-    rows, multi_label = _rows(path)
+    rows, multi_label = _rows(path, parse_columns(columns))
     paths = [_resolve_path(path.parent, row["path"]) for row in rows]
     reasons = dict(find_non_images(paths))
     skipped = [(str(file), reason) for file, reason in reasons.items()]
@@ -61,7 +59,41 @@ def read_csv(path):
         files, labels = splits.setdefault(row.get("split", "all"), ([], []))
         files.append(str(file))
         labels.append(row["label"])
-    return Listing(classes, splits, tuple(skipped), multi_label)
+    columns = {
+        name: {str(file): row[name] for file, row in kept}
+        for name in rows[0]
+        if name not in (*COLUMNS, MULTI_LABEL_COLUMN, "split")
+    }
+    return Listing(classes, splits, tuple(skipped), multi_label, columns=columns)
+
+
+def read_metadata(tables):
+    """Reads the `metadata` tables of Hugging Face's ImageFolder, with the column `file_name`.
+
+    Args:
+        tables: The path of the table of each split.
+
+    Returns:
+        A `Listing`, or `None` without a column of labels: then folders are classes.
+
+    Raises:
+        UsageError: As for `read_csv`, or the splits have different classes.
+    """
+    path = next(iter(tables.values()))
+    if not {"label", MULTI_LABEL_COLUMN} & {*table_formats.read(path, "file_name")[0]}:
+        return None
+    found = {split: read_csv(path, "path=file_name") for split, path in tables.items()}
+    first = next(iter(found.values()))
+    if any(listing.classes != first.classes for listing in found.values()):
+        raise UsageError(f"{', '.join(map(str, tables.values()))} have different classes")
+    splits, columns = {}, {}
+    for split, listing in found.items():
+        own = listing.splits
+        splits |= own if split == "all" else {split: next(iter(own.values()))}
+        for name, cells in listing.columns.items():
+            columns[name] = {**columns.get(name, {}), **cells}
+    skipped = tuple(pair for listing in found.values() for pair in listing.skipped)
+    return Listing(first.classes, splits, skipped, first.multi_label, columns=columns)
 
 
 def _resolve_path(folder, cell):
@@ -78,17 +110,18 @@ def _flatten_labels(rows, multi_label):
     return list(chain.from_iterable(labels) if multi_label else labels)
 
 
-def _rows(path):
+def _rows(path, names):
     """Returns the rows of a CSV file, and whether it is multi-label.
 
     A row is a dict of stripped cells; multi-label, its `label` is a tuple. Blank lines are skipped.
     """
-    columns, rows = _read(path)
+    columns, rows = _read(path, names)
     multi_label = MULTI_LABEL_COLUMN in columns and "label" not in columns
     if missing := [name for name in COLUMNS if name not in (*columns, "label" * multi_label)]:
         raise UsageError(
             f"{path} has no column {' and no '.join(missing)}; its first line is "
-            f"{','.join(columns)!r:.200}, expected 'path,label' or 'path,label,split'"
+            f"{','.join(columns)!r:.200}, expected 'path,label' or 'path,label,split', or "
+            f"{path}#path=COLUMN,label=COLUMN"
         )
     if not rows:
         raise UsageError(f"{path} has no rows below its header")
@@ -108,31 +141,34 @@ def _rows(path):
     return [row for _, row in rows], multi_label
 
 
-def _read(path):
-    """Returns the column names, and a pair `(line number, row)` for each row that is not blank."""
-    content = read_text(path)
-    options = {"skipinitialspace": True, "strict": True, "delimiter": _delimiter(content)}
-    try:
-        reader = csv.DictReader(io.StringIO(content, newline=""), restval="", **options)
-        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-        rows = [(reader.line_num, _strip_cells(row)) for row in reader]
-    except csv.Error as error:
-        raise UsageError(f"{path} is not a CSV file: {error}") from error
-    return reader.fieldnames, [(line, row) for line, row in rows if any(row.values())]
+def parse_columns(text):
+    """Returns the column of the table for each column of `COLUMNS` and others, as a dict.
+
+    Args:
+        text: Pairs such as `path=file,label=species`.
+
+    Raises:
+        UsageError: The text has another form.
+    """
+    pairs = [pair.split("=") for pair in text.lower().split(",")] if text else []
+    names = {pair[0].strip(): pair[-1].strip() for pair in pairs}
+    known = (*COLUMNS, MULTI_LABEL_COLUMN, "split")
+    if any(len(pair) != 2 or not pair[1].strip() for pair in pairs) or names.keys() - {*known}:
+        raise UsageError(
+            f"columns are named as path=file,label=species, of {', '.join(known)}; got {text!r}"
+        )
+    return names
 
 
-def _delimiter(content):
-    """Returns the delimiter found in the first line of a table; a comma if in doubt."""
-    head = content.lstrip().partition("\n")[0].lower()
-    for sign in DELIMITERS:
-        if "path" in [name.strip(' "\r') for name in head.split(sign)]:
-            return sign
-    return DELIMITERS[0]
-
-
-def _strip_cells(row):
-    """Returns a row with stripped cells, without the cells beyond the header."""
-    return {name: cell.strip() for name, cell in row.items() if name is not None}
+def _read(path, names):
+    """Returns the column names and the rows of a table, with columns renamed by `names`."""
+    columns, rows = table_formats.read(path, names.get("path", "path"))
+    if missing := [other for other in names.values() if other not in columns]:
+        raise UsageError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}")
+    new = {other: name for name, other in names.items()}
+    kept = [name for name in columns if name in new or name not in names]
+    renamed = [(line, {new.get(name, name): row[name] for name in kept}) for line, row in rows]
+    return [new.get(name, name) for name in kept], renamed
 
 
 def _split_labels(cell, place):

@@ -88,6 +88,7 @@ class Source:
         licence, citation: As published with the data set, or empty.
         multi_label: Whether an example may have several classes, or none.
         notes: Lines about the data set to be shown before training and in the report.
+        columns: For each further column of a table, a dict from image to cell.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Source:
     citation: str = ""
     multi_label: bool = False
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
 
 def short_name(name):

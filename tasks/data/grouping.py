@@ -20,12 +20,35 @@ def common_folder(source):
     paths = [item for split in source.splits.values() for item in split.items]
     if not all(isinstance(path, str) for path in paths):
         raise UsageError(
-            f"--group-by searches the names of files; the images of {source.name} are not files"
+            f"--group-by takes a column of a table or searches the names of files; the images of "
+            f"{source.name} are not files"
         )
     return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
 
 
-def group_names(paths, pattern, root):
+def image_groups(source, items, group_by):
+    """Returns the group of each image of a source.
+
+    Args:
+        source: A `dataset.Source`.
+        items: Images of it.
+        group_by: A column of its table, whose cells are the groups; or else a regular expression,
+            as in `group_names`.
+
+    Raises:
+        UsageError: An image has no group.
+    """
+    if group_by not in source.columns:
+        return group_names(items, group_by, common_folder(source), source.columns)
+    cells = source.columns[group_by]
+    if empty := [item for item in items if not cells[item]]:
+        raise UsageError(
+            f"--group-by {group_by}: {len(empty)} images have none, such as {empty[0]}"
+        )
+    return [cells[item] for item in items]
+
+
+def group_names(paths, pattern, root, columns=()):
     """Returns the group of each image.
 
     Args:
@@ -33,6 +56,7 @@ def group_names(paths, pattern, root):
         pattern: A regular expression that is searched in each path relative to `root`, with `/`
             between folders. The group is its first capturing group, or all that it matches.
         root: A folder, as from `common_folder`.
+        columns: The columns that the pattern could have named, for messages.
 
     Raises:
         UsageError: The pattern is no regular expression, or does not match a path.
@@ -47,7 +71,8 @@ def group_names(paths, pattern, root):
         found = expression.search(relative)
         name = found and found[1 if expression.groups else 0]
         if not name:
-            raise UsageError(f"--group-by {pattern!r} finds no group in {relative}")
+            others = f"; columns are {join_names(columns)}" if columns else ""
+            raise UsageError(f"--group-by {pattern!r} finds no group in {relative}{others}")
         names.append(name)
     return names
 
@@ -77,14 +102,15 @@ def merge_keys(keys, names):
     return [_digest(first[root(("name", name))]) for name in names]
 
 
-def check_disjoint(parts, pattern, root):
+def check_disjoint(source, parts, group_by):
     """Raises `UsageError` if splits share a group.
 
     Args:
+        source: A `dataset.Source`.
         parts: A `dataset.Split` by role.
-        pattern, root: As in `group_names`.
+        group_by: As in `image_groups`.
     """
-    groups = {role: set(group_names(part.items, pattern, root)) for role, part in parts.items()}
+    groups = {role: set(image_groups(source, part.items, group_by)) for role, part in parts.items()}
     for one, two in combinations(groups, 2):
         if shared := sorted(groups[one] & groups[two]):
             raise UsageError(

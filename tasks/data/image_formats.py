@@ -6,10 +6,11 @@ import io
 import math
 import re
 
-from tasks.data import pillow_images, tiff
+from tasks.data import dicom, pillow_images, tiff
 from zoo.lazy import LazyModule, np, tf
 
 Image = LazyModule("PIL.Image")
+pillow_heif = LazyModule("pillow_heif")
 
 _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes
     "JPEG": rb"\xff\xd8\xff",
@@ -18,11 +19,18 @@ _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first by
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0",  # "BM" alone would match text files
     "GIF": rb"GIF8[79]a",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "NPY": rb"\x93NUMPY[\1-\3]\0",  # not a format of Pillow
+    "AVIF": rb".{4}ftypavi[fs]",
+    "HEIF": rb".{4}ftyp(hei[cx]|hev[cx]|mif1|msf1)",
+    "JPEG2000": rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+    "PPM": rb"P[1-6]\s",
+    "NPY": rb"\x93NUMPY[\1-\3]\0",  # this and the next are not formats of Pillow
+    "DICOM": rb".{128}DICM",
+    # Without a signature; by the kinds of color map and image, which agree.
+    "TGA": rb".(\x00[\x02\x03\x0a\x0b]|\x01[\x01\x09]).{13}",
 }
 SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _SIGNATURE_PATTERNS.items()}
-SIGNATURE_BYTES = 16
-ANIMATED_FORMATS = ("GIF", "WEBP", "PNG")  # that may have several frames
+SIGNATURE_BYTES = 132
+ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # that may have several frames
 PNG_DEPTH_OFFSET = 24  # byte of a PNG file that holds the bit depth
 
 
@@ -36,6 +44,31 @@ def rejection_reason(start):
 def image_format(start):
     """Returns the format of a file with these first bytes, or `None`."""
     return next((kind for kind, sign in SIGNATURES.items() if sign.match(start)), None)
+
+
+def read_array(data):
+    """Returns the array of a file that is not for Pillow, or `None` if it is.
+
+    Raises:
+        UnsupportedImage: A library is missing, or the contents are not supported.
+        Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
+    """
+    kind = image_format(data[:SIGNATURE_BYTES])
+    if kind == "TIFF":
+        return tiff.read_bands(data)
+    reader = {"NPY": read_npy, "DICOM": dicom.read}.get(kind)
+    return reader and reader(data)
+
+
+def open_pillow(file, kind):
+    """Opens a file with Pillow; raises `UnsupportedImage` if that needs a library."""
+    if kind == "HEIF":
+        try:
+            pillow_heif.register_heif_opener()
+        except ModuleNotFoundError as error:
+            reason = "a HEIC file; reading it needs pillow-heif: pip install 'keras-zoo[heif]'"
+            raise pillow_images.UnsupportedImage(reason) from error
+    return Image.open(file, formats=[kind])
 
 
 def read_npy(data):
@@ -55,7 +88,7 @@ def open_image(data, kind, bits):
 
     Args:
         data: The bytes of the file.
-        kind: Its format, one of `SIGNATURES` except `NPY`.
+        kind: Its format, one of `SIGNATURES` that Pillow has.
         bits: The bits used by images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
 
     Returns:
@@ -71,7 +104,7 @@ def open_image(data, kind, bits):
             reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.DEFAULT_HINT}"
         if reason:
             raise pillow_images.UnsupportedImage(reason)
-    found = Image.open(io.BytesIO(data), formats=[kind])
+    found = open_pillow(io.BytesIO(data), kind)
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(found.getbands()) > 1:
         # Pillow reads only the upper 8 bits of 16-bit colours.
         deep_image = Image.fromarray(pillow_images.scale_to_uint8(_deep_png(data), bits))
@@ -103,17 +136,19 @@ def min_side_and_animated(data):
     Args:
         data: The bytes of a file, or an array.
     """
-    found = image_format(data[:SIGNATURE_BYTES]) if isinstance(data, bytes) else None
-    if found in (None, "NPY"):
-        return min((read_npy(data) if found else data).shape[:2]), False
-    image = Image.open(io.BytesIO(data), formats=[found])
+    array = read_array(data) if isinstance(data, bytes) else data
+    if array is not None:
+        return min(array.shape[:2]), False
+    found = image_format(data[:SIGNATURE_BYTES])
+    image = open_pillow(io.BytesIO(data), found)
     return min(image.size), found in ANIMATED_FORMATS and bool(getattr(image, "is_animated", False))
 
 
 def _deep_values(data, kind):
     """Returns the values of an image of more than 8 bits, or `None` if its format has 8 bits."""
-    if kind == "NPY":
-        return read_npy(data)
+    array = read_array(data)
+    if array is not None:
+        return array
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16:
         return _deep_png(data)
     if kind == "TIFF":

@@ -16,7 +16,11 @@ from zoo.paths import check_regular
 
 Image = LazyModule("PIL.Image")
 
-EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"),
+    *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dcm"),
+)
+ARRAY_FORMATS = ("NPY", "DICOM", "TIFF")  # that are, or may be, no images for Pillow
 ERROR_REASONS = {  # part of a message of Pillow, in lower case: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
@@ -52,10 +56,11 @@ class UnreadableImage(UsageError):
 def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
     """Reads one image.
 
-    Of an animation, the first frame is read; TIFF files of several pages, of floating-point values,
-    or of bands that are not colour or alpha are not supported. The EXIF orientation is applied, 16
-    bits are scaled to 8, and colour is converted to grey by Pillow's mode `L` (ITU-R 601-2 luma).
-    Transparency is blended with white, unless 2 or 4 channels are requested, of which it is the
+    Of an animation, the first frame is read; TIFF files of several pages or of floating-point
+    values are not supported, and those of bands that are not colour or alpha need tifffile. The
+    EXIF orientation is applied, 16 bits are scaled to 8, and colour is converted to grey by
+    Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`. Transparency is
+    blended with white, unless 2 or 4 channels are requested, of which it is the
     last. Resizing is bilinear and antialiased.
 
     Args:
@@ -146,14 +151,15 @@ def image_size(item):
             start = file.read(image_formats.SIGNATURE_BYTES)
             if reason := image_formats.rejection_reason(start):
                 raise UnreadableImage(item_name(item), reason)
+            kind = image_formats.image_format(start)
             file.seek(0)
-            if image_formats.image_format(start) == "NPY":
-                return image_formats.read_npy(file.read()).shape[:2]
-            if image_formats.image_format(start) == "TIFF" and (
-                reason := tiff.unsupported_reason(file)
-            ):
+            array = image_formats.read_array(file.read()) if kind in ARRAY_FORMATS else None
+            if array is not None:
+                return array.shape[:2]
+            if kind == "TIFF" and (reason := tiff.unsupported_reason(file)):
                 raise pillow_images.UnsupportedImage(reason)
-            with Image.open(file, formats=[image_formats.image_format(start)]) as image:
+            file.seek(0)
+            with image_formats.open_pillow(file, kind) as image:
                 return pillow_images.upright_size(image)[::-1]
     except UnreadableImage:
         raise
@@ -164,10 +170,14 @@ def image_size(item):
 def num_channels(item):
     """Returns the number of channels of an array that is neither grey nor RGB, else 3."""
     if not isinstance(item, np.ndarray):
-        data = item_bytes(item)
-        if image_formats.image_format(data[: image_formats.SIGNATURE_BYTES]) != "NPY":
+        try:
+            item = image_formats.read_array(item_bytes(item))
+        except UnreadableImage:
+            raise
+        except pillow_images.decoding_errors() as error:
+            raise UnreadableImage(item_name(item), _error_reason(error)) from error
+        if item is None:
             return 3
-        item = image_formats.read_npy(data)
     return item.shape[2] if item.ndim == 3 and item.shape[2] > 1 else 3
 
 
@@ -221,12 +231,12 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
         if reason := image_formats.rejection_reason(data[: image_formats.SIGNATURE_BYTES]):
             raise UnreadableImage(item_name(item), reason)
         kind = image_formats.image_format(data[: image_formats.SIGNATURE_BYTES])
-        if kind != "NPY":
+        array = image_formats.read_array(data) if kind in ARRAY_FORMATS else None
+        if array is None:
             image = image_formats.open_image(data, kind, bits)
             if channels not in pillow_images.MODE_OF_CHANNELS:
                 _reject_channels(item, len(image.getbands()), channels)
             return [(image, pillow_images.MODE_OF_CHANNELS[channels])]
-        array = image_formats.read_npy(data)
     if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
         what = f"a {array.dtype} array of shape {array.shape}"
         expected = "uint8 or uint16 (height, width) or (height, width, channels)"

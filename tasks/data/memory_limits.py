@@ -27,17 +27,18 @@ def available_bytes():
     return min(found)
 
 
-def check_images(shape, batch_size):
+def check_images(shape, batch_size, *, limit=MAX_ESTIMATED_BATCH):
     """Checks that a batch of images and one feature map of the same size fit into memory.
 
     Args:
         shape: `(height, width, channels)`.
         batch_size: The number of images per batch.
+        limit: The largest number of images to count; `None` for all.
 
     Raises:
         UsageError: They do not fit.
     """
-    count = min(batch_size, MAX_ESTIMATED_BATCH)
+    count = min(batch_size, limit or batch_size)
     required, free = math.prod(shape) * count * BYTES_PER_PIXEL_VALUE, available_bytes()
     if required > free:
         height, width, _ = shape

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, csv_table, in_memory, shapes, tfds_source
+from tasks.data import class_folders, in_memory, shapes, table_formats, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
 from zoo.paths import expand_user, special_file_type
+
+annotation_exports = LazyModule("tasks.data.annotation_exports")
+archives = LazyModule("tasks.data.archives")
+csv_table = LazyModule("tasks.data.csv_table")
 
 
 def load(name, data_dir=None):
@@ -20,8 +24,11 @@ def load(name, data_dir=None):
 
     Args:
         name: A key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
-            `validation`) and `test` folders of class folders; a CSV file, as in
-            `csv_table.read_csv`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
+            `validation`) and `test` folders of class folders; a table, as in
+            `csv_table.read_csv`, whose columns may be named as in
+            `table.csv#path=file,label=species`; an export of an annotation tool, as in
+            `annotation_exports`; a zip archive of class folders, tar or TFRecord shards, as in
+            `archives`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
             Datasets with the features `image` and `label`; or a name that `in_memory.register`
             returned. `./NAME` is a folder even if `NAME` is built in.
         data_dir: The folder of TFDS data sets; by default that of TFDS.
@@ -40,13 +47,46 @@ def load(name, data_dir=None):
         return tfds_source.load(name, data_dir)
     if name.startswith(in_memory.PREFIX):
         return in_memory.load(name)
-    path = expand_user(name)
+    path, columns = expand_user(name), ""
+    if "#" in name and not path.exists():
+        path, _, columns = name.rpartition("#")
+        path = expand_user(path)
     with class_folders.reading_errors(name):
-        if name and path.is_dir():
-            return _to_source(name, class_folders.list_folder(path))
-        if path.suffix.lower() == ".csv" and path.is_file():
-            return _to_source(name, csv_table.read_csv(path))
-    raise _not_found_error(name, path)
+        listing = _read_folder(path) if name and path.is_dir() else _read_file(path, columns)
+    if listing is None:
+        raise _not_found_error(name, path)
+    return _to_source(name, listing)
+
+
+def _read_folder(path):
+    """Returns the `class_folders.Listing` of a folder."""
+    if shards := archives.shards(path):
+        return archives.read_shards(shards)
+    exports, listing = annotation_exports, None
+    if tables := exports.find_tables(path, exports.METADATA):
+        listing = csv_table.read_metadata(tables)
+    elif tables := exports.find_tables(path, [exports.ROBOFLOW]):
+        listing = exports.read_roboflow(tables)
+    elif not any(child.is_dir() for child in path.iterdir()):
+        listing = exports.read_labelme(path)
+    return listing or class_folders.list_folder(path)
+
+
+def _read_file(path, columns):
+    """Returns the `class_folders.Listing` of a file, or `None` if it is no data set."""
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return None
+    if suffix in table_formats.SUFFIXES:
+        return csv_table.read_csv(path, columns)
+    if suffix in archives.SHARDS:
+        return archives.read_shards([path])
+    read = {
+        ".zip": archives.read_zip,
+        ".json": annotation_exports.read_label_studio,
+        ".xml": annotation_exports.read_cvat,
+    }.get(suffix)
+    return read and read(path)
 
 
 def _to_source(name, listing):
@@ -54,7 +94,15 @@ def _to_source(name, listing):
         split: Split(split, items, _encode_labels(labels, listing))
         for split, (items, labels) in listing.splits.items()
     }
-    return Source(name, listing.classes, splits, listing.skipped, multi_label=listing.multi_label)
+    return Source(
+        name,
+        listing.classes,
+        splits,
+        listing.skipped,
+        multi_label=listing.multi_label,
+        notes=listing.notes,
+        columns=listing.columns,
+    )
 
 
 def _encode_labels(labels, listing):
@@ -75,7 +123,7 @@ def _not_found_error(name, path):
     if path.is_file():
         return UsageError(
             f"the data set {name!r} is a file, but not a CSV file; expected a folder of class "
-            "folders, or a .csv with the columns path,label (unpack an archive first)"
+            "folders, a .csv with the columns path,label, a .zip, .tar or .tfrecord"
         )
     text = f"no data set named {name!r}"
     if close := difflib.get_close_matches(name, BUILT_IN):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
 
-from tasks.data import hash_split, image_io, image_stats
+from tasks.data import held_out, image_io
 from tasks.data.class_folders import THREADS, join_names
 from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
@@ -63,11 +63,14 @@ def train_val_test_split(source, train="", validation="", test="", group_by=""):
     With `group_by`, images of the same group stay in the same split, and the hash is that of the
     group.
 
+    `test="fold[2/5]"` divides all images, or those of `train`, into five folds: the second is for
+    testing, and the others are for training, less a tenth for validation.
+
     Args:
         source: A `dataset.Source`.
         train, validation, test: Slice expressions, or `""`. `validation="none"` means none.
-        group_by: A regular expression that finds the group of an image, such as a patient, in its
-            path, as in `grouping.group_names`; or `""`.
+        group_by: A column or a regular expression that gives the group of an image, such as a
+            patient, as in `grouping.image_groups`; or `""`.
 
     Returns:
         Three `dataset.Split`; the second is `None` without validation.
@@ -77,6 +80,10 @@ def train_val_test_split(source, train="", validation="", test="", group_by=""):
             group, no training examples are left, or a class has no training image though `train`
             is `""`.
     """
+    if found := held_out.FOLD.fullmatch(test):
+        base = select(source, train or "all")
+        folds = held_out.fold_split(source, base, *map(int, found.groups()), validation, group_by)
+        return folds["train"], folds.get("validation"), folds["test"]
     expressions = {"train": train, "validation": validation, "test": test}
     wanted_roles = [
         role for role in ROLES if (role, expressions[role]) != ("validation", NO_VALIDATION)
@@ -98,9 +105,9 @@ def train_val_test_split(source, train="", validation="", test="", group_by=""):
         _check_disjoint(spans, pieces, names)
     parts = {role: _concatenate(pieces[role], names[role]) for role in spans}
     if missing := [role for role in wanted_roles if role not in parts]:
-        parts.update(_split_off(source, parts["train"], missing, group_by))
+        parts.update(held_out.split_off(source, parts["train"], missing, group_by))
     if group_by:
-        grouping.check_disjoint(parts, group_by, grouping.common_folder(source))
+        grouping.check_disjoint(source, parts, group_by)
     if not train:
         _check_classes(source, parts["train"])
     return parts["train"], parts.get("validation"), parts["test"]
@@ -249,35 +256,6 @@ def _digests(split):
         return [content_digest(item) for item in split.items]
     with ThreadPoolExecutor(THREADS) as pool:  # threads mostly wait for the disk
         return list(pool.map(content_digest, split.items))
-
-
-def _split_off(source, base, missing, group_by):
-    """Splits examples into those for training and a tenth for each of the `missing` roles.
-
-    Near duplicates stay together, unless that leaves a role without any image; then only images
-    of equal content do. Groups always stay together.
-    """
-    groups = group_by and grouping.group_names(base.items, group_by, grouping.common_folder(source))
-    base = image_stats.with_stats(base)
-    strata = hash_split.strata(base.labels)
-    for keys in (image_stats.duplicate_groups(base.image_stats), base.image_stats.digests):
-        keys = grouping.merge_keys(keys, groups) if groups else keys
-        roles = hash_split.assign_roles(keys, strata, missing)
-        if set(roles) == {"train", *missing}:
-            break
-    else:
-        raise UsageError(
-            f"the {len(base)} examples of {base.name} in {source.name}"
-            f"{f' in {len(set(groups))} groups' if groups else ''} are too few to split off "
-            f"{' and '.join(missing)}; add images, or name a split for each"
-        )
-    parts = {}
-    for role in ("train", *missing):
-        indices = [index for index, own in enumerate(roles) if own == role]
-        percent = 10 if role in missing else 100 - 10 * len(missing)
-        share = f"{percent}% of {base.name}{', by group' if groups else ''}"
-        parts[role] = base.take(indices, f"{role} ({share})")
-    return parts
 
 
 def _check_classes(source, split):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 from tasks.data import pillow_images
-from zoo.lazy import LazyModule
+from zoo.lazy import LazyModule, np
 
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
+tifffile = LazyModule("tifffile")
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 254, 258, 262, 277, 284, 338, 339
 REDUCED, MASK = 1, 4  # bits of SUBFILE: a thumbnail or pyramid level, a transparency mask
@@ -28,6 +31,27 @@ def is_deep_colour(file):
     """
     bits = _pages(file)[0].get(BITS, (1,))
     return len(bits) > 1 and max(bits) > 8
+
+
+def read_bands(data):
+    """Returns a TIFF of bands that are not colour or alpha as an array, or `None` for others.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        `(height, width, bands)`, also if the file stores one band after the other; `None` if
+        tifffile is missing, and for files that `unsupported_reason` refuses for another reason.
+    """
+    if " bands of " not in unsupported_reason(io.BytesIO(data)):
+        return None
+    try:
+        series = tifffile.TiffFile(io.BytesIO(data)).series[0]
+    except ModuleNotFoundError:
+        return None
+    if sorted(series.axes) != ["S", "X", "Y"]:
+        return None
+    return np.moveaxis(series.asarray(), series.axes.index("S"), -1)
 
 
 def unsupported_reason(file):
@@ -53,7 +77,8 @@ def unsupported_reason(file):
         return f"a TIFF of {len(full_pages)} pages; {way}"
     if added > 1 or (added == 1 and extra and extra[0] == UNSPECIFIED):
         array = BANDS_FIRST if tags.get(PLANAR) == PLANAR_SEPARATE else READ_CALL
-        return f"a TIFF of {samples} bands of {bits} bits; {NPY_HINT.format(array)}"
+        way = f"pip install 'keras-zoo[tiff]', or {NPY_HINT.format(array)}"
+        return f"a TIFF of {samples} bands of {bits} bits; {way}"
     return ""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import tasks
 import zoo
 from tasks.data import image_stats
 from tasks.engine import resume
-from tasks.inference import exported_file, threads
+from tasks.inference import export_cache, exported_file, threads
 from zoo import hub, model_files
 from zoo.errors import UsageError
 from zoo.paths import special_file_type
@@ -17,13 +18,14 @@ from zoo.paths import special_file_type
 DEFAULT_KIND = "classifier"
 
 
-def load_predictor(target, weights=None):
+def load_predictor(target, weights=None, *, cached=False):
     """Loads a model with its class names and preprocessing.
 
     Args:
         target: a run folder, a `.keras` file, a pretrained model, as for `find_model`; or an
             exported `.onnx`, `.tflite` or `.xml` file.
         weights: a weights file to load instead of the published weights of a pretrained model.
+        cached: whether an export that is kept in a run folder may stand for its model.
 
     Returns:
         A `tasks.inference.predictor.Predictor`.
@@ -37,24 +39,26 @@ def load_predictor(target, weights=None):
     if weights:
         raise UsageError(f"{found} has its own weights; --weights is for pretrained models only")
     if exported_file.is_exported(found):
-        return _load_exported(found)
+        streams = threads.num_workers()
+        return _exported_predictor(found, exported_file.open_file(found, streams=streams))
+    is_cached = cached and Path(target).is_dir()
+    if is_cached and (opened := export_cache.open_cached(found, threads.num_workers())):
+        return _exported_predictor(found, dataclasses.replace(opened, path=found))
     model, metadata = model_files.load(found)
     predictor = _task_of_file(found, metadata).predictor.from_file(found, model, metadata)
     object.__setattr__(predictor, "bits", image_stats.stated_bits(metadata, found))
     return predictor
 
 
-def _load_exported(path):
+def _exported_predictor(path, opened):
     """Returns the predictor of an exported file, without importing TensorFlow.
 
     Raises:
-        UsageError: the file is damaged, or was not written by `zoo export`.
+        UsageError: it was not written by `zoo export`.
     """
-    opened = exported_file.open_file(path, streams=threads.num_workers())
     if "task" not in opened.metadata:
         raise UsageError(f"{path} does not state its task; zoo export writes files that do")
-    task = _task_of_file(path, opened.metadata)
-    predictor = task.predictor.from_export(opened)
+    predictor = _task_of_file(path, opened.metadata).predictor.from_export(opened)
     object.__setattr__(predictor, "bits", image_stats.stated_bits(opened.metadata, path))
     return predictor
 

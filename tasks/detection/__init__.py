@@ -156,6 +156,7 @@ class Detection(BackboneTask):
         figures = metrics.metrics_with_interval(
             data.test, predictions, len(classes), seed=self.seed
         )
+        figures |= metrics.deduplicated_ap(data.test, predictions, len(classes), data.copies)
         if self._takes_proposals():
             figures["proposal_recall"] = selective_search.recall(data.test)
         evaluated = EvaluatedModel(

@@ -8,8 +8,11 @@ neither as a true nor as a false positive.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from tasks.detection import bootstrap, coco_metrics
 from tasks.report import confidence_intervals
+from tasks.report.evaluation_report import deduplicated_metric
 from zoo.lazy import np
 
 ALL_POINTS, ELEVEN_POINTS = None, 11  # interpolation of Pascal VOC since 2010, and until 2009
@@ -53,6 +56,23 @@ def metrics_with_interval(
         coco_eval.evalImgs, len(examples.labels), num_classes, seed=seed
     )
     return {**confidence_intervals.with_interval("ap", figures.pop("ap"), ends), **figures}
+
+
+def deduplicated_ap(examples, predictions, num_classes: int, copies) -> dict[str, float]:
+    """Returns `deduplicated_ap`: `ap` without near duplicates of training images.
+
+    Args:
+        examples, predictions, num_classes: as in `detection_metrics`.
+        copies: the indices of the near duplicates; without any, the dict is empty.
+    """
+
+    def measure(kept):
+        names = ("boxes", "labels", "ignored")
+        part = SimpleNamespace(**{name: getattr(examples, name)[kept] for name in names})
+        own = {name: values[kept] for name, values in predictions.items()}
+        return detection_metrics(part, own, num_classes)["ap"]
+
+    return deduplicated_metric("ap", len(examples.labels), copies, measure)
 
 
 def per_class_metrics(

@@ -122,7 +122,8 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float]) -> str:
     return (
         f"{evaluated.model} detects the objects in {evaluated.test_images} with an average "
         f"precision (AP) of {format_value('ap', figures['ap'])}, and of "
-        f"{format_value('ap', figures['ap50'])} at an IoU of .5; {evaluated.training_images}."
+        f"{format_value('ap', figures['ap50'])} at an IoU of .5; "
+        f"{evaluated.training_clause(figures)}."
     )
 
 

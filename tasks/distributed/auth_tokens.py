@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 
 from zoo.errors import UsageError
+from zoo.paths import check_regular
 
 TOKEN_VARIABLE = "ZOO_TOKEN"
 
@@ -52,7 +53,7 @@ def read_token(out):
     if token_from_env := os.environ.get(TOKEN_VARIABLE):
         return token_from_env
     try:
-        return token_path(out).read_text(encoding="ascii").strip()
+        return check_regular(token_path(out)).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
 

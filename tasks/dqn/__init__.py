@@ -264,6 +264,11 @@ class Dqn(Task):
                 f"--num-envs {count} and --batch-size {self.batch_size} must be multiples of the "
                 f"number of replicas, {replicas}"
             )
+        if self.batch_size > self.replay_size:
+            raise UsageError(
+                f"--batch-size {self.batch_size} is more than --replay-size {self.replay_size}; "
+                "reduce the former or enlarge --replay-size"
+            )
         if max(count, frequency) % min(count, frequency):
             raise UsageError(
                 f"of --num-envs {count} and --train-frequency {frequency} one must be a multiple "

@@ -21,6 +21,7 @@ from tasks.report.csv_cells import escape_formula, escape_row
 from zoo.atomic_files import atomic_write, write_text
 from zoo.errors import UsageError
 from zoo.lazy import keras, np
+from zoo.paths import check_regular
 
 REPORT, MODEL = "report.json", "model.keras"
 STATE = "checkpoint/state.json"
@@ -179,9 +180,9 @@ class RunState:
         try:
             several = process_group and process_group.count > 1
             with (
-                io.BytesIO(process_group.broadcast_bytes(path.read_bytes))
+                io.BytesIO(process_group.broadcast_bytes(lambda: check_regular(path).read_bytes()))
                 if several
-                else path.open("rb") as file
+                else check_regular(path).open("rb") as file
             ):
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import socket
 from contextlib import ExitStack, contextmanager, suppress
 
 from zoo import file_lock
@@ -39,8 +37,7 @@ def lock_folder(out, saved):
             before = {path.name for path in out.iterdir()}
             stack.enter_context(file_lock.hold_lock(out / LOCK, lambda: _refuse(out)))
         stack.callback((out / OWNER).unlink, missing_ok=True)
-        with suppress(OSError):
-            (out / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        file_lock.write_owner(out / OWNER)
         try:
             yield
         except UsageError:
@@ -79,12 +76,10 @@ def file_name(words, digest_of=""):
 
 
 def _refuse(out):
-    try:
-        owner = (out / OWNER).read_text(errors="replace")[:200]
-    except OSError:
-        owner = "another process"
+    owner = file_lock.read_owner(out / OWNER)
+    name = "process {} on {}".format(*owner) if owner else "another process"
     raise UsageError(
-        f"{out} is in use by {owner}; wait until it has finished, or choose another --out"
+        f"{out} is in use by {name}; wait until it has finished, or choose another --out"
     )
 
 

@@ -6,15 +6,13 @@ import contextlib
 import json
 import logging
 import re
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.export import graph
-from tasks.inference import exported_file
+from tasks.inference import export_graph, exported_file, openvino_file
 from tasks.inference.converters import ONNX_OPSET
 from tasks.inference.export_model import ExportModel
 from tasks.web import web_folder
@@ -23,7 +21,6 @@ from zoo.lazy import LazyModule, keras, tf
 
 _onnx = LazyModule("onnx")
 _onnxruntime = LazyModule("onnxruntime")
-_openvino = LazyModule("openvino")
 _tf2onnx = LazyModule("tf2onnx.convert")
 
 LABELS = "labels.txt"  # class names, in the archive at the end of a LiteRT file
@@ -52,8 +49,8 @@ class Conversion:
 
     @property
     def function(self):
-        """The `graph.trace` of the model."""
-        return graph.trace(self.exported, self.pixels)
+        """The `export_graph.trace` of the model."""
+        return export_graph.trace(self.exported, self.pixels)
 
 
 @dataclass(frozen=True)
@@ -110,35 +107,14 @@ def to_onnx(conversion):
 
 def write_openvino(conversion, path):
     """Writes an OpenVINO file, and its weights to a file `.bin` beside it."""
-    network = to_openvino(conversion)
+    exported = conversion.exported
+    network = openvino_file.convert(exported, conversion.function)
     if conversion.precision == "int8":
         from tasks.export import openvino_quantization
 
         network = openvino_quantization.quantize(network, conversion)
-    for key, value in conversion.exported.metadata.items():
-        network.set_rt_info(json.dumps(value), [exported_file.METADATA_SECTION, key])
     half = conversion.precision == "float16"
-    _openvino.save_model(network, path, compress_to_fp16=half)
-
-
-def to_openvino(conversion):
-    """Returns the OpenVINO model of a conversion in float32."""
-    # Importing OpenVINO sends telemetry, unless its telemetry package is missing.
-    sys.modules.setdefault("openvino_telemetry", None)
-    function = conversion.function
-    with temporary_folder() as folder:
-        file = folder / "model.pb"
-        file.write_bytes(function.graph.as_graph_def().SerializeToString())
-        network = _openvino.Core().read_model(file)
-    names = sorted(conversion.exported.model.output)
-    by_name = {name: output for output in network.outputs for name in output.get_names()}
-    outputs = [by_name[tensor.name] for tensor in function.outputs]
-    network = _openvino.Model(outputs, network.get_parameters(), "keras-zoo")
-    for name, output in zip(names, network.outputs, strict=True):
-        output.get_tensor().set_names({name})
-    for entry in network.inputs:
-        entry.get_tensor().set_names({entry.get_any_name().split(":")[0]})
-    return network
+    openvino_file.save(network, path, exported.metadata, half=half)
 
 
 def write_litert(conversion, path):
@@ -169,9 +145,9 @@ def write_saved_model(conversion, path):
     archive.track(exported.model)
     kinds = {"serving_default": conversion.pixels}
     if exported.takes_images:
-        kinds |= {f"serving_{dtype}": dtype for dtype in graph.PIXEL_DTYPES}
+        kinds |= {f"serving_{dtype}": dtype for dtype in export_graph.PIXEL_DTYPES}
     for endpoint, pixels in kinds.items():
-        _add_endpoint(archive, endpoint, exported, graph.input_dtypes(exported, pixels))
+        _add_endpoint(archive, endpoint, exported, export_graph.input_dtypes(exported, pixels))
     archive.write_out(path, verbose=False)
     extras = Path(path) / exported_file.SAVED_MODEL_EXTRAS
     extras.mkdir()
@@ -202,7 +178,7 @@ def write_keras(conversion, path):
 def add_web_page(conversion, path):
     """Writes a page beside an ONNX file that runs it in the browser, and returns its version."""
     exported = conversion.exported
-    dtypes = graph.input_dtypes(exported, conversion.pixels)
+    dtypes = export_graph.input_dtypes(exported, conversion.pixels)
     inputs = {x.name: [dtypes[x.name], *x.shape] for x in exported.model.inputs}
     web_folder.write(path, inputs, exported.metadata, conversion.web_runtime)
     return {"page": web_folder.PAGE, "onnxruntime_web": conversion.web_runtime.version}

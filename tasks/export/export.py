@@ -18,16 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.export import (
-    comparisons,
-    converters,
-    exported_process,
-    graph,
-    predict_script,
-    quantization,
-    target,
-)
+from tasks.export import converters, exported_process, predict_script, quantization, target
 from tasks.export.converters import FORMATS, Conversion
+from tasks.inference import comparisons, export_graph
 from tasks.web import onnxruntime_web, web_folder
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
 from zoo.lazy import keras
@@ -45,7 +38,7 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        pixels: dtype of images in the file, one of `graph.PIXEL_DTYPES`.
+        pixels: dtype of images in the file, one of `export_graph.PIXEL_DTYPES`.
         images: paths of images for the comparison; by default the test split of the run.
         calibration: a data set to calibrate int8 on; by default that of the run.
         data_dir: the folder of TFDS data sets; by default that of the run.
@@ -63,8 +56,8 @@ class ExportOptions:
     onnxruntime_web: str = ""
 
     def __post_init__(self):
-        if self.pixels not in graph.PIXEL_DTYPES:
-            raise unknown_name_error("dtype of pixels", self.pixels, graph.PIXEL_DTYPES)
+        if self.pixels not in export_graph.PIXEL_DTYPES:
+            raise unknown_name_error("dtype of pixels", self.pixels, export_graph.PIXEL_DTYPES)
         if not 0 <= self.max_drop <= 1:
             raise UsageError(f"--max-drop must be in [0, 1], not {self.max_drop:g}")
         if self.evaluation_images < 1:
@@ -103,7 +96,7 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     for each, precision in pairs:
         _check_folder(out / _folder_name(each, precision))
     inputs, source = target.comparison_inputs(loaded, NUM_TEST_IMAGES, options.images)
-    expected = graph.keras_outputs(loaded.exported, inputs)
+    expected = export_graph.keras_outputs(loaded.exported, inputs)
     comparison = _ComparisonData(inputs, expected, source)
     data = quantization.load_data(loaded, options) if "int8" in precisions else None
     reports = []
@@ -178,7 +171,7 @@ def _export_one(name, conversion, folder, comparison, data, max_drop):
         raise UsageError(
             f"{name} in {conversion.precision} differs from Keras and is not written: {reasons[0]}"
         )
-    dtypes = graph.input_dtypes(exported, conversion.pixels)
+    dtypes = export_graph.input_dtypes(exported, conversion.pixels)
     report = {
         "format": name,
         "precision": conversion.precision,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from tasks.export import graph
+from tasks.inference import export_graph
 from tasks.inference.export_model import ExportModel
 from zoo import graphs
 from zoo.lazy import keras, np
@@ -46,11 +46,11 @@ def rank(exported: ExportModel, images):
         images: images of the calibration, uint8 `(count, height, width, channels)`.
     """
     inputs = {exported.model.inputs[0].name: images[:NUM_IMAGES].astype("float32")}
-    expected = graph.keras_outputs(exported, inputs)
+    expected = export_graph.keras_outputs(exported, inputs)
     effects = {}
     for layer in kernel_layers(exported.model):
         with _Rounded(layer):
-            found = graph.keras_outputs(exported, inputs)
+            found = export_graph.keras_outputs(exported, inputs)
         effects[layer.name] = _change(found, expected)
     return sorted(effects, key=lambda name: -effects[name])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import tasks
 import zoo
 from tasks.data import image_io, image_stats, splits
-from tasks.deploy import model_loader, predict
+from tasks.deploy import cached_export, model_loader, predict
 from tasks.engine import recipes
 from tasks.inference import dtype_policies
 from tasks.inference.export_model import ExportModel
@@ -17,7 +17,6 @@ from zoo import model_files
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-DEFAULT_SIDE = 128  # of images, in pixels, for a model that takes any size
 NUM_SYNTHETIC = 64
 
 
@@ -61,8 +60,7 @@ def load(target, weights=None, calibration="", data_dir=""):
         classes = zoo.class_names(found.weights.classes)
         about = {"classes": list(classes), "resize": found.weights.resize}
     model = dtype_policies.in_float32(model)  # converters and processors differ in bfloat16
-    exporter = _exporter(about.get("task", "classification"), name)
-    exported = exporter.export_model(model, about, name)
+    exported = cached_export.export_model(model, about, name)
     exported.metadata["model"] = about.get("model", name if not path.exists() else path.name)
     exported.metadata["source"] = path.name
     run = path if path.is_dir() else None
@@ -73,15 +71,6 @@ def load(target, weights=None, calibration="", data_dir=""):
     if task is not None and data_dir:
         task = dataclasses.replace(task, data_dir=data_dir)
     return Target(name, exported, run, task)
-
-
-def _exporter(task_name, name):
-    if task_name not in tasks.names():
-        raise UsageError(f"{name} was trained for the unknown task {task_name!r}")
-    task = tasks.get(task_name)
-    if task.exporter is None:
-        raise UsageError(f"{name} is a model of {task_name}, which has no export")
-    return task.exporter
 
 
 def _task(run, about, path):
@@ -155,7 +144,7 @@ def comparison_inputs(target, count, images):
 
 
 def _read(exported, paths):
-    shape, resize = _fixed_shape(exported), exported.metadata.get("resize", "stretch")
+    shape, resize = exported.sample_shape, exported.metadata.get("resize", "stretch")
     pixels = []
     for path in paths:
         try:
@@ -169,10 +158,4 @@ def _synthetic(exported, count):
     from tasks.data import sources
 
     items = sources.load("shapes").splits["test"].items[:count]
-    return np.stack([image_io.read_image(item, _fixed_shape(exported)) for item in items])
-
-
-def _fixed_shape(exported):
-    *sides, channels = exported.image_shape
-    default = exported.metadata.get("size") or [DEFAULT_SIDE] * 2
-    return (*(side or own for side, own in zip(sides, default, strict=True)), channels)
+    return np.stack([image_io.read_image(item, exported.sample_shape) for item in items])

@@ -110,15 +110,14 @@ def recalibrate_batch_norm(generator, count, num_classes, *, seed, batch_size):
         count: the number of generated images to estimate from.
         num_classes: the number of classes of a class-conditional generator.
         seed: seed of the latent vectors.
-        batch_size: images per batch.
+        batch_size: images per batch; fewer if `count` is less.
     """
     if not finetune.batch_norm_layers(generator):
         return
     latent = sample_latents(count, latent_size(generator), seed)
     labels = np.arange(count, dtype="int32") % max(1, num_classes)
-    finetune.recalibrate(
-        generator, _SingleEpoch(generator_inputs(generator, latent, labels), batch_size)
-    )
+    inputs = generator_inputs(generator, latent, labels)
+    finetune.recalibrate(generator, _SingleEpoch(inputs, min(batch_size, count)))
 
 
 @dataclass(frozen=True, eq=False)

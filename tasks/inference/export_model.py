@@ -9,6 +9,7 @@ from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
 IMAGE_INPUT = "image"
+DEFAULT_SIDE = 128  # of images, in pixels, for a model that takes any size
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class ExportModel:
         metadata: JSON values by key: `task`, `model`, `classes`, `resize` and others. They are
             stored in the file.
         comparisons: by output, how it is compared with that of Keras, one of
-            `tasks.export.comparisons.COMPARISONS`.
+            `tasks.inference.comparisons.COMPARISONS`.
         files: texts to write beside the file, by file name, such as a vocabulary.
         show: a line of Python that prints the outputs of one image, `outputs`, for `predict.py`.
         make_inputs: a function of a count that returns inputs by name, for a model that takes no
@@ -46,6 +47,13 @@ class ExportModel:
     def image_shape(self):
         """`(height, width, channels)` of the images, `None` for a side of any size."""
         return tuple(self.model.inputs[0].shape[1:])
+
+    @property
+    def sample_shape(self):
+        """`(height, width, channels)` of images to try the model on, also if it takes any size."""
+        *sides, channels = self.image_shape
+        default = self.metadata.get("size") or [DEFAULT_SIDE] * 2
+        return (*(side or own for side, own in zip(sides, default, strict=True)), channels)
 
     @property
     def takes_images(self):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.report.formatting import display_name, format_value
 from tasks.report.image_results import ImageResults
+from zoo.lazy import np
+
+DEDUPLICATED = "deduplicated_"  # prefix of a metric without near duplicates of training images
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,33 @@ class EvaluatedModel:
         verb = "is a near duplicate" if self.num_duplicates == 1 else "are near duplicates"
         subject = "it" if self.num_test == 1 else f"{self.num_duplicates:,} of them"
         return f"{subject} {verb} of the {self.num_train:,} training images"
+
+    def training_clause(self, figures: Mapping[str, float]) -> str:
+        """Returns `training_images`, with the metric without the duplicates if it is there."""
+        clause = self.training_images
+        for name in (name for name in figures if name.startswith(DEDUPLICATED)):
+            plain = name.removeprefix(DEDUPLICATED)
+            value = format_value(plain, figures[name])
+            clause += f", and without these the {display_name(plain)} is {value}"
+        return clause
+
+
+def deduplicated_metric(name: str, count: int, copies, measure: Callable) -> dict[str, float]:
+    """Computes a metric without the test images that are near duplicates of training images.
+
+    Args:
+        name: The name of the metric.
+        count: The number of test images.
+        copies: The indices of the near duplicates.
+        measure: A function of the indices of the other images that returns their metric.
+
+    Returns:
+        A dict with the metric by `deduplicated_NAME`; empty if there are no duplicates, no other
+        images, or nothing to measure in them.
+    """
+    kept = np.setdiff1d(np.arange(count), copies)
+    value = float(measure(kept)) if len(kept) not in (0, count) else math.nan
+    return {} if math.isnan(value) else {f"{DEDUPLICATED}{name}": value}
 
 
 @dataclass(frozen=True)

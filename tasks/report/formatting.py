@@ -26,6 +26,9 @@ _DISPLAY_NAMES = {
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "ece": "calibration error",
+    "mcc": "MCC",
+    "kappa": "Cohen's kappa",
+    "auroc": "AUROC",
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr-D",
@@ -33,11 +36,16 @@ _DISPLAY_NAMES = {
     "seconds": "time",
 }
 
+_PREFIXES = ("deduplicated", "greedy", "unseen")  # of metrics of other images or predictions
+
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # by XML 1.0
 
 
 def display_name(name: str) -> str:
     """Returns the display name of a metric or a column."""
+    prefix, _, rest = name.partition("_")
+    if prefix in _PREFIXES and rest in _DISPLAY_NAMES:
+        return f"{prefix} {_DISPLAY_NAMES[rest]}"
     return _DISPLAY_NAMES.get(name, name.replace("_", " "))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tasks.report.csv_cells import escape_row
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
+from zoo.paths import check_regular
 
 FOLDER = "predictions"
 LEADING = ("index", "image")  # columns
@@ -98,7 +99,7 @@ def read(out, digest):
     """
     path = out / FOLDER / f"{digest}.csv"
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if check_regular(path).stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)

@@ -8,6 +8,7 @@ import math
 import re
 
 from zoo.errors import UsageError
+from zoo.paths import check_regular
 
 # Only names inside the checkpoint folder: a state file is untrusted input.
 CHECKPOINT_NAME = re.compile(r"epoch-[0-9]{4,}-step-[0-9]{7,}\.npz")
@@ -19,9 +20,10 @@ HISTORY_COLUMNS = {"epoch", "loss", "seconds", "images_per_second"}  # required 
 def read_history(out):
     """Returns the rows of the history of a run, dicts of text by column; `[]` if unreadable."""
     try:
-        if (out / HISTORY).stat().st_size > MAX_HISTORY_BYTES:
+        path = check_regular(out / HISTORY)
+        if path.stat().st_size > MAX_HISTORY_BYTES:
             return []
-        with (out / HISTORY).open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error):
         return []
@@ -39,7 +41,7 @@ def read_json(path, fields, *, remedy):
         UsageError: The file cannot be read, or a field is missing or invalid.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(check_regular(path).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}); {remedy}") from error
     if not isinstance(found, dict):

@@ -11,7 +11,8 @@ from tasks.data.dataset import short_name
 from tasks.engine import run_folder
 
 RUNS_FOLDER = Path("runs")  # the parent of run folders by default
-LATER_FLAGS = ("group_by",)  # that the digest leaves out while they are empty
+# That the digest leaves out while they have their default value.
+LATER_FLAGS = ("group_by", "balance", "error_costs")
 
 
 def default_folder(task):
@@ -21,7 +22,7 @@ def default_folder(task):
     former = {
         x.metadata["former"] or x.name: flags[x.name]
         for x in dataclasses.fields(task)
-        if flags[x.name] or x.name not in LATER_FLAGS
+        if flags[x.name] != x.default or x.name not in LATER_FLAGS
     }
     digest = hashlib.sha256(json.dumps(former, sort_keys=True).encode()).hexdigest()[:8]
     words = [short_name(str(flags[key])) for key in ("model", "dataset") if key in flags]

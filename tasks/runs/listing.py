@@ -15,11 +15,11 @@ from tasks.engine.recipes import RECIPE
 from tasks.engine.resume import REPORT, STATE
 from tasks.engine.run_folder import OWNER
 from tasks.report import run_files
+from zoo import file_lock
 from zoo.errors import UsageError, unknown_name_error
 
 FINISHED, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
 LOWER_IS_BETTER = re.compile(r"(^|_)(loss|ece|fid|kid)$|^fd_")
-OWNER_PATTERN = re.compile(r"process (\d{1,9}) on (.+)")
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,11 @@ def _names(flags):
 
 def _is_running(path):
     """Returns whether the owner of the lock is a process on this machine."""
+    number, host = file_lock.read_owner(path / OWNER) or (0, "")
+    if not number or host != socket.gethostname():
+        return False
     try:
-        found = OWNER_PATTERN.fullmatch((path / OWNER).read_text(errors="replace")[:200])
-        if not found or found[2] != socket.gethostname():
-            return False
-        os.kill(int(found[1]), 0)
+        os.kill(number, 0)
     except PermissionError:  # a process of another user
         return True
     except OSError:

@@ -140,6 +140,7 @@ class Segmentation(BackboneTask):
 
     def build_report(self, model, data):
         figures, counter = self._evaluate(model, data.test)
+        figures |= metrics.deduplicated_miou(counter.counts_per_image, data.copies)
         classes = data.source.classes
         missing = segmentation_dataset.missing_classes(data.train, classes)
         predict = functools.partial(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from tasks.data.geometry import IGNORE_LABEL
 from tasks.report import confidence_intervals
+from tasks.report.evaluation_report import deduplicated_metric
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -163,6 +164,21 @@ def miou_interval(counts_per_image, *, seed: int):
     return confidence_intervals.bootstrap_interval(
         mious, num_images, seed=seed, bounds=confidence_intervals.UNIT_BOUNDS
     )
+
+
+def deduplicated_miou(counts_per_image, copies) -> dict[str, float]:
+    """Returns `deduplicated_miou`: mIoU without near duplicates of training images.
+
+    Args:
+        counts_per_image: The `iou_counts` of each image, `(images, 3, classes)`.
+        copies: The indices of the near duplicates; without any, the dict is empty.
+    """
+    counts = np.asarray(counts_per_image)
+
+    def measure(kept):
+        return _mean(_iou(counts[kept].sum(axis=0)))
+
+    return deduplicated_metric("miou", len(counts), copies, measure)
 
 
 def class_iou_intervals(counts_per_image, *, seed: int):

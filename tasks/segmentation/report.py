@@ -74,7 +74,8 @@ def lead(evaluated: EvaluatedModel, figures: Mapping[str, float], num_classes: i
     return (
         f"{evaluated.model} segments {evaluated.test_images} with a mean IoU of "
         f"{format_value('miou', figures['miou'])} over {num_classes} classes and a pixel accuracy "
-        f"of {format_value('accuracy', figures['pixel_accuracy'])}; {evaluated.training_images}."
+        f"of {format_value('accuracy', figures['pixel_accuracy'])}; "
+        f"{evaluated.training_clause(figures)}."
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
+from zoo.paths import read_text
 
 app_module = LazyModule("tasks.serve.app")
 served_generator = LazyModule("tasks.serve.served_generator")
@@ -52,8 +53,8 @@ def read_token(path) -> str | None:
     if not path:
         return None
     try:
-        token = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = read_text(path).strip()
+    except UsageError as error:
         raise UsageError(f"--token-file {path} cannot be read: {error}") from error
     if not token or not token.isascii() or any(character.isspace() for character in token):
         raise UsageError(f"--token-file {path} must hold one word of ASCII characters")

@@ -165,6 +165,8 @@ class StyleTransfer(SplitTask):
         targets = loss_targets.from_task(self, content)
         if self.single_image:
             return train_model.StyleTransferData(content, targets)
+        # Patches are random crops: a batch may have more of them than there are images.
+        memory_limits.check_images((*[self.patch_size] * 2, 3), self.batch_size, limit=None)
         source = batches.load(self.dataset, self.data_dir or None)
         data = data_splits.load(source, self.slices(), self._image_shape(), "crop", self.image_bits)
         return train_model.StyleTransferData(content, targets, data, data.train, data.validation)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from tasks.engine.flags import former_flag_names
-from tasks.tuning import trials_table
-from zoo import atomic_files
+from tasks.tuning import state_files, trials_table
 from zoo.lazy import LazyModule
 
 keras_tuner = LazyModule("keras_tuner")
@@ -22,10 +19,10 @@ def rename_stored_flags(out, task):
     present = former_flag_names(task)
     for path in (out / trials_table.ORACLE_FILE, *trials_table.trial_files(out)):
         if path.exists():
-            stored = json.loads(path.read_text())
+            stored = state_files.read(path)
             renamed = _renamed(stored, present)
             if renamed != stored:
-                atomic_files.write_text(path, json.dumps(_with_digests(renamed), indent=1))
+                state_files.write(path, _with_digests(renamed))
 
 
 def _renamed(stored, present):

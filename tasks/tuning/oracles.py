@@ -8,15 +8,13 @@ may propose the same values again and again. The classes here fix each of these.
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from pathlib import Path
 
 import keras_tuner
 
-from tasks.tuning import median_stopping, trials_table
-from zoo.atomic_files import atomic_write
+from tasks.tuning import median_stopping, state_files, trials_table
 from zoo.errors import UsageError
 
 SCORE = "score"
@@ -75,12 +73,11 @@ class CheckpointMixin:
         """Writes the state and all trials atomically."""
         if self.path:
             trials = [trial.get_state() for trial in self.trials.values()]
-            with atomic_write(self.path) as partial:
-                partial.write_text(json.dumps({"oracle": self.get_state(), "trials": trials}))
+            state_files.write(self.path, {"oracle": self.get_state(), "trials": trials})
 
     def reload(self):
         """Restores the last state; trials that were interrupted are retried first."""
-        found = json.loads(self.path.read_text())
+        found = state_files.read(self.path)
         make = keras_tuner.engine.trial.Trial.from_state
         self.trials = {state["trial_id"]: make(state) for state in found["trials"]}
         self.set_state(found["oracle"])

@@ -222,7 +222,8 @@ def _interceptor(token):
     def refuse(request, context):
         context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
 
-    refused = grpc.unary_unary_rpc_method_handler(refuse)
+    # A handler of a stream does not wait for a message, which may never come.
+    refused = grpc.stream_unary_rpc_method_handler(refuse)
 
     class Interceptor(grpc.ServerInterceptor):
         def intercept_service(self, continuation, details):

@@ -7,7 +7,7 @@ import json
 
 from tasks.data import builder_options
 from tasks.engine import recipes, resume
-from tasks.report import environment, page
+from tasks.report import environment, page, run_files
 from tasks.tuning import hparams, report, trial, trials_table
 from tasks.tuning.space import Choices
 from zoo import atomic_files
@@ -53,10 +53,26 @@ def write_summary(plan, engine, rows):
 
 def write_hparams(plan, rows):
     """Writes the TensorBoard events of the trials."""
-    column = plan.task.monitor[0].removeprefix("-")
+    column = monitored_column(plan, rows).removeprefix("-")
     hparams.write_experiment(plan.out, plan.space, column)
     for row in rows:
         hparams.write_session(plan.out, row)
+
+
+def monitored_column(plan, rows):
+    """Returns the first of the task's `monitor` that the histories of the trials have.
+
+    Which columns there are depends on the data, such as on whether their classes are balanced.
+
+    Args:
+        plan, rows: as in `search_summary`.
+    """
+    for row in rows:
+        history = run_files.read_history(trials_table.trial_folder(plan.out, row["trial"]))
+        for name in plan.task.monitor:
+            if history and history[-1].get(name.removeprefix("-")):
+                return name
+    return plan.task.monitor[0]
 
 
 def _trial_recipe(plan, best):
@@ -74,7 +90,7 @@ def _trial_figures(plan, best):
 
 
 def _write_page(plan, engine, rows, found):
-    monitor = plan.task.monitor[0]
+    monitor = monitored_column(plan, rows)
     drawn, spans = expand_model_options(plan.space, rows)
     sections = [
         ("Trials", report.trials_table(rows)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tasks.engine import callbacks, resume, trainer
+from tasks.data import data_fingerprint
+from tasks.engine import callbacks, recipes, resume, trainer
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
 from zoo.lazy import tf
@@ -18,6 +19,9 @@ DIVERGED, OUT_OF_MEMORY, KILLED = (
     "memory",
     "killed",
 )  # failures with a status of their own
+DATA_FLAGS = (  # flags that choose examples
+    *("dataset", "data_dir", "train_split", "validation_split", "test_split", "group_by"),
+)
 BELOW_MEDIAN = "below the median of the other trials"
 
 
@@ -50,6 +54,8 @@ def run(task, out, report):
     """
 
     def watch(history):
+        if len(history) == 1:  # a run that is resumed later compares its data itself
+            _check_same_data(task, out)
         if history and not report(epoch_scores(task, history)):
             raise TrialStopped
 
@@ -93,6 +99,29 @@ def epoch_scores(task, history):
             )
         found.append(float(monitored_values[0]))
     return found
+
+
+def _check_same_data(task, out):
+    """Raises `UsageError` if a trial trains on other data than the first trial of its search.
+
+    Only trials with the same flags of the data are compared.
+    """
+    flags = [name for name in DATA_FLAGS if hasattr(task, name)]
+    data = resume.RunState(out).data
+    for path in sorted(out.parent.glob(f"[0-9]*/{resume.STATE}")):
+        first = path.parents[1]
+        with suppress(UsageError):  # a damaged file of another trial
+            recipe, known = recipes.read_recipe(first / recipes.RECIPE), resume.RunState(first).data
+            if known and all(recipe.get(name) == getattr(task, name) for name in flags):
+                break
+    else:
+        return
+    differences = data_fingerprint.differences(known, data) if data else []
+    if differences:
+        raise UsageError(
+            f"the data are not those of trial {first.name}: {'; '.join(differences)}; use the data "
+            "that the search began with, or choose another --out"
+        )
 
 
 @contextmanager

@@ -6,12 +6,10 @@ A search on several machines has one folder that all of them share.
 from __future__ import annotations
 
 import csv
-import json
 
 from tasks.engine import resume
 from tasks.report.csv_cells import escape_row
-from tasks.tuning import trial
-from zoo import atomic_files
+from tasks.tuning import state_files, trial
 from zoo.atomic_files import atomic_write
 
 TRIALS_FOLDER, TRIALS_CSV = "trials", "trials.csv"
@@ -40,8 +38,8 @@ def write_trial(out, trial_id, flags, scores, outcome):
         scores: one score per epoch.
         outcome: a `trial.TrialResult`.
     """
-    text = json.dumps(trial_record(out, trial_id, flags, scores, outcome), indent=1)
-    atomic_files.write_text(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", text)
+    record = trial_record(out, trial_id, flags, scores, outcome)
+    state_files.write(out / TRIALS_FOLDER / f"{trial_name(trial_id)}.json", record)
 
 
 def trial_record(out, trial_id, flags, scores, outcome):
@@ -62,7 +60,7 @@ def trial_record(out, trial_id, flags, scores, outcome):
 
 def read_trials(out):
     """Returns the records of all ended trials, in the order of their ids."""
-    return [json.loads(path.read_text()) for path in trial_files(out)]
+    return [state_files.read(path) for path in trial_files(out)]
 
 
 def trial_files(out):

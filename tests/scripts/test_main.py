@@ -247,6 +247,7 @@ def test_finetune_predict_and_evaluate(finetuned, folder, capsys):
 
 
 @pytest.mark.xdist_group("finetuned")
+@pytest.mark.check
 def test_evaluation_matches_classes_by_name(finetuned, folder, tmp_path, capsys):
     # With one of two classes the labels are other indices; names still identify the classes.
     (folder / "dark").rename(folder / "zebra")
@@ -263,6 +264,7 @@ def test_evaluation_matches_classes_by_name(finetuned, folder, tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)["figures"]["accuracy"] == 1
 
 
+@pytest.mark.check
 def test_unreadable_images_are_reported_and_skipped(folder, tmp_path, capsys):
     whole = (folder / "dark" / "0.png").read_bytes()
     (folder / "dark" / "broken.png").write_bytes(whole[: len(whole) // 2])

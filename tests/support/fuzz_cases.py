@@ -45,6 +45,9 @@ DATA = "--dataset images --validation-split none"
 LENET = f"train {TASK} --model lenet5 {DATA} {SMALL}"
 RESUMED = LENET.replace("--out new", "--out unfinished")
 FINISHED = LENET.replace("--out new", "--out run")
+SEARCH = f"tune {TASK} --model lenet5 --engine random --trials 1 --isolate off --dataset images "
+SEARCH += SMALL.replace("--out new", "--out search")
+EXPORT = "export run --format onnx --images images --out exported"
 DETECTOR = "--model faster_rcnn --backbone lenet5 --model-options "
 DETECTOR += "'{levels: [2, 3], channels: 8, proposals: 12, hidden: [8]}'"
 # Valid commands in the folder of `prepare`, which take a few seconds at most.
@@ -84,6 +87,19 @@ COMMANDS = (
     "weights list lenet*",
     "weights mirror mirror resnet20*",
     "launch -n 1 --restarts 0 -- list",
+    EXPORT,
+    "export run --format keras,saved_model --images images --json",
+    "export run --format litert --precision int8 --calibration images --images images --out new",
+    "predict exported/onnx/model.onnx images --top 2 --json",
+    "explain run images --class white --out maps",
+    "explain resnet20.cifar10 images/black/0.png --method occlusion --out maps",
+    "serve run --port 0 --max-wait-ms 1 --queue 4 --max-megabytes 1",
+    "serve resnet20.cifar10 run --port 0 --runtime keras --token-file token.txt",
+    "study softmax --seed 1 --out studies",
+    "study filters --json --out studies",
+    "gradcheck lenet5 --samples 2 --json",
+    "push run hf://user/name --message text",
+    SEARCH,
 )
 VALUES = (
     *("", " ", "-", "--", "-1", "0", "1", "3", "nan", "inf", "-inf", "1e400", "1e-400", "-0.0"),
@@ -106,6 +122,7 @@ VALUES = (
 READERS = {
     "run/model.keras": (
         *("predict run images", "doctor run", "evaluate run", "predict run/model.keras images"),
+        *("explain run images --out maps", "serve run --port 0", EXPORT, "gradcheck run"),
         f"{LENET} --weights run/model.keras",
     ),
     "run/recipe.yaml": (
@@ -114,8 +131,15 @@ READERS = {
     ),
     "run/report.json": (
         *("evaluate run", "predict run images", "doctor run", FINISHED),
-        *("runs .", "compare run other"),
+        *("runs .", "compare run other", "export run --format keras --images images"),
+        *("push run hf://user/name", "serve run --port 0"),
     ),
+    "exported/onnx/model.onnx": ("predict exported/onnx/model.onnx images --json",),
+    "exported/onnx/export.json": ("predict exported/onnx/model.onnx images", EXPORT),
+    "search/oracle.json": (SEARCH, SEARCH.replace("--trials 1", "--trials 2")),
+    "search/trials/*.json": (SEARCH, "runs search/trials"),
+    "search/search.yaml": (SEARCH,),
+    "token.txt": ("serve run --port 0 --token-file token.txt",),
     "run/predictions/*.csv": ("compare run other --out page.html",),
     "run/history.csv": ("compare run other --out page.html",),
     "unfinished/checkpoint/state.json": (RESUMED,),
@@ -172,6 +196,9 @@ CALLS = (
     *("tasks.get('classification')(model={})", "tasks.get('classification')(epochs={})"),
     *("tasks.get('classification')(learning_rate={})", "tasks.get('dqn')(dataset={}).load()"),
     *("tasks.get('classification')(dataset={}).load()", "tasks.get('gan')(width={})"),
+    *("tasks.finetune({}, 'images')", "tasks.finetune('lenet5', {})", "tasks.Run.open({})"),
+    *("tasks.train({})", "tasks.train('classification', dataset={})"),
+    *("tasks.Run.open('run').predict({})", "tasks.Run.open('run').evaluate({})"),
     *("recipes.read_recipe({})", "predict.find_images([{}])"),
 )
 
@@ -190,6 +217,7 @@ def prepare(folder):
     (folder / "images/black/5.jpg").rename(folder / "images/black/0.jpg")
     rows[5] = "images/black/0.jpg,black"
     (folder / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    (folder / "token.txt").write_text("a token of a few words\n")
     (folder / "empty").mkdir()
     (folder / "dangling").symlink_to("nothing")
     _annotated(folder, rng)

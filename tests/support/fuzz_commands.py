@@ -35,6 +35,8 @@ TIMEOUT = 60.0  # seconds per case
 MEMORY = 8 * 2**30  # bytes per case
 MAX_MESSAGE_LENGTH = 2_000
 ALLOWED = (0, 1, 130)
+ADDRESS = b"http://127.0.0.1:"  # printed by a server once it has started
+STATUS_ONLY = ("doctor", "gradcheck")  # commands that report what they found by status 1
 DUPLICATE_ARGUMENT = re.compile(
     r"got multiple values for (keyword )?argument '"
 )  # of Python itself
@@ -59,8 +61,9 @@ def load():
 def prepare(folder):
     """Creates the folder that each case gets a copy of, with a finished and an unfinished run."""
     cases.prepare(folder)
-    result = attempt(_valid_case(cases.FINISHED), folder, 4 * TIMEOUT)
-    assert result.status == 0, result.output
+    for line in (cases.FINISHED, cases.EXPORT, cases.SEARCH):
+        result = attempt(_valid_case(line), folder, 4 * TIMEOUT)
+        assert result.status == 0, result.output
     shutil.copytree(folder / "run", folder / "other")
     shutil.copytree(folder / "run", folder / "unfinished")
     for name in ("report.json", "report.html", "model.keras"):
@@ -91,7 +94,7 @@ class Result:
         if self.status not in ALLOWED:
             return f"exit status {self.status}"
         lines = re.findall(r"^(?:\[\d+\] )?zoo: .*", self.output, re.MULTILINE)
-        if self.status == 1 and case.words[0] != "doctor" and not lines:
+        if self.status == 1 and case.words[0] not in STATUS_ONLY and not lines:
             return "exit status 1 without a message"
         return "message too long" if any(len(x) > MAX_MESSAGE_LENGTH for x in lines) else ""
 
@@ -117,10 +120,13 @@ def attempt(case, folder, seconds=TIMEOUT):
         child = os.fork()
         if not child:
             _run_case(case, folder, output.fileno())
-        deadline, status = started + seconds, None
+        deadline, status, stopped = started + seconds, None, False
         while status is None and time.monotonic() < deadline:
             done, code = os.waitpid(child, os.WNOHANG)
             status = os.waitstatus_to_exitcode(code) if done else None
+            if status is None and not stopped and ADDRESS in os.pread(output.fileno(), 2**16, 0):
+                os.kill(child, signal.SIGINT)  # a server runs until it is interrupted
+                stopped = True
             time.sleep(0.01)
         taken = time.monotonic() - started
         with _suppressed():

@@ -41,17 +41,22 @@ TINY = {
 PASSES = 4  # over the 64 images, in which the loss goes down
 CELLS = list(itertools.product(PRECISIONS, ("off", "on"), ("one", "mirrored"), LEARNING))
 REFUSED = {("on", "mirrored")}  # XLA compiles for one device
+SLOW = pytest.mark.slow
 # Of all pairs of a precision and trainable layers, `make test` runs those that differ most.
 QUICK = {("float32", "frozen"), ("mixed_bfloat16", "full"), ("mixed_float16", "partial")}
-MIRRORED = {("float32", "partial"), ("mixed_bfloat16", "frozen"), ("mixed_float16", "full")}
+COMPILED = {("mixed_bfloat16", "full")}
+MIRRORED = {("mixed_float16", "full")}
 
 
 def marked(cell):
     precision, jit_compile, strategy, learning = cell
     refused = (jit_compile, strategy) in REFUSED
-    quick = (precision, learning) in (MIRRORED if strategy == "mirrored" and not refused else QUICK)
-    xla = jit_compile == "on" and not refused  # takes seconds to compile
-    marks = () if quick else (pytest.mark.slow if xla else pytest.mark.check)
+    cells, mark = QUICK, pytest.mark.check
+    if jit_compile == "on" and not refused:  # takes seconds to compile
+        cells, mark = COMPILED, pytest.mark.check if (precision, learning) in QUICK else SLOW
+    elif strategy == "mirrored" and not refused:
+        cells = MIRRORED
+    marks = () if (precision, learning) in cells else mark
     return pytest.param(*cell, marks=marks, id="-".join(cell))
 
 

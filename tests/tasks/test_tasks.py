@@ -36,7 +36,7 @@ def figures(record):
 
 # Tasks that take long: `make check` or `--slow` runs for them what others show in `make test`.
 LONG = ("captioning", "detection", "segmentation", "style_transfer")
-QUICK = ("classification", "dqn", "sequence")  # which train in a few seconds
+QUICK = ("classification", "dqn")  # which train in a few seconds
 MLP = {"model": "mlp", "model_options": "{widths: [16]}", "augment": "none"}
 
 
@@ -50,7 +50,7 @@ def each(*, check=(), slow=()):
     return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
-EACH = each(check=LONG)  # whose own tests train such runs
+EACH = each(check=(*LONG, "sequence"))  # whose own tests train such runs
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
 SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)
 
@@ -234,6 +234,7 @@ def test_an_interrupted_and_resumed_run_ends_with_the_same_figures(
 
 
 @pytest.mark.parametrize("name", SHORT)  # the others have such a test of their own
+@pytest.mark.check
 def test_two_replicas_report_figures_of_the_whole_split(name, tmp_path, two_devices):
     if keras.backend.backend() != "tensorflow":
         with pytest.raises(UsageError, match="needs KERAS_BACKEND=tensorflow; this is"):
@@ -269,6 +270,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.check
 def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
     """Epoch 1 of 3 is declared the best: the model saved must be that of a run of 1 epoch."""
     make = tasks.get("classification")
@@ -371,6 +373,7 @@ def test_averaged_weights_are_validated_with_batch_norm_statistics_of_their_own(
         np.testing.assert_array_equal(again, mine)
 
 
+@pytest.mark.check
 def test_averaged_weights_are_saved_with_the_statistics_they_were_validated_with(tmp_path):
     flags = {**NORMALISED["classification"], "plan": "scratch", "ema_decay": 0.95, "epochs": 1}
     task = tiny("classification", **flags, learning_rate=0.02, schedule="constant")

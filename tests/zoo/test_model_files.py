@@ -104,6 +104,7 @@ except zoo.UsageError as error:
 """
 
 
+@pytest.mark.check
 def test_full_disk_keeps_the_old_model(model, tmp_path):
     """A limit on the file size has the effect of a full disk: a write fails in the middle."""
     path = tmp_path / "model.keras"

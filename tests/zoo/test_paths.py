@@ -15,12 +15,13 @@ from tasks.data import class_folders, coco, csv_table, dataset, image_io, source
 from tasks.deploy import model_loader
 from tasks.detection import dataset as detection_dataset
 from tasks.detection import voc, yolo
+from tasks.distributed import auth_tokens
 from tasks.engine import plans, recipes
 from tasks.segmentation import class_map
 from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files, paths
 from zoo.errors import UsageError
-from zoo.weights import formats
+from zoo.weights import cache, digests, formats
 
 
 @pytest.fixture
@@ -65,6 +66,14 @@ def test_readers_refuse_named_pipes(name, pipe):
     with pytest.raises(UsageError, match="a named pipe, not a ") as error:
         READERS[name](pipe(name) if READERS[name] is not sources.load else str(pipe(name)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("read", [digests.read_record, cache._read_index, auth_tokens.read_token])
+def test_named_pipes_in_the_place_of_records_are_ignored(read, pipe, tmp_path):
+    pipe(digests.INDEX_FILE)
+    pipe(auth_tokens.token_path(tmp_path / "run").name)
+    path = tmp_path / (digests.INDEX_FILE if read is cache._read_index else "run")
+    assert not read(path)
 
 
 def test_special_file_types(tmp_path, pipe):

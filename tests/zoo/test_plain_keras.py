@@ -93,6 +93,7 @@ SMALL = {
 }
 
 
+@pytest.mark.check
 def test_classifiers_load_without_the_package(tmp_path):
     models = [make() for make in SMALL.values()]
     paths = [saved(model, tmp_path, name) for name, model in zip(SMALL, models, strict=True)]
@@ -151,6 +152,7 @@ def test_small_networks_of_all_families_load_without_the_package(tmp_path):
 @pytest.mark.parametrize(
     "first", ["import zoo, keras", pytest.param("import keras, zoo", marks=pytest.mark.check)]
 )
+@pytest.mark.check
 def test_layers_are_registered_in_any_import_order(tmp_path, first):
     [logits] = logits_in_new_process([EARLIER], tmp_path, first)
     expected = logits_here(model_files.load(EARLIER)[0])
@@ -196,6 +198,7 @@ def test_channels_of_an_earlier_file_are_adapted_alike(count):
 
 
 @pytest.mark.parametrize("name", ["alexnet_paper", "resnet20"])
+@pytest.mark.check
 def test_operation_names_of_a_loaded_model_are_unique(tmp_path, name):
     """Keras numbers operations from 0 in each process, as here after a reset."""
     shape = (64, 64, 3)

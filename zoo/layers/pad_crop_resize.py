@@ -52,14 +52,17 @@ class ReflectPadToMultiple2D(keras.layers.Layer):
         own = {"multiple": self.multiple, "remainder": self.remainder, "margin": self.margin}
         return {**super().get_config(), **own}
 
+    # Dividends are not negative: in ONNX files of tf2onnx the remainder has the dividend's sign.
     def _added(self, side):
-        return (self.remainder - side) % self.multiple
+        excess = (side - self.remainder + self.multiple) % self.multiple
+        return (self.multiple - excess) % self.multiple
 
     def _reflected_indices(self, side):
         """Returns for each output pixel the index of its pixel in the image."""
         end = side + self._added(side) + self.margin
         period = keras.ops.maximum(2 * (side - 1), 1)
-        indices = keras.ops.mod(keras.ops.arange(-self.margin, end, dtype="int32"), period)
+        indices = keras.ops.arange(-self.margin, end, dtype="int32") + self.margin * period
+        indices = keras.ops.mod(indices, period)
         return keras.ops.minimum(indices, period - indices)
 
 

@@ -21,6 +21,7 @@ from zoo import env_vars, file_lock
 from zoo.atomic_files import atomic_write, fsync_and_replace
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
+from zoo.paths import check_regular
 from zoo.weights import digests
 from zoo.weights.digests import INDEX_FILE, DigestMismatchError
 
@@ -274,7 +275,7 @@ def _add_to_index(file, path, sha256):
 def _read_index(index):
     """Returns the entries of a mirror's index by file name; `{}` if it cannot be read."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        return dict(json.loads(index.read_text(encoding="utf-8"))["files"])
+        return dict(json.loads(check_regular(index).read_text(encoding="utf-8"))["files"])
     return {}
 
 

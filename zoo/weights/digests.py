@@ -18,6 +18,7 @@ from pathlib import Path
 from zoo import env_vars
 from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError
+from zoo.paths import check_regular
 
 INDEX_FILE = "index.json"  # of a mirror: the source and digests of each file, by name
 CHUNK_SIZE = 1 << 20  # bytes
@@ -114,7 +115,7 @@ def _read_own_record(path):
 def _read_json_record(path, *keys):
     """Returns the record at nested keys of a JSON file; `{}` if there is no valid one."""
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(check_regular(path).read_text(encoding="utf-8"))
         for key in keys:
             record = record[key]
         recorded = record["sha256"]  # before `get`, as it raises an error if this is not a dict

@@ -1,7 +1,5 @@
 """The metadata of pretrained weights, their class names, and the path of their file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

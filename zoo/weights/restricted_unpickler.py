@@ -57,11 +57,20 @@ def load(file, allowed_globals, persistent_load):
     """
     machine = _Unpickler(allowed_globals, persistent_load)
     try:
-        for instruction, argument, _ in pickletools.genops(file):
-            machine.step(instruction.name, argument)
+        for name, argument in _instructions(file):
+            machine.step(name, argument)
         return machine.stack.pop()
     except (IndexError, KeyError, OverflowError) as error:  # of an empty stack, or of the memo
         raise ValueError("its pickle is damaged: it uses values that do not exist") from error
+
+
+def _instructions(file):
+    """Yields the name and argument of each opcode of a pickle."""
+    try:
+        for instruction, argument, _ in pickletools.genops(file):
+            yield instruction.name, argument
+    except ValueError as error:
+        raise ValueError(f"its pickle is truncated or damaged ({error})") from error
 
 
 def make_dict(pairs=()):

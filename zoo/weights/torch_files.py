@@ -45,6 +45,7 @@ ALLOWED_GLOBALS = {  # functions and classes that a pickle may name, and our rep
 STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 MAX_DIMS = 16  # of a tensor
+ZIP_START = b"PK\x03\x04"  # first bytes of a zip archive
 
 
 def read(path):
@@ -57,7 +58,8 @@ def read(path):
         ValueError: the file holds no state dict, is truncated, or needs code to be executed.
     """
     with Path(path).open("rb") as file:
-        is_zip = zipfile.is_zipfile(file)
+        # A truncated archive has lost the directory at its end, which `is_zipfile` searches for.
+        is_zip = file.read(len(ZIP_START)) == ZIP_START or zipfile.is_zipfile(file)
         file.seek(0)
         content, vector = _read_zip(path) if is_zip else _read_legacy(io.BytesIO(file.read()))
         tensors = {
@@ -191,7 +193,9 @@ def _read_legacy(file):
         raise ValueError("it lists storages that no tensor uses")
     data, vectors = file.getbuffer()[file.tell() :], {}
     for key in keys:
-        (length,) = struct.unpack("<q", data[:8]) if len(data) >= 8 else (None,)
+        if len(data) < 8:
+            raise ValueError(f"storage {key} is missing: the file is truncated")
+        (length,) = struct.unpack("<q", data[:8])
         if length != storages[key].length:
             raise ValueError(
                 f"storage {key} has the length {length}, its tensors {storages[key].length}"

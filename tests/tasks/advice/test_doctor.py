@@ -117,10 +117,12 @@ def test_healthy_model_has_no_findings(model):
 
 
 @pytest.mark.parametrize("about", [{}, {"classes": ("a", "b", "c", "d")}])
+@pytest.mark.check
 def test_healthy_model_has_no_findings_with_any_metadata(model, about):
     assert diagnose(model, about=about) == {}
 
 
+@pytest.mark.check
 def test_pretrained_model_has_no_findings_on_another_data_set():
     source = sources.load("fashion_sample")
     facts = {"classes": zoo.class_names("cifar10")}
@@ -338,6 +340,7 @@ def compiled_and_fitted(model):
     return model
 
 
+@pytest.mark.check
 def test_trainable_set_before_compile_is_no_finding(model, tmp_path):
     model.layers[2].trainable = False
     compiled_and_fitted(model)
@@ -355,6 +358,7 @@ def test_trainable_changed_after_compile(model):
     assert "frozen: logits" in found.what
 
 
+@pytest.mark.check
 def test_trainable_changed_after_compile_without_the_record_of_keras(model):
     model.get_layer("one_conv").trainable = False
     compiled_and_fitted(model)
@@ -364,6 +368,7 @@ def test_trainable_changed_after_compile_without_the_record_of_keras(model):
     assert "1 of them unknown" in found.what
 
 
+@pytest.mark.check
 def test_trainable_changed_after_compile_in_a_file(model, tmp_path, capsys):
     model.get_layer("one_conv").trainable = False
     compiled_and_fitted(model)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import zoo
 from scripts.__main__ import main
-from tasks.advice import embedding, projection
+from tasks.advice import embedding, embedding_page, projection
 from tests.support.paths import ROOT
 from zoo import surgery
 from zoo.errors import UsageError
@@ -39,6 +39,7 @@ def made(features, labels, classes=("a", "b", "c")):
     return embedding.Embedding(*shape, None, "", None, "stretch", 16)
 
 
+@pytest.mark.check
 def test_features_are_the_input_of_the_last_dense_layer(found):
     model = zoo.build("resnet20.cifar10")
     assert found.features.shape == (60, 64)
@@ -48,6 +49,7 @@ def test_features_are_the_input_of_the_last_dense_layer(found):
     np.testing.assert_allclose(found.features @ kernel + bias, logits, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.check
 def test_features_of_a_stage_are_its_average(found):
     model = zoo.build("resnet20.cifar10")
     extractor, stage = embedding.feature_extractor(model, "stage1")
@@ -65,6 +67,7 @@ def test_a_segmenter_has_the_features_of_its_last_stage():
     assert len(extractor.output_shape) == 2
 
 
+@pytest.mark.check
 def test_neighbours_have_the_largest_cosine_of_centred_features(found):
     nearest, similarity = embedding.own_neighbours(found, 3)
     centred = found.features - found.features.mean(axis=0)
@@ -77,6 +80,7 @@ def test_neighbours_have_the_largest_cosine_of_centred_features(found):
         np.testing.assert_allclose(similarity[index], cosines[expected], atol=1e-5)
 
 
+@pytest.mark.check
 def test_an_image_is_its_own_neighbour(found, tmp_path):
     Image.fromarray(found.examples.pixels[7]).save(tmp_path / "image.png")
     features = embedding.read_features(found, tmp_path / "image.png")
@@ -88,6 +92,7 @@ def test_an_image_is_its_own_neighbour(found, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.check
 def test_accuracy_is_that_of_a_slow_vote(found, count):
     centred = found.features - found.features.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
@@ -107,6 +112,7 @@ def test_accuracy_is_that_of_a_slow_vote(found, count):
     assert figures["knn_accuracy_low"] < figures["knn_accuracy"] < figures["knn_accuracy_high"]
 
 
+@pytest.mark.check
 def test_accuracy_agrees_with_scikit_learn(found):
     neighbors = pytest.importorskip("sklearn.neighbors")
     model_selection = pytest.importorskip("sklearn.model_selection")
@@ -159,6 +165,7 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.check
 def test_files_hold_features_classes_and_titles(found, tmp_path, suffix):
     path = tmp_path / f"features{suffix}"
     if suffix == ".parquet":
@@ -191,6 +198,14 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert all(len(point[5]) == 6 for point in data["points"])
     assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "'--split=test[:60]'" in re.sub(r"</?span>", "", text).replace("&#x27;", "'")
+
+
+def test_the_title_of_the_map_has_no_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_page, "_map", lambda *args: "")
+    names = {"model": f"{tmp_path}/run", "dataset": f"{tmp_path}/flowers", "method": "pca"}
+    few = made(np.eye(3), [0, 1, 2])
+    embedding_page.write(tmp_path / "a.html", few, np.eye(3), {}, words=["zoo"], **names)
+    assert "<title>flowers in run" in (tmp_path / "a.html").read_text()
 
 
 INTERACT = """<script>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from xml.etree import ElementTree
 
 import numpy as np
@@ -43,12 +44,23 @@ def test_rising_loss_is_an_error():
         lr_find.summarize(RATES, list(np.linspace(1, 9, len(RATES))))
 
 
-@pytest.mark.parametrize(("low", "high", "steps"), [(1.0, 0.1, 50), (0.0, 1.0, 50), (0.1, 1.0, 3)])
+@pytest.mark.parametrize(
+    ("low", "high", "steps"),
+    [
+        (1.0, 0.1, 50),
+        (0.0, 1.0, 50),
+        (0.1, 1.0, 3),
+        (0.1, math.inf, 50),
+        (math.nan, 1.0, 50),
+        (0.1, math.nan, 50),
+    ],
+)
 def test_invalid_range_is_rejected(low, high, steps):
     with pytest.raises(UsageError, match="a range test needs 0 < --low < --high"):
         lr_find.lr_find(tasks.get("classification")(), low=low, high=high, steps=steps)
 
 
+@pytest.mark.check
 def test_command_suggests_a_learning_rate(tmp_path, capsys):
     words = [
         "lr-find",

@@ -71,6 +71,7 @@ def error_line(capsys, *words):
     return line
 
 
+@pytest.mark.check
 def test_models_are_evaluated_and_missing_weights_reported(capsys, monkeypatch):
     rows = rank.rank("fashion_sample", [ABSENT, SHIPPED], images=120)
     assert [row.model for row in rows] == [SHIPPED, ABSENT]

@@ -55,6 +55,7 @@ def test_a_run_has_its_figures_history_model_and_report(run):
     assert np.mean(found == examples.labels) == pytest.approx(run.figures["accuracy"])
 
 
+@pytest.mark.check
 def test_it_is_the_run_of_the_command(run, tmp_path, capsys):
     words = [f"--{key.replace('_', '-')}={value}" for key, value in (SAMPLE | FLAGS).items()]
     assert zoo(["finetune", "lenet5", "fashion_sample", f"--out={tmp_path / 'x'}", *words]) == 0
@@ -82,6 +83,8 @@ def test_it_predicts_and_evaluates_as_the_commands_do(run, tmp_path, capsys):
     Image.fromarray(images[0].squeeze()).save(tmp_path / "a.png")
     (found,) = run.predict(tmp_path / "a.png", top=1)
     assert [found] == run.predict([tmp_path / "a.png"], top=1)
+    with pytest.raises(UsageError, match="takes paths of images, not 5"):
+        run.predict(5)
     assert found["classes"][0]["name"] in sources.load("fashion_sample").classes
     assert run.evaluate()["accuracy"] == run.figures["accuracy"]
     assert run.evaluate((images, labels))["accuracy"] == run.figures["accuracy"]
@@ -99,6 +102,7 @@ def test_it_is_shown_in_terminals_and_notebooks(run):
     assert "<script" not in html
 
 
+@pytest.mark.check
 def test_a_finished_run_is_returned_and_trained_further_in_another_folder(run, tmp_path):
     again = tasks.train(run.task, out=run.out)
     assert again.figures == run.figures
@@ -114,6 +118,7 @@ class Interrupt(keras.callbacks.Callback):
         raise KeyboardInterrupt
 
 
+@pytest.mark.check
 def test_an_interrupted_run_resumes_to_the_same_weights(run, tmp_path):
     out = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
@@ -153,6 +158,7 @@ class Calls(keras.callbacks.Callback):
         self.model.stop_training = epoch == self.stop_after
 
 
+@pytest.mark.check
 def test_callbacks_are_called_at_the_documented_places(run, tmp_path):
     calls = Calls()
     made = tasks.train(run.task, out=tmp_path / "a", callbacks=[calls])
@@ -163,6 +169,7 @@ def test_callbacks_are_called_at_the_documented_places(run, tmp_path):
     assert quality(made.figures) == quality(run.figures)
 
 
+@pytest.mark.check
 def test_a_callback_may_end_the_run(run, tmp_path):
     made = tasks.train(run.task, out=tmp_path / "a", callbacks=[Calls(stop_after=0)])
     assert made.finished
@@ -181,6 +188,10 @@ def test_a_callback_may_end_the_run(run, tmp_path):
         (lambda: tasks.train("segmentatoin"), "did you mean segmentation"),
         (lambda: tasks.finetune("lenet5", "shapes", callbacks=[print]), "keras.callbacks.Callback"),
         (lambda: tasks.Run.open("nowhere"), "nowhere is not a run folder"),
+        (lambda: tasks.Run.open(5), "by the path of its folder, not by 5"),
+        (lambda: tasks.Run.open("a" * 300), "is not a run folder"),
+        (lambda: tasks.train({}), "task"),
+        (lambda: tasks.train(5, ([], [])), "5"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(call, message, tmp_path, monkeypatch):

@@ -227,6 +227,7 @@ def test_beam_search_matches_a_slow_search(name, width, penalty):
     assert len(lengths) > 1 or width == 1 or penalty == 1  # some ended early
 
 
+@pytest.mark.check
 def test_captions_of_a_batch_equal_those_of_single_images():
     generator = beam_search.caption_generator(
         shared_captioner(), width=3, length=LENGTH, penalty=1.0
@@ -349,6 +350,7 @@ def test_a_captioner_is_trained_and_reported(finished):
 
 
 @GROUP
+@pytest.mark.check
 def test_predict_prints_and_writes_captions_with_probabilities(
     finished, tmp_path, capsys, monkeypatch
 ):
@@ -374,6 +376,7 @@ def test_predict_prints_and_writes_captions_with_probabilities(
 
 
 @GROUP
+@pytest.mark.check
 def test_predict_explain_draws_attention_maps(finished, tmp_path, capsys):
     out, data, _, _ = finished
     run("predict", out, data / "Images/0.png", "--explain", "--drawings-dir", tmp_path)
@@ -395,6 +398,7 @@ def test_explain_is_refused_for_a_predictor_without_explanations(tmp_path, capsy
 
 
 @GROUP
+@pytest.mark.check
 def test_evaluate_uses_the_vocabulary_of_the_run(finished, tmp_path):
     out, _, record, captioning = finished
     model, about = model_files.load(out / "model.keras")
@@ -408,6 +412,7 @@ def test_evaluate_uses_the_vocabulary_of_the_run(finished, tmp_path):
 
 
 @GROUP
+@pytest.mark.check
 def test_weights_with_another_vocabulary_need_the_flag_vocabulary(finished, tmp_path):
     out, _, _, _ = finished
     data = write_data_set(tmp_path / "data", 30, caption="one {} image, of many words")

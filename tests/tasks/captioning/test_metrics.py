@@ -173,6 +173,17 @@ def test_sections_show_worst_and_best_captions_and_attention_maps(has_attention)
     assert CAPTIONS[3] in found["Best captions"]
 
 
+def test_near_duplicates_are_left_out_of_a_second_cider():
+    found = metrics.deduplicated_cider(CAPTIONS, REFERENCES, np.array([0]))
+    expected = metrics.compute_metrics(CAPTIONS[1:], REFERENCES[1:])["cider"]
+    assert found == {"deduplicated_cider": pytest.approx(expected)}
+    assert expected != metrics.compute_metrics(CAPTIONS, REFERENCES)["cider"]
+    assert metrics.deduplicated_cider(CAPTIONS, REFERENCES, []) == {}
+    figures = {"bleu4": 0.5, "cider": 1.25, "deduplicated_cider": 0.75}
+    text = report.lead(EvaluatedModel("nic", "shapes", 9, 2000, 1), figures)
+    assert text.endswith("and without these the CIDEr-D is 0.75.")
+
+
 def test_the_lead_has_the_main_metrics():
     figures = {"bleu4": 0.5, "cider": 1.25}
     text = report.lead(EvaluatedModel("nic", "shapes", 1, 2000), figures)

@@ -108,10 +108,12 @@ def test_metrics_with_intervals_add_the_interval_of_the_first_metric():
     figures = metrics.metrics_with_intervals(logits, labels, seed=0)
     ends = ["accuracy", "accuracy_low", "accuracy_high"]
     balanced = ["majority_share", "balanced_accuracy", "macro_f1"]
-    assert list(figures) == [*ends, *balanced, "top5_accuracy", "loss", "ece"]
+    names = ("mcc", "kappa", "auroc", "average_precision")
+    others = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    assert list(figures) == [*ends, *balanced, "top5_accuracy", "loss", "ece", *others]
     assert figures["majority_share"] == np.bincount(labels).max() / 500
     assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
-    added = (*ends[1:], "majority_share")
+    added = (*ends[1:], "majority_share", *others)
     assert {k: v for k, v in figures.items() if k not in added} == metrics.summary(logits, labels)
     hits = metrics.predictions(logits) == labels
     assert (

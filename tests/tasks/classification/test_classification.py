@@ -116,6 +116,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(flags, tmp_path, cut_short
 
 
 @shares_run
+@pytest.mark.check
 def test_averaged_weights_are_evaluated_and_saved(run, tmp_path):
     record = trainer.train(task(ema_decay=0.99, epochs=1), tmp_path)
     val_loss = checks.column(tmp_path, "val_loss")[0]
@@ -152,6 +153,7 @@ def test_balanced_accuracy_selects_the_epoch_of_imbalanced_or_weighted_classes(
 
 
 @pytest.mark.parametrize("loss", ["focal", pytest.param("squared_error", marks=pytest.mark.check)])
+@pytest.mark.check
 def test_training_reduces_every_loss(loss, tmp_path):
     trainer.train(task(loss=loss, epochs=4, learning_rate=3e-3), tmp_path)
     first, *_, last = checks.column(tmp_path, "loss")
@@ -159,6 +161,7 @@ def test_training_reduces_every_loss(loss, tmp_path):
 
 
 @shares_run
+@pytest.mark.check
 def test_test_time_augmentation_changes_the_metrics_and_not_the_model(run, data):
     augmented = task(tta="ten")
     model, _ = model_files.load(run.out / "model.keras")
@@ -204,6 +207,7 @@ def labelled(tmp_path):
     return tmp_path / "table.csv"
 
 
+@pytest.mark.check
 def test_a_multi_label_classifier_is_trained_evaluated_and_used(labelled, tmp_path):
     classifier = task(
         dataset=str(labelled), model="mlp", channels=3, epochs=12, learning_rate=3e-3, **WHOLE
@@ -224,6 +228,7 @@ def test_a_multi_label_classifier_is_trained_evaluated_and_used(labelled, tmp_pa
 @pytest.mark.parametrize(
     ("channels", "suffix"), [pytest.param(1, "png", marks=pytest.mark.check), (5, "npy")]
 )
+@pytest.mark.check
 def test_images_with_other_numbers_of_channels_are_learned(channels, suffix, tmp_path):
     random = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):

@@ -45,7 +45,10 @@ def test_single_label_sections_show_classes_confusion_calibration_and_mistakes()
     logits = np.array([[5.0, 0, 0], [0, 5, 0], [1, 0, 0], [0, 9, 0], [np.nan, 0, 0]])
     sections = report.single_label_sections(examples([0, 1, 1, 2, 2]), CLASSES, logits)
     shown = dict(sections)
-    assert list(shown) == ["Classes", "Confusion matrix", "Calibration", "Worst mistakes"]
+    assert list(shown) == [
+        *("Classes", "Confusion matrix", "Calibration"),
+        *("Precision and recall", "Worst mistakes"),
+    ]
     assert cells(shown["Classes"])[2] == ["dog", "50.00%", "50.00%", "50.00%", "2"]
     assert "eel predicted as dog: 1 of 1" in text(shown["Confusion matrix"])
     assert "mean confidence 57.6%, accuracy 0.0%" in text(shown["Calibration"])
@@ -58,7 +61,9 @@ def test_single_label_sections_show_classes_confusion_calibration_and_mistakes()
 
 def test_single_label_sections_without_mistakes():
     sections = report.single_label_sections(examples([0, 1]), CLASSES, 9 * np.eye(3)[:2])
-    assert [heading for heading, _ in sections] == ["Classes", "Confusion matrix", "Calibration"]
+    assert [heading for heading, _ in sections] == [
+        *("Classes", "Confusion matrix", "Calibration", "Precision and recall"),
+    ]
 
 
 def test_multi_label_sections_show_false_negatives_and_false_positives():
@@ -97,7 +102,7 @@ def test_the_lead_contains_the_first_metric():
     assert report.lead(dataclasses.replace(evaluated, num_duplicates=12), figures, 3) == (
         "lenet5 classifies 94.7% of 1,200 test images of shapes correctly, with 3 classes (always "
         "predicting the most frequent class: 95.0%); 12 of them are near duplicates of the 5,000 "
-        "training images, and without these it is 90.00%."
+        "training images, and without these the accuracy is 90.00%."
     )
     lead = report.lead(dataclasses.replace(evaluated, num_test=1), {"map": 0.5}, 3)
     assert "1 test image of shapes with a mean average precision of 50.00%" in lead

@@ -122,5 +122,67 @@ def test_the_common_folder_of_absolute_and_relative_paths(tmp_path, monkeypatch)
 
 
 def test_images_that_are_not_files_are_refused():
-    with pytest.raises(UsageError, match="the images of shapes are not files"):
-        splits.train_val_test_split(sources.load("shapes"), group_by="x")
+    with pytest.raises(UsageError, match="the images of fashion_sample are not files"):
+        splits.train_val_test_split(sources.load("fashion_sample"), group_by="x")
+
+
+@pytest.fixture
+def table(folder):
+    """A table of the images of `folder`, whose column `patient` shuffles the patients."""
+    rows = ["path,label,patient"]
+    for path in sorted(folder.rglob("*.png")):
+        number = int(re.search(PATIENT, path.name)[1][1:])
+        rows.append(f"{path.relative_to(folder)},{path.parent.name},n{number * 7 % 30 // 2}")
+    (folder / "table.csv").write_text("\n".join(rows), "utf-8")
+    return folder / "table.csv"
+
+
+def column_groups(source, split):
+    return {source.columns["patient"][item] for item in split.items}
+
+
+def test_no_group_of_a_column_is_in_two_splits(table):
+    source = sources.load(table)
+    parts = splits.train_val_test_split(source, group_by="patient")
+    found = [column_groups(source, part) for part in parts]
+    assert sum(map(len, found)) == len(set.union(*found)) == 15
+
+
+def test_image_without_group_is_refused(table):
+    table.write_text(re.sub(r",n\d+\n", ",\n", table.read_text("utf-8"), count=1), "utf-8")
+    with pytest.raises(UsageError, match="1 images have none"):
+        splits.train_val_test_split(sources.load(table), group_by="patient")
+
+
+def test_columns_are_named_if_a_pattern_finds_nothing(table):
+    with pytest.raises(UsageError, match="columns are patient"):
+        splits.train_val_test_split(sources.load(table), group_by="patients")
+
+
+@pytest.mark.parametrize("group_by", ["patient", ""])
+def test_folds_test_each_image_once_and_divide_no_group(table, group_by):
+    source = sources.load(table)
+    tested = []
+    for fold in range(1, 4):
+        train, validation, test = splits.train_val_test_split(
+            source, test=f"fold[{fold}/3]", group_by=group_by
+        )
+        assert len(train) + len(validation) + len(test) == 180
+        tested += test.items
+        if group_by:
+            found = [column_groups(source, part) for part in (train, validation, test)]
+            assert sum(map(len, found)) == len(set.union(*found)) == 15
+    assert sorted(tested) == sorted(source.splits["all"].items)
+
+
+@pytest.mark.parametrize(
+    ("test", "validation", "message"),
+    [
+        ("fold[4/3]", "", "numbered from 1 to 3"),
+        ("fold[1/1]", "", "1 folds"),
+        ("fold[1/3]", "all[:10]", "a tenth of the other folds"),
+    ],
+)
+def test_folds_that_do_not_exist_are_refused(table, test, validation, message):
+    with pytest.raises(UsageError, match=message):
+        splits.train_val_test_split(sources.load(table), "", validation, test)

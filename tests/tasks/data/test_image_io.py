@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, TiffImagePlugin
 
-from tasks.data import image_io, pillow_images
+from tasks.data import image_io, pillow_images, tiff
 from zoo.errors import UsageError
 
 NATIVE_GREY = (None, None, 1)
@@ -517,7 +517,18 @@ def tiff_of_bands(array, photometric=1, extra=()):
     return body.ljust(200, b"\0") + array.tobytes()
 
 
-def test_a_tiff_of_many_bands_is_rejected():
+@pytest.fixture
+def no_tifffile(monkeypatch):
+    """Makes tifffile missing."""
+
+    class Missing:
+        def __getattr__(self, name):
+            raise ModuleNotFoundError("tifffile")
+
+    monkeypatch.setattr(tiff, "tifffile", Missing())
+
+
+def test_a_tiff_of_many_bands_is_rejected_without_tifffile(no_tifffile):
     data = tiff_of_bands(np.zeros((4, 5, 8), "<u2"))
     for read in (image_io.read_image, image_io.image_size, image_io.read_stored):
         with pytest.raises(
@@ -525,10 +536,27 @@ def test_a_tiff_of_many_bands_is_rejected():
         ) as caught:
             read(data)
         assert "numpy.save('x.npy', tifffile.imread('x.tif'))" in caught.value.reason
+        assert "keras-zoo[tiff]" in caught.value.reason
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True, "tile": (16, 16)}])
+def test_a_tiff_of_many_bands_is_read_in_order(planar, options):
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).integers(0, 4096, (20, 24, 6), "uint16")
+    stored = values if planar == "contig" else np.moveaxis(values, -1, 0)
+    file = io.BytesIO()
+    tifffile.imwrite(file, stored, photometric="minisblack", planarconfig=planar, **options)
+    data = file.getvalue()
+    assert image_io.num_channels(data) == 6
+    assert image_io.image_size(data) == (20, 24)
+    expected = np.rint(values * (255 / 4095))
+    found = image_io.read_image(data, (None, None, 6), bits=12)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_fourth_band_that_is_not_alpha_is_not_dropped(channels):
+def test_a_fourth_band_that_is_not_alpha_is_not_dropped(channels, no_tifffile):
     bands = np.asarray(scene().convert("RGBA"))
     assert image_io.read_image(tiff_of_bands(bands, 2, [2]), (None, None, 4)).shape == (30, 40, 4)
     infrared = tiff_of_bands(bands, 2, [0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 import tasks
 import zoo
 from tasks.advice import doctor
+from tasks.captioning import dataset as captioning_dataset
 from tasks.data import (
     data_splits,
     decoding,
@@ -24,8 +26,10 @@ from tasks.data import (
 )
 from tasks.data.dataset import Split
 from tasks.deploy import model_loader, predict
+from tasks.detection import dataset as detection_dataset
 from tasks.engine import recipes, resume
 from tasks.inference.predictor import Predictor
+from tasks.segmentation import dataset as segmentation_dataset
 from zoo import model_files
 from zoo.atomic_files import write_text
 from zoo.errors import UsageError
@@ -198,6 +202,30 @@ def test_bit_depth_is_detected_and_scaled_to_8_bits(tmp_path, top, bits):
     stated = data_splits.load(source, ("", "", ""), (24, 24, 1), "stretch", 16)
     assert stated.findings.bits == 16
     assert stated.train.pixels.max() == round(top / 257)
+
+
+LOADERS = {
+    "segmentation": (segmentation_dataset.load, segmentation_dataset.data),
+    "detection": (detection_dataset.load, detection_dataset.prepare),
+    "captioning": (captioning_dataset.load, captioning_dataset.prepare),
+}
+
+
+@pytest.mark.parametrize("task", LOADERS)
+def test_bit_depth_is_detected_in_images_with_other_annotations(task, tmp_path):
+    deep_images(tmp_path, 4095)
+    images = [{"id": n, "file_name": f"{n}.png", "height": 24, "width": 24} for n in range(12)]
+    box = {"bbox": [2, 2, 9, 9], "segmentation": [[2, 2, 11, 2, 11, 11]], "caption": "a cat"}
+    rows = [{"id": n, "image_id": n, "category_id": 1, **box} for n in range(12)]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+    path = tmp_path / "a" / "captions.json"
+    path.write_text(json.dumps(content))
+    load, prepare = LOADERS[task]
+    data = prepare(load(str(path)), ("", "", ""), (24, 24, 1), "stretch")
+    assert data.findings.bits == 12
+    assert {int(part.pixels.max()) for part in data.parts} == {255}
+    (note,) = [note for note in data.notes() if "16-bit images that use 12 bits (12)" in note]
+    assert note in [line for line, _ in data.warnings()]
 
 
 def test_images_of_8_bits_have_no_note(tmp_path):

@@ -143,8 +143,8 @@ def test_unknown_names_are_rejected_with_a_hint(name, message):
 
 
 def test_files_other_than_csv_are_rejected(tmp_path):
-    (tmp_path / "data.zip").touch()
-    assert "is a file, but not a CSV file" in error_of(sources.load, tmp_path / "data.zip")
+    (tmp_path / "data.doc").touch()
+    assert "is a file, but not a CSV file" in error_of(sources.load, tmp_path / "data.doc")
 
 
 # Folders

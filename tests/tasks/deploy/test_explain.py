@@ -29,6 +29,7 @@ def test_the_command_lists_the_methods_that_there_are():
     assert [*METHODS] == ["auto", *methods.METHODS]
 
 
+@pytest.mark.check
 def test_a_map_and_an_overlay_are_written(photo, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["explain", MODEL, photo, f"--out={out}", "--faithfulness"]

@@ -238,6 +238,7 @@ def test_sampling_is_a_function_of_the_random_input(name):
     "name",
     ["faster_rcnn", "retinanet", *(pytest.param(n, marks=CHECK) for n in ("fast_rcnn", "rcnn"))],
 )
+@pytest.mark.check
 def test_an_image_without_objects_gives_finite_gradients(name):
     model = build_detector(name)
     training_model = train_model.build_training_model(model, 3)
@@ -252,6 +253,7 @@ def test_an_image_without_objects_gives_finite_gradients(name):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=CHECK)])
+@pytest.mark.check
 def test_losses_are_float32_under_every_dtype_policy(policy):
     keras.config.set_dtype_policy(policy)
     model = build_detector("faster_rcnn")

@@ -299,6 +299,22 @@ def test_resampled_precision_equals_that_of_the_resampled_images():
         assert metrics.detection_metrics(part, own, 3)["ap"] == pytest.approx(want, abs=1e-9)
 
 
+def test_near_duplicates_are_left_out_of_a_second_ap():
+    objects = [[(BOX, 0)]] * 4
+    found = [[(BOX, 0, 0.9)], [(BOX, 0, 0.9)], [], []]  # of the objects of two images
+    case = make_case(objects, found)
+    assert metrics.detection_metrics(*case, 1)["ap"] == pytest.approx(51 / 101)
+    for copies, ap in (([1], 34 / 101), ([0, 1], 0.0), ([2, 3], 1.0)):
+        without = metrics.deduplicated_ap(*case, 1, np.array(copies))
+        assert without == {"deduplicated_ap": pytest.approx(ap)}
+    assert metrics.deduplicated_ap(*case, 1, ()) == {}
+    text = report.lead(EvaluatedModel("m", "set", 4, 9, 1), {"ap": 0.5, "ap50": 0.5, **without})
+    assert text.endswith(
+        "1 of them is a near duplicate of the 9 training images, and without "
+        "these the AP is 100.00%."
+    )
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_interval_of_a_perfect_score_in_few_images_has_a_width(count):
     figures = metrics.metrics_with_interval(

@@ -115,6 +115,7 @@ MLP = {"model": "mlp", "model_options": "{widths: [8]}", "train_split": "train[1
     [(MLP, ("one",)), pytest.param({}, ("one", "mirrored"), marks=pytest.mark.check)],
     ids=["mlp", "lenet5"],
 )
+@pytest.mark.check
 def test_two_workers_train_like_one_device_and_like_two_replicas(
     flags, strategies, tmp_path, two_devices
 ):

@@ -151,6 +151,7 @@ def test_two_replicas_take_the_same_steps_as_one_device(options, two_devices):
 
 
 @pytest.mark.parametrize("strategy", ["one", pytest.param("mirrored", marks=pytest.mark.check)])
+@pytest.mark.check
 def test_two_accumulated_half_batches_equal_one_batch(strategy, two_devices):
     """The batches of an epoch are rows of one permutation, so two halves are the whole."""
     flags = {"strategy": strategy, "clip_norm": 0.1, "l2": 1e-3, "schedule": "constant"}
@@ -159,6 +160,7 @@ def test_two_accumulated_half_batches_equal_one_batch(strategy, two_devices):
     assert_equal(whole, halves)
 
 
+@pytest.mark.check
 def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
     task = make_task(strategy="mirrored", gradient_accumulation_steps=3)
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("mirrored"))
@@ -176,6 +178,7 @@ def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
     np.testing.assert_allclose(sum(own), before[-1], rtol=1e-5)
 
 
+@pytest.mark.check
 def test_synchronized_batch_norm_equals_that_of_one_device(two_devices):
     """Its batch normalisation sees the batch of 16, and not two of 8."""
     one_block = PLAIN.replace("[1, 1]", "[1]").replace("[4, 8]", "[4]")

@@ -326,6 +326,7 @@ def test_splits_and_runs_have_different_episode_seeds():
 
 
 @pytest.mark.parametrize("case", [pytest.param("vector", marks=pytest.mark.check), "pixels"])
+@pytest.mark.check
 def test_a_killed_run_resumes_bit_for_bit(case, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
     task = tasks.get("dqn")(**{**CASES[case], "checkpoint_steps": 5})
@@ -397,7 +398,8 @@ def test_training_on_two_replicas_is_deterministic(tmp_path, two_devices):
             "observations of catch, which are images; try nature_dqn",
         ),
         ({"dataset": "Pendulum-v1"}, "has actions of Box"),
-        ({"replay_size": 5}, "enlarge --replay-size"),
+        ({"replay_size": 5, "batch_size": 4}, "enlarge --replay-size"),
+        ({"batch_size": 100_000, "replay_size": 400}, "--batch-size 100000 is more than --repl"),
         ({"learning_starts": 1, "n_step": 5}, "--learning-starts 1 gives no transition"),
     ],
 )

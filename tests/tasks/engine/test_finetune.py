@@ -205,6 +205,7 @@ def test_initial_weights_depend_on_the_seed_alone():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.check
 def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
     plan = "[{learn: head, epochs: 1}, {learn: all, epochs: 1}]"
     task = make_task(plan=plan, epochs=2, **SMALL)
@@ -225,6 +226,7 @@ def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("lion", marks=pytest.mark.check)])
+@pytest.mark.check
 def test_learning_rates_decay_from_layer_to_layer(optimizer):
     """With plain updates a step is the rate times the gradient, or times its sign."""
     flags = {"optimizer": optimizer, "schedule": "constant", "learning_rate": 1e-4}
@@ -315,6 +317,7 @@ def test_batch_norm_statistics_are_recalibrated_on_the_target_data():
     assert not first.trainable
 
 
+@pytest.mark.check
 def test_absorbing_frozen_batch_norm_does_not_change_training(
     monkeypatch,
 ):
@@ -365,9 +368,8 @@ def eager_features(monkeypatch, tmp_path):
     monkeypatch.setattr("tasks.inference.feature_cache.MIN_FLOPS_SAVED", 0)
 
 
-@pytest.mark.parametrize(
-    "plan", [pytest.param("probe", marks=pytest.mark.check), "[{learn: stage2, epochs: 3}]"]
-)
+@pytest.mark.parametrize("plan", ["probe", "[{learn: stage2, epochs: 3}]"])
+@pytest.mark.check
 def test_caching_the_features_of_frozen_layers_does_not_change_the_result(
     plan, tmp_path, eager_features
 ):
@@ -414,6 +416,7 @@ TWO_STAGES = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 99}]"
         (TWO_STAGES, lambda *_, epochs, views: epochs > 50, "auto"),
     ],
 )
+@pytest.mark.check
 def test_automatic_caching_of_features_is_resolved_for_the_recipe(
     plan, worthwhile, meaning, monkeypatch
 ):

@@ -62,6 +62,7 @@ def whole(tmp_path_factory):
     return out / "run"
 
 
+@pytest.mark.check
 def test_the_plateau_schedule_is_resumed(tmp_path, monkeypatch):
     """The accuracy falls each epoch; the interruption is after the rate has dropped once."""
     make, seen = tasks.get("classification"), []
@@ -121,6 +122,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_weights(whole, tmp_path, 
     assert_same_end(whole, tmp_path / "cut")
 
 
+@pytest.mark.check
 def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
     whole, tmp_path, monkeypatch, small_steps
 ):
@@ -162,6 +164,7 @@ def test_a_run_killed_before_the_state_names_the_new_checkpoint_resumes_from_the
     assert_same_end(whole, tmp_path / "cut")
 
 
+@pytest.mark.check
 def test_the_latest_checkpoints_are_kept(tmp_path, small_steps):
     flags = {"model": "mlp", "model_options": "{widths: [8]}", "plan": "scratch"}
     trainer.train(make_task(keep_checkpoints=3, epochs=1, **flags), tmp_path)

@@ -357,8 +357,14 @@ def no_archive(path):
         archive.writestr("run/0.npy", b"\x93NUMPY\x01\x00")
 
 
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
-    "damage", [damaged_flag, unknown_compression, an_array, cut, texts, no_archive, Path.unlink]
+    "damage",
+    [damaged_flag, unknown_compression, an_array, cut, texts, no_archive, a_pipe, Path.unlink],
 )
 def test_a_damaged_checkpoint_is_refused(damage, interrupted, images):
     damage(interrupted / "checkpoint" / resume.RunState(interrupted).weights)

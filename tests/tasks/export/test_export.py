@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from tasks.export import comparisons, converters, export, exported_process
-from tasks.inference import exported_file
+from tasks.export import converters, export, exported_process
+from tasks.inference import comparisons, exported_file
 from tasks.inference.export_model import ExportModel, with_image_input
 from zoo import model_files
 from zoo.errors import UsageError
@@ -177,6 +177,7 @@ def test_float16_halves_the_file(name, saved, exports, tmp_path):
     assert 0 < half["parity"]["probabilities"]["largest"] < 0.01
 
 
+@pytest.mark.check
 def test_a_file_that_differs_is_not_written(saved, tmp_path, monkeypatch):
     """A converter that changes the values is detected, and an earlier export stays."""
     skip_without("openvino")
@@ -305,6 +306,7 @@ def test_two_inputs_are_refused(tmp_path):
         export.export(path, ["keras"], out=tmp_path)
 
 
+@pytest.mark.check
 def test_a_model_in_bfloat16_is_exported_in_float32(tmp_path):
     skip_without("openvino")
     import keras

@@ -261,6 +261,7 @@ def test_a_run_killed_within_an_epoch_resumes_bit_for_bit(run, tmp_path, monkeyp
 
 
 @pytest.mark.xdist_group("gan")
+@pytest.mark.check
 def test_report_has_metrics_and_images(run):
     report = json.loads((run / "report.json").read_text())
     figures = report["figures"]
@@ -280,6 +281,7 @@ def test_report_has_metrics_and_images(run):
 
 
 @pytest.mark.xdist_group("gan")
+@pytest.mark.check
 def test_evaluate_reproduces_the_metrics_of_the_report(run, monkeypatch):
     monkeypatch.setattr("tasks.gan.frechet.SUBSETS", 5)
     found = evaluate.evaluate(run)["figures"]
@@ -307,6 +309,7 @@ def test_evaluate_takes_the_feature_network_by_its_former_name_too(prefix):
 
 
 @pytest.mark.xdist_group("gan")
+@pytest.mark.check
 def test_predict_refuses_a_generator(run):
     with pytest.raises(UsageError, match="gan model, which does not take images; use `zoo gen"):
         model_loader.load_predictor(run)
@@ -391,6 +394,7 @@ def test_classifier_metrics(tmp_path):
         evaluation.load_classifier(tmp_path / "classifier.keras", ("a", "b", "d"))
 
 
+@pytest.mark.check
 def test_features_are_pooled_maps_of_the_resized_image():
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (3, 28, 28, 1)).astype("uint8")
@@ -407,14 +411,15 @@ def test_features_are_pooled_maps_of_the_resized_image():
     assert evaluation.distance_name("resnet20.cifar10") == "fd_resnet20_cifar10"
 
 
-def test_batch_norm_statistics_are_recalibrated_and_restored():
+@pytest.mark.parametrize("batch_size", [16, 100_000])
+def test_batch_norm_statistics_are_recalibrated_and_restored(batch_size):
     gan = task()
     data = gan.load()
     generator = networks.get_networks(gan.build(data))["generator"]
     norm = generator.get_layer("maps_bn")
     before = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     with finetune.preserve_values(norm.variables):
-        sampling.recalibrate_batch_norm(generator, 64, 10, seed=0, batch_size=16)
+        sampling.recalibrate_batch_norm(generator, 64, 10, seed=0, batch_size=batch_size)
         inside = keras.Model(generator.input, generator.get_layer("maps").output)
         latent = sampling.sample_latents(64, 8, 0)
         maps = inside(latent).numpy()
@@ -493,6 +498,7 @@ def test_history_survives_a_checkpoint_and_ignores_an_earlier_one():
 
 
 @pytest.mark.xdist_group("gan")
+@pytest.mark.check
 def test_generate_writes_the_same_images_for_the_same_seed(run, tmp_path, capsys):
     def generate(*words):
         assert main([str(word) for word in ("generate", run, *words)]) == 0
@@ -518,6 +524,7 @@ def test_generate_writes_the_same_images_for_the_same_seed(run, tmp_path, capsys
 
 
 @pytest.mark.xdist_group("gan")
+@pytest.mark.check
 def test_sampling_refuses_unknown_labels_and_other_models(run, tmp_path):
     trained = sampling.load_generator(run)
     with pytest.raises(UsageError, match=r"no class named"):

@@ -221,6 +221,7 @@ def epsilon(layer):
     return layer.from_config({**config, "epsilon": 0.5} if "epsilon" in config else config)
 
 
+@pytest.mark.check
 def test_the_key_does_not_depend_on_layer_names_and_process():
     code = "from tests.tasks.inference import test_feature_cache as t; print(t.unnamed_key(8))"
     other = subprocess.run(
@@ -502,6 +503,7 @@ def test_caching_pays_off_for_repeated_expensive_passes():
     assert not feature_cache.is_worthwhile(bottom, 10, epochs=10)
 
 
+@pytest.mark.check
 def test_features_of_a_split_model():
     model = zoo.build("resnet20", num_classes=4)
     model.trainable = False

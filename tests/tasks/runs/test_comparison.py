@@ -49,6 +49,7 @@ def test_flags_that_differ_and_figures(pair):
     assert found["notes"] == []
 
 
+@pytest.mark.check
 def test_differences_are_those_of_the_figures(pair):
     _, found = comparison.compare(pair)
     reports = [json.loads((path / "report.json").read_text())["figures"] for path in pair]

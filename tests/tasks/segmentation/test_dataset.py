@@ -143,9 +143,9 @@ def test_class_names_may_have_several_words(tmp_path):
 def test_an_invalid_class_list_is_refused(tmp_path, text, message):
     path = tmp_path / "classes.txt"
     path.write_text(text, encoding="utf-8")
-    message = error_of(class_map.read, path)
-    assert str(path) in message
-    assert message in message
+    found = error_of(class_map.read, path)
+    assert str(path) in found
+    assert message in found
 
 
 # Folders

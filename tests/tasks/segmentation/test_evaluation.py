@@ -74,6 +74,7 @@ def test_predicted_masks_are_the_argmax_of_the_logits(model):
     assert (masks == expected[[6, 0, 3]]).all()
 
 
+@pytest.mark.check
 def test_two_replicas_give_the_metrics_of_one_on_an_uneven_last_batch(two_devices):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("needs tf.distribute")

@@ -148,6 +148,7 @@ def test_losses_of_half_precision_logits_are_float32():
 @pytest.mark.parametrize(
     "text", [pytest.param("cross_entropy", marks=pytest.mark.check), "focal+dice"]
 )
+@pytest.mark.check
 def test_two_replicas_take_the_step_of_one_replica(text, two_devices):
     """One half of the batch has fewer labels than the other.
 

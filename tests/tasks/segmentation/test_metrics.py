@@ -149,6 +149,20 @@ def test_invalid_labels_and_predictions_are_refused(labels, predictions, message
     assert message in str(caught.value)
 
 
+def test_near_duplicates_are_left_out_of_a_second_miou():
+    labels, predictions = random_masks(count=6, seed=3)
+    predictions[[1, 4]] = np.where(labels[[1, 4]] == IGNORE_LABEL, 0, labels[[1, 4]])  # perfect
+    counter = metrics.ConfusionCounter(5)
+    counter.add(labels, predictions)
+    kept = [0, 2, 3, 5]
+    expected = slow_metrics(labels[kept], predictions[kept], 5)["miou"]
+    found = metrics.deduplicated_miou(counter.counts_per_image, np.array([1, 4]))
+    assert found == {"deduplicated_miou": pytest.approx(expected)}
+    assert expected < metrics.segmentation_metrics(counter.matrix)["miou"]
+    assert metrics.deduplicated_miou(counter.counts_per_image, []) == {}
+    assert metrics.deduplicated_miou(counter.counts_per_image, np.arange(6)) == {}
+
+
 def test_the_interval_of_one_image_is_wide():
     """Up to 39 of 40 images may have any mIoU in [0, 1]."""
     counter = metrics.ConfusionCounter(2)
@@ -270,4 +284,10 @@ def test_the_lead_contains_the_metrics():
     assert lead == (
         "unet segments 256 test images of shapes with a mean IoU of 95.12% over 7 classes and a "
         "pixel accuracy of 99.10%; it was trained on 2,048 other images."
+    )
+    evaluated = EvaluatedModel("unet", "shapes", 256, 2048, num_duplicates=12)
+    lead = report.lead(evaluated, {**figures, "deduplicated_miou": 0.875}, 7)
+    assert lead.endswith(
+        "12 of them are near duplicates of the 2,048 training images, and without these the mean "
+        "IoU is 87.50%."
     )

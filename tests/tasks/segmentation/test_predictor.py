@@ -56,6 +56,7 @@ def saved(tmp_path_factory):
     "name",
     [pytest.param(name, marks=() if name in FAST else pytest.mark.check) for name in SEGMENTERS],
 )
+@pytest.mark.check
 def test_a_network_of_one_size_is_rebuilt_for_any_size(name):
     options, channels = SEGMENTERS[name], zoo.spec(name).input_shape[-1]
     random = np.random.default_rng(0)
@@ -202,6 +203,7 @@ def check_written_files(path, rows):
         assert overlay.mode == "RGB"
 
 
+@pytest.mark.check
 def test_all_formats_contain_the_same_predictions(saved, photos, tmp_path, capsys):
     words = ["predict", saved, photos, "--drawings-dir", tmp_path / "drawn", "--top", "2"]
     run(*words, "--format", "jsonl")
@@ -218,6 +220,7 @@ def test_all_formats_contain_the_same_predictions(saved, photos, tmp_path, capsy
     assert all(f"  mask: {line['mask']}\n" in text for line in predictions)
 
 
+@pytest.mark.check
 def test_masks_are_written_unless_that_is_turned_off(saved, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run("predict", saved, photos / "c.png", "--drawings-dir", "none", "--json")

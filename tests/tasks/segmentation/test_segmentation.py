@@ -101,6 +101,7 @@ def test_the_report_has_tables_images_and_curves(run):
 
 
 @shares_run
+@pytest.mark.check
 def test_evaluation_matches_classes_by_name(run, tmp_path):
     found = evaluate.evaluate(run.out)["figures"]
     for name in ("miou", "pixel_accuracy", "loss"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -299,6 +300,9 @@ def test_tokens_and_ports_and_names(tmp_path):
             server.read_token(file)
     with pytest.raises(UsageError, match="cannot be read"):
         server.read_token(tmp_path / "none")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match="FIFO"):
+        server.read_token(tmp_path / "fifo")
     with (
         server.bind("127.0.0.1", 0) as taken,
         pytest.raises(UsageError, match="already in use; choose another --port"),

@@ -404,6 +404,7 @@ def ill_conditioned(x, y):
 
 
 @NEEDS_LBFGS
+@pytest.mark.check
 def test_lbfgs_converges_like_that_of_scipy():
     import tensorflow as tf
 
@@ -508,6 +509,7 @@ def assert_resumes(task, whole, cut, *steps):
 
 @pytest.mark.xdist_group("gatys")
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.check
 def test_a_killed_optimization_resumes_bit_for_bit(method, optimized, tmp_path, monkeypatch):
     whole, _ = optimized(method)
     monkeypatch.setattr("tasks.engine.hardware.MAX_STEPS_PER_EXECUTION", 1)
@@ -597,6 +599,7 @@ def photos(tmp_path):
 
 
 @pytest.mark.xdist_group("style_network")
+@pytest.mark.check
 def test_predict_writes_stylized_images(finished, photos, tmp_path, capsys):
     out = tmp_path / "predictions.csv"
     run_command("predict", finished, photos, "--output", out)
@@ -619,6 +622,7 @@ def test_predict_writes_stylized_images(finished, photos, tmp_path, capsys):
 
 
 @pytest.mark.xdist_group("style_network")
+@pytest.mark.check
 def test_predict_prints_sizes_and_files(finished, photos, tmp_path, capsys):
     words = ["predict", finished, photos / "c.jpg", "--drawings-dir", tmp_path / "stylized"]
     run_command(*words, "--json")
@@ -657,6 +661,7 @@ def test_tiles_are_seamless_and_results_have_the_size_of_the_image(monkeypatch, 
 
 
 @pytest.mark.xdist_group("style_network")
+@pytest.mark.check
 def test_predictor_preserves_colours_as_in_training(finished, tmp_path):
     model, about = model_files.load(finished / resume.MODEL)
     model_files.save(model, tmp_path / "grey.keras", {**about, "keep_colours": "luminance"})
@@ -669,6 +674,7 @@ def test_predictor_preserves_colours_as_in_training(finished, tmp_path):
 
 
 @pytest.mark.xdist_group("style_network")
+@pytest.mark.check
 def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_path):
     own = evaluate.evaluate(finished)["figures"]
     report = json.loads((finished / resume.REPORT).read_text())["figures"]
@@ -707,6 +713,7 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
         ({"optimizer": "lbfgs", "ema_decay": 0.9}, "lbfgs does not support --ema-decay"),
         ({"optimizer": "adamm"}, "did you mean"),
         ({**NETWORK, "dataset": "nowhere"}, "no data set named 'nowhere'"),
+        ({**NETWORK, "batch_size": 10**9}, "1000000000 images of .* smaller --image-size or --b"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

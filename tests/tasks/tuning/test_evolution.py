@@ -191,6 +191,7 @@ def test_seeds_differ():
 # Budgets
 
 
+@pytest.mark.check
 def test_architectures_over_budget_are_not_tried():
     task = TASK(model="convnet", image_size=16)
     oracle = evolution(task=task, max_params=20_000, max_flops="4e6")
@@ -445,6 +446,7 @@ def test_no_weights_are_inherited_from_another_or_missing_model(family, tmp_path
     assert "no model file" in messages[2]
 
 
+@pytest.mark.check
 def test_child_starts_from_the_loss_of_its_parent(tmp_path):
     flags = {"dataset": "fashion_sample", "precision": "float32", "train_split": "train[:320]"}
     flags |= {"validation_split": "train[320:420]", "test_split": "test[:50]"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
 import math
 import re
+import socket
 import statistics
 import threading
 import time
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 
 import tasks
 import zoo
+from tasks.engine import resume
 from tasks.engine.flags import Between
 from tasks.gan import networks
 from tasks.tuning import (
@@ -194,6 +198,7 @@ def test_positions_follow_the_scale_of_the_range(name):
 
 
 @pytest.mark.parametrize("engine", ["random", "grid", "hyperband", "shrinking", "bayesian"])
+@pytest.mark.check
 def test_killed_search_resumes_deterministically(engine, tmp_path):
     if engine == "bayesian":
         pytest.importorskip("sklearn")
@@ -505,6 +510,41 @@ def test_chief_rejects_a_wrong_token(token, monkeypatch):
     assert not found.trials
 
 
+def test_messages_of_strangers_neither_end_nor_delay_the_chief(monkeypatch):
+    """Neither connections without a request nor requests without a token and without a message."""
+    monkeypatch.setattr(oracle_server, "CHIEF_TIMEOUT", 5)
+    grpc, port = oracle_server.grpc, free_port()
+    found, forever = oracle("random", trials=2)[0], threading.Event()
+
+    def never():
+        forever.wait(60)
+        yield b""
+
+    address = f"127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(oracle_server.serve(runner.ThreadSafeOracle(found), address, "secret"))
+        stack.callback(forever.set)
+        for content in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 1000, b"", b"PRI * HTTP/2.0\r\n"):
+            stranger = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            stranger.sendall(content)
+        channel = stack.enter_context(grpc.insecure_channel(address))
+        call = channel.stream_unary("/keras_tuner.Oracle/CreateTrial")
+        silent = [call.future(never()) for _ in range(8)]
+        worker = stack.enter_context(oracle_server.connect(address, lambda: "secret"))
+        assert worker.create_trial("t").status == oracles.RUNNING
+        assert {each.code() for each in silent} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert len(found.trials) == 1
+
+
+def test_the_chief_listens_at_its_address_only():
+    port = free_port()
+    with (
+        oracle_server.serve(runner.ThreadSafeOracle(oracle("random")[0]), f"127.0.0.1:{port}", "x"),
+        pytest.raises(ConnectionRefusedError),
+    ):
+        socket.create_connection(("127.0.0.2", port))
+
+
 def test_two_chiefs_do_not_share_a_port():
     guarded, address = runner.ThreadSafeOracle(oracle("random")[0]), f"127.0.0.1:{free_port()}"
     with (
@@ -528,8 +568,6 @@ def test_missing_chief_is_an_error(monkeypatch):
 
 
 def free_port():
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -649,6 +687,24 @@ def test_page_has_each_trial_and_its_failure():
     assert "augment" in search_report.flag_importances(rows, SPANS)
     assert "Nothing to plot" in search_report.parallel_coordinates([], SPANS)
     assert "at least 8 trials" in search_report.flag_importances(rows[:3], SPANS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "monitored"),
+    [
+        (("val_loss", "val_accuracy"), "val_accuracy"),
+        (("val_accuracy", "val_balanced_accuracy"), "val_balanced_accuracy"),
+        (("val_loss", "val_map"), "val_map"),
+        (("val_loss",), "-val_loss"),
+    ],
+)
+def test_the_monitored_column_is_one_of_the_histories(columns, monitored, tmp_path):
+    rows = [row(0, None, "failed"), row(1, 0.5)]
+    folder = trials_table.trial_folder(tmp_path, "1")
+    folder.mkdir(parents=True)
+    resume.write_history(folder, [{"epoch": 1, **dict.fromkeys(columns, 0.5)}])
+    plan = SimpleNamespace(out=tmp_path, task=TASK)
+    assert summary.monitored_column(plan, rows) == monitored
 
 
 def test_tensorboard_reads_the_trials(tmp_path):

@@ -11,13 +11,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import tasks
 from scripts import __main__ as command
 from tasks.distributed import rendezvous
-from tasks.engine import callbacks, recipes, trainer
+from tasks.engine import callbacks, recipes, resume, trainer
 from tasks.inference import array_store
+from tasks.report import run_files
 from tasks.tuning import runner, subprocess_trials, trial, tune
 from tests.support import checks
 from zoo.errors import UsageError
@@ -72,6 +75,7 @@ def test_search_writes_runs_and_a_recipe_that_repeats_the_best(tmp_path, capsys)
     page = (tmp_path / "search" / "search.html").read_text()
     assert all(heading in page for heading in ("Parallel coordinates", "Importance", "Trials"))
     assert found["recipe"] in page
+    assert "The score is val_accuracy of the best epoch." in page
     capsys.readouterr()
     assert search(tmp_path / "search", small(epochs=1)) == found
     assert "epoch" not in capsys.readouterr().err
@@ -116,6 +120,7 @@ def test_completed_search_continues_with_more_trials(tmp_path):
     assert without_times(more) == without_times(once)
 
 
+@pytest.mark.check
 def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     whole = search(tmp_path / "whole", trials=2)
     step, left = callbacks.TrainingCallback.end, [3]
@@ -139,6 +144,7 @@ def test_search_killed_during_a_trial_resumes_the_trial(tmp_path, monkeypatch):
     assert sum(line.startswith("epoch ") for line in fitted) == 1  # of the four
 
 
+@pytest.mark.check
 def test_search_continues_after_failed_trials(tmp_path):
     search_spec = "optimizer=sgd|nowhere,learning_rate=1e-2|1e6"
     found = search(tmp_path, small(epochs=1, l2=40.0), engine="grid", trials=9, search=search_spec)
@@ -159,6 +165,61 @@ def test_search_whose_trials_all_fail_reports_the_first_reason(tmp_path):
         search(tmp_path / "split", small(validation_split="none", epochs=1), trials=1)
 
 
+HISTORY_ROW = dict.fromkeys(run_files.HISTORY_COLUMNS, 1)
+
+
+def ended_epoch(data):
+    """Returns a stand-in for `trainer.train` that ends its first epoch on some data."""
+
+    def train(task, out):
+        recipes.write_recipe(out, task)
+        state = resume.RunState(out)
+        state.data, state.history = data, [{**HISTORY_ROW, "val_accuracy": 0.5}]
+        state.epoch, state.best = 1, 1
+        state.save({}, better=True)
+        for listener in callbacks.epoch_listeners:
+            listener(state.history)
+
+    return train
+
+
+def test_a_trial_on_other_data_than_the_first_fails(tmp_path, monkeypatch):
+    def result(name, data, **flags):
+        monkeypatch.setattr(trainer, "train", ended_epoch(data))
+        return trial.run(small(**flags), tmp_path / name, lambda scores: True)
+
+    data = {"classes": ["a", "b"], "splits": {"train": "18 examples, digest 1"}}
+    renamed = {**data, "classes": ["a", "c"]}
+    assert result("0000", data).status == "completed"
+    assert result("0001", data, learning_rate=0.1).status == "completed"
+    changed = result("0002", renamed)
+    assert changed.status == "failed"
+    assert changed.reason.startswith(
+        "the data are not those of trial 0000: classes removed: 'b' and new: 'c'; use the data"
+    )
+    more = {**data, "splits": {"train": "20 examples, digest 2"}}
+    assert result("0003", more, train_split="train[:20]").status == "completed"
+    assert result("0004", renamed, train_split="train[:20]").status == "failed"
+    (tmp_path / "0000" / resume.STATE).write_text("{")
+    assert "of trial 0001" in result("0005", renamed).reason
+
+
+@pytest.mark.check
+def test_a_search_whose_data_change_continues_on_the_first_data_only(tmp_path):
+    for level, name in ((50, "dark"), (200, "light")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.full((8, 8), level + number, "uint8")
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    whole = {"train_split": "", "validation_split": "", "test_split": "", "image_size": 8}
+    task = small(dataset=str(tmp_path / "data"), epochs=1, **whole)
+    assert search(tmp_path / "out", task, trials=1)["best"]["trial"] == "0000"
+    (tmp_path / "data" / "dark").rename(tmp_path / "data" / "black")
+    found = search(tmp_path / "out", task, trials=2)
+    assert [row["status"] for row in found["trials"]] == ["completed", "failed"]
+    assert "classes removed: 'dark' and new: 'black'" in found["trials"][1]["reason"]
+
+
 def test_unexpected_errors_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train", lambda task, out: [][0])
     with pytest.raises(UsageError, match="the first: IndexError: list index out of range"):
@@ -168,6 +229,7 @@ def test_unexpected_errors_are_recorded(tmp_path, monkeypatch):
     assert trial.run(small(), tmp_path / "x", None) == trial.TrialResult("memory", "out of memory")
 
 
+@pytest.mark.check
 def test_trial_below_the_median_is_stopped_and_never_the_best(tmp_path):
     found = search(
         tmp_path,
@@ -276,6 +338,7 @@ CHILDREN = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
 
 
 @pytest.mark.skipif(not CHILDREN.exists(), reason="looks for processes as Linux shows them")
+@pytest.mark.check
 def test_killed_trial_process_does_not_end_the_search(tmp_path):
     executor, reported = subprocess_trials.SubprocessExecutor(), []
 

@@ -81,6 +81,7 @@ def test_an_input_that_is_too_small_is_refused(name):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("name", SOME)
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, reader):
     model, observations = small(name, dueling=True)
     values = run(model, observations)

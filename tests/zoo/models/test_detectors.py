@@ -143,6 +143,7 @@ def test_outputs_are_boxes_scores_and_classes(sample):
 
 
 @pytest.mark.xdist_group("detectors")
+@pytest.mark.check
 def test_detections_do_not_depend_on_the_other_images_of_the_batch(sample):
     model, x, together = sample
     alone = model.predict(keras.tree.map_structure(lambda x: x[1:], x), verbose=0)
@@ -151,6 +152,7 @@ def test_detections_do_not_depend_on_the_other_images_of_the_batch(sample):
 
 
 @pytest.mark.xdist_group("detectors")
+@pytest.mark.check
 def test_integer_and_float_pixels_give_the_same_detections(sample):
     model, x, found = sample
     integers = (
@@ -161,6 +163,7 @@ def test_integer_and_float_pixels_give_the_same_detections(sample):
 
 
 @pytest.mark.xdist_group("detectors")
+@pytest.mark.check
 def test_saved_model_predicts_the_same(sample, tmp_path):
     model, x, found = sample
     model.save(tmp_path / "model.keras")

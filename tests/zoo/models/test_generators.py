@@ -133,6 +133,7 @@ SAVED = [
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize(("name", "options"), SAVED)
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, options, reader):
     model = zoo.build(name, **options, **SMALL)
     x = inputs(model)

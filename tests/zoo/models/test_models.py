@@ -229,6 +229,7 @@ def test_integer_and_float_pixels_give_the_same_logits(sample):
 
 
 @pytest.mark.xdist_group("reader")
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample, reader):
     model, images, logits = sample
     np.testing.assert_array_equal(reader(model, images), logits)

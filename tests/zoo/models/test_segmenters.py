@@ -106,6 +106,7 @@ def test_logits_are_finite_and_depend_on_the_image(sample):
 
 
 @pytest.mark.xdist_group("segmenters")
+@pytest.mark.check
 def test_logits_do_not_depend_on_whether_the_size_is_fixed(sample):
     model, images, logits = sample
     if None not in model.input_shape[1:]:
@@ -158,6 +159,7 @@ def test_a_frozen_encoder_is_split_off(name):
 
 
 @pytest.mark.xdist_group("segmenters")
+@pytest.mark.check
 def test_saved_model_predicts_the_same(sample, tmp_path):
     model, images, logits = sample
     model.save(tmp_path / "model.keras")
@@ -178,6 +180,7 @@ def test_a_gradient_reaches_every_weight(sample):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("name", ["fcn8s", "segnet", "unet_paper"])
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, reader):
     """One for each layer of ours that a segmenter may have."""
     shape = (None, None, channels(name))

@@ -175,6 +175,7 @@ def check_equal_updates(name, optimizer, **options):
 
 @pytest.mark.parametrize("optimizer", LEARNING_RATES)
 @pytest.mark.parametrize("name", ["resnet", "separable"])
+@pytest.mark.check
 def test_absorbed_network_gets_the_same_updates(name, optimizer):
     # The small networks take longer to trace than to run eagerly; one is traced nevertheless.
     eager = (name, optimizer) != ("separable", "SGD")

@@ -52,7 +52,7 @@ def test_exponentially_growing_pickles_are_refused(name, form, tmp_path):
     else:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", PICKLES[name])
-    refused(path, "cannot be read as weights: ")
+    refused(path, "cannot be read as weights: its? [a-z]+ [a-z]+ ")
 
 
 def test_exponentially_growing_list_of_storages_is_refused(tmp_path):

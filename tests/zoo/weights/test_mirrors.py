@@ -182,7 +182,7 @@ def test_index_of_a_mirror_is_not_trusted(digest, tmp_path, monkeypatch, server)
     [
         5,
         None,
-        [],
+        [1],
         {"sha256": 5, "digest": SHA256},
         {"sha256": "x", "digest": SHA256},
         {"digest": 1},

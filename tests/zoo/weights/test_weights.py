@@ -142,6 +142,7 @@ def test_layers_with_other_names_match_by_order(written):
 
 
 @pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.check
 def test_layers_with_default_names_match_by_order(form, tmp_path):
     def stack():
         square = [keras.layers.Conv2D(3, 3, padding="same") for _ in range(12)]

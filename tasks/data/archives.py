@@ -1,0 +1,245 @@
+"""Images in archives, read where they are: WebDataset tar, TFRecord and zip files.
+
+Only an index is kept in memory: the place of each image in its file.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import struct
+import tarfile
+import threading
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from tasks.data import image_io
+from tasks.data.class_folders import SPLIT_FOLDERS, Listing, check_classes, sort_class_names
+from zoo.errors import UsageError
+from zoo.lazy import tf
+
+SHARDS = (".tar", ".tfrecord", ".tfrecords")
+MAX_BYTES = 2**30  # of an image, and of a record
+MAX_LABEL_BYTES = 2**16
+LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
+IMAGE_KEYS = ("image/encoded", "image", "jpg", "png")  # of a `tf.train.Example`
+LABEL_KEYS = ("image/class/text", "label_text", "image/class/label", "label", "class", "cls")
+FRAME = 12, 4  # bytes before and after a record: its length and checksums
+
+
+class FileParts(Sequence):
+    """Images that are parts of files, as bytes; each is read when it is indexed.
+
+    Args:
+        parts: `(path, offset, size)` of each.
+    """
+
+    def __init__(self, parts):
+        self._parts = parts
+
+    def __len__(self):
+        return len(self._parts)
+
+    def __getitem__(self, index):
+        path, offset, size = self._parts[index]
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+class Records(FileParts):
+    """Images in `tf.train.Example` records, as bytes."""
+
+    def __getitem__(self, index):
+        return _first(_features(super().__getitem__(index)), IMAGE_KEYS)
+
+
+class ZipMembers(Sequence):
+    """Images in a zip archive, as bytes.
+
+    Args:
+        path: The path of the archive.
+        names: The names of its members.
+    """
+
+    def __init__(self, path, names):
+        self._path, self._names = path, names
+
+    def __len__(self):
+        return len(self._names)
+
+    def __getitem__(self, index):
+        try:
+            return _open_zip(self._path).read(self._names[index])
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
+            return b""  # damaged: reported as an image that cannot be read
+
+
+def shards(path):
+    """Returns the shards that a path names: a file, or all files of a folder; else nothing."""
+    if path.is_dir():
+        files = sorted(x for x in path.iterdir() if x.is_file() and not x.name.startswith("."))
+        return files if files and all(x.suffix.lower() in SHARDS for x in files) else []
+    return [path] if path.suffix.lower() in SHARDS else []
+
+
+def read_shards(paths):
+    """Returns the `Listing` of WebDataset or TFRecord shards.
+
+    The split of a shard is the beginning of its name, such as `train-00001.tar`, or else `all`. An
+    image of a tar file belongs to the label with the same name: `.cls`, `.txt`, or `label` in a
+    `.json`. An Example has one of `IMAGE_KEYS` and one of `LABEL_KEYS`.
+
+    Raises:
+        UsageError: A shard is damaged, or an image has no label.
+    """
+    found = {}
+    for path in paths:
+        read = _tar_rows if path.suffix.lower() == ".tar" else _record_rows
+        found.setdefault(_split(path), []).extend(read(path))
+    make = FileParts if paths[0].suffix.lower() == ".tar" else Records
+    if len({path.suffix.lower() == ".tar" for path in paths}) > 1:
+        raise UsageError(f"{paths[0].parent} has tar files and TFRecords; keep one kind")
+    return _listing(paths[0], found, make)
+
+
+def read_zip(path):
+    """Returns the `Listing` of a zip archive of class folders, with or without split folders.
+
+    Raises:
+        UsageError: The archive is damaged, or has another layout.
+    """
+    try:
+        members = _open_zip(str(path)).infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UsageError(f"{path} is not a zip archive, or damaged: {error}") from error
+    found = {}
+    for member in members:
+        parts = PurePosixPath(member.filename).parts
+        hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+        if member.is_dir() or hidden or len(parts) < 2 or not image_io.is_image(parts[-1]):
+            continue
+        if member.file_size > MAX_BYTES:
+            raise UsageError(f"{path}: {member.filename} takes {member.file_size:,} bytes")
+        at = next((n for n, part in enumerate(parts[:-2]) if part.lower() in SPLIT_FOLDERS), None)
+        split = "all" if at is None else parts[at].lower()
+        label = parts[-2] if at is None else parts[at + 1]
+        found.setdefault(split, []).append((member.filename, label))
+    return _listing(path, found, lambda names: ZipMembers(str(path), names))
+
+
+def _listing(place, found, make):
+    classes = sort_class_names({label for rows in found.values() for _, label in rows})
+    labels = [label for rows in found.values() for _, label in rows]
+    if not labels:
+        raise UsageError(f"{place} has no labelled images")
+    check_classes(place, classes, labels, ())
+    splits = {
+        split: (make([item for item, _ in rows]), [label for _, label in rows])
+        for split, rows in found.items()
+    }
+    return Listing(classes, splits, ())
+
+
+def _tar_rows(path):
+    """Returns `((path, offset, size), label)` of each sample of a tar file."""
+    samples = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if not member.isfile() or name.name.startswith("."):
+                    continue
+                stem, _, extension = name.name.partition(".")
+                sample = samples.setdefault(str(name.parent / stem), {})
+                extension = f".{extension.lower()}"
+                if image_io.is_image(f"x{extension}") and member.size <= MAX_BYTES:
+                    sample["image"] = (str(path), member.offset_data, member.size)
+                elif extension in LABELS and member.size <= MAX_LABEL_BYTES:
+                    sample[extension] = archive.extractfile(member).read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UsageError(f"{path} is not a tar file, or damaged: {error}") from error
+    rows = []
+    for key, sample in samples.items():
+        if "image" in sample:
+            rows.append((sample["image"], _tar_label(path, key, sample)))
+    if rows and max(offset + size for (_, offset, size), _ in rows) > path.stat().st_size:
+        raise UsageError(f"{path} is truncated")
+    return rows
+
+
+def _tar_label(path, key, sample):
+    for extension in LABELS:
+        if extension not in sample:
+            continue
+        try:
+            text = sample[extension].decode()
+            if extension != ".json":
+                return text.strip()
+            found = json.loads(text)
+            return str(found["label"] if isinstance(found, dict) else found)
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"{path}: {key}{extension} holds no label") from error
+    raise UsageError(f"{path}: {key} has no label: {', '.join(LABELS)}")
+
+
+def _record_rows(path):
+    """Returns `((path, offset, size), label)` of each record of a TFRecord file."""
+    rows, size = [], path.stat().st_size
+    head, tail = FRAME
+    with path.open("rb") as file:
+        offset = 0
+        while start := file.read(head):
+            length = struct.unpack("<Q", start[:8])[0] if len(start) == head else MAX_BYTES + 1
+            place = f"{path}, record {len(rows) + 1}"
+            if length > MAX_BYTES or offset + head + length + tail > size:
+                raise UsageError(f"{place}: truncated, or not a TFRecord")
+            features = _features(file.read(length), place)
+            file.seek(tail, 1)
+            label = _first(features, LABEL_KEYS)
+            if label is None or _first(features, IMAGE_KEYS) is None:
+                raise UsageError(
+                    f"{place} has {', '.join(sorted(features)) or 'no features'}; expected one of "
+                    f"{', '.join(IMAGE_KEYS)} and one of {', '.join(LABEL_KEYS)}"
+                )
+            text = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+            rows.append(((str(path), offset + head, length), text))
+            offset += head + length + tail
+    return rows
+
+
+def _features(data, place="record"):
+    try:
+        return tf.train.Example.FromString(data).features.feature
+    except Exception as error:  # `google.protobuf.message.DecodeError`
+        raise UsageError(f"{place} is no tf.train.Example") from error
+
+
+def _first(features, keys):
+    """Returns the first value of the first key that has one, or `None`."""
+    for key in keys:
+        if key in features:
+            values = getattr(features[key], features[key].WhichOneof("kind") or "bytes_list").value
+            if len(values):
+                return values[0]
+    return None
+
+
+def _split(path):
+    match = re.match("[a-z]+", Path(path).name.lower())
+    return match[0] if match and match[0] in SPLIT_FOLDERS else "all"
+
+
+_lock = threading.Lock()
+
+
+def _open_zip(path):
+    with _lock:
+        return _cached_zip(path, Path(path).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_zip(path, changed):
+    return zipfile.ZipFile(path)

@@ -1,0 +1,257 @@
+"""Layouts of data sets other than class folders: a tiny one of each, read value by value."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data import image_io, sources
+from zoo.errors import UsageError
+
+ROWS = [("a.png", "cat"), ("b.png", "dog"), ("c.png", "cat"), ("d.png", "dog")]
+
+
+def pixels(number):
+    return np.random.default_rng(number).integers(0, 256, (8, 9, 3), "uint8")
+
+
+def png(number):
+    file = io.BytesIO()
+    Image.fromarray(pixels(number)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_images(root, folder=""):
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for number, (name, _) in enumerate(ROWS):
+        (root / folder / name).write_bytes(png(number))
+    return root
+
+
+def found(source, split="all"):
+    """Returns the class names by the number of the image, found by its pixels."""
+    part, labels = source.splits[split], {}
+    for item, label in zip(part.items, part.labels, strict=True):
+        image = image_io.read_image(item)
+        [number] = [n for n in range(len(ROWS)) if np.array_equal(pixels(n), image)]
+        labels[number] = (
+            "|".join(np.array(source.classes)[label.astype(bool)])
+            if np.ndim(label)
+            else source.classes[label]
+        )
+    return labels
+
+
+EXPECTED = dict(enumerate(label for _, label in ROWS))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "\ufefffile;species;place\n{0};cat;x\n{1};dog;y\n{2};cat;x\n{3};dog;y\n"),
+        ("t.tsv", "file\tspecies\n{0}\tcat\n{1}\tdog\n{2}\tcat\n{3}\tdog\n"),
+        (
+            "t.jsonl",
+            '{{"file": "{0}", "species": "cat"}}\n{{"file": "{1}", "species": "dog"}}\n\n'
+            '{{"file": "{2}", "species": "cat"}}\n{{"file": "{3}", "species": "dog"}}\n',
+        ),
+    ],
+)
+def test_tables_with_columns_of_any_name(name, text, tmp_path):
+    write_images(tmp_path)
+    (tmp_path / name).write_text(text.format(*(row[0] for row in ROWS)), "utf-8")
+    source = sources.load(f"{tmp_path}/{name}#path=file,label=species")
+    assert source.classes == ("cat", "dog")
+    assert found(source) == EXPECTED
+    if name == "t.csv":
+        assert [*source.columns["place"].values()] == ["x", "y", "x", "y"]
+
+
+def test_parquet_table_with_lists_is_multi_label(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_images(tmp_path)
+    labels = [["cat"], ["dog", "wet"], ["cat", "wet"], []]
+    table = pyarrow.table({"path": [name for name, _ in ROWS], "labels": labels})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    source = sources.load(tmp_path / "t.parquet")
+    assert source.multi_label
+    assert found(source) == {0: "cat", 1: "dog|wet", 2: "cat|wet", 3: ""}
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UsageError, match="Parquet"):
+        sources.load(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_metadata_of_hugging_face(split, tmp_path):
+    write_images(tmp_path, split)
+    rows = "".join(f"{name},{label}\n" for name, label in ROWS)
+    (tmp_path / split / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    assert found(sources.load(tmp_path), split or "all") == EXPECTED
+
+
+def test_metadata_without_labels_leaves_class_folders(tmp_path):
+    for number, (name, label) in enumerate(ROWS):
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / name).write_bytes(png(number))
+    (tmp_path / "metadata.csv").write_text("file_name,caption\ncat/a.png,a cat\n")
+    assert found(sources.load(tmp_path)) == EXPECTED
+
+
+def test_label_studio(tmp_path):
+    write_images(tmp_path, "media")
+    tasks = [
+        {
+            "data": {"image": f"/data/upload/1/0a1b2c3d-{name}"},
+            "annotations": [
+                {"result": [{"value": {"choices": ["wrong"]}}], "was_cancelled": True},
+                {"result": [{"type": "choices", "value": {"choices": [label]}}]},
+            ][number % 2 :],
+        }
+        for number, (name, label) in enumerate(ROWS)
+    ]
+    for task in tasks[::2]:
+        task["annotations"].append(task["annotations"].pop(0))
+    tasks[0]["data"]["image"] = "/data/local-files/?d=media/a.png"
+    tasks.append({"data": {"image": "/data/upload/1/x.png"}, "annotations": []})
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    assert found(sources.load(tmp_path / "export.json")) == EXPECTED
+    (tmp_path / "export.json").write_text('{"images": []}')
+    with pytest.raises(UsageError, match="no JSON export of Label Studio"):
+        sources.load(tmp_path / "export.json")
+
+
+def test_cvat(tmp_path):
+    write_images(tmp_path, "images/part")
+    images = "".join(
+        f'<image name="part/{name}" subset="Train"><tag label="{label}"/></image>'
+        for name, label in ROWS
+    )
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    assert found(sources.load(tmp_path / "annotations.xml"), "train") == EXPECTED
+    (tmp_path / "annotations.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
+    with pytest.raises(UsageError, match="document type"):
+        sources.load(tmp_path / "annotations.xml")
+
+
+def test_labelme(tmp_path):
+    write_images(tmp_path)
+    for name, label in ROWS:
+        flags = {"cat": label == "cat", "dog": label == "dog"}
+        text = json.dumps({"imagePath": name, "flags": flags, "shapes": []})
+        (tmp_path / name).with_suffix(".json").write_text(text)
+    assert found(sources.load(tmp_path)) == EXPECTED
+
+
+def test_roboflow(tmp_path):
+    for split in ("train", "valid"):
+        write_images(tmp_path, split)
+        rows = "".join(f"{n}, {int(x == 'cat')}, {int(x == 'dog')}, 0\n" for n, x in ROWS[:3])
+        text = f"filename, Cat, Dog, Wet\n{rows}d.png, 0, 1, 1\n"
+        (tmp_path / split / "_classes.csv").write_text(text)
+    source = sources.load(tmp_path)
+    assert source.classes == ("Cat", "Dog", "Wet")
+    assert found(source, "valid") == {0: "Cat", 1: "Dog", 2: "Cat", 3: "Dog|Wet"}
+    (tmp_path / "valid" / "_classes.csv").write_text("filename,Cat,Dog,Wet\na.png,1,2,0\n")
+    with pytest.raises(UsageError, match="line 2"):
+        sources.load(tmp_path)
+
+
+def add(archive, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+def write_shard(path, rows, label=lambda name: (".cls", name.encode())):
+    with tarfile.open(path, "w") as archive:
+        for number, name in rows:
+            add(archive, f"./{number:03}.png", png(number))
+            extension, data = label(name)
+            add(archive, f"./{number:03}{extension}", data)
+
+
+def test_webdataset_shards(tmp_path):
+    rows = [(number, label) for number, (_, label) in enumerate(ROWS)]
+    write_shard(tmp_path / "train-0.tar", rows[:2])
+    as_json = lambda name: (".json", json.dumps({"label": name}).encode())  # noqa: E731
+    write_shard(tmp_path / "train-1.tar", rows[2:], as_json)
+    write_shard(tmp_path / "val-0.tar", rows)
+    source = sources.load(tmp_path)
+    assert found(source, "train") == found(source, "val") == EXPECTED
+    assert found(sources.load(tmp_path / "val-0.tar"), "val") == EXPECTED
+
+
+def test_damaged_shards_are_named(tmp_path):
+    path = tmp_path / "train-0.tar"
+    write_shard(path, [(0, "cat"), (1, "dog")], lambda name: (".nothing", b""))
+    with pytest.raises(UsageError, match="000 has no label"):
+        sources.load(path)
+    write_shard(path, [(0, "cat"), (1, "dog")])
+    path.write_bytes(path.read_bytes()[:1100])
+    with pytest.raises(UsageError, match=r"train-0.tar"):
+        sources.load(path)
+
+
+def record(data):
+    return struct.pack("<QI", len(data), 0) + data + bytes(4)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_tfrecords(text, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    path = tmp_path / "train-0.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number, (_, label) in enumerate(ROWS):
+            feature = tf.train.Feature
+            value = (
+                feature(bytes_list=tf.train.BytesList(value=[label.encode()]))
+                if text
+                else feature(int64_list=tf.train.Int64List(value=[int(label == "dog")]))
+            )
+            image = feature(bytes_list=tf.train.BytesList(value=[png(number)]))
+            features = {"image/encoded": image, "label": value}
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+    expected = EXPECTED if text else {n: str(int(x == "dog")) for n, x in EXPECTED.items()}
+    assert found(sources.load(path), "train") == expected
+    whole = path.read_bytes()
+    for damaged, message in (
+        (whole[:-9], "record 4: truncated"),
+        (record(b"\xff\xff no example"), "no tf.train.Example"),
+        (record(tf.train.Example().SerializeToString()), "no features"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=message):
+            sources.load(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "data/", "data/train/"])
+def test_zip_of_class_folders(prefix, tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, (name, label) in enumerate(ROWS):
+            archive.writestr(f"{prefix}{label}/{name}", png(number))
+        archive.writestr("__MACOSX/cat/._a.png", b"")
+    assert found(sources.load(path), "train" if "train" in prefix else "all") == EXPECTED
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UsageError, match="zip"):
+        sources.load(path)
+
+
+def test_columns_that_do_not_exist_are_refused(tmp_path):
+    write_images(tmp_path)
+    (tmp_path / "t.csv").write_text("file,species\na.png,cat\n")
+    for words, message in (
+        ("path=file,label=kind", "no column 'kind'; it has file, species"),
+        ("image=file", "path=file,label=species"),
+        ("path", "path=file,label=species"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            sources.load(f"{tmp_path}/t.csv#{words}")

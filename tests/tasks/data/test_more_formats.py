@@ -1,0 +1,146 @@
+"""Formats of pictures besides the common ones: DICOM, HEIC, AVIF, JPEG 2000, PPM and TGA."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data import dicom, image_formats, image_io
+from zoo.errors import UsageError
+
+
+def scene():
+    y, x = np.mgrid[:24, :32]
+    return np.stack([8 * x, 10 * y, 4 * (x + y)], -1).astype("uint8")
+
+
+def encoded(kind, pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "options"),
+    [("ppm", "PPM", {}), ("tga", "TGA", {}), ("tga", "TGA", {"compression": "tga_rle"}),
+     ("jp2", "JPEG2000", {"irreversible": False}), ("j2k", "JPEG2000", {"no_jp2": True})],
+)  # fmt: skip
+def test_lossless_formats_are_read_exactly(suffix, kind, options, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(encoded(kind, scene(), **options))
+    assert not image_io.rejection_reason(path)
+    np.testing.assert_array_equal(image_io.read_image(str(path)), scene())
+    assert image_io.image_size(str(path)) == (24, 32)
+    path.write_bytes(path.read_bytes()[:90])
+    with pytest.raises(image_io.UnreadableImage):
+        image_io.read_image(str(path))
+
+
+def test_grey_netpbm_and_palette_tga():
+    grey = scene()[..., 0]
+    for kind in ("PPM", "TGA"):
+        found = image_io.read_image(encoded(kind, grey), (None, None, 1))
+        np.testing.assert_array_equal(found[..., 0], grey)
+
+
+def test_avif_is_read_approximately(tmp_path):
+    data = encoded("AVIF", scene(), quality=95)
+    assert np.abs(image_io.read_image(data).astype(int) - scene()).mean() < 4
+
+
+def test_heic_is_read_approximately_or_names_its_extra(monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(scene())).save(file, quality=95)
+    data = file.getvalue()
+    assert np.abs(image_io.read_image(data).astype(int) - scene()).mean() < 4
+    assert image_io.image_size(data) == (24, 32)
+
+    class Missing:
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(image_formats, "pillow_heif", Missing())
+    with pytest.raises(image_io.UnreadableImage, match=r"keras-zoo\[heif\]"):
+        image_io.read_image(data)
+    monkeypatch.setattr(dicom, "pydicom", Missing())
+    with pytest.raises(image_io.UnreadableImage, match=r"keras-zoo\[medical\]"):
+        image_io.read_image(bytes(128) + b"DICM")
+
+
+def made_dicom(values, *, bits=12, signed=0, photometric="MONOCHROME2", **elements):
+    """Returns the bytes of an uncompressed DICOM file."""
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    made = pydicom.Dataset()
+    made.file_meta = meta
+    made.Rows, made.Columns = values.shape[:2]
+    made.SamplesPerPixel = values.shape[2] if values.ndim == 3 else 1
+    if values.ndim == 3:
+        made.PlanarConfiguration = 0
+    made.PhotometricInterpretation = photometric
+    made.BitsAllocated = 8 * values.dtype.itemsize
+    made.BitsStored, made.HighBit, made.PixelRepresentation = bits, bits - 1, signed
+    for name, value in elements.items():
+        setattr(made, name, value)
+    made.PixelData = values.tobytes()
+    file = io.BytesIO()
+    made.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def grey(data):
+    return image_io.read_image(data, (None, None, 1))[..., 0].astype(int)
+
+
+def test_stored_bits_of_a_dicom_become_the_whole_range(tmp_path):
+    values = np.arange(0, 4096, 4, dtype="uint16").reshape(32, 32)
+    path = tmp_path / "a.dcm"
+    path.write_bytes(made_dicom(values))
+    assert not image_io.rejection_reason(path)
+    np.testing.assert_array_equal(grey(str(path)), np.rint(values * (255 / 4095)))
+    assert image_io.image_size(str(path)) == (32, 32)
+    signed = (values.astype("int32") - 2048).astype("int16")
+    np.testing.assert_array_equal(
+        grey(made_dicom(signed, signed=1)), np.rint(values * (255 / 4095))
+    )
+
+
+def test_rescale_slope_window_and_inversion_of_a_dicom():
+    pydicom_pixels = pytest.importorskip("pydicom.pixels")
+    pydicom = pytest.importorskip("pydicom")
+    values = np.arange(0, 4096, 4, dtype="uint16").reshape(32, 32)
+    window = {"RescaleSlope": "2", "RescaleIntercept": "-1024", "RescaleType": "HU"}
+    window |= {"WindowCenter": ["40", "500"], "WindowWidth": ["400", "1500"]}
+    data = made_dicom(values, **window)
+    header = pydicom.dcmread(io.BytesIO(data))
+    expected = pydicom_pixels.apply_voi_lut(
+        pydicom_pixels.apply_modality_lut(header.pixel_array, header), header
+    )
+    expected = (expected - expected.min()) / (expected.max() - expected.min()) * 255
+    assert np.abs(grey(data) - expected).max() <= 1
+    assert 0 < (grey(data) == 255).mean() < 1
+    inverted = made_dicom(values, photometric="MONOCHROME1", **window)
+    np.testing.assert_array_equal(grey(inverted), 255 - grey(data))
+
+
+def test_colours_of_a_dicom():
+    data = made_dicom(scene(), bits=8, photometric="RGB")
+    np.testing.assert_array_equal(image_io.read_image(data), scene())
+
+
+def test_frames_and_damage_of_a_dicom_are_named():
+    values = np.zeros((3, 8, 8), "uint16")
+    frames = made_dicom(values.reshape(24, 8), NumberOfFrames=3)
+    with pytest.raises(image_io.UnreadableImage, match="a DICOM file of 3 frames"):
+        image_io.read_image(frames)
+    whole = made_dicom(np.zeros((16, 16), "uint16"))
+    for cut in (140, 300, len(whole) - 40):
+        with pytest.raises(UsageError):
+            image_io.read_image(whole[:cut])
