@@ -18,6 +18,7 @@ true one: the shape of the main object, the largest. Columns, over test images:
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 from pathlib import Path
 
@@ -81,30 +82,40 @@ def trained(name, args):
 
 def row(predictor, method, args):
     """Returns the figures of a method as text, or why it cannot explain the network."""
-    explained, find = methods.prepare(predictor.model), methods.METHODS[method]
+    explained = methods.prepare(predictor.model)
     other = methods.prepare(with_random_weights(predictor.model))
-    found, chance = {figure: [] for figure in FIGURES}, []
-    random = np.random.default_rng(0)
-    for index in range(args.images):
-        scene = shapes.draw("test", index)
-        image = image_io.read_image(scene.image, predictor.image_shape, predictor.resize)
-        label, mask = scene.label, scene.mask == 1 + scene.label
-        try:
-            (saliency,) = find(explained, image[None], [label])
-        except UsageError as error:
-            return f"  {error}"
-        found["pointing"].append(faithfulness.points_into(saliency, mask))
-        chance.append(mask.mean())
-        if index >= args.curves:
-            continue
-        noise = random.random(saliency.shape).astype("float32")
-        for prefix, values in (("", saliency), ("random_", noise)):
-            for name in ("deletion", "insertion"):
-                measure = getattr(faithfulness, name)
-                found[prefix + name].append(measure(explained, image, values, label))
-        found["sanity"].append(rank_correlation(saliency, find(other, image[None], [label])[0]))
-    return f"{np.mean(chance):>8.3f}" + " ".join(
-        f"{np.mean(found[figure]):>17.3f}" for figure in FIGURES
+    scenes = [shapes.draw("test", index) for index in range(args.images)]
+    images = np.stack(
+        [image_io.read_image(x.image, predictor.image_shape, predictor.resize) for x in scenes]
+    )
+    labels, few = np.array([scene.label for scene in scenes]), slice(args.curves)
+    try:
+        maps = saliency_maps(explained, method, images, labels)
+    except UsageError as error:
+        return f"  {error}"
+    masks = [scene.mask == 1 + scene.label for scene in scenes]
+    chance = np.mean([mask.mean() for mask in masks])
+    found = {"pointing": np.mean(list(map(faithfulness.points_into, maps, masks)))}
+    random = np.random.default_rng(0).random((args.curves, *maps.shape[1:]), "float32")
+    for prefix, chosen in (("", maps), ("random_", random)):
+        for name in ("deletion", "insertion"):
+            measure = functools.partial(getattr(faithfulness, name), explained)
+            found[prefix + name] = np.mean(
+                list(map(measure, images[few], chosen[few], labels[few]))
+            )
+    others = saliency_maps(other, method, images[few], labels[few])
+    found["sanity"] = np.mean(list(map(rank_correlation, maps[few], others)))
+    return f"{chance:>8.3f}" + " ".join(f"{found[figure]:>17.3f}" for figure in FIGURES)
+
+
+def saliency_maps(explained, method, images, labels):
+    """Returns the maps of images, `(images, rows, columns)`."""
+    parts = range(0, len(images), methods.BATCH_SIZE)
+    return np.concatenate(
+        [
+            methods.METHODS[method](explained, images[part], labels[part])
+            for part in (slice(start, start + methods.BATCH_SIZE) for start in parts)
+        ]
     )
 
 

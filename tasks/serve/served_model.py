@@ -57,7 +57,8 @@ class ServedModel:
 
     def __init__(self, target, name, *, runtime, precision, max_wait, queue_size, observe):
         self.name = name
-        self.predictor = predictor = model_loader.load_predictor(target)
+        cached = (runtime, precision) == ("auto", "float32")
+        self.predictor = predictor = model_loader.load_predictor(target, cached=cached)
         exported = predictor.is_exported
         size = runtimes.batch_size(predictor.image_shape, MANY_IMAGES, on_cpu=exported)
         start = self._start_exported if exported else self._starter(runtime, precision, size)
@@ -87,7 +88,9 @@ class ServedModel:
         }
 
     def _start_exported(self, model, images):
-        self.runtime = exported_file.SUFFIXES[model.file.path.suffix].title
+        suffix = model.file.path.suffix
+        kept = suffix == ".keras"  # the path of the model that an export in a run folder is of
+        self.runtime = "OpenVINO, kept export" if kept else exported_file.SUFFIXES[suffix].title
         return model
 
     def _starter(self, runtime, precision, size):

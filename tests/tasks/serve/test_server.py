@@ -23,6 +23,7 @@ from PIL import Image
 from scripts.__main__ import main as zoo
 from tasks.serve import server
 from tests.support.paths import ROOT
+from zoo import build
 from zoo.errors import UsageError
 
 pytest.importorskip("fastapi")
@@ -378,6 +379,27 @@ def test_an_exported_file_is_served_without_tensorflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def served_name(target, runtime):
+    from tasks.serve import served_model
+
+    options = {"max_wait": 0, "queue_size": 1, "observe": print, "precision": "float32"}
+    model = served_model.ServedModel(str(target), "a", runtime=runtime, **options)
+    model.batcher.close()
+    return model.describe()["runtime"]
+
+
+@pytest.mark.check
+def test_an_export_that_is_kept_in_a_run_is_served(tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "run").mkdir()
+    build("lenet5", input_shape=(32, 32, 3), num_classes=4).save(tmp_path / "run/model.keras")
+    (tmp_path / "a.png").write_bytes(encoded())
+    for _ in range(2):  # the second use keeps an export
+        assert zoo(["predict", str(tmp_path / "run"), str(tmp_path / "a.png")]) == 0
+    assert served_name(tmp_path / "run", "auto") == "OpenVINO, kept export"
+    assert served_name(tmp_path / "run", "keras") == "keras"
 
 
 @pytest.mark.check
