@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.classification import calibration, threshold
+from tasks.classification import calibration
 from zoo.errors import UsageError
-from zoo.lazy import keras
+from zoo.lazy import LazyModule, keras
+
+threshold = LazyModule("tasks.classification.threshold")
 
 
 def check_flags(task):

@@ -8,12 +8,15 @@ NaN.
 
 from __future__ import annotations
 
-from tasks.classification import agreement, calibration, ranking
+from tasks.classification import calibration
 from tasks.classification.multilabel import map_interval, multilabel_metrics
 from tasks.report import confidence_intervals, cross_entropy
 from tasks.report.evaluation_report import deduplicated_metric
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+agreement = LazyModule("tasks.classification.agreement")
+ranking = LazyModule("tasks.classification.ranking")
 
 BALANCED_METRICS = ("balanced_accuracy", "macro_f1")  # means over classes
 IMBALANCE_RATIO = 3  # largest to smallest class from which the balanced metrics come first

@@ -15,7 +15,9 @@ from tasks.report.baselines import compare_to_baseline
 from tasks.report.evaluation_report import EvaluatedModel, EvaluationReport
 from tasks.report.formatting import format_value
 from tasks.report.image_results import ImageResults, of_examples
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+ranking = LazyModule("tasks.classification.ranking")
 
 SHOWN_MISTAKES = 24
 _MAX_LISTED_LABELS = 6  # per line of a caption

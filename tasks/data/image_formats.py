@@ -6,9 +6,10 @@ import io
 import math
 import re
 
-from tasks.data import dicom, pillow_images, tiff
+from tasks.data import pillow_images, tiff
 from zoo.lazy import LazyModule, np, tf
 
+dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
 pillow_heif = LazyModule("pillow_heif")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, in_memory, shapes, table_formats, tfds_source
+from tasks.data import class_folders, in_memory, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 from zoo.paths import expand_user, special_file_type
 
+table_formats = LazyModule("tasks.data.table_formats")
 annotation_exports = LazyModule("tasks.data.annotation_exports")
 archives = LazyModule("tasks.data.archives")
 csv_table = LazyModule("tasks.data.csv_table")

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import combinations
 
-from tasks.data import held_out, image_io
+from tasks.data import image_io
 from tasks.data.class_folders import THREADS, join_names
 from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
+held_out = LazyModule("tasks.data.held_out")
 grouping = LazyModule("tasks.data.grouping")
 
 ROLES = ("train", "validation", "test")
