@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import zoo
 from tasks.classification import metrics
-from tasks.explain import overlays
 from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
 methods = LazyModule("tasks.explain.methods")
+overlays = LazyModule("tasks.explain.overlays")
 
 PROBABILITY_THRESHOLD = 0.5  # from which a multi-label classifier predicts a class
 

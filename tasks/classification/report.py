@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tasks.classification import calibration, evidence, metrics, multilabel, ranking
+from tasks.classification import calibration, metrics, multilabel
 from tasks.data import data_splits
 from tasks.report import confidence_intervals, confusion_plot, cross_entropy, page, plots
 from tasks.report.baselines import compare_to_baseline
@@ -17,6 +17,7 @@ from tasks.report.formatting import format_value
 from tasks.report.image_results import ImageResults, of_examples
 from zoo.lazy import LazyModule, np
 
+evidence = LazyModule("tasks.classification.evidence")
 ranking = LazyModule("tasks.classification.ranking")
 
 SHOWN_MISTAKES = 24
