@@ -35,7 +35,7 @@ from tasks.explain import faithfulness, methods, overlays
 from zoo.errors import UsageError
 
 NETWORKS = {
-    "mobilenet_025": {"model": "mobilenet_025.imagenet", "image_size": 128, "plan": "full"},
+    "mobilenet_025": {"model": "mobilenet_025.imagenet", "image_size": 224, "plan": "full"},
     "resnet20": {"model": "resnet20.cifar10", "image_size": 64, "plan": "full"},
     "vit": {
         "model": "vit_tiny",
