@@ -41,6 +41,7 @@ class Classification(ImageTask):
     }
     # The history has the first column only if `_monitors_balanced_accuracy`.
     monitor: ClassVar = ("val_balanced_accuracy", "val_accuracy", "val_map", "-val_loss")
+    monitor_flags: ClassVar = ("class_weight", "balance")
 
     model: str = flag("resnet20.cifar10", "name of a zoo model; see `zoo list`")
     dataset: str = flag(

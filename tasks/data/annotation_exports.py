@@ -47,7 +47,7 @@ def read_label_studio(path):
 
 def _studio_image(task):
     """Returns the path of the image of a task: that of `?d=`, or of its address."""
-    address = task["data"].get("image") or next(iter(task["data"].values()))
+    address = task["data"].get("image") or next(iter(task["data"].values()), "")
     parts = urlsplit(address)
     return unquote(parse_qs(parts.query).get("d", [parts.path])[0])
 
@@ -56,7 +56,10 @@ def _studio_choices(task):
     """Returns the choices of the last annotation that was not cancelled."""
     kept = [each for each in task["annotations"] if not each.get("was_cancelled")]
     results = kept[-1]["result"] if kept else []
-    return [name for one in results for name in one.get("value", {}).get("choices", ())]
+    names = [name for one in results for name in one.get("value", {}).get("choices", ())]
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise TypeError("a choice is no text")
+    return list(map(str, names))
 
 
 def read_cvat(path):
@@ -95,6 +98,8 @@ def read_labelme(root):
         if isinstance(found, dict) and "imagePath" in found:
             image = path.parent / str(found["imagePath"]).replace("\\", "/")
             flags = found.get("flags") or {}
+            if not isinstance(flags, dict):
+                raise UsageError(f"{path}: flags is {flags!r:.40}, expected an object of names")
             rows.append((image, [name for name, value in flags.items() if value]))
     if not rows:
         return None
@@ -111,10 +116,18 @@ def read_roboflow(tables):
     """
     splits, classes = {}, []
     for split, path in tables.items():
-        header, *rows = ([cell.strip() for cell in row] for row in csv.reader(_lines(path)))
-        if header[:1] != ["filename"] or (classes and header[1:] != classes):
-            raise UsageError(f"{path} begins with {','.join(header)!r:.200}; expected filename,...")
-        classes = header[1:]
+        try:
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path))]
+        except (csv.Error, ValueError) as error:  # ValueError: there is no line
+            raise UsageError(f"{path} is not a CSV file, or empty: {error}") from error
+        names = header[1:]
+        is_valid = header[:1] == ["filename"] and names and len(set(names)) == len(names)
+        if not is_valid or (classes and names != classes):
+            raise UsageError(
+                f"{path} begins with {','.join(header)!r:.200}; expected filename, and the names "
+                "of the classes, which are the same in all splits"
+            )
+        classes = names
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header) or {*row[1:]} - {"0", "1"}:
                 raise UsageError(f"{path}, line {number}: a cell of a class is neither 0 nor 1")

@@ -11,18 +11,21 @@ import re
 import struct
 import tarfile
 import threading
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks.data import image_io
 from tasks.data.class_folders import SPLIT_FOLDERS, Listing, check_classes, sort_class_names
 from zoo.errors import UsageError
-from zoo.lazy import tf
+from zoo.lazy import LazyModule, tf
+
+zip_archives = LazyModule("zoo.zip_archives")
 
 SHARDS = (".tar", ".tfrecord", ".tfrecords")
 MAX_BYTES = 2**30  # of an image, and of a record
+MAX_EXPANDED_BYTES = 2**26  # of an image that is stored in a small fraction of its bytes
 MAX_LABEL_BYTES = 2**16
+ENCRYPTED = 1  # the bit of the flags of a member of a zip archive
 LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
 IMAGE_KEYS = ("image/encoded", "image", "jpg", "png")  # of a `tf.train.Example`
 LABEL_KEYS = ("image/class/text", "label_text", "image/class/label", "label", "class", "cls")
@@ -72,8 +75,8 @@ class ZipMembers(Sequence):
 
     def __getitem__(self, index):
         try:
-            return _open_zip(self._path).read(self._names[index])
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
+            return zip_archives.read_member(_open_zip(self._path), self._names[index])
+        except ValueError:
             return b""  # damaged: reported as an image that cannot be read
 
 
@@ -113,16 +116,22 @@ def read_zip(path):
     """
     try:
         members = _open_zip(str(path)).infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UsageError(f"{path} is not a zip archive, or damaged: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
     found = {}
     for member in members:
         parts = PurePosixPath(member.filename).parts
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
         if member.is_dir() or hidden or len(parts) < 2 or not image_io.is_image(parts[-1]):
             continue
-        if member.file_size > MAX_BYTES:
-            raise UsageError(f"{path}: {member.filename} takes {member.file_size:,} bytes")
+        if member.flag_bits & ENCRYPTED:
+            raise UsageError(f"{path}: {member.filename} is encrypted; unpack it into a folder")
+        limit = max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * member.compress_size)
+        if member.file_size > min(limit, MAX_BYTES):
+            raise UsageError(
+                f"{path}: {member.filename} claims {member.file_size:,} bytes and stores "
+                f"{member.compress_size:,}; remove it from the archive"
+            )
         at = next((n for n, part in enumerate(parts[:-2]) if part.lower() in SPLIT_FOLDERS), None)
         split = "all" if at is None else parts[at].lower()
         label = parts[-2] if at is None else parts[at + 1]
@@ -180,7 +189,7 @@ def _tar_label(path, key, sample):
                 return text.strip()
             found = json.loads(text)
             return str(found["label"] if isinstance(found, dict) else found)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise UsageError(f"{path}: {key}{extension} holds no label") from error
     raise UsageError(f"{path}: {key} has no label: {', '.join(LABELS)}")
 
@@ -242,4 +251,4 @@ def _open_zip(path):
 
 @functools.lru_cache(maxsize=8)
 def _cached_zip(path, changed):
-    return zipfile.ZipFile(path)
+    return zip_archives.open_zip(path, None)

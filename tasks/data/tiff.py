@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import logging
 
 from tasks.data import pillow_images
 from zoo.lazy import LazyModule, np
 
 TiffImagePlugin = LazyModule("PIL.TiffImagePlugin")
 tifffile = LazyModule("tifffile")
+zip_archives = LazyModule("zoo.zip_archives")
+# Damage is reported once, as the reason why an image is left out.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT = 254, 258, 262, 277, 284, 338, 339
 REDUCED, MASK = 1, 4  # bits of SUBFILE: a thumbnail or pyramid level, a transparency mask
 SAMPLES_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}  # samples per pixel: RGB, CMYK, YCbCr, Lab
 UNSPECIFIED = 0  # value of EXTRA: an extra sample that is not alpha
 FLOAT = 3  # value of FORMAT
+MAX_EXPANDED_BYTES = 2**26  # of the bands of a file that stores a small fraction of them
 PLANAR_SEPARATE = 2  # value of PLANAR: bands are stored one after the other
 
 NPY_HINT = "convert it to .npy: numpy.save('x.npy', {})"
@@ -42,6 +47,10 @@ def read_bands(data):
     Returns:
         `(height, width, bands)`, also if the file stores one band after the other; `None` if
         tifffile is missing, and for files that `unsupported_reason` refuses for another reason.
+
+    Raises:
+        UnsupportedImage: The file claims far more bytes than it stores.
+        Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
     """
     if " bands of " not in unsupported_reason(io.BytesIO(data)):
         return None
@@ -51,6 +60,10 @@ def read_bands(data):
         return None
     if sorted(series.axes) != ["S", "X", "Y"]:
         return None
+    if series.nbytes > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * len(data)):
+        raise pillow_images.UnsupportedImage(
+            f"a TIFF that claims {series.nbytes:,} bytes and stores {len(data):,}"
+        )
     return np.moveaxis(series.asarray(), series.axes.index("S"), -1)
 
 

@@ -46,6 +46,7 @@ class Task(TrainingFlags, abc.ABC):
     curves: ClassVar[dict[str, str]] = {"loss": "Loss"}  # columns of the history to plot: titles
     # Columns that select the best epoch; later ones break ties. `-`: lower is better.
     monitor: ClassVar[tuple[str, ...]] = ("-val_loss",)
+    monitor_flags: ClassVar[tuple[str, ...]] = ()  # flags on which that choice depends
     compilable: ClassVar[bool] = True  # by XLA
     checkpoint_all: ClassVar[bool] = False  # whether checkpoints also hold what no stage trains
     min_steps_per_epoch: ClassVar[int] = 1  # small data sets are repeated within an epoch

@@ -28,6 +28,7 @@ class Gan(SplitTask):
     """Trains a generator of images, and a critic that separates them from real images."""
 
     checkpoint_all: ClassVar = True
+    min_steps_per_epoch: ClassVar = plans.MIN_STEPS_PER_EPOCH
     command: ClassVar = "zoo generate"
     exporter: ClassVar = LazyModule("tasks.gan.exporter")
 
@@ -166,7 +167,8 @@ class Gan(SplitTask):
         return data.history
 
     def optimizers(self, model, steps):
-        variant, total = self.variant(), steps * self.epochs
+        variant, stages = self.variant(), self.stages_with_passes(steps)
+        total = steps * sum(stage.epochs * stage.passes for stage in stages)
         critic_rate = self.critic_learning_rate or variant.learning_rate
         schedules = {
             "generator": self.learning_rates(variant.learning_rate, total),
@@ -191,8 +193,7 @@ class Gan(SplitTask):
         )
 
     def show(self, data, events):
-        batch = next(iter(self.training(data).epoch(0)))
-        images = np.asarray(batch["image"])[: self.grid_samples]
+        images = np.asarray(next(iter(self.training(data).epoch(0)))["image"])[: self.grid_samples]
         events.images("real images", image_grid.grid(images, report.GRID_COLUMNS)[None], 0)
 
     def training(self, data, *, augmented=True):
@@ -205,9 +206,8 @@ class Gan(SplitTask):
                 f"{len(data.train)} training images are too few for --critic-steps {steps}; "
                 "enlarge --train-split"
             )
-        conditional = self.condition != "none"
         return batches.GanBatches(
-            data.train, size * steps, self.seed, self.latent_size, conditional
+            data.train, size * steps, self.seed, self.latent_size, self.condition != "none"
         )
 
     def validate(self, model, data, events, step):

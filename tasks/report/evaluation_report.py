@@ -47,11 +47,11 @@ class EvaluatedModel:
 
     def training_clause(self, figures: Mapping[str, float]) -> str:
         """Returns `training_images`, with the metric without the duplicates if it is there."""
-        clause = self.training_images
+        clause, which = self.training_images, "it" if self.num_duplicates == 1 else "these"
         for name in (name for name in figures if name.startswith(DEDUPLICATED)):
             plain = name.removeprefix(DEDUPLICATED)
             value = format_value(plain, figures[name])
-            clause += f", and without these the {display_name(plain)} is {value}"
+            clause += f", and without {which} the {display_name(plain)} is {value}"
         return clause
 
 

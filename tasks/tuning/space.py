@@ -149,6 +149,11 @@ def make_space(task, search_spec="", fixed=(), *, all_declared=True):
             if name in fixed:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{name} is both set and searched; leave out {flag} or its range")
+            if name in task.monitor_flags:
+                raise UsageError(
+                    f"{name} cannot be searched: trials that differ in it are compared by "
+                    "different metrics; search once with each of its values"
+                )
     else:
         free = {k: span for k, span in own.items() if all_declared and k not in fixed}
         possible = {name: _accepted_choices(task, name, span) for name, span in free.items()}

@@ -69,6 +69,29 @@ def test_commands_run_without_docstrings(words):
     assert optimised.returncode == found.returncode == 0
 
 
+@pytest.mark.check
+def test_help_of_every_command_needs_no_docstrings():
+    code = """
+from contextlib import suppress
+from scripts.__main__ import command_names, main
+for words in ([], *([name] for name in command_names()), ["train", "gan"], ["tune", "dqn"]):
+    with suppress(SystemExit):
+        main([*words, "--help"])
+"""
+    found, optimised = (
+        subprocess.run(
+            subprocess_command.python_command(code),
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONOPTIMIZE": level},
+        ).stdout
+        for level in ("", "2")
+    )
+    assert found == optimised
+    assert found.count("usage: zoo ") > 20
+
+
 @pytest.mark.parametrize(("words", "shown"), [([], False), ([_streams.LOG_FLAG], True)])
 def test_native_log_is_printed_only_with_the_log_flag(words, shown):
     code = SETUP.format(words=[*words, "list"]) + "os.write(2, b'greeting'); print(words)"

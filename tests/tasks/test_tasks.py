@@ -17,6 +17,7 @@ import yaml
 
 import tasks
 from scripts import _flags
+from tasks.classification import report as classification_report
 from tasks.data import data_fingerprint
 from tasks.distributed import strategies
 from tasks.engine import callbacks, finetune, recipes, resume, trainer, training_run
@@ -80,6 +81,17 @@ def test_every_flag_has_help_and_a_default_of_a_plain_type(name):
         assert isinstance(field.default, int | float | str)
         choices = field.metadata["choices"]
         assert not choices or field.default in choices
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_the_help_of_patience_names_the_monitored_figure(name):
+    task = tiny(name)
+    (field,) = (field for field in dataclasses.fields(task) if field.name == "patience")
+    column = task.monitor[0].removeprefix("-")
+    names = {column, task.curves.get(column.removeprefix("val_"), column)}
+    assert any(f"without a better {name}" in field.metadata["help"] for name in names) or (
+        f"({column} of imbalanced classes)" in field.metadata["help"]
+    )
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -286,6 +298,16 @@ def test_patience_stops_early(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "better", lambda task, row, best: False)
     trainer.train(tiny("classification", epochs=9, patience=2, **MLP), tmp_path / "run")
     assert len(checks.history(tmp_path / "run")) == 3
+
+
+def test_a_result_no_better_than_a_baseline_is_named_in_the_terminal_and_in_the_report(
+    tmp_path, monkeypatch, capsys
+):
+    line = "the accuracy of 9.00% is no better than always predicting bag (10.00%)"
+    monkeypatch.setattr(classification_report, "classification_warnings", lambda *args: [line])
+    trainer.train(tiny("classification", epochs=1, **MLP), tmp_path / "run")
+    assert f"warning: {line}\n" in capsys.readouterr().err
+    assert line in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -6,6 +6,7 @@ Nothing in a file is executed.
 from __future__ import annotations
 
 import io
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -63,7 +64,7 @@ def read(path, name=None):
     name = name or path.name
     if kind := paths.special_file_type(path):
         raise UsageError(f"{path} is {kind}, not a weights file")
-    if not path.is_file():
+    if not os.path.isfile(path):  # `Path.is_file` raises an error for a name that is too long
         raise UsageError(f"no weights file at {path}")
     if not name.endswith(FORMATS):
         raise UsageError(f"{name} is not a weights file; known endings: {', '.join(FORMATS)}")

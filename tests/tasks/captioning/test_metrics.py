@@ -181,7 +181,7 @@ def test_near_duplicates_are_left_out_of_a_second_cider():
     assert metrics.deduplicated_cider(CAPTIONS, REFERENCES, []) == {}
     figures = {"bleu4": 0.5, "cider": 1.25, "deduplicated_cider": 0.75}
     text = report.lead(EvaluatedModel("nic", "shapes", 9, 2000, 1), figures)
-    assert text.endswith("and without these the CIDEr-D is 0.75.")
+    assert text.endswith("and without it the CIDEr-D is 0.75.")
 
 
 def test_the_lead_has_the_main_metrics():

@@ -247,6 +247,24 @@ def test_files_that_are_not_json_are_rejected(tmp_path):
     assert "is not a JSON file" in error_of(coco.read_annotations, path)
 
 
+def test_a_byte_order_mark_is_ignored(tmp_path):
+    draw(tmp_path, "a.png", "b.png")
+    path = write(tmp_path / "all.json")
+    path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert coco.read_annotations(path).classes == ("cat", "ox", "dog")
+
+
+def test_a_file_name_with_nul_is_skipped(tmp_path):
+    draw(tmp_path, "a.png")
+    images = [
+        {"id": number, "file_name": name, "height": 6, "width": 8}
+        for number, name in ((7, "a.png"), (9, "b\0.png"))
+    ]
+    found = coco.read_annotations(write(tmp_path / "all.json", images=images))
+    assert [picture.number for picture in found.pictures] == [7]
+    assert found.skipped == ((str(tmp_path / "b\0.png"), "no such file"),)
+
+
 # Masks
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image, ImageDraw, TiffImagePlugin
 
 from tasks.data import image_io, pillow_images, tiff
+from tests.support.paths import ROOT
 from zoo.errors import UsageError
 
 NATIVE_GREY = (None, None, 1)
@@ -553,6 +556,36 @@ def test_a_tiff_of_many_bands_is_read_in_order(planar, options):
     expected = np.rint(values * (255 / 4095))
     found = image_io.read_image(data, (None, None, 6), bits=12)
     np.testing.assert_array_equal(found, expected)
+
+
+def false_tiff_of_bands():
+    """Returns a TIFF file of 520 bytes whose header claims 40 GB."""
+    data = tiff_of_bands(np.zeros((4, 5, 8), "<u2"))
+    for tag, size in ((256, 5), (257, 4)):
+        huge = struct.pack("<HHII", tag, 4, 1, 50_000)
+        data = data.replace(struct.pack("<HHII", tag, 3, 1, size), huge)
+    return data
+
+
+def test_a_tiff_that_claims_more_bands_than_it_stores_is_rejected():
+    pytest.importorskip("tifffile")
+    reason = r"claims 40,000,000,000 bytes and stores 520$"
+    with pytest.raises(image_io.UnreadableImage, match=reason):
+        image_io.read_image(false_tiff_of_bands(), (8, 8, 8))
+
+
+@pytest.mark.check
+def test_the_log_of_tifffile_is_not_printed(tmp_path):
+    pytest.importorskip("tifffile")
+    (tmp_path / "a.tif").write_bytes(false_tiff_of_bands())
+    code = (
+        "import sys; from tasks.data import image_io\n"
+        "try: image_io.read_image(sys.argv[1], (8, 8, 8))\n"
+        "except image_io.UnreadableImage as error: print(error.reason)"
+    )
+    words = [sys.executable, "-c", code, tmp_path / "a.tif"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stderr, done.stdout[:18]) == ("", "a TIFF that claims")
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import image_io, sources
+from tasks.data import archives, decoding, image_io, sources
 from zoo.errors import UsageError
 
 ROWS = [("a.png", "cat"), ("b.png", "dog"), ("c.png", "cat"), ("d.png", "dog")]
@@ -242,6 +242,109 @@ def test_zip_of_class_folders(prefix, tmp_path):
     assert found(sources.load(path), "train" if "train" in prefix else "all") == EXPECTED
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UsageError, match="zip"):
+        sources.load(path)
+
+
+EXPORTS = {  # content of a file: part of the message
+    "studio.json": {
+        '[{"data": {}, "annotations": 5}]': "is no JSON export of Label Studio",
+        '[{"data": {"x": 5}, "annotations": []}]': "is no JSON export of Label Studio",
+        '[{"data": {"x": "a.png"}, "annotations": [{"result": [{"value": {"choices": [{}]}}]}]}]': (
+            "is no JSON export of Label Studio"
+        ),
+        "[" * 100_000: "is no JSON export of Label Studio",
+    },
+    "labelme/a.json": {
+        '{"imagePath": "a.png", "flags": [1]}': r"a.json: flags is \[1\], expected an object",
+        '{"imagePath": ': "a.json is not JSON",
+    },
+    "roboflow/_classes.csv": {
+        "": "is not a CSV file, or empty",
+        'filename,cat,dog\n"a.png,1,0\n' + 200_000 * "x": "is not a CSV file, or empty: field larg",
+        "filename\na.png\n": "begins with 'filename'; expected filename, and the names",
+        "filename,cat,cat\na.png,1,0\n": "begins with 'filename,cat,cat'; expected",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in EXPORTS.items() for text in texts]
+)
+def test_damaged_exports_are_refused_in_one_line(name, text, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    write_images(path.parent)
+    path.write_text(text)
+    with pytest.raises(UsageError, match=EXPORTS[name][text]) as error:
+        sources.load(path if name == "studio.json" else path.parent)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1_000
+
+
+def test_choices_of_label_studio_may_be_numbers(tmp_path):
+    write_images(tmp_path)
+    rows = [
+        {
+            "data": {"image": name},
+            "annotations": [{"result": [{"value": {"choices": [number % 2]}}]}],
+        }
+        for number, (name, _) in enumerate(ROWS)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert found(sources.load(tmp_path / "a.json")) == {0: "0", 1: "1", 2: "0", 3: "1"}
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """Returns the path of a compressed zip archive of images."""
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, (name, label) in enumerate(ROWS):
+            archive.writestr(f"{label}/{name}", png(number))
+    return path
+
+
+def set_header_field(path, offset, value):
+    """Sets a field in the local and the central header of an archive's first member."""
+    content = bytearray(path.read_bytes())
+    for mark, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        struct.pack_into("<H", content, content.index(mark) + offset + shift, value)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["data", "compression"])
+def test_a_damaged_member_of_a_zip_archive_is_left_out(damage, zipped):
+    if damage == "compression":
+        set_header_field(zipped, 8, 99)
+    else:
+        content = bytearray(zipped.read_bytes())
+        start = content.index(b"cat/a.png") + len(b"cat/a.png")
+        content[start : start + 8] = b"\xff" * 8
+        zipped.write_bytes(content)
+    examples = decoding.decode(sources.load(zipped).splits["all"], (8, 9, 3), "stretch")
+    assert len(examples) == 3
+    assert len(examples.dropped) == 1
+
+
+def test_an_encrypted_zip_archive_is_refused(zipped):
+    set_header_field(zipped, 6, 1)
+    with pytest.raises(UsageError, match=r"cat/a\.png is encrypted; unpack it into a folder"):
+        sources.load(zipped)
+
+
+def test_a_decompression_bomb_in_a_zip_archive_is_refused(zipped, monkeypatch):
+    with zipfile.ZipFile(zipped, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cat/bomb.bmp", bytes(200_000))
+    assert len(sources.load(zipped).splits["all"]) == 5  # a plain image may be small
+    monkeypatch.setattr(archives, "MAX_EXPANDED_BYTES", 100_000)
+    with pytest.raises(UsageError, match=r"cat/bomb\.bmp claims 200,000 bytes and stores \d\d\d;"):
+        sources.load(zipped)
+
+
+def test_a_deeply_nested_label_of_a_shard_is_refused(tmp_path):
+    path = tmp_path / "all.tar"
+    write_shard(path, [(0, "cat"), (1, "dog")], lambda name: (".json", b"[" * 60_000))
+    with pytest.raises(UsageError, match=r"000\.json holds no label"):
         sources.load(path)
 
 

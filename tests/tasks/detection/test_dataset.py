@@ -296,6 +296,16 @@ def test_a_yolo_folder(tmp_path):
     assert examples.boxes[row, 0].tolist() == [15, 15, 45, 25]
 
 
+def test_a_byte_order_mark_is_ignored_in_yolo_and_pascal_voc(tmp_path):
+    yolo_folder(tmp_path / "yolo", ["0 .5 .5 .5 .25"])
+    voc_folder(tmp_path / "voc")
+    paths = (tmp_path / "yolo/labels/train/0.txt", tmp_path / "yolo/data.yaml")
+    for path in (*paths, tmp_path / "voc/Annotations/a.xml"):
+        path.write_text(path.read_text("utf-8"), "utf-8-sig")
+    assert objects_of(dataset.load(tmp_path / "yolo"), "train")["0.jpg"][1] == [0]
+    assert objects_of(dataset.load(tmp_path / "voc"))["a.jpg"][1] == [1, 0]
+
+
 def test_classes_of_yolo_without_names_are_numbers(tmp_path):
     folder = yolo_folder(tmp_path, ["2 .5 .5 .1 .1"], names=(), layout="images")
     source = dataset.load(folder)

@@ -310,8 +310,7 @@ def test_near_duplicates_are_left_out_of_a_second_ap():
     assert metrics.deduplicated_ap(*case, 1, ()) == {}
     text = report.lead(EvaluatedModel("m", "set", 4, 9, 1), {"ap": 0.5, "ap50": 0.5, **without})
     assert text.endswith(
-        "1 of them is a near duplicate of the 9 training images, and without "
-        "these the AP is 100.00%."
+        "1 of them is a near duplicate of the 9 training images, and without it the AP is 100.00%."
     )
 
 

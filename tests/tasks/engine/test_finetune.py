@@ -290,6 +290,8 @@ def test_small_data_sets_are_repeated_within_an_epoch_in_tasks_with_small_batche
         task = tasks.get(name)(epochs=4, batch_size=8, plan="scratch")
         for steps, passes in ((1, 8), (3, 3), (8, 1), (100, 1)):
             assert [stage.passes for stage in task.stages_with_passes(steps)] == [passes]
+    gan = tasks.get("gan")(epochs=4)
+    assert [gan.stages_with_passes(steps)[0].passes for steps in (1, 3, 8)] == [8, 3, 1]
     assert [stage.passes for stage in make_task(plan="full").stages_with_passes(1)] == [1]
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import tasks
 from scripts import evaluate as evaluate_command
 from scripts.__main__ import main
+from tasks.data import batches as data_batches
 from tasks.data import sources
 from tasks.data.decoding import Examples
 from tasks.deploy import evaluate, model_loader
@@ -192,6 +193,8 @@ def test_networks_have_separate_learning_rates_and_only_the_generator_is_average
     assert float(critic.learning_rate) == pytest.approx(3e-3)
     # A schedule covers the run: 2 epochs of 10 steps, each of 3 steps of the critic.
     assert [len(part._learning_rate.values) for part in optimizer.parts] == [20, 60]
+    (short,) = gan.optimizers(model, 3)  # three passes over the images per epoch
+    assert [len(part._learning_rate.values) for part in short.parts] == [18, 54]
     sizes = [len(part._trainable_variables) for part in optimizer.parts]
     assert sum(sizes) == len(model.trainable_variables)
 
@@ -226,6 +229,18 @@ def test_batches_depend_only_on_seed_epoch_and_step():
         assert (others[0]["latent"] != first[0]["latent"]).all()
     latent = np.concatenate([batch["latent"].ravel() for e in range(3) for batch in batches(e)])
     assert (latent.mean(), latent.std()) == pytest.approx((0, 1), abs=0.2)
+
+
+def test_an_epoch_of_several_passes_has_new_noise_in_each_and_is_resumed():
+    pixels = np.arange(20, dtype="uint8").reshape(20, 1, 1, 1)
+    examples = Examples("train", pixels, np.arange(20) % 3)
+    passes = data_batches.repeat(gan_batches.GanBatches(examples, 6, 0, 4), 3)
+    whole = [batch["latent"].numpy() for batch in passes.epoch(1)]
+    assert len(whole) == passes.steps == 9
+    assert len({latent.tobytes() for latent in whole}) == 9
+    for start in (1, 3, 8):
+        rest = [batch["latent"].numpy() for batch in passes.epoch(1, start)]
+        np.testing.assert_array_equal(rest, whole[start:])
 
 
 # Runs

@@ -723,6 +723,11 @@ def test_wrong_flags_give_an_error_in_one_line(flags, message, tmp_path):
     assert "\n" not in str(raised.value)
 
 
+def test_the_title_has_no_absolute_path():
+    found = style_images.title("/home/me/me.jpg", "/home/me/mine.png,hills")
+    assert found == "me.jpg in the style of mine.png,hills"
+
+
 @pytest.mark.skipif(TENSORFLOW, reason="for other backends")
 def test_lbfgs_needs_tensorflow(tmp_path):
     with pytest.raises(UsageError, match="take --optimizer adam"):

@@ -160,6 +160,8 @@ def test_search_spec_is_parsed():
         ("learning_rate=a..b", "must be numbers, not 'a'"),
         ("learning_rate=1e-3..1:lg", "did you mean log"),
         ("batch_size=1.5", "must be integers"),
+        ("class_weight=none|balanced", "class_weight cannot be searched"),
+        ("balance=none|sample", "are compared by different metrics"),
     ],
 )
 def test_invalid_ranges_are_rejected(search_spec, message):

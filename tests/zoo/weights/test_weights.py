@@ -319,6 +319,8 @@ def test_hdf5_file_without_weights_is_refused(tmp_path):
 def test_missing_file_and_unknown_ending_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no weights file at .*gone.keras"):
         formats.read(tmp_path / "gone.keras")
+    with pytest.raises(UsageError, match="no weights file at aaa"):
+        zoo.build("lenet5", weights="a" * 300)
     (tmp_path / "model.onnx").write_bytes(b"graph")
     with pytest.raises(
         UsageError, match=r"model.onnx is not a weights file; known endings: .*\.npz"
