@@ -15,7 +15,7 @@ import sys
 from scripts._output import format_table
 from zoo.errors import UsageError
 
-PROJECTIONS = ("pca", "tsne")
+PROJECTIONS = ("pca", "tsne", "umap")
 
 
 def arguments(parser, words):

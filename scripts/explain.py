@@ -1,7 +1,9 @@
-"""Draws where a classifier sees its evidence: zoo explain runs/NAME photo.jpg.
+"""Draws where a model sees its evidence: zoo explain runs/NAME photo.jpg.
 
 MODEL is a run folder, a .keras file or a pretrained classifier; IMAGE is a file, a folder or a
-pattern. For each image DIR gets an overlay, NAME-METHOD.png, and the map, NAME-METHOD.npy.
+pattern. For each image DIR gets an overlay, NAME-METHOD.png, and the map, NAME-METHOD.npy: of the
+class that a classifier predicts, of the pixels of the largest class of a segmenter, or of each box
+of a detector, NAME-1-METHOD.png.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ import sys
 from zoo import terminal
 
 METHODS = (
+    "auto",
     *("grad_cam", "hires_cam", "grad_cam_plus_plus"),
     *("integrated_gradients", "occlusion", "rise", "attention_rollout"),
 )
+
+SHARES = ("probability", "share", "score")  # of a class, of its pixels, of a box
 
 
 def arguments(parser, words):
@@ -27,7 +32,7 @@ def arguments(parser, words):
         "--method",
         default=METHODS[0],
         metavar="NAME",
-        help=f"{', '.join(METHODS)} (default: {METHODS[0]})",
+        help=f"{', '.join(METHODS)} (default: auto, the one that suits the model)",
     )
     parser.add_argument(
         "--class", dest="label", metavar="NAME", help="class to explain (default: the predicted)"
@@ -44,7 +49,7 @@ def arguments(parser, words):
 
 def run(args):
     """Writes the maps and prints a line per image."""
-    from tasks.explain import explain
+    from tasks.deploy import explain
     from zoo.errors import UsageError
 
     rows = explain.explain(
@@ -59,13 +64,14 @@ def run(args):
     if all("error" in row for row in rows):
         raise UsageError(f"none of the {len(rows):,} images could be read: {rows[0]['error']}")
     if args.json:
-        print(json.dumps({"method": args.method, "images": rows}))
+        print(json.dumps({"images": rows}))
         return
     for row in rows:
         if "error" in row:
             print(terminal.escape_line(f"{row['path']}: {row['error']}"), file=sys.stderr)
             continue
-        print(terminal.escape_line(f"{row['path']}: {row['class']} {row['probability']:.1%}"))
+        share = next(row[name] for name in SHARES if name in row)
+        print(terminal.escape_line(f"{row['path']}: {row['class']} {share:.1%}"))
         print(terminal.escape_line(f"  {row['overlay']}"))
         if "deletion" in row:
             print(

@@ -1,8 +1,9 @@
 """Exports a model to other runtimes: zoo export runs/NAME --format onnx,litert.
 
 TARGET is a run folder, a .keras file, or a pretrained model such as resnet50.imagenet. Formats are
-onnx, openvino, litert, saved_model and keras. Each export is a folder in --out with the file, its
-report export.json, and a script predict.py that needs nothing but the runtime of the format:
+onnx, openvino, litert, saved_model, keras, and web, a page that runs the model in the browser.
+Each export is a folder in --out with the file, its report export.json, and a script predict.py
+that needs nothing but the runtime of the format:
 
     zoo export runs/NAME --format onnx,openvino --precision float32,int8
     python runs/NAME/export/onnx/predict.py photo.jpg
@@ -30,7 +31,7 @@ def arguments(parser, words):
         "--format",
         required=True,
         metavar="NAME,...",
-        help="onnx, openvino, litert, saved_model or keras; several with commas",
+        help="onnx, openvino, litert, web, saved_model or keras; several with commas",
     )
     parser.add_argument(
         "--precision",
@@ -58,6 +59,7 @@ def arguments(parser, words):
         help="images, folders or patterns to compare with Keras on (default: the test split of "
         "the run; shapes for a model without a run)",
     )
+    _add_web_options(parser)
     _add_quantization_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -78,6 +80,7 @@ def run(args):
         data_dir=args.data_dir,
         max_drop=args.max_drop,
         evaluation_images=args.evaluation_images,
+        onnxruntime_web=args.onnxruntime_web,
     )
     if args.json:
         print(json.dumps(reports))
@@ -89,7 +92,17 @@ def run(args):
         print("", _output.format_table(columns, rows, columns[4:7]), sep="\n")
         print(*export_table.float_layer_lines(reports), "", sep="\n")
     for report in reports:
-        print(f"{report['folder']}/{report['file']}")
+        print(f"{report['folder']}/{report.get('page', report['file'])}")
+
+
+def _add_web_options(parser):
+    parser.add_argument(
+        "--onnxruntime-web",
+        default="",
+        metavar="DIR",
+        help="for web: copy of the npm package onnxruntime-web, a folder or .tgz (default: "
+        "downloaded by npm)",
+    )
 
 
 def _add_quantization_options(parser):

@@ -142,7 +142,9 @@ def _add_drawing_options(parser):
     parser.add_argument("--drawings-dir", help="folder for drawings; none to draw none", **drawings)
     parser.add_argument("--pictures", help=argparse.SUPPRESS, **drawings)  # its former name
     parser.add_argument(
-        "--explain", action="store_true", help="draw the attention map of each word of a caption"
+        "--explain",
+        action="store_true",
+        help="draw a heat map of the predicted class, or the attention of each word of a caption",
     )
     parser.add_argument(
         "--scale",

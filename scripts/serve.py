@@ -65,7 +65,8 @@ def run(args):
 
         def ready(models):
             for name, model in models.items():
-                print(f"{name}: {model.predictor.protocol}; {model.runtime}", file=sys.stderr)
+                about = model.describe()
+                print(f"{name}: {about['preprocessing']}; {about['runtime']}", file=sys.stderr)
             shown = f"[{host}]" if ":" in host else host
             print(f"http://{shown}:{port}", flush=True)
 

@@ -59,10 +59,10 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "evaluate": 12,
     "explain": 12,
     "export": 12,
-    "finetune": 217,
+    "finetune": 218,
     "launch": 45,
     "list": 14,
-    "lr-find": 230,
+    "lr-find": 231,
     "generate": 12,
     "gradcheck": 12,
     "predict": 12,
@@ -72,8 +72,8 @@ MAX_MODULES = {  # command: modules of ours that its help may import
     "serve": 12,
     "show": 45,
     "study": 40,
-    "train": 217,
-    "tune": 220,
+    "train": 218,
+    "tune": 221,
     "weights": 30,
 }
 

@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "architecture.svg"
 ABOVE = (
     ("scripts",),
-    ("tasks.api", "tasks.explain", "tasks.export", "tasks.serve", "tasks.study"),
+    ("tasks.api", "tasks.export", "tasks.serve", "tasks.study"),
     ("tasks.deploy", "tasks.advice", "tasks.tuning", "tasks.runs"),
 )
 BELOW = (
     ("tasks.engine",),
-    ("tasks.inference", "tasks.distributed"),
+    ("tasks.web",),
+    ("tasks.inference", "tasks.distributed", "tasks.explain"),
     ("tasks.data", "tasks.report"),
     ("zoo",),
 )

@@ -12,6 +12,7 @@ from tasks.advice import (
     model_predictions,
     preprocessing,
     preprocessing_schemes,
+    shortcut_check,
     trainable_check,
 )
 from tasks.advice.findings import LOOK, WRONG, CheckSkipped, Finding
@@ -44,6 +45,7 @@ PREDICTION_CHECKS = {
     "class order": model_predictions.check_class_order,
     "preprocessing": preprocessing.check_preprocessing,
     "batch-norm statistics": batch_norm_check.check_batch_norm,
+    shortcut_check.CHECK_NAME: shortcut_check.check_shortcut,
 }
 CHECKS = (
     *DATASET_CHECKS,

@@ -20,7 +20,7 @@ MAX_IMAGES = 2000  # on the map
 NUM_NEIGHBOURS = 6  # of an image that is selected
 TILE = 48  # pixels
 JPEG_QUALITY = 85
-TITLES = {"pca": "principal components", "tsne": "t-SNE"}
+TITLES = {"pca": "principal components", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def write(path, embedding, positions, figures, *, model, dataset, method, words, seed=0):

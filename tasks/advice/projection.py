@@ -1,26 +1,32 @@
-"""Projections of features to two dimensions: principal components, or t-SNE."""
+"""Projections of features to two dimensions: principal components, t-SNE or UMAP."""
 
 from __future__ import annotations
+
+import importlib.util
 
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, np
 
 manifold = LazyModule("sklearn.manifold")
+umap = LazyModule("umap")
 
-EXTRA = "pip install 'keras-zoo[embed]'"
+NEEDED = {  # by method: its package, and how it is installed
+    "tsne": ("sklearn", "scikit-learn: pip install 'keras-zoo[embed]'"),
+    "umap": ("umap", "umap-learn: pip install 'keras-zoo[umap]'"),
+}
 TSNE_DIMENSIONS = 50  # principal components that t-SNE starts from (van der Maaten, 2008)
 MAX_PERPLEXITY = 30
+MAX_NEIGHBORS = 15  # of UMAP
+MIN_IMAGES = 5  # of t-SNE and UMAP; fewer are projected by principal components
 
 
 def check_method(name):
     """Raises `UsageError` if there is no such projection or its package is not installed."""
     if name not in PROJECTIONS:
         raise unknown_name_error("projection", name, list(PROJECTIONS))
-    if name == "tsne":
-        try:
-            _ = manifold.TSNE
-        except ModuleNotFoundError as error:
-            raise UsageError(f"--projection tsne needs scikit-learn: {EXTRA}") from error
+    package, hint = NEEDED.get(name, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise UsageError(f"--projection {name} needs {hint}")
 
 
 def project(features, method="pca", *, seed=0):
@@ -28,8 +34,8 @@ def project(features, method="pca", *, seed=0):
 
     Args:
         features: `(images, features)`.
-        method: `pca` or `tsne` (van der Maaten and Hinton, 2008).
-        seed: The random seed of t-SNE.
+        method: `pca`, `tsne` (van der Maaten and Hinton, 2008) or `umap` (McInnes et al., 2018).
+        seed: The random seed of t-SNE and UMAP.
 
     Raises:
         UsageError: There is no such method, or it needs a package that is not installed.
@@ -62,7 +68,7 @@ def _pca(features, seed):
 
 
 def _tsne(features, seed):
-    if len(features) < 5:
+    if len(features) < MIN_IMAGES:
         return _pca(features, seed)
     reduced = principal_components(features, min(TSNE_DIMENSIONS, features.shape[1]))
     perplexity = min(MAX_PERPLEXITY, (len(features) - 1) / 3)
@@ -70,4 +76,14 @@ def _tsne(features, seed):
     return model.fit_transform(reduced).astype(np.float64)
 
 
-PROJECTIONS = {"pca": _pca, "tsne": _tsne}
+def _umap(features, seed):
+    if len(features) < MIN_IMAGES:
+        return _pca(features, seed)
+    reduced = principal_components(features, min(TSNE_DIMENSIONS, features.shape[1]))
+    neighbors = min(MAX_NEIGHBORS, len(features) - 1)
+    # One thread, which a seed requires; few images have no spectral layout to start from.
+    model = umap.UMAP(n_neighbors=neighbors, init="pca", random_state=seed, n_jobs=1)
+    return model.fit_transform(reduced).astype(np.float64)
+
+
+PROJECTIONS = {"pca": _pca, "tsne": _tsne, "umap": _umap}

@@ -236,7 +236,7 @@ class Classification(ImageTask):
     def build_report(self, model, data):
         logits = self._logits(model, data.source, data.test, self.tta)
         return report.evaluation_report(
-            data, logits, model=self.model, dataset=self.data_name, seed=self.seed
+            data, logits, model, model=self.model, dataset=self.data_name, seed=self.seed
         )
 
     def evaluate(self, model, about, split):

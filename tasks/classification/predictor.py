@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,7 +11,10 @@ from tasks.classification import metrics
 from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
 from zoo.errors import UsageError
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
+
+methods = LazyModule("tasks.explain.methods")
+overlays = LazyModule("tasks.explain.overlays")
 
 PROBABILITY_THRESHOLD = 0.5  # from which a multi-label classifier predicts a class
 
@@ -34,6 +38,7 @@ class ClassificationPredictor(Predictor):
     multi_label: bool = False
 
     columns: ClassVar = ("path", "rank", "class", "probability", "error")
+    has_explanations: ClassVar = True
 
     @property
     def image_shape(self):
@@ -48,13 +53,40 @@ class ClassificationPredictor(Predictor):
         return f"{resize}, {describe_channels(channels)}"
 
     def predict(self, images, run, options):
-        """Returns one dict per image with `classes`, as returned by `top_classes`."""
+        """Returns one dict per image with `classes`, as returned by `top_classes`, and the path of
+        its `explanation`, a heat map over the image, if it is drawn."""
         logits = run(np.stack([image.pixels for image in images]))
-        return [{"classes": classes} for classes in self.top_classes(logits, options.top)]
+        predictions = [{"classes": classes} for classes in self.top_classes(logits, options.top)]
+        if options.explain and options.drawings_dir:
+            for image, row, prediction in zip(images, logits, predictions, strict=True):
+                saliency = self.saliency(image.pixels, int(np.argmax(row)))
+                path = options.drawings_dir / f"{image.stem}-heat-map.png"
+                overlays.write(image.pixels, saliency, path)
+                prediction["explanation"] = str(path)
+        return predictions
+
+    @functools.cached_property
+    def explained(self):
+        """The model as `tasks.explain.methods` takes it."""
+        if self.is_exported:
+            return methods.Explained(None, None, run=self.model)
+        return methods.prepare(self.model)
+
+    def saliency(self, pixels, label):
+        """Returns the saliency map of a class, by the method that suits the model.
+
+        Args:
+            pixels: uint8 `(height, width, channels)`.
+            label: The index of the class.
+        """
+        method = methods.METHODS[methods.default_method(self.explained)]
+        return method(self.explained, pixels[None], [label])[0]
 
     def text_lines(self, prediction):
-        """Returns one line per predicted class."""
-        return [f"{found['probability']:6.1%}  {found['name']}" for found in prediction["classes"]]
+        """Returns one line per predicted class, and one for the heat map."""
+        lines = [f"{found['probability']:6.1%}  {found['name']}" for found in prediction["classes"]]
+        drawn = prediction.get("explanation")
+        return [*lines, f"heat map: {drawn}"] if drawn else lines
 
     def csv_rows(self, prediction):
         """Returns rank, name and probability of each predicted class."""

@@ -17,18 +17,22 @@ from tasks.report.formatting import format_value
 from tasks.report.image_results import ImageResults, of_examples
 from zoo.lazy import LazyModule, np
 
+evidence = LazyModule("tasks.classification.evidence")
 ranking = LazyModule("tasks.classification.ranking")
 
 SHOWN_MISTAKES = 24
 _MAX_LISTED_LABELS = 6  # per line of a caption
 
 
-def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> EvaluationReport:
+def evaluation_report(
+    data, logits, network, *, model: str, dataset: str, seed: int
+) -> EvaluationReport:
     """Returns the report of a classifier on its test split.
 
     Args:
         data: A `data_splits.DataSplits`.
         logits: Of the test images, `(count, classes)`.
+        network: The `keras.Model`, whose saliency maps are shown.
         model, dataset: Their names.
         seed: The seed of the bootstrap.
     """
@@ -41,7 +45,10 @@ def evaluation_report(data, logits, *, model: str, dataset: str, seed: int) -> E
         figures=figures,
         title=f"{model} on {dataset}",
         lead=lead(evaluated, figures, len(classes)),
-        sections=sections(data.test, classes, logits),
+        sections=[
+            *sections(data.test, classes, logits),
+            *evidence.sections(network, data.test, classes, logits),
+        ],
         warnings=[*data_splits.class_notes(data), *data.warnings()],
         metric_warnings=classification_warnings(figures, labels, classes),
         image_results=image_results(data.test, classes, logits),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from tasks.explain.overlays import to_image_size
 from zoo.lazy import np, tf
 
 POINTS = 17  # of a curve
 BLUR = 11  # side in pixels of the blur that an insertion curve starts from
-
-
-def to_image_size(saliency, size):
-    """Returns a map enlarged to `(height, width)` by bilinear interpolation."""
-    if saliency.shape == tuple(size):
-        return saliency
-    return tf.image.resize(saliency[..., None], size).numpy()[..., 0]
 
 
 def deletion(explained, image, saliency, label):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tasks.explain.overlays import to_image_size
 from zoo import graphs, surgery
 from zoo.errors import UsageError
 from zoo.lazy import keras, np, tf
@@ -26,17 +28,20 @@ class Explained:
             `None` if it has no feature maps behind all attention.
         attention: Pairs of the symbolic queries and keys of each self-attention, in order.
         grid: Rows and columns of the patches of a vision transformer, or `(0, 0)`.
+        run: A function from images to logits, in place of the model.
     """
 
-    model: keras.Model
+    model: keras.Model | None
     feature_map: object
     attention: tuple = ()
     grid: tuple[int, int] = (0, 0)
+    run: Callable | None = None
 
     def logits(self, images):
         """Returns the logits of images, a float32 array `(images, classes)`."""
+        run = self.run or functools.partial(self.model, training=False)
         parts = [
-            np.asarray(self.model(images[start : start + BATCH_SIZE], training=False), "float32")
+            np.asarray(run(images[start : start + BATCH_SIZE]), "float32")
             for start in range(0, len(images), BATCH_SIZE)
         ]
         return np.concatenate(parts)
@@ -196,6 +201,17 @@ METHODS: dict[str, Callable] = {
 }
 
 
+def default_method(explained):
+    """Returns the name of the method that suits a model: the cheapest that can explain it."""
+    if explained.model is None or keras.backend.backend() != "tensorflow":
+        return "occlusion"
+    if explained.feature_map is not None:
+        return "grad_cam"
+    rows, columns = explained.grid
+    tokens = explained.attention[0][0].shape[1] if explained.attention else 0
+    return "attention_rollout" if rows and tokens == rows * columns + 1 else "occlusion"
+
+
 def _features_and_gradients(explained, images, classes):
     """Returns the last feature maps, and the gradients of the classes' logits with respect to
     them, both float32 arrays `(images, rows, columns, channels)`."""
@@ -224,5 +240,9 @@ def _masked(image, masks):
 
 def _enlarged(grids, size, *, smooth):
     """Returns grids `(count, rows, columns)` at the size of an image."""
-    method = "bilinear" if smooth else "nearest"
-    return tf.image.resize(grids[..., None], size, method).numpy()[..., 0]
+    if smooth:
+        return np.stack([to_image_size(grid, size) for grid in grids])
+    rows, columns = (
+        np.arange(side) * cells // side for side, cells in zip(size, grids.shape[1:], strict=True)
+    )
+    return grids[:, rows[:, None], columns]

@@ -9,12 +9,13 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.inference import export_graph, exported_file, openvino_file
 from tasks.inference.converters import ONNX_OPSET
 from tasks.inference.export_model import ExportModel
+from tasks.web import web_folder
 from zoo import model_files
 from zoo.lazy import LazyModule, keras, tf
 
@@ -36,6 +37,7 @@ class Conversion:
         precision: `float32`, `float16` or `int8`.
         calibration: images for int8, uint8 `(count, height, width, channels)`, or `None`.
         float_layers: names of the layers of the model that int8 leaves in float.
+        web_runtime: the `onnxruntime_web.OnnxRuntimeWeb` of a web page, or `None`.
     """
 
     exported: ExportModel
@@ -43,6 +45,7 @@ class Conversion:
     precision: str = "float32"
     calibration: object = None
     float_layers: tuple[str, ...] = ()
+    web_runtime: object = field(default=None, repr=False)
 
     @property
     def function(self):
@@ -61,6 +64,8 @@ class Format:
         packages: import names of the required packages.
         quantizers: import names of the packages that int8 needs besides.
         precisions: supported precisions.
+        add: a function of a `Conversion` and the path that adds files beside the written one, and
+            returns further keys of the report.
     """
 
     title: str
@@ -69,6 +74,7 @@ class Format:
     packages: tuple[str, ...] = ()
     quantizers: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("float32",)
+    add: Callable = lambda conversion, path: {}
 
 
 def write_onnx(conversion, path):
@@ -169,6 +175,15 @@ def write_keras(conversion, path):
     model_files.save(conversion.exported.model, path, conversion.exported.metadata)
 
 
+def add_web_page(conversion, path):
+    """Writes a page beside an ONNX file that runs it in the browser, and returns its version."""
+    exported = conversion.exported
+    dtypes = export_graph.input_dtypes(exported, conversion.pixels)
+    inputs = {x.name: [dtypes[x.name], *x.shape] for x in exported.model.inputs}
+    web_folder.write(path, inputs, exported.metadata, conversion.web_runtime)
+    return {"page": web_folder.PAGE, "onnxruntime_web": conversion.web_runtime.version}
+
+
 FORMATS = {
     "onnx": Format(
         *("ONNX", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
@@ -181,6 +196,11 @@ FORMATS = {
     "litert": Format(
         *("LiteRT", "model.tflite", write_litert, ("ai_edge_litert",)),
         precisions=("float32", "float16", "int8"),
+    ),
+    "web": Format(
+        *("a web page", "model.onnx", write_onnx, ("onnx", "tf2onnx", "onnxruntime")),
+        precisions=("float32", "int8"),
+        add=add_web_page,
     ),
     "saved_model": Format("SavedModel", "saved_model", write_saved_model),
     "keras": Format("Keras", "model.keras", write_keras),

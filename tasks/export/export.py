@@ -21,6 +21,7 @@ from pathlib import Path
 from tasks.export import converters, exported_process, predict_script, quantization, target
 from tasks.export.converters import FORMATS, Conversion
 from tasks.inference import comparisons, export_graph
+from tasks.web import onnxruntime_web, web_folder
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
 from zoo.lazy import keras
 
@@ -43,6 +44,7 @@ class ExportOptions:
         data_dir: the folder of TFDS data sets; by default that of the run.
         max_drop: the largest drop of the metric by int8.
         evaluation_images: the largest number of images of a split that int8 is evaluated on.
+        onnxruntime_web: path of a copy of ONNX Runtime Web for a web page; by default, of npm.
     """
 
     pixels: str = "uint8"
@@ -51,6 +53,7 @@ class ExportOptions:
     data_dir: str = ""
     max_drop: float = 0.01
     evaluation_images: int = quantization.MAX_EVALUATION_IMAGES
+    onnxruntime_web: str = ""
 
     def __post_init__(self):
         if self.pixels not in export_graph.PIXEL_DTYPES:
@@ -82,10 +85,13 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     """
     options = ExportOptions(**options)
     pairs = check_formats(formats, precisions)
+    runtime = onnxruntime_web.load(options.onnxruntime_web) if "web" in formats else None
     loaded = target.load(name, weights, options.calibration, options.data_dir)
     for each in formats:
         if each in loaded.exported.unsupported:
             raise UsageError(f"{name}: {loaded.exported.unsupported[each]}")
+    if "web" in formats:
+        web_folder.check(loaded.exported)
     out = Path(out) if out else _default_folder(loaded)
     for each, precision in pairs:
         _check_folder(out / _folder_name(each, precision))
@@ -96,7 +102,7 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     reports = []
     for each, precision in pairs:
         folder = out / _folder_name(each, precision)
-        conversion = Conversion(loaded.exported, options.pixels, precision)
+        conversion = Conversion(loaded.exported, options.pixels, precision, web_runtime=runtime)
         with _new_folder(folder) as partial:
             report = _export_one(each, conversion, partial, comparison, data, options.max_drop)
         reports.append({**report, "folder": str(folder)})
@@ -187,6 +193,7 @@ def _export_one(name, conversion, folder, comparison, data, max_drop):
     }
     for title, text in exported.files.items():
         (folder / title).write_text(text, encoding="utf-8")
+    report |= FORMATS[name].add(conversion, file)
     (folder / SCRIPT).write_text(predict_script.render(name, file.name, exported, dtypes))
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report

@@ -42,8 +42,10 @@ metadata = json.loads(zipfile.ZipFile(path).read("zoo.json"))
 predict = lambda inputs: model(inputs if len(inputs) > 1 else [*inputs.values()][0]).items()
 """,
 }
+OPEN["web"] = OPEN["onnx"]
 MODULES = {  # import and packages of pip
     "onnx": ("onnxruntime", "onnxruntime"),
+    "web": ("onnxruntime", "onnxruntime"),
     "openvino": ("openvino", "openvino"),
     "litert": ("ai_edge_litert.interpreter as interpreter", "ai-edge-litert"),
     "saved_model": ("tensorflow", "tensorflow"),

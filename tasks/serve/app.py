@@ -29,7 +29,9 @@ from tasks.serve import request_images
 from tasks.serve.batcher import QueueFullError
 from tasks.serve.limits import Limits
 from tasks.serve.request_images import BadRequest
+from tasks.serve.served_generator import SampleRequest, ServedGenerator
 from tasks.serve.served_model import MAX_TOP, RequestOptions
+from tasks.web import page
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of histogram buckets
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -103,23 +105,30 @@ def create_app(models: dict, statistics: Statistics, limits: ServerLimits, token
         token: The token that requests must carry, or `None`.
     """
     app = FastAPI(title="keras-zoo", version=zoo.__version__, docs_url=None, redoc_url=None)
-    pool = ThreadPoolExecutor(DECODERS, "decode")
-    default = next(iter(models))
     _add_pages(app)
     _add_descriptions(app, models, statistics)
 
-    async def predict(request: Request, model: str, options: RequestOptions):
+    async def respond(path, answer):
         started = time.perf_counter()
-        status, content = await _answer(request, models, model, options, limits, pool, statistics)
-        statistics.requests.labels("/predict", status).inc()
+        status, content = await _with_status(answer, limits)
+        statistics.requests.labels(path, status).inc()
         statistics.seconds.observe(time.perf_counter() - started)
         headers = {"retry-after": "1"} if status == 429 else None
         return JSONResponse(content, status, headers)
 
+    _add_predictions(app, models, statistics, limits, respond)
+    _add_samples(app, models, limits, respond)
+    app.add_middleware(Limits, max_bytes=limits.max_bytes, timeout=limits.body_timeout, token=token)
+    return app
+
+
+def _add_predictions(app, models, statistics, limits, respond):
+    pool = ThreadPoolExecutor(DECODERS, "decode")
+
     @app.post("/predict", **PREDICT_DOCS)
     async def predict_images(
         request: Request,
-        model: str = default,
+        model: str = next(iter(models)),
         top: int = RequestOptions.top,
         draw: bool = False,
         explain: bool = False,
@@ -129,10 +138,27 @@ def create_app(models: dict, statistics: Statistics, limits: ServerLimits, token
         The body is an image, a form with the field `file` or `files`, or JSON with `image` or
         `images`, base64 or data URLs. Returns `predictions`, one per image, in order.
         """
-        return await predict(request, model, RequestOptions(top, draw, explain))
+        options = RequestOptions(top, draw, explain)
+        answer = _predict(request, models, model, options, limits, pool, statistics)
+        return await respond("/predict", answer)
 
-    app.add_middleware(Limits, max_bytes=limits.max_bytes, timeout=limits.body_timeout, token=token)
-    return app
+
+def _add_samples(app, models, limits, respond):
+    @app.post("/generate")
+    async def generate_images(
+        model: str = next(iter(models)),
+        first: int = SampleRequest.first,
+        second: int = SampleRequest.second,
+        label: int = SampleRequest.label,
+        steps: int = SampleRequest.steps,
+    ):
+        """Generates images on the way from the sample of the seed `first` to that of `second`.
+
+        `label` is the index of the class, of a class-conditional generator. Returns `images`,
+        data URLs.
+        """
+        request = SampleRequest(first, second, label, steps)
+        return await respond("/generate", _generate(models, model, request, limits))
 
 
 def _add_pages(app):
@@ -140,9 +166,10 @@ def _add_pages(app):
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
-    def page(request: Request):
-        name = "api.html" if request.url.path == "/docs" else "page.html"
-        return (resources.files("tasks.serve") / name).read_text(encoding="utf-8")
+    def show(request: Request):
+        if request.url.path == "/":
+            return page.served()
+        return (resources.files("tasks.serve") / "api.html").read_text(encoding="utf-8")
 
 
 def _add_descriptions(app, models, statistics):
@@ -166,25 +193,10 @@ def _add_descriptions(app, models, statistics):
         return Response(generate_latest(statistics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _answer(request, models, name, options, limits, pool, statistics):
-    """Returns the status and the JSON content of the response to a request for predictions."""
-    if name not in models:
-        return 404, {"error": f"no model {name!r:.100}; there are: {', '.join(models)}"}
-    if not 1 <= options.top <= MAX_TOP:
-        return 422, {"error": f"top must be from 1 to {MAX_TOP}, not {options.top}"}
-    model, loop = models[name], asyncio.get_running_loop()
-    futures = []
+async def _with_status(answer, limits):
+    """Returns the status and the JSON content of the response that a coroutine makes."""
     try:
-        images = await request_images.read_images(request)
-        decoded = await asyncio.gather(
-            *(
-                loop.run_in_executor(pool, _decode, model, content, limits.max_pixels)
-                for _, content in images
-            )
-        )
-        futures = model.batcher.submit([x for x in decoded if not isinstance(x, str)], options)
-        async with asyncio.timeout(limits.predict_timeout):
-            found = await asyncio.gather(*map(asyncio.wrap_future, futures))
+        return await answer
     except (BadRequest, MultiPartException) as error:
         return 400, {"error": str(error)}
     except ClientDisconnect:
@@ -193,9 +205,24 @@ async def _answer(request, models, name, options, limits, pool, statistics):
         return 429, {"error": "too many images wait; try again"}
     except TimeoutError:
         return 503, {"error": f"no prediction within {limits.predict_timeout:g} seconds"}
-    finally:
-        for future in futures:
-            future.cancel()
+
+
+async def _predict(request, models, name, options, limits, pool, statistics):
+    if name not in models:
+        return 404, {"error": f"no model {name!r:.100}; there are: {', '.join(models)}"}
+    if isinstance(models[name], ServedGenerator):
+        return 422, {"error": f"{name} generates images; send a request to /generate"}
+    if not 1 <= options.top <= MAX_TOP:
+        return 422, {"error": f"top must be from 1 to {MAX_TOP}, not {options.top}"}
+    model, loop = models[name], asyncio.get_running_loop()
+    images = await request_images.read_images(request)
+    decoded = await asyncio.gather(
+        *(
+            loop.run_in_executor(pool, _decode, model, content, limits.max_pixels)
+            for _, content in images
+        )
+    )
+    found = await _compute(model, [x for x in decoded if not isinstance(x, str)], options, limits)
     statistics.images.labels(name).inc(len(found))
     rest = iter(found)
     predictions = [
@@ -204,6 +231,28 @@ async def _answer(request, models, name, options, limits, pool, statistics):
     ]
     status = 422 if not found else 200
     return status, {"model": name, "predictions": predictions}
+
+
+async def _generate(models, name, sample, limits):
+    if name not in models:
+        return 404, {"error": f"no model {name!r:.100}; there are: {', '.join(models)}"}
+    if not isinstance(models[name], ServedGenerator):
+        return 422, {"error": f"{name} takes images; send a request to /predict"}
+    if reason := models[name].check(sample):
+        return 422, {"error": reason}
+    (images,) = await _compute(models[name], [sample], None, limits)
+    return 200, {"model": name, "images": images}
+
+
+async def _compute(model, items, options, limits):
+    """Returns the results of items from the batches of a model."""
+    futures = model.batcher.submit(items, options)
+    try:
+        async with asyncio.timeout(limits.predict_timeout):
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _decode(model, content, max_pixels):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import tempfile
 from pathlib import Path
 
+from tasks.classification.predictor import ClassificationPredictor
 from tasks.data import image_io
 from tasks.deploy import model_loader
-from tasks.inference import runtimes, threads
+from tasks.inference import exported_file, runtimes, threads
 from tasks.inference.predictor import InputImage, PredictOptions
 from tasks.serve.batcher import Batcher
 from zoo.lazy import LazyModule, np
@@ -55,21 +57,11 @@ class ServedModel:
 
     def __init__(self, target, name, *, runtime, precision, max_wait, queue_size, observe):
         self.name = name
-        self.predictor = predictor = model_loader.load_predictor(target)
-        self.runtime = "keras"
-        if not predictor.keras_only:
-            self.runtime = runtimes.choose_runtime(runtime, precision, MANY_IMAGES)
-        size = runtimes.batch_size(predictor.image_shape, MANY_IMAGES)
-
-        def start(model, images):
-            return runtimes.create_predict_function(
-                *(self.runtime, model, images),
-                size=size,
-                precision=precision,
-                count=MANY_IMAGES,
-                strict=runtime != "auto",
-            )
-
+        cached = (runtime, precision) == ("auto", "float32")
+        self.predictor = predictor = model_loader.load_predictor(target, cached=cached)
+        exported = predictor.is_exported
+        size = runtimes.batch_size(predictor.image_shape, MANY_IMAGES, on_cpu=exported)
+        start = self._start_exported if exported else self._starter(runtime, precision, size)
         self._run = predictor.prepare([self._sample()], start)
         self._predict_batch([self._sample()], RequestOptions())  # nothing is traced in a request
         self.batcher = Batcher(
@@ -91,8 +83,29 @@ class ServedModel:
             "preprocessing": predictor.protocol,
             "runtime": self.runtime,
             "draws": predictor.writes_images,
-            "explains": predictor.has_explanations,
+            "explains": self._explains,
+            "generates": False,
         }
+
+    def _start_exported(self, model, images):
+        suffix = model.file.path.suffix
+        kept = suffix == ".keras"  # the path of the model that an export in a run folder is of
+        self.runtime = "OpenVINO, kept export" if kept else exported_file.SUFFIXES[suffix].title
+        return model
+
+    def _starter(self, runtime, precision, size):
+        """Returns the `start` function of `Predictor.prepare`."""
+        self.runtime = "keras"
+        if not self.predictor.keras_only:
+            self.runtime = runtimes.choose_runtime(runtime, precision, MANY_IMAGES)
+        return functools.partial(
+            runtimes.create_predict_function,
+            self.runtime,
+            size=size,
+            precision=precision,
+            count=MANY_IMAGES,
+            strict=runtime != "auto",
+        )
 
     def decode(self, content: bytes, max_pixels: int) -> InputImage:
         """Returns the image in encoded bytes.
@@ -115,6 +128,14 @@ class ServedModel:
         )
         return InputImage(Path("image"), pixels, "image")
 
+    @property
+    def _explains(self):
+        """The name of what an explanation shows; empty if the model has none."""
+        predictor = self.predictor
+        if isinstance(predictor, ClassificationPredictor):
+            return "heat map"
+        return "attention" if predictor.has_explanations and not predictor.is_exported else ""
+
     def _sample(self):
         *sides, channels = self.predictor.image_shape
         shape = (*(side or SAMPLE_SIDE for side in sides), channels)
@@ -123,7 +144,7 @@ class ServedModel:
 
     def _predict_batch(self, images, options):
         draws = options.draw and self.predictor.writes_images
-        explains = options.explain and self.predictor.has_explanations
+        explains = options.explain and self._explains
         if not (draws or explains):
             chosen = PredictOptions(top=options.top)
             return self.predictor.predict(images, self._run, chosen)

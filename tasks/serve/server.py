@@ -14,6 +14,7 @@ from zoo.lazy import LazyModule
 from zoo.paths import read_text
 
 app_module = LazyModule("tasks.serve.app")
+served_generator = LazyModule("tasks.serve.served_generator")
 served_model = LazyModule("tasks.serve.served_model")
 uvicorn = LazyModule("uvicorn")
 
@@ -83,24 +84,21 @@ def serve(targets, listening, *, runtime, precision, max_wait, queue_size, limit
         queue_size: The largest number of waiting images per model.
         limits: An `app.ServerLimits`.
         token: The token that requests must carry, or `None`.
-        ready: A function of the served models that is called when requests can be answered.
+        ready: A function of the served models by name that is called when requests can be answered.
 
     Raises:
         UsageError: There is no such model, or it does not take images.
     """
     statistics = app_module.Statistics()
-    models = {
-        name: served_model.ServedModel(
-            target,
-            name,
-            runtime=runtime,
-            precision=precision,
-            max_wait=max_wait,
-            queue_size=queue_size,
-            observe=functools.partial(_observe, statistics, name),
-        )
-        for name, target in model_names(targets).items()
-    }
+    models = {}
+    for name, target in model_names(targets).items():
+        queue = {"queue_size": queue_size, "observe": functools.partial(_observe, statistics, name)}
+        if served_generator.is_generator(target):
+            models[name] = served_generator.ServedGenerator(target, name, **queue)
+        else:
+            models[name] = served_model.ServedModel(
+                *(target, name), runtime=runtime, precision=precision, max_wait=max_wait, **queue
+            )
     config = uvicorn.Config(
         app_module.create_app(models, statistics, limits, token),
         log_level="warning",

@@ -146,15 +146,22 @@ def test_projections_of_few_or_equal_images():
 
 
 @pytest.mark.check
-def test_tsne_separates_clusters():
-    pytest.importorskip("sklearn.manifold")
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_projections_separate_clusters(method):
+    pytest.importorskip(projection.NEEDED[method][0])
     random = np.random.default_rng(0)
     features = random.normal(size=(60, 10)) + 20 * (np.arange(60) % 2)[:, None]
-    positions = projection.project(features, "tsne")
+    positions = projection.project(features, method)
     centres = [positions[part::2].mean(axis=0) for part in (0, 1)]
     own = np.linalg.norm(positions - np.stack(centres)[np.arange(60) % 2], axis=1)
     other = np.linalg.norm(positions - np.stack(centres[::-1])[np.arange(60) % 2], axis=1)
     assert (own < other).all()
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(projection.NEEDED, "umap", ("nonesuch", projection.NEEDED["umap"][1]))
+    with pytest.raises(UsageError, match=r"umap needs umap-learn: pip install 'keras-zoo\[umap\]'"):
+        projection.check_method("umap")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
@@ -250,7 +257,7 @@ def test_the_map_is_searched_selected_and_zoomed_in_a_browser(tmp_path, monkeypa
         ([*WORDS, "--split", "train[:0]"], "train"),
         ([*WORDS, "--out", "features.txt"], "are written to .npz or .parquet"),
         ([*WORDS, "--k", "0"], "--k must be 1 or more"),
-        ([*WORDS, "--projection", "umap"], "invalid choice: 'umap'"),
+        ([*WORDS, "--projection", "isomap"], "invalid choice: 'isomap'"),
         ([*WORDS, "--image-size", "64"], "takes images of 32 x 32"),
         ([*WORDS, "--neighbours", "none.png"], "none.png"),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tasks.explain import faithfulness, methods
+from tasks.explain import faithfulness, methods, overlays
 from zoo.errors import UsageError
 
 RNG = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_the_map_lies_where_the_evidence_is(name):
     inside = np.zeros((16, 16), bool)
     inside[:8, 8:] = True
     assert faithfulness.points_into(found, inside)
-    enlarged = faithfulness.to_image_size(found, (16, 16))
+    enlarged = overlays.to_image_size(found, (16, 16))
     assert enlarged[inside].mean() > 2 * enlarged[~inside].mean()
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from scripts.__main__ import main as zoo
 from tasks.serve import server
 from tests.support.paths import ROOT
+from zoo import build
 from zoo.errors import UsageError
 
 pytest.importorskip("fastapi")
@@ -200,6 +201,24 @@ def test_many_clients_at_once_are_answered_or_told_to_try_again(url):
     assert (status, headers["retry-after"]) == (429, "1")  # more than the queue holds
 
 
+def test_a_heat_map_is_drawn_on_request(url):
+    status, found = predicted(url, encoded(4), "?explain=true", content_type="image/png")
+    assert status == 200
+    kind, _, text = found["predictions"][0]["explanation"].partition(",")
+    assert kind == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(text))) as drawn:
+        assert drawn.size == (224, 224)
+    plain = predicted(url, encoded(4), content_type="image/png")[1]["predictions"][0]
+    assert "explanation" not in plain
+    assert plain["classes"] == found["predictions"][0]["classes"]
+
+
+def test_a_classifier_generates_nothing(url):
+    status, _, text = call(f"{url}/generate", b"")
+    assert (status, "send a request to /predict" in text) == (422, True)
+    assert call(f"{url}/generate?model=x", b"")[0] == 404
+
+
 def test_health_models_metrics_and_descriptions(url):
     assert json.loads(call(f"{url}/health")[2]) == {"status": "ok", "models": [MODEL]}
     (model,) = json.loads(call(f"{url}/models")[2])
@@ -209,7 +228,7 @@ def test_health_models_metrics_and_descriptions(url):
     assert 'zoo_requests_total{path="/predict",status="200"}' in metrics
     assert "zoo_batch_size_bucket" in metrics
     api = json.loads(call(f"{url}/openapi.json")[2])
-    assert {*api["paths"]} == {"/health", "/models", "/metrics", "/predict"}
+    assert {*api["paths"]} == {"/health", "/models", "/metrics", "/predict", "/generate"}
     assert "multipart/form-data" in api["paths"]["/predict"]["post"]["requestBody"]["content"]
     for page in ("/", "/docs"):
         text = call(url + page)[2]
@@ -342,6 +361,48 @@ def test_ctrl_c_ends_with_130(tmp_path):
 
 
 @pytest.mark.check
+def test_an_exported_file_is_served_without_tensorflow(tmp_path):
+    pytest.importorskip("tf2onnx")
+    assert zoo(["export", MODEL, "--format=onnx", f"--out={tmp_path}"]) == 0
+    code = (
+        "import sys\nfrom tasks.serve import served_model as s\n"
+        f"m = s.ServedModel({str(tmp_path / 'onnx/model.onnx')!r}, 'a', runtime='auto', "
+        "precision='float32', max_wait=0, queue_size=8, observe=print)\n"
+        f"image = m.decode(open({str(tmp_path / 'a.png')!r}, 'rb').read(), 10**6)\n"
+        "(found,) = m.batcher.submit([image], s.RequestOptions(explain=True))\n"
+        "found = found.result()\n"
+        "assert found['explanation'].startswith('data:image/png')\n"
+        "assert m.describe()['runtime'] == 'ONNX Runtime'\n"
+        "print([x for x in ('tensorflow', 'keras') if x in sys.modules])"
+    )
+    (tmp_path / "a.png").write_bytes(encoded(5))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def served_name(target, runtime):
+    from tasks.serve import served_model
+
+    options = {"max_wait": 0, "queue_size": 1, "observe": print, "precision": "float32"}
+    model = served_model.ServedModel(str(target), "a", runtime=runtime, **options)
+    model.batcher.close()
+    return model.describe()["runtime"]
+
+
+@pytest.mark.check
+def test_an_export_that_is_kept_in_a_run_is_served(tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "run").mkdir()
+    build("lenet5", input_shape=(32, 32, 3), num_classes=4).save(tmp_path / "run/model.keras")
+    (tmp_path / "a.png").write_bytes(encoded())
+    for _ in range(2):  # the second use keeps an export
+        assert zoo(["predict", str(tmp_path / "run"), str(tmp_path / "a.png")]) == 0
+    assert served_name(tmp_path / "run", "auto") == "OpenVINO, kept export"
+    assert served_name(tmp_path / "run", "keras") == "keras"
+
+
+@pytest.mark.check
 def test_the_page_predicts_in_a_browser(url, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
@@ -360,6 +421,14 @@ def test_the_page_predicts_in_a_browser(url, tmp_path):
         page.wait_for_selector("#main:not([hidden])")
         page.set_input_files("#files", tmp_path / "a.png")
         page.wait_for_selector("article .bar")
+        assert page.inner_text("#badge") == "computed by this server: keras"
+        page.click("article button:has-text('heat map')")
+        page.wait_for_selector("article button[aria-pressed=true]:has-text('heat map')")
+        heat = page.get_attribute("article img", "src")
+        page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("article button[aria-pressed=true]:has-text('image')")
+        assert page.get_attribute("article img", "src") != heat
         names = page.locator("article .bar b").all_inner_texts()
         wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         browser.close()

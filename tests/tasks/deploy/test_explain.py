@@ -11,8 +11,9 @@ from PIL import Image
 from scripts.__main__ import main as zoo
 from scripts.explain import METHODS
 from tasks.data import image_io
-from tasks.deploy import model_loader
-from tasks.explain import explain, faithfulness, methods
+from tasks.deploy import explain, model_loader
+from tasks.explain import faithfulness, methods, overlays
+from zoo import build, model_files
 
 MODEL = "resnet20.cifar10"
 
@@ -25,7 +26,7 @@ def photo(tmp_path):
 
 
 def test_the_command_lists_the_methods_that_there_are():
-    assert [*METHODS] == [*methods.METHODS]
+    assert [*METHODS] == ["auto", *methods.METHODS]
 
 
 @pytest.mark.check
@@ -35,7 +36,7 @@ def test_a_map_and_an_overlay_are_written(photo, tmp_path, capsys):
     assert zoo([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     (row,) = found["images"]
-    assert found["method"] == "grad_cam"
+    assert row["method"] == "grad_cam"
     assert np.load(row["map"]).shape == (8, 8)
     with Image.open(row["overlay"]) as drawn:
         assert drawn.size == (224, 224)
@@ -98,7 +99,50 @@ def test_an_overlay_of_a_grey_image_has_colors():
     image = np.full((16, 16, 1), 128, "uint8")
     saliency = np.zeros((4, 4), "float32")
     saliency[0, 0] = 1
-    drawn = explain.overlay(image, saliency)
+    drawn = overlays.overlay(image, saliency)
     assert drawn.shape == (224, 224, 3)
     assert drawn[0, 0, 0] > drawn[0, 0, 2]  # red where it is high
     assert drawn[-1, -1, 2] > drawn[-1, -1, 0]  # blue where it is low
+
+
+def saved(task, folder, **more):
+    import keras
+
+    from tests.tasks.export.test_every_task import NETWORKS
+
+    keras.utils.set_random_seed(3)
+    name, options, metadata = NETWORKS[task]
+    path = folder / f"{task}.keras"
+    model_files.save(build(name, **options), path, {**metadata, "task": task, **more})
+    return str(path)
+
+
+def test_the_pixels_of_a_segmenter_are_explained(photo, tmp_path, capsys):
+    words = ["explain", saved("segmentation", tmp_path), photo, f"--out={tmp_path}", "--json"]
+    assert zoo(words) == 0
+    (row,) = json.loads(capsys.readouterr().out)["images"]
+    assert row["method"] == "grad_cam"
+    assert row["class"] in ("disc", "ring", "star")
+    assert 0 < row["share"] <= 1
+    with Image.open(row["overlay"]) as drawn:
+        assert drawn.size == (224, 224)
+    assert zoo([*words, "--faithfulness"]) == 1
+    assert "--faithfulness is for classifiers" in capsys.readouterr().err
+
+
+@pytest.mark.check
+def test_each_box_of_a_detector_is_explained(photo, tmp_path, capsys):
+    words = ["explain", saved("detection", tmp_path, least=0.0), photo, f"--out={tmp_path}"]
+    assert zoo([*words, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["images"]
+    assert 1 < len(rows) <= explain.MAX_BOXES
+    assert [row["method"] for row in rows] == ["occlusion"] * len(rows)
+    assert rows[0]["overlay"].endswith("a-1-occlusion.png")
+    assert len({row["overlay"] for row in rows}) == len(rows)
+    assert zoo([*words, "--method=grad_cam"]) == 1
+    assert "detectors are explained by occlusion" in capsys.readouterr().err
+
+
+def test_other_models_are_refused(photo, tmp_path, capsys):
+    assert zoo(["explain", saved("style_transfer", tmp_path), photo]) == 1
+    assert "is not a classifier, segmenter or detector" in capsys.readouterr().err
