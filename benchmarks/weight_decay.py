@@ -5,7 +5,13 @@ the package, and tests on its test images. Other flags have their defaults; no e
 
 Measured on 2 cores of an AMD EPYC with AVX2, TensorFlow 2.21, Keras 3.15.1:
 
-RESULTS
+    model        decay  accuracy    loss  accuracy by seed
+    convnet     0.0001     0.815   0.524  0.824 0.806
+    convnet       0.05     0.811   0.523  0.819 0.804
+    convnet        0.5     0.812   0.516  0.822 0.802
+    vit_tiny    0.0001     0.759   0.695  0.755 0.763
+    vit_tiny      0.05     0.756   0.677  0.751 0.760
+    vit_tiny       0.5     0.758   0.681  0.755 0.761
 """
 
 from __future__ import annotations
