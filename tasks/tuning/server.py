@@ -168,6 +168,8 @@ class OracleClient:
                 self.stub.GetTrial(request, timeout=HEARTBEAT_INTERVAL, metadata=self._metadata())
             except grpc.RpcError:
                 continue
+            except ValueError:  # the channel was closed at the end of the search
+                return
 
 
 @contextmanager

@@ -390,8 +390,8 @@ def test_predict_explain_draws_attention_maps(finished, tmp_path, capsys):
 
 
 def test_explain_is_refused_for_a_predictor_without_explanations(tmp_path, capsys):
-    model = zoo.build("lenet5", num_classes=2)
-    model_files.save(model, tmp_path / "c.keras", {"task": "classification", "classes": ["a", "b"]})
+    model = zoo.build("unet", num_classes=2, input_shape=(16, 16, 3), widths=(4, 8))
+    model_files.save(model, tmp_path / "c.keras", {"task": "segmentation", "classes": ["a", "b"]})
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     run("predict", tmp_path / "c.keras", tmp_path / "a.png", "--explain", status=1)
     assert "has no explanations to draw; leave out --explain" in capsys.readouterr().err

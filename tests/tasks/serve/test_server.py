@@ -302,7 +302,7 @@ def test_tokens_and_ports_and_names(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         server.read_token(tmp_path / "none")
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(UsageError, match="FIFO"):
+    with pytest.raises(UsageError, match="named pipe"):
         server.read_token(tmp_path / "fifo")
     with (
         server.bind("127.0.0.1", 0) as taken,

@@ -29,6 +29,7 @@ from tasks.tuning import (
     median_stopping,
     runner,
     space,
+    state_files,
     summary,
     trial,
     trials_table,
@@ -233,7 +234,7 @@ def test_state_is_written_atomically(tmp_path, monkeypatch):
     first.save_to(tmp_path)
     run_search(first, found, 2)
     before = first.path.read_text()
-    monkeypatch.setattr(oracles.json, "dumps", lambda state: 1 / 0)
+    monkeypatch.setattr(state_files.json, "dumps", lambda *state, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         first.save()
     assert first.path.read_text() == before
