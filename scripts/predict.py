@@ -185,11 +185,10 @@ def _drawings_dir(args, predictor, output):
     Raises:
         UsageError: the model cannot draw the explanations that `--explain` requests.
     """
-    if not predictor.writes_images:
-        if args.explain and not predictor.has_explanations:
-            raise UsageError(f"{predictor.name} has no explanations to draw; leave out --explain")
-        if not args.explain:
-            return None
+    if args.explain and not predictor.has_explanations:
+        raise UsageError(f"{predictor.name} has no explanations to draw; leave out --explain")
+    if not (predictor.writes_images or args.explain):
+        return None
     if args.drawings_dir:
         return None if args.drawings_dir == "none" else Path(args.drawings_dir)
     if output:
