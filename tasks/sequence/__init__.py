@@ -7,7 +7,7 @@ from typing import ClassVar
 import zoo
 from tasks.data import builder_options
 from tasks.data.dataset import short_name
-from tasks.engine import hardware, regularizers
+from tasks.engine import hardware, plans, regularizers
 from tasks.engine.flags import Between, flag
 from tasks.engine.task import Task, register
 from tasks.report.evaluation_report import EvaluationReport
@@ -31,6 +31,7 @@ class Sequence(Task):
     """Trains a recurrent network or a small transformer on text, series or labelled sequences."""
 
     kind: ClassVar = "sequence"
+    min_steps_per_epoch: ClassVar = plans.MIN_STEPS_PER_EPOCH
     predictor: ClassVar = LazyModule("tasks.sequence.predictor")
     curves: ClassVar = {"loss": "Loss", "accuracy": "Accuracy", "mase": "Scaled error"}
 

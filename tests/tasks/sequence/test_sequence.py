@@ -263,3 +263,10 @@ def test_a_network_with_memory_learns_what_a_bigram_model_cannot(tmp_path):
     best = np.log(2) / 3  # nats: the first of three characters is random
     assert found["bigram_loss"] == pytest.approx(2 * best, rel=0.02)
     assert best - 0.02 < found["loss"] < 1.1 * best
+
+
+def test_a_few_windows_are_repeated_within_an_epoch():
+    task = tasks.get("sequence")()
+    for steps, passes in ((1, 8), (3, 3), (8, 1)):
+        (stage,) = task.stages_with_passes(steps)
+        assert stage.passes == passes
