@@ -47,7 +47,7 @@ def followed(tmp_path_factory):
     before = "".join(f"{line[1:]}\n" for line in change.splitlines() if line[0] == " ")
     after = "".join(f"{line[1:]}\n" for line in change.splitlines())
     text = sources.read_text().replace(
-        "import class_folders, ", "import class_folders, json_lines, "
+        "import class_folders, in_memory, ", "import class_folders, in_memory, list_file, "
     )
     assert before in text
     sources.write_text(text.replace(before, after))
@@ -118,9 +118,9 @@ def test_a_data_format_is_added_as_the_page_says(followed, tmp_path):
     rows = []
     for number, label in enumerate(["cat", "dog", "cat"]):
         Image.fromarray(np.full((8, 8, 3), 80 * number, "uint8")).save(tmp_path / f"{number}.png")
-        rows.append(json.dumps({"path": f"{number}.png", "label": label}))
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    (printed,) = run(followed, ["count", str(tmp_path / "rows.jsonl"), "--json"])
+        rows.append(f"{number}.png {label}")
+    (tmp_path / "rows.lst").write_text("\n".join(rows))
+    (printed,) = run(followed, ["count", str(tmp_path / "rows.lst"), "--json"])
     assert json.loads(printed) == {"classes": ["cat", "dog"], "counts": {"all": [2, 1]}}
 
 
