@@ -24,7 +24,14 @@ RUNS = Path(__file__).parent / "files" / "old_runs"
 TASKS = sorted(folder.name for folder in RUNS.iterdir())
 RUN_FOLDERS = ("interrupted", "finished")
 TIMES = ("seconds", "images_per_second")
-LATER_FIGURES = {"dqn": {"random_return"}}  # that version 0.1.0 did not have
+LATER_FIGURES = {  # that version 0.1.0 did not have
+    "classification": {
+        f"{name}{end}"
+        for name in ("mcc", "kappa", "auroc", "average_precision")
+        for end in ("", "_low", "_high")
+    },
+    "dqn": {"random_return"},
+}
 LOSSES = ("loss", "content_loss", "style_loss")  # of a network whose weights are random here
 
 
