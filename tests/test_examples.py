@@ -9,6 +9,7 @@ import pytest
 from tests.support.paths import ROOT
 
 nbformat = pytest.importorskip("nbformat")
+MARKS = dict.fromkeys("245", pytest.mark.check)  # the others take longer
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
@@ -28,8 +29,13 @@ def test_outputs_are_stored_and_no_error(path):
     assert path.stat().st_size < 200_000
 
 
-@pytest.mark.check
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=MARKS.get(path.stem[0], pytest.mark.slow), id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -87,7 +87,8 @@ function addViews(views, picture, original, found, model, file) {
   const add = (name, source) => {
     const button = make("button", name, {type: "button", "aria-pressed": false});
     button.addEventListener("click", async () => {
-      button.disabled = true;
+      if (button.ariaBusy === "true") return;
+      button.ariaBusy = "true";  // not `disabled`, which would take the focus away
       try {
         source = source || await explanation(model, file);
         picture.src = source;
@@ -97,7 +98,7 @@ function addViews(views, picture, original, found, model, file) {
         button.textContent = error.message;
         return;
       }
-      button.disabled = false;
+      button.ariaBusy = "false";
     });
     views.append(button);
     return button;

@@ -85,6 +85,8 @@ def rename_flag(out, name, former):
     """Rewrites the files of a search as an earlier version, which named a flag `former`, did."""
     for path in (out / "search.yaml", *(out / "trials").glob("*.json")):
         path.write_text(path.read_text().replace(name, former))
+        if path.suffix == ".json":  # earlier versions wrote no checksum
+            path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": None}))
     stored = json.loads((out / "oracle.json").read_text().replace(name, former))
     digest = keras_tuner.Oracle._compute_values_hash
     for each in stored["trials"]:
@@ -92,6 +94,7 @@ def rename_flag(out, name, former):
             None, each["hyperparameters"]["values"]
         )
     stored["oracle"]["tried_so_far"] = [*stored["oracle"]["id_to_hash"].values()]
+    del stored["sha256"]
     (out / "oracle.json").write_text(json.dumps(stored))
 
 

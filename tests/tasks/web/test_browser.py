@@ -227,6 +227,7 @@ def test_a_caption_is_that_of_the_exported_file(folder_of, open_page, tmp_path):
     check_quiet(seen, folder)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_slider(folder_of, open_page):
     folder = network_folder("gan", folder_of)
     seen = open_page(folder)
