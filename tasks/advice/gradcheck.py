@@ -93,8 +93,9 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
     terms = zip(outputs, projections, strict=True)
     magnitude = sum(float(tf.reduce_sum(abs(output * weight))) for output, weight in terms)
     value = tf.function(value)
+    centre = float(value())
     return [
-        _check(name, tensor, gradient, value, samples, rng, step, magnitude)
+        _check(name, tensor, gradient, value, centre, samples, rng, step, magnitude)
         for (name, tensor), gradient in zip(checked.items(), gradients, strict=True)
     ]
 
@@ -200,7 +201,7 @@ def _float_outputs(target, inputs):
     return [tf.cast(x, "float64") for x in keras.tree.flatten(outputs) if x.dtype.is_floating]
 
 
-def _check(name, tensor, gradient, value, samples, rng, step, magnitude):
+def _check(name, tensor, gradient, value, centre, samples, rng, step, magnitude):
     gradient = (
         np.zeros(tensor.shape) if gradient is None else tf.convert_to_tensor(gradient).numpy()
     )
@@ -211,7 +212,8 @@ def _check(name, tensor, gradient, value, samples, rng, step, magnitude):
     for place in places:
         index = np.unravel_index(place, tensor.shape) if tensor.shape.rank else ()
         own = float(gradient[index])
-        error, difference = _closest(tensor, index, own, value, step, magnitude, TOLERANCE * scale)
+        limit = TOLERANCE * scale
+        error, difference = _closest(tensor, index, own, value, centre, step, magnitude, limit)
         worst = max(worst, (error / scale, int(place), difference))
     error, place, difference = worst
     index = tuple(map(int, np.unravel_index(place, tensor.shape))) if tensor.shape.rank else ()
@@ -219,7 +221,7 @@ def _check(name, tensor, gradient, value, samples, rng, step, magnitude):
     return TensorCheck(name, size, len(places), float(error), index, own, difference)
 
 
-def _closest(tensor, index, own, value, step, magnitude, limit):
+def _closest(tensor, index, own, value, centre, step, magnitude, limit):
     """Returns the error beyond rounding, and the difference that it is from.
 
     That is the first difference within `limit`, or, where there is none, the central one.
@@ -230,7 +232,7 @@ def _closest(tensor, index, own, value, step, magnitude, limit):
     """
     found = []
     for size in (step, step / 30, step / 1000):
-        left, right = _differences(tensor, index, value, size)
+        left, right = _differences(tensor, index, value, centre, size)
         rounding = 8 * np.finfo("float64").eps * magnitude / size
         for difference in ((left + right) / 2, left, right):
             found.append((max(0.0, abs(difference - own) - rounding), difference))
@@ -239,11 +241,11 @@ def _closest(tensor, index, own, value, step, magnitude, limit):
     return found[0]
 
 
-def _differences(tensor, index, value, step):
+def _differences(tensor, index, value, centre, step):
     """Returns the differences to the left and to the right of a tensor's value."""
     before = np.array(tensor.numpy())  # also of a scalar
     step *= max(1.0, abs(float(before[index])))
-    centre, ends = float(value()), []
+    ends = []
     for moved_by in (-step, step):
         moved = before.copy()
         moved[index] += moved_by

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from tasks.distributed import subprocess_command
+from tasks.export import exported_process
+from tasks.export.exported_process import ERROR, INPUTS
 from tasks.inference import exported_file
-from zoo.errors import UsageError
 from zoo.lazy import np, tf
 
 CODE = (
     "import sys; from tasks.export import benchmark_process; benchmark_process.main(sys.argv[1:])"
 )
-INPUTS, FIGURES, ERROR = "inputs.npz", "figures.json", "error.txt"
+FIGURES = "figures.json"
 WARMUP_RUNS, MIN_RUNS = 3, 5
 STATUS = Path("/proc/self/status")
 
@@ -40,15 +38,8 @@ def measure(path, inputs, *, num_threads, seconds):
     """
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        np.savez(folder / INPUTS, **inputs)
-        words = (os.path.abspath(path), str(folder), str(num_threads), str(seconds))
-        command = subprocess_command.python_command(CODE, *words)
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            known = (folder / ERROR).exists()
-            text = (folder / ERROR).read_text() if known else done.stderr
-            lines = text.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UsageError(f"{Path(path).name} does not run in its runtime: {lines[-1]:.300}")
+        words = (str(num_threads), str(seconds))
+        exported_process.run_code(CODE, path, folder, inputs, *words)
         return json.loads((folder / FIGURES).read_text())
 
 

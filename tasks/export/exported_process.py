@@ -59,21 +59,37 @@ def run_in_process(path, inputs):
     """
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        np.savez(folder / INPUTS, **inputs)
-        words = (os.path.abspath(path), str(folder))
-        command = subprocess_command.python_command(CODE, *words)
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            known = (folder / ERROR).exists()
-            text = (folder / ERROR).read_text() if known else done.stderr
-            lines = text.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UsageError(f"{Path(path).name} does not run in its runtime: {lines[-1]:.300}")
+        run_code(CODE, path, folder, inputs)
         facts = json.loads((folder / FACTS).read_text())
         with np.load(folder / OUTPUTS) as found:
             rows = len(next(iter(inputs.values())))
             return ProcessResult(
                 rows, dict(found), facts["milliseconds"], tuple(facts["frameworks"])
             )
+
+
+def run_code(code, path, folder, inputs, *words):
+    """Runs Python code on an exported model in a new process, which writes its results to a folder.
+
+    Args:
+        code: the code; its arguments are the path, the folder and the words.
+        path: path of the exported model.
+        folder: `Path` of the folder, where the code finds the inputs as `inputs.npz`, and may
+            write the reason of a failure as `error.txt`.
+        inputs: arrays by name.
+        *words: further arguments.
+
+    Raises:
+        UsageError: the process has failed.
+    """
+    np.savez(folder / INPUTS, **inputs)
+    command = subprocess_command.python_command(code, os.path.abspath(path), str(folder), *words)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        known = (folder / ERROR).exists()
+        text = (folder / ERROR).read_text() if known else done.stderr
+        lines = text.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise UsageError(f"{Path(path).name} does not run in its runtime: {lines[-1]:.300}")
 
 
 def check_opens(path):
