@@ -3,7 +3,7 @@
     python docs/site/build.py site
 
 Copies the pages of `docs/` and those of the root into a temporary folder, adds the pages that are
-made from the code (API reference, command line, tasks, gallery), runs Sphinx with warnings as
+made from the code (API reference, command line, tasks, gallery, notebooks), runs Sphinx with warnings as
 errors, and checks every link and asset of the result. Nothing is fetched.
 """
 
@@ -20,19 +20,22 @@ from pathlib import Path
 
 import gallery
 import links
+import notebooks
 import reference
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
-FROM_ROOT = {  # file of the root: its page
+FROM_ROOT = {  # file or folder of the root: its page
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "examples": "examples/index.md",
 }
 GROUPS = {  # of the navigation, in this order: patterns of page names; the rest are guides
     "Start": ("quickstart", "gallery"),
     "Guides": ("*",),
+    "Notebooks": ("examples/index", "examples/*"),
     "Course": ("course/README", "course/[0-9]*"),
     "课程": ("course/zh/README", "course/zh/*"),
     "Reference": ("commands", "tasks", "models", "api/zoo*", "api/*", "glossary"),
@@ -73,13 +76,15 @@ def assemble(source):
     for path in (source / "course").rglob("*.md"):
         path.write_text(with_page_names(without_source_links(path.read_text())))
     for name, page in FROM_ROOT.items():
-        (source / page).write_text(relinked((ROOT / name).read_text()))
+        if (ROOT / name).is_file():
+            (source / page).write_text(relinked((ROOT / name).read_text()))
     title = "# Licence\n\n```text\n"
     (source / "license.md").write_text(title + (ROOT / "LICENSE").read_text() + "```\n")
-    made = {**reference.pages(), **gallery.pages()}
-    for name, text in made.items():
+    made = {**reference.pages(), **gallery.pages(), **notebooks.pages()}
+    for name, content in made.items():
         (source / name).parent.mkdir(exist_ok=True)
-        (source / name).write_text(text)
+        content = content if isinstance(content, bytes) else content.encode()
+        (source / name).write_bytes(content)
     with (source / "index.md").open("a") as file:
         file.write(navigation(source))
 

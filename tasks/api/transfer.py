@@ -24,6 +24,8 @@ from zoo.surgery import feature_stages
 if TYPE_CHECKING:
     import keras as keras_types
 
+__all__ = ["freeze", "gradual_unfreezing", "layerwise_optimizer"]
+
 layerwise = LazyModule("tasks.api.layerwise")
 
 POLICIES = tuple(policy for policy in BATCH_NORM_POLICIES if policy != "recalibrate")
