@@ -3,8 +3,8 @@
     python docs/site/build.py site
 
 Copies the pages of `docs/` and those of the root into a temporary folder, adds the pages that are
-made from the code (API reference, command line, tasks, gallery, notebooks), runs Sphinx with warnings as
-errors, and checks every link and asset of the result. Nothing is fetched.
+made from the code (API reference, command line, tasks, gallery) and from the notebooks, runs Sphinx
+with warnings as errors, and checks every link and asset of the result. Nothing is fetched.
 """
 
 from __future__ import annotations
