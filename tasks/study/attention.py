@@ -90,7 +90,7 @@ def run(seed: int = 0, caption_steps: int = 200, steps: int = 240):
         panels = {"image": images[index].clip(0, 255).astype("uint8")}
         for word, weights in enumerate(255 * looks[index].reshape(-1, GRID, GRID), 1):
             panels[f"word {word}"] = weights
-        shown[f"image {index + 1}"] = pictures.images(panels)
+        shown[f"image {index + 1}"] = pictures.images(panels, columns=2)
     matrices = []
     for task, (_, _, (digits, output, weights)) in found.items():
         drawn, axes = pictures.figure(width=4, height=4)

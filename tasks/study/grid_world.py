@@ -9,6 +9,7 @@ GRID = ("....G", ".#.#.", "...H.", ".#...", "S....")  # start, goal, hole, wall
 START, GOAL = (4, 0), (0, 4)
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 ARROWS = "↑↓←→"
+DARK = "#1f2937"
 SIZE = len(GRID)
 CELLS = [(row, column) for row in range(SIZE) for column in range(SIZE)]
 
@@ -35,11 +36,17 @@ def greedy_path(values) -> list[tuple[int, int]]:
 def draw(values) -> str:
     """Returns a picture of the value of each cell, with the best action."""
     drawn, axes = pictures.figure(width=4.2, height=4)
-    axes.imshow(values.max(-1), cmap="viridis")
+    free = np.array([[mark in ".S" for mark in row] for row in GRID])
+    shown = np.ma.masked_where(~free, values.max(-1))
+    colors = axes.imshow(shown, cmap="viridis")
+    colors.set_cmap(colors.cmap.with_extremes(bad=DARK))  # walls, goal and hole have no values
     for row, column in CELLS:
         mark = GRID[row][column]
         text = ARROWS[np.argmax(values[row, column])] if mark in ".S" else mark
-        axes.text(column, row, text, ha="center", va="center", color="white", fontsize=14)
+        bright = free[row, column] and colors.norm(shown[row, column]) > 0.6
+        ink = DARK if bright else "white"
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=14)
+    drawn.colorbar(colors, label="value of the best action", shrink=0.8)
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     return pictures.svg(drawn)

@@ -8,7 +8,7 @@ import re
 
 from tasks.report import environment, page
 from tasks.report.formatting import escape
-from tasks.study import Findings, Study
+from tasks.study import Findings, Study, pictures
 
 # On narrow pages pictures are scrolled before their text is smaller than 10 pixels.
 _MIN_SCALE = 0.75
@@ -28,7 +28,7 @@ def write(path, study: Study, findings: Findings, options: dict) -> None:
     held = sum(claim.holds for claim in findings.claims)
     sections = [
         ("Claims", _claims(findings)),
-        *((title, _figure(picture, see)) for title, picture, see in findings.pictures),
+        *((title, _figure(title, picture, see)) for title, picture, see in findings.pictures),
         ("What to change next", _list(findings.next_steps)),
         ("The code", _CODE.format(escape(source(study)))),
         ("References", _list(findings.references)),
@@ -59,11 +59,13 @@ def source(study):
     return inspect.getsource(inspect.getmodule(study.run)).strip()
 
 
-def _figure(picture, see):
+def _figure(title, picture, see):
     def with_minimum(found):
-        return f'{found[0]}style="min-width: {_MIN_SCALE * float(found[1]):.0f}pt" '
+        size = f"min-width: {_MIN_SCALE * float(found[1]):.0f}pt"
+        return f'{found[0]}role="img" aria-label="{escape(title)}" style="{size}" '
 
     picture = re.sub(r'<svg (?=[^>]*?width="([\d.]+)pt")', with_minimum, picture)
+    picture = picture.replace(f'fill: {pictures.GREY}"', 'fill: var(--muted)"')  # of text
     caption = f"<figcaption>{escape(see)}</figcaption>"
     return f'<figure style="overflow-x: auto">{caption}{picture}</figure>'
 

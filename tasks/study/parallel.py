@@ -86,11 +86,11 @@ def run(seed: int = 0, batch: int = 64, examples: int = 1_024, epochs: int = 3):
     axis = {"ylabel": "test loss after equal epochs"}
     valley = pictures.curves(lines, xscale="log", xlabel="learning rate", ylim=(0, 3), **axis)
     rows, shown = np.arange(len(SIZES)), {}
+    ticks = {"xticks": rows, "xticklabels": SIZES, "ylim": (1, 3)}
     for column, rate in enumerate(RATES[: len(RATES) - len(SIZES) + 1]):
         rules = {"the same rate": losses[:, column], "linear": losses[rows, column + rows]}
         lines = {name: (rows, row) for name, row in rules.items()}
-        shown[f"{rate:g}"] = pictures.curves(lines, xticks=rows, xticklabels=SIZES, ylim=(1, 3),
-                                             xlabel="batch size", **axis)  # fmt: skip
+        shown[f"1/{1 / rate:g}"] = pictures.curves(lines, **ticks, xlabel="batch size", **axis)
     same, linear = losses[3, 0] - losses[0, 0], losses[3, 3] - losses[0, 0]
     bars = pictures.bars({name: max(value, 1e-9) for name, value in differences.items()},
                          xscale="log", xlabel="difference, relative to the step")  # fmt: skip

@@ -150,9 +150,9 @@ def slider(pictures: Mapping[str, str], label: str) -> str:
         for number, picture in enumerate(pictures.values())
     )
     shown = ",".join(
-        f"#{name}-{number}:checked~div .panel-{number}" for number in range(len(pictures))
+        f"#{name}-{number}:checked~div>.panel-{number}" for number in range(len(pictures))
     )
-    style = f".{name} div>div{{display:none}}{shown}{{display:block!important}}{SLIDER_STYLE}"
+    style = f".{name}>div>div{{display:none}}{shown}{{display:block!important}}{SLIDER_STYLE}"
     return (
         f'<style>{style}</style><div class="slider {name}" role="radiogroup" '
         f'aria-label="{escape(label)}"><span>{escape(label)}</span>{buttons}'

@@ -89,7 +89,7 @@ def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates:
     learned, returns = q_learning(episodes, exploration, seed)
     stuck, _ = q_learning(episodes, 0.0, seed)
     deep, path = deep_q_learning(updates, seed), greedy_path(learned)
-    start, tried, never = exact[START].max(), (learned != 0).mean(), (stuck != 0).mean()
+    start, tried, never = exact[START].max(), (learned != 0).sum(), (stuck != 0).sum()
     drawn, axes = pictures.figure()
     axes.plot(np.convolve(returns, np.ones(50) / 50, "valid"))
     axes.set(xlabel="episode", ylabel="return (mean of 50)")
@@ -101,8 +101,8 @@ def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates:
             Claim("Its greedy policy reaches the goal by a shortest path.",
                   path[-1] == GOAL and len(path) == 8, f"{len(path)} steps"),
             Claim("Without exploration it tries fewer actions.", never < tried,
-                  f"{never:.0%} against {tried:.0%} of all"),
-            Claim("So does the policy of the DQN.",
+                  f"{never} against {tried}"),
+            Claim("The policy of the DQN, too, reaches the goal by a shortest path.",
                   greedy_path(deep)[-1] == GOAL and len(greedy_path(deep)) == 8,
                   f"{len(greedy_path(deep))} steps"),
             # A network approximates: an error here changes the values elsewhere.
@@ -112,7 +112,8 @@ def run(seed: int = 0, episodes: int = 3_000, exploration: float = 0.2, updates:
         ],
         pictures=[
             ("Values while learning", pictures.slider(stages, "trained for"),
-             "Values spread from the goal backwards, one step per visit."),
+             "Values spread from the goal backwards, one step per visit. G is the goal, H the "
+             "hole, # a wall."),
             ("Value iteration and DQN", pictures.slider(
                 {"value iteration": draw(exact), "DQN": draw(deep)}, "values of"),
              "The exact values, and those of the network."),

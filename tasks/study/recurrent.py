@@ -37,7 +37,7 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
         axes.plot(at, runs.mean(0), "o-", label=name)
     axes.axhline(1 / SYMBOLS, linestyle="--", color=pictures.GREY)
     axes.set(xlabel="step", ylabel="test accuracy", ylim=(0, 1.05))
-    axes.legend()
+    drawn_curves.legend(loc="outside upper center", ncols=3)
     first = {name: float(sizes[0]) for name, sizes in gradients.items()}
     best = {name: float(runs[:, -3:].mean()) for name, runs in scores.items()}
     opened = [best["LSTM, open gates"], best["GRU, open gates"]]
@@ -69,7 +69,7 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
              "matrix at first, so its gradient shrinks slowly; what is unstable is its training."),
             ("Remembering the first symbol", pictures.svg(drawn_curves),
              "The dashed line is chance; each curve is the mean of several trainings."),
-            ("Text", pictures.slider({k: pictures.text(v) for k, v in samples.items()}, "steps"),
+            ("Text", pictures.text("\n\n".join(f"step {k}: {v}" for k, v in samples.items())),
              "What the network writes; it has read a few kilobytes of the zoo's documentation."),
         ],
         next_steps=["--length 15: do the usual gates suffice?", "--length 60 --steps 600",

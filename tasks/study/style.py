@@ -9,6 +9,7 @@ from zoo import graphs
 from zoo.lazy import keras, np, tf
 
 LAYERS = tuple(f"block{number}_conv1" for number in range(1, 6))  # of Gatys et al. for style
+IMAGES = ("content", "from its maps", "style", "from its Gram matrix")
 TILE = 16  # pixels
 
 
@@ -77,23 +78,21 @@ def run(seed: int = 0, size: int = 64, steps: int = 80, width: int = 16, weights
     edits = {"moved": np.roll(tiles, size // 2, 2), "tiles shuffled": shuffled(tiles, rng),
              "another image": scaled("waves", size)}  # fmt: skip
     change = {name: changes(net, tiles, edit) for name, edit in edits.items()}
-    blocks, axes = range(1, 6), {"xlabel": "block", "ylabel": "relative change", "ylim": (0, 1.3)}
-    plots = [
-        pictures.curves(
-            {"maps": (blocks, maps), "Gram matrix": (blocks, grams)}, title=name, **axes
-        )
-        for name, (maps, grams) in change.items()
-    ]
-    alike, matched, shown = {}, {}, {}
+    blocks = range(1, 6)
+    axes = {"xlabel": "block", "xticks": blocks, "ylabel": "relative change", "ylim": (0, 1.3)}
+    alike, matched, shown, plots = {}, {}, {}, []
+    for name, (maps, grams) in change.items():
+        lines = {"maps": (blocks, maps), "Gram matrix": (blocks, grams)}
+        plots.append(pictures.curves(lines, title=name, **axes))
     for layer in progress(LAYERS, "layers"):
         found = {}
         for kind, image in (("content", hills), ("style", tiles)):
             found[kind], left = reconstructed(net, layer, kind, image, steps, rng)
             alike[kind, layer] = np.corrcoef(found[kind].ravel(), image.ravel())[0, 1]
             matched[kind, layer] = left
-        row = {"content": hills, "from its maps": found["content"],
-               "style": tiles, "from its Gram matrix": found["style"]}  # fmt: skip
-        shown[layer] = pictures.images({name: x[0].astype("uint8") for name, x in row.items()})
+        row = (hills, found["content"], tiles, found["style"])
+        panels = {name: image[0].astype("uint8") for name, image in zip(IMAGES, row, strict=True)}
+        shown[layer] = pictures.images(panels, columns=2)
     kept = [alike["content", layer] for layer in LAYERS]
     texture = max(abs(alike["style", layer]) for layer in LAYERS)
     shallow = max((change[x][1] / change[x][0])[:3].max() for x in ("moved", "tiles shuffled"))

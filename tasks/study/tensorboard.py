@@ -81,7 +81,8 @@ def run(seed: int = 0, examples: int = 600, epochs: int = 8, logdir: str = ""):
     return Findings(
         claims=[
             Claim("The files hold scalars, histograms, images, the graph and hyperparameters.",
-                  all(kinds.values()), ", ".join(f"{k}: {len(v)}" for k, v in kinds.items())),
+                  all(kinds.values()), ", ".join(f"{name.replace('_', ' ')}: {len(tags)}"
+                                                 for name, tags in kinds.items())),
             Claim("The scalars are the losses that fit returns.", np.allclose(scalars, losses),
                   ", ".join(f"{x:.3f}" for x in scalars)),
             Claim("Each histogram counts every weight once.", len(histograms) == epochs
@@ -99,8 +100,9 @@ def run(seed: int = 0, examples: int = 600, epochs: int = 8, logdir: str = ""):
             ("Scalars and histograms", pictures.panels(
                 [pictures.curves(lines, xlabel="epoch", ylabel="epoch_loss"), pictures.svg(drawn)]),
              "The SCALARS and HISTOGRAMS pages show the same numbers: losses fall, and weights "
-             "spread (darker is later)."),
-            ("Images", pictures.images({str(n): image[..., 0] for n, image in enumerate(decoded)}),
+             "spread (a stronger colour is later)."),
+            ("Images", pictures.images(
+                {str(n): image[..., 0] for n, image in enumerate(decoded)}, side=1.2),
              "The IMAGES page, read back from the file."),
         ],
         next_steps=["--logdir logs, then: tensorboard --logdir logs",

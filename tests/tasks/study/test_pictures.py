@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from tasks.study import pictures
+from tasks.study import grid_world, pictures
 
 
 def test_colors_are_kept_and_ids_are_unique():
@@ -46,3 +46,24 @@ def test_dots_follow_their_paths_without_scripts():
         assert (np.diff(each[:, 1]) < 0).all()  # upwards
     assert np.allclose(np.diff(places[0], axis=0), np.diff(places[0], axis=0)[0], atol=3)
     assert (places[1][len(places[1]) // 2 + 2 :, 0] == places[1][-1, 0]).all()  # at the border
+
+
+def test_panels_within_a_slider_are_shown():
+    """Each rule is about the children of the slider only, not about what they contain."""
+    shown = {text: pictures.panels(["<svg></svg>"] * 2) for text in ("one", "two", "three")}
+    text = pictures.slider(shown, "number")
+    (name,) = re.findall(r'class="slider (\w+)"', text)
+    assert f".{name}>div>div{{display:none}}" in text
+    for number in range(3):
+        assert f"#{name}-{number}:checked~div>.panel-{number}" in text
+    assert not re.search(r"[\w*] div\b[^{}]*{display:none", text)
+
+
+def test_the_marks_of_a_grid_world_can_be_read_on_their_cells():
+    values = np.zeros((grid_world.SIZE, grid_world.SIZE, 4))
+    values[grid_world.START] = 1.0  # the brightest cell
+    text = grid_world.draw(values)
+    found = re.findall(r'<text [^>]*?fill: (\S+?)[;"][^>]*>(.)<', text)
+    assert len(found) == len(grid_world.CELLS)
+    assert found.count((grid_world.DARK, "↑")) == 1
+    assert found.count(("#ffffff", "↑")) == 19  # the other free cells, which are dark

@@ -64,6 +64,7 @@ def test_the_claims_of_a_study_hold(name, seed, tmp_path):
     pictures = re.findall("<svg [^>]*>", text)
     assert pictures
     assert all('style="min-width' in picture for picture in pictures)  # readable on phones
+    assert all('role="img" aria-label="' in picture for picture in pictures)
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", text)  # nothing is loaded
     shown = re.sub("<pre.*?</pre>", "", text, flags=re.S)  # without the code
     assert not re.search(r"\bnan\b", shown.lower())
