@@ -70,8 +70,8 @@ def run(seed: int = 0, size: int = 64, steps: int = 80, width: int = 16, weights
     """The maps of a layer hold what is where; their Gram matrix sums over all positions and keeps
     only which features occur together, a texture. An image that is optimized until one layer
     matches shows what that layer keeps: deeper layers leave more of the pixels open. The network is
-    a VGG16 with random weights, or with those of a file (--weights): colours and textures survive
-    random weights, objects are recognized by trained ones only."""
+    a VGG16 with random weights, or with those of a file (--weights): random ones keep the colours
+    of an image, but only trained ones recognize objects."""
     rng = np.random.default_rng(seed)
     size = max(TILE * 2, size // TILE * TILE)
     net, tiles, hills = extractor(width, weights), scaled("mosaic", size), scaled("hills", size)
@@ -114,8 +114,9 @@ def run(seed: int = 0, size: int = 64, steps: int = 80, width: int = 16, weights
         ],
         pictures=[
             ("Images from one layer", pictures.slider(shown, "layer"),
-             "The first and third image are the originals. From its maps the image comes back, with"
-             " less detail the deeper the layer; from Gram matrices its colours and texture."),
+             "The originals are on the left. From its maps the image comes back, with more noise "
+             "the deeper the layer; from the Gram matrix of the first layer its colours come back, "
+             "but not their places."),
             ("What changes", pictures.panels(plots),
              "Gram matrices hardly notice where things are, unless the layer sees whole tiles."),
         ],
