@@ -57,10 +57,10 @@ class Sequence(Task):
     dropout: float = flag(
         0.0, "dropout rate after each layer", high=0.99, search=Between(0.0, 0.5, log=False)
     )
-    epochs: int = flag(16, "passes over the training windows", low=1)
+    epochs: int = flag(8, "passes over the training windows", low=1)
     batch_size: int = flag(32, "windows or sequences per step, over all replicas", low=1)
     learning_rate: float = flag(
-        0.006, "peak learning rate; 0: the default of the plan", search=Between(1e-4, 1e-1)
+        0.01, "peak learning rate; 0: the default of the plan", search=Between(1e-4, 1e-1)
     )
     clip_norm: float = flag(1.0, "maximum global norm of the gradient; 0: no clipping", low=0.0)
 
