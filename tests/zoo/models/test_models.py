@@ -66,9 +66,9 @@ FAST = {
 FAST |= {name for family, name in SMALLEST.items() if family in FAST_APPLICATIONS}
 
 
-def some(names):
-    """Returns all names as parameters; all but the smallest of each family are marked check."""
-    return [pytest.param(x, marks=() if x in FAST else pytest.mark.check) for x in names]
+def some(names, others=pytest.mark.check):
+    """Returns all names as parameters; all but the smallest of each family are marked `others`."""
+    return [pytest.param(x, marks=() if x in FAST else others) for x in names]
 
 
 def distinct():
@@ -147,7 +147,7 @@ def test_counts_are_those_of_the_built_model(name):
     assert model.name == name
 
 
-@pytest.mark.parametrize("name", some(CLASSIFIERS))
+@pytest.mark.parametrize("name", some(CLASSIFIERS, pytest.mark.slow))
 def test_logits_are_float32_with_one_column_per_class(name):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = outline(name, num_classes=CLASSES, input_shape=square(name, zoo.spec(name).min_size))
@@ -157,6 +157,17 @@ def test_logits_are_float32_with_one_column_per_class(name):
 
 
 @pytest.mark.parametrize("name", some(WITH_STAGES))
+def test_stages_have_about_the_strides_of_their_names(name):
+    spec = zoo.spec(name)
+    size = max(224, spec.input_shape[0])  # margins that convolutions cut off hardly count
+    stages = outline(name, zoo.backbone, input_shape=square(name, size)).output
+    assert tuple(stages) == spec.stages
+    for stage, x in stages.items():
+        for side in x.shape[1:3]:
+            assert f"stage{math.log2(size / side):.0f}" == stage
+
+
+@pytest.mark.parametrize("name", some(WITH_STAGES, pytest.mark.slow))
 def test_stages_have_the_strides_of_their_names(name):
     spec = zoo.spec(name)
     sides = spec.min_size, spec.min_size + 64
