@@ -96,7 +96,7 @@ NOT_PREDICTED = {  # why zoo predict rejects a model or a task
 }
 INPUTS = {"sequence": "prompt.txt"}  # of zoo predict, if not a photo
 
-LARGE = 1_000_000  # parameters of a classifier that only `--slow` runs
+LARGE = 500_000  # parameters of a classifier that only `--slow` runs
 
 
 def models(task):

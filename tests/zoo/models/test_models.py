@@ -25,8 +25,9 @@ from zoo.flops import count_params_and_flops
 from zoo.parts import blocks
 
 CLASSES = 7
+DEEP = ("nasnet_mobile",)  # of a thousand layers
 # JAX takes most of a minute to compile the gradients of so many layers.
-DEEP = () if EAGER else ("densenet121", "inception_v3", "nasnet_mobile")
+SLOW_GRADIENTS = DEEP if EAGER else ("densenet121", "inception_v3", *DEEP)
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
 NO_DIGEST = ("mobilenet", "mobilenet_075", "mobilenet_050", "mobilenet_025", "mobilenet_v2")
@@ -80,7 +81,7 @@ def distinct():
     return list(found.values())
 
 
-def samples(slow=()):
+def samples(slow=DEEP):
     """Returns every architecture with options, as parameters.
 
     The smallest of each family is shrunk by `SMALL`, and marked check at full width. The other
@@ -248,7 +249,7 @@ def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample,
 
 @pytest.mark.backend
 @pytest.mark.xdist_group("reader")
-@pytest.mark.parametrize("sample", samples(DEEP), indirect=True)
+@pytest.mark.parametrize("sample", samples(SLOW_GRADIENTS), indirect=True)
 def test_a_gradient_reaches_every_weight(sample):
     model, images, _ = sample
     targets = np.ones((len(images), CLASSES))
