@@ -48,18 +48,17 @@ def jit_compile(setting, training_model):
     """Returns the `jit_compile` argument of Keras for training on this hardware.
 
     Args:
-        setting: `on`, `off`, or `auto`: XLA on a single GPU. On a CPU, where Keras would use it
-            too, XLA takes long to compile and its convolutions are slower than those of
-            TensorFlow; and it compiles for one device, while Keras passes it the step of all
-            replicas.
+        setting: `on`, `off`, or `auto`: XLA on a single GPU, and on JAX, which without it runs
+            one operation after the other. On a CPU, where Keras would use it too, it takes long to
+            compile and its convolutions are slower than those of TensorFlow; and it compiles for
+            one device, while Keras passes it the step of all replicas.
         training_model: A `keras.Model`.
 
     Raises:
         UsageError: `on` for a model with layers that XLA does not support.
     """
     if setting == "auto":
-        alone = not replicas.is_multi_replica()
-        return "auto" if alone and tf.config.list_physical_devices("GPU") else False
+        return "auto" if _prefers_xla() and not replicas.is_multi_replica() else False
     unknown_layers = [x.name for x in training_model._flatten_layers() if not x.supports_jit]
     if setting == "on" and unknown_layers:
         raise UsageError(
@@ -79,7 +78,7 @@ def resolve_auto_flags(task, model, strategy, features):
         features: What `--features` means for the run.
     """
     jit_supported = task.compilable and all(x.supports_jit for x in model._flatten_layers())
-    compiled = strategy == "one" and jit_supported and bool(tf.config.list_physical_devices("GPU"))
+    compiled = strategy == "one" and jit_supported and _prefers_xla()
     found = {
         "precision": keras.config.dtype_policy().name,
         "jit_compile": "on" if compiled else "off",
@@ -87,3 +86,7 @@ def resolve_auto_flags(task, model, strategy, features):
         "strategy": strategy,
     }
     return {name: value for name, value in found.items() if getattr(task, name) == "auto"}
+
+
+def _prefers_xla():
+    return keras.backend.backend() == "jax" or bool(tf.config.list_physical_devices("GPU"))

@@ -72,7 +72,7 @@ class TrainingFlags:
     )
     jit_compile: str = flag(
         "auto",
-        "whether XLA compiles the training step; auto: on one GPU",
+        "whether XLA compiles the training step; auto: on one GPU, and on JAX",
         choices=("auto", "on", "off"),
         former="jit",
     )

@@ -27,9 +27,7 @@ NETWORKS = {  # and options with which they are small
     "lstm": {"input_shape": (6, 1)},
     "transformer": {"input_shape": (6, 1)},
     "show_attend_tell": {"backbone": "lenet5", "units": 8, "embedding": 6, "length": 5},
-    "retinanet": {
-        **{"backbone": "convnet", "levels": (3, 4), "channels": 4, "depth": 1, "octave": 1}
-    },
+    "retinanet": {"backbone": "convnet", "levels": (3, 4), "channels": 4, "depth": 1, "octave": 1},
 }
 
 
