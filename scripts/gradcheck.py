@@ -42,7 +42,11 @@ def run(args):
         layer, inputs, own = layer_examples.example(name, args.seed)
         found = gradcheck.gradcheck(layer, inputs, **options, **own)
         if args.model == ALL:
-            found = [dataclasses.replace(each, name=f"{name}: {each.name}") for each in found]
+            own_path = f"{layer.name}/"  # the class is shown in its place
+            found = [
+                dataclasses.replace(each, name=f"{name} {each.name.removeprefix(own_path)}")
+                for each in found
+            ]
         checks += found
     return _report(args, checks)
 

@@ -9,7 +9,9 @@ import zoo
 from tasks.engine import finetune
 from zoo import graphs
 from zoo.errors import UsageError
-from zoo.lazy import keras, np, tf
+from zoo.lazy import LazyModule, keras, np, tf
+
+tqdm = LazyModule("tqdm")
 
 STEP = 1e-5  # of the differences; their error is about its square
 TOLERANCE = 1e-5  # relative error above which a gradient is wrong
@@ -94,9 +96,10 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
     magnitude = sum(float(tf.reduce_sum(abs(output * weight))) for output, weight in terms)
     value = tf.function(value)
     centre = float(value())
+    tensors = tqdm.tqdm(checked.items(), "tensors", leave=False, disable=None, delay=2)
     return [
         _check(name, tensor, gradient, value, centre, samples, rng, step, magnitude)
-        for (name, tensor), gradient in zip(checked.items(), gradients, strict=True)
+        for (name, tensor), gradient in zip(tensors, gradients, strict=True)
     ]
 
 

@@ -37,6 +37,7 @@ def cube(x):
     return x**3, lambda upstream: 1.5 * x**2 * upstream
 
 
+@keras.saving.register_keras_serializable("tests.gradcheck")
 class Cube(keras.layers.Layer):
     def call(self, x):
         return cube(x)
@@ -180,3 +181,26 @@ def test_a_large_model_and_a_layer_without_inputs_are_refused(monkeypatch):
         gradcheck.gradcheck(zoo.build("lenet5", weights="random"))
     with pytest.raises(UsageError, match="inputs that are given"):
         gradcheck.gradcheck(keras.layers.Dense(2))
+
+
+def test_a_detector_that_selects_boxes_inside_is_refused():
+    options = {"backbone": "convnet", "input_shape": (64, 64, 3), "channels": 4, "hidden": (8,)}
+    model = zoo.build("faster_rcnn", weights="random", levels=(3, 4), **options)
+    with pytest.raises(UsageError, match=r"faster_rcnn selects boxes.*retinanet"):
+        gradcheck.gradcheck(model)
+
+
+def test_the_command_names_a_planted_error(tmp_path, capsys):
+    image = keras.Input((4,))
+    hidden = keras.layers.Dense(3, name="before")(image)
+    model = keras.Model(image, keras.layers.Dense(2, name="after")(Cube()(hidden)))
+    model.save(tmp_path / "cube.keras")
+    assert command_line(["gradcheck", str(tmp_path / "cube.keras")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if line.endswith("WRONG")} == {
+        "before/kernel",
+        "before/bias",
+        "input",
+    }
+    assert "2 of 5 tensors agree to 1e-05" in lines
+    assert sum(", difference " in line for line in lines) == 3
