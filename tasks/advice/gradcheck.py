@@ -112,7 +112,7 @@ def to_float64(model):
     if model.count_params() > MAX_PARAMETERS:
         raise UsageError(
             f"{model.name} has {model.count_params():,} parameters; gradcheck takes models of at "
-            f"most {MAX_PARAMETERS:,}, such as the smallest of its family"
+            f"most {MAX_PARAMETERS:,}: take a smaller one of its family, or a smaller --image-size"
         )
     graph = graphs.flatten(model)
 
