@@ -33,7 +33,6 @@ SMALL = {
     "overfitting": {"steps": 300},
     "parallel": {"epochs": 2},
     "q-learning": {"episodes": 2_000},
-    "recurrent": {"length": 20, "steps": 80, "text_steps": 100},
     "structure": {"steps": 200, "layers": 1, "trials": 2},
     "style": {"size": 64, "steps": 40, "width": 8},
     "tensorboard": {"examples": 300, "epochs": 4},
