@@ -91,7 +91,7 @@ def open_image(data, kind, bits):
     Args:
         data: The bytes of the file.
         kind: Its format, one of `SIGNATURES` that Pillow has.
-        bits: The bits used by images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
+        bits: The values of images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
 
     Returns:
         A `PIL.Image.Image`.
@@ -102,8 +102,9 @@ def open_image(data, kind, bits):
     """
     if kind == "TIFF":
         reason = tiff.unsupported_reason(io.BytesIO(data))
-        if not reason and bits < pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
-            reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.DEFAULT_HINT}"
+        if not reason and bits != pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
+            used = f"{bits} bits" if isinstance(bits, int) else "{:g} to {:g}".format(*bits)
+            reason = f"a TIFF of 16-bit colours that use {used}; {tiff.DEFAULT_HINT}"
         if reason:
             raise pillow_images.UnsupportedImage(reason)
     found = open_pillow(io.BytesIO(data), kind)
@@ -115,10 +116,10 @@ def open_image(data, kind, bits):
     return found
 
 
-def max_value(data):
-    """Returns the largest value of an image of more than 8 bits per channel, and 0 for others.
+def deep_values(data):
+    """Returns the values of an image of more than 8 bits per channel, or `None` for others.
 
-    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, it is rounded up.
+    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, they are rounded up.
 
     Args:
         data: The bytes of a file, or an array.
@@ -128,8 +129,8 @@ def max_value(data):
     """
     values = data
     if isinstance(data, bytes):
-        values = _deep_values(data, image_format(data[:SIGNATURE_BYTES]))
-    return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
+        values = _read_deep(data, image_format(data[:SIGNATURE_BYTES]))
+    return values if values is not None and values.dtype.itemsize > 1 else None
 
 
 def min_side_and_animated(data):
@@ -146,7 +147,7 @@ def min_side_and_animated(data):
     return min(image.size), found in ANIMATED_FORMATS and bool(getattr(image, "is_animated", False))
 
 
-def _deep_values(data, kind):
+def _read_deep(data, kind):
     """Returns the values of an image of more than 8 bits, or `None` if its format has 8 bits."""
     array = read_array(data)
     if array is not None:
@@ -157,7 +158,7 @@ def _deep_values(data, kind):
         found = Image.open(io.BytesIO(data), formats=[kind])
         if tiff.is_deep_colour(io.BytesIO(data)):
             return np.asarray(found) * np.uint16(256) + np.uint16(255)
-        return np.asarray(found) if found.mode.startswith("I") else None
+        return np.asarray(found) if found.mode.startswith(("I", "F")) else None
     return None
 
 

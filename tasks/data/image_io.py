@@ -21,6 +21,7 @@ EXTENSIONS = (
     *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dcm"),
 )
 ARRAY_FORMATS = ("NPY", "DICOM", "TIFF")  # that are, or may be, no images for Pillow
+ARRAY_TYPES = ("u1", "u2", "i2", "f2", "f4", "f8")
 ERROR_REASONS = {  # part of a message of Pillow, in lower case: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
@@ -56,23 +57,24 @@ class UnreadableImage(UsageError):
 def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
     """Reads one image.
 
-    Of an animation, the first frame is read; TIFF files of several pages or of floating-point
-    values are not supported, and those of bands that are not colour or alpha need tifffile. The
-    EXIF orientation is applied, 16 bits are scaled to 8, and colour is converted to grey by
+    Of an animation, the first frame is read; TIFF files of several pages are not supported, and
+    those of bands that are not colour or alpha need tifffile. The EXIF orientation is applied,
+    16 bits and floating-point numbers are scaled to 8, and colour is converted to grey by
     Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`. Transparency is
     blended with white, unless 2 or 4 channels are requested, of which it is the
     last. Resizing is bilinear and antialiased.
 
     Args:
         item: The path of a file, its bytes, or an array `(height, width)` or `(height, width,
-            channels)` of uint8 or uint16, as in a `.npy` file.
+            channels)` of uint8, uint16, int16 or floating-point numbers, as in a `.npy` file.
         shape: `(height, width, channels)` of the result; `None` keeps the length of a side. Files
             have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array must have
             the requested number, except that grey and RGB are converted into each other.
         resize: `stretch` resizes both sides to the shape; `crop` scales until the shape is
             covered and crops the centre; `pad` scales until the image fits in and centres it on
             black.
-        bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255.
+        bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255; or a pair
+            of the values that become 0 and 255, as in `pillow_images.scale_to_uint8`.
 
     Returns:
         uint8 `(height, width, channels)`, in [0, 255].
@@ -116,7 +118,7 @@ def read_stored(item, *, colours=False):
     """
     _silence_pillow()
     try:
-        [(image, _)] = _open_images(item, 3)
+        [(image, _)] = _open_images(item, 3, bits=None)
         if colours:
             image = image.convert("RGB")
         numbers = np.asarray(image)
@@ -224,7 +226,10 @@ def rejection_reason(path):
 
 
 def _open_images(item, channels, bits=pillow_images.MAX_BITS):
-    """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array."""
+    """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array.
+
+    Without `bits`, the values of a grey image are not scaled.
+    """
     array = item
     if not isinstance(item, np.ndarray):
         data = item_bytes(item)
@@ -233,18 +238,18 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
         kind = image_formats.image_format(data[: image_formats.SIGNATURE_BYTES])
         array = image_formats.read_array(data) if kind in ARRAY_FORMATS else None
         if array is None:
-            image = image_formats.open_image(data, kind, bits)
+            image = image_formats.open_image(data, kind, bits or pillow_images.MAX_BITS)
             if channels not in pillow_images.MODE_OF_CHANNELS:
                 _reject_channels(item, len(image.getbands()), channels)
             return [(image, pillow_images.MODE_OF_CHANNELS[channels])]
-    if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
+    if array.ndim not in (2, 3) or array.dtype.str[1:] not in ARRAY_TYPES:
         what = f"a {array.dtype} array of shape {array.shape}"
-        expected = "uint8 or uint16 (height, width) or (height, width, channels)"
+        expected = "(height, width) or (height, width, channels) of uint8, uint16, int16 or floats"
         raise UnreadableImage(item_name(item), f"{what}; expected {expected}")
     if not array.size:
         raise UnreadableImage(item_name(item), "no pixels")
-    if array.dtype.itemsize == 2:
-        array = pillow_images.scale_to_uint8(array, bits)
+    if array.dtype.itemsize > 1 and (bits or array.ndim > 2):
+        array = pillow_images.scale_to_uint8(array, bits or pillow_images.MAX_BITS)
     if array.shape[2:] == (1,):
         array = array[..., 0]
     found = 1 if array.ndim == 2 else array.shape[-1]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import UsageError
+from zoo.lazy import keras
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
@@ -49,16 +50,20 @@ def check_images(shape, batch_size, *, limit=MAX_ESTIMATED_BATCH):
         )
 
 
-def check_weights(model, shape):
-    """Checks that the weights of a model, built without values, fit into memory for training.
+def check_weights(build, shape):
+    """Checks that the weights of a model fit into memory for training.
+
+    Dense layers may grow with the image size.
 
     Args:
-        model: A `keras.Model`.
+        build: A function that builds the model, called where variables have no values.
         shape: `(height, width, channels)` of its input.
 
     Raises:
         UsageError: They do not fit.
     """
+    with keras.StatelessScope(initialize_variables=False):
+        model = build()
     required = sum(math.prod(weight.shape) for weight in model.weights) * BYTES_PER_WEIGHT
     free = available_bytes()
     if required > free:
