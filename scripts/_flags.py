@@ -16,6 +16,7 @@ from tasks.runs import default_folder
 from zoo.errors import UsageError
 
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
+PAGED_TASKS = ("classification", "segmentation")  # that take files of several images
 METAVARS = {int: "N", float: "X", str: "WORD"}
 
 
@@ -106,6 +107,13 @@ def add_training_flags(parser, task=None):
         parser: The parser.
         task: The class of the task, if it is known.
     """
+    if task and task.name in PAGED_TASKS:
+        parser.add_argument(
+            "--pages",
+            default="",
+            metavar="all|first|N",
+            help="pages of files with several images; the same as DATASET#pages=all",
+        )
     if "columns" not in (field.name for field in dataclasses.fields(task or tasks.Task)):
         parser.add_argument(
             "--columns",
@@ -127,8 +135,10 @@ def train(args, task):
     from tasks.runs import cross_validation
 
     export_environment(args)
-    if columns := getattr(args, "table_columns", ""):
-        task = dataclasses.replace(task, dataset=f"{task.dataset}#{columns}")
+    pages = getattr(args, "pages", "")
+    options = getattr(args, "table_columns", ""), pages and f"pages={pages}"
+    if options := [text for text in options if text]:
+        task = dataclasses.replace(task, dataset=f"{task.dataset}#{','.join(options)}")
     out = output_folder(args, task)
     if args.folds is None:
         record = cross_validation.train(task, out, track=args.track, alone=True)

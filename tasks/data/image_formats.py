@@ -11,7 +11,7 @@ from zoo.lazy import LazyModule, np, tf
 
 dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
-dicom = LazyModule("tasks.data.dicom")
+nifti = LazyModule("tasks.data.nifti")
 pillow_heif = LazyModule("pillow_heif")
 
 _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes
@@ -27,6 +27,7 @@ _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first by
     "PPM": rb"P[1-6]\s",
     "NPY": rb"\x93NUMPY[\1-\3]\0",  # this and the next are not formats of Pillow
     "DICOM": rb".{128}DICM",
+    "NIFTI": rb"(\x5c\x01|\x1c\x02)\0\0|\0\0(\x01\x5c|\x02\x1c)|\x1f\x8b\x08",  # or of gzip
     # Without a signature; by the kinds of color map and image, which agree.
     "TGA": rb".(\x00[\x02\x03\x0a\x0b]|\x01[\x01\x09]).{13}",
 }
@@ -58,7 +59,7 @@ def read_array(data):
     kind = image_format(data[:SIGNATURE_BYTES])
     if kind == "TIFF":
         return tiff.read_bands(data)
-    reader = {"NPY": read_npy, "DICOM": dicom.read}.get(kind)
+    reader = {"NPY": read_npy, "DICOM": dicom.read, "NIFTI": nifti.read}.get(kind)
     return reader and reader(data)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import textwrap
-import warnings
 from pathlib import Path
 
-from tasks.data import image_formats, pillow_images, tiff
+from tasks.data import image_formats, pages, pillow_images, tiff
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, np
 from zoo.paths import check_regular
@@ -19,8 +17,9 @@ Image = LazyModule("PIL.Image")
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"),
     *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dcm"),
+    *(".nii", ".nii.gz"),
 )
-ARRAY_FORMATS = ("NPY", "DICOM", "TIFF")  # that are, or may be, no images for Pillow
+ARRAY_FORMATS = ("NPY", "DICOM", "TIFF", "NIFTI")  # that are, or may be, no images for Pillow
 ARRAY_TYPES = ("u1", "u2", "i2", "f2", "f4", "f8")
 ERROR_REASONS = {  # part of a message of Pillow, in lower case: what it means
     "truncated": "truncated",
@@ -88,7 +87,7 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
         raise UsageError(f"an image has 1 channel (grey), 3 (RGB) or others, not {channels}")
     if resize not in pillow_images.RESIZE_MODES:
         raise unknown_name_error("way to resize", resize, list(pillow_images.RESIZE_MODES))
-    _silence_pillow()
+    pillow_images.silence_warnings()
     try:
         read = [
             np.asarray(pillow_images.decode_and_resize(image, (width, height), mode, resize, bits))
@@ -116,7 +115,7 @@ def read_stored(item, *, colours=False):
     Raises:
         UnreadableImage: The item is not an image, is damaged, or has other channels.
     """
-    _silence_pillow()
+    pillow_images.silence_warnings()
     try:
         [(image, _)] = _open_images(item, 3, bits=None)
         if colours:
@@ -145,7 +144,9 @@ def image_size(item):
     """
     if isinstance(item, np.ndarray):
         return item.shape[:2]
-    _silence_pillow()
+    pillow_images.silence_warnings()
+    if not isinstance(item, bytes) and pages.page_of(str(item)):
+        item = item_bytes(item)
     try:
         with (
             io.BytesIO(item) if isinstance(item, bytes) else check_regular(item).open("rb") as file
@@ -194,8 +195,8 @@ def item_bytes(item):
     if isinstance(item, np.ndarray):
         return item.tobytes()
     try:
-        return check_regular(item).read_bytes()
-    except (OSError, ValueError) as error:
+        return pages.read_bytes(item)
+    except pillow_images.decoding_errors() as error:
         raise UnreadableImage(item_name(item), _error_reason(error)) from error
 
 
@@ -210,11 +211,12 @@ def item_name(item):
 
 def is_image(path):
     """Returns whether a file has the suffix of an image, one of `EXTENSIONS`."""
-    return Path(path).suffix.lower() in EXTENSIONS
+    return Path(path).name.lower().endswith(EXTENSIONS)
 
 
 def rejection_reason(path):
     """Returns why a file is not an image by its suffix and first bytes, or `""` if it may be."""
+    path = pages.file_of(path)
     if not is_image(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
@@ -264,16 +266,6 @@ def _reject_channels(item, found, expected):
     raise UnreadableImage(
         item_name(item), f"has {found} channel{'s' * (found > 1)}, expected {expected}"
     )
-
-
-def _silence_pillow():
-    """Ignores the warnings of Pillow permanently: restoring filters is not thread-safe."""
-    entry = ("ignore", None, Warning, _PILLOW, 0)
-    if entry not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
-
-
-_PILLOW = re.compile(r"PIL\.")
 
 
 def _error_reason(error):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tokenize
+import warnings
 import zlib
 
 from zoo.lazy import LazyModule, np
@@ -24,11 +26,22 @@ TRANSPOSE_METHODS = {  # EXIF orientation: the Pillow transpose that makes the i
 SWAPPED_ORIENTATIONS = (5, 6, 7, 8)  # that swap width and height
 
 DRAFT_GAP = 1.25  # a JPEG is decoded at no less than this multiple of the target size
+PAGES_HINT = "choose pages: --pages all, first or a number, or FILE#page=1"
 MAX_BITS = 16  # bits of images of more than 8 bits, unless stated otherwise
 
 
 class UnsupportedImage(ValueError):
     """Raised for an intact image that is not supported; the message states why."""
+
+
+def silence_warnings():
+    """Ignores the warnings of libraries permanently: restoring filters is not thread-safe."""
+    entry = ("ignore", None, Warning, _LIBRARIES, 0)
+    if entry not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_LIBRARIES.pattern)
+
+
+_LIBRARIES = re.compile(r"(PIL|pydicom|nibabel)\.")
 
 
 def decoding_errors():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, in_memory, shapes, tfds_source
+from tasks.data import class_folders, in_memory, pages, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -28,7 +28,8 @@ def load(name, data_dir=None):
         name: A key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
             `validation`) and `test` folders of class folders; a table, as in
             `csv_table.read_csv`, whose columns may be named as in
-            `table.csv#path=file,label=species`; an export of an annotation tool, as in
+            `table.csv#path=file,label=species`; a folder or table with pages, as in
+            `scans#pages=all`, see `pages.expand`; an export of an annotation tool, as in
             `annotation_exports`; a zip archive of class folders, tar or TFRecord shards, as in
             `archives`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
             Datasets with the features `image` and `label`; or a name that `in_memory.register`
@@ -49,15 +50,16 @@ def load(name, data_dir=None):
         return tfds_source.load(name, data_dir)
     if name.startswith(in_memory.PREFIX):
         return in_memory.load(name)
-    path, columns = expand_user(name), ""
+    path, columns, chosen = expand_user(name), "", ""
     if "#" in name and not path.exists():
         path, _, columns = name.rpartition("#")
-        path = expand_user(path)
+        path, (columns, chosen) = expand_user(path), pages.split_option(columns)
     with class_folders.reading_errors(name):
         listing = _read_folder(path) if name and path.is_dir() else _read_file(path, columns)
     if listing is None:
         raise _not_found_error(name, path)
-    return _to_source(name, listing)
+    source = _to_source(name, listing)
+    return pages.expand(source, chosen) if chosen else source
 
 
 def _read_folder(path):

@@ -20,6 +20,7 @@ SAMPLES_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}  # samples per pixel: RGB, CMY
 UNSPECIFIED = 0  # value of EXTRA: an extra sample that is not alpha
 FLOAT = 3  # value of FORMAT
 MAX_EXPANDED_BYTES = 2**26  # of the bands of a file that stores a small fraction of them
+PALETTE = 3  # value of PHOTOMETRIC
 PLANAR_SEPARATE = 2  # value of PLANAR: bands are stored one after the other
 
 PILLOW_FLOAT_BITS = 32  # of floating-point numbers that Pillow reads
@@ -86,10 +87,10 @@ def unsupported_reason(file):
     samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA, ())
     added = samples - SAMPLES_OF_PHOTOMETRIC.get(tags.get(PHOTOMETRIC), 1)
     bits = max(tags.get(BITS, (1,)))
-    full_pages = [page for page in pages if not page.get(SUBFILE, 0) & (REDUCED | MASK)]
+    full_pages = [page for page in pages if _is_full(page)]
     if len(full_pages) > 1:
-        way = f"save each as a file, or all as channels; {NPY_HINT.format(BANDS_FIRST)}"
-        return f"a TIFF of {len(full_pages)} pages; {way}"
+        way = f"or for all as channels {NPY_HINT.format(BANDS_FIRST)}"
+        return f"a TIFF of {len(full_pages)} pages; {pillow_images.PAGES_HINT}; {way}"
     if added > 1 or (added == 1 and extra and extra[0] == UNSPECIFIED):
         array = BANDS_FIRST if tags.get(PLANAR) == PLANAR_SEPARATE else READ_CALL
         way = f"{EXTRA_HINT}, or {NPY_HINT.format(array)}"
@@ -98,6 +99,46 @@ def unsupported_reason(file):
         way = f"{EXTRA_HINT}, or {DEFAULT_HINT}"
         return f"a TIFF of {samples} bands of {bits}-bit floating-point numbers; {way}"
     return ""
+
+
+def count_pages(path):
+    """Returns the number of pages of a file, without thumbnails and transparency masks."""
+    with path.open("rb") as file:
+        return sum(map(_is_full, _pages(file)))
+
+
+def read_page(path, index):
+    """Returns the values of a page, `(height, width)` or `(height, width, bands)`.
+
+    Raises:
+        UnsupportedImage: tifffile is missing, or the page has a palette.
+        Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
+    """
+    try:
+        opened = tifffile.TiffFile(path)
+    except ModuleNotFoundError as error:
+        raise pillow_images.UnsupportedImage(
+            f"a TIFF of several pages; reading it needs tifffile: {EXTRA_HINT}"
+        ) from error
+    with opened:
+        full = [page for page in opened.pages if not page.subfiletype & (REDUCED | MASK)]
+        page = full[index]
+        if page.photometric == PALETTE:
+            raise pillow_images.UnsupportedImage("a TIFF of pages with palettes")
+        size = path.stat().st_size
+        if page.nbytes > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * size):
+            raise pillow_images.UnsupportedImage(
+                f"a TIFF page that claims {page.nbytes:,} bytes in a file of {size:,}"
+            )
+        values = page.asarray()
+        separate = page.planarconfig == PLANAR_SEPARATE and values.ndim == 3
+        values = np.moveaxis(values, 0, -1) if separate else values
+        return 255 * values.astype("uint8") if values.dtype == bool else values
+
+
+def _is_full(tags):
+    """Returns whether a page is neither a thumbnail nor a transparency mask."""
+    return not tags.get(SUBFILE, 0) & (REDUCED | MASK)
 
 
 def _pages(file):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tasks.data import class_folders, image_io
+from tasks.data import class_folders, image_io, pages
 from tasks.deploy import model_loader
 from tasks.inference import runtimes, threads
 from tasks.inference.predictor import PredictOptions, Predictor
@@ -138,7 +138,7 @@ def find_images(images):
         path = Path(image)
         if path.is_dir():
             found = _images_in(path)
-        elif path.exists():
+        elif pages.file_of(path).exists():
             found = [path]
         elif glob.has_magic(str(image)):
             found = _glob_images(str(image))

@@ -13,7 +13,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from tasks.data import decoding
+from tasks.data import decoding, pages
 from tasks.data.pillow_images import MAX_BITS
 from zoo import graphs
 from zoo.lazy import keras, np
@@ -97,7 +97,7 @@ def _item_fingerprint(item):
     if isinstance(item, np.ndarray):
         return [str(item.dtype), list(item.shape), hashlib.sha256(item.tobytes()).hexdigest()]
     try:
-        about = os.stat(item)
+        about = os.stat(pages.file_of(item))
     except OSError:
         return [str(item), "gone"]
     return [os.path.abspath(item), about.st_size, about.st_mtime_ns]

@@ -13,6 +13,7 @@ from tasks.data.class_folders import join_names, reading_errors
 from tasks.data.dataset import object_array
 from tasks.data.decoding import Examples, LazyImages, allocate_images, read_into
 from tasks.data.geometry import IGNORE_LABEL
+from tasks.data.pages import OPTION, split_option
 from tasks.data.tfds_source import PREFIX
 from tasks.segmentation import folders, sources
 from zoo.errors import UsageError
@@ -48,10 +49,13 @@ def load(name, data_dir=None, class_map_path="", classes=()):
         return sources.load_shapes()
     if name.startswith(PREFIX):
         return sources.load_tfds(name, data_dir, class_map_path, classes)
-    path = expand_user(name)
+    path, _, options = name.rpartition("#") if f"#{OPTION}" in name else (name, "", "")
+    path = expand_user(path)
     with reading_errors(name):
         if name and path.is_dir() and folders.find_folders(path):
-            return sources.load_folder(name, folders.list_folder(path, class_map_path, classes))
+            chosen = split_option(options)[1]
+            listing = folders.list_folder(path, class_map_path, classes, chosen)
+            return sources.load_folder(name, listing)
         if name and path.exists():
             is_coco = path.is_dir() or path.suffix == coco.SUFFIX
             if files := coco.annotation_files(path) if is_coco else {}:

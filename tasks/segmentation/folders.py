@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.data import class_folders, image_io
+from tasks.data import class_folders, image_io, pages
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
 from tasks.segmentation import class_map, infer_class_map
 from zoo.errors import UsageError
@@ -52,7 +52,7 @@ def find_folders(root):
     return split_last or {"all": (images, masks)}
 
 
-def list_folder(root, class_map_path="", classes=()):
+def list_folder(root, class_map_path="", classes=(), chosen_pages=""):
     """Lists a folder of images and masks.
 
     A mask has the relative path of its image, with another extension or one of `MASK_SUFFIXES`
@@ -66,6 +66,7 @@ def list_folder(root, class_map_path="", classes=()):
         root: The folder.
         class_map_path: The path of the class list, if it is not one of `CLASS_LISTS`.
         classes: The class names of a trained model, for masks without a class list.
+        chosen_pages: Pages of images and masks that are files of several, as in `pages.parse`.
 
     Returns:
         A `Listing`.
@@ -79,7 +80,7 @@ def list_folder(root, class_map_path="", classes=()):
         pairs, unpaired = _pairs(images, masks)
         skipped += unpaired
         pairs.sort(key=lambda pair: class_folders.name_hash(pair[0].relative_to(images)))
-        splits[split] = pairs
+        splits[split] = _chosen_pairs(pairs, chosen_pages) if chosen_pages else pairs
     masks = [mask for pairs in splits.values() for _, mask in pairs]
     mapping = _class_map(root, class_map_path, masks, classes)
     listing = {
@@ -90,6 +91,17 @@ def list_folder(root, class_map_path="", classes=()):
         for split, pairs in splits.items()
     }
     return Listing(mapping.classes, listing, tuple(skipped))
+
+
+def _chosen_pairs(pairs, chosen):
+    """Returns pairs of pages of images and masks, which must be as many in both."""
+    found = []
+    for pair in pairs:
+        images, masks = (pages.list_pages(str(path), chosen) for path in pair)
+        if len(images) != len(masks):
+            raise UsageError(f"{pair[0]} has {len(images)} pages {chosen}, {pair[1]} {len(masks)}")
+        found += zip(images, masks, strict=True)
+    return found
 
 
 def _class_map(root, path, masks, classes):
