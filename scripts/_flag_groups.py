@@ -14,6 +14,7 @@ GROUPS = {
             "channels",
             "num_classes",
             "class_map",
+            "threshold",
             "captions_per_image",
         ),
         *("augment", "mix", "random_erasing"),
