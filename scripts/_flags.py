@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tasks
 from scripts import _flag_groups, _imports
+from tasks.data import dataset_options
 from tasks.distributed import clusters, strategies
 from tasks.engine import recipes
 from tasks.runs import default_folder
@@ -114,6 +115,13 @@ def add_training_flags(parser, task=None):
             metavar="all|first|N",
             help="pages of files with several images; the same as DATASET#pages=all",
         )
+    if task and task.name == "classification":
+        parser.add_argument(
+            "--min-per-class",
+            default="",
+            metavar="N",
+            help="leave out classes of fewer images; the same as DATASET#min-per-class=N",
+        )
     if "columns" not in (field.name for field in dataclasses.fields(task or tasks.Task)):
         parser.add_argument(
             "--columns",
@@ -135,8 +143,10 @@ def train(args, task):
     from tasks.runs import cross_validation
 
     export_environment(args)
-    pages = getattr(args, "pages", "")
-    options = getattr(args, "table_columns", ""), pages and f"pages={pages}"
+    options = [getattr(args, "table_columns", "")]
+    for name in dataset_options.NAMES:
+        value = getattr(args, name.replace("-", "_"), "")
+        options.append(value and f"{name}={value}")
     if options := [text for text in options if text]:
         task = dataclasses.replace(task, dataset=f"{task.dataset}#{','.join(options)}")
     out = output_folder(args, task)

@@ -22,7 +22,6 @@ dicom = LazyModule("tasks.data.dicom")
 nifti = LazyModule("tasks.data.nifti")
 
 ALL, FIRST = "all", "first"
-OPTION = "pages="  # in the name of a data set, after its `#`
 READERS = {"TIFF": tiff, "DICOM": dicom, "NIFTI": nifti}  # with `count_pages` and `read_page`
 _PAGE = re.compile(r"(.+)#page=(\d+)", re.DOTALL)
 
@@ -75,13 +74,6 @@ def parse(text):
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise UsageError(f"--pages takes all, first or the number of a page, not {text!r:.60}")
     return int(text)
-
-
-def split_option(text):
-    """Returns the options of a data set's name without `pages=...`, and its value or `""`."""
-    parts = text.split(",")
-    values = [part.removeprefix(OPTION) for part in parts if part.startswith(OPTION)]
-    return ",".join(part for part in parts if not part.startswith(OPTION)), "".join(values)
 
 
 def expand(source, text):

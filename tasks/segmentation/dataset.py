@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.data import coco, data_splits, exif, image_io, image_stats, pillow_images, splits
+from tasks.data import (
+    coco,
+    data_splits,
+    dataset_options,
+    exif,
+    image_io,
+    image_stats,
+    pillow_images,
+    splits,
+)
 from tasks.data.class_folders import join_names, reading_errors
 from tasks.data.dataset import object_array
 from tasks.data.decoding import Examples, LazyImages, allocate_images, read_into
 from tasks.data.geometry import IGNORE_LABEL
-from tasks.data.pages import OPTION, split_option
 from tasks.data.tfds_source import PREFIX
 from tasks.segmentation import folders, sources
 from tasks.segmentation.threshold_map import NO_THRESHOLD
 from zoo.errors import UsageError
 from zoo.lazy import np
-from zoo.paths import expand_user
 
 LAYOUTS = (
     "expected folders images/ and masks/, optionally below train/, val/ and test/; or a COCO JSON "
@@ -52,11 +59,10 @@ def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESH
         return sources.load_shapes()
     if name.startswith(PREFIX) and threshold == NO_THRESHOLD:
         return sources.load_tfds(name, data_dir, class_map_path, classes)
-    path, _, options = name.rpartition("#") if f"#{OPTION}" in name else (name, "", "")
-    path = expand_user(path)
+    path, _, options = dataset_options.split_name(name)
     with reading_errors(name):
         if name and path.is_dir() and folders.find_folders(path):
-            chosen = split_option(options)[1]
+            chosen = options.get(dataset_options.PAGES, "")
             listing = folders.list_folder(path, class_map_path, classes, chosen, threshold)
             return sources.load_folder(name, listing)
         if threshold != NO_THRESHOLD:

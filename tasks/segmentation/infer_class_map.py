@@ -95,7 +95,7 @@ def _check_values(origin, class_list, pixels, inner, counts):
     if values != list(range(len(values))):
         raise UsageError(
             f"the masks of {origin} contain {len(values)} values with gaps between them, "
-            f"{join_names(values)}, and there is no class list; "
+            f"{join_names(values)}, and there is no class list; set --threshold for one object, or "
             f"{_class_list_hint(values, *class_list)}"
         )
 
