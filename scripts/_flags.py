@@ -208,6 +208,10 @@ def print_result(record, out, as_json):
     if as_json:
         print(json.dumps({**record, "out": str(out)}))
         return
+    from tasks.report import confidence_intervals
+
+    if line := confidence_intervals.wide_interval(record["figures"]):
+        print(line)
     for name, value in record["figures"].items():
         print(f"{name:<22} {value:.4f}")
     print(f"report                 {out / 'report.html'}")
