@@ -10,7 +10,6 @@ from pathlib import Path
 
 import tasks
 from scripts import _flag_groups, _imports
-from tasks.data import dataset_options
 from tasks.distributed import clusters, strategies
 from tasks.engine import recipes
 from tasks.runs import default_folder
@@ -140,6 +139,7 @@ def add_training_flags(parser, task=None):
 
 def train(args, task):
     """Trains a task, or the runs of a cross-validation, and prints the result."""
+    from tasks.data import dataset_options
     from tasks.runs import cross_validation
 
     export_environment(args)

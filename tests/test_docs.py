@@ -47,7 +47,7 @@ def followed(tmp_path_factory):
     before = "".join(f"{line[1:]}\n" for line in change.splitlines() if line[0] == " ")
     after = "".join(f"{line[1:]}\n" for line in change.splitlines())
     text = sources.read_text().replace(
-        "dataset_options, in_memory, pages, ", "dataset_options, in_memory, list_file, pages, "
+        "import class_folders, in_memory, ", "import class_folders, in_memory, list_file, "
     )
     assert before in text
     sources.write_text(text.replace(before, after))

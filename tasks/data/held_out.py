@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tasks.data import folds, hash_split, image_stats, pages
+from tasks.data import folds, hash_split, image_stats
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 grouping = LazyModule("tasks.data.grouping")
+pages = LazyModule("tasks.data.pages")
 
 FOLD = re.compile(r"fold\[(\d+)/(\d+)\]")  # a test slice, such as `fold[2/5]`
 

@@ -7,12 +7,13 @@ import io
 import textwrap
 from pathlib import Path
 
-from tasks.data import image_formats, pages, pillow_images, tiff
+from tasks.data import image_formats, pillow_images, tiff
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, np
 from zoo.paths import check_regular
 
 Image = LazyModule("PIL.Image")
+pages = LazyModule("tasks.data.pages")
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 
-from tasks.data import class_folders, dataset_options, in_memory, pages, shapes, tfds_source
+from tasks.data import class_folders, in_memory, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
@@ -15,7 +15,9 @@ table_formats = LazyModule("tasks.data.table_formats")
 annotation_exports = LazyModule("tasks.data.annotation_exports")
 archives = LazyModule("tasks.data.archives")
 csv_table = LazyModule("tasks.data.csv_table")
+dataset_options = LazyModule("tasks.data.dataset_options")
 imagenet_layout = LazyModule("tasks.data.imagenet_layout")
+pages = LazyModule("tasks.data.pages")
 small_classes = LazyModule("tasks.data.small_classes")
 
 

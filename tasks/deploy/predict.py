@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tasks.data import class_folders, image_io, pages
+from tasks.data import class_folders, image_io
 from tasks.deploy import model_loader
 from tasks.inference import runtimes, threads
 from tasks.inference.predictor import PredictOptions, Predictor
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
+pages = LazyModule("tasks.data.pages")
 tqdm = LazyModule("tqdm")
 
 PREFETCH_BATCHES = 2  # per worker: one in progress, one waiting

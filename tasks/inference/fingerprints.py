@@ -13,10 +13,12 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from tasks.data import decoding, pages
+from tasks.data import decoding
 from tasks.data.pillow_images import MAX_BITS
 from zoo import graphs
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
+
+pages = LazyModule("tasks.data.pages")
 
 CHUNK_BYTES = 2**23  # hashed at once by a thread
 # Keys of layer configurations that do not affect the output.

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.data import (
-    coco,
-    data_splits,
-    dataset_options,
-    exif,
-    image_io,
-    image_stats,
-    pillow_images,
-    splits,
-)
+from tasks.data import coco, data_splits, exif, image_io, image_stats, pillow_images, splits
 from tasks.data.class_folders import join_names, reading_errors
 from tasks.data.dataset import object_array
 from tasks.data.decoding import Examples, LazyImages, allocate_images, read_into
@@ -26,7 +17,9 @@ from tasks.data.tfds_source import PREFIX
 from tasks.segmentation import folders, sources
 from tasks.segmentation.threshold_map import NO_THRESHOLD
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+dataset_options = LazyModule("tasks.data.dataset_options")
 
 LAYOUTS = (
     "expected folders images/ and masks/, optionally below train/, val/ and test/; or a COCO JSON "

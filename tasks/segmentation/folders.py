@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.data import class_folders, image_io, pages
+from tasks.data import class_folders, image_io
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
 from tasks.segmentation import class_map, infer_class_map, threshold_map
 from tasks.segmentation.threshold_map import BINARY_CLASSES, NO_THRESHOLD
 from zoo.errors import UsageError
+from zoo.lazy import LazyModule
 from zoo.paths import expand_user
+
+pages = LazyModule("tasks.data.pages")
 
 IMAGES, MASKS = "images", "masks"
 CLASS_LISTS = ("classes.csv", "classes.txt", "class_dict.csv", "label_colors.txt", "codes.txt")
