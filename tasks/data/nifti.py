@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 from tasks.data import pillow_images
+from tasks.data.tiff import MAX_EXPANDED_BYTES
 from zoo.lazy import LazyModule, np
 
 nibabel = LazyModule("nibabel")
+zip_archives = LazyModule("zoo.zip_archives")
 
 EXTRA = "pip install 'keras-zoo[medical]'"
 SLICE_AXIS = 2
@@ -47,6 +50,12 @@ def count_pages(path):
 def read_page(path, index):
     """Returns a slice of a volume, `(second axis, first axis)`, rescaled as its header states."""
     image = _load(path)
+    claimed = math.prod(image.shape[:SLICE_AXIS]) * image.get_data_dtype().itemsize
+    stored = path.stat().st_size
+    if claimed > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * stored):
+        raise pillow_images.UnsupportedImage(
+            f"a NIfTI slice that claims {claimed:,} bytes in a file of {stored:,}"
+        )
     rest = (index,) + (0,) * (len(image.shape) - SLICE_AXIS - 1)
     try:
         values = np.asanyarray(image.dataobj[(slice(None), slice(None), *rest[: image.ndim - 2])])

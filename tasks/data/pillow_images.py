@@ -121,7 +121,7 @@ def scale_to_uint8(values, bits=MAX_BITS):
         raise UnsupportedImage(
             f"its values are {low} to {high}, beyond the {bits} bits (0 to {top}) of its data set"
             if bits < MAX_BITS and not floats
-            else f"its values are {low:.6g} to {high:.6g}; expected 0 to {top}: set --scale"
+            else f"its values are {low:.6g} to {high:.6g}; expected 0 to {top}; train with --scale"
         )
     if floats:
         return np.rint(255 * values.astype("float64")).astype("uint8")

@@ -172,3 +172,12 @@ def test_pages_on_the_command_line(stacks, tmp_path, capsys):
     capsys.readouterr()
     assert zoo(["predict", str(tmp_path / "run"), f"{stacks}/a/0.tif#page=2"]) == 0
     assert "0.tif#page=2" in capsys.readouterr().out
+
+
+def test_a_volume_that_claims_more_than_it_stores_is_refused(tmp_path):
+    write_nifti(tmp_path / "a.nii", stack(0))
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[42:48] = (30_000).to_bytes(2, "little") * 3
+    (tmp_path / "a.nii").write_bytes(data)
+    with pytest.raises(image_io.UnreadableImage, match="a NIfTI slice that claims 900,000,000"):
+        image_io.read_image(f"{tmp_path / 'a.nii'}#page=2")

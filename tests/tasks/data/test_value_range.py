@@ -75,7 +75,7 @@ def test_floating_point_numbers_are_in_0_to_1_without_a_range():
     values[3, 4] = np.nan
     with pytest.raises(image_io.UnreadableImage, match="not finite numbers"):
         image_io.read_image(values)
-    with pytest.raises(image_io.UnreadableImage, match="expected 0 to 1: set --scale"):
+    with pytest.raises(image_io.UnreadableImage, match="expected 0 to 1; train with --scale"):
         image_io.read_image(np.full((8, 8), 3.5, "float32"))
     with pytest.raises(image_io.UnreadableImage, match="truncated"):
         image_io.read_image(FILES["float32.npy"][:-9])
