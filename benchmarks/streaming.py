@@ -56,15 +56,15 @@ def main():
         start = time.perf_counter()
         ways = {"ours": ours(many), "Keras": theirs(many)}
         print(f"{count:,} images, {count * SIDE * SIDE * 3 / 1e6:,.0f} MB decoded")
-        print(
-            f"limit {args.headroom} MB; {time.perf_counter() - start:.1f} s before the first epoch"
-        )
+        passed = time.perf_counter() - start
+        print(f"limit {args.headroom} MB; {passed:.1f} s before the first epoch", flush=True)
         seconds = {way: [] for way in ways}
         for number in range(args.rounds):
             for way, read in ways.items():
                 before = clocks()
                 model.fit(read(number), verbose=0)
                 seconds[way].append(clocks() - before)
+                print(f"epoch {number + 1}, {way}: {seconds[way][-1][0]:.1f} s", flush=True)
     best = {way: np.min(each, axis=0) for way, each in seconds.items()}
     for way, (wall, busy) in best.items():
         print(f"{way:<6} {count / wall:6.0f} images/s, {count / busy:6.0f} per second of CPU time")
