@@ -261,6 +261,7 @@ def test_two_replicas_report_figures_of_the_whole_split(name, tmp_path, two_devi
         assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.check
 def test_classification_improves(tmp_path):
     task = tiny("classification", epochs=6, train_split="train[384:1900]", **MLP)
     assert trainer.train(task, tmp_path / "run")["figures"]["accuracy"] > 0.6
