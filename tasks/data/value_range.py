@@ -132,7 +132,7 @@ def detect_bits(low, high, floats):
         low, high: The smallest and the largest value of all images.
         floats: Whether there are floating-point numbers.
     """
-    if math.isnan(high):
+    if not math.isfinite(high - low):  # NaN, or damaged: refused when it is decoded
         return pillow_images.MAX_BITS
     if not floats and low >= 0 and high <= UINT16_MAX:
         fitting = (bits for bits in BIT_DEPTHS if 0 < high < 2**bits)
@@ -168,7 +168,7 @@ def percentile_range(split):
     places = np.linspace(0, len(split) - 1, min(len(split), SAMPLED_IMAGES)).astype("int64")
     found = list(ordered_map(_sampled_values, (split.items[i] for i in places), os.cpu_count()))
     values = np.concatenate(found)
-    if not values.size:
+    if not values.size or not math.isfinite(values.max() - values.min()):
         return pillow_images.MAX_BITS
     return _rounded(*np.percentile(values, PERCENTILES).tolist())
 

@@ -101,6 +101,7 @@ def test_stored_labels_are_not_scaled():
         (-0.123456789, 7, True, (-0.123457, 7.0)),
         (5, 5, True, (5.0, 10.0)),
         (math.nan, math.nan, False, 16),
+        (-1e308, 1.7e308, True, 16),
     ],
 )
 def test_detected_range(low, high, floats, bits):
