@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -12,6 +13,8 @@ from zoo.lazy import LazyModule, np
 
 nibabel = LazyModule("nibabel")
 zip_archives = LazyModule("zoo.zip_archives")
+# Damage is reported once, as the reason why an image is left out.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 EXTRA = "pip install 'keras-zoo[medical]'"
 SLICE_AXIS = 2
