@@ -7,7 +7,16 @@ GROUPS = {
     "data": (
         *("dataset", "data_dir", "train_split", "validation_split", "test_split"),
         *("group_by", "image_size"),
-        *("image_bits", "resize", "channels", "num_classes", "class_map", "captions_per_image"),
+        *(
+            "image_bits",
+            "scale",
+            "resize",
+            "channels",
+            "num_classes",
+            "class_map",
+            "threshold",
+            "captions_per_image",
+        ),
         *("augment", "mix", "random_erasing"),
     ),
     "model": (

@@ -16,6 +16,7 @@ from tasks.runs import default_folder
 from zoo.errors import UsageError
 
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
+PAGED_TASKS = ("classification", "segmentation")  # that take files of several images
 METAVARS = {int: "N", float: "X", str: "WORD"}
 
 
@@ -106,6 +107,20 @@ def add_training_flags(parser, task=None):
         parser: The parser.
         task: The class of the task, if it is known.
     """
+    if task and task.name in PAGED_TASKS:
+        parser.add_argument(
+            "--pages",
+            default="",
+            metavar="all|first|N",
+            help="pages of files with several images; the same as DATASET#pages=all",
+        )
+    if task and task.name == "classification":
+        parser.add_argument(
+            "--min-per-class",
+            default="",
+            metavar="N",
+            help="leave out classes of fewer images; the same as DATASET#min-per-class=N",
+        )
     if "columns" not in (field.name for field in dataclasses.fields(task or tasks.Task)):
         parser.add_argument(
             "--columns",
@@ -124,11 +139,16 @@ def add_training_flags(parser, task=None):
 
 def train(args, task):
     """Trains a task, or the runs of a cross-validation, and prints the result."""
+    from tasks.data import dataset_options
     from tasks.runs import cross_validation
 
     export_environment(args)
-    if columns := getattr(args, "table_columns", ""):
-        task = dataclasses.replace(task, dataset=f"{task.dataset}#{columns}")
+    options = [getattr(args, "table_columns", "")]
+    for name in dataset_options.NAMES:
+        value = getattr(args, name.replace("-", "_"), "")
+        options.append(value and f"{name}={value}")
+    if options := [text for text in options if text]:
+        task = dataclasses.replace(task, dataset=f"{task.dataset}#{','.join(options)}")
     out = output_folder(args, task)
     if args.folds is None:
         record = cross_validation.train(task, out, track=args.track, alone=True)
@@ -188,6 +208,10 @@ def print_result(record, out, as_json):
     if as_json:
         print(json.dumps({**record, "out": str(out)}))
         return
+    from tasks.report import confidence_intervals
+
+    if line := confidence_intervals.wide_interval(record["figures"]):
+        print(line)
     for name, value in record["figures"].items():
         print(f"{name:<22} {value:.4f}")
     print(f"report                 {out / 'report.html'}")

@@ -38,7 +38,7 @@ SUBCLASSES = {
         "api/tuner",
         "captioning/beam_search",
         "engine/custom_step",
-        "engine/lambda_layer",
+        "inference/lambda_layer",
         "engine/param_groups",
         "engine/schedules",
         "style_transfer/lbfgs",

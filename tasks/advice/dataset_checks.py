@@ -20,6 +20,7 @@ Image = LazyModule("PIL.Image")
 MIN_THREADED_BYTES = 2**14  # of an in-memory image, below which threads do not pay
 THUMBNAIL_SIZE = 32  # height and width of the thumbnails
 MAX_FLAT_STD = 3.0  # standard deviation of pixels in [0, 255] below which an image is near-constant
+MIN_RANGE = 32  # levels between the darkest and the brightest pixel of a data set
 MAX_LEAK_FRACTION = (
     0.005  # fraction of a split with copies in another one above which it is `wrong`
 )
@@ -145,6 +146,19 @@ def near_constant(survey):
             + join_names(survey.titles[index] for index in flat),
             "inspect them; delete failed downloads, black frames and placeholders",
             tuple(survey.titles[index] for index in flat),
+        )
+
+
+def narrow_range(survey):
+    """Yields a finding if the pixels of all images together use a small part of [0, 255]."""
+    low, high = int(survey.grey.min()), int(survey.grey.max())
+    if high - low < MIN_RANGE:
+        yield Finding(
+            "narrow range of values",
+            WRONG,
+            f"the pixels of all images lie in [{low}, {high}] of [0, 255]",
+            "for images of more than 8 bits train with --scale auto, or with the values that "
+            "become 0 and 255, such as --scale 0..4095",
         )
 
 

@@ -37,6 +37,7 @@ NUM_IMAGES = 512  # that the model predicts on
 DATASET_CHECKS = {
     "unreadable images": dataset_checks.unreadable,
     "near-constant images": dataset_checks.near_constant,
+    "narrow range of values": dataset_checks.narrow_range,
     "leaked duplicates": dataset_checks.leaked_duplicates,
     "copies with different labels": dataset_checks.conflicting_labels,
     "class imbalance": dataset_checks.class_imbalance,

@@ -16,6 +16,7 @@ from tasks.deploy import predict as deploy_predict
 from tasks.engine import recipes, resume, trainer
 from tasks.engine.task import Task
 from tasks.report import run_files
+from tasks.runs import tracking
 from zoo import model_files
 from zoo.errors import UsageError
 
@@ -142,7 +143,8 @@ class Run:
     ) -> Run:
         """Resumes an interrupted run, or trains a finished one for further epochs.
 
-        An interrupted run ends as if it had not been interrupted. A finished one is the start of
+        An interrupted run ends as if it had not been interrupted, also in the trackers that it
+        was logged to. A finished one is the start of
         a new run, in another folder, which begins with its weights: schedule and state of the
         optimizer begin anew, since those of the finished run have come to their end.
 
@@ -163,7 +165,8 @@ class Run:
                     f"{self.out} is not finished; it resumes to its {self.task.epochs} epochs "
                     "without epochs="
                 )
-            trainer.train(self.task, self.out)
+            with tracking.resumed(self.task, self.out):
+                trainer.train(self.task, self.out)
             return Run(self.out)
         if epochs is None:
             raise UsageError(f"{self.out} is finished; pass the number of further epochs")

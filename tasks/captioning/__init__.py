@@ -91,7 +91,7 @@ class Captioning(BackboneTask):
             self.slices(),
             shape,
             self.resize,
-            bits=self.image_bits,
+            bits=self.bits,
             words=checkpoint_vocabulary.from_checkpoint(self.vocabulary),
             min_count=self.min_count,
             max_length=self.max_length,

@@ -11,7 +11,7 @@ from tasks.distributed import strategies
 from zoo.lazy import LazyModule, keras, np
 
 beam_search = LazyModule("tasks.captioning.beam_search")
-lambda_layer = LazyModule("tasks.engine.lambda_layer")
+lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 LOCATIONS_LAYER = "places"  # the layer that flattens the positions of a feature map
 NUM_SAMPLED_CAPTIONS = 5  # per image, to verify their claims

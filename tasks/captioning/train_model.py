@@ -13,7 +13,7 @@ from zoo import graphs
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
 
-lambda_layer = LazyModule("tasks.engine.lambda_layer")
+lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 DECODER = "decoder"  # name of the layer of a captioner that takes words and image features
 RANDOM_INPUT = "random"  # name of the input of random numbers that words are sampled by

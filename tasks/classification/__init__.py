@@ -132,7 +132,7 @@ class Classification(ImageTask):
         shape = self.shape()
         data_splits.check_classes(self.source, self.num_classes)
         decision.check_labels(self, self.source)
-        return data_splits.load(self.source, self.slices(), shape, self.resize, self.image_bits)
+        return data_splits.load(self.source, self.slices(), shape, self.resize, self.bits)
 
     def stages(self):
         spec = zoo.spec(self.model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tasks.data import augment, image_io
+from tasks.data import augment, image_io, memory_limits
 from tasks.data.parallel import ordered_map
 from tasks.data.pillow_images import MAX_BITS
 from zoo.errors import UsageError
@@ -224,6 +224,8 @@ def allocate_images(count, shape, memory=None, disk=None):
     if size <= (free_memory() * MEMORY_FRACTION if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
+    if size > memory_limits.address_space_left() * MEMORY_FRACTION:  # of memory maps, too
+        return None
     if size <= (_free_disk(folder) * DISK_FRACTION if disk is None else disk):
         # A file without a name is deleted when the process ends, however it ends.
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -232,11 +234,12 @@ def allocate_images(count, shape, memory=None, disk=None):
 
 
 def free_memory():
-    """Returns the free memory in bytes."""
+    """Returns the free memory in bytes, within the limit of this process."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
-        return FALLBACK_MEMORY
+        free = FALLBACK_MEMORY
+    return min(free, memory_limits.address_space_left())
 
 
 def _free_disk(folder):

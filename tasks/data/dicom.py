@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from tasks.data.pillow_images import UnsupportedImage
+from tasks.data.pillow_images import PAGES_HINT, UnsupportedImage, silence_warnings
 from zoo.lazy import LazyModule, np
 
 pydicom = LazyModule("pydicom")
@@ -27,18 +27,42 @@ def read(data):
         UnsupportedImage: pydicom is missing, or the file has several frames.
         ValueError: The file is damaged, or has no pixels.
     """
+    header, frames = _read_header(io.BytesIO(data))
+    if frames > 1:
+        raise UnsupportedImage(f"a DICOM file of {frames} frames; {PAGES_HINT}")
+    return _read_frame(header, io.BytesIO(data), 0)
+
+
+def count_pages(path):
+    """Returns the number of frames of a file; raises as `read` does."""
+    return _read_header(path, stop_before_pixels=True)[1]
+
+
+def read_page(path, index):
+    """Returns the pixels of a frame, as `read` does."""
+    header, _ = _read_header(path, stop_before_pixels=True)
+    return _read_frame(header, path, index)
+
+
+def _read_header(file, **options):
+    """Returns the data set of a file and its number of frames."""
+    silence_warnings()
     try:
         read_file = pydicom.dcmread
     except ModuleNotFoundError as error:
         raise UnsupportedImage(f"a DICOM file; reading it needs pydicom: {EXTRA}") from error
     try:
-        header = read_file(io.BytesIO(data))
-        frames = int(header.get("NumberOfFrames") or 1)
-        found = pixels.pixel_array(io.BytesIO(data)) if frames == 1 else None
+        header = read_file(file, **options)
+        return header, int(header.get("NumberOfFrames") or 1)
     except Exception as error:  # pydicom raises many kinds
         raise ValueError(str(error)) from error
-    if frames > 1:
-        raise UnsupportedImage(f"a DICOM file of {frames} frames; save each as a file")
+
+
+def _read_frame(header, file, index):
+    try:
+        found = pixels.pixel_array(file, index=index)
+    except Exception as error:
+        raise ValueError(str(error)) from error
     if found.ndim == 3:
         return _to_uint8(found, 0, 2 ** int(header.BitsStored) - 1)
     slope = float(header.get("RescaleSlope") or 1)

@@ -9,6 +9,7 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 grouping = LazyModule("tasks.data.grouping")
+pages = LazyModule("tasks.data.pages")
 
 FOLD = re.compile(r"fold\[(\d+)/(\d+)\]")  # a test slice, such as `fold[2/5]`
 
@@ -17,13 +18,13 @@ def split_off(source, base, missing, group_by):
     """Splits examples into those for training and a tenth for each of the `missing` roles.
 
     Near duplicates stay together, unless that leaves a role without any image; then only images
-    of equal content do. Groups always stay together.
+    of equal content do. Groups, and pages of a file, always stay together.
     """
     groups = group_by and grouping.image_groups(source, base.items, group_by)
     base = image_stats.with_stats(base)
     strata = hash_split.strata(base.labels)
     for keys in (image_stats.duplicate_groups(base.image_stats), base.image_stats.digests):
-        keys = grouping.merge_keys(keys, groups) if groups else keys
+        keys = _merged_keys(keys, groups, base.items)
         roles = hash_split.assign_roles(keys, strata, missing)
         if set(roles) == {"train", *missing}:
             break
@@ -67,8 +68,8 @@ def fold_split(source, base, fold, count, validation, group_by):
         )
     base = image_stats.with_stats(base)
     keys = image_stats.duplicate_groups(base.image_stats)
-    if group_by:
-        keys = grouping.merge_keys(keys, grouping.image_groups(source, base.items, group_by))
+    groups = group_by and grouping.image_groups(source, base.items, group_by)
+    keys = _merged_keys(keys, groups, base.items)
     numbers = folds.assign_folds(keys, hash_split.strata(base.labels), count)
     parts = {
         "train": base.take(np.flatnonzero(numbers != fold - 1)),
@@ -77,3 +78,10 @@ def fold_split(source, base, fold, count, validation, group_by):
     if validation:
         return parts
     return parts | split_off(source, parts["train"], ["validation"], group_by)
+
+
+def _merged_keys(keys, groups, items):
+    """Returns keys that are equal for images of a group, and for pages of a file."""
+    for names in (groups, pages.stacks(items)):
+        keys = grouping.merge_keys(keys, names) if names else keys
+    return keys

@@ -11,7 +11,7 @@ from zoo.lazy import LazyModule, np, tf
 
 dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
-dicom = LazyModule("tasks.data.dicom")
+nifti = LazyModule("tasks.data.nifti")
 pillow_heif = LazyModule("pillow_heif")
 
 _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes
@@ -27,6 +27,7 @@ _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first by
     "PPM": rb"P[1-6]\s",
     "NPY": rb"\x93NUMPY[\1-\3]\0",  # this and the next are not formats of Pillow
     "DICOM": rb".{128}DICM",
+    "NIFTI": rb"(\x5c\x01|\x1c\x02)\0\0|\0\0(\x01\x5c|\x02\x1c)|\x1f\x8b\x08",  # or of gzip
     # Without a signature; by the kinds of color map and image, which agree.
     "TGA": rb".(\x00[\x02\x03\x0a\x0b]|\x01[\x01\x09]).{13}",
 }
@@ -58,7 +59,7 @@ def read_array(data):
     kind = image_format(data[:SIGNATURE_BYTES])
     if kind == "TIFF":
         return tiff.read_bands(data)
-    reader = {"NPY": read_npy, "DICOM": dicom.read}.get(kind)
+    reader = {"NPY": read_npy, "DICOM": dicom.read, "NIFTI": nifti.read}.get(kind)
     return reader and reader(data)
 
 
@@ -91,7 +92,7 @@ def open_image(data, kind, bits):
     Args:
         data: The bytes of the file.
         kind: Its format, one of `SIGNATURES` that Pillow has.
-        bits: The bits used by images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
+        bits: The values of images of more than 8 bits, as in `pillow_images.scale_to_uint8`.
 
     Returns:
         A `PIL.Image.Image`.
@@ -102,8 +103,9 @@ def open_image(data, kind, bits):
     """
     if kind == "TIFF":
         reason = tiff.unsupported_reason(io.BytesIO(data))
-        if not reason and bits < pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
-            reason = f"a TIFF of 16-bit colours that use {bits} bits; {tiff.DEFAULT_HINT}"
+        if not reason and bits != pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
+            used = f"{bits} bits" if isinstance(bits, int) else "{:g} to {:g}".format(*bits)
+            reason = f"a TIFF of 16-bit colours that use {used}; {tiff.DEFAULT_HINT}"
         if reason:
             raise pillow_images.UnsupportedImage(reason)
     found = open_pillow(io.BytesIO(data), kind)
@@ -115,10 +117,10 @@ def open_image(data, kind, bits):
     return found
 
 
-def max_value(data):
-    """Returns the largest value of an image of more than 8 bits per channel, and 0 for others.
+def deep_values(data):
+    """Returns the values of an image of more than 8 bits per channel, or `None` for others.
 
-    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, it is rounded up.
+    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, they are rounded up.
 
     Args:
         data: The bytes of a file, or an array.
@@ -128,8 +130,8 @@ def max_value(data):
     """
     values = data
     if isinstance(data, bytes):
-        values = _deep_values(data, image_format(data[:SIGNATURE_BYTES]))
-    return int(values.max()) if values is not None and values.dtype.itemsize > 1 else 0
+        values = _read_deep(data, image_format(data[:SIGNATURE_BYTES]))
+    return values if values is not None and values.dtype.itemsize > 1 else None
 
 
 def min_side_and_animated(data):
@@ -146,7 +148,7 @@ def min_side_and_animated(data):
     return min(image.size), found in ANIMATED_FORMATS and bool(getattr(image, "is_animated", False))
 
 
-def _deep_values(data, kind):
+def _read_deep(data, kind):
     """Returns the values of an image of more than 8 bits, or `None` if its format has 8 bits."""
     array = read_array(data)
     if array is not None:
@@ -157,7 +159,7 @@ def _deep_values(data, kind):
         found = Image.open(io.BytesIO(data), formats=[kind])
         if tiff.is_deep_colour(io.BytesIO(data)):
             return np.asarray(found) * np.uint16(256) + np.uint16(255)
-        return np.asarray(found) if found.mode.startswith("I") else None
+        return np.asarray(found) if found.mode.startswith(("I", "F")) else None
     return None
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-import re
 import textwrap
-import warnings
 from pathlib import Path
 
 from tasks.data import image_formats, pillow_images, tiff
@@ -15,12 +13,15 @@ from zoo.lazy import LazyModule, np
 from zoo.paths import check_regular
 
 Image = LazyModule("PIL.Image")
+pages = LazyModule("tasks.data.pages")
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy"),
     *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dcm"),
+    *(".nii", ".nii.gz"),
 )
-ARRAY_FORMATS = ("NPY", "DICOM", "TIFF")  # that are, or may be, no images for Pillow
+ARRAY_FORMATS = ("NPY", "DICOM", "TIFF", "NIFTI")  # that are, or may be, no images for Pillow
+ARRAY_TYPES = ("u1", "u2", "i2", "f2", "f4", "f8")
 ERROR_REASONS = {  # part of a message of Pillow, in lower case: what it means
     "truncated": "truncated",
     "not enough image data": "truncated",
@@ -56,23 +57,24 @@ class UnreadableImage(UsageError):
 def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
     """Reads one image.
 
-    Of an animation, the first frame is read; TIFF files of several pages or of floating-point
-    values are not supported, and those of bands that are not colour or alpha need tifffile. The
-    EXIF orientation is applied, 16 bits are scaled to 8, and colour is converted to grey by
+    Of an animation, the first frame is read; TIFF files of several pages are not supported, and
+    those of bands that are not colour or alpha need tifffile. The EXIF orientation is applied,
+    16 bits and floating-point numbers are scaled to 8, and colour is converted to grey by
     Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`. Transparency is
     blended with white, unless 2 or 4 channels are requested, of which it is the
     last. Resizing is bilinear and antialiased.
 
     Args:
         item: The path of a file, its bytes, or an array `(height, width)` or `(height, width,
-            channels)` of uint8 or uint16, as in a `.npy` file.
+            channels)` of uint8, uint16, int16 or floating-point numbers, as in a `.npy` file.
         shape: `(height, width, channels)` of the result; `None` keeps the length of a side. Files
             have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array must have
             the requested number, except that grey and RGB are converted into each other.
         resize: `stretch` resizes both sides to the shape; `crop` scales until the shape is
             covered and crops the centre; `pad` scales until the image fits in and centres it on
             black.
-        bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255.
+        bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255; or a pair
+            of the values that become 0 and 255, as in `pillow_images.scale_to_uint8`.
 
     Returns:
         uint8 `(height, width, channels)`, in [0, 255].
@@ -86,7 +88,7 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
         raise UsageError(f"an image has 1 channel (grey), 3 (RGB) or others, not {channels}")
     if resize not in pillow_images.RESIZE_MODES:
         raise unknown_name_error("way to resize", resize, list(pillow_images.RESIZE_MODES))
-    _silence_pillow()
+    pillow_images.silence_warnings()
     try:
         read = [
             np.asarray(pillow_images.decode_and_resize(image, (width, height), mode, resize, bits))
@@ -114,9 +116,9 @@ def read_stored(item, *, colours=False):
     Raises:
         UnreadableImage: The item is not an image, is damaged, or has other channels.
     """
-    _silence_pillow()
+    pillow_images.silence_warnings()
     try:
-        [(image, _)] = _open_images(item, 3)
+        [(image, _)] = _open_images(item, 3, bits=None)
         if colours:
             image = image.convert("RGB")
         numbers = np.asarray(image)
@@ -143,7 +145,9 @@ def image_size(item):
     """
     if isinstance(item, np.ndarray):
         return item.shape[:2]
-    _silence_pillow()
+    pillow_images.silence_warnings()
+    if not isinstance(item, bytes) and pages.page_of(str(item)):
+        item = item_bytes(item)
     try:
         with (
             io.BytesIO(item) if isinstance(item, bytes) else check_regular(item).open("rb") as file
@@ -192,8 +196,8 @@ def item_bytes(item):
     if isinstance(item, np.ndarray):
         return item.tobytes()
     try:
-        return check_regular(item).read_bytes()
-    except (OSError, ValueError) as error:
+        return pages.read_bytes(item)
+    except pillow_images.decoding_errors() as error:
         raise UnreadableImage(item_name(item), _error_reason(error)) from error
 
 
@@ -208,11 +212,12 @@ def item_name(item):
 
 def is_image(path):
     """Returns whether a file has the suffix of an image, one of `EXTENSIONS`."""
-    return Path(path).suffix.lower() in EXTENSIONS
+    return Path(path).name.lower().endswith(EXTENSIONS)
 
 
 def rejection_reason(path):
     """Returns why a file is not an image by its suffix and first bytes, or `""` if it may be."""
+    path = pages.file_of(path)
     if not is_image(path):
         return f"not an image by its suffix ({' '.join(EXTENSIONS)})"
     try:
@@ -224,7 +229,10 @@ def rejection_reason(path):
 
 
 def _open_images(item, channels, bits=pillow_images.MAX_BITS):
-    """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array."""
+    """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array.
+
+    Without `bits`, the values of a grey image are not scaled.
+    """
     array = item
     if not isinstance(item, np.ndarray):
         data = item_bytes(item)
@@ -233,18 +241,18 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
         kind = image_formats.image_format(data[: image_formats.SIGNATURE_BYTES])
         array = image_formats.read_array(data) if kind in ARRAY_FORMATS else None
         if array is None:
-            image = image_formats.open_image(data, kind, bits)
+            image = image_formats.open_image(data, kind, bits or pillow_images.MAX_BITS)
             if channels not in pillow_images.MODE_OF_CHANNELS:
                 _reject_channels(item, len(image.getbands()), channels)
             return [(image, pillow_images.MODE_OF_CHANNELS[channels])]
-    if array.ndim not in (2, 3) or array.dtype.kind != "u" or array.dtype.itemsize > 2:
+    if array.ndim not in (2, 3) or array.dtype.str[1:] not in ARRAY_TYPES:
         what = f"a {array.dtype} array of shape {array.shape}"
-        expected = "uint8 or uint16 (height, width) or (height, width, channels)"
+        expected = "(height, width) or (height, width, channels) of uint8, uint16, int16 or floats"
         raise UnreadableImage(item_name(item), f"{what}; expected {expected}")
     if not array.size:
         raise UnreadableImage(item_name(item), "no pixels")
-    if array.dtype.itemsize == 2:
-        array = pillow_images.scale_to_uint8(array, bits)
+    if array.dtype.itemsize > 1 and (bits or array.ndim > 2):
+        array = pillow_images.scale_to_uint8(array, bits or pillow_images.MAX_BITS)
     if array.shape[2:] == (1,):
         array = array[..., 0]
     found = 1 if array.ndim == 2 else array.shape[-1]
@@ -259,16 +267,6 @@ def _reject_channels(item, found, expected):
     raise UnreadableImage(
         item_name(item), f"has {found} channel{'s' * (found > 1)}, expected {expected}"
     )
-
-
-def _silence_pillow():
-    """Ignores the warnings of Pillow permanently: restoring filters is not thread-safe."""
-    entry = ("ignore", None, Warning, _PILLOW, 0)
-    if entry not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
-
-
-_PILLOW = re.compile(r"PIL\.")
 
 
 def _error_reason(error):

@@ -1,7 +1,8 @@
 """Statistics of the images of a split: content digests, thumbnails, bit depth and animation.
 
 They are computed in one pass before images are decoded. From them follow the near duplicates,
-which must not be split into training and test images, and the bits that 16-bit images use.
+which must not be split into training and test images, and the range of values of images of more
+than 8 bits.
 """
 
 from __future__ import annotations
@@ -11,19 +12,30 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.data import image_formats, image_io, near_duplicates, pillow_images
+from tasks.data import image_formats, image_io, near_duplicates, pillow_images, value_range
 from tasks.data.dataset import Split
 from tasks.data.decoding import progress
 from tasks.data.parallel import ordered_map
 from zoo.errors import UsageError
 from zoo.lazy import np
 
+stated_bits = value_range.stated_bits
+
 THUMBNAIL_SIDE = 32  # pixels
 MIN_SIDE = 8  # pixels; a smaller image has less detail than its perceptual hash
 MAX_COMPARED_IMAGES = 100_000  # above, only equal files are found, not near duplicates
-BIT_DEPTHS = (10, 12, 14)  # of cameras and scanners, stored in 16 bits
 MAX_NAMES = 3  # file names in a note
 STACK_SIZE = 1024  # arrays in memory that are resized at once
+
+
+# Fields of `ImageStats`: their types.
+ARRAYS = {
+    "grey": "uint8",
+    "colours": "float32",
+    "ranges": "float64",
+    "floats": "bool",
+    "animated": "bool",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,20 +47,23 @@ class ImageStats:
         grey: uint8 `(images, 32, 32)`, grey thumbnails; 0 for images that cannot be read or are
             smaller than `MIN_SIDE`.
         colours: float32 `(images, 3)`, the mean colour.
-        largest: int64 `(images,)`, the largest value of a 16-bit image, and 0 for others.
+        ranges: float64 `(images, 2)`, the smallest and largest value of an image of more than 8
+            bits; NaN for others.
+        floats: bool `(images,)`, whether an image has floating-point numbers.
         animated: bool `(images,)`, whether the file has several frames.
     """
 
     digests: list
     grey: np.ndarray
     colours: np.ndarray
-    largest: np.ndarray
+    ranges: np.ndarray
+    floats: np.ndarray
     animated: np.ndarray
 
     def take(self, indices):
         """Returns the statistics of the images at `indices`."""
-        arrays = (self.grey, self.colours, self.largest, self.animated)
-        return ImageStats([self.digests[i] for i in indices], *(array[indices] for array in arrays))
+        arrays = (getattr(self, name)[indices] for name in ARRAYS)
+        return ImageStats([self.digests[i] for i in indices], *arrays)
 
 
 def with_stats(split):
@@ -68,8 +83,7 @@ def with_stats(split):
         )
         rows = zip(*each, strict=True)
     digests, *arrays = rows
-    kinds = ("uint8", "float32", "int64", "bool")
-    arrays = [np.asarray(array, kind) for array, kind in zip(arrays, kinds, strict=True)]
+    arrays = [np.asarray(array, kind) for array, kind in zip(arrays, ARRAYS.values(), strict=True)]
     return Split(split.name, items, split.labels, split.bits, ImageStats(list(digests), *arrays))
 
 
@@ -78,7 +92,7 @@ class SplitFindings:
     """What was found in the images of the splits of a run.
 
     Attributes:
-        bits: The bits used by images of more than 8 bits, as in `image_io.read_image`.
+        bits: The values of images of more than 8 bits, as in `image_io.read_image`.
         notes: Lines to be shown before training.
         copies: int64, indices into the test split of near duplicates of training images.
     """
@@ -91,12 +105,13 @@ class SplitFindings:
 def inspect_splits(parts, bits=0):
     """Computes the statistics of the splits of a run, and what follows from them.
 
-    All images are read, not a sample: a value missing from a sample could exceed the detected bit
-    depth.
+    All images are read, not a sample: a value missing from a sample could exceed the detected
+    range.
 
     Args:
         parts: `Split`s, the training split first and the test split last; some may be `None`.
-        bits: The bits used by 16-bit images; 0 detects them from the values.
+        bits: The values of images of more than 8 bits, as in `image_io.read_image`; 0 detects
+            them, and `value_range.PERCENTILE` takes percentiles of the training images.
 
     Returns:
         The splits, all with the same `bits`, and `SplitFindings`.
@@ -104,9 +119,11 @@ def inspect_splits(parts, bits=0):
     Raises:
         UsageError: `bits` is out of range.
     """
-    if bits and not 8 <= bits <= pillow_images.MAX_BITS:
+    if isinstance(bits, int) and bits and not 8 <= bits <= pillow_images.MAX_BITS:
         raise UsageError(f"--image-bits takes 0, or 8 to {pillow_images.MAX_BITS}, not {bits}")
     there = [part for part in parts if part]
+    if bits == value_range.PERCENTILE:
+        bits = value_range.percentile_range(there[0])
     if bits and len(there) == 1:  # there is nothing left to detect
         return [part and with_bits(part, bits) for part in parts], SplitFindings(bits)
     there = [with_stats(part) for part in there]
@@ -150,8 +167,7 @@ def test_copies(train, test):
         train, test: `Split`s with their `image_stats`.
     """
     one, two = train.image_stats, test.image_stats
-    names = ("grey", "colours", "largest", "animated")
-    arrays = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in names)
+    arrays = (np.concatenate([getattr(one, name), getattr(two, name)]) for name in ARRAYS)
     equal = set(one.digests)
     copied = np.array([False] * len(train) + [digest in equal for digest in two.digests])
 
@@ -163,45 +179,27 @@ def test_copies(train, test):
     return np.flatnonzero(copied) - len(train)
 
 
-def stated_bits(metadata, name):
-    """Returns the bits of 16-bit images stored in the metadata of a model file; 16 by default.
-
-    Args:
-        metadata: The metadata, a dict.
-        name: The name of the file, for messages.
-
-    Raises:
-        UsageError: The stored value is not a number of bits.
-    """
-    found = metadata.get("image_bits", pillow_images.MAX_BITS)
-    if type(found) is not int or not 8 <= found <= pillow_images.MAX_BITS:
-        raise UsageError(f"{name} has image_bits {found!r:.60}; expected an integer from 8 to 16")
-    return found
-
-
 def detect_bits(splits):
-    """Returns the number of bits used by images of more than 8 bits in some splits.
-
-    It is the first of `BIT_DEPTHS` that holds all values, else 16.
-    """
-    largest = max((int(split.image_stats.largest.max(initial=0)) for split in splits), default=0)
-    return next((each for each in BIT_DEPTHS if 0 < largest < 2**each), pillow_images.MAX_BITS)
+    """Returns the `bits` for the images of some splits, as in `value_range.detect_bits`."""
+    ranges = np.concatenate([split.image_stats.ranges for split in splits])
+    floats = any(split.image_stats.floats.any() for split in splits)
+    ranges = ranges[~np.isnan(ranges[:, 0])]
+    if not len(ranges):
+        return pillow_images.MAX_BITS
+    return value_range.detect_bits(ranges[:, 0].min(), ranges[:, 1].max(), floats)
 
 
 def notes(splits, used):
-    """Returns a line about the scaling of 16-bit images and one about animations, if present."""
-    deep = sum(int((split.image_stats.largest > 0).sum()) for split in splits)
+    """Returns a line about the scaling of deep images and one about animations, if present."""
+    deep = sum(int((~np.isnan(split.image_stats.ranges[:, 0])).sum()) for split in splits)
     moving = [
         image_io.item_name(split.items[place])
         for split in splits
         for place in np.flatnonzero(split.image_stats.animated)
     ]
     lines = []
-    if deep and used < pillow_images.MAX_BITS:
-        lines.append(
-            f"16-bit images that use {used} bits ({deep:,}): 0 to {2**used - 1:,} is scaled to 0 "
-            "to 255; set --image-bits to change it"
-        )
+    if deep and used != pillow_images.MAX_BITS:
+        lines.append(value_range.note(used, deep))
     if moving:
         more = f" and {len(moving) - MAX_NAMES:,} more" if len(moving) > MAX_NAMES else ""
         lines.append(
@@ -221,7 +219,7 @@ def _duplicate_pairs(image_stats, wanted):
 
 
 def _image_stats(item, compared=True):
-    """Returns the digest, grey thumbnail, mean colour, largest value and `animated` of an image.
+    """Returns the digest of an image and its `ARRAYS`, in order.
 
     If not `compared`, the image is not decoded for its thumbnail and mean colour.
     """
@@ -229,20 +227,21 @@ def _image_stats(item, compared=True):
     digest = hashlib.blake2b(image_io.item_bytes(data), digest_size=16).digest()
     nothing = np.zeros((THUMBNAIL_SIDE, THUMBNAIL_SIDE), "uint8"), np.zeros(3, "float32")
     try:
-        largest = image_formats.max_value(data)
+        low, high, floats = value_range.image_range(data)
     except pillow_images.decoding_errors():  # damaged: reported when it is decoded
-        return digest, *nothing, 0, False
+        return digest, *nothing, (np.nan, np.nan), False, False
+    values = (low, high), floats
     try:
         if not compared:
-            return digest, *nothing, largest, image_formats.min_side_and_animated(data)[1]
-        used = next((each for each in BIT_DEPTHS if largest < 2**each), pillow_images.MAX_BITS)
+            return digest, *nothing, *values, image_formats.min_side_and_animated(data)[1]
+        used = value_range.detect_bits(low, high, floats)
         small = image_io.read_image(data, (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), bits=used)
         side, moving = image_formats.min_side_and_animated(data)
     except image_io.UnreadableImage:  # or it has other channels than RGB
-        return digest, *nothing, largest, False
+        return digest, *nothing, *values, False
     if side < MIN_SIDE:
-        return digest, *nothing, largest, moving
-    return digest, _to_grey(small), small.reshape(-1, 3).mean(0), largest, moving
+        return digest, *nothing, *values, moving
+    return digest, _to_grey(small), small.reshape(-1, 3).mean(0), *values, moving
 
 
 def _to_grey(images):
@@ -273,5 +272,5 @@ def _stacked_stats(items):
         small = np.broadcast_to(small, (*small.shape[:3], 3)).round().astype("uint8")
         greys.append(_to_grey(small))
         colours.append(small.reshape(len(some), -1, 3).mean(1))
-    none = np.zeros(len(items))
-    return digests, np.concatenate(greys), np.concatenate(colours), none, none
+    unknown, none = np.full((len(items), 2), np.nan), np.zeros(len(items))
+    return digests, np.concatenate(greys), np.concatenate(colours), unknown, none, none

@@ -7,8 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import UsageError
+from zoo.lazy import keras
 
 MEMINFO = Path("/proc/meminfo")
+STATM = Path("/proc/self/statm")  # pages of this process
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container
 MAX_ESTIMATED_BATCH = 16  # images of a batch in an estimate, as the split may have no more
 BYTES_PER_PIXEL_VALUE = 2 * 4  # of a value of an image and a feature map as large, in float32
@@ -17,7 +19,7 @@ BYTES_PER_WEIGHT = 3 * 4  # of a weight, its gradient and one moment, in float32
 
 def available_bytes():
     """Returns the memory available to this process in bytes, infinity if unknown."""
-    found = [math.inf]
+    found = [address_space_left()]
     with suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
@@ -25,6 +27,21 @@ def available_bytes():
         limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
         found.append(int(limit) - int(used))
     return min(found)
+
+
+def address_space_left():
+    """Returns the bytes that `ulimit -v` leaves to this process, infinity without a limit.
+
+    Memory maps of files count, too.
+    """
+    with suppress(ImportError, OSError, ValueError):  # Unix only
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(STATM.read_text().split()[0])
+            return max(0, limit - pages * resource.getpagesize())
+    return math.inf
 
 
 def check_images(shape, batch_size, *, limit=MAX_ESTIMATED_BATCH):
@@ -49,16 +66,20 @@ def check_images(shape, batch_size, *, limit=MAX_ESTIMATED_BATCH):
         )
 
 
-def check_weights(model, shape):
-    """Checks that the weights of a model, built without values, fit into memory for training.
+def check_weights(build, shape):
+    """Checks that the weights of a model fit into memory for training.
+
+    Dense layers may grow with the image size.
 
     Args:
-        model: A `keras.Model`.
+        build: A function that builds the model, called where variables have no values.
         shape: `(height, width, channels)` of its input.
 
     Raises:
         UsageError: They do not fit.
     """
+    with keras.StatelessScope(initialize_variables=False):
+        model = build()
     required = sum(math.prod(weight.shape) for weight in model.weights) * BYTES_PER_WEIGHT
     free = available_bytes()
     if required > free:

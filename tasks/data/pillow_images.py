@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tokenize
+import warnings
 import zlib
 
 from zoo.lazy import LazyModule, np
@@ -24,11 +26,22 @@ TRANSPOSE_METHODS = {  # EXIF orientation: the Pillow transpose that makes the i
 SWAPPED_ORIENTATIONS = (5, 6, 7, 8)  # that swap width and height
 
 DRAFT_GAP = 1.25  # a JPEG is decoded at no less than this multiple of the target size
+PAGES_HINT = "choose pages: --pages all, first or a number, or FILE#page=1"
 MAX_BITS = 16  # bits of images of more than 8 bits, unless stated otherwise
 
 
 class UnsupportedImage(ValueError):
     """Raised for an intact image that is not supported; the message states why."""
+
+
+def silence_warnings():
+    """Ignores the warnings of libraries permanently: restoring filters is not thread-safe."""
+    entry = ("ignore", None, Warning, _LIBRARIES, 0)
+    if entry not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_LIBRARIES.pattern)
+
+
+_LIBRARIES = re.compile(r"(PIL|pydicom|nibabel)\.")
 
 
 def decoding_errors():
@@ -46,7 +59,7 @@ def decode_and_resize(image, size, mode, resize, bits=MAX_BITS):
         size: `(width, height)`; `None` keeps the length of a side.
         mode: One of the values of `MODE_OF_CHANNELS`.
         resize: A key of `RESIZE_MODES`.
-        bits: The bits used by images of more than 8 bits, as in `scale_to_uint8`.
+        bits: The values of images of more than 8 bits, as in `scale_to_uint8`.
 
     Returns:
         A `PIL.Image.Image`.
@@ -85,19 +98,33 @@ def resize_mask(labels, size, resize, fill):
 
 
 def scale_to_uint8(values, bits=MAX_BITS):
-    """Returns integers in [0, 2**bits - 1] scaled to uint8, rounded.
+    """Returns values scaled to uint8, rounded.
+
+    Args:
+        values: An array of integers or floating-point numbers.
+        bits: A number of bits: integers lie in [0, 2**bits - 1], floating-point numbers in
+            [0, 1]. Or a pair `(low, high)`: these become 0 and 255; values beyond are clipped.
 
     Raises:
-        UnsupportedImage: A value is out of range.
+        UnsupportedImage: A value is out of range, or no finite number.
     """
-    top = 2**bits - 1
-    low, high = int(values.min()), int(values.max())
+    floats = values.dtype.kind == "f"
+    if floats and not np.isfinite(values).all():
+        raise UnsupportedImage("some of its values are not finite numbers; set them to a number")
+    low, high = values.min().item(), values.max().item()
+    if isinstance(bits, tuple):
+        first, last = bits
+        shares = (values.astype("float64") - first) / (last - first)
+        return np.rint(255 * shares.clip(0, 1)).astype("uint8")
+    top = 1 if floats else 2**bits - 1
     if low < 0 or high > top:
         raise UnsupportedImage(
             f"its values are {low} to {high}, beyond the {bits} bits (0 to {top}) of its data set"
-            if bits < MAX_BITS
-            else f"its values are {low} to {high}; expected 0 to {top}"
+            if bits < MAX_BITS and not floats
+            else f"its values are {low:.6g} to {high:.6g}; expected 0 to {top}; train with --scale"
         )
+    if floats:
+        return np.rint(255 * values.astype("float64")).astype("uint8")
     return ((values.astype("uint32") * 255 + top // 2) // top).astype("uint8")
 
 
@@ -150,9 +177,7 @@ def _draft(image, inner, box):
 def _convert_mode(image, mode, bits):
     """Decodes an image into a mode; if that has no alpha, transparency is blended with white."""
     image.load()
-    if image.mode == "F":
-        raise UnsupportedImage("its pixel values are not integers")
-    if image.mode.startswith("I"):  # Pillow would clip 16-bit values
+    if image.mode.startswith(("I", "F")):  # Pillow would clip the values
         return Image.fromarray(scale_to_uint8(np.asarray(image), bits)).convert(mode)
     if image.has_transparency_data and mode in ("L", "RGB"):
         above = image.convert("RGBA")

@@ -9,13 +9,16 @@ from tasks.data import class_folders, in_memory, shapes, tfds_source
 from tasks.data.dataset import Source, Split
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
-from zoo.paths import expand_user, special_file_type
+from zoo.paths import special_file_type
 
 table_formats = LazyModule("tasks.data.table_formats")
 annotation_exports = LazyModule("tasks.data.annotation_exports")
 archives = LazyModule("tasks.data.archives")
 csv_table = LazyModule("tasks.data.csv_table")
-table_formats = LazyModule("tasks.data.table_formats")
+dataset_options = LazyModule("tasks.data.dataset_options")
+imagenet_layout = LazyModule("tasks.data.imagenet_layout")
+pages = LazyModule("tasks.data.pages")
+small_classes = LazyModule("tasks.data.small_classes")
 
 
 def load(name, data_dir=None):
@@ -25,14 +28,15 @@ def load(name, data_dir=None):
     sets keep their published order.
 
     Args:
-        name: A key of `BUILT_IN`; a folder of class folders, or one with `train`, `val` (`valid`,
-            `validation`) and `test` folders of class folders; a table, as in
-            `csv_table.read_csv`, whose columns may be named as in
+        name: A key of `BUILT_IN`; a folder of class folders, one with `train`, `val` (`valid`,
+            `validation`) and `test` folders of class folders, or one as in `imagenet_layout`; a
+            table, as in `csv_table.read_csv`, whose columns may be named as in
             `table.csv#path=file,label=species`; an export of an annotation tool, as in
             `annotation_exports`; a zip archive of class folders, tar or TFRecord shards, as in
-            `archives`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of TensorFlow
-            Datasets with the features `image` and `label`; or a name that `in_memory.register`
-            returned. `./NAME` is a folder even if `NAME` is built in.
+            `archives`; each of these with options, as in `scans#pages=all,min-per-class=3`, see
+            `pages` and `small_classes`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of
+            TensorFlow Datasets with the features `image` and `label`; or a name that
+            `in_memory.register` returned. `./NAME` is a folder even if `NAME` is built in.
         data_dir: The folder of TFDS data sets; by default that of TFDS.
 
     Returns:
@@ -49,21 +53,24 @@ def load(name, data_dir=None):
         return tfds_source.load(name, data_dir)
     if name.startswith(in_memory.PREFIX):
         return in_memory.load(name)
-    path, columns = expand_user(name), ""
-    if "#" in name and not path.exists():
-        path, _, columns = name.rpartition("#")
-        path = expand_user(path)
+    path, columns, options = dataset_options.split_name(name)
     with class_folders.reading_errors(name):
         listing = _read_folder(path) if name and path.is_dir() else _read_file(path, columns)
     if listing is None:
         raise _not_found_error(name, path)
-    return _to_source(name, listing)
+    source = _to_source(name, listing)
+    if text := options.get(dataset_options.MIN_PER_CLASS):
+        source = small_classes.without_small_classes(source, text)
+    text = options.get(dataset_options.PAGES)
+    return pages.expand(source, text) if text else source
 
 
 def _read_folder(path):
     """Returns the `class_folders.Listing` of a folder."""
     if shards := archives.shards(path):
         return archives.read_shards(shards)
+    if found := imagenet_layout.find_list(path):
+        return imagenet_layout.read(path, *found)
     exports, listing = annotation_exports, None
     if tables := exports.find_tables(path, exports.METADATA):
         listing = csv_table.read_metadata(tables)

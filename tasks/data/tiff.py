@@ -20,13 +20,15 @@ SAMPLES_OF_PHOTOMETRIC = {2: 3, 5: 4, 6: 3, 8: 3}  # samples per pixel: RGB, CMY
 UNSPECIFIED = 0  # value of EXTRA: an extra sample that is not alpha
 FLOAT = 3  # value of FORMAT
 MAX_EXPANDED_BYTES = 2**26  # of the bands of a file that stores a small fraction of them
+PALETTE = 3  # value of PHOTOMETRIC
 PLANAR_SEPARATE = 2  # value of PLANAR: bands are stored one after the other
 
+PILLOW_FLOAT_BITS = 32  # of floating-point numbers that Pillow reads
+EXTRA_HINT = "pip install 'keras-zoo[tiff]'"
 NPY_HINT = "convert it to .npy: numpy.save('x.npy', {})"
 READ_CALL = "tifffile.imread('x.tif')"
 DEFAULT_HINT = NPY_HINT.format(READ_CALL)
 BANDS_FIRST = f"numpy.moveaxis({READ_CALL}, 0, -1)"
-TO_UINT16 = "(65535 * (a - a.min()) / (a.max() - a.min())).astype('uint16')"  # for an array `a`
 
 
 def is_deep_colour(file):
@@ -39,32 +41,36 @@ def is_deep_colour(file):
 
 
 def read_bands(data):
-    """Returns a TIFF of bands that are not colour or alpha as an array, or `None` for others.
+    """Returns a TIFF that only tifffile reads as an array, or `None` for others.
+
+    These are files of bands that are not colour or alpha, and of floating-point bands.
 
     Args:
         data: The bytes of the file.
 
     Returns:
-        `(height, width, bands)`, also if the file stores one band after the other; `None` if
-        tifffile is missing, and for files that `unsupported_reason` refuses for another reason.
+        `(height, width, bands)`, also if the file stores one band after the other, or `(height,
+        width)`; `None` if tifffile is missing, and for files that `unsupported_reason` refuses for
+        another reason.
 
     Raises:
         UnsupportedImage: The file claims far more bytes than it stores.
         Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
     """
-    if " bands of " not in unsupported_reason(io.BytesIO(data)):
+    if EXTRA_HINT not in unsupported_reason(io.BytesIO(data)):
         return None
     try:
         series = tifffile.TiffFile(io.BytesIO(data)).series[0]
     except ModuleNotFoundError:
         return None
-    if sorted(series.axes) != ["S", "X", "Y"]:
+    if sorted(series.axes) not in (["S", "X", "Y"], ["X", "Y"]):
         return None
     if series.nbytes > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * len(data)):
         raise pillow_images.UnsupportedImage(
             f"a TIFF that claims {series.nbytes:,} bytes and stores {len(data):,}"
         )
-    return np.moveaxis(series.asarray(), series.axes.index("S"), -1)
+    values = series.asarray()
+    return np.moveaxis(values, series.axes.index("S"), -1) if "S" in series.axes else values
 
 
 def unsupported_reason(file):
@@ -81,18 +87,58 @@ def unsupported_reason(file):
     samples, extra = tags.get(SAMPLES, 1), tags.get(EXTRA, ())
     added = samples - SAMPLES_OF_PHOTOMETRIC.get(tags.get(PHOTOMETRIC), 1)
     bits = max(tags.get(BITS, (1,)))
-    if FLOAT in tags.get(FORMAT, ()):
-        way = f"a = {READ_CALL}; numpy.save('x.npy', {TO_UINT16})"
-        return f"a TIFF of {bits}-bit floating-point numbers; convert it to .npy of uint16: {way}"
-    full_pages = [page for page in pages if not page.get(SUBFILE, 0) & (REDUCED | MASK)]
+    full_pages = [page for page in pages if _is_full(page)]
     if len(full_pages) > 1:
-        way = f"save each as a file, or all as channels; {NPY_HINT.format(BANDS_FIRST)}"
-        return f"a TIFF of {len(full_pages)} pages; {way}"
+        way = f"or for all as channels {NPY_HINT.format(BANDS_FIRST)}"
+        return f"a TIFF of {len(full_pages)} pages; {pillow_images.PAGES_HINT}; {way}"
     if added > 1 or (added == 1 and extra and extra[0] == UNSPECIFIED):
         array = BANDS_FIRST if tags.get(PLANAR) == PLANAR_SEPARATE else READ_CALL
-        way = f"pip install 'keras-zoo[tiff]', or {NPY_HINT.format(array)}"
+        way = f"{EXTRA_HINT}, or {NPY_HINT.format(array)}"
         return f"a TIFF of {samples} bands of {bits} bits; {way}"
+    if FLOAT in tags.get(FORMAT, ()) and (samples > 1 or bits != PILLOW_FLOAT_BITS):
+        way = f"{EXTRA_HINT}, or {DEFAULT_HINT}"
+        return f"a TIFF of {samples} bands of {bits}-bit floating-point numbers; {way}"
     return ""
+
+
+def count_pages(path):
+    """Returns the number of pages of a file, without thumbnails and transparency masks."""
+    with path.open("rb") as file:
+        return sum(map(_is_full, _pages(file)))
+
+
+def read_page(path, index):
+    """Returns the values of a page, `(height, width)` or `(height, width, bands)`.
+
+    Raises:
+        UnsupportedImage: tifffile is missing, or the page has a palette.
+        Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
+    """
+    try:
+        opened = tifffile.TiffFile(path)
+    except ModuleNotFoundError as error:
+        raise pillow_images.UnsupportedImage(
+            f"a TIFF of several pages; reading it needs tifffile: {EXTRA_HINT}"
+        ) from error
+    with opened:
+        full = [page for page in opened.pages if not page.subfiletype & (REDUCED | MASK)]
+        page = full[index]
+        if page.photometric == PALETTE:
+            raise pillow_images.UnsupportedImage("a TIFF of pages with palettes")
+        size = path.stat().st_size
+        if page.nbytes > max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * size):
+            raise pillow_images.UnsupportedImage(
+                f"a TIFF page that claims {page.nbytes:,} bytes in a file of {size:,}"
+            )
+        values = page.asarray()
+        separate = page.planarconfig == PLANAR_SEPARATE and values.ndim == 3
+        values = np.moveaxis(values, 0, -1) if separate else values
+        return 255 * values.astype("uint8") if values.dtype == bool else values
+
+
+def _is_full(tags):
+    """Returns whether a page is neither a thumbnail nor a transparency mask."""
+    return not tags.get(SUBFILE, 0) & (REDUCED | MASK)
 
 
 def _pages(file):

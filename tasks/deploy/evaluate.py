@@ -52,7 +52,7 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
     split = split or ("all" if dataset else "")
     model, metadata = model_files.load(run / resume.MODEL)
     if "image_bits" in _field_names(task):
-        task = dataclasses.replace(task, image_bits=image_stats.stated_bits(metadata, run))
+        task = task.with_bits(image_stats.stated_bits(metadata, run))
     try:
         evaluation = Evaluation(*task.evaluate(model, metadata, split))
     except UsageError as error:

@@ -16,6 +16,7 @@ from tasks.inference.predictor import PredictOptions, Predictor
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
+pages = LazyModule("tasks.data.pages")
 tqdm = LazyModule("tqdm")
 
 PREFETCH_BATCHES = 2  # per worker: one in progress, one waiting
@@ -138,7 +139,7 @@ def find_images(images):
         path = Path(image)
         if path.is_dir():
             found = _images_in(path)
-        elif path.exists():
+        elif pages.file_of(path).exists():
             found = [path]
         elif glob.has_magic(str(image)):
             found = _glob_images(str(image))

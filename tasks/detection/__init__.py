@@ -84,7 +84,7 @@ class Detection(BackboneTask):
         coco_metrics.pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))
         source = class_order.match_weights(self.source, self.weights, box_annotations.relabel)
         data_splits.check_classes(source, self.num_classes)
-        data = dataset.prepare(source, self.slices(), shape, self.resize, self.image_bits)
+        data = dataset.prepare(source, self.slices(), shape, self.resize, self.bits)
         parts = {name: getattr(data, name) for name in splits.ROLES}
         parts = {name: part and self._with_proposals(part) for name, part in parts.items()}
         return dataclasses.replace(data, **parts)

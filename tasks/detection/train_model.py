@@ -16,7 +16,7 @@ from zoo import graphs
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras
 
-lambda_layer = LazyModule("tasks.engine.lambda_layer")
+lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 ANCHOR_LAYERS = ("anchors", "anchor_logits", "anchor_deltas")
 REGION_LAYERS = ("proposals", "roi_logits", "roi_deltas")

@@ -15,6 +15,7 @@ from tasks.data import (
     memory_limits,
     sources,
     splits,
+    value_range,
 )
 from tasks.data.dataset import short_name
 from tasks.engine import backbones, plans, regularizers
@@ -22,7 +23,6 @@ from tasks.engine.flags import flag
 from tasks.engine.task import Task
 from zoo.catalog import RANDOM
 from zoo.errors import UsageError
-from zoo.lazy import keras
 from zoo.weights import digests
 
 
@@ -38,11 +38,16 @@ class SplitTask(Task):
     )
     test_split: str = flag("", "test slice, on which the report is based")
     group_by: str = flag("", "regular expression of groups in file names, never split apart")
-    image_bits: int = flag(
-        0,
-        "bits used by 16-bit images, such as 12 for values up to 4095; 0: from the images",
-        low=0,
+    image_bits: int = flag(0, "bits used by 16-bit images: 12 is --scale 0..4095; 0: --scale")
+    scale: str = flag(
+        "auto",
+        "values of 16-bit and float images that become 0 and 255: auto (from the images), dtype, "
+        "LOW..HIGH, percentile",
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        value_range.check_flags(self.image_bits, self.scale)
 
     @property
     def data_name(self):
@@ -84,10 +89,19 @@ class SplitTask(Task):
             if split
             else splits.train_val_test_split(source, *self.slices())[-1]
         )
-        return image_stats.inspect_splits([part], self.image_bits)[0][0]
+        return image_stats.inspect_splits([part], self.bits)[0][0]
+
+    @property
+    def bits(self):
+        """The values of images of more than 8 bits, as `image_stats.inspect_splits` takes them."""
+        return self.image_bits or value_range.parse_scale(self.scale)
+
+    def with_bits(self, bits):
+        """Returns the task with the values that a model file states."""
+        return dataclasses.replace(self, **value_range.bits_flags(bits))
 
     def resolved(self, data):
-        return {} if self.image_bits else {"image_bits": data.findings.bits}
+        return {} if self.bits else value_range.resolved_flag(data.findings.bits)
 
     def notes(self, data):
         return data.notes()
@@ -143,10 +157,7 @@ class ImageTask(SplitTask):
         """Returns the model that the flags name, built with further options."""
         spec = zoo.spec(self.model)
         if spec.kind == "classifier" and self.image_size > max(spec.input_shape[:2]):
-            with keras.StatelessScope(
-                initialize_variables=False
-            ):  # dense layers grow with the image size
-                outline = self._built(image_shape, num_classes, RANDOM, options)
+            outline = functools.partial(self._built, image_shape, num_classes, RANDOM, options)
             memory_limits.check_weights(outline, image_shape)
         model = self._built(image_shape, num_classes, self.weights or None, options)
         regularizers.add_kernel_regularization(model, self.l1, self.l2)

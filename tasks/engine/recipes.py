@@ -14,7 +14,7 @@ from zoo.lazy import LazyModule
 yaml = LazyModule("yaml")
 
 RECIPE = "recipe.yaml"
-DATA_DEPENDENT_FLAGS = ("image_bits",)  # flags whose 0 or `auto` is resolved from the data
+DATA_DEPENDENT_FLAGS = ("image_bits", "scale")  # flags whose 0 or `auto` is resolved from the data
 
 
 def recipe(task):

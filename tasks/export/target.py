@@ -79,10 +79,10 @@ def _task(run, about, path):
     if not recipe.exists():
         return None
     task = recipes.task_from_recipe(recipes.read_recipe(recipe))
-    changed = {"strategy": "auto"}  # the run may have used other devices
+    task = dataclasses.replace(task, strategy="auto")  # the run may have used other devices
     if hasattr(task, "image_bits"):
-        changed["image_bits"] = image_stats.stated_bits(about, path)
-    return dataclasses.replace(task, **changed)
+        task = task.with_bits(image_stats.stated_bits(about, path))
+    return task
 
 
 def split_examples(target, role, limit, dataset=""):
@@ -108,8 +108,8 @@ def split_examples(target, role, limit, dataset=""):
         return None
     if len(part) > limit:
         part = part.take(np.linspace(0, len(part) - 1, limit).astype("int64"))
-    if task.image_bits:
-        part = image_stats.with_bits(part, task.image_bits)
+    if task.bits:
+        part = image_stats.with_bits(part, task.bits)
     return reader.decode(task, source, part, target.exported)
 
 

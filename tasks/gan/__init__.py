@@ -154,7 +154,7 @@ class Gan(SplitTask):
             self.slices(),
             self._shape,
             self.resize,
-            self.image_bits,
+            self.bits,
             feature_network=self.feature_network,
             feature_network_weights=self.feature_network_weights,
             batch_size=self.batch_size,

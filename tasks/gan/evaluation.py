@@ -15,7 +15,7 @@ from zoo import model_files
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
-lambda_layer = LazyModule("tasks.engine.lambda_layer")
+lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 DEFAULT_WEIGHTS = ".imagenet"  # weights tag that is left out of the name of a distance
 CONFIDENCE_THRESHOLD = 0.9  # an image counts as recognised above this probability

@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from tasks.data import decoding
 from tasks.data.pillow_images import MAX_BITS
 from zoo import graphs
-from zoo.lazy import keras, np
+from zoo.lazy import LazyModule, keras, np
+
+pages = LazyModule("tasks.data.pages")
 
 CHUNK_BYTES = 2**23  # hashed at once by a thread
 # Keys of layer configurations that do not affect the output.
@@ -97,7 +99,7 @@ def _item_fingerprint(item):
     if isinstance(item, np.ndarray):
         return [str(item.dtype), list(item.shape), hashlib.sha256(item.tobytes()).hexdigest()]
     try:
-        about = os.stat(item)
+        about = os.stat(pages.file_of(item))
     except OSError:
         return [str(item), "gone"]
     return [os.path.abspath(item), about.st_size, about.st_mtime_ns]

@@ -12,13 +12,15 @@ then has no interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from tasks.report.formatting import display_name, format_value, is_percentage
 from zoo.lazy import np
 
 NUM_RESAMPLES = 1000
 RELATIVE_TOLERANCE = 1e-9  # within which resamples count as equal, because of rounding
 _MAX_DRAWS_PER_BLOCK = 2**21  # examples; bounds the memory
+WIDE = 0.1  # width of an interval from which it is stated before the metric
 UNIT_BOUNDS = (0.0, 1.0)  # of most metrics
 
 
@@ -93,6 +95,28 @@ def _resample_counts(random, rows, count):
     drawn = random.integers(0, count, (rows, count))
     drawn += count * np.arange(rows)[:, None]
     return np.bincount(drawn.reshape(-1), minlength=rows * count).reshape(rows, count)
+
+
+def wide_interval(figures: Mapping[str, float]) -> str:
+    """Returns the interval of the first metric as text if it is wide, as for few test images.
+
+    Args:
+        figures: Metrics in [0, 1] by name, with `NAME_low` and `NAME_high` of some.
+
+    Returns:
+        Text such as `Accuracy from 61.20% to 88.90% (95% interval, of few test images)`, or `""`
+        if the interval is narrower than `WIDE` or there is none.
+    """
+    for name in figures:
+        low, high = (figures.get(f"{name}_{end}") for end in ("low", "high"))
+        if low is None or high is None:
+            continue
+        if high - low < WIDE or not is_percentage(name):
+            return ""
+        ends = f"{format_value(name, low)} to {format_value(name, high)}"
+        title = display_name(name)
+        return f"{title[0].upper()}{title[1:]} from {ends} (95% interval, of few test images)"
+    return ""
 
 
 def _degenerate_interval(value, count, level, bounds):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.report import confidence_intervals
 from tasks.report.formatting import display_name, format_value
 from tasks.report.image_results import ImageResults
 from zoo.lazy import np
@@ -80,7 +81,7 @@ class EvaluationReport:
     Attributes:
         figures: Metrics by name; a name means the same in all tasks.
         title: The title of the report.
-        lead: The result, in a sentence.
+        lead: The result, in a sentence; after its interval, if that is wide.
         sections: Pairs `(heading, html)`.
         warnings: Lines shown at the top, or pairs of a line and the names that it counts.
         metric_warnings: Warnings about the metrics themselves, which the terminal shows, too.
@@ -96,6 +97,11 @@ class EvaluationReport:
     metric_warnings: list[str] = field(default_factory=list)
     image_results: ImageResults | None = None
     class_figures: list[dict] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        line = confidence_intervals.wide_interval(self.figures)
+        if line and not self.lead.startswith(line):
+            object.__setattr__(self, "lead", f"{line}. {self.lead}")
 
 
 class Evaluation(NamedTuple):

@@ -12,7 +12,7 @@ from tasks.engine import run_folder
 
 RUNS_FOLDER = Path("runs")  # the parent of run folders by default
 # That the digest leaves out while they have their default value.
-LATER_FLAGS = ("group_by", "balance", "error_costs")
+LATER_FLAGS = ("group_by", "balance", "error_costs", "scale", "threshold")
 
 
 def default_folder(task):

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.distributed import strategies
@@ -19,6 +19,7 @@ from tasks.engine import callbacks, resume
 from zoo import atomic_files
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule
+from zoo.paths import read_text
 
 mlflow = LazyModule("mlflow")
 wandb = LazyModule("wandb")
@@ -85,6 +86,19 @@ def tracked(name, task, out):
         callbacks.epoch_listeners.remove(log_epoch)
 
 
+@contextmanager
+def resumed(task, out):
+    """Returns a scope in which a run is logged to the trackers that it began with, if any.
+
+    Raises:
+        UsageError: A tracker is not installed any more, or the record in the folder is damaged.
+    """
+    with ExitStack() as stack:
+        for name in _ids(Path(out)):
+            stack.enter_context(tracked(name, task, out))
+        yield
+
+
 class _MLflow:
     def __init__(self, out, flags, run_id):
         if not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -142,7 +156,18 @@ TRACKERS = {"mlflow": _MLflow, "wandb": _Wandb, "trackio": _Trackio}
 def _ids(out):
     """Returns the ids of a run by tracker."""
     path = out / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(read_text(path))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+        raise UsageError(
+            f"{path} is damaged: it has no ids of runs; delete it to log the rest of the "
+            "run as a new one"
+        )
+    return found
 
 
 def _is_finite(value):

@@ -14,6 +14,7 @@ from tasks.engine.task import register
 from tasks.report.evaluation_report import EvaluatedModel, Evaluation, EvaluationReport
 from tasks.segmentation import batches, evaluation, losses, metrics, report
 from tasks.segmentation import dataset as segmentation_dataset
+from tasks.segmentation.threshold_map import NO_THRESHOLD
 from zoo import model_files
 from zoo.lazy import LazyModule, np
 
@@ -52,6 +53,13 @@ class Segmentation(BackboneTask):
     class_map: str = flag(
         "", "file of class names and, for colour-coded masks, their colours", former="colours"
     )
+    threshold: int = flag(
+        NO_THRESHOLD,
+        "masks of one object: values above it are the object, such as 127 for antialiased or JPEG "
+        "masks, 0 for ids of instances; -1: masks have the values of classes",
+        low=NO_THRESHOLD,
+        high=65534,
+    )
     image_size: int = flag_of(BackboneTask, "image_size", 128)
     augment: str = augment_flag("mirror", "training images and their masks", geometry.LEVELS)
     loss: str = flag(
@@ -81,7 +89,7 @@ class Segmentation(BackboneTask):
         shape = self.shape()
         source = class_order.match_weights(self.source, self.weights, segmentation_dataset.relabel)
         data_splits.check_classes(source, self.num_classes)
-        return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.image_bits)
+        return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.bits)
 
     def compile(self, training_model, data, optimizer):
         num_classes = len(data.source.classes)
@@ -166,13 +174,11 @@ class Segmentation(BackboneTask):
 
     @functools.cached_property
     def source(self):
-        return segmentation_dataset.load(self.dataset, self.data_dir or None, self.class_map)
+        return self._load_source()
 
     def evaluate(self, model, about, split):
         classes = tuple(about["classes"])
-        source = segmentation_dataset.load(
-            self.dataset, self.data_dir or None, self.class_map, classes
-        )
+        source = self._load_source(classes)
         selected = self.evaluation_split(source, split)
         digest = data_fingerprint.split_digest(selected)
         selected = segmentation_dataset.relabel(selected, source.classes, classes)
@@ -181,6 +187,11 @@ class Segmentation(BackboneTask):
         figures, counter = self._evaluate(model, examples)
         results = report.image_results(examples, counter)
         return Evaluation(figures, selected.name, results, digest)
+
+    def _load_source(self, classes=()):
+        return segmentation_dataset.load(
+            self.dataset, self.data_dir or None, self.class_map, classes, self.threshold
+        )
 
     def _evaluate(self, model, examples):
         """Returns the metrics of a model with an interval for mIoU, and the pixel counts."""

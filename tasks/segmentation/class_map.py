@@ -24,8 +24,8 @@ MAX_THIN_CLASSES = 16  # up to this number of classes, all of them may be at edg
 MIN_BLURRED_VALUES = 3  # values at edges only from which a mask is considered blurred
 BLURRED_HINT = (
     ", most of them only at the edges of regions: antialiasing, smooth resizing or JPEG mixed the "
-    "labels; save the masks again without it (nearest-neighbour resizing, PNG), or threshold them, "
-    "such as 255 * (mask > 127)"
+    "labels; save the masks again without it (nearest-neighbour resizing, PNG), or, of background "
+    "and one object, set --threshold 127"
 )
 SEPARATORS = re.compile(r"[,;\t]")  # of the cells of a line; spaces if there are none of these
 EXPECTED_FORMAT = "expected one line per class, such as 'cat', or 'cat,128,0,64' with its colour"
@@ -76,7 +76,8 @@ class ClassMap:
             row, column = np.argwhere(labels == UNKNOWN_LABEL)[0]
             raise UsageError(
                 f"{image_io.item_name(item)} has the label {stored[row, column]} at x {column}, "
-                f"y {row}; {self.origin} has {len(self.classes)} classes, labels "
+                f"y {row}{_shares(stored, labels == UNKNOWN_LABEL)}; {self.origin} has "
+                f"{len(self.classes)} classes, labels "
                 f"{min(self.values)} to {max(self.values)}, and {IGNORE_LABEL} for ignored pixels"
             )
         return labels
@@ -112,6 +113,7 @@ class ClassMap:
             raise UsageError(
                 f"{image_io.item_name(item)} has the colour {colour} at x {column}, y {row}, which "
                 f"{self.origin} does not list; it lists {join_names(self.colours)}"
+                f"{_shares(packed, unknown, _unpack_rgb)}"
             )
         return labels[indices]
 
@@ -260,6 +262,19 @@ def _pack_rgb(colour):
     """Returns a colour as one integer."""
     red, green, blue = colour
     return red << 16 | green << 8 | blue
+
+
+def _unpack_rgb(packed):
+    """Returns the colour of an integer of `_pack_rgb`."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def _shares(values, unknown, name=int):
+    """Returns the number of unknown values of a mask and their shares of its pixels, as text."""
+    found, pixels = np.unique(values[unknown], return_counts=True)
+    order = np.argsort(-pixels, kind="stable")
+    each = [f"{name(int(found[i]))} {pixels[i] / values.size:.2%}" for i in order]
+    return f" ({len(found)} such: {join_names(each)})"
 
 
 def _describe_value(numbers):

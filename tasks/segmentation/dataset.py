@@ -15,9 +15,11 @@ from tasks.data.decoding import Examples, LazyImages, allocate_images, read_into
 from tasks.data.geometry import IGNORE_LABEL
 from tasks.data.tfds_source import PREFIX
 from tasks.segmentation import folders, sources
+from tasks.segmentation.threshold_map import NO_THRESHOLD
 from zoo.errors import UsageError
-from zoo.lazy import np
-from zoo.paths import expand_user
+from zoo.lazy import LazyModule, np
+
+dataset_options = LazyModule("tasks.data.dataset_options")
 
 LAYOUTS = (
     "expected folders images/ and masks/, optionally below train/, val/ and test/; or a COCO JSON "
@@ -25,7 +27,7 @@ LAYOUTS = (
 )
 
 
-def load(name, data_dir=None, class_map_path="", classes=()):
+def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESHOLD):
     """Finds a segmentation data set by name.
 
     Args:
@@ -35,6 +37,8 @@ def load(name, data_dir=None, class_map_path="", classes=()):
         data_dir: The data directory of TFDS; `None` for the default.
         class_map_path: The path of a class list, with colours for colour-coded masks.
         classes: The class names of a trained model, used for masks without a class list.
+        threshold: The largest value of the background in masks of a folder, as in
+            `threshold_map`, or `NO_THRESHOLD`.
 
     Returns:
         A `Source`. The labels of its splits are arrays of masks: objects with a `name` and
@@ -44,14 +48,18 @@ def load(name, data_dir=None, class_map_path="", classes=()):
         UsageError: There is no such data set, or its layout is not supported.
     """
     name = str(name)
-    if name == "shapes":
+    if name == "shapes" and threshold == NO_THRESHOLD:
         return sources.load_shapes()
-    if name.startswith(PREFIX):
+    if name.startswith(PREFIX) and threshold == NO_THRESHOLD:
         return sources.load_tfds(name, data_dir, class_map_path, classes)
-    path = expand_user(name)
+    path, _, options = dataset_options.split_name(name)
     with reading_errors(name):
         if name and path.is_dir() and folders.find_folders(path):
-            return sources.load_folder(name, folders.list_folder(path, class_map_path, classes))
+            chosen = options.get(dataset_options.PAGES, "")
+            listing = folders.list_folder(path, class_map_path, classes, chosen, threshold)
+            return sources.load_folder(name, listing)
+        if threshold != NO_THRESHOLD:
+            raise UsageError(f"--threshold is for masks of a folder; {name} is none")
         if name and path.exists():
             is_coco = path.is_dir() or path.suffix == coco.SUFFIX
             if files := coco.annotation_files(path) if is_coco else {}:

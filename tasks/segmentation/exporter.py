@@ -56,7 +56,7 @@ def _outputs(logits):
 
 
 def _load_source(task, name):
-    return dataset.load(name, task.data_dir or None, task.class_map)
+    return dataset.load(name, task.data_dir or None, task.class_map, threshold=task.threshold)
 
 
 def _decode(task, source, part, exported):

@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 from tasks.data import class_folders, image_io
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
-from tasks.segmentation import class_map, infer_class_map
+from tasks.segmentation import class_map, infer_class_map, threshold_map
+from tasks.segmentation.threshold_map import BINARY_CLASSES, NO_THRESHOLD
 from zoo.errors import UsageError
+from zoo.lazy import LazyModule
 from zoo.paths import expand_user
+
+pages = LazyModule("tasks.data.pages")
 
 IMAGES, MASKS = "images", "masks"
 CLASS_LISTS = ("classes.csv", "classes.txt", "class_dict.csv", "label_colors.txt", "codes.txt")
@@ -24,6 +28,7 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     splits: dict[str, tuple[list[str], list[class_map.Mask]]]
     skipped: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def find_folders(root):
@@ -52,7 +57,7 @@ def find_folders(root):
     return split_last or {"all": (images, masks)}
 
 
-def list_folder(root, class_map_path="", classes=()):
+def list_folder(root, class_map_path="", classes=(), chosen_pages="", threshold=NO_THRESHOLD):
     """Lists a folder of images and masks.
 
     A mask has the relative path of its image, with another extension or one of `MASK_SUFFIXES`
@@ -66,22 +71,24 @@ def list_folder(root, class_map_path="", classes=()):
         root: The folder.
         class_map_path: The path of the class list, if it is not one of `CLASS_LISTS`.
         classes: The class names of a trained model, for masks without a class list.
+        threshold: The largest value of the background, as in `threshold_map`, or `NO_THRESHOLD`.
+        chosen_pages: Pages of images and masks that are files of several, as in `pages.parse`.
 
     Returns:
         A `Listing`.
 
     Raises:
-        UsageError: An image has no mask or several, a mask is a JPEG, or masks have colours or
-            values that no class list explains.
+        UsageError: An image has no mask or several, a mask is a JPEG without a threshold, or masks
+            have colours or values that no class list explains.
     """
     root, skipped, splits = Path(root), [], {}
     for split, (images, masks) in find_folders(root).items():
-        pairs, unpaired = _pairs(images, masks)
+        pairs, unpaired = _pairs(images, masks, lossy=threshold != NO_THRESHOLD)
         skipped += unpaired
         pairs.sort(key=lambda pair: class_folders.name_hash(pair[0].relative_to(images)))
-        splits[split] = pairs
-    masks = [mask for pairs in splits.values() for _, mask in pairs]
-    mapping = _class_map(root, class_map_path, masks, classes)
+        splits[split] = _chosen_pairs(pairs, chosen_pages) if chosen_pages else pairs
+    masks = [str(mask) for pairs in splits.values() for _, mask in pairs]
+    mapping = _class_map(root, class_map_path, masks, classes, threshold)
     listing = {
         split: (
             [str(image) for image, _ in pairs],
@@ -89,22 +96,49 @@ def list_folder(root, class_map_path="", classes=()):
         )
         for split, pairs in splits.items()
     }
-    return Listing(mapping.classes, listing, tuple(skipped))
+    return Listing(mapping.classes, listing, tuple(skipped), _notes(mapping))
 
 
-def _class_map(root, path, masks, classes):
+def _chosen_pairs(pairs, chosen):
+    """Returns pairs of pages of images and masks, which must be as many in both."""
+    found = []
+    for pair in pairs:
+        images, masks = (pages.list_pages(str(path), chosen) for path in pair)
+        if len(images) != len(masks):
+            raise UsageError(f"{pair[0]} has {len(images)} pages {chosen}, {pair[1]} {len(masks)}")
+        found += zip(images, masks, strict=True)
+    return found
+
+
+def _notes(mapping):
+    """Returns a line about the classes of masks of background and object without a class list."""
+    if mapping.classes != BINARY_CLASSES or mapping.colours:
+        return ()
+    value = max(mapping.values)
+    if isinstance(mapping, threshold_map.ThresholdMap):
+        return (f"masks: values from {value} are the class object, others background",)
+    return (f"masks of 0 and {value}: background and object",)
+
+
+def _class_map(root, path, masks, classes, threshold):
+    if threshold != NO_THRESHOLD:
+        if path:
+            raise UsageError("--threshold and --class-map exclude each other; remove one of them")
+        return threshold_map.from_threshold(threshold, str(root))
     path = expand_user(path) if path else None
     if path is None:
         path = next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
     if path:
-        return class_map.read(path)
-    return infer_class_map.infer_class_map(
-        list(map(str, masks)), str(root), root / CLASS_LISTS[0], classes
-    )
+        listed, count = class_map.read(path), infer_class_map.count_pixels
+        return threshold_map.labels_of_pairs(masks, listed, str(root), count)
+    return infer_class_map.infer_class_map(masks, str(root), root / CLASS_LISTS[0], classes)
 
 
-def _pairs(images, masks):
-    """Returns pairs of paths `(image, mask)`, and `(path, reason)` of all other files."""
+def _pairs(images, masks, *, lossy=False):
+    """Returns pairs of paths `(image, mask)`, and `(path, reason)` of all other files.
+
+    Masks may be JPEG files if `lossy`.
+    """
     paths = sorted(class_folders.iter_files(images))
     reasons = dict(class_folders.find_non_images(paths))
     skipped = [(str(path), reason) for path, reason in reasons.items()]
@@ -125,7 +159,7 @@ def _pairs(images, masks):
         matches = [
             mask for suffix in MASK_SUFFIXES for mask in masks_by_stem.pop(stem + suffix, ())
         ]
-        _check_matches(path, matches, unmatched)
+        _check_matches(path, matches, unmatched, lossy)
         pairs += [(path, mask) for mask in matches]
     if unmatched:
         raise UsageError(
@@ -137,11 +171,11 @@ def _pairs(images, masks):
     return pairs, [*skipped, *((str(mask), "a mask without an image") for mask in unused)]
 
 
-def _check_matches(path, matches, unmatched):
+def _check_matches(path, matches, unmatched, lossy):
     """Appends an image without a mask to `unmatched`.
 
     Raises:
-        UsageError: The image has several masks, or its mask is a JPEG.
+        UsageError: The image has several masks, or its mask is a JPEG and not `lossy`.
     """
     if not matches:
         unmatched.append(path)
@@ -149,5 +183,8 @@ def _check_matches(path, matches, unmatched):
         raise UsageError(
             f"{path} has {len(matches)} masks: {join_names(map(str, matches))}; keep one of them"
         )
-    elif matches[0].suffix.lower() in LOSSY_SUFFIXES:
-        raise UsageError(f"{matches[0]} is a JPEG, which blurs labels; save masks as PNG files")
+    elif matches[0].suffix.lower() in LOSSY_SUFFIXES and not lossy:
+        raise UsageError(
+            f"{matches[0]} is a JPEG, which blurs labels; save masks as PNG files, or, of "
+            "background and one object, set --threshold 127"
+        )

@@ -16,10 +16,10 @@ from tasks.data.class_folders import THREADS, join_names
 from tasks.data.decoding import progress
 from tasks.data.geometry import IGNORE_LABEL
 from tasks.segmentation import class_map
+from tasks.segmentation.threshold_map import BINARY_CLASSES
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-BINARY_CLASSES = ("background", "object")
 MIN_INSTANCES = 3  # masks with values 1 to N for different N are refused if N reaches this
 EXAMPLE_LINES = "lines such as 'ground,0,0,0' and 'object,255,255,255'"
 
@@ -40,18 +40,29 @@ def infer_class_map(masks, origin, listing, classes=(), flag=""):
     """
     if classes and classes == tuple(map(str, range(len(classes)))):
         return class_map.numbered_class_map(len(classes), origin)
-    with ThreadPoolExecutor(THREADS) as pool:
-        value_counts = progress(pool.map(_count_values, masks), len(masks), f"reading {origin}")
-        pixels, inner, counts = Counter(), Counter(), set()
-        for mask_pixels, mask_inner in value_counts:
-            pixels.update(mask_pixels)
-            inner.update(mask_inner)
-            counts.add(_count_instances(mask_pixels))
+    pixels, inner, counts = _count_all(masks, origin)
     values = sorted(pixels)
     if len(values) == 2 and values[0] == 0 and values[1] <= class_map.MAX_VALUE:
         return class_map.ClassMap(BINARY_CLASSES, {0: 0, values[1]: 1}, {}, origin)
     _check_values(origin, (listing, flag), pixels, inner, counts)
     return class_map.numbered_class_map(values[-1 - (IGNORE_LABEL in pixels)] + 1, origin)
+
+
+def count_pixels(masks, origin):
+    """Returns the number of pixels of each value in all masks, a dict."""
+    return _count_all(masks, origin)[0]
+
+
+def _count_all(masks, origin):
+    """Returns the pixels of each value, those that are interior, and the `_count_instances`."""
+    pixels, inner, counts = Counter(), Counter(), set()
+    with ThreadPoolExecutor(THREADS) as pool:
+        value_counts = progress(pool.map(_count_values, masks), len(masks), f"reading {origin}")
+        for mask_pixels, mask_inner in value_counts:
+            pixels.update(mask_pixels)
+            inner.update(mask_inner)
+            counts.add(_count_instances(mask_pixels))
+    return pixels, inner, counts
 
 
 def _check_values(origin, class_list, pixels, inner, counts):
@@ -68,7 +79,7 @@ def _check_values(origin, class_list, pixels, inner, counts):
         raise UsageError(
             f"the masks of {origin} seem to contain instance ids instead of classes: each has the "
             f"values 1 to N, and N ranges from {min(counts - {0})} to {max(counts)}; for a single "
-            f"class save them as 0 and 1, such as (mask > 0); if the values are classes, "
+            f"class set --threshold 0; if the values are classes, "
             f"{_class_list_hint(values, *class_list)}"
         )
     if class_map.is_blurred(pixels, inner):
@@ -79,12 +90,12 @@ def _check_values(origin, class_list, pixels, inner, counts):
         raise UsageError(
             f"the masks of {origin} contain values from {values[0]} to {values[-1]}; classes are 0 "
             f"to {class_map.MAX_CLASSES - 1}, and {IGNORE_LABEL} is ignored; if they are instance "
-            "ids, save masks with the class of each object"
+            "ids, save masks with the class of each object, or set --threshold 0 for a single class"
         )
     if values != list(range(len(values))):
         raise UsageError(
             f"the masks of {origin} contain {len(values)} values with gaps between them, "
-            f"{join_names(values)}, and there is no class list; "
+            f"{join_names(values)}, and there is no class list; set --threshold for one object, or "
             f"{_class_list_hint(values, *class_list)}"
         )
 

@@ -47,7 +47,7 @@ def load_folder(name, listing):
         split: Split(split, images, object_array(masks))
         for split, (images, masks) in listing.splits.items()
     }
-    return Source(name, listing.classes, splits, listing.skipped)
+    return Source(name, listing.classes, splits, listing.skipped, notes=listing.notes)
 
 
 def load_coco(name, files):

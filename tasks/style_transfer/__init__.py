@@ -168,7 +168,7 @@ class StyleTransfer(SplitTask):
         # Patches are random crops: a batch may have more of them than there are images.
         memory_limits.check_images((*[self.patch_size] * 2, 3), self.batch_size, limit=None)
         source = batches.load(self.dataset, self.data_dir or None)
-        data = data_splits.load(source, self.slices(), self._image_shape(), "crop", self.image_bits)
+        data = data_splits.load(source, self.slices(), self._image_shape(), "crop", self.bits)
         return train_model.StyleTransferData(content, targets, data, data.train, data.validation)
 
     def data_fingerprint(self, data):

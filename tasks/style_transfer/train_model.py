@@ -12,7 +12,7 @@ from tasks.style_transfer import perceptual_losses, style_images
 from zoo.lazy import LazyModule, keras, np
 from zoo.lazy_layers import layers
 
-lambda_layer = LazyModule("tasks.engine.lambda_layer")
+lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 _train_models = weakref.WeakKeyDictionary()  # by model; a cache, as they are slow to build
 

@@ -331,7 +331,7 @@ def test_decompression_bombs_are_rejected_and_large_photos_are_not(monkeypatch):
 @pytest.mark.parametrize(
     "pixels",
     [
-        np.zeros((4, 4, 3), "float32"),
+        np.zeros((4, 4, 3), "int64"),
         np.zeros((4, 4, 4), "uint8"),
         np.zeros((4,), "uint8"),
         np.zeros((1, 4, 4, 3), "uint8"),
@@ -384,7 +384,7 @@ def test_fortran_order_and_grey_arrays():
         (np.zeros((4, 4, 3), "uint8"), 4, "has 3 channels, expected 4"),
         (np.zeros((4, 4, 4), "uint8"), 3, "has 4 channels, expected 3"),
         (encoded(scene()), 5, "has 3 channels, expected 5"),
-        (npy(np.zeros((4, 4, 3))), 3, "a float64 array of shape (4, 4, 3); expected uint8 or"),
+        (npy(np.zeros((4, 4, 3), int)), 3, "a int64 array of shape (4, 4, 3); expected (height"),
         (npy(np.zeros((4, 4, 3), "uint8"))[:-1], 3, "truncated"),
         (npy(np.zeros((4, 0, 3), "uint8")), 3, "no pixels"),
     ],
@@ -450,13 +450,6 @@ def test_sixteen_bits_of_a_tiff_are_scaled_in_either_order(order):
     start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, 9)
     image = image_io.read_image(start + entries + bytes(4) + deep.tobytes(), NATIVE_GREY)[..., 0]
     assert np.abs(image - deep / 257).max() <= 0.5
-
-
-def test_a_floating_point_tiff_is_rejected():
-    data = encoded(Image.fromarray(np.zeros((4, 4), "float32")), "TIFF")
-    with pytest.raises(image_io.UnreadableImage, match="a TIFF of 32-bit floating-point") as caught:
-        image_io.read_image(data)
-    assert "numpy.save('x.npy'" in caught.value.reason
 
 
 def deep_png(values):

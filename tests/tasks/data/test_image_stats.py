@@ -137,7 +137,8 @@ def test_video_frames_are_one_group_without_comparing_all_pairs(monkeypatch):
     grey = (scene + rng.normal(0, 1, (200, 32, 32))).clip(0, 255).astype("uint8")
     digests = [bytes([place]) for place in range(200)]
     none = np.zeros(200)
-    frames = image_stats.ImageStats(digests, grey, np.zeros((200, 3)), none, none)
+    colours, ranges = np.zeros((200, 3)), np.full((200, 2), np.nan)
+    frames = image_stats.ImageStats(digests, grey, colours, ranges, none, none)
     monkeypatch.setattr(near_duplicates, "PAIR_CHUNK", 1000)
     assert len(near_duplicates.duplicate_pairs(grey, frames.colours, digests)) > 15_000
     found, some_pairs = [], near_duplicates.iter_duplicate_pairs
@@ -276,7 +277,7 @@ def test_doctor_uses_the_bit_depth_of_the_model_file(tmp_path, monkeypatch):
 def test_bit_depth_in_a_model_file_is_validated():
     assert image_stats.stated_bits({}, "a.keras") == 16
     assert image_stats.stated_bits({"image_bits": 12}, "a.keras") == 12
-    for wrong in (17, 3, "12", None, True, [12]):
+    for wrong in (17, 3, "12", None, True, [12], [1, 1], [0, True], [0, 1e999]):
         with pytest.raises(UsageError, match=r"a\.keras has image_bits"):
             image_stats.stated_bits({"image_bits": wrong}, "a.keras")
 

@@ -7,12 +7,16 @@ import json
 import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import archives, decoding, image_io, sources
+from scripts import _flags
+from scripts.__main__ import main as zoo
+from tasks.data import archives, decoding, image_io, sources, splits
+from tasks.runs import cross_validation
 from zoo.errors import UsageError
 
 ROWS = [("a.png", "cat"), ("b.png", "dog"), ("c.png", "cat"), ("d.png", "dog")]
@@ -346,6 +350,97 @@ def test_a_deeply_nested_label_of_a_shard_is_refused(tmp_path):
     write_shard(path, [(0, "cat"), (1, "dog")], lambda name: (".json", b"[" * 60_000))
     with pytest.raises(UsageError, match=r"000\.json holds no label"):
         sources.load(path)
+
+
+def write_classes(root, counts):
+    for label, count in counts.items():
+        for number in range(count):
+            path = root / label / f"{label}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png([ord(label[-1]), number]))
+
+
+def test_small_classes_are_kept_or_left_out_by_name(tmp_path):
+    write_classes(tmp_path, {"a": 12, "b": 1, "c": 2, "d": 12})
+    train, validation, test = splits.train_val_test_split(sources.load(tmp_path))
+    counts = [np.bincount(part.labels, minlength=4).tolist() for part in (train, validation, test)]
+    assert [row[1] for row in counts] == [1, 0, 0]
+    assert [row[2] for row in counts] == [1, 1, 0]
+    source = sources.load(f"{tmp_path}#min-per-class=3")
+    assert source.classes == ("a", "d")
+    assert source.notes == ("classes of fewer than 3 images, left out: b (1), c (2)",)
+    part = source.splits["all"]
+    assert [source.classes[label] for label in part.labels] == [
+        Path(item).parent.name for item in part.items
+    ]
+    assert sources.load(f"{tmp_path}#min-per-class=1").classes == ("a", "b", "c", "d")
+    with pytest.raises(UsageError, match="has 0 classes of 13 images or more; the largest has 12"):
+        sources.load(f"{tmp_path}#min-per-class=13")
+    with pytest.raises(UsageError, match="--min-per-class takes a number from 1, not 'x'"):
+        sources.load(f"{tmp_path}#min-per-class=x")
+    several = write_images(tmp_path / "several")
+    (several / "t.csv").write_text("path,labels\na.png,x|y\nb.png,y\n")
+    with pytest.raises(UsageError, match="may have several classes"):
+        sources.load(f"{several / 't.csv'}#min-per-class=2")
+
+
+LABELS = ["n02", "n01", "n02"]  # of the validation images v0, v1, v2
+
+
+@pytest.mark.parametrize(
+    ("folder", "path", "lines"),
+    [
+        ("val/images", "val/val_annotations.txt", "v{0}.JPEG\t{1}\t0\t32\t44\t62"),
+        ("val", "LOC_val_solution.csv", "v{0},{1} 85 1 499 272 {1} 3 4 5 6"),
+        ("val", "val.txt", "v{0}.JPEG {2}"),
+        ("val", "val/val.txt", "val/v{0}.JPEG {1}"),
+        ("validation", "imagenet_2012_validation_synset_labels.txt", "{1}"),
+    ],
+)
+def test_validation_images_of_imagenet_in_one_folder_with_a_list(folder, path, lines, tmp_path):
+    write_classes(tmp_path / "train", {"n01": 3, "n02": 2})
+    (tmp_path / folder).mkdir(parents=True)
+    for number in range(len(LABELS)):
+        (tmp_path / folder / f"v{number}.JPEG").write_bytes(png(number))
+    rows = [lines.format(number, label, int(label[-1]) - 1) for number, label in enumerate(LABELS)]
+    header = ["ImageId,PredictionString"] * path.endswith(".csv")
+    (tmp_path / path).write_text("\n".join([*header, *rows]) + "\n")
+    source = sources.load(tmp_path)
+    assert source.classes == ("n01", "n02")
+    assert sorted(source.splits["train"].labels.tolist()) == [0, 0, 0, 1, 1]
+    assert found(source, "val") == dict(enumerate(LABELS))
+    _, validation, _ = splits.train_val_test_split(source)
+    assert len(validation) == len(LABELS)
+    (tmp_path / folder / "v9.JPEG").write_bytes(png(9))
+    if lines != "{1}":
+        assert dict(sources.load(tmp_path).skipped)[str(tmp_path / folder / "v9.JPEG")]
+    for wrong, message in (
+        ("v7.JPEG n01", "which is no image of"),
+        ("v0.JPEG n77\nv1.JPEG n01", "classes without a folder in train/: n77"),
+        ("v0.JPEG 5\nv1.JPEG 0", "class 5 of 2 from 0"),
+        ("1\n2", "2 lines for 4 images"),
+        ("1\n2\n1\n2", "numbers such as 1 in place of classes"),
+    ):
+        (tmp_path / path).write_text(wrong)
+        with pytest.raises(UsageError, match=message):
+            sources.load(tmp_path)
+
+
+def test_columns_and_other_options_of_the_command_line(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(cross_validation, "train", lambda task, *_, **__: taken.append(task))
+    monkeypatch.setattr(_flags, "print_result", lambda *_: None)
+    words = ["finetune", "lenet5", "birds.csv", "--columns", "path=file,label=species"]
+    assert zoo(words) == 0
+    assert zoo([*words, "--pages", "first", "--min-per-class", "3"]) == 0
+    (tmp_path / "birds.csv").write_text("file;species\na.png;cat\nb.png;dog\n")
+    write_images(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [task.dataset for task in taken] == [
+        "birds.csv#path=file,label=species",
+        "birds.csv#path=file,label=species,pages=first,min-per-class=3",
+    ]
+    assert taken[0].source.classes == ("cat", "dog")
 
 
 def test_columns_that_do_not_exist_are_refused(tmp_path):

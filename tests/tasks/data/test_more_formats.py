@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -133,6 +134,36 @@ def test_rescale_slope_window_and_inversion_of_a_dicom():
 def test_colours_of_a_dicom():
     data = made_dicom(scene(), bits=8, photometric="RGB")
     np.testing.assert_array_equal(image_io.read_image(data), scene())
+
+
+def test_an_invalid_dicom_gives_one_line_and_no_warning():
+    """pydicom itself warns of a window that is no number, and of pixels beyond the last."""
+    pydicom = pytest.importorskip("pydicom")
+    good = made_dicom(np.zeros((16, 16), "uint16"), WindowCenter="40", WindowWidth="400")
+    padded = made_dicom(np.zeros((16, 16), "uint16"), Rows=15)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        pydicom.dcmread(io.BytesIO(padded)).pixel_array  # noqa: B018
+    assert shown
+    assert read_quietly(padded) == ""
+    invalid = good.replace(b"DS\x02\x0040", b"DS\x02\x00x!")
+    assert invalid != good
+    for data in (invalid, invalid[:-300], good[:300] + bytes(300)):
+        assert read_quietly(data).count("\n") == 0
+        assert read_quietly(data)
+
+
+def read_quietly(data):
+    """Returns the error of reading an image, or an empty text; no warning is shown."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        try:
+            image_io.read_image(data, (None, None, 1))
+            error = ""
+        except image_io.UnreadableImage as caught:
+            error = str(caught)
+    assert not shown
+    return error
 
 
 def test_frames_and_damage_of_a_dicom_are_named():

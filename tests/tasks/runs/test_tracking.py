@@ -7,7 +7,7 @@ import json
 import pytest
 
 import tasks
-from tasks.engine import callbacks, resume
+from tasks.engine import callbacks, recipes, resume
 from tasks.runs import tracking
 from zoo.errors import UsageError
 
@@ -53,6 +53,54 @@ def test_file_store_of_mlflow_has_flags_history_and_figures(tmp_path, monkeypatc
     assert [x.path for x in client.list_artifacts(run.info.run_id)] == ["report.html"]
     train(task, out, ROWS)  # finished: nothing is logged again
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 3
+
+
+def test_a_resumed_run_goes_on_in_its_trackers(tmp_path, monkeypatch):
+    logged = []
+
+    class Recorder:
+        def __init__(self, out, flags, run_id):
+            self.id = run_id or "first"
+            logged.append(self.id)
+
+        def log(self, values, step):
+            logged.append(step)
+
+        def finish(self, done):
+            logged.append(done)
+
+    monkeypatch.setitem(tracking.TRACKERS, "trackio", Recorder)
+    task, out = tasks.get("classification")(model="lenet5", epochs=2), tmp_path / "run"
+    recipes.write_recipe(out, task)
+
+    def interrupted():
+        with tracking.tracked("trackio", task, out):
+            callbacks.epoch_listeners[-1](ROWS[:1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    def goes_on(task, out):
+        callbacks.epoch_listeners[-1](ROWS)
+        report = {"task": task.name, "flags": {}, "figures": {"accuracy": 0.75}, "environment": {}}
+        (out / resume.REPORT).write_text(json.dumps(report))
+
+    monkeypatch.setattr("tasks.api.run.trainer.train", goes_on)
+    tasks.Run.open(out).resume()
+    assert logged == ["first", 1, False, "first", 2, 2, True]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"mlflow": 5}', "\xff"])
+def test_a_damaged_record_is_one_line(text, tmp_path):
+    task = tasks.get("classification")()
+    (tmp_path / tracking.RECORD).write_text(text, encoding="latin-1")
+    with (
+        pytest.raises(UsageError, match=r"tracked\.json") as caught,
+        tracking.tracked("trackio", task, tmp_path),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_and_missing_trackers_are_refused(tmp_path, monkeypatch):

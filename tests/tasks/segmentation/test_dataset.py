@@ -9,9 +9,9 @@ import shlex
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from tasks.data import coco_masks, geometry, image_io, shapes, splits
+from tasks.data import coco_masks, data_fingerprint, geometry, image_io, shapes, splits
 from tasks.data.dataset import Source, Split, object_array
 from tasks.data.geometry import IGNORE_LABEL
 from tasks.segmentation import batches as segmentation_batches
@@ -208,6 +208,8 @@ def test_an_unlisted_colour_is_refused_with_its_position(tmp_path):
     assert "masks/" in message
     assert "has the colour (10, 254, 1) at x " in message
     assert "classes.csv does not list; it lists (0, 255, 0), (10, 254, 2)" in message
+    shares = [f"(1 such: (10, 254, 1) {(x % 2).mean():.2%})" for x in labels_by_name.values()]
+    assert any(share in message for share in shares)
 
 
 @pytest.mark.parametrize("layout", ["{split}/{kind}", "{kind}/{split}"])
@@ -307,6 +309,54 @@ def test_zero_and_one_other_value_are_background_and_object(tmp_path, value):
     assert examples.counts.tolist() == [144, 432]
 
 
+def test_classes_that_follow_from_the_values_of_masks_are_stated(tmp_path):
+    source = dataset.load(write_masks(tmp_path, regions(np.uint8([0, 255, 0, 0]))))
+    assert source.notes == ("masks of 0 and 255: background and object",)
+    (tmp_path / "classes.csv").write_text("road\ncar\n", encoding="utf-8")
+    source = dataset.load(tmp_path)
+    assert source.classes == ("road", "car")
+    assert source.splits["all"].labels[0].read().sum() == 144
+    write_masks(tmp_path, regions(np.uint8([0, 255, 1, 0])))
+    mask = dataset.load(tmp_path).splits["all"].labels[0].read()
+    assert np.unique(mask).tolist() == [0, 1, IGNORE_LABEL]
+
+
+@pytest.mark.parametrize("kind", ["antialiased", "JPEG", "RGB JPEG", "instances", "16-bit"])
+def test_masks_of_one_object_by_a_threshold(tmp_path, kind):
+    sharp = np.kron(regions(np.uint8([0, 1, 1, 0]), 6), np.ones((8, 8), "uint8"))
+    threshold, path = 127, tmp_path / "masks" / "0.png"
+    write_masks(tmp_path, 255 * sharp)
+    if kind == "antialiased":
+        image = Image.fromarray(255 * sharp).filter(ImageFilter.GaussianBlur(1.5))
+        sharp = (np.asarray(image) > 127).astype("uint8")
+        image.save(path)
+    elif "JPEG" in kind:
+        path.unlink()
+        image = Image.fromarray(255 * sharp).convert("RGB" if "RGB" in kind else "L")
+        image.save(path.with_suffix(".jpg"), quality=80)
+    else:
+        threshold = 0
+        ids = np.arange(1, sharp.size + 1).reshape(sharp.shape)
+        ids = ids.astype("uint16") if kind == "16-bit" else (ids % 5 + 1).astype("uint8")
+        save(path, sharp * ids)
+    if kind != "instances":  # which are classes, for all that one mask shows
+        assert "--threshold" in error_of(dataset.load, tmp_path)
+    source = dataset.load(tmp_path, threshold=threshold)
+    assert source.classes == ("background", "object")
+    assert source.notes == (f"masks: values from {threshold + 1} are the class object, others "
+                            "background",)  # fmt: skip
+    assert np.array_equal(source.splits["all"].labels[0].read(), sharp)
+    other = dataset.load(tmp_path, threshold=threshold + 1)
+    digests = [data_fingerprint.split_digest(each.splits["all"]) for each in (source, other)]
+    assert digests[0] != digests[1]
+
+
+def test_a_threshold_is_for_folders_without_a_class_map(tmp_path):
+    write_masks(tmp_path, regions(np.uint8([0, 255, 0, 0])))
+    for name, path in ((tmp_path, "x.csv"), ("shapes", ""), ("tfds:x", "")):
+        assert "--threshold" in error_of(dataset.load, name, None, path, threshold=1)
+
+
 @pytest.mark.parametrize("mode", [None, "P", "RGB"])
 def test_values_with_gaps_are_refused_with_a_command_that_writes_a_class_list(tmp_path, mode):
     tmp_path = tmp_path / "lakes,rivers"
@@ -342,7 +392,7 @@ def test_masks_of_instance_ids_are_refused(tmp_path):
     )
     assert "seem to contain instance ids instead of classes" in message
     assert "N ranges from 4 to 9" in message
-    assert "(mask > 0)" in message
+    assert "set --threshold 0" in message
     assert r"printf '0,0\n1,1\n2,2\n" in message
     (tmp_path / "classes.csv").write_text(
         "background,0\n" + "".join(f"thing,{n}\n" for n in range(1, 10)), encoding="utf-8"
@@ -480,7 +530,8 @@ def test_an_unknown_label_is_refused_with_its_position(tmp_path):
     labels_by_name["b"][4, 7] = 9  # a single pixel, which is lost when resizing
     save(tmp_path / "masks" / "b.png", labels_by_name["b"])
     message = error_of(decode, dataset.load(tmp_path), shape=(2, 2, 3))
-    assert message.startswith(f"{tmp_path}/masks/b.png has the label 9 at x 7, y 4")
+    where = f"{tmp_path}/masks/b.png has the label 9 at x 7, y 4 (1 such: 9 2.08%)"
+    assert message.startswith(where)
     assert "has 3 classes, labels 0 to 2, and 255 for ignored pixels" in message
 
 

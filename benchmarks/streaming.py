@@ -1,0 +1,137 @@
+"""Trains on images that exceed the limit of `ulimit -v` tenfold, as the kit and as Keras read them.
+
+    python benchmarks/streaming.py [--headroom 128] [--rounds 3] [--folder DIR]
+
+Writes JPEGs of 480 x 360 pixels into class folders, as many as take ten times the headroom once
+decoded at 320 pixels. After one epoch on a few of them, the memory that the process may still map
+is limited to the headroom, in MB. Decoded images fit neither into memory nor into a memory map
+then, and are read again in each epoch. The table has images/s of epochs of `fit` of the same small
+network, with our batches and with those of `keras.utils.image_dataset_from_directory`, alternating,
+and the ratio of Keras's time to ours, by wall time and by CPU time; the best round of each.
+
+Our first line is the time before the first epoch, once per run: statistics of all images, among
+them near duplicates, and a check that each can be decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image
+
+from tasks.data import batches, data_splits, decoding, sources
+
+SIDE, BATCH = 320, 16
+SIZE = 480, 360  # of the files
+TIMES = 10  # the size of the decoded images, relative to the headroom
+STATUS = Path("/proc/self/status")
+
+
+def main():
+    """Prints a table of images/s."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--headroom", type=int, default=128, help="MB that may still be mapped")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", help="where to write the images; a temporary one unless given")
+    args = parser.parse_args()
+    headroom = args.headroom * 2**20
+    count = TIMES * headroom // (SIDE * SIDE * 3)
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        few, many = Path(folder, "few"), Path(folder, "many")
+        write(few, 4 * BATCH)
+        write(many, count)
+        model = network()
+        for read in (ours(few, memory=0, disk=0), theirs(few)):
+            model.fit(read(0), verbose=0)
+        limit = peak_bytes() + headroom
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        start = time.perf_counter()
+        ways = {"ours": ours(many), "Keras": theirs(many)}
+        print(f"{count:,} images, {count * SIDE * SIDE * 3 / 1e6:,.0f} MB decoded")
+        passed = time.perf_counter() - start
+        print(f"limit {args.headroom} MB; {passed:.1f} s before the first epoch", flush=True)
+        seconds = {way: [] for way in ways}
+        for number in range(args.rounds):
+            for way, read in ways.items():
+                before = clocks()
+                model.fit(read(number), verbose=0)
+                seconds[way].append(clocks() - before)
+                print(f"epoch {number + 1}, {way}: {seconds[way][-1][0]:.1f} s", flush=True)
+    best = {way: np.min(each, axis=0) for way, each in seconds.items()}
+    for way, (wall, busy) in best.items():
+        print(f"{way:<6} {count / wall:6.0f} images/s, {count / busy:6.0f} per second of CPU time")
+    wall, busy = best["Keras"] / best["ours"]
+    print(f"Keras / ours: time {wall:.2f}, CPU time {busy:.2f}")
+
+
+def ours(root, **limits):
+    """Returns a function of an epoch that returns its batches."""
+    data = data_splits.load(
+        sources.load(root),
+        ("train", "none", "test"),
+        (SIDE, SIDE, 3),
+        "stretch",
+        decode_split=lambda *args: decoding.decode(*args, **limits),
+    )
+    assert isinstance(data.train.pixels, decoding.LazyImages)
+    return batches.training(data.train, batch_size=BATCH, seed=0, num_classes=2).epoch
+
+
+def theirs(root):
+    """Returns the same for the data set of Keras."""
+    size = {"image_size": (SIDE, SIDE), "batch_size": BATCH, "label_mode": "categorical"}
+    data = keras.utils.image_dataset_from_directory(root / "train", **size, verbose=False)
+    return lambda number: data
+
+
+def network():
+    """Returns a compiled network that takes little time itself."""
+    model = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.AveragePooling2D(8),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.compile("adam", keras.losses.CategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def write(root, count):
+    """Writes `count` different JPEGs of two classes for training, and 4 for testing."""
+    for number in range(count + 4):
+        random = np.random.default_rng(number)
+        rough = random.integers(0, 256, (12, 16, 3), "uint8")
+        picture = Image.fromarray(rough).resize(SIZE, Image.Resampling.BICUBIC)
+        noise = random.integers(0, 24, (SIZE[1], SIZE[0], 3), "uint8")
+        file = io.BytesIO()
+        Image.fromarray(np.asarray(picture) // 2 + noise).save(file, "JPEG", quality=90)
+        split = "train" if number < count else "test"
+        path = root / split / "ab"[number % 2] / f"{number:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.getvalue())
+
+
+def peak_bytes():
+    """Returns the largest address space that this process has used."""
+    return int(re.search(r"VmPeak:\s+(\d+) kB", STATUS.read_text())[1]) * 1024
+
+
+def clocks():
+    """Returns the wall time and the CPU time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+if __name__ == "__main__":
+    main()

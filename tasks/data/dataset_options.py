@@ -1,0 +1,25 @@
+"""Options in the name of a data set, after a `#`: `scans#pages=all,min-per-class=3`."""
+
+from __future__ import annotations
+
+from zoo.paths import expand_user
+
+PAGES, MIN_PER_CLASS = "pages", "min-per-class"
+NAMES = (PAGES, MIN_PER_CLASS)
+
+
+def split_name(name):
+    """Returns the path of a data set, the text of its columns, and its options, a dict.
+
+    Args:
+        name: The name, such as `table.csv#path=file,pages=all`. A file or folder may itself have
+            a `#` in its name.
+    """
+    path = expand_user(name)
+    if "#" not in name or path.exists():
+        return path, "", {}
+    path, _, text = name.rpartition("#")
+    parts = [part.partition("=") for part in text.split(",")]
+    options = {key: value for key, _, value in parts if key in NAMES}
+    columns = ",".join("".join(part) for part in parts if part[0] not in NAMES)
+    return expand_user(path), columns, options

@@ -1,0 +1,58 @@
+"""Masks of background and object by a threshold: antialiased, JPEG, or with ids of instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.data import image_io
+from tasks.segmentation import class_map
+from zoo.lazy import np
+
+NO_THRESHOLD = -1
+BINARY_CLASSES = ("background", "object")
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdMap(class_map.ClassMap):
+    """The mapping of values up to a threshold to background, and of others to object.
+
+    Attributes:
+        threshold: The largest value of the background. Of colours, the luma counts.
+    """
+
+    threshold: int = 0
+
+    def labels(self, item):
+        """Returns the labels of a mask, uint8 `(height, width)`; no pixel is ignored.
+
+        Raises:
+            UnreadableImage: The mask is not an image, or is damaged.
+        """
+        values = image_io.read_stored(item)
+        if values.ndim == 3:
+            values = image_io.read_image(item, (None, None, 1))[..., 0]
+        return (values > self.threshold).astype("uint8")
+
+
+def from_threshold(threshold, origin):
+    """Returns the `ThresholdMap` of a threshold for the masks of `origin`."""
+    values = {0: 0, threshold + 1: 1}  # the first value of each class
+    return ThresholdMap(BINARY_CLASSES, values, {}, origin, threshold=threshold)
+
+
+def labels_of_pairs(masks, mapping, origin, counted):
+    """Returns a class map of two listed classes for masks of 0 and 255, or `mapping` for others.
+
+    A class list without values means 0 and 1; in masks of 0 and 255 alone, 255 would be ignored.
+
+    Args:
+        masks: The items of the masks; all are read if the class list has two classes.
+        mapping: The `class_map.ClassMap` of the class list.
+        origin: The folder of the masks.
+        counted: A function of masks and the folder that returns the pixels of each value.
+    """
+    if mapping.values != {0: 0, 1: 1}:
+        return mapping
+    if np.setxor1d(list(counted(masks, origin)), [0, 255]).size:
+        return mapping
+    return class_map.ClassMap(mapping.classes, {0: 0, 255: 1}, {}, mapping.origin)
