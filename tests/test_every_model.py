@@ -81,8 +81,8 @@ MORE = {  # further flags of a model
     "fcn32s": {"backbone": "mobilenet_025"},
     "fcn16s": {"backbone": "mobilenet_025"},
     "fcn8s": {"backbone": "mobilenet_025"},
-    "unet_backbone": {"backbone": "mobilenet_025"},
-    "deeplabv3plus": {"backbone": "resnet20"},
+    "unet_backbone": {"backbone": "lenet5"},
+    "deeplabv3plus": {"backbone": "lenet5"},
     "segnet_vgg16": {"backbone": "resnet20"},
     "gatys": {"steps": 1, "image_size": 32},
     "minatar_dqn": {"dataset": "catch"},
@@ -96,7 +96,7 @@ NOT_PREDICTED = {  # why zoo predict rejects a model or a task
 }
 INPUTS = {"sequence": "prompt.txt"}  # of zoo predict, if not a photo
 
-LARGE = 4_000_000  # parameters of a network that takes minutes, so that only `--slow` runs it
+LARGE = 500_000  # parameters of a classifier that only `--slow` runs
 
 
 def models(task):
@@ -107,19 +107,21 @@ def models(task):
     return {"gan": list(networks.VARIANTS), "style_transfer": ["gatys", *known]}.get(task, known)
 
 
-def smallest(names):
-    """Returns the network with the fewest parameters of each family, unless it is large."""
-    by_size = sorted(names, key=lambda name: zoo.spec(name).parameters, reverse=True)
-    found = {zoo.spec(name).family: name for name in by_size}.values()
-    return {name for name in found if zoo.spec(name).parameters < LARGE}
+def smallest(task, names):
+    """Returns the network with the fewest parameters of each family, but no large classifier."""
+    specs = {name: zoo.spec(name) for name in names if name in zoo.names()}
+    by_size = sorted(specs, key=lambda name: specs[name].parameters, reverse=True)
+    found = {specs[name].family: name for name in by_size}.values()
+    limit = LARGE if task == "classification" else float("inf")
+    return {name for name in found if specs[name].parameters < limit} | (set(names) - set(specs))
 
 
 def every():
-    """Returns a parameter set for each model: all run with `--slow`, most with `--check`."""
+    """Returns a parameter set for each model: `--slow` runs all, `--check` one of each family."""
     found = []
     for task in TINY:
         names = models(task)
-        checked = smallest(names) if task == "classification" else set(names)
+        checked = smallest(task, names)
         for name in names:
             mark = pytest.mark.check if name in checked else pytest.mark.slow
             found.append(pytest.param(task, name, marks=mark, id=f"{task}-{name}"))

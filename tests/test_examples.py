@@ -9,7 +9,7 @@ import pytest
 from tests.support.paths import ROOT
 
 nbformat = pytest.importorskip("nbformat")
-MARKS = dict.fromkeys("245", pytest.mark.check)  # the others take longer
+MARKS = dict.fromkeys("25", pytest.mark.check)  # the others are about what other tests run
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 

@@ -94,7 +94,11 @@ def assert_ends_the_same(killed, expected, out, steps, by):
 CASES = [pytest.param(case, marks=pytest.mark.xdist_group(f"kill_{case}")) for case in SMALL]
 
 
-@pytest.mark.parametrize("by", SIGNALS, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "by",
+    [SIGNALS[0], pytest.param(SIGNALS[1], marks=pytest.mark.check)],
+    ids=lambda each: each.name,
+)
 def test_the_last_call_of_an_epoch_ends_at_its_last_step(by, whole, tmp_path, several_steps):
     killed = small("classification")
     calls = calls_per_epoch(killed)

@@ -279,6 +279,7 @@ def test_unreadable_images_are_reported_and_skipped(folder, tmp_path, capsys):
     assert "none of the 1 images" in error_line(capsys, "predict", out, folder / "dark/broken.png")
 
 
+@pytest.mark.check
 def test_recipe_repeats_a_run_and_flags_override_it(tmp_path, capsys):
     run("finetune", *TINY, "--out", tmp_path / "one")
     run("train", "--recipe", tmp_path / "one/recipe.yaml", "--out", tmp_path / "two")

@@ -17,6 +17,8 @@ import zipfile
 import numpy as np
 from PIL import Image
 
+from tests.support import fuzz_data
+
 TRAINED, TASK = "run", "classification"
 DAMAGEABLE = 2**14  # bytes at the beginning of a file, which hold its structure
 
@@ -98,6 +100,23 @@ COMMANDS = (
     "study softmax --seed 1 --out studies",
     "study filters --json --out studies",
     "gradcheck lenet5 --samples 2 --json",
+    "clean images --folds 2 --out cleaning",
+    "clean list.csv --apply corrections.csv --out cleaned --json",
+    "benchmark lenet5 --runtime keras --batch-size 1 --threads 1 --seconds 0.1 --csv speed.csv",
+    "benchmark exported/onnx/model.onnx --seconds 0.1 --picture speed.svg --json",
+    "export run --format web --images images --out web",
+    f"{LENET} --columns path=path,label=label --folds 2",
+    f"{LENET} --track mlflow --group-by '(.)[.]...$'",
+    *(
+        LENET.replace("images", name)
+        for name in (
+            "shards",
+            "studio.json",
+            "tiff --pages all",
+            "dicom --min-per-class 1",
+            "deep --scale 0..4095",
+        )
+    ),
     "push run hf://user/name --message text",
     SEARCH,
 )
@@ -165,6 +184,11 @@ READERS = {
     "masks/masks/0.png": (
         f"train segmentation --model unet --dataset masks --image-size 32 {SMALL}",
     ),
+    "corrections.csv": ("clean list.csv --apply corrections.csv --out cleaned",),
+    **{
+        file: (LENET.replace("images", name), f"doctor run {name}")
+        for file, name in fuzz_data.FILES.items()
+    },
     "captions.txt": (
         f"train captioning --model nic --backbone lenet5 --dataset captions.txt {SMALL}",
     ),
@@ -220,6 +244,10 @@ def prepare(folder):
     (folder / "token.txt").write_text("a token of a few words\n")
     (folder / "empty").mkdir()
     (folder / "dangling").symlink_to("nothing")
+    (folder / "corrections.csv").write_text(
+        "path,action,label\nimages/black/1.png,relabel,white\nimages/white/1.png,remove,\n"
+    )
+    fuzz_data.write(folder)
     _annotated(folder, rng)
     arrays = {"c1/kernel": np.ones((5, 5, 1, 6), "float32"), "c1/bias": np.ones(6, "float32")}
     np.savez(folder / "w.npz", **arrays)

@@ -52,7 +52,8 @@ def each(*, check=(), slow=()):
 
 
 EACH = each(check=(*LONG, "sequence"))  # whose own tests train such runs
-EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK))
+# Of GANs and style transfer, their own tests resume runs that were killed within an epoch.
+EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK), slow=("gan", "style_transfer"))
 SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)
 
 
@@ -225,7 +226,7 @@ def test_a_finished_run_is_not_trained_again(name, whole):
     assert (out / "model.keras").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", each(check=("dqn", "sequence"), slow=("gan", *LONG)))
 def test_another_seed_gives_other_losses(name, tmp_path, whole, cut_short):
     _, out = whole(name)
     cut_short(tiny(name, seed=1), tmp_path)
@@ -260,6 +261,7 @@ def test_two_replicas_report_figures_of_the_whole_split(name, tmp_path, two_devi
         assert (record["figures"]["accuracy"] * 33) % 1 == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.check
 def test_classification_improves(tmp_path):
     task = tiny("classification", epochs=6, train_split="train[384:1900]", **MLP)
     assert trainer.train(task, tmp_path / "run")["figures"]["accuracy"] > 0.6
@@ -365,7 +367,11 @@ NORMALISED = {  # tasks with a network that has batch normalisation, for `--ema-
 }
 
 
-AVERAGED = [pytest.param(name, marks=[pytest.mark.check] * (name in LONG)) for name in NORMALISED]
+AVERAGED = [
+    "classification",
+    pytest.param("segmentation", marks=pytest.mark.check),
+    pytest.param("detection", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("name", AVERAGED)

@@ -134,6 +134,7 @@ def test_pretrained_model_has_no_findings_on_another_data_set():
     assert set(found.checked) | set(dict(found.unchecked)) == set(doctor.CHECKS)
 
 
+@pytest.mark.check
 def test_run_is_checked_with_its_own_data(tmp_path, capsys):
     out = tmp_path / "run"
     words = ["train", "classification", "--model", "lenet5", "--epochs", "3", "--out", str(out)]

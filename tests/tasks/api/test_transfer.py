@@ -67,7 +67,7 @@ def test_frozen_batch_norm_keeps_its_statistics(model, data):
     assert {path for path in before if "conv" in path and path.endswith("kernel")} <= changed
 
 
-@pytest.mark.parametrize("layerwise", [False, True])
+@pytest.mark.parametrize("layerwise", [False, pytest.param(True, marks=pytest.mark.check)])
 def test_layers_are_unfrozen_at_their_epochs(model, data, layerwise):
     rows = []
     record = keras.callbacks.LambdaCallback(

@@ -137,6 +137,7 @@ def test_a_classifier_is_no_captioner():
         train_model.build_training_model(zoo.build("lenet5"), 3)
 
 
+@pytest.mark.check
 def test_scheduled_sampling_replaces_words_by_samples_of_the_model():
     """A random number in [0, 1) samples a word by inverse CDF, -1 keeps the ground truth."""
     model = shared_captioner()  # inference mode: no dropout
@@ -201,8 +202,8 @@ def slow_beam_search(model, image, width, penalty):
 @pytest.mark.parametrize(
     ("name", "width", "penalty"),
     [
-        ("show_attend_tell", 3, 1.0),
         ("nic", 5, 0.7),
+        pytest.param("show_attend_tell", 3, 1.0, marks=CHECK),
         pytest.param("show_attend_tell", 1, 0.0, marks=CHECK),
         pytest.param("show_attend_tell", 5, 0.7, marks=CHECK),
         pytest.param("nic", 1, 0.0, marks=CHECK),
@@ -252,6 +253,7 @@ def test_a_caption_generator_is_cached_and_follows_the_weights():
     assert (after[:, 0, 0] == END).all()
 
 
+@pytest.mark.check
 def test_sampled_captions_follow_the_distribution_of_the_model():
     model = shared_captioner(scale=0.5)
     count = 2000
@@ -270,6 +272,7 @@ def test_sampled_captions_follow_the_distribution_of_the_model():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=CHECK)])
+@pytest.mark.check
 def test_captions_are_generated_under_every_dtype_policy(policy):
     keras.config.set_dtype_policy(policy)
     generator = beam_search.caption_generator(build_captioner(), width=2, length=LENGTH)
@@ -331,6 +334,7 @@ GROUP = pytest.mark.xdist_group("captioning_finished_run")
 
 
 @GROUP
+@pytest.mark.check
 def test_a_captioner_is_trained_and_reported(finished):
     out, _, record, _ = finished
     figures = record["figures"]

@@ -108,7 +108,8 @@ def test_warnings_about_boxes_are_printed_before_training():
 
 
 @pytest.mark.parametrize(
-    "name", ["faster_rcnn", "retinanet", "fast_rcnn", pytest.param("rcnn", marks=CHECK)]
+    "name",
+    ["faster_rcnn", *(pytest.param(x, marks=CHECK) for x in ("retinanet", "fast_rcnn", "rcnn"))],
 )
 def test_a_training_model_has_the_weights_of_its_detector_and_a_loss_per_image(name):
     model = shared_detector(name)
@@ -223,6 +224,7 @@ def test_the_losses_of_the_rpn_are_means_over_sampled_anchors():
 
 
 @pytest.mark.parametrize("name", ["fast_rcnn", pytest.param("faster_rcnn", marks=CHECK)])
+@pytest.mark.check
 def test_sampling_is_a_function_of_the_random_input(name):
     model = shared_detector(name)
     config = head_losses.MatchingConfig(0.5, 0.5, count=4, positive_fraction=0.25)

@@ -140,6 +140,7 @@ def test_two_workers_train_like_one_device_and_like_two_replicas(
         np.testing.assert_allclose(grouped, one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.check
 def test_a_worker_that_never_connects_is_named_in_time(tmp_path, monkeypatch, capsys):
     for name in ("ZOO_WORKERS", "ZOO_WORKER", "ZOO_WAIT"):  # which the command sets
         monkeypatch.setenv(name, "")
@@ -214,6 +215,7 @@ def test_broadcast_gather_and_any(tmp_path):
         assert row == (number, chief, output, 700_000, (False, True), gather, 3)
 
 
+@pytest.mark.check
 def test_a_worker_that_is_killed_during_the_rendezvous_may_connect_again(tmp_path):
     def chief(make):
         return make({}).addresses

@@ -138,7 +138,7 @@ OPTIONS = {
 
 # All together in `make test`, each by itself in `make check`.
 EVERY = {"groups and averages": {**OPTIONS["groups"], "ema_decay": 0.8}, **OPTIONS}
-FAST = ("groups and averages", "adamw")
+FAST = ("groups and averages",)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def changed(before, after):
     return {name.split("/")[0] for name in before if (before[name] != after[name]).any()}
 
 
+@pytest.mark.check
 def test_each_stage_trains_the_layers_that_the_plan_names():
     plan = "[{learn: head, epochs: 1}, {learn: stage2, epochs: 1}, {learn: all, epochs: 1}]"
     (start, one, two, three), run = follow(plan, 3)
@@ -192,6 +193,7 @@ def test_each_stage_trains_the_layers_that_the_plan_names():
     assert changed(two, three) == {"logits", *every}
 
 
+@pytest.mark.check
 def test_initial_weights_depend_on_the_seed_alone():
     # The first plan traces the network, which consumes random numbers.
     zoo.builder.head_in_features.cache_clear()

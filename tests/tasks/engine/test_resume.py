@@ -211,6 +211,7 @@ def steps_done(out):
     return state.epoch, state.step
 
 
+@pytest.mark.check
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(tmp_path):
     flags = {"model": "mlp", "model_options": "{widths: [8]}", "plan": "scratch"}
     process = run(tmp_path, subprocess.PIPE, epochs=1000, checkpoint_steps=0, **flags)

@@ -189,6 +189,7 @@ def test_differences_name_classes_and_splits():
     ]
 
 
+@pytest.mark.check
 def test_evaluate_states_how_to_pass_data_that_were_moved(interrupted, copied, capsys):
     out = interrupted
     trainer.train(task(copied, checkpoint_steps=1), out)
@@ -412,6 +413,7 @@ def test_the_default_folder_name_is_short_and_without_parent_folders(tmp_path):
 # Time
 
 
+@pytest.mark.check
 def test_seconds_include_all_processes_of_a_run(interrupted, images, monkeypatch):
     before = resume.RunState(interrupted).times
     assert before["preparation"] > 0

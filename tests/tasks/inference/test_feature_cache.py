@@ -153,6 +153,7 @@ def test_keras_computes_features_where_tracing_fails(monkeypatch, caplog):
     near(found, bottom.predict(examples.pixels, verbose=0), 1e-6)
 
 
+@pytest.mark.check
 def test_the_runtime_is_prepared_once_for_several_examples(monkeypatch):
     bottom, started, start = backbone(), [], feature_cache._start_runtime
 
@@ -172,6 +173,7 @@ def test_the_runtime_is_prepared_once_for_several_examples(monkeypatch):
     assert len(started) == 1  # they are kept
 
 
+@pytest.mark.check
 def test_several_examples_may_have_different_numbers_of_images():
     bottom, several = backbone(), [(images(1), ""), (images(), "more")]
     for given, (examples, _) in zip(
@@ -262,6 +264,7 @@ def test_the_key_of_files_is_their_paths_sizes_and_times(tmp_path):
     assert len({known, *changed}) == 6
 
 
+@pytest.mark.check
 def test_images_may_be_decoded_or_transformed_on_access(tmp_path):
     from tasks.classification import tta
 
@@ -440,6 +443,7 @@ def test_files_in_use_by_this_process_are_not_evicted(home, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("trouble", ["small", "file in the way", "full", "read-only"])
+@pytest.mark.check
 def test_features_that_cannot_be_cached_are_kept_for_the_run(trouble, home, monkeypatch, caplog):
     if trouble == "small":
         monkeypatch.setenv("ZOO_FEATURES_GB", "1e-9")
@@ -495,6 +499,7 @@ def test_wrong_arguments_are_refused(monkeypatch):
         feature_cache.compute_features(backbone(), images())
 
 
+@pytest.mark.check
 def test_caching_pays_off_for_repeated_expensive_passes():
     bottom = backbone(depths=(3, 3, 3))  # 82 million FLOPs
     assert feature_cache.is_worthwhile(bottom, 4000, epochs=10)

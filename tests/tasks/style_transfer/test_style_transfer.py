@@ -434,6 +434,7 @@ def test_lbfgs_converges_like_that_of_scipy():
 
 
 @NEEDS_LBFGS
+@pytest.mark.check
 def test_lbfgs_shortens_steps_that_are_too_long():
     """On Rosenbrock's function, where full steps often increase the value."""
     start = [np.array([-1.2, 1.0], "float32")]

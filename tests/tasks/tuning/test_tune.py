@@ -321,6 +321,7 @@ def test_two_processes_do_not_search_in_one_folder(tmp_path, monkeypatch):
     assert rejected
 
 
+@pytest.mark.check
 def test_command_prints_the_best_trial_and_how_to_repeat_it(tmp_path, capsys):
     words = ["tune", "classification", *FLAGS, "--epochs=1", "--trials=2", "--engine=grid"]
     words += ["--search=batch_size=16|32", "--isolate=off", f"--out={tmp_path / 'search'}"]

@@ -143,6 +143,7 @@ def test_a_frozen_encoder_is_split_off(name):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, reader):
     model, x = small(name), inputs()
     np.testing.assert_allclose(reader(model, x), run(model, x), rtol=1e-4, atol=1e-5)

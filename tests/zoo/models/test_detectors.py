@@ -190,6 +190,7 @@ def test_a_gradient_reaches_every_weight(sample):
 
 
 @pytest.mark.parametrize("name", FEW)
+@pytest.mark.check
 def test_half_precision_gives_valid_detections(name):
     if zoo.spec(name).parameters > 5e6:
         pytest.skip("its smaller variant is tested")
@@ -217,6 +218,7 @@ def test_a_backbone_is_chosen_by_name(name):
 
 
 @pytest.mark.parametrize("name", FEW)
+@pytest.mark.check
 def test_the_default_backbone_has_the_embedded_weights(name):
     if not zoo.spec(name).builder.__kwdefaults__["backbone"].endswith(".cifar10"):
         pytest.skip("its weights are downloaded")

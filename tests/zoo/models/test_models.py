@@ -25,8 +25,9 @@ from zoo.flops import count_params_and_flops
 from zoo.parts import blocks
 
 CLASSES = 7
+DEEP = ("nasnet_mobile",)  # of a thousand layers
 # JAX takes most of a minute to compile the gradients of so many layers.
-DEEP = () if EAGER else ("densenet121", "inception_v3", "nasnet_mobile")
+SLOW_GRADIENTS = DEEP if EAGER else ("densenet121", "inception_v3", *DEEP)
 CLASSIFIERS = zoo.names(kind="classifier", weights=False)
 # Keras downloads these without verifying them: it publishes no digest.
 NO_DIGEST = ("mobilenet", "mobilenet_075", "mobilenet_050", "mobilenet_025", "mobilenet_v2")
@@ -66,9 +67,9 @@ FAST = {
 FAST |= {name for family, name in SMALLEST.items() if family in FAST_APPLICATIONS}
 
 
-def some(names):
-    """Returns all names as parameters; all but the smallest of each family are marked check."""
-    return [pytest.param(x, marks=() if x in FAST else pytest.mark.check) for x in names]
+def some(names, others=pytest.mark.check):
+    """Returns all names as parameters; all but the smallest of each family are marked `others`."""
+    return [pytest.param(x, marks=() if x in FAST else others) for x in names]
 
 
 def distinct():
@@ -80,7 +81,7 @@ def distinct():
     return list(found.values())
 
 
-def samples(slow=()):
+def samples(slow=DEEP):
     """Returns every architecture with options, as parameters.
 
     The smallest of each family is shrunk by `SMALL`, and marked check at full width. The other
@@ -147,7 +148,7 @@ def test_counts_are_those_of_the_built_model(name):
     assert model.name == name
 
 
-@pytest.mark.parametrize("name", some(CLASSIFIERS))
+@pytest.mark.parametrize("name", some(CLASSIFIERS, pytest.mark.slow))
 def test_logits_are_float32_with_one_column_per_class(name):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = outline(name, num_classes=CLASSES, input_shape=square(name, zoo.spec(name).min_size))
@@ -157,6 +158,17 @@ def test_logits_are_float32_with_one_column_per_class(name):
 
 
 @pytest.mark.parametrize("name", some(WITH_STAGES))
+def test_stages_have_about_the_strides_of_their_names(name):
+    spec = zoo.spec(name)
+    size = max(224, spec.input_shape[0])  # margins that convolutions cut off hardly count
+    stages = outline(name, zoo.backbone, input_shape=square(name, size)).output
+    assert tuple(stages) == spec.stages
+    for stage, x in stages.items():
+        for side in x.shape[1:3]:
+            assert f"stage{math.log2(size / side):.0f}" == stage
+
+
+@pytest.mark.parametrize("name", some(WITH_STAGES, pytest.mark.slow))
 def test_stages_have_the_strides_of_their_names(name):
     spec = zoo.spec(name)
     sides = spec.min_size, spec.min_size + 64
@@ -237,7 +249,7 @@ def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample,
 
 @pytest.mark.backend
 @pytest.mark.xdist_group("reader")
-@pytest.mark.parametrize("sample", samples(DEEP), indirect=True)
+@pytest.mark.parametrize("sample", samples(SLOW_GRADIENTS), indirect=True)
 def test_a_gradient_reaches_every_weight(sample):
     model, images, _ = sample
     targets = np.ones((len(images), CLASSES))

@@ -87,6 +87,7 @@ def test_a_gradient_reaches_every_weight(sample):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, reader):
     model = zoo.build(name, input_shape=(None, None, 3), **SMALL)
     images = pixels((1, *SIZE, 3))

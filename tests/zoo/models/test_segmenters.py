@@ -16,9 +16,8 @@ from zoo import surgery
 CLASSES = 7
 NAMES = zoo.names(kind="segmenter")
 # One of each builder and of each layer of ours; `make check` runs the others.
-FAST = ("fcn8s", "segnet", "unet_paper", "unet_backbone", "deeplabv3plus")
+FAST = ("fcn8s", "segnet", "unet_paper")
 SAMPLES = [pytest.param(x, marks=() if x in FAST else pytest.mark.check) for x in NAMES]
-FEW = [pytest.param(x, marks=() if x in FAST[:3] else pytest.mark.check) for x in NAMES]
 SIZE = (33, 47)  # of which no stride is a divisor
 SMALL = {  # options with which a network runs in little time
     "fcn32s": {"backbone": "vgg11", "hidden": (8, 8), "kernel_size": 3},
@@ -120,7 +119,7 @@ def test_logits_do_not_depend_on_whether_the_size_is_fixed(sample):
 
 
 @pytest.mark.skipif(not EAGER, reason="a graph of TensorFlow")
-@pytest.mark.parametrize("sample", FEW, indirect=True)
+@pytest.mark.parametrize("sample", SAMPLES, indirect=True)
 @pytest.mark.xdist_group("segmenters")
 def test_a_graph_for_any_size_gives_the_same_logits(sample):
     """Traced without autograph, as `zoo predict` and the exporters trace it."""
@@ -132,7 +131,7 @@ def test_a_graph_for_any_size_gives_the_same_logits(sample):
     assert relative_error(graph(tf.constant(images)).numpy(), logits) < 1e-5
 
 
-@pytest.mark.parametrize("sample", FEW, indirect=True)
+@pytest.mark.parametrize("sample", SAMPLES, indirect=True)
 @pytest.mark.xdist_group("segmenters")
 def test_folding_keeps_the_logits(sample):
     model, images, logits = sample
@@ -143,7 +142,7 @@ def test_folding_keeps_the_logits(sample):
     assert list(surgery.stages(folded)) == list(surgery.stages(model))
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_a_frozen_encoder_is_split_off(name):
     """With a fixed size; otherwise the image is needed until the end, to crop the logits."""
     shape = (*SIZE, channels(name))

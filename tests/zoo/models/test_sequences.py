@@ -104,6 +104,7 @@ def test_a_gradient_reaches_every_weight(name, kind):
 
 @pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize(("name", "kind"), EACH)
+@pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(name, kind, reader):
     model, x = small(name, kind)
     np.testing.assert_allclose(reader(model, x), run(model, x), rtol=1e-4, atol=1e-5)

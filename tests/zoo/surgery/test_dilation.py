@@ -40,7 +40,8 @@ SMALL = {  # a small image size that all layers of the network divide evenly
 }
 UNEVEN = ("alexnet", "inception_v3", "nin_imagenet")  # there is no such size
 SLOW = (  # large, or with depthwise convolutions in float64
-    *("convnext_tiny", "densenet121", "efficientnet_v2_b0", "nasnet_mobile", "resnet50_v2"),
+    *("convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_b0", "nasnet_mobile"),
+    *("resnet50", "resnet50_v2", "xception"),
 )
 QUICK = ("mobilenet_025", "resnet20", "resnet18", "squeezenet_v1_1")
 OPTIONS = {"resnet18": {"depths": (1, 1, 1, 1), "width": 8}, "resnet20": {"depths": (2, 1, 1)}}

@@ -182,8 +182,10 @@ def test_absorbed_network_gets_the_same_updates(name, optimizer):
     check_equal_updates(name, optimizer, steps=3, eager=eager)
 
 
-@pytest.mark.check
-@pytest.mark.parametrize("optimizer", LEARNING_RATES)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param("SGD", marks=pytest.mark.slow), pytest.param("Adam", marks=pytest.mark.check)],
+)
 @pytest.mark.parametrize("name", ["resnet20.cifar10", "mobilenet_025"])
 def test_absorbed_model_of_the_zoo_gets_the_same_updates(name, optimizer):
     check_equal_updates(name, optimizer)
