@@ -42,15 +42,23 @@ def insertion(explained, image, saliency, label):
     return _area(explained, _blurred(image), image, saliency, label)
 
 
-def points_into(saliency, mask):
+def points_into(saliency, mask, tolerance=0):
     """Returns whether the maximum of a map lies in an object (pointing game, Zhang et al., 2016).
+
+    The point is the centre of the cell of the highest saliency, where the map at the size of the
+    image has its maximum. There, a cell at the border has it in all pixels from its centre to the
+    border, of which the first would be in a corner of the image.
 
     Args:
         saliency: `(rows, columns)`.
         mask: `(height, width)`, true inside the object.
+        tolerance: Distance in pixels from the object that still counts as inside.
     """
-    enlarged = to_image_size(saliency, mask.shape)
-    return bool(mask[np.unravel_index(np.argmax(enlarged), mask.shape)])
+    cell = np.unravel_index(np.argmax(saliency), saliency.shape)
+    row, column = (np.array(cell) + 0.5) * np.divide(mask.shape, saliency.shape)
+    rows, columns = np.nonzero(mask)
+    distances = np.hypot(rows - int(row), columns - int(column))
+    return bool(distances.min(initial=np.inf) <= tolerance)
 
 
 def border_share(saliency, margin=0.1):

@@ -7,14 +7,16 @@ outputs of the model on some images of the calibration.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from tasks.inference import export_graph
 from tasks.inference.export_model import ExportModel
-from zoo import graphs
+from zoo import graphs, surgery
+from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
-NUM_IMAGES = 8
+NUM_IMAGES = 32
 LEVELS = 255  # of 8 bits
 KERNEL_LAYERS = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense", "SeparableConv2D")
 
@@ -36,6 +38,36 @@ def kernel_layers(model):
     """Returns the layers of a model that have a kernel, also those inside nested models."""
     leaves = list(dict.fromkeys(graphs.leaf_layers(model)))
     return [layer for layer in leaves if type(layer).__name__ in KERNEL_LAYERS]
+
+
+def kernel_key(values):
+    """Returns bytes that are equal for equal kernels, in whatever order a converter stores them."""
+    return np.sort(np.asarray(values, "float32"), axis=None).tobytes()
+
+
+def kernel_keys(model, names):
+    """Returns the `kernel_key` of each kernel of the layers of a model that are called `names`.
+
+    Converters may rename a convolution, or give it no name at all; its kernel stays.
+    """
+    return {
+        kernel_key(keras.ops.convert_to_numpy(weight))
+        for layer in kernel_layers(model)
+        if layer.name in names
+        for weight in _kernels(layer)
+    }
+
+
+def folded(exported: ExportModel):
+    """Returns the model with batch normalisation folded into kernels, which are rounded then.
+
+    Otherwise 8 bits would have to hold the outputs of a convolution before they are normalised,
+    whose ranges differ greatly between channels. A model that cannot be folded stays as it is.
+    """
+    try:
+        return dataclasses.replace(exported, model=surgery.fold(exported.model))
+    except UsageError:
+        return exported
 
 
 def rank(exported: ExportModel, images):
@@ -69,13 +101,12 @@ class _Rounded:
 
     def __init__(self, layer):
         self.layer, self.call = layer, layer.call
-        self.weights = [w for w in layer.trainable_weights if len(w.shape) > 1]
+        self.weights, self.axes = _kernels(layer), _input_axes(layer)
         self.values = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
 
     def __enter__(self):
         for weight, value in zip(self.weights, self.values, strict=True):
-            axes = tuple(range(value.ndim - 1))
-            scale = np.abs(value).max(axis=axes, keepdims=True) / (LEVELS // 2)
+            scale = np.abs(value).max(axis=self.axes, keepdims=True) / (LEVELS // 2)
             weight.assign(np.round(value / np.where(scale > 0, scale, 1)) * scale)
         self.layer.call = lambda x, *args, **kwargs: self.call(_round(x), *args, **kwargs)
 
@@ -83,6 +114,16 @@ class _Rounded:
         self.layer.call = self.call
         for weight, value in zip(self.weights, self.values, strict=True):
             weight.assign(value)
+
+
+def _kernels(layer):
+    return [weight for weight in layer.weights if len(weight.shape) > 1]
+
+
+def _input_axes(layer):
+    """Returns the axes of a layer's kernel that are not its output channels."""
+    axes = {"DepthwiseConv2D": (0, 1), "Conv2DTranspose": (0, 1, 3), "Dense": (0,)}
+    return axes.get(type(layer).__name__, (0, 1, 2))
 
 
 def _round(x):

@@ -6,25 +6,31 @@ import logging
 import tempfile
 from pathlib import Path
 
-from tasks.export.float_layers import matches
+from tasks.export.float_layers import kernel_key, kernel_keys, matches
 from zoo.lazy import LazyModule, np
 
+_numpy_helper = LazyModule("onnx.numpy_helper")
 _onnx = LazyModule("onnx")
 _quantization = LazyModule("onnxruntime.quantization")
 _shape_inference = LazyModule("onnxruntime.quantization.shape_inference")
 
-# Operations between convolutions, whose inputs and outputs are then 8 bits, too.
+# Operations whose inputs become 8 bits. Their outputs do only where the next operation takes 8
+# bits, so that those before an activation are not rounded over the range before it.
 OPERATIONS = (
-    *("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Clip", "Relu"),
-    *("AveragePool", "GlobalAveragePool", "MaxPool", "Concat"),
+    *("Conv", "ConvTranspose", "MatMul", "Gemm", "Add"),
+    *("AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Pad"),
 )
+OPTIONS = {
+    "OpTypesToExcludeOutputQuantization": list(OPERATIONS[:5]),
+    "WeightSymmetric": True,  # all channels have the zero point 128, which ONNX Runtime needs
+}
 
 
 def quantize(network, conversion):
     """Returns an ONNX model with 8-bit weights per channel and 8-bit activations.
 
-    Weights use 7 bits of their 8: without VNNI instructions, sums of two products of 8 bits
-    overflow their 16 bits.
+    Weights are unsigned: without VNNI instructions, sums of two products of a signed and an
+    unsigned value would overflow their 16 bits.
 
     Args:
         network: an ONNX model in float32.
@@ -43,11 +49,11 @@ def quantize(network, conversion):
                 path,
                 _reader(name, images),
                 per_channel=True,
-                reduce_range=True,
                 activation_type=_quantization.QuantType.QUInt8,
-                weight_type=_quantization.QuantType.QInt8,
+                weight_type=_quantization.QuantType.QUInt8,
                 op_types_to_quantize=list(OPERATIONS),
-                nodes_to_exclude=_excluded(_onnx.load(inferred), conversion.float_layers),
+                extra_options=OPTIONS,
+                nodes_to_exclude=_excluded(_onnx.load(inferred), conversion),
             )
         finally:
             logging.root.setLevel(level)
@@ -68,5 +74,17 @@ def _reader(name, images):
     return Reader()
 
 
-def _excluded(network, layers):
-    return [node.name for node in network.graph.node if matches(node.name, layers)]
+def _excluded(network, conversion):
+    """Returns the names of the nodes that belong to the layers which stay in float."""
+    layers = conversion.float_layers
+    kernels = kernel_keys(conversion.exported.model, layers)
+    own = {
+        tensor.name
+        for tensor in network.graph.initializer
+        if kernels and kernel_key(_numpy_helper.to_array(tensor)) in kernels
+    }
+    return [
+        node.name
+        for node in network.graph.node
+        if matches(node.name, layers) or own.intersection(node.input)
+    ]

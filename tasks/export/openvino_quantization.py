@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 
-from tasks.export.float_layers import pattern
+from tasks.export.float_layers import kernel_key, kernel_keys, matches
 from zoo.lazy import LazyModule
 
 _nncf = LazyModule("nncf")
@@ -24,11 +24,7 @@ def quantize(network, conversion):
     # NNCF sends telemetry as OpenVINO does, unless the package for it is missing.
     sys.modules.setdefault("openvino_telemetry", None)
     images = conversion.calibration.astype(conversion.pixels)
-    scope = None
-    if conversion.float_layers:
-        scope = _nncf.IgnoredScope(
-            patterns=[f".*{pattern(name)}.*" for name in conversion.float_layers], validate=False
-        )
+    scope = _nncf.IgnoredScope(names=_excluded(network, conversion), validate=False)
     _nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # of progress bars
         return _nncf.quantize(
@@ -42,3 +38,23 @@ def quantize(network, conversion):
                 overflow_fix=_advanced.OverflowFix.ENABLE
             ),
         )
+
+
+def _excluded(network, conversion):
+    """Returns the names of the operations that belong to the layers which stay in float."""
+    layers = conversion.float_layers
+    kernels = kernel_keys(conversion.exported.model, layers)
+    return [
+        node.get_friendly_name()
+        for node in network.get_ordered_ops()
+        if matches(node.get_friendly_name(), layers) or (kernels and _has_kernel(node, kernels))
+    ]
+
+
+def _has_kernel(node, kernels):
+    """Returns whether one of some kernels is an input of an operation."""
+    inputs = [entry.get_source_output().get_node() for entry in node.inputs()]
+    return any(
+        parent.get_type_name() == "Constant" and kernel_key(parent.data) in kernels
+        for parent in inputs
+    )

@@ -87,8 +87,8 @@ def quantize(write, conversion, path, data, max_drop):
     Raises:
         UsageError: the drop is larger with half of the layers in float, too.
     """
-    exported = conversion.exported
-    conversion = dataclasses.replace(conversion, calibration=data.calibration)
+    exported = float_layers.folded(conversion.exported)
+    conversion = dataclasses.replace(conversion, exported=exported, calibration=data.calibration)
     role = next(iter(data.splits))
     ranked, count, largest = None, 0, 0
     while True:

@@ -109,6 +109,19 @@ def test_the_map_lies_where_the_evidence_is(name):
     assert enlarged[inside].mean() > 2 * enlarged[~inside].mean()
 
 
+@pytest.mark.parametrize("tolerance", [0, 3])
+def test_a_map_points_to_the_centre_of_its_highest_cell(tolerance):
+    """The cell in the corner has its maximum at (3, 3); enlarged, also in the corner itself."""
+    saliency = np.zeros((3, 2), "float32")
+    saliency[0, 0] = 1
+    for row, column in ((3, 3), (3, 6), (0, 0), (3, 7), (9, 9)):
+        mask = np.zeros((21, 14), bool)
+        mask[row, column] = True
+        near = np.hypot(row - 3, column - 3) <= tolerance
+        assert faithfulness.points_into(saliency, mask, tolerance) is bool(near)
+    assert not faithfulness.points_into(saliency, np.zeros((21, 14), bool), tolerance)
+
+
 def test_attention_rollout_multiplies_the_attention_of_all_blocks():
     keras.utils.set_random_seed(0)
     model = zoo.build("vit_tiny", input_shape=(48, 32, 3), num_classes=4, depth=2)

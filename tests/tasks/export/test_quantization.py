@@ -3,14 +3,24 @@
 import importlib.util
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 
 from tasks.data.decoding import Examples
 from tasks.engine import trainer
-from tasks.export import export, export_table, float_layers, quantization
+from tasks.export import (
+    converters,
+    export,
+    export_table,
+    float_layers,
+    onnx_quantization,
+    openvino_quantization,
+    quantization,
+)
 from tasks.export.converters import Conversion
+from tasks.inference import openvino_file
 from tasks.inference.export_model import ExportModel, SplitReader, with_image_input
 from tests.support.tiny_tasks import tiny
 from zoo.errors import UsageError
@@ -54,6 +64,67 @@ def test_the_most_sensitive_layer_is_first():
     assert float_layers.rank(exported(model), images()) == ["fine", "coarse"]
     for one, other in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def convolutions():
+    """A convolution, a depthwise and a transposed one, with batch normalisation and ReLU6."""
+    import keras
+
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, 2, "same", use_bias=False, name="first")(layers.Rescaling(0.1)(image))
+    x = layers.ReLU(6)(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    x = layers.ReLU(6)(layers.BatchNormalization()(x))
+    x = layers.Conv2DTranspose(5, 3, 2, "same", name="transposed")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(2, name="dense")(x))
+    random = np.random.default_rng(1)
+    model.set_weights([random.uniform(0.5, 2, x.shape) for x in model.get_weights()])
+    return model
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("name", ["first", "depthwise", "transposed", "dense"])
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_layer_is_found_in_the_converted_file(kind, name):
+    """Both converters rename convolutions; OpenVINO's then have no name of a layer at all."""
+    pytest.importorskip({"onnx": "tf2onnx", "openvino": "openvino"}[kind])
+    model = float_layers.folded(exported(convolutions()))
+    conversion = Conversion(model, precision="int8", float_layers=(name,))
+    if kind == "onnx":
+        network = converters.to_onnx(conversion)
+        kinds = {node.name: node.op_type for node in network.graph.node}
+        found = onnx_quantization._excluded(network, conversion)
+    else:
+        network = openvino_file.convert(model, conversion.function)
+        kinds = {x.get_friendly_name(): x.get_type_name() for x in network.get_ordered_ops()}
+        found = openvino_quantization._excluded(network, conversion)
+    with_kernel = [kinds[each] for each in found if re.match("Conv|Group|MatMul|Gemm", kinds[each])]
+    assert len(with_kernel) == 1
+
+
+def test_batch_normalisation_is_rounded_as_part_of_the_kernel():
+    model = exported(convolutions())
+    folded = float_layers.folded(model)
+    assert not any("BatchNorm" in type(layer).__name__ for layer in folded.model.layers)
+    x = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    expected, found = model.model(x)["probabilities"], folded.model(x)["probabilities"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_the_kernel_of_each_channel_has_its_own_steps():
+    """With one step for all channels, a thousandth of the largest weight would become 0."""
+    for layer in float_layers.kernel_layers(exported(convolutions()).model):
+        kernel = layer.kernel.numpy()
+        axis = {"depthwise": 2, "transposed": 2, "dense": 1}.get(layer.name, 3)
+        scale = np.ones(kernel.ndim, "int64")
+        scale[axis] = -1
+        kernel *= (10.0 ** -np.arange(kernel.shape[axis])).reshape(scale)
+        layer.kernel.assign(kernel)
+        with float_layers._Rounded(layer):
+            np.testing.assert_allclose(layer.kernel.numpy(), kernel, rtol=0.05)
+        np.testing.assert_array_equal(layer.kernel.numpy(), kernel.astype("float32"))
 
 
 @pytest.mark.parametrize(
