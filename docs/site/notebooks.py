@@ -22,4 +22,5 @@ def pages():
         files[f"examples/{path.stem}.md"] = ESCAPES.sub("", text)
         titles[path.stem] = text.strip().partition("\n")[0].lstrip("# ")
     links = "".join(f"- [{title}]({stem}.md)\n" for stem, title in titles.items())
-    return {"examples/index.md": f"# Notebooks\n\n{links}", **files}
+    heading = "# Notebooks\n\nThe files of `examples/`, on images that come with the package.\n\n"
+    return {"examples/index.md": heading + links, **files}
