@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 
 import keras
@@ -26,8 +27,8 @@ def wave_table(steps=400, header="time,x,y"):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Returns the folder of three small runs, `text`, `series` and `label`, and of their data."""
+def folder(tmp_path_factory):
+    """Returns a folder with small data sets: `text.txt`, `series.csv` and `label`."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "text.txt").write_text("the cat sat on the mat, " * 40 + "Q")
     (folder / "series.csv").write_text(wave_table())
@@ -38,21 +39,33 @@ def runs(tmp_path_factory):
             path = folder / "label" / label / f"{index}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("x\n" + "".join(f"{x:.4f}\n" for x in values))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Returns a function that trains on `text`, `series` or `label` once; it returns the run."""
     flags = {
         "text": {"dataset": str(folder / "text.txt"), "model": "lstm"},
         "series": {"dataset": str(folder / "series.csv"), "model": "gru", "columns": "y,x"},
         "label": {"dataset": str(folder / "label"), "model": "transformer", "units": 8},
     }
-    for name, own in flags.items():
-        trainer.train(tasks.get("sequence")(**{**SMALL, **own}), folder / f"run_{name}")
-    return folder
+
+    @functools.cache
+    def train(name):
+        out = folder / f"run_{name}"
+        trainer.train(tasks.get("sequence")(**{**SMALL, **flags[name]}), out)
+        return out
+
+    return train
 
 
-pytestmark = pytest.mark.shared_fixtures("runs")
+pytestmark = pytest.mark.shared_fixtures("run")
+DATA = ["text", *(pytest.param(x, marks=pytest.mark.check) for x in ("series", "label"))]
 
 
-def report(runs, name):
-    return json.loads((runs / f"run_{name}" / "report.json").read_text())["figures"]
+def report(run, name):
+    return json.loads((run(name) / "report.json").read_text())["figures"]
 
 
 def command(capsys, *words):
@@ -68,13 +81,11 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["text", *(pytest.param(x, marks=pytest.mark.check) for x in ("series", "label"))]
-)
-def test_a_run_has_the_metrics_and_the_page_of_its_data(name, runs):
-    found = set(report(runs, name)) - {"seconds", "images_per_second"}
+@pytest.mark.parametrize("name", DATA)
+def test_a_run_has_the_metrics_and_the_page_of_its_data(name, run):
+    found = set(report(run, name)) - {"seconds", "images_per_second"}
     assert found == set(FIGURES[name].split())
-    html = (runs / f"run_{name}" / "report.html").read_text()
+    html = (run(name) / "report.html").read_text()
     sections = {
         "text": ("Samples", "Temperature 0.5"),
         "series": ("Forecasts of the next step", "Forecasts from forecasts", "<strong>y</strong>"),
@@ -83,24 +94,24 @@ def test_a_run_has_the_metrics_and_the_page_of_its_data(name, runs):
     assert all(words in html for words in sections[name])
 
 
-def test_what_is_left_out_is_stated(runs):
-    html = (runs / "run_text" / "report.html").read_text()
+def test_what_is_left_out_is_stated(run):
+    html = (run("text") / "report.html").read_text()
     assert "1 character of the test split does not occur in that for training" in html
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_run_evaluates_to_its_report(name, runs, capsys):
-    code, out, _ = command(capsys, "evaluate", runs / f"run_{name}", "--json")
+@pytest.mark.parametrize("name", DATA)
+def test_a_run_evaluates_to_its_report(name, run, capsys):
+    code, out, _ = command(capsys, "evaluate", run(name), "--json")
     assert code == 0
-    figures, before = json.loads(out)["figures"], report(runs, name)
+    figures, before = json.loads(out)["figures"], report(run, name)
     assert figures == {key: pytest.approx(before[key], rel=1e-5) for key in figures}
     assert set(FIGURES[name].split()[:4]) - {"majority_share"} <= set(figures)
 
 
 @pytest.mark.check
-def test_other_data_are_evaluated_as_a_whole(runs, capsys, tmp_path):
+def test_other_data_are_evaluated_as_a_whole(folder, run, capsys, tmp_path):
     (tmp_path / "other.csv").write_text(wave_table(300))
-    words = ("evaluate", runs / "run_series", "--dataset", tmp_path / "other.csv")
+    words = ("evaluate", run("series"), "--dataset", tmp_path / "other.csv")
     code, out, _ = command(capsys, *words, "--json")
     assert (code, json.loads(out)["split"]) == (0, "all")
     (tmp_path / "other.csv").write_text(wave_table(300, "time,a,b"))
@@ -115,18 +126,18 @@ def test_other_data_are_evaluated_as_a_whole(runs, capsys, tmp_path):
         code, _, err = command(capsys, *words[:-1], dataset)
         assert (code, err.count("\n")) == (1, 1)
         assert message in err
-    (runs / "label" / "slow" / "0.csv").rename(tmp_path / "0.csv")
+    (folder / "label" / "slow" / "0.csv").rename(tmp_path / "0.csv")
     code, out, _ = command(
-        capsys, "evaluate", runs / "run_label", "--dataset", runs / "label", "--json"
+        capsys, "evaluate", run("label"), "--dataset", folder / "label", "--json"
     )
-    (tmp_path / "0.csv").rename(runs / "label" / "slow" / "0.csv")
+    (tmp_path / "0.csv").rename(folder / "label" / "slow" / "0.csv")
     found = json.loads(out)
     assert (code, found["split"]) == (0, "all")
     assert found["figures"]["accuracy"] * 23 % 1 == pytest.approx(0, abs=1e-9)
 
 
-def test_a_prompt_is_continued_and_the_seed_repeats_it(runs, capsys):
-    run = runs / "run_text"
+def test_a_prompt_is_continued_and_the_seed_repeats_it(run, capsys):
+    run = run("text")
     words = ("predict", run, "the cat", "--steps", 30, "--json")
     found = []
     for more in ((), ("--seed", 1), (), ("--temperature", 0)):
@@ -142,23 +153,22 @@ def test_a_prompt_is_continued_and_the_seed_repeats_it(runs, capsys):
 
 
 @pytest.mark.check
-def test_greedy_text_is_the_most_probable_character_given_all_before(runs):
+def test_greedy_text_is_the_most_probable_character_given_all_before(run):
     """With windows rebuilt by hand, without padding."""
-    model, about = model_files.load(runs / "run_text" / "model.keras")
+    model, about = model_files.load(run("text") / "model.keras")
     text = "the c"
     for _ in range(12):
         tokens = [about["vocabulary"].index(x) + 2 for x in text[-8:]]
         logits = keras.ops.convert_to_numpy(model(np.array(tokens, "float32")[None, :, None]))
         text += about["vocabulary"][logits[0, -1, 2:].argmax()]
-    [found] = predict.predict(runs / "run_text", ["the c"], temperature=0.0, steps=12)
+    [found] = predict.predict(run("text"), ["the c"], temperature=0.0, steps=12)
     assert found["continuation"] == text[5:]
 
 
-def test_a_series_is_continued_in_its_units(runs, capsys, tmp_path):
+@pytest.mark.check
+def test_a_series_is_continued_in_its_units(folder, run, capsys, tmp_path):
     out = tmp_path / "found.csv"
-    code, _, err = command(
-        capsys, "predict", runs / "run_series", runs / "series.csv", "--output", out
-    )
+    code, _, err = command(capsys, "predict", run("series"), folder / "series.csv", "--output", out)
     assert code == 0, err
     assert "predictions for 1 sequences" in err
     with open(out) as file:
@@ -166,43 +176,45 @@ def test_a_series_is_continued_in_its_units(runs, capsys, tmp_path):
     assert list(rows[0]) == ["path", "step", "y", "x", "error"]
     assert [row["step"] for row in rows] == [str(step) for step in range(1, 9)]
     assert all(60 < float(row["y"]) < 140 for row in rows)
-    [found] = predict.predict(runs / "run_series", [runs / "series.csv"], steps=1)
-    values = np.loadtxt(runs / "series.csv", delimiter=",", skiprows=1)[-8:, [2, 1]]
-    model, _ = model_files.load(runs / "run_series" / "model.keras")
+    [found] = predict.predict(run("series"), [folder / "series.csv"], steps=1)
+    values = np.loadtxt(folder / "series.csv", delimiter=",", skiprows=1)[-8:, [2, 1]]
+    model, _ = model_files.load(run("series") / "model.keras")
     expected = keras.ops.convert_to_numpy(model(values[None].astype("float32")))[0, -1]
     np.testing.assert_allclose(found["forecast"], [expected], rtol=1e-4)
 
 
-def test_sequences_are_classified_each_with_its_own_length(runs, capsys):
+@pytest.mark.check
+def test_sequences_are_classified_each_with_its_own_length(folder, run, capsys):
     code, out, err = command(
-        capsys, "predict", runs / "run_label", runs / "label" / "fast", "--json", "--top", 1
+        capsys, "predict", run("label"), folder / "label" / "fast", "--json", "--top", 1
     )
     assert (code, err) == (0, "")
     found = json.loads(out)["sequences"]
     assert len(found) == 12
     assert {each["classes"][0]["name"] for each in found} <= {"fast", "slow"}
-    text = command(capsys, "predict", runs / "run_label", runs / "label/fast/0.csv")[1]
+    text = command(capsys, "predict", run("label"), folder / "label/fast/0.csv")[1]
     assert "fast" in text
     assert "slow" in text
 
 
 @pytest.mark.check
 @pytest.mark.parametrize(
-    ("run", "content", "message"),
+    ("name", "content", "message"),
     [
-        ("run_series", "x,y\n1,\n", "has no number in 1 row"),
-        ("run_label", "y\n1\n", "'x'"),
+        ("series", "x,y\n1,\n", "has no number in 1 row"),
+        ("label", "y\n1\n", "'x'"),
     ],
 )
-def test_a_wrong_file_is_refused_in_one_line(run, content, message, runs, capsys, tmp_path):
+def test_a_wrong_file_is_refused_in_one_line(name, content, message, run, capsys, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(content)
-    code, _, err = command(capsys, "predict", runs / run, path)
+    code, _, err = command(capsys, "predict", run(name), path)
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
 
 
+@pytest.mark.check
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -212,9 +224,9 @@ def test_a_wrong_file_is_refused_in_one_line(run, content, message, runs, capsys
         (("series.csv", "--runtime=onnx"), "runs in Keras only"),
     ],
 )
-def test_wrong_words_are_refused_in_one_line(words, message, runs, capsys, monkeypatch):
-    monkeypatch.chdir(runs)
-    code, _, err = command(capsys, "predict", "run_series", *words)
+def test_wrong_words_are_refused_in_one_line(words, message, folder, run, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    code, _, err = command(capsys, "predict", run("series"), *words)
     assert (code, message in err, err.count("\n")) == (1, True, 1)
 
 
@@ -238,8 +250,8 @@ def test_wrong_flags_are_refused_before_training(flags, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_doctor_has_no_images_to_check(runs, capsys):
-    code, _, err = command(capsys, "doctor", runs / "run_text")
+def test_the_doctor_has_no_images_to_check(run, capsys):
+    code, _, err = command(capsys, "doctor", run("text"))
     assert code == 1
     assert "a run of sequence, which has no images to check" in err
 
