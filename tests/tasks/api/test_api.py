@@ -65,6 +65,7 @@ def test_it_is_the_run_of_the_command(run, tmp_path, capsys):
     assert printed["accuracy"] == f"{run.figures['accuracy']:.4f}"
 
 
+@pytest.mark.check
 def test_arrays_give_the_figures_of_the_named_data_set(run, tmp_path):
     source = sources.load("fashion_sample")
     made = tasks.finetune(

@@ -240,6 +240,7 @@ def test_captions_of_a_batch_equal_those_of_single_images():
         np.testing.assert_array_equal(one["words"][0], batch["words"][index])
 
 
+@pytest.mark.check
 def test_a_caption_generator_is_cached_and_follows_the_weights():
     model = build_captioner()
     bias = model.get_layer("logits").bias

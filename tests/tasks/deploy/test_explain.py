@@ -59,6 +59,7 @@ def test_another_class_has_another_map(photo, tmp_path, capsys):
     assert not np.allclose(*maps)
 
 
+@pytest.mark.check
 def test_the_figures_are_those_of_the_explained_class(photo, tmp_path):
     (row,) = explain.explain(MODEL, [photo], tmp_path / "out", label="ship", faithful=True)
     predictor = model_loader.load_predictor(MODEL)

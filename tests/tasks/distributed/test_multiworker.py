@@ -179,6 +179,7 @@ def together(out, count, calls, wait=30):
         return list(pool.map(member, range(count), calls))
 
 
+@pytest.mark.check
 def test_workers_of_different_runs_do_not_start(tmp_path):
     run = {"seed": 0, "rate": 0.1}
     found = together(

@@ -136,6 +136,7 @@ def test_a_run_is_not_resumed_with_other_data(change, expected, interrupted, cop
     assert recipe["dataset"] != str(copied)
 
 
+@pytest.mark.check
 def test_a_run_is_resumed_after_its_data_were_moved(interrupted, copied, images):
     with pytest.raises(UsageError, match=r"epochs: 2 there, 3 requested"):
         trainer.train(task(copied, checkpoint_steps=1, epochs=3), interrupted)

@@ -165,6 +165,7 @@ def test_predictions_of_the_file_are_those_of_the_model(task, tmp_path):
         assert (np.abs(images[0] - images[1]) <= 1).mean() > 0.98
 
 
+@pytest.mark.check
 def test_a_segmenter_takes_images_of_any_size(tmp_path):
     folder = exported("segmentation", "openvino", tmp_path)
     opened = exported_file.open_file(folder / "model.xml")

@@ -160,7 +160,7 @@ def test_headless_file_is_the_one_that_keras_downloads(name, downloads):
     assert facts.headless == (None if name.startswith("mobilenet_v3") else downloads[0])
 
 
-@pytest.mark.parametrize("name", some("mobilenet_025", NESTED))
+@pytest.mark.parametrize("name", some(None, "mobilenet_025", NESTED))
 def test_every_file_fills_every_layer(name, tmp_path):
     side = zoo.spec(name).min_size
     source = keras_model(name, side, weights=None)

@@ -40,7 +40,9 @@ APPLICATIONS = {
 # weights (the stages of ConvNeXt begin with stage2) and runs the smaller one.
 FAST_APPLICATIONS = {"mobilenet", "convnext"}
 # `make check` runs those that are large, or that JAX takes long to compile.
-LARGE = {"convnext_tiny"} if EAGER else {"convnext_tiny", "googlenet"}
+LARGE = {"convnext_tiny"}
+if not EAGER:
+    LARGE |= {"googlenet", "mobilenet_025", "squeezenet_v1_1"}
 WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
 SMALL = {  # options that shrink the smallest network of a family
     "alexnet_paper": {"widths": (8, 8, 12, 12, 8), "hidden": (16,)},
@@ -67,9 +69,9 @@ FAST = {
 FAST |= {name for family, name in SMALLEST.items() if family in FAST_APPLICATIONS}
 
 
-def some(names, others=pytest.mark.check):
-    """Returns all names as parameters; all but the smallest of each family are marked `others`."""
-    return [pytest.param(x, marks=() if x in FAST else others) for x in names]
+def some(names, others=pytest.mark.check, smallest=()):
+    """Returns all names as parameters, the smallest of each family and the others with marks."""
+    return [pytest.param(x, marks=smallest if x in FAST else others) for x in names]
 
 
 def distinct():
@@ -89,12 +91,13 @@ def samples(slow=DEEP):
     """
     found = []
     for name in CLASSIFIERS:
-        marks = () if name in FAST - LARGE else pytest.mark.check
+        group = pytest.mark.xdist_group(f"model_{name}")  # which share a `sample`
+        mark = pytest.mark.check
         if name not in SMALLEST.values() or name in slow:
-            marks = pytest.mark.slow
+            mark = pytest.mark.slow
         elif name in SMALL:
-            found.append(pytest.param((name, SMALL[name]), id=f"{name}-small"))
-            marks = pytest.mark.check
+            found.append(pytest.param((name, SMALL[name]), marks=group, id=f"{name}-small"))
+        marks = (group,) if name in FAST - LARGE and name not in SMALL else (group, mark)
         found.append(pytest.param((name, {}), marks=marks, id=name))
     return found
 
@@ -168,7 +171,7 @@ def test_stages_have_about_the_strides_of_their_names(name):
             assert f"stage{math.log2(size / side):.0f}" == stage
 
 
-@pytest.mark.parametrize("name", some(WITH_STAGES, pytest.mark.slow))
+@pytest.mark.parametrize("name", some(WITH_STAGES, pytest.mark.slow, pytest.mark.check))
 def test_stages_have_the_strides_of_their_names(name):
     spec = zoo.spec(name)
     sides = spec.min_size, spec.min_size + 64
@@ -226,21 +229,18 @@ def sample(request):
 
 
 @pytest.mark.backend
-@pytest.mark.xdist_group("reader")
 def test_logits_are_finite_and_depend_on_the_image(sample):
     _, _, logits = sample
     assert np.isfinite(logits).all()
     assert (logits[0] != logits[1]).any()
 
 
-@pytest.mark.xdist_group("reader")
 def test_integer_and_float_pixels_give_the_same_logits(sample):
     model, images, logits = sample
     again = model.predict(images.astype("float32"), verbose=0)
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-4 * np.abs(logits).max())
 
 
-@pytest.mark.xdist_group("reader")
 @pytest.mark.check
 def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample, reader):
     model, images, logits = sample
@@ -248,7 +248,6 @@ def test_saved_model_predicts_the_same_in_a_process_without_the_builders(sample,
 
 
 @pytest.mark.backend
-@pytest.mark.xdist_group("reader")
 @pytest.mark.parametrize("sample", samples(SLOW_GRADIENTS), indirect=True)
 def test_a_gradient_reaches_every_weight(sample):
     model, images, _ = sample
