@@ -146,7 +146,7 @@ def test_projections_of_few_or_equal_images():
 
 
 @pytest.mark.check
-@pytest.mark.parametrize("method", ["tsne", "umap"])
+@pytest.mark.parametrize("method", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
 def test_projections_separate_clusters(method):
     pytest.importorskip(projection.NEEDED[method][0])
     random = np.random.default_rng(0)

@@ -18,7 +18,7 @@ def named_pixels(data):
 
 
 @pytest.mark.parametrize(
-    "name", ["segmentation", pytest.param("detection", marks=pytest.mark.check)]
+    "name", ["segmentation", pytest.param("detection", marks=pytest.mark.slow)]
 )
 @pytest.mark.check
 def test_classes_have_the_order_of_the_weights_file(name, tmp_path):

@@ -112,7 +112,10 @@ MLP = {"model": "mlp", "model_options": "{widths: [8]}", "train_split": "train[1
 
 @pytest.mark.parametrize(
     ("flags", "strategies"),
-    [(MLP, ("one",)), pytest.param({}, ("one", "mirrored"), marks=pytest.mark.check)],
+    [
+        (MLP, ("one", "mirrored")),
+        pytest.param({}, ("one", "mirrored"), marks=pytest.mark.slow),
+    ],
     ids=["mlp", "lenet5"],
 )
 @pytest.mark.check

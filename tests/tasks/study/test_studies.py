@@ -1,4 +1,4 @@
-"""Every claim of every study holds, on two seeds; pages are complete and load nothing."""
+"""Every claim of every study holds (`--slow`: on two seeds); pages are complete, load nothing."""
 
 from __future__ import annotations
 
@@ -38,18 +38,14 @@ SMALL = {
     "tensorboard": {"examples": 300, "epochs": 4},
     "transfer": {"test_images": 200, "scratch_steps": 60, "steps": 2},
 }
-FAST = ("softmax", "validation", "pooling")  # in every test run; the others in make check
-HEAVY = (  # take 10 seconds of the processor or more: in make slow
-    *("attention", "batch-norm", "convolution", "depth", "detection", "filters", "function-sets"),
-    *("gan", "hyperparameters", "inception", "learning-rate", "optimizers", "overfitting"),
-    *("parallel", "recurrent", "style", "transfer"),
-)
+FAST = ("softmax", "validation", "pooling")  # in every test run
+SLOW = ("recurrent",)  # takes more than a minute
 
 
 def cases():
     for seed in (0, 1):
         for name in studies.names():
-            longer = pytest.mark.slow if name in HEAVY else pytest.mark.check
+            longer = pytest.mark.slow if seed or name in SLOW else pytest.mark.check
             yield pytest.param(name, seed, marks=() if name in FAST else longer)
 
 
