@@ -51,7 +51,10 @@ def test_pages_are_read_value_by_value_or_refused(name, tmp_path):
         item = f"{path}#page={number}"
         np.testing.assert_array_equal(image_io.read_image(item, (None, None, 1))[..., 0], page)
         assert image_io.image_size(item) == (20, 24)
-    with pytest.raises(image_io.UnreadableImage, match=f"of {COUNT} .*choose pages: --pages all"):
+    with pytest.raises(
+        image_io.UnreadableImage,
+        match=f"of {COUNT} .*name one as FILE#page=1, or train with --pages all",
+    ):
         image_io.read_image(str(path))
     for wrong in (0, COUNT + 1):
         with pytest.raises(image_io.UnreadableImage, match=f"it has no page {wrong}, but {COUNT}"):
@@ -166,7 +169,7 @@ def test_masks_of_pages(tmp_path):
 def test_pages_on_the_command_line(stacks, tmp_path, capsys):
     words = ["finetune", "lenet5", str(stacks), "--epochs", "1", "--out", str(tmp_path / "run")]
     assert zoo(words) == 1
-    assert "choose pages: --pages all" in capsys.readouterr().err
+    assert "name one as FILE#page=1, or train with --pages all" in capsys.readouterr().err
     assert zoo([*words, "--pages", "all"]) == 0
     assert zoo(["evaluate", str(tmp_path / "run")]) == 0
     capsys.readouterr()
