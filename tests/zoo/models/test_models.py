@@ -160,7 +160,7 @@ def test_logits_are_float32_with_one_column_per_class(name):
     assert model.name == name
 
 
-@pytest.mark.parametrize("name", some(WITH_STAGES))
+@pytest.mark.parametrize("name", some(WITH_STAGES, pytest.mark.slow))
 def test_stages_have_about_the_strides_of_their_names(name):
     spec = zoo.spec(name)
     size = max(224, spec.input_shape[0])  # margins that convolutions cut off hardly count
