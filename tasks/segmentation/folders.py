@@ -129,8 +129,7 @@ def _class_map(root, path, masks, classes, threshold):
     if path is None:
         path = next((root / name for name in CLASS_LISTS if (root / name).is_file()), None)
     if path:
-        listed, count = class_map.read(path), infer_class_map.count_pixels
-        return threshold_map.labels_of_pairs(masks, listed, str(root), count)
+        return infer_class_map.labels_of_pairs(masks, class_map.read(path), str(root))
     return infer_class_map.infer_class_map(masks, str(root), root / CLASS_LISTS[0], classes)
 
 

@@ -48,9 +48,22 @@ def infer_class_map(masks, origin, listing, classes=(), flag=""):
     return class_map.numbered_class_map(values[-1 - (IGNORE_LABEL in pixels)] + 1, origin)
 
 
-def count_pixels(masks, origin):
-    """Returns the number of pixels of each value in all masks, a dict."""
-    return _count_all(masks, origin)[0]
+def labels_of_pairs(masks, mapping, origin):
+    """Returns a class map of two listed classes for masks of 0 and 255, or `mapping` for others.
+
+    A class list without values means 0 and 1; in masks of 0 and 255 alone, 255 would be ignored.
+
+    Args:
+        masks: The items of the masks; all are read if the class list has two classes.
+        mapping: The `class_map.ClassMap` of the class list.
+        origin: The folder of the masks.
+    """
+    if mapping.values != {0: 0, 1: 1}:
+        return mapping
+    pixels, _, _ = _count_all(masks, origin)
+    if np.setxor1d(list(pixels), [0, 255]).size:
+        return mapping
+    return class_map.ClassMap(mapping.classes, {0: 0, 255: 1}, {}, mapping.origin)
 
 
 def _count_all(masks, origin):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tasks.data import image_io
 from tasks.segmentation import class_map
-from zoo.lazy import np
 
 NO_THRESHOLD = -1
 BINARY_CLASSES = ("background", "object")
@@ -38,21 +37,3 @@ def from_threshold(threshold, origin):
     """Returns the `ThresholdMap` of a threshold for the masks of `origin`."""
     values = {0: 0, threshold + 1: 1}  # the first value of each class
     return ThresholdMap(BINARY_CLASSES, values, {}, origin, threshold=threshold)
-
-
-def labels_of_pairs(masks, mapping, origin, counted):
-    """Returns a class map of two listed classes for masks of 0 and 255, or `mapping` for others.
-
-    A class list without values means 0 and 1; in masks of 0 and 255 alone, 255 would be ignored.
-
-    Args:
-        masks: The items of the masks; all are read if the class list has two classes.
-        mapping: The `class_map.ClassMap` of the class list.
-        origin: The folder of the masks.
-        counted: A function of masks and the folder that returns the pixels of each value.
-    """
-    if mapping.values != {0: 0, 1: 1}:
-        return mapping
-    if np.setxor1d(list(counted(masks, origin)), [0, 255]).size:
-        return mapping
-    return class_map.ClassMap(mapping.classes, {0: 0, 255: 1}, {}, mapping.origin)
