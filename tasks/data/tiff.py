@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 
@@ -103,8 +104,7 @@ def unsupported_reason(file):
 
 def count_pages(path):
     """Returns the number of pages of a file, without thumbnails and transparency masks."""
-    with path.open("rb") as file:
-        return sum(map(_is_full, _pages(file)))
+    return len(_full_pages(path))
 
 
 def read_page(path, index):
@@ -121,8 +121,7 @@ def read_page(path, index):
             f"a TIFF of several pages; reading it needs tifffile: {EXTRA_HINT}"
         ) from error
     with opened:
-        full = [page for page in opened.pages if not page.subfiletype & (REDUCED | MASK)]
-        page = full[index]
+        page = opened.pages[_full_pages(path)[index]]
         if page.photometric == PALETTE:
             raise pillow_images.UnsupportedImage("a TIFF of pages with palettes")
         size = path.stat().st_size
@@ -134,6 +133,18 @@ def read_page(path, index):
         separate = page.planarconfig == PLANAR_SEPARATE and values.ndim == 3
         values = np.moveaxis(values, 0, -1) if separate else values
         return 255 * values.astype("uint8") if values.dtype == bool else values
+
+
+def _full_pages(path):
+    """Returns the positions of the pages that are neither thumbnails nor transparency masks."""
+    state = path.stat()
+    return _positions(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=256)  # a training run reads each page of a file once per epoch
+def _positions(path, mtime_ns, size):
+    with path.open("rb") as file:
+        return [position for position, tags in enumerate(_pages(file)) if _is_full(tags)]
 
 
 def _is_full(tags):

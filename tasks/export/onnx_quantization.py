@@ -14,14 +14,12 @@ _onnx = LazyModule("onnx")
 _quantization = LazyModule("onnxruntime.quantization")
 _shape_inference = LazyModule("onnxruntime.quantization.shape_inference")
 
-# Operations whose inputs become 8 bits. Their outputs do only where the next operation takes 8
-# bits, so that those before an activation are not rounded over the range before it.
-OPERATIONS = (
-    *("Conv", "ConvTranspose", "MatMul", "Gemm", "Add"),
-    *("AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Pad"),
-)
+# Operations whose inputs become 8 bits. The outputs of arithmetic do only where the next operation
+# takes 8 bits, so that those before an activation are not rounded over the range before it.
+ARITHMETIC = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add")
+SELECTION = ("AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Pad")
 OPTIONS = {
-    "OpTypesToExcludeOutputQuantization": list(OPERATIONS[:5]),
+    "OpTypesToExcludeOutputQuantization": list(ARITHMETIC),
     "WeightSymmetric": True,  # all channels have the zero point 128, which ONNX Runtime needs
 }
 
@@ -51,7 +49,7 @@ def quantize(network, conversion):
                 per_channel=True,
                 activation_type=_quantization.QuantType.QUInt8,
                 weight_type=_quantization.QuantType.QUInt8,
-                op_types_to_quantize=list(OPERATIONS),
+                op_types_to_quantize=[*ARITHMETIC, *SELECTION],
                 extra_options=OPTIONS,
                 nodes_to_exclude=_excluded(_onnx.load(inferred), conversion),
             )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main as zoo
-from tasks.data import image_io, image_stats, nifti, pages, sources, splits
+from tasks.data import image_io, image_stats, nifti, pages, sources, splits, tiff
 from tasks.deploy import predict
 from tasks.segmentation import dataset as segmentation_dataset
 from tests.tasks.data.test_more_formats import made_dicom
@@ -64,6 +64,18 @@ def test_pages_are_read_value_by_value_or_refused(name, tmp_path):
     path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
     with pytest.raises(image_io.UnreadableImage):
         image_io.read_image(f"{path}#page={COUNT}")
+
+
+def test_the_directory_of_a_stack_is_parsed_once(tmp_path, monkeypatch):
+    path, parse, calls = tmp_path / "a.tif", tiff._pages, []
+    write_tiff(path, stack(0))
+    monkeypatch.setattr(tiff, "_pages", lambda file: calls.append(file) or parse(file))
+    for number in range(1, COUNT + 1):
+        pages.read_bytes(f"{path}#page={number}")
+    assert len(calls) == 1
+    write_tiff(path, stack(0, count=COUNT + 1))
+    pages.read_bytes(f"{path}#page={COUNT + 1}")
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
