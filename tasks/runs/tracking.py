@@ -8,17 +8,19 @@ is local. A resumed run goes on where the tracker has it.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import io
 import json
 import math
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
 from tasks.distributed import strategies
 from tasks.engine import callbacks, resume
 from zoo import atomic_files
 from zoo.errors import UsageError, unknown_name_error
-from zoo.lazy import LazyModule
+from zoo.lazy import LazyModule, keras
 from zoo.paths import read_text
 
 mlflow = LazyModule("mlflow")
@@ -62,28 +64,24 @@ def tracked(name, task, out):
     for variable, value in PRIVATE.items():
         os.environ.setdefault(variable, value)
     try:
-        tracker = TRACKERS[name](out, flags, _ids(out).get(name))
+        importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(f"--track {name} needs {name}: pip install 'keras-zoo[{name}]'") from error
-
-    def log_epoch(history):
-        if not (out / RECORD).exists():  # the folder is that of this run from here on
-            record = json.dumps({**_ids(out), name: tracker.id})
-            atomic_files.write_text(out / RECORD, record + "\n")
-        row = {key: value for key, value in history[-1].items() if _is_finite(value)}
-        tracker.log(row, int(row.pop("epoch")))
-
-    callbacks.epoch_listeners.append(log_epoch)
+    run = _TrackedRun(name, out, flags)
+    start = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.start())
+    callbacks.keras_callbacks.append(start)
+    callbacks.epoch_listeners.append(run.log_epoch)
     try:
         yield
         figures = resume.read_report(out)["figures"]
-        tracker.log({f"test_{key}": value for key, value in figures.items()}, task.epochs)
-        tracker.finish(True)
+        run.start().log({f"test_{key}": value for key, value in figures.items()}, task.epochs)
+        run.finish(True)
     except BaseException:
-        tracker.finish(False)
+        run.finish(False)
         raise
     finally:
-        callbacks.epoch_listeners.remove(log_epoch)
+        callbacks.epoch_listeners.remove(run.log_epoch)
+        callbacks.keras_callbacks.remove(start)
 
 
 @contextmanager
@@ -141,13 +139,16 @@ class _Wandb:
 class _Trackio:
     def __init__(self, out, flags, run_id):
         self.id = run_id or out.name
-        trackio.init(project=PROJECT, name=self.id, config=flags, resume="allow")
+        with redirect_stdout(io.StringIO()):
+            trackio.init(project=PROJECT, name=self.id, config=flags, resume="allow")
+        callbacks.print_status(f"{self.id} is logged: trackio show --project {PROJECT}")
 
     def log(self, values, step):
         trackio.log(values, step=step)
 
     def finish(self, done):
-        trackio.finish()
+        with redirect_stdout(io.StringIO()):
+            trackio.finish()
 
 
 TRACKERS = {"mlflow": _MLflow, "wandb": _Wandb, "trackio": _Trackio}
@@ -168,6 +169,30 @@ def _ids(out):
             "run as a new one"
         )
     return found
+
+
+class _TrackedRun:
+    """A run of a tracker, which starts with the training: a refused run is not run."""
+
+    def __init__(self, name, out, flags):
+        self.name, self.out, self.flags, self.tracker = name, out, flags, None
+        self.earlier_id = _ids(out).get(name)
+
+    def start(self):
+        """Returns the tracker, whose run is started and recorded in the run folder if need be."""
+        if self.tracker is None:
+            self.tracker = TRACKERS[self.name](self.out, self.flags, self.earlier_id)
+            record = json.dumps({**_ids(self.out), self.name: self.tracker.id})
+            atomic_files.write_text(self.out / RECORD, record + "\n")
+        return self.tracker
+
+    def log_epoch(self, history):
+        row = {key: value for key, value in history[-1].items() if _is_finite(value)}
+        self.start().log(row, int(row.pop("epoch")))
+
+    def finish(self, done):
+        if self.tracker is not None:
+            self.tracker.finish(done)
 
 
 def _is_finite(value):
