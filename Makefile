@@ -9,6 +9,9 @@ PYTHONS ?=
 BACKEND := tests/zoo/models/test_models.py tests/zoo/layers
 NUMERICAL := zoo/surgery/test_folding zoo/surgery/test_surgery zoo/layers/test_layers tasks/classification/test_half_batches tasks/engine/test_optimize
 
+# Tests start many processes: each loads compiled modules, whatever the shell's setting.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check slow lint format docs course dist clean help
 
 demo: $(VENV)/.core  ## set up, fine-tune the embedded model offline, print the figures

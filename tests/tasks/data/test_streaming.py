@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tasks.data import batches, data_splits, decoding, memory_limits, sources
+from tests.support import checks
 from tests.support.paths import ROOT
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is of Linux")
 LIMITED = """
 import resource, sys
 from tasks.data import decoding, memory_limits
@@ -30,7 +34,50 @@ print("read in each epoch")
 """.replace("TIMES", "10")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is of Linux")
+COMMAND = """
+import pathlib, resource, sys
+from scripts.__main__ import main
+folder, out, headroom = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+words = ["train", "classification", "--model=lenet5", "--image-size=224", "--epochs=2"]
+words += ["--test-split=", "--jit-compile=off", "--checkpoint-steps=50"]
+words += ["--learning-rate=0.001"]
+assert main([*words, f"--dataset={folder / 'few'}", f"--out={out}-few"]) == 0
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+if headroom:
+    resource.setrlimit(resource.RLIMIT_AS, (used + headroom, used + headroom))
+sys.exit(main([*words, f"--dataset={folder / 'many'}", f"--out={out}"]))
+"""
+HEADROOM = 200 * 2**20
+
+
+@linux
+@pytest.mark.slow
+def test_ten_times_the_limit_are_trained_and_resumed(tmp_path):
+    side, count = 224, 10 * HEADROOM // (224 * 224 * 3)
+    for number in range(count + 64):
+        split = "few" if number < 64 else "many"
+        path = tmp_path / split / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        coarse = np.random.default_rng(number).integers(0, 256, (7, 7, 3), "uint8")
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR).save(path)
+
+    def command(name, headroom):
+        words = [sys.executable, "-c", COMMAND, str(tmp_path), str(tmp_path / name), str(headroom)]
+        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    state = tmp_path / "limited" / "checkpoint" / "state.json"
+    first = command("limited", HEADROOM)
+    while first.poll() is None and not (state.exists() and json.loads(state.read_text())["step"]):
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    for name, headroom in (("limited", HEADROOM), ("whole", 0)):
+        printed, _ = (run := command(name, headroom)).communicate()
+        assert run.returncode == 0, printed.decode()
+    checks.assert_same(checks.weights(tmp_path / "limited"), checks.weights(tmp_path / "whole"))
+
+
+@linux
 def test_memory_and_memory_maps_keep_within_the_limit():
     done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("read in each epoch\n", 0), done.stderr
