@@ -210,7 +210,10 @@ def _check(name, tensor, gradient, value, centre, samples, rng, step, magnitude)
     )
     size = int(np.prod(tensor.shape))
     places = rng.choice(size, min(samples, size), replace=False)
-    scale = max(np.abs(gradient).max(), 1e-8)
+    finite = np.isfinite(gradient).ravel()
+    if not finite.all():
+        places[0] = finite.argmin()
+    scale = max(np.abs(gradient.ravel()[finite]).max(initial=0.0), 1e-8)
     worst = (-1.0, 0, 0.0)
     for place in places:
         index = np.unravel_index(place, tensor.shape) if tensor.shape.rank else ()
@@ -238,10 +241,15 @@ def _closest(tensor, index, own, value, centre, step, magnitude, limit):
         left, right = _differences(tensor, index, value, centre, size)
         rounding = 8 * np.finfo("float64").eps * magnitude / size
         for difference in ((left + right) / 2, left, right):
-            found.append((max(0.0, abs(difference - own) - rounding), difference))
+            found.append((_excess(abs(difference - own), rounding), difference))
             if found[-1][0] <= limit:
                 return found[-1]
     return found[0]
+
+
+def _excess(error, rounding):
+    """Returns what of an error is more than rounding: infinity if it is not a finite number."""
+    return max(0.0, error - rounding) if np.isfinite(error) else np.inf
 
 
 def _differences(tensor, index, value, centre, step):

@@ -76,6 +76,28 @@ def test_a_small_error_is_found_among_the_kinks_of_a_network():
     assert found == {"before/kernel", "before/bias", "input 0"}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["gradient", "output"])
+def test_values_that_are_not_finite_are_wrong(part, value):
+    """One in a thousand gradients is not finite, or the output of which differences are taken."""
+
+    @tf.custom_gradient
+    def planted(x):
+        bad = tf.one_hot(700, 1000, value, 0.0, dtype="float64")
+        output = x + (bad if part == "output" else 0.0)
+        return output, lambda upstream: upstream + (bad if part == "gradient" else 0.0)
+
+    class Planted(keras.layers.Layer):
+        def call(self, x):
+            return planted(x)
+
+    [check] = gradcheck.gradcheck(Planted(dtype="float64"), np.ones((1, 1000)), samples=3)
+    assert not check.right
+    assert check.error == np.inf
+    if part == "gradient":
+        assert check.index == (0, 700)
+
+
 @pytest.mark.parametrize("name", ["Dense", "MaxPooling2D", "LocalResponseNormalization"])
 def test_gradients_of_simple_layers_are_right(name):
     check_layer(name)
