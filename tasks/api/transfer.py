@@ -109,6 +109,7 @@ def gradual_unfreezing(
         raise UsageError("gradual unfreezing needs the layers of epoch 0, such as {0: 'head'}")
 
     def build(logs=None):
+        begun.clear()  # of an earlier call of `fit`
         model = callback.model
         if keras.backend.backend() != "tensorflow":
             raise UsageError("gradual unfreezing within fit needs the TensorFlow backend")

@@ -89,6 +89,17 @@ def test_layers_are_unfrozen_at_their_epochs(model, data, layerwise):
     assert moved[3] == {"logits", "block2_conv1", "block1_conv1"}
 
 
+def test_gradual_unfreezing_goes_on_in_a_second_fit(model, data):
+    unfreeze = tasks.transfer.gradual_unfreezing({0: "head", 2: "stage1", 4: "all"})
+    model.compile(keras.optimizers.Adam(0.01), loss())
+    model.fit(*data, epochs=1, verbose=0, callbacks=[unfreeze])
+    before = weights(model)
+    model.fit(*data, initial_epoch=3, epochs=4, verbose=0, callbacks=[unfreeze])
+    after = weights(model)
+    moved = {path.split("/")[-2] for path in before if (before[path] != after[path]).any()}
+    assert moved == {"logits", "block2_conv1"}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
