@@ -17,6 +17,8 @@ from tasks.runs import default_folder
 from tasks.tuning import space as spaces
 from zoo.lazy import keras
 
+OPTIONS = ("epochs", "initial_epoch", "verbose")  # of `fit`, besides `callbacks`
+
 
 class HyperModel(keras_tuner.HyperModel):
     """A task with ranges of its flags, such as
@@ -65,8 +67,25 @@ class HyperModel(keras_tuner.HyperModel):
         """Trains a run with the values of hyperparameters; returns the figures of its best epoch.
 
         `model` has the trained weights afterwards, for `tuner.get_best_models`.
+
+        Args:
+            hp: The values.
+            model: As returned by `build`.
+            *args: None: the task has the data.
+            callbacks: Called after the training, with the row of the history of each epoch.
+            **options: Of those of `keras.Model.fit`, `epochs`, which `keras_tuner.Hyperband` sets.
+
+        Raises:
+            keras_tuner.errors.FatalTypeError: Data or other options were passed to `search`.
         """
+        if args or (unknown := sorted(options.keys() - OPTIONS)):
+            what = "data" if args else unknown[0]
+            raise keras_tuner.errors.FatalTypeError(
+                f"search() takes no {what} for a task; pass flags to tasks.HyperModel"
+            )
         task = self.task_of(hp)
+        if "epochs" in options:
+            task = dataclasses.replace(task, epochs=options["epochs"])
         folder = self.out / default_folder.default_folder(task).name
         trainer.train(task, folder)
         run = Run(folder)
@@ -77,9 +96,11 @@ class HyperModel(keras_tuner.HyperModel):
             for epoch in range(len(history["epoch"]))
         ]
         best = rows[0]
+        listed = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=len(rows))
+        listed.on_train_begin()
         for epoch, row in enumerate(rows):
             best = row if task.better(row, best) else best
-            for callback in callbacks:
-                callback.set_model(model)
-                callback.on_epoch_end(epoch, dict(row))
+            listed.on_epoch_begin(epoch)
+            listed.on_epoch_end(epoch, dict(row))
+        listed.on_train_end()
         return best

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+
+import keras
 import numpy as np
 import pytest
 
@@ -44,6 +47,30 @@ def test_keras_tuner_searches_over_runs(tmp_path):
     (model,) = tuner.get_best_models(1)
     for mine, other in zip(model.get_weights(), chosen.model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+@pytest.fixture
+def hypermodel(tmp_path):
+    options = {"model": "mlp", "epochs": 2, "search": "learning_rate=1e-4..1e-2"}
+    return tasks.HyperModel("classification", out=str(tmp_path / "runs"), **options, **SAMPLE)
+
+
+def test_callbacks_are_called_as_by_fit(hypermodel, tmp_path):
+    log = keras.callbacks.CSVLogger(tmp_path / "log.csv")  # opens its file before the first epoch
+    tuner = keras_tuner.RandomSearch(
+        hypermodel, objective="val_accuracy", max_trials=1, directory=tmp_path
+    )
+    hp = keras_tuner.HyperParameters()
+    hypermodel.task_of(hp)
+    model = hypermodel.build(hp)
+    found = hypermodel.fit(hp, model, callbacks=[log], verbose=0, epochs=3)
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3]  # as Hyperband sets them
+    assert max(float(row["val_accuracy"]) for row in rows) == pytest.approx(found["val_accuracy"])
+    with pytest.raises(keras_tuner.errors.FatalTypeError, match="takes no data for a task"):
+        tuner.search(np.zeros((4, 28, 28, 1)), np.zeros(4))
+    with pytest.raises(keras_tuner.errors.FatalTypeError, match="takes no batch_size for a task"):
+        tuner.search(batch_size=3)
 
 
 def test_ranges_are_those_of_the_task_or_as_passed():
