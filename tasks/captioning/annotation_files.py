@@ -142,7 +142,7 @@ def _locate_images(path, sentences, splits):
 def _parse_text(path):
     """Yields `(image, caption, split)` rows of a text file: the Flickr format, or a table."""
     content = read_text(path)
-    lines = [line for line in content.splitlines() if line.strip()]
+    lines = [line for line in content.split("\n") if line.strip()]
     if not lines:
         raise UsageError(f"{path} is empty")
     if _FLICKR_LINE.fullmatch(lines[0]):

@@ -12,6 +12,7 @@ import struct
 import tarfile
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from tasks.data import image_io
@@ -111,6 +112,9 @@ def read_shards(paths):
 def read_zip(path):
     """Returns the `Listing` of a zip archive of class folders, with or without split folders.
 
+    Folders inside a class folder belong to that class; a folder that holds all others is passed
+    over.
+
     Raises:
         UsageError: The archive is damaged, or has another layout.
     """
@@ -118,11 +122,14 @@ def read_zip(path):
         members = _open_zip(str(path)).infolist()
     except ValueError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    found = {}
+    images, skipped = [], []
     for member in members:
         parts = PurePosixPath(member.filename).parts
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if member.is_dir() or hidden or len(parts) < 2 or not image_io.is_image(parts[-1]):
+        if member.is_dir() or hidden or not parts:
+            continue
+        if not image_io.is_image(parts[-1]):
+            skipped.append((f"{path}/{member.filename}", "not an image by its suffix"))
             continue
         if member.flag_bits & ENCRYPTED:
             raise UsageError(f"{path}: {member.filename} is encrypted; unpack it into a folder")
@@ -132,24 +139,49 @@ def read_zip(path):
                 f"{path}: {member.filename} claims {member.file_size:,} bytes and stores "
                 f"{member.compress_size:,}; remove it from the archive"
             )
-        at = next((n for n, part in enumerate(parts[:-2]) if part.lower() in SPLIT_FOLDERS), None)
-        split = "all" if at is None else parts[at].lower()
-        label = parts[-2] if at is None else parts[at + 1]
-        found.setdefault(split, []).append((member.filename, label))
-    return _listing(path, found, lambda names: ZipMembers(str(path), names))
+        images.append((member.filename, parts))
+    found, outside = _class_folders(images)
+    skipped += [(f"{path}/{name}", "not in a class folder") for name in outside]
+    return _listing(path, found, lambda names: ZipMembers(str(path), names), skipped)
 
 
-def _listing(place, found, make):
+def _class_folders(images):
+    """Returns `(name, class)` of images by split, and the names of those in no class folder.
+
+    Args:
+        images: `(name, parts of the path)` of each image.
+    """
+    splits = {
+        name: next((n for n, part in enumerate(parts[:-2]) if part.lower() in SPLIT_FOLDERS), None)
+        for name, parts in images
+    }
+    has_splits = any(at is not None for at in splits.values())
+    levels = zip(*(parts[:-1] for _, parts in images), strict=False)
+    common = len([*takewhile(lambda names: len({*names}) == 1, levels)])
+    if all(len(parts) == common + 1 for _, parts in images):  # of a single class
+        common = max(0, common - 1)
+    found, outside = {}, []
+    for name, parts in images:
+        at = splits[name]
+        if at is None and (has_splits or len(parts) < common + 2):
+            outside.append(name)
+            continue
+        split = parts[at].lower() if has_splits else "all"
+        found.setdefault(split, []).append((name, parts[at + 1 if has_splits else common]))
+    return found, outside
+
+
+def _listing(place, found, make, skipped=()):
     classes = sort_class_names({label for rows in found.values() for _, label in rows})
     labels = [label for rows in found.values() for _, label in rows]
     if not labels:
         raise UsageError(f"{place} has no labelled images")
-    check_classes(place, classes, labels, ())
+    check_classes(place, classes, labels, skipped)
     splits = {
         split: (make([item for item, _ in rows]), [label for _, label in rows])
         for split, rows in found.items()
     }
-    return Listing(classes, splits, ())
+    return Listing(classes, splits, tuple(skipped))
 
 
 def _tar_rows(path):

@@ -65,7 +65,7 @@ def _read_parquet(path):
 
 def _read_json_lines(path):
     names, rows = {}, []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

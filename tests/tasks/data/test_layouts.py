@@ -64,7 +64,8 @@ EXPECTED = dict(enumerate(label for _, label in ROWS))
         (
             "t.jsonl",
             '{{"file": "{0}", "species": "cat"}}\n{{"file": "{1}", "species": "dog"}}\n\n'
-            '{{"file": "{2}", "species": "cat"}}\n{{"file": "{3}", "species": "dog"}}\n',
+            '{{"file": "{2}", "species": "cat", "note": "a\u2028b\x85c"}}\r\n'
+            '{{"file": "{3}", "species": "dog"}}\n',
         ),
     ],
 )
@@ -246,6 +247,40 @@ def test_zip_of_class_folders(prefix, tmp_path):
     assert found(sources.load(path), "train" if "train" in prefix else "all") == EXPECTED
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UsageError, match="zip"):
+        sources.load(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "data/", "data/train/"])
+def test_folders_in_class_folders_of_a_zip_archive_belong_to_the_class(prefix, tmp_path):
+    path, stray = tmp_path / "photos.zip", "data/stray.png" if prefix else "stray.png"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, label) in enumerate(ROWS):
+            archive.writestr(f"{prefix}{label}/{'deep/er/' * (number > 1)}{name}", png(number))
+        archive.writestr(stray, png(0))
+        archive.writestr(f"{prefix}cat/notes.txt", "")
+    source = sources.load(path)
+    assert found(source, *source.splits) == EXPECTED
+    assert dict(source.skipped) == {
+        f"{path}/{prefix}cat/notes.txt": "not an image by its suffix",
+        f"{path}/{stray}": "not in a class folder",
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("", "has no labelled images"),
+        ("cat/", "has one class, 'cat'"),
+        ("data/cat/", "has one class, 'cat'"),
+        ("data/train/cat/", "has one class, 'cat'"),
+    ],
+)
+def test_a_zip_archive_of_one_class_is_refused(folder, message, tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{folder}a.png", png(0))
+        archive.writestr(f"{folder}b.png", png(1))
+    with pytest.raises(UsageError, match=message):
         sources.load(path)
 
 
