@@ -32,15 +32,15 @@ def image_groups(source, items, group_by):
     Args:
         source: A `dataset.Source`.
         items: Images of it.
-        group_by: A column of its table, whose cells are the groups; or else a regular expression,
-            as in `group_names`.
+        group_by: A column of its table, in upper or lower case, whose cells are the groups; or
+            else a regular expression, as in `group_names`.
 
     Raises:
         UsageError: An image has no group.
     """
-    if group_by not in source.columns:
+    cells = source.columns.get(group_by.strip().lower())
+    if cells is None:
         return group_names(items, group_by, common_folder(source), source.columns)
-    cells = source.columns[group_by]
     if empty := [item for item in items if not cells[item]]:
         raise UsageError(
             f"--group-by {group_by}: {len(empty)} images have none, such as {empty[0]}"

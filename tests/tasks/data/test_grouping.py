@@ -141,9 +141,11 @@ def column_groups(source, split):
     return {source.columns["patient"][item] for item in split.items}
 
 
-def test_no_group_of_a_column_is_in_two_splits(table):
+@pytest.mark.parametrize("name", ["patient", "Patient"])
+def test_no_group_of_a_column_is_in_two_splits(table, name):
+    table.write_text(table.read_text("utf-8").replace("patient", name, 1), "utf-8")
     source = sources.load(table)
-    parts = splits.train_val_test_split(source, group_by="patient")
+    parts = splits.train_val_test_split(source, group_by=name)
     found = [column_groups(source, part) for part in parts]
     assert sum(map(len, found)) == len(set.union(*found)) == 15
 
