@@ -133,7 +133,7 @@ class Run:
         """
         if data is not None and not isinstance(data, str | os.PathLike):
             path = resume.model_path(self.out)
-            names = class_names or model_files.read_class_names(path)
+            names = model_files.read_class_names(path) if class_names is None else class_names
             data = in_memory.register({"test": data}, names)
         dataset = "" if data is None else os.fspath(data)
         return deploy_evaluate.evaluate(self.out, dataset=dataset, split=split, **flags)["figures"]

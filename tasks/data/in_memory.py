@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from tasks.data.class_folders import join_names, sort_class_names
@@ -39,7 +40,7 @@ def register(splits: Mapping[str, object], class_names=None) -> str:
     """
     parts = {name: _read(name, data) for name, data in splits.items() if data is not None}
     labels = {name: part[1] for name, part in parts.items()}
-    classes, encoded, multi_label = _encode(labels, class_names)
+    classes, encoded, multi_label = _encode(labels, _check_class_names(class_names))
     hasher = hashlib.sha256(repr(classes).encode())
     for name, (images, _) in parts.items():
         for array in (images, encoded[name]):
@@ -63,7 +64,7 @@ def load(name: str) -> Source:
 
 def _read(name, data):
     """Returns uint8 images and labels as arrays."""
-    if isinstance(data, tuple | list) and len(data) == 2 and hasattr(data[0], "__len__"):
+    if _is_pair(data) and hasattr(data[0], "__len__") and not _is_list_of_batches(data):
         images, labels = _images_to_array(data[0]), _to_array(data[1])
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
         images, labels = _read_batches(name, data)
@@ -76,6 +77,15 @@ def _read(name, data):
     return _to_pixels(name, images), labels
 
 
+def _is_pair(data):
+    return isinstance(data, tuple | list) and len(data) == 2
+
+
+def _is_list_of_batches(data):
+    """Returns whether a list of two items is of batches, whose images are arrays of images."""
+    return isinstance(data, list) and all(_is_pair(each) and np.ndim(each[0]) > 2 for each in data)
+
+
 def _read_batches(name, batches):
     """Returns the arrays of all batches of a pipeline, one after the other."""
     size = getattr(batches, "cardinality", lambda: 0)()
@@ -85,7 +95,7 @@ def _read_batches(name, batches):
     limit, taken, found = MEMORY_FRACTION * available_bytes(), 0, []
     steps = range(len(batches)) if hasattr(batches, "__getitem__") else None
     for batch in (batches[at] for at in steps) if steps is not None else batches:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
+        if not _is_pair(batch):
             raise UsageError(
                 f"{name} yields {type(batch).__name__}; expected pairs (images, labels)"
             )
@@ -125,7 +135,10 @@ def _images_to_array(images):
 
 
 def _to_array(values):
-    return values.detach().cpu().numpy() if _is_torch(values) else np.asarray(values)
+    try:
+        return values.detach().cpu().numpy() if _is_torch(values) else np.asarray(values)
+    except ValueError as error:  # of shapes that differ
+        raise UsageError(f"images or labels of different shapes: {error}") from error
 
 
 def _is_torch(values):
@@ -153,6 +166,17 @@ def _to_pixels(name, images):
     return np.rint(images.astype("float32") * scale).astype(np.uint8)
 
 
+def _check_class_names(names):
+    """Returns class names as a tuple, or `None`; raises `UsageError` if they are something else."""
+    if names is None:
+        return None
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"class_names must be a list of strings, not {names!r:.100}")
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise UsageError(f"class_names has {join_names(twice)} more than once")
+    return tuple(map(str, names))
+
+
 def _encode(labels, class_names):
     """Returns class names, labels as `dataset.Split` has them, and whether they are multi-label."""
     first = next(iter(labels.values()))
@@ -166,14 +190,19 @@ def _encode(labels, class_names):
     if first.ndim == 2:
         return _encode_rows(labels, class_names)
     if first.dtype.kind in "US" or first.dtype == object:
-        given = {str(label) for x in labels.values() for label in x}
+        labels = {name: [_to_text(label) for label in x] for name, x in labels.items()}
+        given = {label for x in labels.values() for label in x}
         classes = tuple(class_names or sort_class_names(given))
         if unknown := sorted(given - {*classes}):
             raise UsageError(f"labels that are not among class_names: {join_names(unknown)}")
         at = {label: index for index, label in enumerate(classes)}
-        rows = {name: [at[str(label)] for label in x] for name, x in labels.items()}
+        rows = {name: [at[label] for label in x] for name, x in labels.items()}
         return classes, {name: np.array(row, "int64") for name, row in rows.items()}, False
     return _encode_indices(labels, class_names)
+
+
+def _to_text(label):
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _encode_indices(labels, class_names):

@@ -13,6 +13,7 @@ from zoo.errors import UsageError
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 6, 5, 3), "uint8")
 LABELS = np.arange(12) % 3
+NAMES = np.array(["a", "b", "c"])[LABELS]
 
 
 class Batches(keras.utils.PyDataset):
@@ -43,7 +44,10 @@ PIPELINES = {
     "in [0, 1]": lambda: (IMAGES / 255, LABELS),
     "one-hot": lambda: (IMAGES, np.eye(3)[LABELS]),
     "a column of labels": lambda: (IMAGES, LABELS[:, None]),
-    "names": lambda: (IMAGES, np.array(["a", "b", "c"])[LABELS]),
+    "two batches": lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])],
+    "names": lambda: (IMAGES, NAMES),
+    "names, tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, NAMES)).batch(5),
+    "names, bytes": lambda: (IMAGES, NAMES.astype("S")),
 }
 
 
@@ -70,6 +74,9 @@ def test_pytorch_images_have_their_channels_first(batch_size):
 def test_other_content_has_another_name():
     changed = IMAGES.copy()
     changed[3, 0, 0, 0] ^= 1
+    assert in_memory.register({"train": (IMAGES, LABELS)}, np.unique(NAMES)) == in_memory.register(
+        {"train": (IMAGES, LABELS)}, ["a", "b", "c"]
+    )
     names = {
         in_memory.register({"train": (IMAGES, LABELS)}),
         in_memory.register({"train": (changed, LABELS)}),
@@ -112,6 +119,10 @@ def test_grey_images_may_lack_a_channel_axis():
         (lambda: (IMAGES, np.eye(3)[LABELS]), ["a"], "3 columns, but class_names has 1"),
         (lambda: (IMAGES, np.array(["x", "y", "z"])[LABELS]), ["x", "y"], "not among .*: z"),
         (lambda: (IMAGES, np.zeros((12, 2, 2))), None, "labels have shape"),
+        (lambda: ([IMAGES[0], IMAGES[1, :3]], [0, 1]), None, "of different shapes"),
+        (lambda: (IMAGES, LABELS), ["a", "b", "a"], "class_names has a more than once"),
+        (lambda: (IMAGES, LABELS), [1, 2, 3], "must be a list of strings"),
+        (lambda: (IMAGES, LABELS), "abc", "must be a list of strings"),
     ],
 )
 def test_wrong_data_are_refused_in_one_line(data, names, message):
