@@ -37,7 +37,7 @@ def run(args):
     studies = course() if args.name == ALL else [get(args.name)]
     rows = []
     for number, study in enumerate(studies):
-        if len(studies) > 1 and not args.json:
+        if len(studies) > 1:
             print(f"{number + 1} of {len(studies)}: {study.name}", file=sys.stderr, flush=True)
         options = {name: getattr(args, name) for name in study.options if hasattr(args, name)}
         rows.append(run_study(study, args.out, **options))

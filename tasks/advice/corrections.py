@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from tasks.data import image_formats, image_io, sources, table_formats
+from tasks.data import csv_table, image_formats, image_io, sources, table_formats
 from zoo import atomic_files
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import LazyModule, np
@@ -79,10 +79,12 @@ def apply(dataset, path, out, data_dir=None):
         The path of the table, and the numbers of images relabelled, removed, and left, as a dict.
 
     Raises:
-        UsageError: The file does not fit the data set, or the table exists.
+        UsageError: The file does not fit the data set, the table exists, or a class has a name
+            that a table cannot hold.
     """
     source = sources.load(dataset, data_dir)
     check_single_label(source, dataset)
+    _check_class_names(source)
     ids = {
         name: [item_id(split, index) for index in range(len(split))]
         for name, split in source.splits.items()
@@ -115,6 +117,16 @@ def check_single_label(source, dataset):
     """Raises `UsageError` if images of a source have several labels."""
     if source.multi_label:
         raise UsageError(f"{dataset} is multi-label; zoo clean needs one label per image")
+
+
+def _check_class_names(source):
+    """Raises `UsageError` for a class name that would be read as another from a table."""
+    for name in source.classes:
+        if csv_table.LABEL_SEPARATOR.search(name) or name != name.strip():
+            raise UsageError(
+                f"the class {name!r:.100} of {source.name} cannot be written to {TABLE}: | and ; "
+                "separate labels there, and spaces at the ends are ignored; rename the class"
+            )
 
 
 def _file(split, index, folder):

@@ -233,6 +233,19 @@ def test_corrections_that_do_not_fit_are_refused(row, message, photos, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["disc;round", "disc|round", " disc"])
+def test_class_names_that_a_table_cannot_hold_are_refused(name, tmp_path):
+    """The cleaned table would have other labels, or several per image."""
+    for each in (name, "bar"):
+        (tmp_path / "photos" / each).mkdir(parents=True)
+        draw("bar", 0).save(tmp_path / "photos" / each / "a.png")
+    table = tmp_path / "corrections.csv"
+    table.write_text("path,action,label\n")
+    with pytest.raises(UsageError, match=r"cannot be written to cleaned\.csv: .*rename the class"):
+        corrections.apply(tmp_path / "photos", table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.check
 def test_images_in_memory_are_written(tmp_path, capsys):
     table = tmp_path / "corrections.csv"

@@ -1,0 +1,25 @@
+"""The command `zoo study all`: results on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scripts.__main__ import main
+from tasks.study import course, running
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_the_progress_of_all_studies_is_printed_to_standard_error(flags, monkeypatch, capsys):
+    row = {"claims": [], "seconds": 0.5, "cpu_seconds": 0.25, "page": "x.html"}
+    monkeypatch.setattr(
+        running, "run_study", lambda study, folder, **options: {"study": study.name, **row}
+    )
+    assert main(["study", "all", *flags]) == 0
+    printed, names = capsys.readouterr(), [study.name for study in course()]
+    assert printed.err.splitlines() == [
+        f"{number} of {len(names)}: {name}" for number, name in enumerate(names, start=1)
+    ]
+    if flags:
+        assert json.loads(printed.out) == [{"study": name, **row} for name in names]
