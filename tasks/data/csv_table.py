@@ -7,6 +7,7 @@ from itertools import chain
 
 from tasks.data import table_formats
 from tasks.data.class_folders import (
+    SPLIT_FOLDERS,
     Listing,
     check_classes,
     find_non_images,
@@ -56,7 +57,7 @@ def read_csv(path, columns=""):
     check_classes(path, classes, _flatten_labels([row for _, row in kept], multi_label), skipped)
     splits = {}
     for file, row in kept:
-        files, labels = splits.setdefault(row.get("split", "all"), ([], []))
+        files, labels = splits.setdefault(_split_name(row.get("split", "all")), ([], []))
         files.append(str(file))
         labels.append(row["label"])
     columns = {
@@ -94,6 +95,11 @@ def read_metadata(tables):
             columns[name] = {**columns.get(name, {}), **cells}
     skipped = tuple(pair for listing in found.values() for pair in listing.skipped)
     return Listing(first.classes, splits, skipped, first.multi_label, columns=columns)
+
+
+def _split_name(cell):
+    """Returns the split in a cell: `Train` is `train`."""
+    return cell.lower() if cell.lower() in SPLIT_FOLDERS else cell
 
 
 def _resolve_path(folder, cell):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.errors import UsageError
 from zoo.paths import expand_user
 
 PAGES, MIN_PER_CLASS = "pages", "min-per-class"
@@ -23,3 +24,18 @@ def split_name(name):
     options = {key: value for key, _, value in parts if key in NAMES}
     columns = ",".join("".join(part) for part in parts if part[0] not in NAMES)
     return expand_user(path), columns, options
+
+
+def check_absent(name, texts):
+    """Raises `UsageError` if the name of a data set has options that it cannot have.
+
+    Args:
+        name: The name.
+        texts: The options that it cannot have; those that are not passed are empty.
+    """
+    if found := [text for text in texts if text]:
+        raise UsageError(
+            f"{name}: {found[0]!r:.60} is no option of this data set; a folder of images takes "
+            f"{PAGES}=all, first or a number; that of class folders and a table also "
+            f"{MIN_PER_CLASS}=N, and a table path=COLUMN,label=COLUMN"
+        )

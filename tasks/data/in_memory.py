@@ -57,7 +57,7 @@ def load(name: str) -> Source:
     if name not in _sources:
         raise UsageError(
             f"{name} is a data set of arrays that another process had in memory; pass the arrays "
-            "again: tasks.finetune(model, (images, labels), ...)"
+            "again: tasks.finetune(model, (images, labels), ...), run.evaluate((images, labels))"
         )
     return _sources[name]
 

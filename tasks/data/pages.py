@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from tasks.data import image_formats, pillow_images, tiff
+from tasks.data import dataset_options, image_formats, pillow_images, tiff
 from tasks.data.dataset import Split
 from tasks.data.parallel import ordered_map
 from zoo.errors import UsageError
@@ -99,7 +99,11 @@ def expand(source, text):
             if not own
         ]
         if not any(found):
-            raise UsageError(f"no file of {name} in {source.name} has a page {text}")
+            most = max(ordered_map(_count, part.items, os.cpu_count()))
+            raise UsageError(
+                f"no file of {name} in {source.name} has a page {text}; they have at most {most}: "
+                f"take {dataset_options.PAGES}=all, first or a number up to that"
+            )
         places = np.repeat(np.arange(len(part)), [len(own) for own in found])
         items = [page for own in found for page in own]
         for cells in columns.values():

@@ -26,7 +26,10 @@ TRANSPOSE_METHODS = {  # EXIF orientation: the Pillow transpose that makes the i
 SWAPPED_ORIENTATIONS = (5, 6, 7, 8)  # that swap width and height
 
 DRAFT_GAP = 1.25  # a JPEG is decoded at no less than this multiple of the target size
-PAGES_HINT = "name one as FILE#page=1, or train with --pages all, first or a number"
+PAGES_HINT = (
+    "name one as FILE#page=1, or choose by --pages all, first or a number; where a command has no "
+    "--pages, by DATASET#pages=all"
+)
 MAX_BITS = 16  # bits of images of more than 8 bits, unless stated otherwise
 
 

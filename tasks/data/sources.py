@@ -54,6 +54,9 @@ def load(name, data_dir=None):
     if name.startswith(in_memory.PREFIX):
         return in_memory.load(name)
     path, columns, options = dataset_options.split_name(name)
+    is_table = path.suffix.lower() in table_formats.SUFFIXES
+    if name.rpartition("#")[0] in BUILT_IN or (columns and not is_table):
+        dataset_options.check_absent(name, [columns, *options])
     with class_folders.reading_errors(name):
         listing = _read_folder(path) if name and path.is_dir() else _read_file(path, columns)
     if listing is None:

@@ -14,7 +14,6 @@ from tasks.data.dataset import ItemView, Split, cache_per_source
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
-held_out = LazyModule("tasks.data.held_out")
 grouping = LazyModule("tasks.data.grouping")
 held_out = LazyModule("tasks.data.held_out")
 
@@ -148,9 +147,11 @@ def _parse(source, expression):
 
 
 def _resolve_name(source, name):
-    """Returns the name of a split in the source, or `None`."""
+    """Returns the name of a split in the source, in upper or lower case, or `None`."""
     names = (name, *VALIDATION_NAMES) if name in VALIDATION_NAMES else (name,)
-    return next((name for name in names if name in source.splits), None)
+    lower = {split.lower(): split for split in source.splits}
+    found = (name if name in source.splits else lower.get(name) for name in names)
+    return next((split for split in found if split), None)
 
 
 def _range(text, start, stop, count):

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tasks.data import image_stats, sources, tfds_source
+from tasks.data import dataset_options, image_stats, in_memory, sources, tfds_source
 from tasks.data.dataset import short_name
 from tasks.engine import recipes, resume, run_folder
 from tasks.engine.flags import rename_former_flags
@@ -14,7 +14,6 @@ from tasks.report import image_results
 from tasks.report.evaluation_report import Evaluation
 from zoo import atomic_files, model_files
 from zoo.errors import UsageError
-from zoo.paths import expand_user
 
 EVALUATIONS_FOLDER = "evaluations"
 
@@ -92,5 +91,6 @@ def _field_names(task):
 
 def _is_missing(dataset):
     """Returns whether a data set is a file or folder that does not exist."""
-    named = dataset in sources.BUILT_IN or dataset.startswith(tfds_source.PREFIX)
-    return not named and not expand_user(dataset).exists()
+    named = dataset in sources.BUILT_IN
+    named = named or dataset.startswith((tfds_source.PREFIX, in_memory.PREFIX))
+    return not named and not dataset_options.split_name(dataset)[0].exists()

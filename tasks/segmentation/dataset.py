@@ -52,10 +52,11 @@ def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESH
         return sources.load_shapes()
     if name.startswith(PREFIX) and threshold == NO_THRESHOLD:
         return sources.load_tfds(name, data_dir, class_map_path, classes)
-    path, _, options = dataset_options.split_name(name)
+    path, columns, options = dataset_options.split_name(name)
+    chosen = options.pop(dataset_options.PAGES, "")
+    dataset_options.check_absent(name, [columns, *options])
     with reading_errors(name):
         if name and path.is_dir() and folders.find_folders(path):
-            chosen = options.get(dataset_options.PAGES, "")
             listing = folders.list_folder(path, class_map_path, classes, chosen, threshold)
             return sources.load_folder(name, listing)
         if threshold != NO_THRESHOLD:
@@ -63,6 +64,7 @@ def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESH
         if name and path.exists():
             is_coco = path.is_dir() or path.suffix == coco.SUFFIX
             if files := coco.annotation_files(path) if is_coco else {}:
+                dataset_options.check_absent(name, [chosen and dataset_options.PAGES])
                 return sources.load_coco(name, files)
             raise UsageError(f"{name} contains no images with masks; {LAYOUTS}")
     raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")

@@ -53,7 +53,7 @@ def test_pages_are_read_value_by_value_or_refused(name, tmp_path):
         assert image_io.image_size(item) == (20, 24)
     with pytest.raises(
         image_io.UnreadableImage,
-        match=f"of {COUNT} .*name one as FILE#page=1, or train with --pages all",
+        match=f"of {COUNT} .*name one as FILE#page=1, or choose by --pages all.*DATASET#pages=all",
     ):
         image_io.read_image(str(path))
     for wrong in (0, COUNT + 1):
@@ -132,10 +132,21 @@ def test_pages_of_a_data_set(stacks):
     assert {pages.page_of(item) for item in first.splits["all"].items} == {1, None}
     assert len(third.splits["all"]) == 15
     assert third.skipped == ((str(stacks / "b" / "15.tif"), "it has no page 3"),)
-    with pytest.raises(UsageError, match=r"no file of all in .* has a page 9"):
+    with pytest.raises(UsageError, match=r"no file of all in .* has a page 9; they have at most 3"):
         sources.load(f"{stacks}#pages=9")
     with pytest.raises(UsageError, match="--pages takes all, first or the number"):
         sources.load(f"{stacks}#pages=last")
+
+
+@pytest.mark.parametrize("load", [sources.load, segmentation_dataset.load])
+@pytest.mark.parametrize("option", ["page=2", "min-per-clas=3", "path=file"])
+def test_options_that_a_data_set_cannot_have_are_refused(load, option, stacks):
+    (stacks / "images").mkdir()
+    (stacks / "masks").mkdir()
+    with pytest.raises(UsageError, match=f"#.*'{option}' is no option of this data set; a folder"):
+        load(f"{stacks}#pages=all,{option}")
+    with pytest.raises(UsageError, match="'pages' is no option"):
+        sources.load("fashion_sample#pages=all")
 
 
 def test_pages_of_a_file_are_not_divided_between_splits(stacks):
@@ -181,7 +192,7 @@ def test_masks_of_pages(tmp_path):
 def test_pages_on_the_command_line(stacks, tmp_path, capsys):
     words = ["finetune", "lenet5", str(stacks), "--epochs", "1", "--out", str(tmp_path / "run")]
     assert zoo(words) == 1
-    assert "name one as FILE#page=1, or train with --pages all" in capsys.readouterr().err
+    assert "name one as FILE#page=1, or choose by --pages all" in capsys.readouterr().err
     assert zoo([*words, "--pages", "all"]) == 0
     assert zoo(["evaluate", str(tmp_path / "run")]) == 0
     capsys.readouterr()

@@ -297,9 +297,15 @@ def test_a_csv_file(tmp_path):
     assert source.splits["all"].items[0].endswith("00000.png")
 
 
-def test_a_csv_file_with_splits(tmp_path):
+@pytest.mark.parametrize(
+    "uses",
+    [
+        ["train", "train", "train", "valid", "valid", "test"],
+        ["Train", "train", "TRAIN", "Val", "val", "Test"],
+    ],
+)
+def test_a_csv_file_with_splits(tmp_path, uses):
     fill(tmp_path, {"x": 6})
-    uses = ["train", "train", "train", "valid", "valid", "test"]
     rows = [["path", "label", "split"]]
     rows += [[f"x/{n:05}.png", "ab"[n % 2], use] for n, use in enumerate(uses)]
     source = sources.load(write_csv(tmp_path / "data.csv", rows))
@@ -784,9 +790,10 @@ def test_missing_splits_are_made_from_train():
     )  # whether or not a test split is made
 
 
-def test_published_splits_are_kept():
-    source = arrays(np.arange(90) % 2, names=("train", "valid", "test"))
-    assert [part.name for part in splits.train_val_test_split(source)] == ["train", "valid", "test"]
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Train", "VAL", "Test")])
+def test_published_splits_are_kept(names):
+    source = arrays(np.arange(90) % 2, names=names)
+    assert [part.name for part in splits.train_val_test_split(source)] == [*names]
     assert [len(part) for part in splits.train_val_test_split(source)] == [30, 30, 30]
 
 
