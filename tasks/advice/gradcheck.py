@@ -67,7 +67,7 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
 
     Raises:
         UsageError: the model is too large or selects boxes inside, or a layer is checked without
-            inputs.
+            inputs or does not compute in float64.
     """
     rng = np.random.default_rng(seed)
     if isinstance(target, keras.Model):
@@ -77,7 +77,9 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
     elif inputs is None:
         raise UsageError("a layer is checked on inputs that are given: gradcheck(layer, inputs)")
     inputs = keras.tree.map_structure(_variable, inputs)
-    _call(target, inputs)  # builds a layer
+    outputs = _call(target, inputs)  # builds a layer
+    if step <= STEP:
+        _check_dtype(target, outputs)
     _fill_zeros(target.trainable_variables, rng)
     outputs = _float_outputs(target, inputs)
     projections = [tf.constant(rng.normal(size=output.shape)) for output in outputs]
@@ -181,6 +183,17 @@ def _calibrate(model, inputs):
     model(keras.tree.map_structure(tf.convert_to_tensor, inputs), training=True)
     for layer, momentum in zip(norms, before, strict=True):
         layer.momentum = momentum
+
+
+def _check_dtype(target, outputs):
+    """Raises `UsageError` if a layer computes in fewer bits than differences need."""
+    dtypes = {x.dtype.name for x in keras.tree.flatten(outputs) if x.dtype.is_floating}
+    dtypes.add(getattr(target, "compute_dtype", "float64"))
+    if "float64" not in dtypes:
+        raise UsageError(
+            f"{target.name} computes in {min(dtypes)}, whose rounding hides the differences; make "
+            "the layer with dtype='float64', or pass a larger step"
+        )
 
 
 def _variable(array):

@@ -98,6 +98,11 @@ def test_values_that_are_not_finite_are_wrong(part, value):
         assert check.index == (0, 700)
 
 
+def test_a_layer_that_computes_in_float32_is_refused():
+    with pytest.raises(UsageError, match=r"computes in float32, .* dtype='float64'"):
+        gradcheck.gradcheck(keras.layers.Dense(3), np.ones((2, 3)))
+
+
 @pytest.mark.parametrize("name", ["Dense", "MaxPooling2D", "LocalResponseNormalization"])
 def test_gradients_of_simple_layers_are_right(name):
     check_layer(name)
