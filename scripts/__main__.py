@@ -14,6 +14,7 @@ from zoo.errors import UsageError, unknown_name_error
 
 FORMER_NAMES = {"paint": "generate"}  # names of commands in earlier versions, which still work
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a usage error, and after Ctrl-C
+MEMORY_HINT = "reduce the batch size or the image size"
 MAX_FILENAME_LENGTH = 200  # characters of a file name in a message
 # Errors of the system that are no bugs: full disks, missing permissions, too many open files.
 SYSTEM_ERRNOS = {
@@ -44,10 +45,12 @@ def main(argv=None):
         print(f"zoo: {error.strerror}{where}", file=sys.stderr)
         return EXIT_ERROR
     except MemoryError as error:
-        print(
-            f"zoo: out of memory; {str(error) or 'reduce the batch size or the image size'}",
-            file=sys.stderr,
-        )
+        print(f"zoo: out of memory; {str(error) or MEMORY_HINT}", file=sys.stderr)
+        return EXIT_ERROR
+    except Exception as error:
+        if type(error).__name__ != "ResourceExhaustedError":  # of TensorFlow, not imported here
+            raise
+        print(f"zoo: out of memory; {MEMORY_HINT}", file=sys.stderr)
         return EXIT_ERROR
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 from zoo import terminal
+
+COLUMNS = 80  # of the widest line, where names and paths allow it
 
 SUFFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}  # of a number, by their factor
 
@@ -27,6 +30,18 @@ def format_table(columns, rows, right=()):
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def wrap(text, indent):
+    """Returns text in lines of at most 80 columns, unless a word is longer.
+
+    Args:
+        text: one line; control characters in it are escaped.
+        indent: the number of spaces before each line but the first.
+    """
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    shown = terminal.escape_line(text)
+    return textwrap.fill(shown, COLUMNS, subsequent_indent=" " * indent, **options)
 
 
 def format_count(number):

@@ -1,8 +1,8 @@
 """Checks a model and its data for common faults: zoo doctor runs/NAME.
 
-MODEL is a run folder, a .keras file or a pretrained model. Each finding is two lines: what was
-found, and how to fix it. Its severity is `wrong` for a fault, and `look` for something that may be
-intended.
+MODEL is a run folder, a .keras file or a pretrained model. Each finding is two paragraphs: what
+was found, and how to fix it. Its severity is `wrong` for a fault, and `look` for something that may
+be intended.
 
     zoo doctor runs/NAME                          # with the data of the run
     zoo doctor model.keras photos                 # any Keras model, a folder of class folders
@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from scripts._output import wrap
 from zoo import terminal
 
 EXIT_FINDINGS = 1  # exit status if a finding is `wrong`
@@ -73,11 +74,11 @@ def _to_dict(found):
 def _format_report(found, all_names):
     lines = []
     for finding in found.findings:
-        lines.append(f"{finding.severity:<6} {finding.name}: {finding.what}")
-        lines.append(f"{'':<6} -> {finding.do}")
+        lines.append(wrap(f"{finding.severity:<6} {finding.name}: {finding.what}", 7))
+        lines.append(wrap(f"{'':<6} -> {finding.do}", 10))
         if all_names:
-            lines += [f"{'':<9} {name}" for name in finding.names]
+            lines += [terminal.escape_line(f"{'':<9} {name}") for name in finding.names]
     if found.checked:
-        lines.append(f"nothing found in: {', '.join(found.checked)}")
-    lines += [f"not checked: {name} ({reason})" for name, reason in found.unchecked]
-    return "\n".join(map(terminal.escape_line, lines))
+        lines.append(wrap(f"nothing found in: {', '.join(found.checked)}", 7))
+    lines += [wrap(f"not checked: {name} ({reason})", 7) for name, reason in found.unchecked]
+    return "\n".join(lines)

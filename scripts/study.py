@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
+from scripts._output import wrap
 from tasks.study import course, get
 
 ALL = "all"
@@ -54,7 +55,7 @@ def _print(row):
     print(f"{row['study']}, {row['seconds']:.1f} s")
     for claim in row["claims"]:
         mark = "holds:        " if claim["holds"] else "does not hold:"
-        print(f"  {mark} {claim['text']} ({claim['measured']})")
+        print(wrap(f"  {mark} {claim['text']} ({claim['measured']})", 17))
     print(f"  page: {row['page']}")
 
 
@@ -70,5 +71,5 @@ def _list(as_json):
         print(json.dumps([{"name": x.name, "question": x.question} for x in course()]))
         return
     for study in course():
-        print(f"{study.number:>3}  {study.name:<18} {study.question}")
+        print(wrap(f"{study.number:>3}  {study.name:<18} {study.question}", 24))
     print("\nzoo study NAME runs one in under two minutes; zoo study all runs all of them")

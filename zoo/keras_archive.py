@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 
 from zoo import zip_archives
 from zoo.errors import UsageError
@@ -157,7 +158,19 @@ def _json(archive, name):
         raise ValueError(f"{name}: {zip_archives.error_message(error)}") from error
 
 
+MISSING_CLASS = re.compile(r"Could not locate class '([^']{1,200})'")
+
+
 def _first_line(error):
-    """Returns the first line of an error of Keras, without its advice to execute code of a file."""
+    """Returns the first line of an error of Keras, without its advice to execute code of a file.
+
+    Of a class that is missing, which Keras mentions further below, it returns the name.
+    """
+    if missing := MISSING_CLASS.search(str(error)):
+        return (
+            f"it needs the class {missing[1]!r}, which is in neither Keras nor the zoo; load it in "
+            "Python, after the module that registers the class with "
+            "keras.saving.register_keras_serializable"
+        )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].partition(" If you trust")[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import tasks
@@ -197,6 +198,10 @@ def test_errors_are_one_line(words, wanted, capsys, tmp_path, monkeypatch):
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
         (MemoryError("Unable to allocate 9. GiB"), "out of memory; Unable to allocate 9. GiB"),
         (MemoryError(), "out of memory; reduce the batch size or the image size"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nwith shape"),
+            "out of memory; reduce the batch size or the image size",
+        ),
     ],
 )
 def test_system_errors_are_one_line(error, line, capsys, monkeypatch):

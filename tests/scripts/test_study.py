@@ -23,3 +23,18 @@ def test_the_progress_of_all_studies_is_printed_to_standard_error(flags, monkeyp
     ]
     if flags:
         assert json.loads(printed.out) == [{"study": name, **row} for name in names]
+
+
+@pytest.mark.parametrize("words", [[], ["softmax"]])
+def test_lines_are_of_at_most_80_columns(words, monkeypatch, capsys):
+    claim = {"holds": True, "text": "A long claim. " * 9, "measured": "a measurement " * 9}
+    row = {"study": "x", "claims": [claim], "seconds": 0.5, "cpu_seconds": 0.25, "page": "x.html"}
+    monkeypatch.setattr(running, "run_study", lambda study, folder, **options: row)
+    assert main(["study", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(line.strip() for line in lines)
+    if words:
+        assert f"{claim['text']}({claim['measured']})" in text
+    else:
+        assert all(study.question in text for study in course())

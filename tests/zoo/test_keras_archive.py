@@ -115,6 +115,18 @@ def test_invalid_metadata_is_refused(text, written):
     refused(written({METADATA: text}), INVALID_METADATA[text])
 
 
+@pytest.mark.parametrize("functional", [True, False])
+def test_a_class_that_is_not_registered_is_named(functional, tmp_path):
+    class Mine(keras.layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    image = keras.Input((4,))
+    made = keras.Model(image, Mine()(image)) if functional else keras.Sequential([image, Mine()])
+    made.save(tmp_path / "x.keras")
+    refused(tmp_path / "x.keras", "needs the class 'Mine', which is in neither Keras nor the zoo")
+
+
 def test_missing_metadata_key_raises_usage_error(written):
     _, metadata = model_files.load(written({METADATA: "{}"}))
     with pytest.raises(UsageError, match="has no length"):
