@@ -15,18 +15,19 @@ def added(callbacks):
     """Returns a scope in which runs call callbacks of Keras.
 
     `on_train_begin` and `on_train_end` are called once per run; `on_epoch_begin` before an epoch,
-    `on_epoch_end` after its validation and checkpoint, with the row of the history as `logs`; the
+    `on_epoch_end` after its validation and checkpoint, with the row of the history, without the
+    number of the epoch, as `logs`; the
     methods of batches as by `fit`. `self.model` is the model that is trained in the present stage
     of the plan. `self.model.stop_training = True` ends the run after the epoch, as early stopping
     does.
 
     Args:
-        callbacks: `keras.callbacks.Callback` objects.
+        callbacks: `keras.callbacks.Callback` objects, or one of them.
 
     Raises:
         UsageError: One of them is something else.
     """
-    callbacks = list(callbacks)
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise UsageError(
@@ -52,8 +53,9 @@ def added(callbacks):
 
 def _end_epoch(callbacks, history):
     row = dict(history[-1])
+    epoch = int(row.pop("epoch")) - 1
     for callback in callbacks:
-        callback.on_epoch_end(int(row["epoch"]) - 1, row)
+        callback.on_epoch_end(epoch, dict(row))
 
 
 def _forward(callbacks, begun):

@@ -154,7 +154,7 @@ def _with_data(task, data, others, class_names, flags):
                 "train_split, validation_split and test_split"
             )
         return flags if data is None else {**flags, "dataset": os.fspath(data)}
-    name = getattr(task, "name", task)
+    name = task.name if isinstance(task, Task) else tasks.get(task).name
     if name != IN_MEMORY_TASK:
         raise UsageError(
             f"{name} takes the name or the folder of a data set, not {type(data).__name__}"

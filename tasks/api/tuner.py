@@ -101,6 +101,6 @@ class HyperModel(keras_tuner.HyperModel):
         for epoch, row in enumerate(rows):
             best = row if task.better(row, best) else best
             listed.on_epoch_begin(epoch)
-            listed.on_epoch_end(epoch, dict(row))
+            listed.on_epoch_end(epoch, {name: row[name] for name in row if name != "epoch"})
         listed.on_train_end()
         return best

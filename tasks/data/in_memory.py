@@ -41,6 +41,8 @@ def register(splits: Mapping[str, object], class_names=None) -> str:
     parts = {name: _read(name, data) for name, data in splits.items() if data is not None}
     labels = {name: part[1] for name, part in parts.items()}
     classes, encoded, multi_label = _encode(labels, _check_class_names(class_names))
+    if len(classes) < 2:
+        raise UsageError(f"one class, {classes[0]!r:.100}; classification needs two or more")
     hasher = hashlib.sha256(repr(classes).encode())
     for name, (images, _) in parts.items():
         for array in (images, encoded[name]):

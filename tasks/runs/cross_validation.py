@@ -93,8 +93,8 @@ def _check(task, count):
         raise UsageError(f"--folds: {task.name} has no test split to divide into folds")
     if task.test_split:
         raise UsageError(f"--folds sets the test split; leave out --test-split {task.test_split}")
-    if count < data_folds.MIN_FOLDS:
-        raise UsageError(f"--folds must be {data_folds.MIN_FOLDS} or more, not {count}")
+    if not isinstance(count, int) or count < data_folds.MIN_FOLDS:
+        raise UsageError(f"--folds must be {data_folds.MIN_FOLDS} or more, not {count!r:.40}")
 
 
 def _write_page(task, count, out, record):

@@ -13,7 +13,9 @@ from PIL import Image
 
 import tasks
 from scripts.__main__ import main as zoo
+from tasks.api import keras_callbacks
 from tasks.data import decoding, sources
+from tasks.engine import callbacks as engine_callbacks
 from tests.support.paths import ROOT
 from zoo.errors import UsageError
 
@@ -164,11 +166,21 @@ class Calls(keras.callbacks.Callback):
 def test_callbacks_are_called_at_the_documented_places(run, tmp_path):
     calls = Calls()
     made = tasks.train(run.task, out=tmp_path / "a", callbacks=[calls])
-    row = sorted(made.history)
+    row = sorted({*made.history} - {"epoch"})
     names = [x for x in calls.seen if x != "batch"]
     assert names == ["begin", "epoch 0", row, "epoch 1", row, "end"]
     assert "batch" in calls.seen
     assert quality(made.figures) == quality(run.figures)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_files_of_a_checkpoint_are_named_by_epoch_and_figures(several, tmp_path):
+    path = str(tmp_path / "{epoch}-{val_loss:.2f}.weights.h5")
+    checkpoint = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    checkpoint.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    with keras_callbacks.added([checkpoint] if several else checkpoint):
+        engine_callbacks.epoch_listeners[-1]([{"epoch": 3, "loss": 1.0, "val_loss": 0.25}])
+    assert [file.name for file in tmp_path.iterdir()] == ["3-0.25.weights.h5"]
 
 
 @pytest.mark.check
@@ -188,6 +200,11 @@ def test_a_callback_may_end_the_run(run, tmp_path):
         (lambda: tasks.finetune("lenet5", "shapes", test=([], [])), "test_split"),
         (lambda: tasks.train("segmentation", ([], [])), "segmentation takes the name"),
         (lambda: tasks.train("segmentatoin"), "did you mean segmentation"),
+        (lambda: tasks.train("segmentatoin", ([], [])), "did you mean segmentation"),
+        (
+            lambda: tasks.cross_validate("classification", "shapes", folds="3", model="lenet5"),
+            "--folds must be 2 or more, not '3'",
+        ),
         (lambda: tasks.finetune("lenet5", "shapes", callbacks=[print]), "keras.callbacks.Callback"),
         (lambda: tasks.Run.open("nowhere"), "nowhere is not a run folder"),
         (lambda: tasks.Run.open(5), "by the path of its folder, not by 5"),

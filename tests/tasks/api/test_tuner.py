@@ -63,9 +63,12 @@ def test_callbacks_are_called_as_by_fit(hypermodel, tmp_path):
     hp = keras_tuner.HyperParameters()
     hypermodel.task_of(hp)
     model = hypermodel.build(hp)
-    found = hypermodel.fit(hp, model, callbacks=[log], verbose=0, epochs=3)
+    path = str(tmp_path / "{epoch}-{val_loss:.2f}.weights.h5")
+    saved = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    found = hypermodel.fit(hp, model, callbacks=[log, saved], verbose=0, epochs=3)
+    assert len([*tmp_path.glob("*.weights.h5")]) == 3
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
-    assert [float(row["epoch"]) for row in rows] == [1, 2, 3]  # as Hyperband sets them
+    assert [float(row["epoch"]) for row in rows] == [0, 1, 2]  # as Hyperband sets them
     assert max(float(row["val_accuracy"]) for row in rows) == pytest.approx(found["val_accuracy"])
     with pytest.raises(keras_tuner.errors.FatalTypeError, match="takes no data for a task"):
         tuner.search(np.zeros((4, 28, 28, 1)), np.zeros(4))

@@ -122,6 +122,7 @@ def test_grey_images_may_lack_a_channel_axis():
         (lambda: ([IMAGES[0], IMAGES[1, :3]], [0, 1]), None, "of different shapes"),
         (lambda: (IMAGES, LABELS), ["a", "b", "a"], "class_names has a more than once"),
         (lambda: (IMAGES, LABELS), [1, 2, 3], "must be a list of strings"),
+        (lambda: (IMAGES, 0 * LABELS), None, "one class, '0'; classification needs two or more"),
         (lambda: (IMAGES, LABELS), "abc", "must be a list of strings"),
     ],
 )
