@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import unicodedata
 
 from zoo import terminal
 
@@ -21,15 +22,25 @@ def format_table(columns, rows, right=()):
         right: titles of the right-aligned columns, such as numbers.
     """
     rows = [[terminal.escape_line(text) for text in row] for row in (columns, *rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
-            text.rjust(width) if title in right else text.ljust(width)
+            f"{_spaces(text, width)}{text}" if title in right else text + _spaces(text, width)
             for title, text, width in zip(columns, row, widths, strict=True)
         )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _width(text):
+    """Returns the columns that text takes on a terminal: two per wide character, as in Chinese."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _spaces(text, width):
+    return " " * (width - _width(text))
 
 
 def wrap(text, indent):

@@ -11,6 +11,7 @@ from zoo.lazy import np
 from zoo.parts.sequences import PADDING_TOKEN, PADDING_VALUE
 
 NEXT, LABEL = "next", "label"
+MAX_VALUE = 1e15  # its square, as in variances, is far from the largest float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,18 @@ class Encoding:
         return len(self.vocabulary or self.channels)
 
     def steps(self, sequence):
-        """Returns a text or series as `(steps, channels)`: int32 tokens, or float32 values."""
+        """Returns a text or series as `(steps, channels)`: int32 tokens, or float32 values.
+
+        Raises:
+            UsageError: A value is too large for its square to be a float32.
+        """
         if self.vocabulary:
             return self.vocabulary.encode(sequence)[:, None]
+        if (largest := np.abs(sequence).max(initial=0)) > MAX_VALUE:
+            raise UsageError(
+                f"a value of the series is {largest:.3g}; expected at most {MAX_VALUE:g}, divide "
+                "the column by a power of ten"
+            )
         return np.asarray(sequence, "float32")
 
     def padded(self, sequences):

@@ -59,3 +59,9 @@ def test_history_file(tmp_path):
 
 def test_a_name_in_a_table_is_one_line():
     assert format_table(("name",), [("a\nb\x1b",)]).splitlines() == ["name", r"a\nb\x1b"]
+
+
+def test_wide_characters_take_two_columns_of_a_table():
+    rows = [("日本", "1"), ("cafe\u0301", "22")]
+    lines = format_table(("name", "count"), rows, ("count",)).splitlines()
+    assert lines == ["name  count", "日本      1", "cafe\u0301     22"]

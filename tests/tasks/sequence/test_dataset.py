@@ -156,6 +156,15 @@ def test_a_channel_that_float32_cannot_resolve_is_noted():
     assert note.startswith("channel 'time' has the mean 1.7e+09 and the standard deviation 17.3")
 
 
+@pytest.mark.parametrize("make", [lambda x: Source([x], channels=("x",)), None])
+def test_values_whose_squares_are_no_float32_are_refused(make):
+    """Their loss would not be a number, whatever the learning rate."""
+    source = labelled((10, 20)) if make is None else make(np.arange(100.0)[:, None])
+    source.sequences[0][0] = -1e20
+    with pytest.raises(UsageError, match=r"is 1e\+20; expected at most 1e\+15"):
+        prepared(source)
+
+
 def test_padding_does_not_count_in_mean_and_std():
     found = prepared(labelled((10, 20), in_time_order=True)).encoding
     source = labelled((10, 20))
