@@ -30,6 +30,7 @@ ENCRYPTED = 1  # the bit of the flags of a member of a zip archive
 LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
 IMAGE_KEYS = ("image/encoded", "image", "jpg", "png")  # of a `tf.train.Example`
 LABEL_KEYS = ("image/class/text", "label_text", "image/class/label", "label", "class", "cls")
+UTF8 = 0x800  # the bit that says that the name of a member is in UTF-8
 FRAME = 12, 4  # bytes before and after a record: its length and checksums
 
 
@@ -112,8 +113,7 @@ def read_shards(paths):
 def read_zip(path):
     """Returns the `Listing` of a zip archive of class folders, with or without split folders.
 
-    Folders inside a class folder belong to that class; a folder that holds all others is passed
-    over.
+    Folders inside a class folder belong to that class.
 
     Raises:
         UsageError: The archive is damaged, or has another layout.
@@ -124,7 +124,7 @@ def read_zip(path):
         raise UsageError(f"{path} cannot be read: {error}") from error
     images, skipped = [], []
     for member in members:
-        parts = PurePosixPath(member.filename).parts
+        parts = PurePosixPath(_readable_name(member)).parts
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
         if member.is_dir() or hidden or not parts:
             continue
@@ -143,6 +143,19 @@ def read_zip(path):
     found, outside = _class_folders(images)
     skipped += [(f"{path}/{name}", "not in a class folder") for name in outside]
     return _listing(path, found, lambda names: ZipMembers(str(path), names), skipped)
+
+
+def _readable_name(member):
+    """Returns the name of a member of a zip archive, in UTF-8 if it is valid as that.
+
+    `zip` on Linux writes UTF-8 without its flag, and Python takes it for code page 437.
+    """
+    if member.flag_bits & UTF8:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
 
 
 def _class_folders(images):

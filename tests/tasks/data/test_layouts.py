@@ -284,6 +284,32 @@ def test_a_zip_archive_of_one_class_is_refused(folder, message, tmp_path):
         sources.load(path)
 
 
+class UnflaggedName(zipfile.ZipInfo):
+    """A member whose name is encoded without the flag of UTF-8, as by `zip` on Linux."""
+
+    encoding = "utf-8"
+
+    def _encodeFilenameFlags(self):  # noqa: N802
+        return self.filename.encode(self.encoding), self.flag_bits
+
+
+@pytest.mark.parametrize("member", [UnflaggedName, zipfile.ZipInfo])
+def test_class_names_of_a_zip_archive_in_utf8(member, tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(("猫/a é.png", "Käfer/b.png")):
+            archive.writestr(member(name), png(number))
+    assert found(sources.load(path)) == {0: "猫", 1: "Käfer"}
+
+
+def test_a_name_in_a_zip_archive_that_is_no_utf8_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(UnflaggedName, "encoding", "cp437")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for number, name in enumerate(("Käfer/a.png", "b/b.png")):
+            archive.writestr(UnflaggedName(name), png(number))
+    assert sources.load(tmp_path / "photos.zip").classes == ("Käfer", "b")
+
+
 EXPORTS = {  # content of a file: part of the message
     "studio.json": {
         '[{"data": {}, "annotations": 5}]': "is no JSON export of Label Studio",
