@@ -8,6 +8,8 @@ import re
 import numpy as np
 import pytest
 
+from tasks.data import sources, splits
+from tasks.data.dataset import Source, Split
 from tasks.data.decoding import Examples
 from tasks.engine import trainer
 from tasks.export import (
@@ -18,6 +20,7 @@ from tasks.export import (
     onnx_quantization,
     openvino_quantization,
     quantization,
+    target,
 )
 from tasks.export.converters import Conversion
 from tasks.inference import openvino_file
@@ -255,3 +258,23 @@ def test_data_that_do_not_fit_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match=r"no test images .*; pass some: --images FOLDER"):
         export.export(moved, ["openvino"], out=tmp_path / "out")
     assert not os.path.exists(tmp_path / "out")
+
+
+def test_a_calibration_set_without_class_names_is_taken_by_number(monkeypatch, caplog):
+    """Metadata of TFDS may lack the names of labels; another number of classes is refused."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype="uint8")
+
+    def examples(count):
+        labels = np.arange(200) % count
+        source = Source("tfds:numbers", tuple(map(str, range(count))), {})
+        source.splits["train"] = Split("train", list(pixels), labels)
+        monkeypatch.setattr(sources, "load", lambda *arguments: source)
+        loaded = target.load("resnet20.cifar10", calibration="tfds:numbers")
+        return [target.split_examples(loaded, role, 50, "tfds:numbers") for role in splits.ROLES]
+
+    for part in examples(10):
+        places = [np.flatnonzero((pixels == image).all((1, 2, 3)))[0] for image in part.pixels]
+        np.testing.assert_array_equal(part.labels, np.array(places) % 10)
+    assert caplog.text.count("tfds:numbers has no class names; its classes 0 to 9") == 1
+    with pytest.raises(UsageError, match="classes that the model was not trained on"):
+        examples(9)
