@@ -107,6 +107,35 @@ def test_a_layer_is_found_in_the_converted_file(kind, name):
     assert len(with_kernel) == 1
 
 
+def test_the_bias_of_a_channel_without_weights_is_kept():
+    """Of a kernel of almost 0, the steps of an integer bias would be too small for 32 bits."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    layer = keras.layers.Conv2D(4, 3, name="conv")
+    model = keras.Model(image, layer(keras.layers.Rescaling(1 / 255)(image)), name="net")
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype("float32")
+    kernel[..., 1] *= 1e-12
+    layer.set_weights([kernel, np.array([0.1, 0.7, -0.2, 0.3], "float32")])
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 8, 3), dtype="uint8")
+    conversion = Conversion(
+        ExportModel(with_image_input(model, lambda x: {"maps": x}), {}, {}),
+        precision="int8",
+        calibration=pixels,
+    )
+    network = onnx_quantization.quantize(converters.to_onnx(conversion), conversion)
+    session = runtime.InferenceSession(network.SerializeToString())
+    (found,) = session.run(["maps"], {"image": pixels})
+    expected = model(pixels.astype("float32")).numpy()
+    np.testing.assert_allclose(found, expected, atol=0.08)
+    np.testing.assert_allclose(found[..., 1], 0.7, atol=0.01)
+    # Signed weights would overflow 16 bits on processors without VNNI instructions.
+    kinds = {tensor.data_type for tensor in network.graph.initializer}
+    assert onnx_quantization._onnx.TensorProto.INT8 not in kinds
+
+
 def test_batch_normalisation_is_rounded_as_part_of_the_kernel():
     model = exported(convolutions())
     folded = float_layers.folded(model)
