@@ -52,6 +52,8 @@ MAX_FUNCTION_LINES = 40
 MAX_BUILDER_LINES = 60
 MAX_STUDY_LINES = 60  # of the experiment in a study, which a page shows
 
+pytestmark = pytest.mark.xdist_group("layout")  # every file is parsed once
+
 
 @functools.cache
 def source(path):

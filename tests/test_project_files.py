@@ -91,3 +91,12 @@ def test_the_citation_has_the_fields_of_its_format():
     assert citation["license"] == setup_cfg()["metadata"]["license"]
     assert all(set(author) <= CFF_ENTITY and author["name"] for author in citation["authors"])
     assert all(isinstance(word, str) for word in citation["keywords"])
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_the_root_holds_what_the_project_consists_of():
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("needs a git checkout")
+    folders = {line.split("/")[0] for line in done.stdout.splitlines() if "/" in line}
+    assert folders == {".ci", "benchmarks", "docs", "examples", "scripts", "tasks", "tests", "zoo"}

@@ -44,19 +44,18 @@ REFUSED = {("on", "mirrored")}  # XLA compiles for one device
 SLOW = pytest.mark.slow
 # Of all pairs of a precision and trainable layers, `make test` runs those that differ most.
 QUICK = {("float32", "frozen"), ("mixed_bfloat16", "full")}
-COMPILED = set()  # XLA takes seconds
-MIRRORED = {("mixed_float16", "full")}
 
 
 def marked(cell):
     precision, jit_compile, strategy, learning = cell
     refused = (jit_compile, strategy) in REFUSED
-    cells, mark = QUICK, pytest.mark.check
-    if jit_compile == "on" and not refused:  # takes seconds to compile
-        cells, mark = COMPILED, pytest.mark.check if (precision, learning) in QUICK else SLOW
-    elif strategy == "mirrored" and not refused:
-        cells = MIRRORED
-    marks = () if (precision, learning) in cells else mark
+    quick = (precision, learning) in QUICK
+    if refused or (jit_compile, strategy) == ("off", "one"):
+        marks = () if quick else pytest.mark.check
+    elif jit_compile == "on":  # takes seconds to compile
+        marks = pytest.mark.check if quick else SLOW
+    else:  # takes seconds to trace
+        marks = pytest.mark.check
     return pytest.param(*cell, marks=marks, id="-".join(cell))
 
 
@@ -103,7 +102,7 @@ def test_a_cell_trains_or_is_refused(precision, jit_compile, strategy, learning,
 
 def test_there_is_a_cell_for_every_combination():
     assert len(CELLS) == len(PRECISIONS) * 2 * 2 * len(LEARNING)
-    assert set(itertools.product(PRECISIONS, LEARNING)) >= QUICK | MIRRORED
+    assert set(itertools.product(PRECISIONS, LEARNING)) >= QUICK
 
 
 def test_auto_compiles_for_a_single_gpu(monkeypatch, two_devices):

@@ -51,7 +51,7 @@ def each(*, check=(), slow=()):
     return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
-EACH = each(check=(*LONG, "sequence"))  # whose own tests train such runs
+EACH = each(check=(*LONG, "gan", "sequence"))  # whose own tests train such runs
 # Of GANs and style transfer, their own tests resume runs that were killed within an epoch.
 EACH_INTERRUPTED = each(check=set(tasks.names()) - set(QUICK), slow=("gan", "style_transfer"))
 SHORT = each(check=("gan", "dqn", "sequence"), slow=LONG)

@@ -18,8 +18,15 @@ COUNTS = {"train": 24, "val": 8, "test": 8}  # images of each class
 CLASSES = 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: str(BLOCKS.index(code)))
+def blocks():
+    for number, code in enumerate(BLOCKS):
+        trains = re.search(r"tasks\.(train|finetune)\(|\.search\(", code)
+        yield pytest.param(
+            code, id=str(number), marks=pytest.mark.slow if trains else pytest.mark.check
+        )
+
+
+@pytest.mark.parametrize("code", [*blocks()])
 def test_blocks_of_the_page(code, tmp_path, monkeypatch):
     for library in ("mlflow", "keras_tuner"):
         if library in code:

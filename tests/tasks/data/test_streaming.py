@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -35,13 +36,15 @@ print("read in each epoch")
 
 
 COMMAND = """
-import pathlib, resource, sys
+import os, pathlib, resource, sys
 from scripts.__main__ import main
 folder, out, headroom = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-words = ["train", "classification", "--model=lenet5", "--image-size=224", "--epochs=2"]
+words = ["train", "classification", "--model=convnet", "--image-size=224", "--epochs=1"]
+words += ["--model-options={depths: [1, 1], widths: [2, 4], head: pool, hidden: []}"]
 words += ["--test-split=", "--jit-compile=off", "--checkpoint-steps=50"]
-words += ["--learning-rate=0.001"]
-assert main([*words, f"--dataset={folder / 'few'}", f"--out={out}-few"]) == 0
+words += ["--batch-size=16", "--learning-rate=0.001"]
+# The modules of training, which are mapped as well, are loaded before the limit is set.
+assert main([*words, f"--dataset={folder / 'few'}", f"--out={out}-{os.getpid()}"]) == 0
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if headroom:
     resource.setrlimit(resource.RLIMIT_AS, (used + headroom, used + headroom))
@@ -66,13 +69,14 @@ def test_ten_times_the_limit_are_trained_and_resumed(tmp_path):
         return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     state = tmp_path / "limited" / "checkpoint" / "state.json"
-    first = command("limited", HEADROOM)
-    while first.poll() is None and not (state.exists() and json.loads(state.read_text())["step"]):
-        time.sleep(0.1)
-    first.kill()
-    first.wait()
+    with command("limited", HEADROOM) as run:
+        while run.poll() is None and not (state.exists() and json.loads(state.read_text())["step"]):
+            time.sleep(0.1)
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
     for name, headroom in (("limited", HEADROOM), ("whole", 0)):
-        printed, _ = (run := command(name, headroom)).communicate()
+        with command(name, headroom) as run:
+            printed, _ = run.communicate()
         assert run.returncode == 0, printed.decode()
     checks.assert_same(checks.weights(tmp_path / "limited"), checks.weights(tmp_path / "whole"))
 

@@ -326,6 +326,7 @@ def test_a_step_on_two_replicas_equals_a_step_on_one(two_devices):
         np.testing.assert_allclose(two, one, atol=1e-6)
 
 
+@pytest.mark.check
 def test_a_run_with_proposals_an_empty_image_and_an_absent_class(tmp_path, monkeypatch):
     pytest.importorskip("cv2")
     decode = dataset.decode

@@ -40,9 +40,9 @@ APPLICATIONS = {
 # weights (the stages of ConvNeXt begin with stage2) and runs the smaller one.
 FAST_APPLICATIONS = {"mobilenet", "convnext"}
 # `make check` runs those that are large, or that JAX takes long to compile.
-LARGE = {"convnext_tiny"}
+LARGE = {"convnext_tiny", "googlenet"}
 if not EAGER:
-    LARGE |= {"googlenet", "mobilenet_025", "squeezenet_v1_1"}
+    LARGE |= {"alexnet_paper", "mobilenet_025", "nin", "squeezenet_v1_1", "vgg11"}
 WITH_STAGES = [name for name in CLASSIFIERS if zoo.spec(name).stages]
 SMALL = {  # options that shrink the smallest network of a family
     "alexnet_paper": {"widths": (8, 8, 12, 12, 8), "hidden": (16,)},
@@ -96,7 +96,8 @@ def samples(slow=DEEP):
         if name not in SMALLEST.values() or name in slow:
             mark = pytest.mark.slow
         elif name in SMALL:
-            found.append(pytest.param((name, SMALL[name]), marks=group, id=f"{name}-small"))
+            marks = (group, mark) if name in LARGE else (group,)
+            found.append(pytest.param((name, SMALL[name]), marks=marks, id=f"{name}-small"))
         marks = (group,) if name in FAST - LARGE and name not in SMALL else (group, mark)
         found.append(pytest.param((name, {}), marks=marks, id=name))
     return found
