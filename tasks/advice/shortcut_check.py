@@ -22,6 +22,8 @@ MARGIN = 0.1  # width of the border, relative to the side
 # The border is 36 % of the image, which is the share of an even map. A map mostly in the border,
 # or outside the objects:
 MAX_SHARE = 0.6
+# Maps of other images may happen to touch the object, as the cells of deep layers see far.
+MIN_OUTSIDE = 1 / 3  # of the predictions whose maps lie mostly outside the objects
 MIN_EVEN_SHARE = 0.25  # of an even map outside the objects; other images are left out
 
 
@@ -47,10 +49,10 @@ def check_shortcut(sample):
 
 
 def check_objects(sample, objects):
-    """Yields a finding if the maps of most correct predictions lie mostly outside the objects.
+    """Yields a finding if the maps of many correct predictions lie mostly outside the objects.
 
-    A map does if more of its heat lies there than `MAX_SHARE`, and than of an even map, as around
-    a small object.
+    Many are more than `MIN_OUTSIDE`. A map does if more of its heat lies there than `MAX_SHARE`,
+    and than of an even map, as around a small object.
 
     Args:
         sample: A `model_predictions.ModelPredictions`.
@@ -74,7 +76,7 @@ def check_objects(sample, objects):
             f"{maps.shape[1]} x {maps.shape[2]} cells; {MIN_CORRECT} are needed"
         )
     mostly = (shares > MAX_SHARE) & (shares > even)
-    if mostly.mean() > 0.5:
+    if mostly.mean() > MIN_OUTSIDE:
         yield Finding(
             OBJECTS_CHECK_NAME,
             LOOK,

@@ -14,6 +14,7 @@ from tasks.advice import doctor, object_masks, shortcut_check
 from tasks.advice.findings import LOOK, CheckSkipped
 from tasks.advice.model_predictions import ModelPredictions
 from tasks.data import shapes
+from tasks.data.dataset import Source
 from zoo import model_files
 from zoo.errors import UsageError
 
@@ -126,6 +127,21 @@ def test_a_mark_on_the_objects_is_none(photos, objects):
     folder = photos(SQUARE)
     _, _, checked = diagnose(folder, str(folder / objects))
     assert {"shortcut", "shortcut outside objects"} <= set(checked)
+
+
+@pytest.mark.parametrize(("outside", "found"), [(0, 0), (13, 0), (14, 1), (40, 1)])
+def test_a_third_of_the_maps_outside_is_a_finding(outside, found, monkeypatch):
+    maps = np.zeros((COUNT, 10, 10), "float32")
+    maps[:, 7, 7], maps[:outside, 2, 2] = 1, 9
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[SQUARE, SQUARE] = True
+    monkeypatch.setattr(shortcut_check, "_correct_maps", lambda _: (np.arange(COUNT), maps))
+    monkeypatch.setattr(object_masks, "find", lambda *_: dict.fromkeys(range(COUNT), mask))
+    source = Source("cut", (), {})
+    assert len(list(shortcut_check.check_objects(None, source))) == found
+    monkeypatch.setattr(object_masks, "find", lambda *_: dict.fromkeys(range(COUNT), mask | True))
+    with pytest.raises(CheckSkipped, match="40 of 40 correct predictions have an object in cut, 0"):
+        list(shortcut_check.check_objects(None, source))
 
 
 def test_objects_of_other_images_are_not_compared(photos):
