@@ -7,6 +7,7 @@ be intended.
     zoo doctor runs/NAME                          # with the data of the run
     zoo doctor model.keras photos                 # any Keras model, a folder of class folders
     zoo doctor resnet20.cifar10 fashion_sample
+    zoo doctor runs/NAME --objects masks          # are the maps on the objects?
     zoo doctor runs/NAME --all                    # list every file of a finding
 
 The exit status is 1 if a finding is `wrong`, and 0 otherwise.
@@ -42,6 +43,13 @@ def arguments(parser, words):
         "--images", type=int, default=512, metavar="N", help="number of images (default: 512)"
     )
     parser.add_argument(
+        "--objects",
+        default="",
+        metavar="DATASET",
+        help="data set with masks or boxes of the same images (default: the data set itself if it "
+        "is shapes or of TFDS)",
+    )
+    parser.add_argument(
         "--all", action="store_true", help="list all files of a finding, not only three"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with all files")
@@ -57,6 +65,7 @@ def run(args):
         data_dir=args.data_dir,
         weights=args.weights,
         images=args.images,
+        objects=args.objects,
     )
     print(json.dumps(_to_dict(found)) if args.json else _format_report(found, args.all))
     return 0 if found.healthy else EXIT_FINDINGS

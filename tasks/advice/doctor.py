@@ -10,6 +10,7 @@ from tasks.advice import (
     batch_norm_check,
     dataset_checks,
     model_predictions,
+    object_masks,
     preprocessing,
     preprocessing_schemes,
     shortcut_check,
@@ -53,6 +54,7 @@ CHECKS = (
     "small images",
     trainable_check.CHECK_NAME,
     *PREDICTION_CHECKS,
+    shortcut_check.OBJECTS_CHECK_NAME,
     preprocessing_schemes.ORDER,
 )
 
@@ -94,7 +96,7 @@ class LoadedModel:
     recipe: dict
 
 
-def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
+def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES, objects=""):
     """Runs all checks on a model and a data set by name.
 
     Args:
@@ -103,6 +105,8 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
         data_dir: the folder of TFDS data sets; by default that of the run.
         weights: a weights file to load instead of the published weights of a pretrained model.
         images: the number of images that the model predicts on.
+        objects: a data set with masks or boxes of the same images; by default the data set itself
+            if it is `shapes` or of TFDS, and has some.
 
     Returns:
         A `DiagnosticReport`.
@@ -124,7 +128,10 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
     if images < model_predictions.MIN_IMAGES:
         raise UsageError(f"--images must be {model_predictions.MIN_IMAGES} or more, not {images}")
     own = not dataset or dataset == recipe.get("dataset")
-    source = sources.load(dataset or recipe["dataset"], data_dir or recipe.get("data_dir") or None)
+    dataset, data_dir = dataset or recipe["dataset"], data_dir or recipe.get("data_dir") or None
+    source = sources.load(dataset, data_dir)
+    load = object_masks.load if objects else object_masks.load_own
+    objects = load(objects or dataset, data_dir)
     keys = ("train_split", "validation_split", "test_split", "group_by")
     parts = splits.train_val_test_split(
         source, *(recipe.get(key, "") if own else "" for key in keys)
@@ -136,11 +143,15 @@ def diagnose(target, dataset="", *, data_dir="", weights="", images=NUM_IMAGES):
     else:
         parts, _ = image_stats.inspect_splits(parts)
     return run_checks(
-        subject.model, subject.about, source, parts=parts, images=images, path=subject.path
+        *(subject.model, subject.about, source),
+        parts=parts,
+        images=images,
+        path=subject.path,
+        objects=objects,
     )
 
 
-def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None):
+def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None, objects=None):
     """Runs all checks on a model and a data set.
 
     Args:
@@ -152,6 +163,8 @@ def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None
             `splits.train_val_test_split`.
         images: the number of images, of the last split, that the model predicts on.
         path: the `.keras` file of the model, or `None`.
+        objects: a `sources.Source` of masks or boxes of the same images, as `object_masks.load`
+            returns it, or `None`.
 
     Returns:
         A `DiagnosticReport`.
@@ -171,6 +184,7 @@ def run_checks(model, about, source, *, parts=None, images=NUM_IMAGES, path=None
             results.unchecked.append((name, "fix the preprocessing first"))
         else:
             results.run(name, check, subject)
+    results.run(shortcut_check.OBJECTS_CHECK_NAME, shortcut_check.check_objects, subject, objects)
     if subject.incomparable:  # statistics alone hardly distinguish red from blue
         results.unchecked.append((preprocessing_schemes.ORDER, subject.incomparable))
     elif not results.has(*preprocessing_schemes.REMEDIES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,6 +18,7 @@ from tasks.advice.findings import (
     significantly_better,
 )
 from tasks.data import decoding
+from tasks.data.dataset import ItemView
 from zoo.errors import UsageError
 from zoo.lazy import np
 
@@ -37,6 +39,8 @@ class ModelPredictions:
         classes: the names of the model's classes, or `()`.
         dataset_classes: the names of the classes of the data set.
         incomparable: why predictions cannot be compared with labels, or `""`.
+        items: the images before they were decoded, as in `dataset.Split`.
+        resize: how they were resized: `stretch`, `crop` or `pad`.
     """
 
     model: object
@@ -46,6 +50,8 @@ class ModelPredictions:
     classes: tuple[str, ...]
     dataset_classes: tuple[str, ...]
     incomparable: str = ""
+    items: Sequence = field(default=(), repr=False)
+    resize: str = "stretch"
 
     @cached_property
     def seen(self):
@@ -100,7 +106,9 @@ def predict_sample(model, about, source, split, images, seed=0):
         )
     shape = (shape[1] or DEFAULT_IMAGE_SIZE, shape[2] or DEFAULT_IMAGE_SIZE, shape[3])
     order = np.random.default_rng(seed).permutation(len(split))[:images]
-    examples = decoding.decode(split.take(np.sort(order)), shape, about.get("resize", "stretch"))
+    resize = about.get("resize", "stretch")
+    examples = decoding.decode(split.take(np.sort(order)), shape, resize)
+    items = ItemView([(examples.items, index) for index in examples.places])
     classes = tuple(map(str, about.get("classes", ())))
     guessed = _has_no_names(source.classes) and len(classes) == len(source.classes)
     if guessed:
@@ -114,7 +122,9 @@ def predict_sample(model, about, source, split, images, seed=0):
         if (labels >= 0).sum() < MIN_IMAGES:
             reason = "too few images have a class of the model"
     pixels = np.asarray(examples.pixels[np.arange(len(examples))])
-    sample = ModelPredictions(model, pixels, labels, numbers, classes, source.classes, reason)
+    sample = ModelPredictions(
+        model, pixels, labels, numbers, classes, source.classes, reason, items, resize
+    )
     if guessed and not reason and not sample.better_than_majority:
         return replace(sample, incomparable="the classes of the data set have no names")
     return sample

@@ -1,4 +1,4 @@
-"""The check for shortcuts: evidence at the border of the images, where objects rarely are.
+"""Checks for shortcuts: evidence at the border of the images, or outside their objects.
 
 A classifier that recognizes a watermark, a frame or the background of its training images is right
 for the wrong reason (Lapuschkin et al., 2019; Geirhos et al., 2020).
@@ -6,19 +6,25 @@ for the wrong reason (Lapuschkin et al., 2019; Geirhos et al., 2020).
 
 from __future__ import annotations
 
+from tasks.advice import object_masks
 from tasks.advice.findings import LOOK, CheckSkipped, Finding, format_count
+from tasks.data.dataset import cache_per_source
 from tasks.explain import faithfulness
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
 methods = LazyModule("tasks.explain.methods")
 
-CHECK_NAME = "shortcut"
+CHECK_NAME, OBJECTS_CHECK_NAME = "shortcut", "shortcut outside objects"
 MAX_IMAGES = 64  # whose maps are computed
 MIN_CORRECT = 16
 MARGIN = 0.1  # width of the border, relative to the side
-# The border is 36 % of the image, which is the share of an even map. A map mostly in the border:
-MAX_BORDER_SHARE = 0.6
+# The border is 36 % of the image, which is the share of an even map. A map mostly in the border,
+# or outside the objects:
+MAX_SHARE = 0.6
+# Maps of other images may happen to touch the object, as the cells of deep layers see far.
+MIN_OUTSIDE = 1 / 3  # of the predictions whose maps lie mostly outside the objects
+MIN_EVEN_SHARE = 0.25  # of an even map outside the objects; other images are left out
 
 
 def check_shortcut(sample):
@@ -26,6 +32,71 @@ def check_shortcut(sample):
 
     Args:
         sample: A `model_predictions.ModelPredictions`.
+    """
+    _, maps = _correct_maps(sample)
+    shares = np.array([faithfulness.border_share(saliency, MARGIN) for saliency in maps])
+    mostly = shares > MAX_SHARE
+    if mostly.mean() > 0.5:
+        yield Finding(
+            CHECK_NAME,
+            LOOK,
+            f"for {mostly.sum()} of {format_count(len(shares), 'correct prediction')} more than "
+            f"{MAX_SHARE:.0%} of the heat of Grad-CAM lies in the border, which is "
+            f"{1 - (1 - 2 * MARGIN) ** 2:.0%} of the image (median {np.median(shares):.0%})",
+            "the model may use a watermark, a frame or the background; look at the maps by "
+            "`zoo explain`, and crop or mask what gives the class away",
+        )
+
+
+def check_objects(sample, objects):
+    """Yields a finding if the maps of many correct predictions lie mostly outside the objects.
+
+    Many are more than `MIN_OUTSIDE`. A map does if more of its heat lies there than `MAX_SHARE`,
+    and than of an even map, as around a small object.
+
+    Args:
+        sample: A `model_predictions.ModelPredictions`.
+        objects: What `object_masks.load` returned, or `None` without masks or boxes.
+    """
+    if objects is None:
+        raise CheckSkipped("no masks or boxes; pass a data set that has them by --objects")
+    correct, maps = _correct_maps(sample)
+    try:
+        masks = object_masks.find(sample, correct, objects)
+    except UsageError as error:
+        raise CheckSkipped(str(error)) from error
+    pairs = [(saliency, masks[n]) for n, saliency in zip(correct, maps, strict=True) if n in masks]
+    shares = np.array([faithfulness.outside_share(*pair) for pair in pairs])
+    even = np.array([faithfulness.outside_share(np.ones_like(one), mask) for one, mask in pairs])
+    shares, even = shares[even >= MIN_EVEN_SHARE], even[even >= MIN_EVEN_SHARE]
+    if len(shares) < MIN_CORRECT:
+        raise CheckSkipped(
+            f"{len(masks)} of {format_count(len(correct), 'correct prediction')} have an object in "
+            f"{objects.name}, {len(shares)} of them with enough image around it for maps of "
+            f"{maps.shape[1]} x {maps.shape[2]} cells; {MIN_CORRECT} are needed"
+        )
+    mostly = (shares > MAX_SHARE) & (shares > even)
+    if mostly.mean() > MIN_OUTSIDE:
+        yield Finding(
+            OBJECTS_CHECK_NAME,
+            LOOK,
+            f"for {mostly.sum()} of {format_count(len(shares), 'correct prediction')} more than "
+            f"{MAX_SHARE:.0%} of the heat of Grad-CAM lies outside the objects (median "
+            f"{np.median(shares):.0%}; of an even map {np.median(even):.0%})",
+            "the model may use the background or a mark beside the objects; look at the maps by "
+            "`zoo explain`, and crop or mask what gives the class away",
+        )
+
+
+@cache_per_source
+def _correct_maps(sample):
+    """Returns the first images with a correct prediction, and their Grad-CAM maps.
+
+    Returns:
+        Indices `(images,)`, and float32 `(images, rows, columns)`.
+
+    Raises:
+        CheckSkipped: There are too few, or Grad-CAM cannot explain the model.
     """
     correct = np.flatnonzero(sample.right)[:MAX_IMAGES]
     if len(correct) < MIN_CORRECT:
@@ -40,32 +111,8 @@ def check_shortcut(sample):
         raise CheckSkipped(str(error)) from error
     if methods.default_method(explained) != "grad_cam":
         raise CheckSkipped("the model has no feature maps that Grad-CAM could weight")
-    shares = border_shares(explained, sample.images[correct], sample.predictions[correct])
-    mostly = shares > MAX_BORDER_SHARE
-    if mostly.mean() > 0.5:
-        yield Finding(
-            CHECK_NAME,
-            LOOK,
-            f"for {mostly.sum()} of {format_count(len(shares), 'correct prediction')} more than "
-            f"{MAX_BORDER_SHARE:.0%} of the heat of Grad-CAM lies in the border, which is "
-            f"{1 - (1 - 2 * MARGIN) ** 2:.0%} of the image (median {np.median(shares):.0%})",
-            "the model may use a watermark, a frame or the background; look at the maps by "
-            "`zoo explain`, and crop or mask what gives the class away",
-        )
-
-
-def border_shares(explained, images, classes):
-    """Returns the share of Grad-CAM in the border of each image; without evidence, 0.
-
-    Args:
-        explained: A `methods.Explained`.
-        images: uint8 `(images, height, width, channels)`.
-        classes: The class of each image.
-    """
-    size = methods.BATCH_SIZE
-    shares = []
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        maps = methods.grad_cam(explained, images[part], classes[part])
-        shares += [faithfulness.border_share(saliency, MARGIN) for saliency in maps]
-    return np.array(shares)
+    size, maps = methods.BATCH_SIZE, []
+    for start in range(0, len(correct), size):
+        part = correct[start : start + size]
+        maps.append(methods.grad_cam(explained, sample.images[part], sample.predictions[part]))
+    return correct, np.concatenate(maps)

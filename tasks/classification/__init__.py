@@ -8,7 +8,7 @@ from typing import ClassVar
 import zoo
 from tasks.classification import half_batches, losses, metrics, report, tta
 from tasks.classification.relabel import relabel
-from tasks.data import batches, data_fingerprint, data_splits, decoding
+from tasks.data import batches, class_order, data_fingerprint, data_splits, decoding
 from tasks.data.augment import LEVELS, MIXES
 from tasks.engine import hardware, plans
 from tasks.engine.flags import Between, augment_flag, flag, patience_flag
@@ -240,7 +240,7 @@ class Classification(ImageTask):
         )
 
     def evaluate(self, model, about, split):
-        source = self.source
+        source = class_order.named_as(self.source, about["classes"])
         selected = self.evaluation_split(source, split)
         digest = data_fingerprint.split_digest(selected)
         selected = relabel(selected, source.classes, about["classes"])

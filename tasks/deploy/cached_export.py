@@ -36,7 +36,8 @@ def export_model(model, about, name):
         raise UsageError(f"{name} was trained for the unknown task {task_name!r}")
     exporter = tasks.get(task_name).exporter
     if exporter is None:
-        raise UsageError(f"{name} is a model of {task_name}, which has no export")
+        able = ", ".join(each for each in tasks.names() if tasks.get(each).exporter)
+        raise UsageError(f"{name} is a model of {task_name}, which has no export; {able} have one")
     exported = exporter.export_model(model, about, name)
     if "image_bits" in about:
         exported.metadata["image_bits"] = about["image_bits"]

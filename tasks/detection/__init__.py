@@ -178,7 +178,7 @@ class Detection(BackboneTask):
         return dataset.load(self.dataset, self.data_dir or None)
 
     def evaluate(self, model, about, split):
-        source = self.source
+        source = class_order.named_as(self.source, about["classes"])
         part = self.evaluation_split(source, split)
         image = model.input["image"] if isinstance(model.input, dict) else model.input
         examples = dataset.decode(part, tuple(image.shape[1:]), self.resize)

@@ -1,4 +1,4 @@
-"""How faithful a saliency map is: deletion and insertion curves, and the pointing game."""
+"""How faithful a saliency map is, and where it lies: deletion and insertion, the pointing game."""
 
 from __future__ import annotations
 
@@ -72,6 +72,24 @@ def border_share(saliency, margin=0.1):
     width = round(100 * margin)
     total = enlarged.sum()
     return float(1 - enlarged[width:-width, width:-width].sum() / total) if total else 0.0
+
+
+def outside_share(saliency, mask):
+    """Returns the share of a map outside the objects of an image, in [0, 1].
+
+    A map is no more exact than its cells: those with a pixel of an object count as inside, and so
+    do their neighbours.
+
+    Args:
+        saliency: `(rows, columns)`.
+        mask: bool `(height, width)`, true inside the objects.
+    """
+    inside = np.zeros(saliency.shape, bool)
+    pixels = np.argwhere(mask)
+    inside[tuple((pixels * saliency.shape // mask.shape).T)] = True
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(inside, 1), (3, 3))
+    total = saliency.sum()
+    return float(saliency[~windows.any((2, 3))].sum() / total) if total else 0.0
 
 
 def _area(explained, start, end, saliency, label):

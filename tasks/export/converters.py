@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.export import litert_layers
 from tasks.inference import export_graph, exported_file, openvino_file
 from tasks.inference.converters import ONNX_OPSET
 from tasks.inference.export_model import ExportModel
@@ -119,7 +121,8 @@ def write_openvino(conversion, path):
 
 def write_litert(conversion, path):
     """Writes a LiteRT file."""
-    function = conversion.function
+    exported = litert_layers.with_static_channels(conversion.exported)
+    function = dataclasses.replace(conversion, exported=exported).function
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     if conversion.precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

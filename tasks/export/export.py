@@ -88,8 +88,9 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     runtime = onnxruntime_web.load(options.onnxruntime_web) if "web" in formats else None
     loaded = target.load(name, weights, options.calibration, options.data_dir)
     for each in formats:
-        if each in loaded.exported.unsupported:
-            raise UsageError(f"{name}: {loaded.exported.unsupported[each]}")
+        if reason := loaded.exported.unsupported.get(each):
+            able = ", ".join(key for key in FORMATS if key not in loaded.exported.unsupported)
+            raise UsageError(f"{name}: {reason}; formats that can: {able}")
     if "web" in formats:
         web_folder.check(loaded.exported)
     out = Path(out) if out else _default_folder(loaded)
@@ -213,13 +214,12 @@ def write(name, conversion, file):
         if raised_by_project(error):
             raise
         title = FORMATS[name].title
-        if missing := converters.missing_operations(error):
-            raise UsageError(
-                f"{title} has no operation {missing}, which {conversion.exported.model.name} "
-                f"needs; {_formats_that_convert(name, conversion)}"
-            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"the model cannot be converted to {title}: {reason:.300}") from error
+        reason = f"the model cannot be converted to {title}: {reason:.300}"
+        if missing := converters.missing_operations(error):
+            model = conversion.exported.model.name
+            reason = f"{title} has no operation {missing}, which {model} needs"
+        raise UsageError(f"{reason}; {_formats_that_convert(name, conversion)}") from error
 
 
 def _formats_that_convert(failed, conversion):
@@ -235,7 +235,7 @@ def _formats_that_convert(failed, conversion):
                 able.append(name)
             except Exception as error:
                 log.debug("%s: %s", name, error)
-    return f"formats that have it: {', '.join(able)}" if able else "no other format has it"
+    return f"formats that can: {', '.join(able)}" if able else "no other format can"
 
 
 def _default_folder(loaded):

@@ -18,17 +18,18 @@ _shape_inference = LazyModule("onnxruntime.quantization.shape_inference")
 # takes 8 bits, so that those before an activation are not rounded over the range before it.
 ARITHMETIC = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add")
 SELECTION = ("AveragePool", "GlobalAveragePool", "MaxPool", "Concat", "Pad")
-OPTIONS = {
-    "OpTypesToExcludeOutputQuantization": list(ARITHMETIC),
-    "WeightSymmetric": True,  # all channels have the zero point 128, which ONNX Runtime needs
-}
+OPTIONS = {"OpTypesToExcludeOutputQuantization": list(ARITHMETIC)}
+ZERO_POINT = 128  # of unsigned weights
 
 
 def quantize(network, conversion):
     """Returns an ONNX model with 8-bit weights per channel and 8-bit activations.
 
-    Weights are unsigned: without VNNI instructions, sums of two products of a signed and an
-    unsigned value would overflow their 16 bits.
+    Biases are integers in steps of the product of those of the input and the kernel. For signed
+    weights, ONNX Runtime widens the steps of channels whose kernel is so small that the bias would
+    be clipped, such as those that batch normalisation has set to a constant. Without VNNI
+    instructions, sums of two products of a signed and an unsigned value would overflow their 16
+    bits, though; so weights are made unsigned afterwards.
 
     Args:
         network: an ONNX model in float32.
@@ -48,14 +49,30 @@ def quantize(network, conversion):
                 _reader(name, images),
                 per_channel=True,
                 activation_type=_quantization.QuantType.QUInt8,
-                weight_type=_quantization.QuantType.QUInt8,
+                weight_type=_quantization.QuantType.QInt8,
                 op_types_to_quantize=[*ARITHMETIC, *SELECTION],
                 extra_options=OPTIONS,
                 nodes_to_exclude=_excluded(_onnx.load(inferred), conversion),
             )
         finally:
             logging.root.setLevel(level)
-        return _onnx.load(path)
+        return _with_unsigned_weights(_onnx.load(path))
+
+
+def _with_unsigned_weights(network):
+    """Changes signed weights of a quantized model to equal unsigned ones, and returns it."""
+    constants = {tensor.name: tensor for tensor in network.graph.initializer}
+    signed = {
+        name
+        for node in network.graph.node
+        if node.op_type == "DequantizeLinear"
+        for name in (node.input[0], *node.input[2:])
+        if name in constants and constants[name].data_type == _onnx.TensorProto.INT8
+    }
+    for name in signed:
+        values = _numpy_helper.to_array(constants[name]).astype("int16") + ZERO_POINT
+        constants[name].CopyFrom(_numpy_helper.from_array(values.astype("uint8"), name))
+    return network
 
 
 def _reader(name, images):

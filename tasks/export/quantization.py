@@ -52,7 +52,7 @@ def load_data(loaded, options):
     if reader is None or reader.evaluate is None:
         raise UsageError(
             f"int8 is for classification with one label per image, segmentation and detection, "
-            f"not for {loaded.name}, a model of {task_name}"
+            f"not for {loaded.name}, a model of {task_name}; take float16 or float32"
         )
     if loaded.task is None:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tasks
 import zoo
-from tasks.data import image_io, image_stats, splits
+from tasks.data import class_order, image_io, image_stats, splits
 from tasks.deploy import cached_export, model_loader, predict
 from tasks.engine import recipes
 from tasks.inference import dtype_policies
@@ -35,6 +35,19 @@ class Target:
     exported: ExportModel = field(repr=False)
     run: Path | None = None
     task: object = field(default=None, repr=False)
+    _sources: dict = field(default_factory=dict, repr=False)
+
+    def source(self, dataset=""):
+        """Returns the `dataset.Source` of the run, or of another data set by name.
+
+        Raises:
+            UsageError: the data set is missing.
+        """
+        name = dataset or self.task.dataset
+        if name not in self._sources:
+            source = self.exported.data.load(self.task, name)
+            self._sources[name] = class_order.named_as(source, self.exported.metadata["classes"])
+        return self._sources[name]
 
 
 def load(target, weights=None, calibration="", data_dir=""):
@@ -101,7 +114,7 @@ def split_examples(target, role, limit, dataset=""):
         UsageError: the data set is missing, or has other classes.
     """
     task, reader = target.task, target.exported.data
-    source = reader.load(task, dataset or task.dataset)
+    source = target.source(dataset)
     names = () if dataset else task.slices()
     part = splits.train_val_test_split(source, *names)[splits.ROLES.index(role)]
     if part is None:

@@ -148,7 +148,7 @@ class Gan(SplitTask):
                 f"which {source.name} does not have; take --condition none"
             )
         if self.classifier:
-            evaluation.load_classifier(self.classifier, source.classes)
+            evaluation.load_classifier(self.classifier, source)
         return gan_dataset.load(
             source,
             self.slices(),

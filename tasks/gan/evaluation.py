@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zoo
-from tasks.data import batches
+from tasks.data import batches, class_order
 from tasks.data.decoding import Examples
 from tasks.engine import resume
 from tasks.gan import frechet, precision_recall
@@ -108,7 +108,7 @@ def metrics_of_images(task, data, pixels, labels):
         task.feature_network, data.test_features, data.features(pixels), seed=task.seed
     )
     if task.classifier:
-        classifier = load_classifier(task.classifier, data.source.classes)
+        classifier = load_classifier(task.classifier, data.source)
         probabilities = [
             classifier.probabilities(images, task.batch_size)
             for images in (pixels, data.test.pixels)
@@ -138,12 +138,12 @@ class Classifier:
         return batches.predict(model, _examples(pixels), batch_size=batch_size)
 
 
-def load_classifier(target, classes):
+def load_classifier(target, source):
     """Loads a `Classifier` from a run's folder or a `.keras` file.
 
     Args:
         target: path of the folder or file.
-        classes: the class names that it must have.
+        source: the `dataset.Source` whose classes it must have.
 
     Raises:
         UsageError: there is no single-label classifier, or it has other classes.
@@ -153,7 +153,8 @@ def load_classifier(target, classes):
     own_classes = tuple(about.get("classes", ()))
     if about.get("task") != "classification" or about.get("multi_label"):
         raise UsageError(f"--classifier {target} is not a single-label classifier")
-    if own_classes != tuple(classes):
+    classes = class_order.named_as(source, own_classes).classes
+    if own_classes != classes:
         raise UsageError(
             f"--classifier {target} has other classes ({', '.join(own_classes[:3])}, ...) than "
             f"the data set ({', '.join(classes[:3])}, ...)"

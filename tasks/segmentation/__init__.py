@@ -178,7 +178,7 @@ class Segmentation(BackboneTask):
 
     def evaluate(self, model, about, split):
         classes = tuple(about["classes"])
-        source = self._load_source(classes)
+        source = class_order.named_as(self._load_source(classes), classes)
         selected = self.evaluation_split(source, split)
         digest = data_fingerprint.split_digest(selected)
         selected = segmentation_dataset.relabel(selected, source.classes, classes)

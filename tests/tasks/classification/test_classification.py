@@ -11,6 +11,8 @@ from PIL import Image
 import tasks
 import zoo
 from scripts import __main__ as cli
+from tasks.data import sources
+from tasks.data.dataset import Source, Split
 from tasks.deploy import evaluate
 from tasks.engine import trainer
 from tests.support import checks
@@ -306,3 +308,23 @@ def test_auxiliary_heads_are_a_dict_of_logits():
         ("auxiliary1", "auxiliary2", "logits"), (None, 3)
     )
     assert isinstance(model, keras.Model)
+
+
+def test_a_data_set_without_class_names_is_evaluated_by_number(monkeypatch, caplog):
+    """Metadata of TFDS may lack the names of labels; another number of classes is refused."""
+    model = zoo.build("lenet5", num_classes=3)
+    images = list(np.random.default_rng(0).integers(0, 256, (30, 32, 32, 1), dtype="uint8"))
+    labels = np.arange(30) % 3
+
+    def evaluated(*classes):
+        split = Split("test", images, labels)
+        source = Source("tfds:numbers", classes, {"test": split})
+        monkeypatch.setattr(sources, "load", lambda *arguments: source)
+        other = task(dataset="tfds:numbers")
+        return other.evaluate(model, {"classes": ["ant", "bee", "cow"]}, "all")[0]
+
+    expected = (model.predict(np.stack(images), verbose=0).argmax(-1) == labels).mean()
+    assert evaluated("0", "1", "2")["accuracy"] == pytest.approx(expected)
+    assert "tfds:numbers has no class names" in caplog.text
+    with pytest.raises(UsageError, match="classes that the model was not trained on: 0, 1, 2"):
+        evaluated("0", "1", "2", "3")

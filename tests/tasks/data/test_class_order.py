@@ -1,4 +1,4 @@
-"""Classes of a data set in the order of a weights file with the same classes."""
+"""Classes of a data set in the order of a weights file, or with the names of a model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import tasks
+from tasks.data import class_order
+from tasks.data.dataset import Source
 from tests.support.tiny_tasks import TINY
 from zoo import model_files
 
@@ -39,3 +41,26 @@ def test_classes_have_the_order_of_the_weights_file(name, tmp_path):
     for unrelated in (["a", *classes[1:]], list(classes)):
         model_files.save(keras.Model(inputs, inputs), path, {"classes": unrelated})
         assert load(weights=path)[1].source.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "found"),
+    [
+        ("tfds:numbers", "012", "abc"),  # metadata of TFDS may lack the names
+        ("tfds:numbers", "0123", "0123"),
+        ("tfds:names", "xyz", "xyz"),
+        ("folder", "012", "012"),  # of a folder, numbers are names
+    ],
+)
+def test_classes_without_names_have_those_of_the_model(name, classes, found, caplog):
+    source = class_order.named_as(Source(name, tuple(classes), {}), ["a", "b", "c"])
+    assert source.classes == tuple(found)
+    notes = [f"{name} has no class names; its classes 0 to 2 are taken for those of the model: "]
+    expected = [f"{notes[0]}a, b, c"] if found == "abc" else []
+    assert [record.getMessage() for record in caplog.records] == expected
+
+
+def test_digits_remain_digits_without_a_note(caplog):
+    source = class_order.named_as(Source("tfds:mnist", tuple("01"), {}), tuple("01"))
+    assert source.classes == ("0", "1")
+    assert not caplog.records

@@ -215,3 +215,19 @@ def test_the_share_of_the_border():
     middle[4:6, 4:6] = 1
     assert faithfulness.border_share(middle) == 0
     assert faithfulness.border_share(np.zeros((4, 4), "float32")) == 0
+
+
+def test_outside_share_spares_the_neighbours_of_an_object():
+    """Of 8 x 8 cells, an object in the first has 2 x 2 inside, one in the middle 3 x 3."""
+    even, mask = np.ones((8, 8), "float32"), np.zeros((24, 40), bool)
+    assert faithfulness.outside_share(even, mask) == 1
+    mask[0, 0] = True
+    assert faithfulness.outside_share(even, mask) == pytest.approx(1 - 4 / 64)
+    mask[:] = False
+    mask[10, 22] = True  # cell (3, 4)
+    assert faithfulness.outside_share(even, mask) == pytest.approx(1 - 9 / 64)
+    near, far = np.zeros((2, 8, 8), "float32")
+    near[2, 5], far[1, 4] = 1, 1
+    assert faithfulness.outside_share(near, mask) == 0
+    assert faithfulness.outside_share(far, mask) == 1
+    assert faithfulness.outside_share(0 * even, mask) == 0

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from tasks.deploy import cached_export
 from tasks.export import converters, export, exported_process
 from tasks.inference import comparisons, exported_file
 from tasks.inference.export_model import ExportModel, with_image_input
@@ -276,12 +277,46 @@ def test_an_operation_that_a_converter_lacks_is_named(tmp_path):
     mean = keras.layers.GlobalAveragePooling2D()(image)
     best = keras.ops.one_hot(keras.ops.argmax(keras.layers.Dense(4)(mean), axis=-1), 4)
     keras.Model(image, best, name="net").save(tmp_path / "net.keras")
-    message = r"OpenVINO has no operation Bitcast, which net needs; formats that have it: .*keras"
+    message = r"OpenVINO has no operation Bitcast, which net needs; formats that can: .*keras"
     with pytest.raises(UsageError, match=message):
         export.export(tmp_path / "net.keras", ["openvino"], out=tmp_path / "out")
     with pytest.raises(UsageError, match=r"ONNX has no operation Bitcast"):
         export.export(tmp_path / "net.keras", ["onnx"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("'tf.Foo' op is neither a custom op nor a flex op", "FIRST has no operation Foo, which "),
+        ("strange\nlines", "the model cannot be converted to FIRST: strange; "),
+    ],
+)
+def test_a_failed_conversion_names_the_formats_that_can(error, reason, monkeypatch, tmp_path):
+    def fail(conversion, path):
+        raise RuntimeError(error)
+
+    made = {
+        "first": converters.Format("FIRST", "a.onnx", fail),
+        "second": converters.Format("SECOND", "b.keras", lambda conversion, path: path.touch()),
+        "third": converters.Format("THIRD", "c.onnx", fail),
+    }
+    monkeypatch.setattr(export, "FORMATS", made)
+    monkeypatch.setattr(exported_process, "check_opens", lambda path: None)
+    model = with_image_input(classifier(), lambda x: {"probabilities": x})
+    conversion = converters.Conversion(ExportModel(model, {}, {}))
+    with pytest.raises(UsageError) as caught:
+        export.write("first", conversion, tmp_path / "a.onnx")
+    assert str(caught.value).startswith(reason)
+    assert str(caught.value).endswith("; formats that can: second")
+    del made["second"]
+    with pytest.raises(UsageError, match=r"; no other format can$"):
+        export.write("first", conversion, tmp_path / "a.onnx")
+
+
+def test_a_task_without_an_export_names_those_with_one():
+    with pytest.raises(UsageError, match=r"sequence, which has no export; .*classification.* have"):
+        cached_export.export_model(classifier(), {"task": "sequence"}, "net")
 
 
 def test_a_damaged_file_is_an_error_of_one_line(tmp_path):

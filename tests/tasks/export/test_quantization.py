@@ -8,6 +8,8 @@ import re
 import numpy as np
 import pytest
 
+from tasks.data import sources, splits
+from tasks.data.dataset import Source, Split
 from tasks.data.decoding import Examples
 from tasks.engine import trainer
 from tasks.export import (
@@ -18,6 +20,7 @@ from tasks.export import (
     onnx_quantization,
     openvino_quantization,
     quantization,
+    target,
 )
 from tasks.export.converters import Conversion
 from tasks.inference import openvino_file
@@ -102,6 +105,35 @@ def test_a_layer_is_found_in_the_converted_file(kind, name):
         found = openvino_quantization._excluded(network, conversion)
     with_kernel = [kinds[each] for each in found if re.match("Conv|Group|MatMul|Gemm", kinds[each])]
     assert len(with_kernel) == 1
+
+
+def test_the_bias_of_a_channel_without_weights_is_kept():
+    """Of a kernel of almost 0, the steps of an integer bias would be too small for 32 bits."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    layer = keras.layers.Conv2D(4, 3, name="conv")
+    model = keras.Model(image, layer(keras.layers.Rescaling(1 / 255)(image)), name="net")
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype("float32")
+    kernel[..., 1] *= 1e-12
+    layer.set_weights([kernel, np.array([0.1, 0.7, -0.2, 0.3], "float32")])
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 8, 3), dtype="uint8")
+    conversion = Conversion(
+        ExportModel(with_image_input(model, lambda x: {"maps": x}), {}, {}),
+        precision="int8",
+        calibration=pixels,
+    )
+    network = onnx_quantization.quantize(converters.to_onnx(conversion), conversion)
+    session = runtime.InferenceSession(network.SerializeToString())
+    (found,) = session.run(["maps"], {"image": pixels})
+    expected = model(pixels.astype("float32")).numpy()
+    np.testing.assert_allclose(found, expected, atol=0.08)
+    np.testing.assert_allclose(found[..., 1], 0.7, atol=0.01)
+    # Signed weights would overflow 16 bits on processors without VNNI instructions.
+    kinds = {tensor.data_type for tensor in network.graph.initializer}
+    assert onnx_quantization._onnx.TensorProto.INT8 not in kinds
 
 
 def test_batch_normalisation_is_rounded_as_part_of_the_kernel():
@@ -255,3 +287,23 @@ def test_data_that_do_not_fit_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match=r"no test images .*; pass some: --images FOLDER"):
         export.export(moved, ["openvino"], out=tmp_path / "out")
     assert not os.path.exists(tmp_path / "out")
+
+
+def test_a_calibration_set_without_class_names_is_taken_by_number(monkeypatch, caplog):
+    """Metadata of TFDS may lack the names of labels; another number of classes is refused."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype="uint8")
+
+    def examples(count):
+        labels = np.arange(200) % count
+        source = Source("tfds:numbers", tuple(map(str, range(count))), {})
+        source.splits["train"] = Split("train", list(pixels), labels)
+        monkeypatch.setattr(sources, "load", lambda *arguments: source)
+        loaded = target.load("resnet20.cifar10", calibration="tfds:numbers")
+        return [target.split_examples(loaded, role, 50, "tfds:numbers") for role in splits.ROLES]
+
+    for part in examples(10):
+        places = [np.flatnonzero((pixels == image).all((1, 2, 3)))[0] for image in part.pixels]
+        np.testing.assert_array_equal(part.labels, np.array(places) % 10)
+    assert caplog.text.count("tfds:numbers has no class names; its classes 0 to 9") == 1
+    with pytest.raises(UsageError, match="classes that the model was not trained on"):
+        examples(9)

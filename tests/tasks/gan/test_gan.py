@@ -18,6 +18,7 @@ from scripts import evaluate as evaluate_command
 from scripts.__main__ import main
 from tasks.data import batches as data_batches
 from tasks.data import sources
+from tasks.data.dataset import Source
 from tasks.data.decoding import Examples
 from tasks.deploy import evaluate, model_loader
 from tasks.engine import callbacks, finetune, trainer
@@ -386,9 +387,12 @@ def test_classifier_metrics(tmp_path):
         model, tmp_path / "classifier.keras", {"task": "classification", "classes": list("abc")}
     )
 
+    def source(classes, name="photos"):
+        return Source(name, tuple(classes), {})
+
     levels = np.array([0, 100, 128, 255, 255], "uint8")
     pixels = np.broadcast_to(levels[:, None, None, None], (5, 8, 8, 1))
-    classifier = evaluation.load_classifier(tmp_path / "classifier.keras", ("a", "b", "c"))
+    classifier = evaluation.load_classifier(tmp_path / "classifier.keras", source("abc"))
     probabilities = classifier.probabilities(pixels, 2)
     z = (levels / 255)[:, None] * [0, 30, 60] + [0, -10, -31]
     expected = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
@@ -406,7 +410,9 @@ def test_classifier_metrics(tmp_path):
     assert found["label_accuracy"] == 0.6
     assert found["real_label_accuracy"] == pytest.approx(2 / 3)
     with pytest.raises(UsageError, match="has other classes"):
-        evaluation.load_classifier(tmp_path / "classifier.keras", ("a", "b", "d"))
+        evaluation.load_classifier(tmp_path / "classifier.keras", source("abd"))
+    nameless = source("012", "tfds:numbers")  # metadata of TFDS may lack the names
+    assert evaluation.load_classifier(tmp_path / "classifier.keras", nameless).classes[2] == "c"
 
 
 @pytest.mark.check
