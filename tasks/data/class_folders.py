@@ -43,7 +43,8 @@ def list_folder(root):
     """Lists `root/CLASS/**/image`, or `root/SPLIT/CLASS/**/image` with `SPLIT_FOLDERS`.
 
     Folders inside a class folder belong to that class. Hidden files are ignored; files that are
-    not images by their suffix or first bytes are listed as skipped. The images of a split are
+    not images by their suffix or first bytes are listed as skipped. Class folders without files
+    are left out with a note, and a class may be absent from a split. The images of a split are
     ordered by a hash of their names, so that a slice contains all classes.
 
     Args:
@@ -53,22 +54,30 @@ def list_folder(root):
         A `Listing`.
 
     Raises:
-        UsageError: The folder has another layout, a single class, or a class without images.
+        UsageError: The folder has another layout, a single class, or a class folder of files that
+            are no images.
     """
     splits, skipped = _split_folders(root)
-    names = {split: [path.name for path in _subfolders(top)] for split, top in splits.items()}
-    _check_same_classes(root, names)
-    classes = sort_class_names(next(iter(names.values())))
+    folders = {
+        split: {path.name: sorted(iter_files(path)) for path in _subfolders(top)}
+        for split, top in splits.items()
+    }
+    names = sort_class_names({*chain(*folders.values())})
+    classes = tuple(name for name in names if any(each.get(name) for each in folders.values()))
+    _check_number_of_classes(root, classes or names)
     found = {}
     for split, top in splits.items():
-        paths = {name: sorted(iter_files(top / name)) for name in classes}
+        paths = {name: folders[split].get(name, []) for name in classes}
         reasons = dict(find_non_images(list(chain(*paths.values()))))
         skipped += [(str(path), reason) for path, reason in reasons.items()]
         rows = [(path, name) for name in classes for path in paths[name] if path not in reasons]
-        check_classes(top, classes, [name for _, name in rows], skipped)
+        present = [name for name in classes if paths[name]]
+        _check_images(top, present, [name for _, name in rows], skipped)
         rows.sort(key=lambda row: name_hash(row[0].relative_to(top)))
         found[split] = ([str(path) for path, _ in rows], [name for _, name in rows])
-    return Listing(classes, found, tuple(skipped))
+    empty = join_names(name for name in names if name not in classes)
+    notes = (f"class folders without files, left out: {empty}",) if empty else ()
+    return Listing(classes, found, tuple(skipped), notes=notes)
 
 
 def check_classes(place, classes, labels, skipped):
@@ -80,6 +89,11 @@ def check_classes(place, classes, labels, skipped):
         labels: The class name of each image that was not skipped.
         skipped: `(path, reason)` of the others.
     """
+    _check_number_of_classes(place, classes)
+    _check_images(place, classes, labels, skipped)
+
+
+def _check_number_of_classes(place, classes):
     if len(classes) == 1:
         deeper = Path(place, classes[0])
         nested = Path(place).is_dir() and deeper.is_dir() and _subfolders(deeper)
@@ -87,8 +101,12 @@ def check_classes(place, classes, labels, skipped):
         raise UsageError(
             f"{place} has one class, {classes[0]!r:.100}; classification needs two or more{hint}"
         )
-    empty = [name for name in classes if name not in set(labels)]
-    if not empty:
+
+
+def _check_images(place, classes, labels, skipped):
+    present = set(labels)
+    empty = [name for name in classes if name not in present]
+    if not empty and labels:
         return
     what = f"no images of {join_names(empty)} in {place}" if labels else f"no images in {place}"
     first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
@@ -166,17 +184,6 @@ def _reject_flat_folder(root):
         f"{root} has {len(images)} images but no class folders; move them to {root}/CLASS/, such "
         f"as {root}/cat/{images[0]}, or list them in a CSV file with the columns path,label"
     )
-
-
-def _check_same_classes(root, names):
-    first, *others = names
-    for other in others:
-        for one, two in ((first, other), (other, first)):
-            if extra := sort_class_names(set(names[one]) - set(names[two])):
-                raise UsageError(
-                    f"{root} has class folders in {one}/ that {two}/ lacks: {join_names(extra)}; "
-                    "every split needs the same classes"
-                )
 
 
 def _subfolders(top):

@@ -78,15 +78,17 @@ def read_metadata(tables):
         A `Listing`, or `None` without a column of labels: then folders are classes.
 
     Raises:
-        UsageError: As for `read_csv`, or the splits have different classes.
+        UsageError: As for `read_csv`, or one split has several labels per image and another one.
     """
     path = next(iter(tables.values()))
     if not {"label", MULTI_LABEL_COLUMN} & {*table_formats.read(path, "file_name")[0]}:
         return None
     found = {split: read_csv(path, "path=file_name") for split, path in tables.items()}
-    first = next(iter(found.values()))
-    if any(listing.classes != first.classes for listing in found.values()):
-        raise UsageError(f"{', '.join(map(str, tables.values()))} have different classes")
+    multi_label = {listing.multi_label for listing in found.values()}
+    if len(multi_label) > 1:
+        names = ", ".join(map(str, tables.values()))
+        raise UsageError(f"{names}: some have one label per image, and some have several")
+    classes = sort_class_names({name for listing in found.values() for name in listing.classes})
     splits, columns = {}, {}
     for split, listing in found.items():
         own = listing.splits
@@ -94,7 +96,7 @@ def read_metadata(tables):
         for name, cells in listing.columns.items():
             columns[name] = {**columns.get(name, {}), **cells}
     skipped = tuple(pair for listing in found.values() for pair in listing.skipped)
-    return Listing(first.classes, splits, skipped, first.multi_label, columns=columns)
+    return Listing(classes, splits, skipped, *multi_label, columns=columns)
 
 
 def _split_name(cell):

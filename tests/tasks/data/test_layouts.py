@@ -101,6 +101,21 @@ def test_metadata_of_hugging_face(split, tmp_path):
     assert found(sources.load(tmp_path), split or "all") == EXPECTED
 
 
+def test_splits_of_metadata_may_lack_a_class(tmp_path):
+    for start, split, labels in ((0, "train", "aabbc"), (5, "test", "ab")):
+        (tmp_path / split).mkdir()
+        for number in range(len(labels)):
+            (tmp_path / split / f"{number}.png").write_bytes(png(start + number))
+        rows = "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    source = sources.load(tmp_path)
+    assert source.classes == ("a", "b", "c")
+    assert {name: [*part.labels] for name, part in source.splits.items()} == {
+        "train": [0, 0, 1, 1, 2],
+        "test": [0, 1],
+    }
+
+
 def test_metadata_without_labels_leaves_class_folders(tmp_path):
     for number, (name, label) in enumerate(ROWS):
         (tmp_path / label).mkdir(exist_ok=True)

@@ -247,11 +247,21 @@ def test_a_folder_without_images_is_rejected(tmp_path):
     assert f"no images in {tmp_path}; add some" in error_of(sources.load, tmp_path)
 
 
-def test_an_empty_class_is_rejected_by_name(tmp_path):
-    fill(tmp_path, {"cat": 2})
+def test_an_empty_class_folder_is_left_out_with_a_note(tmp_path):
+    start = fill(tmp_path / "train", {"cat": 2, "cow": 2})
+    fill(tmp_path / "test", {"cat": 2, "cow": 2}, start)
+    (tmp_path / "train" / "dog").mkdir()
+    source = sources.load(tmp_path)
+    assert source.classes == ("cat", "cow")
+    assert source.notes == ("class folders without files, left out: dog",)
+    assert set(source.splits["train"].labels) == {0, 1}
+
+
+def test_a_class_whose_files_are_no_images_is_rejected_by_name(tmp_path):
+    fill(tmp_path, {"cat": 2, "cow": 2})
     (tmp_path / "dog").mkdir()
-    assert f"no images of dog in {tmp_path}" in error_of(sources.load, tmp_path)
     (tmp_path / "dog" / "a.jpg").write_text("text")
+    assert f"no images of dog in {tmp_path}" in error_of(sources.load, tmp_path)
     message = error_of(sources.load, tmp_path)
     assert f"skipped 1, the first {tmp_path}/dog/a.jpg: not an image by its first" in message
 
@@ -270,14 +280,22 @@ def test_images_without_class_folders_are_rejected_with_a_hint(tmp_path):
     assert f"{tmp_path}/cat/a.png" in message
 
 
-def test_splits_with_different_classes_are_rejected(tmp_path):
-    start = fill(tmp_path / "train", {"a": 2, "b": 2})
+def test_a_class_may_be_absent_from_the_validation_or_test_split(tmp_path):
+    start = fill(tmp_path / "train", {"a": 2, "b": 2, "c": 2})
     start = fill(tmp_path / "val", {"a": 2, "c": 2}, start)
-    assert "class folders in train/ that val/ lacks: b" in error_of(sources.load, tmp_path)
-    fill(tmp_path / "train", {"c": 2}, start)
-    assert "class folders in train/ that val/ lacks: b" in error_of(sources.load, tmp_path)
-    fill(tmp_path / "val", {"b": 2, "d": 2}, start + 2)
-    assert "class folders in val/ that train/ lacks: d" in error_of(sources.load, tmp_path)
+    fill(tmp_path / "test", {"b": 1}, start)
+    source = sources.load(tmp_path)
+    assert source.classes == ("a", "b", "c")
+    labels = {name: sorted(part.labels) for name, part in source.splits.items()}
+    assert labels == {"train": [0, 0, 1, 1, 2, 2], "val": [0, 0, 2, 2], "test": [1]}
+    assert splits.train_val_test_split(source)[0].name == "train"
+
+
+def test_a_class_folder_of_the_test_split_only_is_rejected_by_name(tmp_path):
+    start = fill(tmp_path / "train", {"a": 2, "b": 2})
+    fill(tmp_path / "test", {"a": 2, "b": 2, "d": 2}, start)
+    message = error_of(splits.train_val_test_split, sources.load(tmp_path))
+    assert f"d of {tmp_path} has no training image in train (90% of train); add some" in message
 
 
 # CSV files
