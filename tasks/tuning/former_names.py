@@ -22,7 +22,9 @@ def rename_stored_flags(out, task):
             stored = state_files.read(path)
             renamed = _renamed(stored, present)
             if renamed != stored:
-                state_files.write(path, _with_digests(renamed))
+                with state_files.reported_damage(path):
+                    renamed = _with_digests(renamed)
+                state_files.write(path, renamed)
 
 
 def _renamed(stored, present):

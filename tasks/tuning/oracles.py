@@ -8,6 +8,7 @@ may propose the same values again and again. The classes here fix each of these.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -77,10 +78,11 @@ class CheckpointMixin:
 
     def reload(self):
         """Restores the last state; trials that were interrupted are retried first."""
-        found = state_files.read(self.path)
+        found = state_files.read(self.path, oracle=dict, trials=list)
         make = keras_tuner.engine.trial.Trial.from_state
-        self.trials = {state["trial_id"]: make(state) for state in found["trials"]}
-        self.set_state(found["oracle"])
+        with state_files.reported_damage(self.path):
+            self.trials = {_checked_id(state): make(state) for state in found["trials"]}
+            self.set_state(found["oracle"])
         self.ongoing_trials = {}
         unfinished = [name for name, trial in self.trials.items() if trial.status not in FINISHED]
         self._retry_queue = unfinished[::-1]  # retried from the end
@@ -258,3 +260,10 @@ def epoch_scores(trial):
     """Returns the scores of a trial by epoch, in ascending order of epochs."""
     known = trial.metrics.metrics.get(SCORE)
     return {one.step: one.mean() for one in known.get_history()} if known else {}
+
+
+def _checked_id(state):
+    """Returns the id of a trial; raises `ValueError` if it is no number, as it becomes a path."""
+    if not re.fullmatch("[0-9]+", state["trial_id"]):
+        raise ValueError(f"{state['trial_id']!r:.60} is no id of a trial")
+    return state["trial_id"]

@@ -15,6 +15,18 @@ from zoo.atomic_files import atomic_write
 TRIALS_FOLDER, TRIALS_CSV = "trials", "trials.csv"
 ORACLE_FILE = "oracle.json"  # the state of the oracle, with all trials
 MAX_IDENTICAL_FAILURES = 3  # first trials that fail for the same reason, after which a search ends
+NUMBER = (int, float)
+KINDS = {  # of the values of a record
+    "trial": str,
+    "status": str,
+    "score": (*NUMBER, type(None)),
+    "scores": list,
+    "epoch": (int, type(None)),
+    "epochs": int,
+    "seconds": NUMBER,
+    "reason": str,
+    "flags": dict,
+}
 COLUMNS = ("trial", "status", "score", "epoch", "epochs", "seconds", "reason")
 
 
@@ -60,7 +72,7 @@ def trial_record(out, trial_id, flags, scores, outcome):
 
 def read_trials(out):
     """Returns the records of all ended trials, in the order of their ids."""
-    return [state_files.read(path) for path in trial_files(out)]
+    return [state_files.read(path, **KINDS) for path in trial_files(out)]
 
 
 def trial_files(out):

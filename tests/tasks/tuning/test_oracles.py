@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
+import json
 import math
 import re
 import socket
@@ -198,6 +199,46 @@ def test_positions_follow_the_scale_of_the_range(name):
 
 
 # Engines
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"trials": 5}, "'trials' is missing or has another type"),
+        ({"oracle": [1]}, "'oracle' is missing or has another type"),
+        ({"oracle": {}}, "is damaged"),
+        ({"trials": [5]}, "is damaged"),
+        ({"trials": [{"trial_id": "../../victim"}]}, "'../../victim' is no id of a trial"),
+        ({"trials": [{"trial_id": 3}]}, "is damaged"),
+        ({"trials": [{"trial_id": "0000"}]}, "is damaged"),
+    ],
+)
+def test_a_state_of_other_content_is_refused(damage, message, tmp_path):
+    made, _ = oracle("random")
+    made.save_to(tmp_path)
+    made.create_trial("tuner")
+    made.save()
+    stored = state_files.read(made.path)
+    made.path.write_text(json.dumps({**stored, **damage}))
+    again, _ = oracle("random")
+    with pytest.raises(UsageError, match=f"oracle.json is damaged.*{message}|{message}"):
+        again.save_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"trial": 5}, {"scores": "high"}, {"flags": None}, {"epochs": "1"}, {"status": []}],
+)
+def test_a_record_of_other_content_is_refused(damage, tmp_path):
+    folder = tmp_path / trials_table.TRIALS_FOLDER
+    folder.mkdir()
+    record = {"trial": "0000", "status": "completed", "score": 0.5, "epoch": 1, "epochs": 1}
+    record |= {"seconds": 1.0, "reason": "", "flags": {}, "scores": [0.5]}
+    state_files.write(folder / "0000.json", record)
+    assert trials_table.read_trials(tmp_path) == [record]
+    state_files.write(folder / "0000.json", {**record, **damage})
+    with pytest.raises(UsageError, match=f"0000.json is damaged .its '{next(iter(damage))}'"):
+        trials_table.read_trials(tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["random", "grid", "hyperband", "shrinking", "bayesian"])
