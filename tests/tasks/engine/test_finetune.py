@@ -288,6 +288,12 @@ def test_each_stage_warms_up_for_the_given_epochs(plan, warmup, rises):
     assert not len(values)
 
 
+def test_help_states_that_schedules_and_warmup_are_of_stages():
+    fields = {field.name: field.metadata["help"] for field in dataclasses.fields(make_task())}
+    assert "of each stage of the plan" in fields["schedule"]
+    assert "at most half of a stage of the plan" in fields["warmup_epochs"]
+
+
 def test_small_data_sets_are_repeated_within_an_epoch_in_tasks_with_small_batches():
     for name in ("segmentation", "detection", "captioning"):
         task = tasks.get(name)(epochs=4, batch_size=8, plan="scratch")
