@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tasks.data import batches, data_splits, decoding, memory_limits, sources
-from tests.support import checks
 from tests.support.paths import ROOT
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is of Linux")
 LIMITED = """
 import resource, sys
 from tasks.data import decoding, memory_limits
@@ -35,53 +30,7 @@ print("read in each epoch")
 """.replace("TIMES", "10")
 
 
-COMMAND = """
-import os, pathlib, resource, sys
-from scripts.__main__ import main
-folder, out, headroom = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-words = ["train", "classification", "--model=convnet", "--image-size=224", "--epochs=1"]
-words += ["--model-options={depths: [1, 1], widths: [2, 4], head: pool, hidden: []}"]
-words += ["--test-split=", "--jit-compile=off", "--checkpoint-steps=50"]
-words += ["--batch-size=16", "--learning-rate=0.001"]
-# The modules of training, which are mapped as well, are loaded before the limit is set.
-assert main([*words, f"--dataset={folder / 'few'}", f"--out={out}-{os.getpid()}"]) == 0
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-if headroom:
-    resource.setrlimit(resource.RLIMIT_AS, (used + headroom, used + headroom))
-sys.exit(main([*words, f"--dataset={folder / 'many'}", f"--out={out}"]))
-"""
-HEADROOM = 200 * 2**20
-
-
-@linux
-@pytest.mark.slow
-def test_ten_times_the_limit_are_trained_and_resumed(tmp_path):
-    side, count = 224, 10 * HEADROOM // (224 * 224 * 3)
-    for number in range(count + 64):
-        split = "few" if number < 64 else "many"
-        path = tmp_path / split / "ab"[number % 2] / f"{number}.jpg"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        coarse = np.random.default_rng(number).integers(0, 256, (7, 7, 3), "uint8")
-        Image.fromarray(coarse).resize((side, side), Image.Resampling.BILINEAR).save(path)
-
-    def command(name, headroom):
-        words = [sys.executable, "-c", COMMAND, str(tmp_path), str(tmp_path / name), str(headroom)]
-        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    state = tmp_path / "limited" / "checkpoint" / "state.json"
-    with command("limited", HEADROOM) as run:
-        while run.poll() is None and not (state.exists() and json.loads(state.read_text())["step"]):
-            time.sleep(0.1)
-        run.kill()
-    assert run.returncode == -signal.SIGKILL
-    for name, headroom in (("limited", HEADROOM), ("whole", 0)):
-        with command(name, headroom) as run:
-            printed, _ = run.communicate()
-        assert run.returncode == 0, printed.decode()
-    checks.assert_same(checks.weights(tmp_path / "limited"), checks.weights(tmp_path / "whole"))
-
-
-@linux
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is of Linux")
 def test_memory_and_memory_maps_keep_within_the_limit():
     done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("read in each epoch\n", 0), done.stderr
