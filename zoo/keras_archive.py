@@ -26,6 +26,7 @@ LOAD_ERRORS = (  # raised by `load_model` for a damaged file, or one of another 
     *zip_archives.ZIP_ERRORS,
     *(TypeError, AttributeError, IndexError, ImportError, ArithmeticError, AssertionError),
 )
+MISSING_CLASS = re.compile(r"Could not locate class '([^']{1,200})'")
 STRING, NUMBER, STRINGS, OBJECT = "a string", "a number", "a list of strings", "an object"
 METADATA_TYPES = {  # of the keys that may be in the metadata
     **dict.fromkeys(("task", "model", "resize", "search", "keep_colours"), STRING),
@@ -156,9 +157,6 @@ def _json(archive, name):
         return json.loads(zip_archives.read_member(archive, name))
     except (RecursionError, ValueError) as error:
         raise ValueError(f"{name}: {zip_archives.error_message(error)}") from error
-
-
-MISSING_CLASS = re.compile(r"Could not locate class '([^']{1,200})'")
 
 
 def _first_line(error):

@@ -172,7 +172,7 @@ def _ids(out):
 
 
 class _TrackedRun:
-    """A run of a tracker, which starts with the training: a refused run is not run."""
+    """A run of a tracker, which starts with the training: a refused run is not logged."""
 
     def __init__(self, name, out, flags):
         self.name, self.out, self.flags, self.tracker = name, out, flags, None
