@@ -19,6 +19,7 @@ import tasks
 from scripts import _flags
 from scripts.__main__ import main as zoo
 from tasks.engine import recipes
+from tasks.report.run_files import FORMER_FIGURES
 
 RUNS = Path(__file__).parent / "files" / "old_runs"
 TASKS = sorted(folder.name for folder in RUNS.iterdir())
@@ -54,7 +55,9 @@ def test_an_interrupted_run_resumes_and_ends_like_one_that_was_not(old):
     assert float(second["loss"]) != float(first["loss"])
     resumed, whole = (json.loads((old / run / "report.json").read_text()) for run in RUN_FOLDERS)
     later = LATER_FIGURES.get(old.name, set())
-    assert set(resumed["figures"]) == set(whole["figures"]) | later
+    present = {FORMER_FIGURES.get(name, name) for name in whole["figures"]}
+    assert set(resumed["figures"]) == present | later
+    assert not FORMER_FIGURES.keys() & {*first, *resumed["figures"]}
 
 
 @pytest.mark.parametrize("old", TASKS, indirect=True)

@@ -114,7 +114,7 @@ def metrics_of_images(task, data, pixels, labels):
             for images in (pixels, data.test.pixels)
         ]
         metrics |= classifier_metrics(*probabilities, data.test.labels, labels, seed=task.seed)
-    return {**metrics, "painted_images": len(pixels), "real_images": len(data.test)}
+    return {**metrics, "generated_images": len(pixels), "real_images": len(data.test)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ class GanHistory:
 
     def _critic_balance(self, loss):
         last = self.rows[-WARNING_EPOCHS:] if len(self.rows) >= WARNING_EPOCHS else []
-        critic_accuracies = [row["told_apart"] for row in last]
+        critic_accuracies = [row["critic_accuracy"] for row in last]
         if not critic_accuracies:
             return []
         lowest, highest = min(critic_accuracies), max(critic_accuracies)

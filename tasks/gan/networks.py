@@ -86,7 +86,7 @@ def build(variant, shape, *, latent_size, num_classes, width, condition):
 
     Returns:
         A `keras.Model` from a dict of `latent`, `image` and, with classes, `label` to a dict of
-        `painted`, the generated images, and `score`, the critic's scores of `image`.
+        `generated`, the generated images, and `score`, the critic's scores of `image`.
     """
     generator = zoo.build(
         variant.generator,
@@ -111,7 +111,7 @@ def build(variant, shape, *, latent_size, num_classes, width, condition):
         label_input = {"label": keras.Input((), dtype="int32", name="label")}
         inputs |= label_input
     outputs = {
-        "painted": generator({"latent": latent, **label_input} if label_input else latent),
+        "generated": generator({"latent": latent, **label_input} if label_input else latent),
         "score": critic({"image": image, **label_input} if label_input else image),
     }
     return keras.Model(inputs, outputs, name="gan")

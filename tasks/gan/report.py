@@ -13,7 +13,7 @@ INTERPOLATION_ROWS, INTERPOLATION_STEPS = 5, 9  # pairs of latent vectors, and i
 CURVES = {  # titles by column of the history, besides the distance
     "critic_loss": "Loss of the critic",
     "generator_loss": "Loss of the generator",
-    "told_apart": "Critic accuracy: share of pairs ranked correctly",
+    "critic_accuracy": "Critic accuracy: share of pairs ranked correctly",
     "diversity": "Diversity, relative to the data",
     "precision": "Precision",
     "recall": "Recall",

@@ -8,7 +8,7 @@ from tasks.engine import optimize
 from zoo.lazy import keras, tf
 
 PIXEL_SCALE = 127.5  # half the range of pixels: the networks scale [0, 255] to [-1, 1]
-METRIC_NAMES = ("loss", "critic_loss", "generator_loss", "told_apart")
+METRIC_NAMES = ("loss", "critic_loss", "generator_loss", "critic_accuracy")
 
 # Pairs of functions: the critic's loss of the scores of real and of generated images, and the
 # generator's loss of the latter. By Goodfellow et al., 2014, section 3; Lim and Ye, 2017; Arjovsky
@@ -127,7 +127,7 @@ def _critic_step(loop, optimizer, critic, critic_loss, penalty, part, generated)
             critic, part["image"], generated, part["mix"], conditioning
         )
 
-    return {"critic_loss": loop.minimize(optimizer, loss), "told_apart": pair_accuracy[0]}
+    return {"critic_loss": loop.minimize(optimizer, loss), "critic_accuracy": pair_accuracy[0]}
 
 
 def _softplus(x):

@@ -14,6 +14,8 @@ from zoo.paths import check_regular
 CHECKPOINT_NAME = re.compile(r"epoch-[0-9]{4,}-step-[0-9]{7,}\.npz")
 HISTORY = "history.csv"
 MAX_HISTORY_BYTES = 2**26
+# Names of figures of earlier versions, and their present names.
+FORMER_FIGURES = {"told_apart": "critic_accuracy", "painted_images": "generated_images"}
 HISTORY_COLUMNS = {"epoch", "loss", "seconds", "images_per_second"}  # required in each row
 
 
@@ -24,9 +26,14 @@ def read_history(out):
         if path.stat().st_size > MAX_HISTORY_BYTES:
             return []
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return [_with_present_names(row) for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error):
         return []
+
+
+def _with_present_names(figures):
+    """Returns figures by name with the names of earlier versions replaced."""
+    return {FORMER_FIGURES.get(name, name): value for name, value in figures.items()}
 
 
 def read_json(path, fields, *, remedy):
@@ -154,6 +161,7 @@ def read_state(path):
     """Returns the fields of a `state.json`; raises `UsageError` if one is invalid."""
     remedy = "start again with another --out"
     found = read_json(path, STATE_FIELDS, remedy=remedy)
+    found["history"] = [_with_present_names(row) for row in found["history"]]
     rows, begun = len(found["history"]), found["epoch"] or found["step"]
     if rows != found["epoch"] or found["best"] > rows or (begun and not found["weights"]):
         raise UsageError(
@@ -166,4 +174,5 @@ def read_state(path):
 def read_report(path):
     """Returns the fields of a `report.json`; raises `UsageError` if one is invalid."""
     remedy = "delete it, and the same command writes it again from the checkpoint"
-    return read_json(path, REPORT_FIELDS, remedy=remedy)
+    found = read_json(path, REPORT_FIELDS, remedy=remedy)
+    return {**found, "figures": _with_present_names(found["figures"])}

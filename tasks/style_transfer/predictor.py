@@ -43,7 +43,7 @@ class StyleTransferPredictor(Predictor):
     luminance: bool = False
     pixel_bytes: int = 0
 
-    columns: ClassVar = ("path", "painted", "width", "height", "error")
+    columns: ClassVar = ("path", "stylized", "width", "height", "error")
     writes_images: ClassVar = True
     resize: ClassVar = "stretch"
     keras_only: ClassVar = True  # other runtimes differ at some image sizes
@@ -75,13 +75,13 @@ class StyleTransferPredictor(Predictor):
     def text_lines(self, prediction):
         """Returns the line to print for a stylized image."""
         height, width = prediction["size"]
-        file = f": {prediction['painted']}" if prediction.get("painted") else ""
+        file = f": {prediction['stylized']}" if prediction.get("stylized") else ""
         return [f"stylized, {width} x {height}{file}"]
 
     def csv_rows(self, prediction):
         """Returns the file and the size of a stylized image."""
         height, width = prediction["size"]
-        return [(prediction.get("painted") or "", width, height)]
+        return [(prediction.get("stylized") or "", width, height)]
 
     def stylize(self, pixels, run, *, scale="auto", tile=0):
         """Returns an image in the style of the model, both uint8 `(height, width, channels)`.
@@ -130,9 +130,9 @@ class StyleTransferPredictor(Predictor):
         prediction = {"size": [*image.pixels.shape[:2]]}
         if options.drawings_dir:
             stylized = self.stylize(image.pixels, run, scale=options.scale, tile=options.tile)
-            path = options.drawings_dir / f"{image.stem}-painted.png"
+            path = options.drawings_dir / f"{image.stem}-stylized.png"
             style_images.write(stylized, path)
-            prediction["painted"] = str(path)
+            prediction["stylized"] = str(path)
         return prediction
 
 

@@ -159,7 +159,7 @@ def test_predictions_of_the_file_are_those_of_the_model(task, tmp_path):
     if task == "captioning":
         assert other["sentence"] == one["sentence"]
         assert other["probability"] == pytest.approx(one["probability"], rel=1e-3)
-    for key in {"mask", "overlay", "picture", "painted"} & one.keys():
+    for key in {"mask", "overlay", "picture", "stylized"} & one.keys():
         images = [np.asarray(Image.open(row[key]), "int32") for row in (one, other)]
         assert (np.abs(images[0] - images[1]) <= 1).mean() > 0.98
 

@@ -286,7 +286,7 @@ def test_report_has_metrics_and_images(run):
     assert {"precision", "recall", "diversity", "noise_fd", "untrained_fd", "train_fd"} <= set(
         figures
     )
-    assert (figures["painted_images"], figures["real_images"]) == (32, 32)
+    assert (figures["generated_images"], figures["real_images"]) == (32, 32)
     assert figures["train_fd"] < figures["noise_fd"]
     page = (run / "report.html").read_text()
     for heading in ("Samples", "Interpolations", "Training", "Evaluation protocol", "Curves"):
@@ -467,17 +467,17 @@ def make_history(**columns):
     return found
 
 
-HEALTHY = {"told_apart": [0.8] * 4, "diversity": [0.9] * 4, "fd": [4.0, 3.0, 2.0, 2.1]}
+HEALTHY = {"critic_accuracy": [0.8] * 4, "diversity": [0.9] * 4, "fd": [4.0, 3.0, 2.0, 2.1]}
 
 
 @pytest.mark.parametrize(
     ("columns", "loss", "message"),
     [
         ({}, "hinge", None),
-        ({"told_apart": [0.8, 1.0, 1.0, 0.999]}, "hinge", "the critic is too strong"),
-        ({"told_apart": [0.8, 1.0, 1.0, 0.999]}, "wasserstein", None),
-        ({"told_apart": [1.0, 1.0, 1.0, 0.9]}, "hinge", None),
-        ({"told_apart": [0.8, 0.5, 0.4, 0.505]}, "hinge", "the critic is too weak"),
+        ({"critic_accuracy": [0.8, 1.0, 1.0, 0.999]}, "hinge", "the critic is too strong"),
+        ({"critic_accuracy": [0.8, 1.0, 1.0, 0.999]}, "wasserstein", None),
+        ({"critic_accuracy": [1.0, 1.0, 1.0, 0.9]}, "hinge", None),
+        ({"critic_accuracy": [0.8, 0.5, 0.4, 0.505]}, "hinge", "the critic is too weak"),
         ({"diversity": [0.9, 0.8, 0.7, 0.3]}, "hinge", "mode collapse.*30%"),
         (
             {"fd": [9.0, 2.0, 7.0, 8.0]},
@@ -499,18 +499,19 @@ def test_a_generator_of_a_single_image_gives_a_warning_of_mode_collapse():
     figures = evaluation.validation_metrics(
         "resnet20.cifar10", real, np.repeat(real[:1], 64, axis=0)
     )
-    columns = {"told_apart": [0.8], "diversity": [figures["diversity"]]}
+    columns = {"critic_accuracy": [0.8], "diversity": [figures["diversity"]]}
     assert "mode collapse" in make_history(**columns).warnings("fd", "hinge")[0]
 
 
 def test_history_survives_a_checkpoint_and_ignores_an_earlier_one():
-    found = make_history(told_apart=[0.1 * n for n in range(100)])
+    found = make_history(critic_accuracy=[0.1 * n for n in range(100)])
     assert len(found.frames) <= 40
     assert found.frames[-1][0] == 100
     restored = GanHistory()
     restored.restore(found.arrays())
     assert (restored.rows, restored.frames) == (found.rows, found.frames)
-    restored.restore(make_history(told_apart=[0.5]).arrays())  # as of the best epoch, at the end
+    earlier = make_history(critic_accuracy=[0.5])  # as of the best epoch, at the end
+    restored.restore(earlier.arrays())
     assert restored.rows == found.rows
     assert all(image.shape == (4, 4, 1) for image in restored.images())
 

@@ -607,19 +607,19 @@ def test_predict_writes_stylized_images(finished, photos, tmp_path, capsys):
     assert "1 of 4 images could not be read" in capsys.readouterr().err
     with open(out, newline="") as file:
         rows = {row["path"].rpartition("photos/")[2]: row for row in csv.DictReader(file)}
-    assert list(next(iter(rows.values()))) == ["path", "painted", "width", "height", "error"]
+    assert list(next(iter(rows.values()))) == ["path", "stylized", "width", "height", "error"]
     assert rows["broken.png"]["error"] == "empty file"
     model, _ = model_files.load(finished / resume.MODEL)
     for name in ("a/one", "b/one", "c"):
         [key] = [key for key in rows if key.startswith(name)]
-        with Image.open(rows[key]["painted"]) as stylized, Image.open(rows[key]["path"]) as photo:
+        with Image.open(rows[key]["stylized"]) as stylized, Image.open(rows[key]["path"]) as photo:
             assert (
                 stylized.size == photo.size == (int(rows[key]["width"]), int(rows[key]["height"]))
             )
             image = np.asarray(photo.convert("RGB"), "float32")
             expected = numpy(model(image[None], training=False))[0]
             assert np.abs(np.asarray(stylized) - expected).max() < 1
-    assert (tmp_path / "predictions-pictures" / "a" / "one-painted.png").exists()
+    assert (tmp_path / "predictions-pictures" / "a" / "one-stylized.png").exists()
 
 
 @pytest.mark.xdist_group("style_network")
@@ -629,7 +629,7 @@ def test_predict_prints_sizes_and_files(finished, photos, tmp_path, capsys):
     run_command(*words, "--json")
     [prediction] = json.loads(capsys.readouterr().out)["images"]
     assert prediction["size"] == [3, 5]
-    assert prediction["painted"].endswith("c-painted.png")
+    assert prediction["stylized"].endswith("c-stylized.png")
     run_command(*words)
     assert "stylized, 5 x 3: " in capsys.readouterr().out
     run_command("predict", finished, photos / "c.jpg", "--drawings-dir", "none", "--json")
