@@ -10,7 +10,9 @@ a CSV file, with MobileNetV2 and ResNet50, in these ways:
 - `dataset 32`: `keras.utils.image_dataset_from_directory` in batches of 32, and one
   `model.predict` of all;
 - `zoo RUNTIME`: `predict.predict_files`, which `zoo predict` runs; `zoo bfloat16` is OpenVINO with
-  `--precision bfloat16`, which is not the default because its predictions are rounded.
+  `--precision bfloat16`, which is not the default because its predictions are rounded;
+- `zoo int8`: the same on the model as `zoo export --format openvino --precision int8` writes it,
+  calibrated on 300 of the images, which is done before.
 
 Seconds are from the first file to the last row, including compilation, conversion and the
 comparison with Keras, without building the model and imports. `cpu ms` is CPU time per image, which
@@ -63,10 +65,11 @@ import numpy as np
 from PIL import Image
 
 import zoo
-from tasks.classification import metrics
+from tasks.classification import exporter, metrics
 from tasks.classification.predictor import ClassificationPredictor
 from tasks.data import image_io
-from tasks.deploy import predict, prediction_writer
+from tasks.deploy import model_loader, predict, prediction_writer
+from tasks.export import converters, float_layers, quantization
 from tasks.inference import runtimes
 from zoo.errors import UsageError
 
@@ -99,7 +102,7 @@ def compare(classifier, folder):
     reference = None
     print(f"\n{classifier.name}, {len(paths):,} images on {os.cpu_count()} cores")
     print(f"{'':<14}{'seconds':>9}{'images/s':>10}{'cpu ms':>8}{'ratio':>7}{'same':>8}{'gap':>10}")
-    for name, way in ways().items():
+    for name, way in (ways() | {"zoo int8": int8_way(classifier, paths)}).items():
         mine = paths[::SINGLES] if name == "predict 1" else paths
         table = folder.parent / "predictions.csv"
         if name.startswith("zoo"):
@@ -195,6 +198,23 @@ def zoo_way(**options):
             prediction_writer.write_predictions(found, file, "csv", classifier)
 
     return way
+
+
+def int8_way(classifier, paths):
+    """Quantizes a classifier, and returns the way of `zoo predict` on the file."""
+    about = {"classes": list(classifier.classes), "resize": classifier.resize}
+    exported = exporter.export_model(classifier.model, about, classifier.name)
+    chosen = paths[:: max(1, len(paths) // quantization.NUM_CALIBRATION_IMAGES)]
+    images = [image_io.read_image(path, classifier.image_shape) for path in chosen]
+    conversion = converters.Conversion(
+        float_layers.folded(exported), precision="int8", calibration=np.stack(images)
+    )
+    file = paths[0].parent.parent / classifier.name / "model.xml"
+    file.parent.mkdir()
+    converters.write_openvino(conversion, file)
+    predictor = model_loader.load_predictor(file)
+    run = zoo_way()
+    return lambda _, some, table: run(predictor, some, table)
 
 
 def read(table):
