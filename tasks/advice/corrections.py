@@ -52,13 +52,13 @@ def read(path, known, classes):
     found = {}
     for line, row in rows:
         image, action, label = (row[name] for name in COLUMNS)
-        place = f"{path}, line {line}"
+        location = f"{path}, line {line}"
         if image not in known:
-            raise UsageError(f"{place}: the data set has no image {image!r:.200}")
+            raise UsageError(f"{location}: the data set has no image {image!r:.200}")
         if action not in ACTIONS:
-            raise unknown_name_error(f"action in {place}", action, list(ACTIONS))
+            raise unknown_name_error(f"action in {location}", action, list(ACTIONS))
         if action == RELABEL and label not in classes:
-            raise unknown_name_error(f"class in {place}", label, list(classes))
+            raise unknown_name_error(f"class in {location}", label, list(classes))
         found[image] = action, label
     return found
 

@@ -104,11 +104,11 @@ def _sprite(examples, shown, columns):
     """Returns one picture with the thumbnails of all images, as a data URL."""
     rows = math.ceil(len(shown) / columns)
     sheet = Image.new("RGB", (columns * TILE, rows * TILE))
-    for place, index in enumerate(shown):
+    for cell, index in enumerate(shown):
         pixels = image_channels.to_rgb(np.asarray(examples.pixels[np.asarray([index])])[0])
         picture = Image.fromarray(pixels)
         picture = picture.resize((TILE, TILE), Image.Resampling.BILINEAR)
-        sheet.paste(picture, (place % columns * TILE, place // columns * TILE))
+        sheet.paste(picture, (cell % columns * TILE, cell // columns * TILE))
     file = io.BytesIO()
     sheet.save(file, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -222,22 +222,22 @@ def _check(name, tensor, gradient, value, centre, samples, rng, step, magnitude)
         np.zeros(tensor.shape) if gradient is None else tf.convert_to_tensor(gradient).numpy()
     )
     size = int(np.prod(tensor.shape))
-    places = rng.choice(size, min(samples, size), replace=False)
+    flat_indices = rng.choice(size, min(samples, size), replace=False)
     finite = np.isfinite(gradient).ravel()
     if not finite.all():
-        places[0] = finite.argmin()
+        flat_indices[0] = finite.argmin()
     scale = max(np.abs(gradient.ravel()[finite]).max(initial=0.0), 1e-8)
     worst = (-1.0, 0, 0.0)
-    for place in places:
-        index = np.unravel_index(place, tensor.shape) if tensor.shape.rank else ()
+    for flat_index in flat_indices:
+        index = np.unravel_index(flat_index, tensor.shape) if tensor.shape.rank else ()
         own = float(gradient[index])
         limit = TOLERANCE * scale
         error, difference = _closest(tensor, index, own, value, centre, step, magnitude, limit)
-        worst = max(worst, (error / scale, int(place), difference))
-    error, place, difference = worst
-    index = tuple(map(int, np.unravel_index(place, tensor.shape))) if tensor.shape.rank else ()
+        worst = max(worst, (error / scale, int(flat_index), difference))
+    error, flat_index, difference = worst
+    index = tuple(map(int, np.unravel_index(flat_index, tensor.shape))) if tensor.shape.rank else ()
     own = float(gradient[index])
-    return TensorCheck(name, size, len(places), float(error), index, own, difference)
+    return TensorCheck(name, size, len(flat_indices), float(error), index, own, difference)
 
 
 def _closest(tensor, index, own, value, centre, step, magnitude, limit):

@@ -227,7 +227,7 @@ def _moving_statistics(norm):
 
 def _input_moments(norm, x):
     axis = norm.axis[0] if isinstance(norm.axis, (list, tuple)) else norm.axis
-    others = [place for place in range(len(x.shape)) if place != axis % len(x.shape)]
+    others = [other_axis for other_axis in range(len(x.shape)) if other_axis != axis % len(x.shape)]
     x = keras.ops.cast(x, "float32")
     found = keras.ops.mean(x, axis=others), keras.ops.var(x, axis=others)
     return Moments(*(keras.ops.convert_to_numpy(value).astype("float64") for value in found))

@@ -108,7 +108,7 @@ def predict_sample(model, about, source, split, images, seed=0):
     order = np.random.default_rng(seed).permutation(len(split))[:images]
     resize = about.get("resize", "stretch")
     examples = decoding.decode(split.take(np.sort(order)), shape, resize)
-    items = ItemView([(examples.items, index) for index in examples.places])
+    items = ItemView([(examples.items, index) for index in examples.item_indices])
     classes = tuple(map(str, about.get("classes", ())))
     guessed = _has_no_names(source.classes) and len(classes) == len(source.classes)
     if guessed:
@@ -237,8 +237,8 @@ def _greedy_matching(predictions, labels, size):
     np.add.at(table, (predictions[labels >= 0], labels[labels >= 0]), 1)
     table += 0.5 * np.eye(size)  # a class that was never predicted keeps its label if possible
     match = np.full(size, -1)
-    for place in np.argsort(-table, axis=None, kind="stable"):
-        own, true = divmod(int(place), size)
+    for cell in np.argsort(-table, axis=None, kind="stable"):
+        own, true = divmod(int(cell), size)
         if match[own] < 0 and true not in match:
             match[own] = true
     return match

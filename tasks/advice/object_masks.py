@@ -83,20 +83,20 @@ def find(sample, indices, source):
             for image in images
         ]
         masks = read(part, source.classes, wanted, sample.images.shape[1:], sample.resize)
-        found.update({images[place]: mask for place, mask in masks if mask.any()})
+        found.update({images[position]: mask for position, mask in masks if mask.any()})
     return found
 
 
 def _matches(sample, indices, source):
-    """Yields each split with images of the sample, and a dict from these to places in it."""
+    """Yields each split with images of the sample, and a dict from these to their indices in it."""
     wanted = {_digest(sample.items[index]): index for index in indices}
     for split in sorted(source.splits.values(), key=len):
         rows = {}
-        for place, item in enumerate(split.items):
+        for position, item in enumerate(split.items):
             if not wanted:
                 break
             if (index := wanted.pop(_digest(item), None)) is not None:
-                rows[index] = place
+                rows[index] = position
         if rows:
             yield split, rows
 
@@ -117,18 +117,20 @@ def _object_classes(classes, name):
 
 
 def _from_masks(part, classes, wanted, shape, resize):
-    """Yields the place of each readable image in a split, and where its objects are."""
+    """Yields the index of each readable image in a split, and where its objects are."""
     examples = segmentation_dataset.decode(part, len(classes), shape, resize)
     masks = examples.labels[np.arange(len(examples))]
-    for place, labels in zip(examples.places, masks, strict=True):
-        yield place, np.isin(labels, [*wanted[place], IGNORE_LABEL])
+    for position, labels in zip(examples.item_indices, masks, strict=True):
+        yield position, np.isin(labels, [*wanted[position], IGNORE_LABEL])
 
 
 def _from_boxes(part, classes, wanted, shape, resize):
     """As `_from_masks`, for images with boxes."""
     examples = detection_dataset.decode(part, shape, resize)
-    for place, labels, boxes in zip(examples.places, examples.labels, examples.boxes, strict=True):
+    for position, labels, boxes in zip(
+        examples.item_indices, examples.labels, examples.boxes, strict=True
+    ):
         mask = np.zeros(shape[:2], bool)
-        for x0, y0, x1, y1 in boxes[np.isin(labels, wanted[place])]:
+        for x0, y0, x1, y1 in boxes[np.isin(labels, wanted[position])]:
             mask[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)] = True
-        yield place, mask
+        yield position, mask

@@ -156,7 +156,7 @@ def decode_captions(split, words, length, shape, resize):
         texts,
         None if None in facts else facts,
         items=decoded.items,
-        places=decoded.places,
+        item_indices=decoded.item_indices,
     )
 
 

@@ -155,7 +155,7 @@ def find_tables(root, names):
     return found
 
 
-def _listing(place, splits, *, multi_label=False, classes=()):
+def _listing(location, splits, *, multi_label=False, classes=()):
     """Returns the `Listing` of `(path, class names)` by split; several names make a multi-label."""
     rows = [row for split in splits.values() for row in split]
     multi_label = multi_label or any(len(names) > 1 for _, names in rows)
@@ -168,7 +168,7 @@ def _listing(place, splits, *, multi_label=False, classes=()):
         labels = [tuple(names) if multi_label else names[0] for _, names in good]
         found[split] = ([str(path) for path, _ in good], labels)
     skipped = tuple((str(path), reason) for path, reason in reasons.items())
-    check_classes(place, classes, kept, skipped)
+    check_classes(location, classes, kept, skipped)
     return Listing(classes, {k: v for k, v in found.items() if v[0]}, skipped, multi_label)
 
 

@@ -1,6 +1,6 @@
 """Images in archives, read where they are: WebDataset tar, TFRecord and zip files.
 
-Only an index is kept in memory: the place of each image in its file.
+Only an index is kept in memory: the position of each image in its file.
 """
 
 from __future__ import annotations
@@ -184,12 +184,12 @@ def _class_folders(images):
     return found, outside
 
 
-def _listing(place, found, make, skipped=()):
+def _listing(location, found, make, skipped=()):
     classes = sort_class_names({label for rows in found.values() for _, label in rows})
     labels = [label for rows in found.values() for _, label in rows]
     if not labels:
-        raise UsageError(f"{place} has no labelled images")
-    check_classes(place, classes, labels, skipped)
+        raise UsageError(f"{location} has no labelled images")
+    check_classes(location, classes, labels, skipped)
     splits = {
         split: (make([item for item, _ in rows]), [label for _, label in rows])
         for split, rows in found.items()
@@ -247,16 +247,16 @@ def _record_rows(path):
         offset = 0
         while start := file.read(head):
             length = struct.unpack("<Q", start[:8])[0] if len(start) == head else MAX_BYTES + 1
-            place = f"{path}, record {len(rows) + 1}"
+            location = f"{path}, record {len(rows) + 1}"
             if length > MAX_BYTES or offset + head + length + tail > size:
-                raise UsageError(f"{place}: truncated, or not a TFRecord")
-            features = _features(file.read(length), place)
+                raise UsageError(f"{location}: truncated, or not a TFRecord")
+            features = _features(file.read(length), location)
             file.seek(tail, 1)
             label = _first(features, LABEL_KEYS)
             if label is None or _first(features, IMAGE_KEYS) is None:
                 raise UsageError(
-                    f"{place} has {', '.join(sorted(features)) or 'no features'}; expected one of "
-                    f"{', '.join(IMAGE_KEYS)} and one of {', '.join(LABEL_KEYS)}"
+                    f"{location} has {', '.join(sorted(features)) or 'no features'}; expected one "
+                    f"of {', '.join(IMAGE_KEYS)} and one of {', '.join(LABEL_KEYS)}"
                 )
             text = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
             rows.append(((str(path), offset + head, length), text))
@@ -264,11 +264,11 @@ def _record_rows(path):
     return rows
 
 
-def _features(data, place="record"):
+def _features(data, location="record"):
     try:
         return tf.train.Example.FromString(data).features.feature
     except Exception as error:  # `google.protobuf.message.DecodeError`
-        raise UsageError(f"{place} is no tf.train.Example") from error
+        raise UsageError(f"{location} is no tf.train.Example") from error
 
 
 def _first(features, keys):

@@ -152,10 +152,10 @@ def _flip_and_shift(images, mirror, down, right):
     return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
-def _reflect(places, side):
+def _reflect(indices, side):
     """Reflects indices beyond the border: ... 1 0 | 0 1 2 ..."""
-    places = tf.where(places < 0, -1 - places, places)
-    return tf.where(places >= side, 2 * side - 1 - places, places)
+    indices = tf.where(indices < 0, -1 - indices, indices)
+    return tf.where(indices >= side, 2 * side - 1 - indices, indices)
 
 
 def _box_mask(boxes, height, width):

@@ -282,15 +282,16 @@ def make_gather(pixels, size, pixels_tensor=None):
     if pixels_tensor is not None:
         return lambda indices: tf.gather(pixels_tensor, indices)
 
-    dtype, shape, places = getattr(pixels, "dtype", np.uint8), pixels.shape[1:], _rows_to_read(size)
+    dtype, shape = getattr(pixels, "dtype", np.uint8), pixels.shape[1:]
+    rows_read = _rows_to_read(size)
 
     def read(indices):
         found = np.zeros((size, *shape), dtype)
-        found[places] = pixels[indices[places]]
+        found[rows_read] = pixels[indices[rows_read]]
         return found
 
     def gather(indices):
-        reads_all = len(set(places.tolist())) == size
+        reads_all = len(set(rows_read.tolist())) == size
         images = tf.numpy_function(pixels.__getitem__ if reads_all else read, [indices], dtype)
         return tf.ensure_shape(images, (size, *shape))
 

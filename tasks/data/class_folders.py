@@ -80,35 +80,37 @@ def list_folder(root):
     return Listing(classes, found, tuple(skipped), notes=notes)
 
 
-def check_classes(place, classes, labels, skipped):
+def check_classes(location, classes, labels, skipped):
     """Raises `UsageError` for a single class, and for classes without images.
 
     Args:
-        place: The folder or file, for messages.
+        location: The folder or file, for messages.
         classes: The class names.
         labels: The class name of each image that was not skipped.
         skipped: `(path, reason)` of the others.
     """
-    _check_number_of_classes(place, classes)
-    _check_images(place, classes, labels, skipped)
+    _check_number_of_classes(location, classes)
+    _check_images(location, classes, labels, skipped)
 
 
-def _check_number_of_classes(place, classes):
+def _check_number_of_classes(location, classes):
     if len(classes) == 1:
-        deeper = Path(place, classes[0])
-        nested = Path(place).is_dir() and deeper.is_dir() and _subfolders(deeper)
+        deeper = Path(location, classes[0])
+        nested = Path(location).is_dir() and deeper.is_dir() and _subfolders(deeper)
         hint = f"; did you mean {deeper}?" if nested else ""
         raise UsageError(
-            f"{place} has one class, {classes[0]!r:.100}; classification needs two or more{hint}"
+            f"{location} has one class, {classes[0]!r:.100}; classification needs two or more{hint}"
         )
 
 
-def _check_images(place, classes, labels, skipped):
+def _check_images(location, classes, labels, skipped):
     present = set(labels)
     empty = [name for name in classes if name not in present]
     if not empty and labels:
         return
-    what = f"no images of {join_names(empty)} in {place}" if labels else f"no images in {place}"
+    what = (
+        f"no images of {join_names(empty)} in {location}" if labels else f"no images in {location}"
+    )
     first = f"; skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
     raise UsageError(f"{what}; add some, or remove the class{first}")
 

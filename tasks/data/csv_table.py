@@ -179,13 +179,15 @@ def _read(path, names):
     return [new.get(name, name) for name in kept], renamed
 
 
-def _split_labels(cell, place):
+def _split_labels(cell, location):
     """Returns the labels in a cell."""
     labels = tuple(label.strip() for label in LABEL_SEPARATOR.split(cell)) if cell else ()
     if "" in labels:
-        raise UsageError(f"{place}: an empty label in {cell!r:.100}; separate labels as in cat|dog")
+        raise UsageError(
+            f"{location}: an empty label in {cell!r:.100}; separate labels as in cat|dog"
+        )
     if duplicates := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(
-            f"{place}: {join_names(duplicates)} occurs more than once in {cell!r:.100}"
+            f"{location}: {join_names(duplicates)} occurs more than once in {cell!r:.100}"
         )
     return labels

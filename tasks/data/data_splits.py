@@ -70,9 +70,9 @@ class DataSplits:
     @property
     def copies(self):
         """Indices of the test examples that are near duplicates of training images."""
-        places = self.test.places
-        places = np.arange(len(self.test)) if places is None else np.asarray(places)
-        return np.flatnonzero(np.isin(places, self.findings.copies))
+        indices = self.test.item_indices
+        indices = np.arange(len(self.test)) if indices is None else np.asarray(indices)
+        return np.flatnonzero(np.isin(indices, self.findings.copies))
 
 
 def load(source, names, shape, resize, bits=0, decode_split=decode):

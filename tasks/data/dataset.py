@@ -42,29 +42,29 @@ class Split:
 
     def take(self, indices, name=None):
         """Returns the split of the examples at `indices`, without reading any image."""
-        places = [(self.items, int(index)) for index in indices]
+        locations = [(self.items, int(index)) for index in indices]
         labels = self.labels[np.asarray(indices, "int64")]
         image_stats = self.image_stats and self.image_stats.take(np.asarray(indices, "int64"))
-        return Split(name or self.name, ItemView(places), labels, self.bits, image_stats)
+        return Split(name or self.name, ItemView(locations), labels, self.bits, image_stats)
 
 
 class ItemView(Sequence):
     """A view of items of other sequences, each looked up when it is indexed.
 
     Args:
-        places: A pair `(sequence, index)` for each item.
+        locations: A pair `(sequence, index)` for each item.
     """
 
-    def __init__(self, places):
-        self._places = places
+    def __init__(self, locations):
+        self._locations = locations
 
     def __len__(self):
-        return len(self._places)
+        return len(self._locations)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return ItemView(self._places[index])
-        items, at = self._places[index]
+            return ItemView(self._locations[index])
+        items, at = self._locations[index]
         return items[at]
 
 

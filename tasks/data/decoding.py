@@ -36,7 +36,7 @@ class Examples:
         labels: int64 `(count,)`, or uint8 `(count, classes)` of multi-label data.
         dropped: A pair `(item, reason)` for each image that could not be read.
         items: The items of the whole split that was decoded, or `None`.
-        places: The index into `items` of each example; `None` if it is the example's own index.
+        item_indices: The index into `items` of each example, or `None` for the example's own.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Examples:
     labels: object
     dropped: tuple[tuple[str, str], ...] = ()
     items: object = field(default=None, kw_only=True, repr=False)
-    places: object = field(default=None, kw_only=True, repr=False)
+    item_indices: object = field(default=None, kw_only=True, repr=False)
 
     def __len__(self):
         return len(self.labels)
@@ -55,11 +55,11 @@ class Examples:
 
     def title(self, index):
         """Returns a title for an example: its folder and file name, or its split and number."""
-        place = int(index if self.places is None else self.places[index])
-        item = None if self.items is None else self.items[place]
+        item_index = int(index if self.item_indices is None else self.item_indices[index])
+        item = None if self.items is None else self.items[item_index]
         if isinstance(item, (str, Path)):
             return "/".join(Path(item).parts[-2:])
-        return f"{self.name} {place}"
+        return f"{self.name} {item_index}"
 
     @cached_property
     def pixels_tensor(self):
@@ -161,7 +161,7 @@ def decode(split, shape, resize, *, memory=None, disk=None):
         decoder = LazyImages([split.items[index] for index in good], shape, resize, split.bits)
     labels = np.asarray(split.labels)[good]
     kept = decoder if pixels is None else pixels[: len(good)]
-    return Examples(split.name, kept, labels, dropped, items=split.items, places=good)
+    return Examples(split.name, kept, labels, dropped, items=split.items, item_indices=good)
 
 
 def read_into(name, count, one, buffers):

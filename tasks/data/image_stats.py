@@ -193,9 +193,9 @@ def notes(splits, used):
     """Returns a line about the scaling of deep images and one about animations, if present."""
     deep = sum(int((~np.isnan(split.image_stats.ranges[:, 0])).sum()) for split in splits)
     moving = [
-        image_io.item_name(split.items[place])
+        image_io.item_name(split.items[index])
         for split in splits
-        for place in np.flatnonzero(split.image_stats.animated)
+        for index in np.flatnonzero(split.image_stats.animated)
     ]
     lines = []
     if deep and used != pillow_images.MAX_BITS:

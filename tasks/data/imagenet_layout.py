@@ -29,8 +29,8 @@ def find_list(root):
         for folder in (root / name / "images", root / name):
             if not folder.is_dir() or not any(map(image_io.is_image, folder.iterdir())):
                 continue
-            places = [place / each for place in (root / name, root) for each in LISTS]
-            if found := next((path for path in places if path.is_file()), None):
+            candidates = [parent / each for parent in (root / name, root) for each in LISTS]
+            if found := next((path for path in candidates if path.is_file()), None):
                 return folder, found
     return None
 

@@ -95,18 +95,18 @@ def area_resize(grey, height, width):
 def _area_weights(small, large):
     """Returns the weight of each of `large` pixels in each of `small`: rows that sum to 1."""
     edges = np.linspace(0, large, small + 1)
-    places = np.arange(large)
+    indices = np.arange(large)
     low, high = edges[:-1, None], edges[1:, None]
-    shares = np.clip(np.minimum(high, places + 1) - np.maximum(low, places), 0, 1)
+    shares = np.clip(np.minimum(high, indices + 1) - np.maximum(low, indices), 0, 1)
     return (shares / shares.sum(1, keepdims=True)).astype("float32")
 
 
 def equal_digest_pairs(digests):
     """Returns pairs of indices of equal digests, chained: int64 `(pairs, 2)`."""
-    places = {}
-    for place, digest in enumerate(digests):
-        places.setdefault(digest, []).append(place)
-    found = [pair for group in places.values() for pair in pairwise(group)]
+    indices = {}
+    for index, digest in enumerate(digests):
+        indices.setdefault(digest, []).append(index)
+    found = [pair for group in indices.values() for pair in pairwise(group)]
     return np.array(found, "int64").reshape(-1, 2)
 
 
@@ -129,14 +129,14 @@ def _band_pairs(codes, band):
     """Yields the similar pairs among hashes with the same band."""
     order = np.argsort(band, kind="stable")
     codes, band = codes[order], band[order]
-    places = np.arange(len(codes))
+    indices = np.arange(len(codes))
     for step in counted(1):
-        places = places[places < len(codes) - step]
-        places = places[band[places] == band[places + step]]
-        if not len(places):
+        indices = indices[indices < len(codes) - step]
+        indices = indices[band[indices] == band[indices + step]]
+        if not len(indices):
             return
-        near = places[
-            np.bitwise_count(codes[places] ^ codes[places + step]) <= MAX_HAMMING_DISTANCE
+        near = indices[
+            np.bitwise_count(codes[indices] ^ codes[indices + step]) <= MAX_HAMMING_DISTANCE
         ]
         yield np.stack([order[near], order[near + step]], axis=1)
 

@@ -104,14 +104,14 @@ def expand(source, text):
                 f"no file of {name} in {source.name} has a page {text}; they have at most {most}: "
                 f"take {dataset_options.PAGES}=all, first or a number up to that"
             )
-        places = np.repeat(np.arange(len(part)), [len(own) for own in found])
+        indices = np.repeat(np.arange(len(part)), [len(own) for own in found])
         items = [page for own in found for page in own]
         for cells in columns.values():
             cells |= {
-                page: cells[part.items[place]]
-                for page, place in zip(items, places.tolist(), strict=True)
+                page: cells[part.items[index]]
+                for page, index in zip(items, indices.tolist(), strict=True)
             }
-        parts[name] = Split(name, items, part.labels[places])
+        parts[name] = Split(name, items, part.labels[indices])
     return dataclasses.replace(source, splits=parts, skipped=tuple(skipped), columns=columns)
 
 

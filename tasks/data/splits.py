@@ -224,8 +224,8 @@ def _concatenate(pieces, name):
     """Returns the examples of all pieces as one split."""
     if len(pieces) == 1:
         return pieces[0]
-    places = [(piece.items, index) for piece in pieces for index in range(len(piece))]
-    return Split(name, ItemView(places), np.concatenate([piece.labels for piece in pieces]))
+    locations = [(piece.items, index) for piece in pieces for index in range(len(piece))]
+    return Split(name, ItemView(locations), np.concatenate([piece.labels for piece in pieces]))
 
 
 def _check_disjoint(spans, pieces, names):

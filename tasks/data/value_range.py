@@ -165,8 +165,8 @@ def percentile_range(split):
     Args:
         split: A `dataset.Split`.
     """
-    places = np.linspace(0, len(split) - 1, min(len(split), SAMPLED_IMAGES)).astype("int64")
-    found = list(ordered_map(_sampled_values, (split.items[i] for i in places), os.cpu_count()))
+    indices = np.linspace(0, len(split) - 1, min(len(split), SAMPLED_IMAGES)).astype("int64")
+    found = list(ordered_map(_sampled_values, (split.items[i] for i in indices), os.cpu_count()))
     values = np.concatenate(found)
     if not values.size or not math.isfinite(values.max() - values.min()):
         return pillow_images.MAX_BITS

@@ -156,7 +156,7 @@ def decode(split, shape, resize, **room):
         ignored,
         tuple(lines),
         items=split.items,
-        places=examples.places,
+        item_indices=examples.item_indices,
     )
 
 

@@ -86,7 +86,8 @@ def _expand_part(part):
     """Returns the names of one part of a hostlist, which may have several brackets."""
     pieces = _RANGE.split(part)  # contents of brackets are at odd indices
     choices = [
-        _expand_range(piece) if place % 2 else [piece.strip()] for place, piece in enumerate(pieces)
+        _expand_range(piece) if number % 2 else [piece.strip()]
+        for number, piece in enumerate(pieces)
     ]
     return ["".join(chosen) for chosen in itertools.product(*choices)]
 
@@ -123,13 +124,13 @@ def _from_tf_config(environ):
         raise UsageError(
             f"TF_CONFIG is malformed: {error}; see the documentation of TensorFlow"
         ) from error
-    places = [place for place, (job, n, _) in enumerate(jobs) if (job, n) == this_task]
-    if jobs and not places:
+    indices = [index for index, (job, n, _) in enumerate(jobs) if (job, n) == this_task]
+    if jobs and not indices:
         raise UsageError(
             f"TF_CONFIG names this process {this_task[0]} {this_task[1]}, which is not in its "
             "cluster; only a chief and workers train"
         )
-    return [each for *_, each in jobs], str(places[0]) if places else "0"
+    return [each for *_, each in jobs], str(indices[0]) if indices else "0"
 
 
 def _from_kubernetes(environ):

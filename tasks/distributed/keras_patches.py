@@ -23,11 +23,15 @@ BUGGY_LINES = {  # function: the wrong line in it
 def find_bugs():
     """Returns the names of the functions with bugs in this version of Keras."""
     module = importlib.import_module(TRAINER)
-    places = {
+    functions = {
         "_maybe_symbolic_build": module.TensorFlowTrainer._maybe_symbolic_build,
         "reduce_per_replica": module.reduce_per_replica,
     }
-    return [name for name, place in places.items() if BUGGY_LINES[name] in inspect.getsource(place)]
+    return [
+        name
+        for name, function in functions.items()
+        if BUGGY_LINES[name] in inspect.getsource(function)
+    ]
 
 
 def apply_patches():

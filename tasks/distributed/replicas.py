@@ -170,8 +170,8 @@ class DistributedOptimizer:
 
     def _accumulate(self, grads, variables):
         steps = self.gradient_accumulation_steps
-        places = [self._get_variable_index(variable) for variable in variables]
-        sums = [self._accumulated_gradients[place] for place in places]
+        indices = [self._get_variable_index(variable) for variable in variables]
+        sums = [self._accumulated_gradients[index] for index in indices]
 
         def update(grads):
             self._update([(g + s) / steps for g, s in zip(grads, sums, strict=True)], variables)

@@ -61,13 +61,13 @@ def join_process_group(name, run, out):
     Raises:
         UsageError: The cluster configuration is wrong, or not all workers connect.
     """
-    place = _cluster_config(name)
-    if place is None:
+    cluster = _cluster_config(name)
+    if cluster is None:
         yield SINGLE_PROCESS
         return
     if not _current:
-        group = process_group.ProcessGroup(place, run, clusters.wait_seconds(), out)
-        _current.update(group=group, strategy=_multi_worker_strategy(place, group.addresses))
+        group = process_group.ProcessGroup(cluster, run, clusters.wait_seconds(), out)
+        _current.update(group=group, strategy=_multi_worker_strategy(cluster, group.addresses))
     group = _current["group"]
     try:
         yield group
@@ -91,22 +91,22 @@ def is_chief():
 
 def _cluster_config(name):
     """Returns the `ClusterConfig` for a strategy, or `None` for a single process."""
-    place = clusters.find_cluster(scheduled=name == "multiworker")
-    if name == "multiworker" and place is None:
+    cluster = clusters.find_cluster(scheduled=name == "multiworker")
+    if name == "multiworker" and cluster is None:
         raise UsageError(
             "--strategy multiworker needs two or more workers: name them with --workers "
             "HOST:PORT,... and --worker N, or by TF_CONFIG, or run under zoo launch, Slurm or "
             "Kubernetes (docs/clusters.md)"
         )
-    if place and name not in ("auto", "multiworker"):
+    if cluster and name not in ("auto", "multiworker"):
         raise UsageError(
-            f"--strategy {name} is for one process, and there are {len(place.workers)} workers; "
+            f"--strategy {name} is for one process, and there are {len(cluster.workers)} workers; "
             "take --strategy auto"
         )
-    return place
+    return cluster
 
 
-def _multi_worker_strategy(place, addresses):
+def _multi_worker_strategy(cluster, addresses):
     """Returns the strategy of all workers, given their addresses."""
     keras_patches.apply_patches()
     gpus = len(tf.config.list_physical_devices("GPU"))
@@ -119,7 +119,7 @@ def _multi_worker_strategy(place, addresses):
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": addresses}),
         task_type="worker",
-        task_id=place.number,
+        task_id=cluster.number,
         num_accelerators={"GPU": gpus},
         rpc_layer="grpc",
     )

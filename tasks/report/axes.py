@@ -79,9 +79,9 @@ def _tick_label(value, step, as_percent):
     """Returns the text of a tick, with as many digits as distinguish it from the next."""
     if as_percent:
         return f"{_tick_label(100 * value, 100 * step, False)}%"
-    places = -math.floor(math.log10(step) + 1e-9)
-    value = round(value, places) + 0.0  # no minus sign on zero
-    if places < 6 and abs(value) < 1e5:
-        return f"{value:.{max(0, places)}f}"
-    digits = places + math.floor(math.log10(abs(value))) + 1 if value else 1
+    decimals = -math.floor(math.log10(step) + 1e-9)
+    value = round(value, decimals) + 0.0  # no minus sign on zero
+    if decimals < 6 and abs(value) < 1e5:
+        return f"{value:.{max(0, decimals)}f}"
+    digits = decimals + math.floor(math.log10(abs(value))) + 1 if value else 1
     return f"{value:.{digits}g}"

@@ -58,8 +58,8 @@ def of_examples(examples, columns):
         examples: `decoding.Examples`.
         columns: Values by column, in the order of the examples.
     """
-    places = examples.places
-    indices = range(len(examples)) if places is None else map(int, places)
+    item_indices = examples.item_indices
+    indices = range(len(examples)) if item_indices is None else map(int, item_indices)
     titles = [examples.title(index) for index in range(len(examples))]
     columns = {name: getattr(each, "tolist", lambda x=each: x)() for name, each in columns.items()}
     return ImageResults(list(indices), titles, columns)

@@ -81,7 +81,9 @@ class Block:
 def calls(model) -> list[LayerCall]:
     """Returns the layer calls of a functional `keras.Model` in topological order."""
     nodes = [node for _, nodes in sorted(model._nodes_by_depth.items())[::-1] for node in nodes]
-    places = {id(tensor): i for i, node in enumerate(nodes) for tensor in node.output_tensors}
+    producers = {
+        id(tensor): number for number, node in enumerate(nodes) for tensor in node.output_tensors
+    }
     found, seen = [], set()
     for node in nodes:
         layer = node.operation
@@ -93,7 +95,7 @@ def calls(model) -> list[LayerCall]:
             shape=tuple(node.output_tensors[0].shape[1:]),
             parameters=sum(math.prod(weight.shape) for weight in weights),
             multiply_adds=flops.node_macs(node),
-            inputs=tuple(dict.fromkeys(places[id(tensor)] for tensor in node.input_tensors)),
+            inputs=tuple(dict.fromkeys(producers[id(tensor)] for tensor in node.input_tensors)),
             label=_label(layer),
         )
         found.append(call)
@@ -139,7 +141,7 @@ def group_repeats(blocks: Sequence[Block], longest: int = 4) -> list[list[list[B
             if again > 1 and again * length > size * times:
                 size, times = length, again
         end = start + size * times
-        groups.append([list(blocks[place : place + size]) for place in range(start, end, size)])
+        groups.append([list(blocks[number : number + size]) for number in range(start, end, size)])
         start = end
     return groups
 
@@ -259,14 +261,14 @@ def _numbered_prefix(call):
 
 def _make_block(calls, numbers):
     boxes = _labelled_calls(calls, numbers)
-    places = {index: place for place, index in enumerate(boxes)}
+    box_numbers = {index: number for number, index in enumerate(boxes)}
     sources = {}  # the boxes that reach a call directly or through calls without a box
     edges = []
     for index in numbers:
         reached = {box for i in calls[index].inputs for box in sources.get(i, {-1})}
-        if index in places:
-            edges += sorted((box, places[index]) for box in reached or {-1})
-            reached = {places[index]}
+        if index in box_numbers:
+            edges += sorted((box, box_numbers[index]) for box in reached or {-1})
+            reached = {box_numbers[index]}
         sources[index] = reached or {-1}
     names = _custom_names(calls, boxes) or [calls[index].name for index in boxes or numbers]
     return Block(

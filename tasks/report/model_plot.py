@@ -79,7 +79,7 @@ def _draw_block(same, top, colour):
     block = same[0]
     if len(block.nodes) > _MAX_BOXES:
         inner, right, high = _summarize_block(block, top + _PADDING)
-    elif all(edge == (place - 1, place) for place, edge in enumerate(block.edges)):
+    elif all(edge == (index - 1, index) for index, edge in enumerate(block.edges)):
         inner, right, high = _sequential_boxes(block.nodes, top + _PADDING)
     else:
         inner, right, high = _branched_boxes(block, top + _PADDING)
@@ -114,8 +114,8 @@ def _summarize_block(block, top):
     words = [f"{count} of {kind}" for count, kind in counts]
     lines += [", ".join(words[first : first + 5]) for first in range(0, len(words), 5)]
     parts = [
-        svg.text(_LEFT, top + 14 + 18 * place, line, anchor="start")
-        for place, line in enumerate(lines)
+        svg.text(_LEFT, top + 14 + 18 * index, line, anchor="start")
+        for index, line in enumerate(lines)
     ]
     return parts, _LEFT + _CHAR_WIDTH * max(map(len, lines)), 18 * len(lines)
 
@@ -143,21 +143,21 @@ def _branched_boxes(block, top):
     lanes = _assign_lanes(edges, columns)
     count = max(columns) + 1
     wide = [6.0] * count
-    for place, node in enumerate(block.nodes):
-        wide[columns[place]] = max(wide[columns[place]], _box_width(node))
+    for index, node in enumerate(block.nodes):
+        wide[columns[index]] = max(wide[columns[index]], _box_width(node))
     lefts = [_LEFT, *(_LEFT + x for x in np.cumsum([w + _COLUMN_GAP for w in wide[:-1]]))]
 
-    def height(place):
-        return top + _BOX_HEIGHT / 2 + _LANE_HEIGHT * (0 if place < 0 else lanes[place])
+    def height(index):
+        return top + _BOX_HEIGHT / 2 + _LANE_HEIGHT * (0 if index < 0 else lanes[index])
 
     parts = []
     for before, after in edges:
         x = _LEFT - _COLUMN_GAP if before < 0 else lefts[columns[before]] + wide[columns[before]]
         parts.append(_line(x, height(before), lefts[columns[after]], height(after)))
-    for place, column in enumerate(columns):
-        x, y = lefts[column], height(place)
-        if place < len(block.nodes):
-            parts.append(_box(x, y, wide[column], block.nodes[place]))
+    for index, column in enumerate(columns):
+        x, y = lefts[column], height(index)
+        if index < len(block.nodes):
+            parts.append(_box(x, y, wide[column], block.nodes[index]))
         else:
             parts.append(_line(x, y, x + wide[column], y))
     return parts, lefts[-1] + wide[-1], _LANE_HEIGHT * max(lanes) + _BOX_HEIGHT
@@ -169,8 +169,8 @@ def _insert_dummy_nodes(block):
     An edge that spans several columns gets dummy nodes without a box, numbered after the others.
     """
     columns = []
-    for place in range(len(block.nodes)):
-        sources = [before for before, after in block.edges if after == place]
+    for index in range(len(block.nodes)):
+        sources = [before for before, after in block.edges if after == index]
         columns.append(1 + max((columns[s] if s >= 0 else -1 for s in sources), default=-1))
     edges = []
     for before, after in block.edges:
@@ -189,28 +189,28 @@ def _assign_lanes(edges, columns):
     for before, after in edges:
         following.setdefault(before, []).append(after)
     paths, visited = [], set()
-    for start in sorted(range(len(columns)), key=lambda place: columns[place]):
-        place = start
+    for start in sorted(range(len(columns)), key=lambda index: columns[index]):
+        index = start
         if start not in visited:
             paths.append([])
-        while place is not None and place not in visited:
-            paths[-1].append(place)
-            visited.add(place)
-            free = [after for after in following.get(place, ()) if after not in visited]
-            place = max(free, key=lambda x: (_depth(x, following), -x), default=None)
+        while index is not None and index not in visited:
+            paths[-1].append(index)
+            visited.add(index)
+            free = [after for after in following.get(index, ()) if after not in visited]
+            index = max(free, key=lambda x: (_depth(x, following), -x), default=None)
     taken, lanes = [], [0] * len(columns)
     for path in [*paths[:1], *sorted(paths[1:], key=len)]:
-        span = {columns[place] for place in path}
+        span = {columns[index] for index in path}
         lane = next((i for i, used in enumerate(taken) if not used & span), len(taken))
         taken[lane:] = taken[lane:] or [set()]
         taken[lane] |= span
-        for place in path:
-            lanes[place] = lane
+        for index in path:
+            lanes[index] = lane
     return lanes
 
 
-def _depth(place, following):
-    return 1 + max((_depth(after, following) for after in following.get(place, ())), default=0)
+def _depth(index, following):
+    return 1 + max((_depth(after, following) for after in following.get(index, ())), default=0)
 
 
 def _box_width(text):

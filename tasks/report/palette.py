@@ -17,8 +17,8 @@ def class_colours(classes: Sequence[str]):
     Classes named in `BACKGROUND_NAMES` are black.
     """
     tones = []
-    for place, name in enumerate(classes):
-        bright = (1.0, 0.75, 0.9)[place % 3]
-        tone = colorsys.hsv_to_rgb(place * GOLDEN_RATIO % 1, (0.85, 1.0, 0.6)[place % 3], bright)
+    for index, name in enumerate(classes):
+        bright = (1.0, 0.75, 0.9)[index % 3]
+        tone = colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, (0.85, 1.0, 0.6)[index % 3], bright)
         tones.append((0, 0, 0) if name in BACKGROUND_NAMES else tone)
     return np.rint(255 * np.array(tones)).astype("uint8")

@@ -160,7 +160,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
         pixels, labels = (buffer[: len(readable)] for buffer in buffers)
     names = [image_io.item_name(split.items[index]) for index in np.flatnonzero(ambiguous)]
     notes = (exif.ambiguity_warning(split.name, names, "masks"),) if names else ()
-    origin = {"items": split.items, "places": readable}
+    origin = {"items": split.items, "item_indices": readable}
     return SegmentationExamples(split.name, pixels, labels, dropped, counts.sum(0), notes, **origin)
 
 

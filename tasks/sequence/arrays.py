@@ -40,8 +40,8 @@ def read(path):
         raise UsageError(f"{path}: expected numbers, got {x.dtype} of shape {x.shape}")
     values = x.astype("float64")
     if not np.isfinite(values).all():
-        place = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
-        raise UsageError(f"{path}: {values[place]} at {place}; fill the gaps with numbers")
+        index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
+        raise UsageError(f"{path}: {values[index]} at {index}; fill the gaps with numbers")
     if y is None:
         if values.ndim > 2:
             raise UsageError(

@@ -34,7 +34,7 @@ class CharacterNGrams:
     def bigram_entropy(self, before, targets):
         """Returns `-log(probability)` of tokens in nats, given the token before each."""
         pairs = np.asarray(before, "int64") * self.size + targets
-        places = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)
-        counts = np.where(self.pairs[places] == pairs, self.counts[places], 0)
+        indices = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)
+        counts = np.where(self.pairs[indices] == pairs, self.counts[indices], 0)
         smoothed = counts + PSEUDO_COUNTS * self.unigram[targets]
         return -np.log(smoothed / (self.first[before] + PSEUDO_COUNTS))

@@ -76,8 +76,8 @@ class WindowBatches(batches.EpochBatches):
 
     def _batch(self, starts):
         [steps] = self._tensors
-        places = starts[:, None] + tf.range(self.examples.length + 1, dtype=starts.dtype)
-        rows = tf.gather(steps, places)
+        windows = starts[:, None] + tf.range(self.examples.length + 1, dtype=starts.dtype)
+        rows = tf.gather(steps, windows)
         return rows[:, :-1], rows[:, 1:]
 
     @cached_property

@@ -36,8 +36,8 @@ class Windows:
 
     def read(self, starts):
         """Returns inputs and targets `(windows, length, channels)` from steps `starts`."""
-        places = np.asarray(starts)[:, None] + np.arange(self.length)
-        return self.steps[places], self.steps[places + 1]
+        indices = np.asarray(starts)[:, None] + np.arange(self.length)
+        return self.steps[indices], self.steps[indices + 1]
 
 
 @dataclass(frozen=True, eq=False)

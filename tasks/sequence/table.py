@@ -55,9 +55,9 @@ def read(path, columns="", label_column=""):
             raise unknown_name_error(f"column of {path}", name, names)
     if not wanted:
         raise UsageError(f"{path} has no column besides {label_column}; expected channels")
-    places = [names.index(name) for name in wanted]
-    values = np.array([[_number(row[i], decimal_comma) for i in places] for _, row in rows])
-    _check_numbers(path, wanted, places, rows, values, len(names))
+    column_indices = [names.index(name) for name in wanted]
+    values = np.array([[_number(row[i], decimal_comma) for i in column_indices] for _, row in rows])
+    _check_numbers(path, wanted, column_indices, rows, values, len(names))
     labels = []
     if label_column:
         labels = [row[names.index(label_column)] for _, row in rows]
@@ -128,14 +128,14 @@ def _number(cell, decimal_comma):
     return parse_float(cell.replace(",", ".") if decimal_comma else cell)
 
 
-def _check_numbers(path, names, places, rows, values, num_columns):
+def _check_numbers(path, names, column_indices, rows, values, num_columns):
     """Raises `UsageError` if a cell is not a finite number, with its column, line and content."""
     missing = values == None if values.dtype == object else np.isnan(values)  # noqa: E711
     if not missing.any():
         return
     row, column = np.argwhere(missing)[0]
     line, cells = rows[row]
-    count, cell = int(missing[:, column].sum()), cells[places[column]]
+    count, cell = int(missing[:, column].sum()), cells[column_indices[column]]
     plural = "s" if count > 1 else ""
     if count == len(rows) and cell:  # such as a time stamp
         others = [name for name in names if name != names[column]]

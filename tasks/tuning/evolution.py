@@ -180,7 +180,7 @@ class Evolution(oracles.SearchOracle):
 
     def _tournament_winner(self, population, rng):
         drawn = rng.integers(len(population), size=self.tournament)
-        return max((population[place] for place in drawn), key=lambda one: one.score)
+        return max((population[index] for index in drawn), key=lambda one: one.score)
 
     def _sample_flag(self, name, rng):
         """Returns a random value of a searched flag."""

@@ -89,9 +89,9 @@ def _mutations(genome):
 
 def _value_mutations(value, metadata):
     values = metadata["values"]
-    place = values.index(value)
-    steps = (place - 1, place + 1) if metadata["ordinal"] else range(len(values))
-    return [("", values[step]) for step in steps if step != place and 0 <= step < len(values)]
+    position = values.index(value)
+    steps = (position - 1, position + 1) if metadata["ordinal"] else range(len(values))
+    return [("", values[step]) for step in steps if step != position and 0 <= step < len(values)]
 
 
 def _sequence_mutations(items, metadata):
@@ -99,9 +99,9 @@ def _sequence_mutations(items, metadata):
         yield "", items[:-1]
     if len(items) < metadata["max_items"]:
         yield "", (*items, items[-1] if items else _median_genome(metadata["item"]))
-    for place, item in enumerate(items):
+    for position, item in enumerate(items):
         for name, other in _mutations(item):
-            yield f".{name}", (*items[:place], other, *items[place + 1 :])
+            yield f".{name}", (*items[:position], other, *items[position + 1 :])
 
 
 def _size(genome):

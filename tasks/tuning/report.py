@@ -41,10 +41,10 @@ def trials_table(rows: Sequence[Mapping]) -> str:
 def optimization_history(rows: Sequence[Mapping]) -> str:
     """Plots the score of each trial in order, and the best score so far."""
     points, best = [], []
-    for place, row in enumerate(rows, start=1):
+    for position, row in enumerate(rows, start=1):
         if _is_scored(row):
-            points.append((place, row))
-            best.append((place, max(row["score"], best[-1][1] if best else -math.inf)))
+            points.append((position, row))
+            best.append((position, max(row["score"], best[-1][1] if best else -math.inf)))
     if not points:
         return "<p>No trial has a score.</p>"
     x_axis = axes.integer_axis(1, max(2, len(rows)))
@@ -89,8 +89,8 @@ def parallel_coordinates(rows: Sequence[Mapping], spans: Sequence[Mapping]) -> s
         )
         shade = 1 if best else 0.1 + 0.7 * rank / len(scored)
         parts.append(f'<g style="opacity:{shade:.2f}">{line}</g>')
-    for place, span in enumerate(spans):
-        parts += _vertical_axis(_LEFT + place * step, span["name"], _ticks(span))
+    for position, span in enumerate(spans):
+        parts += _vertical_axis(_LEFT + position * step, span["name"], _ticks(span))
     ticks = [(y_axis.at(value), text) for value, text in y_axis.ticks]
     parts += _vertical_axis(_RIGHT, "score", ticks, anchor="start")
     picture = svg.inline_svg(_WIDTH, _HEIGHT, parts, "trials through their flags")
@@ -182,11 +182,11 @@ def _ticks(span):
         last = max(1, len(span["values"]) - 1)
         middle = 0.5 if len(span["values"]) == 1 else 0
         return [(middle or n / last, _truncate(value)) for n, value in enumerate(span["values"])]
-    places = [n / 4 for n in range(5)]
+    positions = [n / 4 for n in range(5)]
     low, high = span["low"], span["high"]
     if span["log"]:
-        return [(place, f"{low * (high / low) ** place:.2g}") for place in places]
-    return [(place, f"{low + (high - low) * place:.3g}") for place in places]
+        return [(position, f"{low * (high / low) ** position:.2g}") for position in positions]
+    return [(position, f"{low + (high - low) * position:.3g}") for position in positions]
 
 
 def _vertical_axis(x, name, ticks, anchor="end"):

@@ -98,7 +98,7 @@ class Shrinking(oracles.SearchOracle):
         span = self.bounds[name]
         if isinstance(self.space.ranges[name], Choices):
             return span[min(len(span) - 1, int(position * len(span)))]
-        return self.space.at(name, span[0] + position * (span[1] - span[0]))
+        return self.space.value_at(name, span[0] + position * (span[1] - span[0]))
 
     def _shrink_bounds(self):
         """Returns the bounds around the best trials so far."""
@@ -114,7 +114,7 @@ class Shrinking(oracles.SearchOracle):
         before = self.bounds[name]
         if isinstance(self.space.ranges[name], Choices):
             return [choice for choice in before if choice in values] or before
-        positions = [self.space.place(name, value) for value in values]
+        positions = [self.space.position_of(name, value) for value in values]
         margin = (before[1] - before[0]) / self.round_size / 2
         low, high = min(positions) - margin, max(positions) + margin
         max_width = SHRINK_FACTOR * (before[1] - before[0])

@@ -53,16 +53,16 @@ class SearchSpace:
         ranges = {name: self._listed(name, span, points) for name, span in self.ranges.items()}
         return SearchSpace(ranges, self.kinds)
 
-    def at(self, name, place):
+    def value_at(self, name, position):
         """Returns the value at a position in [0, 1] of a range `Between`, on its scale."""
         span, (low, high) = self.ranges[name], self._ends(name)
-        value = low * (high / low) ** place if span.log else low + place * (high - low)
+        value = low * (high / low) ** position if span.log else low + position * (high - low)
         if self.kinds[name] is int:
             return int(min(span.high, max(span.low, round(value))))
         return _round_value(value)
 
-    def place(self, name, value):
-        """Returns the position in [0, 1] of a value in a range `Between`; the inverse of `at`."""
+    def position_of(self, name, value):
+        """Returns the position in [0, 1] of a value in a range `Between`; inverse of `value_at`."""
         low, high = self._ends(name)
         if self.ranges[name].log:
             return math.log(value / low) / math.log(high / low)
@@ -87,14 +87,14 @@ class SearchSpace:
         )
 
     def _ends(self, name):
-        """Returns the ends of a range; those of integers are widened by 0.5, as `at` rounds."""
-        span, room = self.ranges[name], 0.5 if self.kinds[name] is int else 0
-        return span.low - room, span.high + room
+        """Returns the ends of a range; those of integers are widened by 0.5 for rounding."""
+        span, margin = self.ranges[name], 0.5 if self.kinds[name] is int else 0
+        return span.low - margin, span.high + margin
 
     def _listed(self, name, span, points):
         if isinstance(span, Choices):
             return span
-        values = [self.at(name, number / max(1, points - 1)) for number in range(points)]
+        values = [self.value_at(name, number / max(1, points - 1)) for number in range(points)]
         return Choices(tuple(dict.fromkeys(values)))
 
 
@@ -200,7 +200,7 @@ def _parse_range(name, sign, text, own, kinds):
 
 
 def _parse_interval(name, ends, own, kind):
-    low, high = (_convert(name, ends[place], kind) for place in (1, 2))
+    low, high = (_convert(name, ends[group], kind) for group in (1, 2))
     scale = ends[3]
     if scale and scale not in SCALES:
         raise unknown_name_error(f"scale of {name}", scale, list(SCALES))

@@ -95,8 +95,8 @@ def _checks(words, randint, pixels):
 def _noise(words, pixels, cells):
     """Returns value noise, 0 to 255: random levels at a grid of `cells` x `cells`, interpolated."""
     knots = _bytes(words, (cells + 1, cells + 1))
-    place = (2 * np.arange(pixels, dtype="int32") + 1) * (128 * cells) // pixels
-    cell, part = place >> 8, place & 255
+    position = (2 * np.arange(pixels, dtype="int32") + 1) * (128 * cells) // pixels
+    cell, part = position >> 8, position & 255
     rows = knots[cell] * (256 - part)[:, None] + knots[cell + 1] * part[:, None] >> 8
     return rows[:, cell] * (256 - part) + rows[:, cell + 1] * part >> 8
 

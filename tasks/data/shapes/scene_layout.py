@@ -189,8 +189,8 @@ def _try_to_place(randint, objects, occluded):
             return None
         overlaps = (int((front[window] & shape).sum()) for front in fronts)
         by = tuple(i for i, overlap in enumerate(overlaps) if overlap / area >= OCCLUSION_RANGE[0])
-        place = {"centre": (x, y), "hidden": share, "hidden_by": by}
-        placed.append(dataclasses.replace(obj, **place))
+        placement = {"centre": (x, y), "hidden": share, "hidden_by": by}
+        placed.append(dataclasses.replace(obj, **placement))
         fronts.append(np.zeros((UNITS, UNITS), bool))
         fronts[-1][window] = shape
     return placed

@@ -193,9 +193,9 @@ def test_flags_keep_their_types_and_digits_in_float32():
 def test_positions_follow_the_scale_of_the_range(name):
     found = space.make_space(TASK, MIXED)
     for place in (0.0, 0.2, 0.5, 1.0):
-        value = found.at(name, place)
-        assert found.place(name, value) == pytest.approx(place, abs=0.02)
-    assert found.at("learning_rate", 0.5) == pytest.approx(1e-3)
+        value = found.value_at(name, place)
+        assert found.position_of(name, value) == pytest.approx(place, abs=0.02)
+    assert found.value_at("learning_rate", 0.5) == pytest.approx(1e-3)
 
 
 # Engines
@@ -341,7 +341,8 @@ def test_shrinking_keeps_the_best_values():
 
 def test_round_of_shrinking_is_a_latin_hypercube():
     found, ranges = oracle("shrinking", RATE, trials=40, round_size=10)
-    places = sorted(ranges.place(*one) for f in run_search(found, ranges, 10) for one in f.items())
+    trials = run_search(found, ranges, 10)
+    places = sorted(ranges.position_of(*one) for trial in trials for one in trial.items())
     assert [int(place * 10) for place in places] == list(range(10))
 
 
