@@ -98,8 +98,8 @@ class Zoo:
         keras.utils.set_random_seed(0)
         data = task.load()
         model = task.build(data)
-        self.stream = task.training(data)
-        [optimizer] = task.optimizers(model, self.stream.steps)
+        self.pipeline = task.training(data)
+        [optimizer] = task.optimizers(model, self.pipeline.steps)
         self.training_model = task.training_model(model, data)
         task.compile(self.training_model, data, optimizer)
         self.training_model.steps_per_execution = 32
@@ -109,7 +109,7 @@ class Zoo:
 
     def run(self, steps):
         """Takes some steps."""
-        batches = self.stream.epoch(0).repeat().take(steps // self.stream.size)
+        batches = self.pipeline.epoch(0).repeat().take(steps // self.pipeline.size)
         self.training_model.fit(batches, shuffle=False, verbose=0)
 
 

@@ -1,6 +1,6 @@
 """Compares gradients with central differences: zoo gradcheck lenet5.
 
-A model is rebuilt in float64. Of each weight tensor and of the image some values are moved up and
+A model is rebuilt in float64. Some values of each weight tensor and of the image are moved up and
 down, and the change of the output is compared with the gradient by automatic differentiation. The
 exit status is 1 if one differs. Layers of the zoo and of Keras are checked by the name of their
 class, in a small example; `layers` checks all of them.

@@ -162,7 +162,7 @@ def _json(archive, name):
 def _first_line(error):
     """Returns the first line of an error of Keras, without its advice to execute code of a file.
 
-    Of a class that is missing, which Keras mentions further below, it returns the name.
+    For a missing class, which Keras mentions further below, it returns the name of the class.
     """
     if missing := MISSING_CLASS.search(str(error)):
         return (

@@ -4,8 +4,8 @@
 
 Runs the studies with their default options, writes their pictures to `docs/course/pictures` and
 replaces what is between `<!-- study: NAME -->` and `<!-- end -->` in the chapters: pictures, and in
-English also the claims with what was measured. Of a row of pictures with a slider a chapter shows
-the one that the page shows first.
+English also the claims with the measured values. Where a page has a slider, the chapter shows
+the picture that the page shows first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks a built site: each link and asset is there, and no page asks another host for anything."""
+"""Checks a built site: all links and assets exist, and no page loads anything from another host."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _is_private(name):
 
 
 def defines_all(name):
-    """Tells whether a module's source defines `__all__`, without importing the module."""
+    """Returns whether a module's source defines `__all__`, without importing the module."""
     spec = importlib.util.find_spec(name)
     with open(spec.origin, encoding="utf-8") as file:
         body = ast.parse(file.read()).body
@@ -144,7 +144,7 @@ def tasks_page():
 
 
 def same(field, other):
-    """Tells whether a task has a flag exactly as every task has it."""
+    """Returns whether a task has a flag exactly as every task has it."""
     return other is not None and (field.default, field.metadata) == (other.default, other.metadata)
 
 

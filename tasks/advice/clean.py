@@ -121,7 +121,7 @@ def clean(dataset, models=DEFAULT_MODELS, *, weights=None, data_dir=None, folds=
         whole=whole,
         positions={name: n for n, name in enumerate(names)},
     )
-    report.near_copies.sort(key=lambda group: _harm(report, group))
+    report.near_copies.sort(key=lambda group: _severity_rank(report, group))
     return report
 
 
@@ -150,7 +150,7 @@ def _suspects(split, features, folds):
     return (bad, probabilities, split.labels), [g for g in groups.values() if len(g) > 1]
 
 
-def _harm(report, group):
+def _severity_rank(report, group):
     """Returns a sort key: 0 for copies of different classes, 1 of different splits, else 2."""
     if len({report.labels[name] for name in group}) > 1:
         return 0

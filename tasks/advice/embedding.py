@@ -149,7 +149,7 @@ def neighbours(embedding, features, count):
 
     Returns:
         The indices of the images, int64 `(queries, count)`, the most similar first, and their
-        similarity in [-1, 1], of the same shape. Of fewer images, all are returned.
+        similarity in [-1, 1], of the same shape. Fewer if the embedding has fewer images.
     """
     mean = embedding.features.mean(axis=0)
     directions, queries = _unit(embedding.features - mean), _unit(features - mean)
@@ -175,8 +175,8 @@ def own_neighbours(embedding, count):
 def knn_accuracy(embedding, count, *, seed=0):
     """Returns the leave-one-out accuracy of the k-nearest-neighbour classifier.
 
-    Each image is given the most frequent class of its `count` neighbours; of several, the class
-    whose neighbours are more similar in sum.
+    The prediction for an image is the most frequent class of its `count` neighbours; ties are
+    broken by the sum of the similarities.
 
     Args:
         embedding: An `Embedding` with one label per image.

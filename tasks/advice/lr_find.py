@@ -49,7 +49,7 @@ def lr_find(task, *, low=MIN_LEARNING_RATE, high=MAX_LEARNING_RATE, steps=NUM_ST
     """Trains a few steps at rising learning rates and suggests one; the model is discarded.
 
     Args:
-        task: a `tasks.Task`. Of a plan with several stages the first one is tested. The learning
+        task: a `tasks.Task`. If its plan has several stages, the first one is tested. The learning
             rate of the task is ignored.
         low, high: the first and the last learning rate.
         steps: the number of learning rates, evenly spaced on a logarithmic scale.
@@ -98,7 +98,7 @@ def _train_losses(task, rates):
     rising = task.make_optimizer(optimize.schedules.Schedule(rates))
     task.compile(prepared_stage.training_model, prepared_stage.data, rising)
     batches = itertools.chain.from_iterable(
-        prepared_stage.stream.epoch(n) for n in itertools.count()
+        prepared_stage.pipeline.epoch(n) for n in itertools.count()
     )
     observed = []
     bar = tqdm.tqdm(rates, desc="rates", leave=False, disable=None)

@@ -19,12 +19,12 @@ CHECK_NAME, OBJECTS_CHECK_NAME = "shortcut", "shortcut outside objects"
 MAX_IMAGES = 64  # whose maps are computed
 MIN_CORRECT = 16
 MARGIN = 0.1  # width of the border, relative to the side
-# The border is 36 % of the image, which is the share of an even map. A map mostly in the border,
+# The border is 36 % of the image, which is the share of a uniform map. A map mostly in the border,
 # or outside the objects:
 MAX_SHARE = 0.6
-# Maps of other images may happen to touch the object, as the cells of deep layers see far.
+# Some maps touch the object by chance, since the receptive fields of deep layers are large.
 MIN_OUTSIDE = 1 / 3  # of the predictions whose maps lie mostly outside the objects
-MIN_EVEN_SHARE = 0.25  # of an even map outside the objects; other images are left out
+MIN_UNIFORM_SHARE = 0.25  # of a uniform map outside the objects; other images are left out
 
 
 def check_shortcut(sample):
@@ -51,8 +51,8 @@ def check_shortcut(sample):
 def check_objects(sample, objects):
     """Yields a finding if the maps of many correct predictions lie mostly outside the objects.
 
-    Many are more than `MIN_OUTSIDE`. A map does if more of its heat lies there than `MAX_SHARE`,
-    and than of an even map, as around a small object.
+    Many are more than `MIN_OUTSIDE`. A map lies mostly outside if its share there exceeds both
+    `MAX_SHARE` and the share of a uniform map, which is large around a small object.
 
     Args:
         sample: A `model_predictions.ModelPredictions`.
@@ -68,7 +68,7 @@ def check_objects(sample, objects):
     pairs = [(saliency, masks[n]) for n, saliency in zip(correct, maps, strict=True) if n in masks]
     shares = np.array([faithfulness.outside_share(*pair) for pair in pairs])
     even = np.array([faithfulness.outside_share(np.ones_like(one), mask) for one, mask in pairs])
-    shares, even = shares[even >= MIN_EVEN_SHARE], even[even >= MIN_EVEN_SHARE]
+    shares, even = shares[even >= MIN_UNIFORM_SHARE], even[even >= MIN_UNIFORM_SHARE]
     if len(shares) < MIN_CORRECT:
         raise CheckSkipped(
             f"{len(masks)} of {format_count(len(correct), 'correct prediction')} have an object in "

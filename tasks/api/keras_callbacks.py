@@ -11,13 +11,13 @@ from zoo.lazy import keras
 
 
 @contextmanager
-def added(callbacks):
-    """Returns a scope in which runs call callbacks of Keras.
+def keras_callbacks_scope(callbacks):
+    """Returns a scope in which runs call Keras callbacks.
 
     `on_train_begin` and `on_train_end` are called once per run; `on_epoch_begin` before an epoch,
     `on_epoch_end` after its validation and checkpoint, with the row of the history, without the
     number of the epoch, as `logs`; the methods of batches as by `fit`. `self.model` is the model
-    that is trained in the present stage of the plan. `self.model.stop_training = True` ends the run
+    that is trained in the current stage of the plan. `self.model.stop_training = True` ends the run
     after the epoch, as early stopping does.
 
     Args:

@@ -9,7 +9,7 @@ class LayerwiseOptimizer(ParamGroupOptimizer):
     """Updates those of its variables that are passed: layers may be unfrozen during training.
 
     Args:
-        members: `(optimizer, variables)` of each group.
+        groups: `(optimizer, variables)` of each group.
     """
 
     def apply(self, grads, trainable_variables=None):

@@ -144,9 +144,8 @@ class Run:
         """Resumes an interrupted run, or trains a finished one for further epochs.
 
         An interrupted run ends as if it had not been interrupted, also in the trackers that it
-        was logged to. A finished one is the start of
-        a new run, in another folder, which begins with its weights: schedule and state of the
-        optimizer begin anew, since those of the finished run have come to their end.
+        was logged to. The weights of a finished run initialize a new run in another folder, with
+        a new learning rate schedule and a new optimizer state.
 
         Args:
             epochs: The number of further epochs of a finished run.

@@ -109,7 +109,7 @@ def train(
     made = make_task(task, flags)
     folder = Path(out) if out is not None else default_folder.default_folder(made)
     finished = (folder / resume.REPORT).exists()
-    with keras_callbacks.added([] if finished else callbacks):
+    with keras_callbacks.keras_callbacks_scope([] if finished else callbacks):
         cross_validation.train(made, folder, track=track)
     return Run(folder)
 

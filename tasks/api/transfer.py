@@ -84,8 +84,8 @@ def layerwise_optimizer(
             groups.setdefault(depth, []).extend(layer.trainable_weights)
     if not groups:
         raise UsageError(f"{model.name} has no trainable layer; call tasks.transfer.freeze first")
-    members = [(make(learning_rate * decay**depth), groups[depth]) for depth in sorted(groups)]
-    return layerwise.LayerwiseOptimizer(members)
+    param_groups = [(make(learning_rate * decay**depth), groups[depth]) for depth in sorted(groups)]
+    return layerwise.LayerwiseOptimizer(param_groups)
 
 
 def gradual_unfreezing(

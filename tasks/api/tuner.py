@@ -73,7 +73,7 @@ class HyperModel(keras_tuner.HyperModel):
             model: As returned by `build`.
             *args: None: the task has the data.
             callbacks: Called after the training, with the row of the history of each epoch.
-            **options: Of those of `keras.Model.fit`, `epochs`, which `keras_tuner.Hyperband` sets.
+            **options: Arguments of `keras.Model.fit`: `epochs`, which `keras_tuner.Hyperband` sets.
 
         Raises:
             keras_tuner.errors.FatalTypeError: Data or other options were passed to `search`.

@@ -17,8 +17,8 @@ MAX_CURVES = 8  # of the classes with the most examples
 def ranking_metrics(probabilities, labels, *, seed: int) -> dict[str, float]:
     """Returns `auroc` and `average_precision` with the ends of their 95% bootstrap intervals.
 
-    Of two classes they are those of the second; of more, the means over the classes that have
-    examples, one against the others. They are left out if there is only one.
+    With two classes they are those of the second class; with more, they are means over the classes
+    that have examples, one against the others. They are left out if there is only one class.
 
     Args:
         probabilities: `(examples, classes)`.

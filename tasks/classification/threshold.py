@@ -31,7 +31,7 @@ def parse_costs(text):
 def best_shift(logits, labels, costs) -> float:
     """Returns the difference of the logits above which the second class costs the least.
 
-    Of thresholds of equal cost it is the one nearest to `log(FP / FN)`, which is optimal for
+    Among thresholds of equal cost it is the nearest to `log(FP / FN)`, which is optimal for
     calibrated probabilities.
 
     Args:

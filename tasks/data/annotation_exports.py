@@ -29,7 +29,7 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of Hugging 
 def read_label_studio(path):
     """Returns the `Listing` of a JSON export of Label Studio with choices for each image.
 
-    Images are searched by the end of their path below the folder of the file.
+    Images are looked up below the folder of the file by the end of their path.
 
     Raises:
         UsageError: The file is no such export, or no image is found.

@@ -30,7 +30,7 @@ ENCRYPTED = 1  # the bit of the flags of a member of a zip archive
 LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
 IMAGE_KEYS = ("image/encoded", "image", "jpg", "png")  # of a `tf.train.Example`
 LABEL_KEYS = ("image/class/text", "label_text", "image/class/label", "label", "class", "cls")
-UTF8 = 0x800  # the bit that says that the name of a member is in UTF-8
+UTF8 = 0x800  # the bit that marks the name of a member as UTF-8
 FRAME = 12, 4  # bytes before and after a record: its length and checksums
 
 

@@ -1,4 +1,4 @@
-"""The order of training examples of an epoch that draws as many of each class."""
+"""The order of training examples in an epoch with class-balanced sampling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from zoo.lazy import np
 
 
 def balanced_indices(labels, size, seed, epoch):
-    """Returns indices as `batches.shuffled_indices` does, of as many images of each class.
+    """Returns indices as `batches.shuffled_indices` does, with equally many images of each class.
 
-    An epoch has as many batches as without balance. Of a class, all images are drawn in a random
-    order before one is drawn again; of a large class some are left out.
+    An epoch has as many batches as without balancing. All images of a class are drawn in a random
+    order before one is drawn again; some images of a large class are left out.
 
     Args:
         labels: Class indices `(examples,)`.

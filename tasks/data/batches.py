@@ -29,7 +29,7 @@ def training(
         num_classes: The number of classes.
         augment, mix, erase: The augmentation, as in `augment.sample_params`.
         heads: The names of the outputs trained on the labels; `()` for a single unnamed output.
-        balanced: Whether an epoch draws as many images of each class.
+        balanced: Whether an epoch draws equally many images of each class.
 
     Returns:
         `Batches`.
@@ -80,7 +80,7 @@ class Batches(EpochBatches):
         num_classes: The number of classes.
         changes: Keyword arguments of `augment.sample_params`; empty without augmentation.
         heads: The names of the outputs trained on the labels, or `()`.
-        balanced: Whether an epoch draws as many images of each class.
+        balanced: Whether an epoch draws equally many images of each class.
     """
 
     examples: Examples
@@ -166,7 +166,7 @@ def repeat(batches, count):
 def predict(model, examples, *, batch_size):
     """Returns the predictions of a model for all examples, in order, as one array.
 
-    Of a model with several heads, these are the outputs of the final one, `HEAD_LAYER`. All
+    For a model with several heads, these are the outputs of the final one, `HEAD_LAYER`. All
     batches are full; the last is padded, as in `sequential_indices`.
 
     Args:

@@ -43,7 +43,7 @@ class CocoImage(NamedTuple):
     path: str
     height: int
     width: int
-    things: tuple[CocoObject, ...]
+    objects: tuple[CocoObject, ...]
 
 
 class CocoAnnotations(NamedTuple):
@@ -52,13 +52,13 @@ class CocoAnnotations(NamedTuple):
     Attributes:
         path: The path of the file.
         classes: The names of the categories, sorted by their ids.
-        pictures: The images, in the order of the file.
+        images: The images, in the order of the file.
         skipped: A pair `(path, reason)` for each image, or the file, of which something is missing.
     """
 
     path: str
     classes: tuple[str, ...]
-    pictures: tuple[CocoImage, ...]
+    images: tuple[CocoImage, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -95,11 +95,11 @@ def annotation_files(root):
 def read_annotations(path):
     """Reads an annotation file.
 
-    Images are searched in the folder of the file, in its `images/`, in the parent folder, in
-    `images/` there, and in folders of either place that are named after the split (`train2017` for
-    `instances_train2017.json`), by their `file_name`, or by its last part if it names a folder of
-    another machine. Missing images, and annotations of images that the file does not list, are
-    skipped and reported. Numbers may be text.
+    Images are looked up by their `file_name`, or by its last part if it names a folder of another
+    machine: in the folder of the file, in its parent folder, in `images/` in either of them, and
+    in folders there that are named after the split (`train2017` for `instances_train2017.json`).
+    Missing images, and annotations of images that the file does not list, are skipped and
+    reported. Numbers may be text.
 
     Returns:
         `CocoAnnotations`. Categories are sorted by id and include those without annotations.
@@ -116,22 +116,22 @@ def read_annotations(path):
     if duplicates := [name for name, count in Counter(classes).items() if count > 1]:
         raise UsageError(f"{path} has several categories named {join_names(duplicates)}")
     labels = {number: label for label, number in enumerate(order)}
-    things = defaultdict(list)
+    objects = defaultdict(list)
     for row in content["annotations"]:
-        things[_id(path, "annotation", row, "image_id")].append(_parse_object(path, row, labels))
-    pictures, skipped = _read_images(path, content["images"], things)
-    if unmatched := _unmatched_annotations(content, things):
+        objects[_id(path, "annotation", row, "image_id")].append(_parse_object(path, row, labels))
+    images, skipped = _read_images(path, content["images"], objects)
+    if unmatched := _unmatched_annotations(content, objects):
         skipped.insert(0, (str(path), unmatched))
-    return CocoAnnotations(str(path), classes, tuple(pictures), tuple(skipped))
+    return CocoAnnotations(str(path), classes, tuple(images), tuple(skipped))
 
 
-def size_matches(picture):
+def size_matches(image):
     """Returns whether the size of a `CocoImage` is that of its image file, with or without EXIF."""
     try:
-        size = image_io.image_size(picture.path)
+        size = image_io.image_size(image.path)
     except image_io.UnreadableImage:
         return False
-    return (picture.height, picture.width) in (size, size[::-1])
+    return (image.height, image.width) in (size, size[::-1])
 
 
 def read_splits(files):
@@ -175,16 +175,16 @@ def _read_file(path):
     return {**content, "annotations": annotations}
 
 
-def _unmatched_annotations(content, things):
+def _unmatched_annotations(content, objects):
     """Returns why annotations have no images, or `""` if all have one."""
     if not content["annotations"]:
         return "it has no annotations"
     known = dict.fromkeys(number_parsing.normalize_id(row["id"]) for row in content["images"])
-    unknown = [number for number in things if number not in known]
+    unknown = [number for number in objects if number not in known]
     if not unknown:
         return ""
     return (
-        f"{sum(len(things[number]) for number in unknown)} annotations of images that it does not "
+        f"{sum(len(objects[number]) for number in unknown)} annotations of images that it does not "
         f"list: of the image_id {join_names(map(repr, unknown))}; it lists "
         f"{join_names(map(repr, known))}"
     )
@@ -229,21 +229,21 @@ def _parse_object(path, row, labels):
     return CocoObject(number, labels[category], box, row.get("segmentation") or None, crowd, area)
 
 
-def _read_images(path, rows, things):
+def _read_images(path, rows, objects):
     """Returns the images whose files exist, and `(path, reason)` for the others."""
     names = [str(_field(path, "image", row, "file_name")) for row in rows]
     numbers = [_id(path, "image", row, "id") for row in rows]
     if duplicates := [number for number, count in Counter(numbers).items() if count > 1]:
         raise UsageError(f"{path} has several images with the id {join_names(duplicates)}")
     folder = _image_folder(path, names)
-    pictures, skipped = [], []
+    images, skipped = [], []
     for row, file, number in zip(rows, locate_images(folder, names), numbers, strict=True):
         size = _size(path, row)
         if file.is_file():
-            pictures.append(CocoImage(number, str(file), *size, tuple(things.get(number, ()))))
+            images.append(CocoImage(number, str(file), *size, tuple(objects.get(number, ()))))
         else:
             skipped.append((str(file), "no such file"))
-    return pictures, skipped
+    return images, skipped
 
 
 def _size(path, row):
@@ -263,7 +263,7 @@ def locate_images(folder, names):
     """Yields a path for each name of an image, whether or not the file exists.
 
     A name is a path relative to the folder, with `/` or `\\`. If there is no such file, as with
-    `C:\\data\\x.jpg`, its last part is searched, unless two names share it.
+    `C:\\data\\x.jpg`, its last part is looked up, unless two names share it.
 
     Args:
         folder: The folder to search.

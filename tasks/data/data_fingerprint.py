@@ -55,8 +55,8 @@ def with_images(found, *names):
     digests = {
         f"the picture {name}": _content_digest(name) for name in names if os.path.isfile(name)
     }
-    pictures = {name: f"digest {digest.hex()}" for name, digest in digests.items() if digest}
-    return {**found, "splits": {**found.get("splits", {}), **pictures}}
+    image_digests = {name: f"digest {digest.hex()}" for name, digest in digests.items() if digest}
+    return {**found, "splits": {**found.get("splits", {}), **image_digests}}
 
 
 def split_digest(split):
@@ -130,10 +130,10 @@ def _label_key(label):
     if hasattr(label, "boxes"):
         arrays = (label.boxes, label.labels, label.ignored)
         return label.size, [array.tolist() for array in arrays]
-    if hasattr(label, "picture"):
-        picture = label.picture
-        things = [(each.label, each.box, each.crowd, each.area) for each in picture.things]
-        return picture.height, picture.width, things
+    if hasattr(label, "image"):
+        image = label.image
+        objects = [(each.label, each.box, each.crowd, each.area) for each in image.objects]
+        return image.height, image.width, objects
     return label  # of drawn scenes: which scene it is
 
 

@@ -53,7 +53,7 @@ def group_names(paths, pattern, root, columns=()):
 
     Args:
         paths: Paths of images.
-        pattern: A regular expression that is searched in each path relative to `root`, with `/`
+        pattern: A regular expression that is searched for in paths relative to `root`, with `/`
             between folders. The group is its first capturing group, or all that it matches.
         root: A folder, as from `common_folder`.
         columns: The columns that the pattern could have named, for messages.

@@ -57,12 +57,12 @@ class UnreadableImage(UsageError):
 def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images.MAX_BITS):
     """Reads one image.
 
-    Of an animation, the first frame is read; TIFF files of several pages are not supported, and
-    those of bands that are not colour or alpha need tifffile. The EXIF orientation is applied,
-    16 bits and floating-point numbers are scaled to 8, and colour is converted to grey by
-    Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`. Transparency is
-    blended with white, unless 2 or 4 channels are requested, of which it is the
-    last. Resizing is bilinear and antialiased.
+    The first frame of an animation is read. TIFF files with several pages are not supported, and
+    those with bands other than colour and alpha need tifffile. The EXIF orientation is applied,
+    values of 16 bits and floating-point values are scaled to 8 bits, and colour is converted to
+    grey by Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`.
+    Transparency is blended with white, unless 2 or 4 channels are requested, the last of which is
+    alpha. Resizing is bilinear and antialiased.
 
     Args:
         item: The path of a file, its bytes, or an array `(height, width)` or `(height, width,

@@ -110,13 +110,13 @@ def prepare(source, names, shape, resize, bits=0):
     return data
 
 
-def decode(split, shape, resize, **room):
+def decode(split, shape, resize, **limits):
     """Decodes every image of a split once, and resizes its boxes with it.
 
     Args:
         split: of a source that `load` returned.
         shape, resize: as in `decoding.decode`.
-        room: bytes of `memory` and `disk`, as there.
+        limits: bytes of `memory` and `disk`, as there.
 
     Returns:
         `DetectionExamples`.
@@ -126,7 +126,7 @@ def decode(split, shape, resize, **room):
     """
     measured = image_sizes.MeasuredImages(split.items, split.labels)
     rows = Split(split.name, measured, np.arange(len(split)), split.bits)
-    examples = decoding.decode(rows, shape, resize, **room)
+    examples = decoding.decode(rows, shape, resize, **limits)
     ground_truths, first_items, counts = [], {}, Counter()
     for row in examples.labels:
         ground_truth, faults = box_annotations.resize_ground_truth(
@@ -142,8 +142,8 @@ def decode(split, shape, resize, **room):
         for fault, text in _FAULT_MESSAGES.items()
         if counts[fault]
     ]
-    if measured.unsure:
-        names = [image_io.item_name(split.items[row]) for row in sorted(measured.unsure)]
+    if measured.ambiguous:
+        names = [image_io.item_name(split.items[row]) for row in sorted(measured.ambiguous)]
         lines.append(exif.ambiguity_warning(split.name, names, "boxes"))
     if empty := int((labels < 0).all(1).sum()):
         lines.append(f"images of {split.name} {NO_OBJECT}: {empty} of {len(labels)}")
@@ -234,8 +234,8 @@ def _explain_no_objects(part, source):
 def _coco_listing(read):
     parts = {
         split: (
-            [image.path for image in annotations.pictures],
-            [_coco_objects(image) for image in annotations.pictures],
+            [image.path for image in annotations.images],
+            [_coco_objects(image) for image in annotations.images],
         )
         for split, annotations in read.items()
     }
@@ -247,7 +247,7 @@ def _coco_listing(read):
 def _coco_objects(image):
     rows = [
         (_coco_box(annotation, image), annotation.label, annotation.crowd)
-        for annotation in image.things
+        for annotation in image.objects
     ]
     size = (image.width, image.height)
     return box_annotations.ground_truth(rows, size if all(size) else None)

@@ -17,7 +17,7 @@ class MeasuredImages(Sequence):
 
     Attributes:
         sizes: int64 `(items, 2)`, width and height of each image in upright orientation.
-        unsure: indices of images that EXIF rotates, whose boxes may refer to the image as stored
+        ambiguous: indices of images that EXIF rotates, whose boxes may refer to the image as stored
             or as shown. They are taken to refer to the image as shown.
 
     Args:
@@ -28,7 +28,7 @@ class MeasuredImages(Sequence):
     def __init__(self, items, ground_truths):
         self.items, self.ground_truths = items, ground_truths
         self.sizes = np.zeros((len(items), 2), "int64")
-        self.unsure = set()
+        self.ambiguous = set()
         self._orientations = {}
 
     def __len__(self):
@@ -69,7 +69,7 @@ class MeasuredImages(Sequence):
         if ground_truth.size is None:
             fits = [not _exceeds(ground_truth.boxes, each) for each in (size, stored)]
         if fits[0] == fits[1]:
-            self.unsure.add(index)
+            self.ambiguous.add(index)
             return exif.UPRIGHT
         return exif.UPRIGHT if fits[0] else orientation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 
-HELLO, WELCOME, REFUSED, BAD_TOKEN, DATA, FAILED, BYE = b"HWRSDFB"
+HELLO, ACCEPTED, REFUSED, BAD_TOKEN, DATA, FAILED, BYE = b"HWRSDFB"
 MAX_HANDSHAKE_BYTES = 2**18
 HEADER = struct.Struct(">BQ")
 

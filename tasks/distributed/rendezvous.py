@@ -18,11 +18,11 @@ import time
 
 from tasks.distributed import auth_tokens, handshake
 from tasks.distributed.messages import (
+    ACCEPTED,
     BAD_TOKEN,
     HELLO,
     MAX_HANDSHAKE_BYTES,
     REFUSED,
-    WELCOME,
     receive,
     send,
 )
@@ -83,7 +83,7 @@ def accept_workers(cluster, hello, wait, token):
     hosts = [split_address(worker)[0] for worker in cluster.workers]
     addresses = [f"{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
     for peer, _ in accepted.values():
-        send(peer, WELCOME, json.dumps(addresses).encode())
+        send(peer, ACCEPTED, json.dumps(addresses).encode())
     return {number: peer for number, (peer, _) in accepted.items()}, addresses
 
 
@@ -171,7 +171,7 @@ def join(cluster, hello, wait, token):
     while time.monotonic() < deadline:
         request = {**hello, "token": token()}
         peer, kind, content = _request_to_join(split_address(cluster.workers[0]), request, deadline)
-        if kind == WELCOME and (addresses := _parse_addresses(content, hello["count"])):
+        if kind == ACCEPTED and (addresses := _parse_addresses(content, hello["count"])):
             return {0: peer}, addresses
         if peer:
             peer.close()

@@ -116,17 +116,17 @@ def cond_across_replicas(predicate, yes, no, gradients):
     tf.distribute.get_replica_context().merge_call(merged, args=(predicate, gradients))
 
 
-def set_sync_batch_norm(training_model, together):
+def set_sync_batch_norm(training_model, synchronized):
     """Switches synchronised BatchNorm statistics on or off.
 
     Args:
         training_model: A `keras.Model`, changed in place before its step is traced. It must be
             switched off before saving: synchronised layers load on TensorFlow only.
-        together: Whether the statistics of a batch are those of all replicas.
+        synchronized: Whether the statistics of a batch are those of all replicas.
     """
     for layer in training_model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = together
+            layer.synchronized = synchronized
 
 
 def rate_factor(rule, examples, reference):

@@ -135,23 +135,23 @@ def _connection_errors():
     return tuple(getattr(tf.errors, f"{name}Error") for name in names)
 
 
-def distribute_batches(replicas, stream, epoch, start):
+def distribute_batches(strategy, pipeline, epoch, start):
     """Returns the batches of an epoch for `fit` under a strategy, sharded over workers.
 
     Each process computes the same order of all examples from the seed, and reads those of its own
     replicas, in the order of the replicas, so that none is used twice.
 
     Args:
-        replicas: A `tf.distribute.Strategy`.
-        stream: The data pipeline of `tasks.engine.task.Task.training`.
+        strategy: A `tf.distribute.Strategy`.
+        pipeline: The data pipeline of `tasks.engine.task.Task.training`.
         epoch, start: The arguments of its `epoch`.
     """
-    if not _is_multi_worker(replicas):
-        return stream.epoch(epoch, start)
-    count = replicas.num_replicas_in_sync
+    if not _is_multi_worker(strategy):
+        return pipeline.epoch(epoch, start)
+    count = strategy.num_replicas_in_sync
     local = local_replicas(count)
     with batches.read_shard(local, count):
-        data = stream.epoch(epoch, start)
+        data = pipeline.epoch(epoch, start)
 
     def part(batch):
         size = batch.shape[0] // count
@@ -163,8 +163,8 @@ def distribute_batches(replicas, stream, epoch, start):
         return tf.data.Dataset.from_tensor_slices(rows)
 
     steps = tf.data.experimental.assert_cardinality(len(data) * len(local))
-    dealt = data.flat_map(parts).apply(steps).prefetch(tf.data.AUTOTUNE)
-    return replicas.distribute_datasets_from_function(lambda context: dealt)
+    dataset = data.flat_map(parts).apply(steps).prefetch(tf.data.AUTOTUNE)
+    return strategy.distribute_datasets_from_function(lambda context: dataset)
 
 
 def local_replicas(count):
@@ -188,10 +188,10 @@ def gather(arrays):
     return {name: archive[name] for archive in archives for name in archive.files}
 
 
-def check_batch_size(replicas, size):
+def check_batch_size(strategy, size):
     """Raises `UsageError` if a batch size is no multiple of the replicas of several workers."""
-    count = replicas.num_replicas_in_sync
-    if _is_multi_worker(replicas) and size % count:
+    count = strategy.num_replicas_in_sync
+    if _is_multi_worker(strategy) and size % count:
         raise UsageError(
             f"a batch of {size} examples cannot be split evenly over {count} replicas; set "
             f"--batch-size to a multiple of {count}, such as {-(-size // count) * count}"
@@ -265,9 +265,9 @@ def mirrored_strategy():
     )
 
 
-def _is_multi_worker(replicas):
+def _is_multi_worker(strategy):
     """Returns whether a strategy is that of several workers."""
-    return bool(_current) and replicas is _current["strategy"]
+    return bool(_current) and strategy is _current["strategy"]
 
 
 STRATEGIES = {

@@ -54,12 +54,12 @@ class TrainingCallback:
 
     def finished(self):
         """Returns whether all epochs are trained or early stopping applies."""
-        patient = self.task.patience
+        patience = self.task.patience
         waited = self.state.epoch - self.state.best
         stage = self.prepared_stage
         stopped = stage is not None and stage.training_model.stop_training
         return (
-            self.state.epoch >= self.task.epochs or stopped or bool(patient and waited >= patient)
+            self.state.epoch >= self.task.epochs or stopped or bool(patience and waited >= patience)
         )
 
     def to_keras(self):
@@ -75,15 +75,15 @@ class TrainingCallback:
         self.clock.lap(phase_timer.PREPARATION)
         self.clock.move(self.run.feature_seconds, phase_timer.PREPARATION, phase_timer.FEATURES)
         self.run.feature_seconds = 0.0
-        if self.state.step >= prepared_stage.stream.steps:  # saved so by earlier versions
+        if self.state.step >= prepared_stage.pipeline.steps:  # saved so by earlier versions
             raise UsageError(
                 f"{self.state.path} resumes after step {self.state.step} of an epoch that has "
-                f"{prepared_stage.stream.steps}; start again with another --out"
+                f"{prepared_stage.pipeline.steps}; start again with another --out"
             )
         training_model = prepared_stage.training_model
         # Some metrics create their variables at the first batch.
         if f"metrics/{len(training_model.metrics_variables)}" in self.metrics:
-            batches = prepared_stage.stream.epoch(self.state.epoch, self.state.step)
+            batches = prepared_stage.pipeline.epoch(self.state.epoch, self.state.step)
             images, labels = next(iter(batches))
             training_model.test_on_batch(images, labels)
 
@@ -99,7 +99,7 @@ class TrainingCallback:
         self.run.set_rate_factor(epoch, self.state.history)
         self.bar = tqdm.tqdm(
             desc=f"epoch {epoch + 1}/{self.task.epochs}",
-            total=self.prepared_stage.stream.steps,
+            total=self.prepared_stage.pipeline.steps,
             initial=self.start,
             leave=False,
             disable=None,
@@ -111,9 +111,9 @@ class TrainingCallback:
         With several steps per execution Keras reports only the last of them.
         """
         # Keras counts the last execution of an epoch in full, even if it has fewer steps.
-        done = min(self.start + number + 1, self.prepared_stage.stream.steps)
+        done = min(self.start + number + 1, self.prepared_stage.pipeline.steps)
         self.bar.update(done - self.bar.n)
-        if done == self.prepared_stage.stream.steps:
+        if done == self.prepared_stage.pipeline.steps:
             return  # `end` follows and saves a checkpoint
         # Clocks and signals differ between processes, which therefore agree at common steps.
         sync_step = done % self.process_group.sync_interval == 0
@@ -127,8 +127,8 @@ class TrainingCallback:
     def end(self, epoch, logs):
         """Validates and records a completed epoch."""
         prepared_stage = self.prepared_stage
-        done = prepared_stage.stream.steps - self.start
-        rate = done * prepared_stage.stream.size / (time.perf_counter() - self.started)
+        done = prepared_stage.pipeline.steps - self.start
+        rate = done * prepared_stage.pipeline.size / (time.perf_counter() - self.started)
         self.bar.close()
         self.clock.lap(phase_timer.TRAINING)
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}

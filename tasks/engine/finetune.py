@@ -55,30 +55,30 @@ def optimizers(task, model, plan, steps):
         plan: The stages, `plans.Stage`.
         steps: Optimiser steps per epoch.
     """
-    members = _param_groups(model, plan)
-    single_group = len(members) == 1 and len(plan) == 1
+    groups = _param_groups(model, plan)
+    single_group = len(groups) == 1 and len(plan) == 1
     if task.clip_norm and task.gradient_accumulation_steps > 1 and not single_group:
         raise UsageError(
             "--clip-norm and --gradient-accumulation-steps together do not work with a plan of "
             "several groups of weights; leave one of them out"
         )
-    made = {row: _group_optimizer(task, row, plan, steps, clip=single_group) for row in members}
-    for row, group in members.items():
+    made = {row: _group_optimizer(task, row, plan, steps, clip=single_group) for row in groups}
+    for row, group in groups.items():
         optimize.exclude_embeddings_from_weight_decay(made[row], group)
     if single_group:
-        for row, group in members.items():
+        for row, group in groups.items():
             made[row].build(group)
         return list(made.values())
     return [
         param_groups.ParamGroupOptimizer(
-            [(made[row], group) for row, group in members.items() if row[number] is not None],
+            [(made[row], group) for row, group in groups.items() if row[number] is not None],
             task.clip_norm,
         )
         for number in range(len(plan))
     ]
 
 
-def recalibrate(model, stream, layers=None):
+def recalibrate(model, pipeline, layers=None):
     """Estimates new BatchNorm statistics.
 
     Each layer gets the mean and variance of its inputs while the layers below it normalise by
@@ -87,7 +87,7 @@ def recalibrate(model, stream, layers=None):
 
     Args:
         model: A `keras.Model`, changed in place.
-        stream: The data pipeline of `Task.training`; its first `RECALIBRATION_IMAGES` images
+        pipeline: The data pipeline of `Task.training`; its first `RECALIBRATION_IMAGES` images
             are used.
         layers: The layers; `None` for all BatchNormalization layers.
     """
@@ -97,7 +97,7 @@ def recalibrate(model, stream, layers=None):
     try:
         for layer in layers:
             layer.trainable, layer.momentum = True, 0.0  # to store those of each batch
-        for images, _ in stream.epoch(0).take(-(-RECALIBRATION_IMAGES // stream.size)):
+        for images, _ in pipeline.epoch(0).take(-(-RECALIBRATION_IMAGES // pipeline.size)):
             model(images, training=True)
             for layer, found in zip(layers, seen, strict=True):
                 found.append([_to_float64(layer.moving_mean), _to_float64(layer.moving_variance)])
@@ -140,11 +140,11 @@ def _param_groups(model, plan):
             for variable in layer.trainable_weights:
                 row = factors.setdefault(id(variable), [None] * len(plan))
                 row[number] = stage.decay ** depths.get(layer.name, 0)
-    members = {}
+    groups = {}
     for variable in model.variables:
         if id(variable) in factors:
-            members.setdefault(tuple(factors[id(variable)]), []).append(variable)
-    return members
+            groups.setdefault(tuple(factors[id(variable)]), []).append(variable)
+    return groups
 
 
 def _group_optimizer(task, row, plan, steps, *, clip):

@@ -12,17 +12,17 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
     """Updates each parameter group by its own optimiser, and clips all gradients together.
 
     Args:
-        members: `(optimizer, variables)` of each group. The optimisers are built here, and keep
-            their state when they become members of another `ParamGroupOptimizer`.
+        groups: `(optimizer, variables)` of each group. The optimisers are built here, and keep
+            their state when they become part of another `ParamGroupOptimizer`.
         clip_norm: The maximum global norm of the gradients of all groups; 0 for none.
     """
 
-    def __init__(self, members, clip_norm=0.0):
-        for optimizer, variables in members:
+    def __init__(self, groups, clip_norm=0.0):
+        for optimizer, variables in groups:
             optimizer.build(variables)
-        owners = {id(v): optimizer for optimizer, variables in members for v in variables}
+        owners = {id(v): optimizer for optimizer, variables in groups for v in variables}
         super().__init__(lambda variable: owners[id(variable)])
-        self.parts, self.clip_norm = [optimizer for optimizer, _ in members], clip_norm
+        self.parts, self.clip_norm = [optimizer for optimizer, _ in groups], clip_norm
         if clip_norm and replicas.is_multi_replica():
             for optimizer in self.parts:
                 optimizer._sums = list  # the gradients are summed over replicas already
@@ -34,7 +34,7 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
         return keras.ops.max(keras.ops.stack(rates))
 
     def finalize_variable_values(self, var_list):
-        """Does nothing, like that of the members; some of them may not be built."""
+        """Does nothing, like those of the groups, some of which may not be built."""
 
     def apply(self, grads, trainable_variables=None):
         """Updates the weights; gradients are clipped by the norm of all of them."""

@@ -200,10 +200,10 @@ def _fit_epoch(run, training_callback):
     state, started = training_callback.state, time.perf_counter()
     prepared_stage = run.prepared_stage(state.epoch, begun=bool(state.step))
     training_callback.start_stage(prepared_stage, time.perf_counter() - started)
-    stream, several = prepared_stage.stream, training_callback.process_group.count > 1
+    pipeline, several = prepared_stage.pipeline, training_callback.process_group.count > 1
     prepared_stage.training_model.fit(
-        strategies.distribute_batches(run.strategy, stream, state.epoch, state.step),
-        steps_per_epoch=stream.steps - state.step if several else None,
+        strategies.distribute_batches(run.strategy, pipeline, state.epoch, state.step),
+        steps_per_epoch=pipeline.steps - state.step if several else None,
         initial_epoch=state.epoch,
         epochs=state.epoch + 1,
         callbacks=[training_callback.to_keras(), *callbacks.keras_callbacks],

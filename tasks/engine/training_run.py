@@ -32,13 +32,13 @@ class PreparedStage:
         model: A model with the outputs of the whole model: the training model itself, unless the
             task derives that from it.
         data: The data of training and validation.
-        stream: The data pipeline of `data`.
+        pipeline: The data pipeline of `data`.
     """
 
     training_model: keras.Model
     model: keras.Model
     data: object
-    stream: object
+    pipeline: object
 
 
 class TrainingRun:
@@ -52,15 +52,15 @@ class TrainingRun:
 
     def __init__(self, task, data, strategy):
         self.task, self.data, self.strategy = task, data, strategy
-        stream = task.training(data)
-        self.stages = task.stages_with_passes(stream.steps)
+        pipeline = task.training(data)
+        self.stages = task.stages_with_passes(pipeline.steps)
         self.ends = list(itertools.accumulate(stage.epochs for stage in self.stages))
-        strategies.check_batch_size(strategy, stream.size)
+        strategies.check_batch_size(strategy, pipeline.size)
         # Not earlier: models traced before, and their number, must not change the weights.
         keras.utils.set_random_seed(task.seed)
         with strategy.scope():
             self.model = task.build(data)
-            made = task.optimizers(self.model, stream.steps)
+            made = task.optimizers(self.model, pipeline.steps)
             self.optimizers = [optimize.with_loss_scaling(each) for each in made]
         self.updated_variables = _updated_variables(self.model, self.stages, task.checkpoint_all)
         self.extra_state, self._others = task.extra_state(data), {}
@@ -116,15 +116,15 @@ class TrainingRun:
     def _prepared(self, number, first):
         task, stage = self.task, self.stages[number]
         finetune.set_trainable(self.model, stage)
-        stream = task.training(self.data)
+        pipeline = task.training(self.data)
         if first and stage.batch_norm == "recalibrate":
-            finetune.recalibrate(task.training_model(self.model, self.data), stream)
+            finetune.recalibrate(task.training_model(self.model, self.data), pipeline)
         alone = self.strategy.num_replicas_in_sync == 1
         model, data, flops = self.model, self.data, task.flops()
         for (before, after), caches in self._split_at_frozen(stage):
             if caches:
                 model, data = after, self._data_with_features(before)
-                stream, flops = task.training(data, augmented=False), feature_cache.flops(model)
+                pipeline, flops = task.training(data, augmented=False), feature_cache.flops(model)
         if not all(layer.trainable for layer in finetune.batch_norm_layers(model)):
             model = surgery.absorb(model)
         training_model = task.training_model(model, data)
@@ -132,8 +132,8 @@ class TrainingRun:
         if alone:
             # Small networks would spend their time in Python. With several replicas Keras 3.15
             # loses the iterator in its loop.
-            training_model.steps_per_execution = hardware.steps_per_execution(flops * stream.size)
-        return PreparedStage(training_model, model, data, batches.repeat(stream, stage.passes))
+            training_model.steps_per_execution = hardware.steps_per_execution(flops * pipeline.size)
+        return PreparedStage(training_model, model, data, batches.repeat(pipeline, stage.passes))
 
     def features_setting(self):
         """Returns what `--features` means: `on`, `off`, or `auto` if that differs by stage."""

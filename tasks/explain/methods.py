@@ -83,7 +83,7 @@ def grad_cam(explained, images, classes):
 
 
 def hires_cam(explained, images, classes):
-    """Returns HiResCAM maps (Draelos & Carin, 2020): features times gradient, place by place.
+    """Returns HiResCAM maps (Draelos & Carin, 2020): features times gradient, elementwise.
 
     For a network that ends in global average pooling and a linear head it equals Grad-CAM.
     """

@@ -71,7 +71,7 @@ def critic_scores(critic, images, conditioning, training=True):
 
 
 def generate_images(generator, latent, conditioning, training=True):
-    """Returns the images `(batch, height, width, channels)` that a generator makes of latents."""
+    """Returns generated images, `(batch, height, width, channels)`, for latent vectors."""
     inputs = {"latent": latent, **conditioning} if conditioning else latent
     return generator(inputs, training=training)
 

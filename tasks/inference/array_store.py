@@ -62,7 +62,7 @@ def find(key):
 def get_or_compute(key, shape, dtype, rows):
     """Returns the array of a key, computing the rows that are missing.
 
-    Of several processes that need it at once, one computes and the others wait. An interrupted
+    If several processes need it at once, one computes it and the others wait. An interrupted
     computation is resumed.
 
     Args:

@@ -17,7 +17,7 @@ from zoo import flops
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-MIN_FLOPS = 2e12  # in all from which a conversion pays; it takes some 10 s of Keras on two cores
+MIN_FLOPS = 2e12  # of all images, about 10 s of Keras on two cores, from which conversion pays
 MIN_BOUND = 1e-5  # of the difference of two runtimes, relative to the largest output
 BOUND_FACTOR = 10  # how much larger a difference may be than those of the first batch
 TOP = (1, 5)  # numbers of classes that metrics count the label among

@@ -57,9 +57,9 @@ def compute_features(
 ):
     """Returns the outputs of a network for every image, from disk if they were computed before.
 
-    Features are stored under their key in `ZOO_HOME`. An interrupted pass is resumed, and of two
-    processes that need the same features one waits for the other. If they cannot be stored they
-    are kept for this run only, with a warning.
+    Features are stored under their key in `ZOO_HOME`. An interrupted pass is resumed. If two
+    processes need the same features, one waits for the other. Features that cannot be stored are
+    kept for this run only, with a warning.
 
     Args:
         feature_extractor: A functional `keras.Model` from images to one tensor.

@@ -45,7 +45,7 @@ def spans(length, tile, grid=GRID):
 
 def tile_slices(shape, sides, grid=GRID):
     """Yields the tiles of an image: the part that is read, the part of it that is kept, and the
-    place of the latter in the image.
+    position of the latter in the image.
 
     Each is a pair of slices, of rows and columns; the kept part is relative to the part read.
 

@@ -22,8 +22,8 @@ def confusion_matrix(matrix, classes: Sequence[str]) -> str:
     """Plots a confusion matrix as a heat map: rows are true classes, columns predicted classes.
 
     The opacity of a cell is the square root of its fraction of the row, so that rare errors are
-    visible. Counts are written where they fit. Of more than 40 classes, at most 30 are shown: those
-    with the most frequent confusions, in this order.
+    visible. Counts are written where they fit. With more than 40 classes, at most 30 are shown:
+    those with the most frequent confusions, in this order.
 
     Args:
         matrix: Counts `(classes, classes)`, as from `metrics.confusion_matrix`.

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, over all processes that had a part in it."""
+"""The time of each phase of a run, summed over the processes that resumed it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ EVALUATION = "evaluation"  # of the finished model on the test split, and its sa
 
 
 class PhaseTimer:
-    """Adds what passed since the last look to a part of the run.
+    """Attributes the time since its last call to a phase of the run.
 
-    The sum is what a user waited, but for what a process that was killed did after its last
-    checkpoint.
+    The sum of all phases is the time that the user waited, without the work of a killed process
+    after its last checkpoint.
 
     Args:
-        state: the `resume.RunState`, whose `times` it keeps.
-        since: when the run was asked for, by `time.perf_counter`.
+        state: the `resume.RunState`, whose `times` it updates.
+        since: the time at which the run was started, by `time.perf_counter`; now by default.
     """
 
     def __init__(self, state, since=None):
         self.state, self.since = state, time.perf_counter() if since is None else since
-        if not state.times and state.weights:  # of a version that did not keep them
+        if not state.times and state.weights:  # written by a version without `times`
             state.times = {TRAINING: sum(row["seconds"] for row in state.history) + state.seconds}
 
-    def lap(self, part):
-        """Counts the time since the last lap as that of a part."""
+    def lap(self, phase):
+        """Adds the time since the last call to a phase."""
         now = time.perf_counter()
-        self._add(part, now - self.since)
+        self._add(phase, now - self.since)
         self.since = now
 
-    def move(self, seconds, part, other):
-        """Counts some seconds of a part as those of another."""
+    def move(self, seconds, phase, other):
+        """Moves some seconds from a phase to another one."""
         if seconds:
-            self._add(part, -seconds)
+            self._add(phase, -seconds)
             self._add(other, seconds)
 
-    def _add(self, part, seconds):
-        self.state.times[part] = max(0.0, self.state.times.get(part, 0.0) + seconds)
+    def _add(self, phase, seconds):
+        self.state.times[phase] = max(0.0, self.state.times.get(phase, 0.0) + seconds)

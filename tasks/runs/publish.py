@@ -1,7 +1,7 @@
 """Publishes a run on the Hugging Face Hub.
 
-Of the run, the model, its card, the recipe, the report and the history are uploaded; not the HTML
-report and the results per image, which show test images and their names. Absolute paths in the
+The model, its card, the recipe, the report and the history are uploaded. The HTML report and the
+results per image are not, since they show test images and their names. Absolute paths in the
 recipe and in the report are shortened to their last part.
 """
 

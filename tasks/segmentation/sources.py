@@ -67,19 +67,20 @@ def load_coco(name, files):
     """
     annotations = coco.read_splits(files)
     first = next(iter(annotations.values()))
-    objects = [thing for one in annotations.values() for p in one.pictures for thing in p.things]
+    images = [image for one in annotations.values() for image in one.images]
+    objects = [each for image in images for each in image.objects]
     skipped = tuple(row for one in annotations.values() for row in one.skipped)
     if not objects:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in skipped[:MAX_REASONS])
         raise UsageError(f"no image of {name} has an object: {reasons}")
-    if not any(thing.segmentation for thing in objects):
+    if not any(each.segmentation for each in objects):
         raise UsageError(f"{name} has {len(objects)} boxes but no masks; use it for detection")
     background = next((x for x in BACKGROUND_NAMES if x not in first.classes), "no object")
     splits = {
         split: Split(
             split,
-            [image.path for image in one.pictures],
-            object_array([_CocoMask(one.path, image) for image in one.pictures]),
+            [image.path for image in one.images],
+            object_array([_CocoMask(one.path, image) for image in one.images]),
         )
         for split, one in annotations.items()
     }
@@ -148,35 +149,35 @@ def _scene(split, index):
 @dataclass(frozen=True, eq=False)
 class _CocoMask:
     path: str
-    picture: coco.CocoImage
+    image: coco.CocoImage
 
-    name = property(lambda self: f"the mask of {self.picture.path} in {self.path}")
-    shape = property(lambda self: (self.picture.height, self.picture.width))  # without rasterizing
+    name = property(lambda self: f"the mask of {self.image.path} in {self.path}")
+    shape = property(lambda self: (self.image.height, self.image.width))  # without rasterizing
 
     def read(self):
-        height, width = self.picture.height, self.picture.width
+        height, width = self.image.height, self.image.width
         labels = np.zeros((height, width), "uint8")
         # Crowds and boxes first, so that objects with masks are in front; then by falling area.
-        objects = self.picture.things
-        for thing in sorted(objects, key=lambda thing: (_has_mask(thing), -thing.area)):
-            labels[self._covered(thing)] = thing.label + 1 if _has_mask(thing) else IGNORE_LABEL
+        objects = self.image.objects
+        for each in sorted(objects, key=lambda each: (_has_mask(each), -each.area)):
+            labels[self._covered(each)] = each.label + 1 if _has_mask(each) else IGNORE_LABEL
         return labels
 
-    def _covered(self, thing):
+    def _covered(self, annotation):
         """Returns an index of the pixels that an object covers."""
-        height, width = self.picture.height, self.picture.width
-        if thing.segmentation is None:
-            x0, y0, x1, y1 = thing.box or (0, 0, 0, 0)
+        height, width = self.image.height, self.image.width
+        if annotation.segmentation is None:
+            x0, y0, x1, y1 = annotation.box or (0, 0, 0, 0)
             spans = ((max(0, a), max(0, b)) for a, b in ((y0, y1), (x0, x1)))
             return tuple(slice(math.floor(a), math.ceil(b)) for a, b in spans)
         try:
-            return data_coco_masks.decode_segmentation(thing.segmentation, height, width)
+            return data_coco_masks.decode_segmentation(annotation.segmentation, height, width)
         except UsageError as error:
-            raise UsageError(f"{self.path}: annotation {thing.number}: {error}") from error
+            raise UsageError(f"{self.path}: annotation {annotation.number}: {error}") from error
 
 
-def _has_mask(thing):
-    return thing.segmentation is not None and not thing.crowd
+def _has_mask(annotation):
+    return annotation.segmentation is not None and not annotation.crowd
 
 
 def _find_features(name, features):

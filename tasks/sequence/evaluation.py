@@ -19,9 +19,9 @@ MAX_OUTPUTS = 2**22  # numbers in memory at once: 32 MB in float64
 def compute_metrics(model, encoding, part, *, batch_size, seed=None):
     """Returns the metrics of a model by name, and its predictions.
 
-    Of windows, the first half is context only, so that no prediction has less than half of a
-    window before it; each window begins in the middle of the last. Characters that the training
-    part lacks are not scored.
+    The first half of each window is context only, so that every prediction has at least half a
+    window before it; each window begins in the middle of the previous one. Characters that the
+    training part lacks are not scored.
 
     Args:
         model: The `keras.Model`.

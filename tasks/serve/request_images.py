@@ -11,7 +11,7 @@ MAX_IMAGES = 64  # per request
 
 
 class BadRequest(Exception):
-    """Raised for a request that cannot be answered; its text says why."""
+    """Raised for an invalid request; the message states the reason."""
 
 
 async def read_images(request) -> list[tuple[str, bytes]]:

@@ -88,7 +88,7 @@ def after_a_step(task, strategy):
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy(strategy))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
-        prepared_stage.stream.epoch(0).take(1), shuffle=False, verbose=0
+        prepared_stage.pipeline.epoch(0).take(1), shuffle=False, verbose=0
     )
     return [np.array(weight) for weight in run.model.trainable_variables]
 

@@ -66,7 +66,7 @@ def trained(passes=PASSES, name="classification", **flags):
         run = training_run.TrainingRun(task, task.load(), strategies.create_strategy(task.strategy))
         start = {v.path: np.array(v) for v in run.model.weights}
         prepared_stage = run.prepared_stage(0)
-        batches = prepared_stage.stream.epoch(0)
+        batches = prepared_stage.pipeline.epoch(0)
         found = prepared_stage.training_model.fit(batches, epochs=passes, shuffle=False, verbose=0)
     return run, start, found.history["loss"]
 

@@ -383,13 +383,13 @@ def test_averaged_weights_are_validated_with_batch_norm_statistics_of_their_own(
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
-        prepared_stage.stream.epoch(0), epochs=3, shuffle=False, verbose=0
+        prepared_stage.pipeline.epoch(0), epochs=3, shuffle=False, verbose=0
     )
     norm = finetune.batch_norm_layers(run.model)[0]
     below = keras.Model(run.model.input, norm.input)
     own = checks.values(run.model)
     with run.ema_weights(0):
-        batches = [batch for batch, _ in prepared_stage.stream.epoch(0)]
+        batches = [batch for batch, _ in prepared_stage.pipeline.epoch(0)]
         images = [batch["image"] if isinstance(batch, dict) else batch for batch in batches]
         maps = np.concatenate([below.predict_on_batch(np.array(each)) for each in images])
         expected = maps.mean(axis=(0, 1, 2)), maps.var(axis=(0, 1, 2))

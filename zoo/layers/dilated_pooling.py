@@ -11,7 +11,7 @@ import keras
 class DilatedPooling2D(keras.layers.Layer):
     """Pools windows of every `dilation_rate`-th pixel.
 
-    Of a window that extends beyond the border, only the pixels inside the image count, as with the
+    Where a window extends beyond the border, only the pixels inside the image count, as with the
     `same` padding of Keras's pooling layers.
 
     Args:

@@ -15,8 +15,8 @@ class RoIAlign(keras.layers.Layer):
     regions are divided by the stride and reduced by 1/2, as with `aligned=True` in torchvision.
     Points more than a pixel outside the map have the value 0, others outside that of the border.
 
-    Of several maps each region is pooled from one: that of level `floor(4 + log2(size /
-    canonical))`, where size is the square root of its area, or the nearest level available.
+    With several maps, each region is pooled from the map of level `floor(4 + log2(size /
+    canonical))`, where size is the square root of its area, or from the nearest level available.
 
     Interpolation and averaging are weights of rows times weights of columns, that is two matrix
     products. On a CPU this is much faster than gathering points in small maps; its cost grows with

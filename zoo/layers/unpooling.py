@@ -11,8 +11,8 @@ POOL_SIZE = 2  # height and width of the windows in pixels
 class ArgmaxPooling2D(keras.layers.Layer):
     """Returns the maximum of every 2 x 2 pixels, and its index in the window.
 
-    In maps of an odd size the last row or column is repeated. Of equal values the first counts, by
-    rows. It has no weights.
+    In maps of an odd size the last row or column is repeated. If values are equal, the index is
+    that of the first one, in row-major order. It has no weights.
 
     Call arguments:
         x: `(batch, height, width, channels)`.

@@ -117,7 +117,7 @@ def googlenet(
 
 
 def _stem(x, batch_norm, lrn, endpoints):
-    """Applies the layers before the first module, and adds their stages to `ends`."""
+    """Applies the layers before the first module, and adds their stages to `endpoints`."""
     x = endpoints["stage1"] = _convolve(x, 64, 7, 2, batch_norm=batch_norm, name="conv1")
     x = blocks.ceil_pool(x, name="pool1")
     if lrn:

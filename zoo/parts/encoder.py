@@ -1,7 +1,7 @@
 """Backbones: a model of the catalogue as the encoder of another one, in the same graph.
 
-    ends = encoder.backbone_features(image, "resnet20.cifar10")
-    x = keras.layers.Conv2D(num_classes, 1)(ends["stage2"])
+    stages = encoder.backbone_features(image, "resnet20.cifar10")
+    x = keras.layers.Conv2D(num_classes, 1)(stages["stage2"])
 
 The layers keep their names in the backbone, on which freezing, folding, the feature cache and
 weights files depend. At the end of each stage there is an identity layer named `stageN`, by which

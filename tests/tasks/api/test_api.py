@@ -178,7 +178,7 @@ def test_files_of_a_checkpoint_are_named_by_epoch_and_figures(several, tmp_path)
     path = str(tmp_path / "{epoch}-{val_loss:.2f}.weights.h5")
     checkpoint = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
     checkpoint.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
-    with keras_callbacks.added([checkpoint] if several else checkpoint):
+    with keras_callbacks.keras_callbacks_scope([checkpoint] if several else checkpoint):
         engine_callbacks.epoch_listeners[-1]([{"epoch": 3, "loss": 1.0, "val_loss": 0.25}])
     assert [file.name for file in tmp_path.iterdir()] == ["3-0.25.weights.h5"]
 

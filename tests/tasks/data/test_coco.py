@@ -72,10 +72,10 @@ def test_a_file_is_read(tmp_path):
     found = coco.read_annotations(write(tmp_path / "all.json"))
     assert found.classes == ("cat", "ox", "dog")  # sorted by id; ox has no annotations
     assert found.skipped == ()
-    empty, full = found.pictures
+    empty, full = found.images
     assert (empty.path, empty.height, empty.width) == (str(tmp_path / "a.png"), 6, 8)
-    assert empty.things == ()
-    dog, cats = full.things
+    assert empty.objects == ()
+    dog, cats = full.objects
     assert (dog.label, dog.box, dog.area, dog.crowd) == (2, (1, 2, 4, 4.5), 7.5, False)
     assert (cats.label, cats.box, cats.area, cats.crowd) == (0, (0, 0, 2, 2), 4, True)
 
@@ -95,7 +95,7 @@ def test_a_file_is_read(tmp_path):
 def test_images_are_found_where_they_usually_are(tmp_path, file, images):
     draw(tmp_path / images, "a.png", "b.png")
     found = coco.read_annotations(write(tmp_path / file))
-    assert [picture.path for picture in found.pictures] == [
+    assert [picture.path for picture in found.images] == [
         str(tmp_path / images / name) for name in ("a.png", "b.png")
     ]
 
@@ -105,7 +105,7 @@ def test_missing_images_are_reported(tmp_path):
     assert "none of the 2 images of" in error_of(coco.read_annotations, path)
     draw(tmp_path, "b.png")
     found = coco.read_annotations(path)
-    assert len(found.pictures) == 1
+    assert len(found.images) == 1
     assert found.skipped == ((str(tmp_path / "a.png"), "no such file"),)
 
 
@@ -202,7 +202,7 @@ def test_ids_may_be_numbers_or_text(tmp_path):
     found = coco.read_annotations(write(tmp_path / "all.json", **content))
     assert found.classes == ("cat", "dog", "ox")
     assert found.skipped == ()
-    assert [thing.label for thing in found.pictures[1].things] == [1, 0]
+    assert [thing.label for thing in found.images[1].objects] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_images_of_other_folders_are_found_by_file_name(tmp_path, names):
         for number, name in zip((7, 9), names, strict=True)
     ]
     found = coco.read_annotations(write(tmp_path / "all.json", images=images))
-    assert [picture.path for picture in found.pictures] == [
+    assert [picture.path for picture in found.images] == [
         str(tmp_path / "images" / name) for name in ("a.png", "b.png")
     ]
 
@@ -232,7 +232,7 @@ def test_ambiguous_file_names_are_not_used(tmp_path):
         for number, name in ((7, "one/a.png"), (8, "two/a.png"), (9, "sub\\b.png"))
     ]
     found = coco.read_annotations(write(tmp_path / "all.json", images=images))
-    assert [picture.number for picture in found.pictures] == [9]
+    assert [picture.number for picture in found.images] == [9]
     assert [reason for _, reason in found.skipped] == ["no such file", "no such file"]
 
 
@@ -261,7 +261,7 @@ def test_a_file_name_with_nul_is_skipped(tmp_path):
         for number, name in ((7, "a.png"), (9, "b\0.png"))
     ]
     found = coco.read_annotations(write(tmp_path / "all.json", images=images))
-    assert [picture.number for picture in found.pictures] == [7]
+    assert [picture.number for picture in found.images] == [7]
     assert found.skipped == ((str(tmp_path / "b\0.png"), "no such file"),)
 
 

@@ -44,7 +44,7 @@ def trained(**flags):
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy(task.strategy))
     prepared_stage = run.prepared_stage(0)
     found = prepared_stage.training_model.fit(
-        prepared_stage.stream.epoch(0), epochs=task.epochs, shuffle=False, verbose=0
+        prepared_stage.pipeline.epoch(0), epochs=task.epochs, shuffle=False, verbose=0
     )
     weights = [np.array(v) for v in run.model.weights]
     with optimize.ema_weights(run.optimizer(0)):
@@ -166,7 +166,7 @@ def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("mirrored"))
     prepared_stage = run.prepared_stage(0)
     prepared_stage.training_model.fit(
-        prepared_stage.stream.epoch(0).take(2), shuffle=False, verbose=0
+        prepared_stage.pipeline.epoch(0).take(2), shuffle=False, verbose=0
     )
     [part] = optimize.inner_optimizers(run.optimizer(0))
     before = [np.array(v) for v in part._accumulated_gradients]

@@ -167,7 +167,7 @@ def follow(plan, epochs, **flags):
     for epoch in range(epochs):
         prepared_stage = run.prepared_stage(epoch)
         prepared_stage.training_model.fit(
-            prepared_stage.stream.epoch(epoch), shuffle=False, verbose=0
+            prepared_stage.pipeline.epoch(epoch), shuffle=False, verbose=0
         )
         seen.append({v.path: np.array(v) for v in run.model.weights})
     return seen, run
@@ -213,7 +213,7 @@ def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
     task = make_task(plan=plan, epochs=2, **SMALL)
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
     prepared_stage = run.prepared_stage(0)
-    prepared_stage.training_model.fit(prepared_stage.stream.epoch(0), shuffle=False, verbose=0)
+    prepared_stage.training_model.fit(prepared_stage.pipeline.epoch(0), shuffle=False, verbose=0)
     (head,) = run.optimizers[0].parts
     moments = [np.array(v) for v in head.variables]
     prepared_stage = run.prepared_stage(1)
@@ -221,9 +221,9 @@ def test_moments_survive_a_change_of_stage_and_start_at_zero_for_new_weights():
     assert head in both
     for variable, value in zip(head.variables, moments, strict=True):
         np.testing.assert_array_equal(variable, value)
-    steps = prepared_stage.stream.steps
+    steps = prepared_stage.pipeline.steps
     assert sorted(int(part.iterations) for part in both) == [0, steps]
-    prepared_stage.training_model.fit(prepared_stage.stream.epoch(1), shuffle=False, verbose=0)
+    prepared_stage.training_model.fit(prepared_stage.pipeline.epoch(1), shuffle=False, verbose=0)
     assert sorted(int(part.iterations) for part in both) == [steps, 2 * steps]
 
 
@@ -315,11 +315,11 @@ def test_batch_norm_statistics_are_recalibrated_on_the_target_data():
     """The statistics of the first layer are those of its inputs, computed by NumPy."""
     task = make_task(plan="full", **SMALL)
     run = training_run.TrainingRun(task, task.load(), strategies.create_strategy("one"))
-    stream = task.training(run.data)
+    pipeline = task.training(run.data)
     first = next(x for x in run.model.layers if isinstance(x, keras.layers.BatchNormalization))
-    finetune.recalibrate(run.model, stream)
+    finetune.recalibrate(run.model, pipeline)
     below = keras.Model(run.model.input, first.input)
-    seen = [below.predict_on_batch(images.numpy()) for images, _ in stream.epoch(0)]
+    seen = [below.predict_on_batch(images.numpy()) for images, _ in pipeline.epoch(0)]
     means = np.mean([maps.mean(axis=(0, 1, 2)) for maps in seen], axis=0)
     spreads = np.concatenate(seen).var(axis=(0, 1, 2), dtype="float64")  # of all images together
     np.testing.assert_allclose(first.moving_mean, means, rtol=1e-4, atol=1e-5)
