@@ -139,7 +139,7 @@ class Captioning(BackboneTask):
             for epoch, count in enumerate(passes)
             for _ in range(count)
         ]
-        return batches.training_batches(
+        return batches.training(
             data.train,
             batch_size=self.batch_size,
             captions_per_image=self.captions_per_image,

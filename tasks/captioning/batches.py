@@ -15,9 +15,7 @@ from zoo.lazy import np, tf
 CAPTION_CHOICE_STREAM, SCHEDULED_SAMPLING_STREAM = 4, 5
 
 
-def training_batches(
-    examples, *, batch_size, captions_per_image, seed, augment="none", sampling=()
-):
+def training(examples, *, batch_size, captions_per_image, seed, augment="none", sampling=()):
     """Returns the batches that a captioner is trained on, epoch by epoch.
 
     Args:
@@ -49,7 +47,7 @@ class CaptionBatches(batches.EpochBatches):
     Attributes:
         examples: `CaptionedExamples`.
         size: images per batch.
-        captions_per_image, seed, augment, sampling: as in `training_batches`.
+        captions_per_image, seed, augment, sampling: as in `training`.
     """
 
     examples: CaptionedExamples

@@ -89,7 +89,7 @@ class Segmentation(BackboneTask):
         shape = self.shape()
         source = class_order.match_weights(self.source, self.weights, segmentation_dataset.relabel)
         data_splits.check_classes(source, self.num_classes)
-        return segmentation_dataset.data(source, self.slices(), shape, self.resize, self.bits)
+        return segmentation_dataset.prepare(source, self.slices(), shape, self.resize, self.bits)
 
     def compile(self, training_model, data, optimizer):
         num_classes = len(data.source.classes)

@@ -70,7 +70,7 @@ def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESH
     raise UsageError(f"no data set named {name!r}: not shapes, no such folder or file; {LAYOUTS}")
 
 
-def data(source, names, shape, resize, bits=0):
+def prepare(source, names, shape, resize, bits=0):
     """Returns the decoded `data_splits.DataSplits` of a source, of `SegmentationExamples`.
 
     Args:

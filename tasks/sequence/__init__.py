@@ -21,7 +21,7 @@ encodings = LazyModule("tasks.sequence.encoding")
 evaluation = LazyModule("tasks.sequence.evaluation")
 report = LazyModule("tasks.sequence.report")
 sources = LazyModule("tasks.sequence.sources")
-training_loss = LazyModule("tasks.sequence.training_loss")
+losses = LazyModule("tasks.sequence.losses")
 
 ALL = "all"
 
@@ -121,7 +121,7 @@ class Sequence(Task):
         forecasts = not encoding.vocabulary and encoding.objective == encodings.NEXT
         training_model.compile(
             optimizer=optimizer,
-            loss=training_loss.scaled_squared_error(encoding.std)
+            loss=losses.scaled_squared_error(encoding.std)
             if forecasts
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[] if forecasts else [keras.metrics.SparseCategoricalAccuracy("accuracy")],

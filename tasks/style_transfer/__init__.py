@@ -187,13 +187,13 @@ class StyleTransfer(SplitTask):
         return model
 
     def training_model(self, model, data):
-        training_model = train_model.build_train_model(model, data.loss_targets)
+        training_model = train_model.build_training_model(model, data.loss_targets)
         lbfgs = self.optimizer_name == gatys.LBFGS
         return gatys.lbfgs_loop(training_model) if lbfgs else training_model
 
     def compile(self, training_model, data, optimizer):
         lbfgs = self.optimizer_name == gatys.LBFGS
-        compile_function = gatys.compile_loop if lbfgs else train_model.compile_train_model
+        compile_function = gatys.compile_loop if lbfgs else train_model.compile_training_model
         compile_function(
             training_model,
             optimizer,

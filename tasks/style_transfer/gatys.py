@@ -87,7 +87,7 @@ def lbfgs_loop(training_model):
     """Returns a `custom_step.CustomStepModel` that minimizes the losses by L-BFGS.
 
     Args:
-        training_model: a model of `train_model.build_train_model`.
+        training_model: a model of `train_model.build_training_model`.
     """
     names = ("loss", *perceptual_losses.LOSS_NAMES)
     return custom_step.CustomStepModel({"training_model": training_model}, names, _train_step)

@@ -14,7 +14,7 @@ from zoo.lazy_layers import layers
 
 lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
-_train_models = weakref.WeakKeyDictionary()  # by model; a cache, as they are slow to build
+_training_models = weakref.WeakKeyDictionary()  # by model; a cache, as they are slow to build
 
 
 def source_fingerprint(task, data):
@@ -25,7 +25,7 @@ def source_fingerprint(task, data):
     )
 
 
-def build_train_model(model, loss_targets):
+def build_training_model(model, loss_targets):
     """Returns the training model of a model, which shares its layers.
 
     Args:
@@ -36,17 +36,17 @@ def build_train_model(model, loss_targets):
         A functional `keras.Model` from images to the losses of `perceptual_losses.LOSS_NAMES`,
         float32 `(batch, 3)`. It is cached.
     """
-    if model not in _train_models:
+    if model not in _training_models:
         with strategies.scope(model):
-            _train_models[model] = _build_train_model(model, loss_targets)
-    return _train_models[model]
+            _training_models[model] = _build_training_model(model, loss_targets)
+    return _training_models[model]
 
 
-def compile_train_model(training_model, optimizer, weights, *, jit_compile=False):
+def compile_training_model(training_model, optimizer, weights, *, jit_compile=False):
     """Compiles a training model for the weighted sum of its losses, with each of them a metric.
 
     Args:
-        training_model: a model of `build_train_model`.
+        training_model: a model of `build_training_model`.
         optimizer: a Keras optimizer.
         weights: weights of the losses, in the order of `perceptual_losses.LOSS_NAMES`.
         jit_compile: as for `keras.Model.compile`.
@@ -76,11 +76,11 @@ def evaluate_losses(model, loss_targets, images, weights):
     """Returns the mean losses of a model's output for some images, by name.
 
     Args:
-        model, loss_targets: as for `build_train_model`.
+        model, loss_targets: as for `build_training_model`.
         images: `(count, height, width, 3)`.
         weights: weights of the losses in their sum, `loss`.
     """
-    net = batches.without_xla(build_train_model(model, loss_targets))
+    net = batches.without_xla(build_training_model(model, loss_targets))
     losses = [np.asarray(net.predict_on_batch(image[None]))[0] for image in np.asarray(images)]
     means = np.mean(losses, axis=0).astype("float64")
     by_name = zip(perceptual_losses.LOSS_NAMES, map(float, means), strict=True)
@@ -127,7 +127,7 @@ class StyleTransferData:
         return self.patches.notes() if self.patches else []
 
 
-def _build_train_model(model, loss_targets):
+def _build_training_model(model, loss_targets):
     extractor, content_layers, style_layers = loss_targets.feature_extractor.build()
     # Losses are computed in float32 at least: bfloat16 is too coarse for pixels.
     margin = loss_targets.margin

@@ -331,7 +331,7 @@ def equal(one, other):
 def test_epochs_are_functions_of_seed_and_number(options):
     def stream(seed):
         settings = {"batch_size": 4, "captions_per_image": 2, **options}
-        return batches.training_batches(make_examples(), seed=seed, **settings)
+        return batches.training(make_examples(), seed=seed, **settings)
 
     first = read_epoch(stream(1), 3)
     assert (stream(1).size, stream(1).steps, len(first)) == (4, 2, 2)
@@ -343,7 +343,7 @@ def test_epochs_are_functions_of_seed_and_number(options):
 
 
 def test_images_keep_their_captions_and_targets_are_shifted_by_one():
-    stream = batches.training_batches(make_examples(), batch_size=10, captions_per_image=2, seed=0)
+    stream = batches.training(make_examples(), batch_size=10, captions_per_image=2, seed=0)
     [(inputs, targets)] = read_epoch(stream, 0)
     for image, words, next_words in zip(inputs["image"], inputs["words"], targets, strict=True):
         index = int(image[0, 0, 0])
@@ -358,7 +358,7 @@ def test_each_epoch_has_other_captions_of_an_image():
     part = make_examples(max_captions=5)
     part.labels[:, :, 1] = 4 + np.arange(5)
     part.labels[:, :, 0] = START
-    stream = batches.training_batches(part, batch_size=10, captions_per_image=2, seed=0)
+    stream = batches.training(part, batch_size=10, captions_per_image=2, seed=0)
     seen = [read_epoch(stream, number)[0][0]["words"][:, :, 1] for number in range(12)]
     for words in seen:
         assert (words[:, 0] != words[:, 1]).all()
@@ -367,7 +367,7 @@ def test_each_epoch_has_other_captions_of_an_image():
 
 def test_the_rate_of_scheduled_sampling_is_that_of_the_epoch():
     part = make_examples(100, length=50)
-    stream = batches.training_batches(
+    stream = batches.training(
         part, batch_size=100, captions_per_image=3, seed=0, sampling=(0.0, 0.25)
     )
     for number, rate in ((0, 0.0), (1, 0.25), (7, 0.25)):

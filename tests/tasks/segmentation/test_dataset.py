@@ -225,7 +225,7 @@ def test_splits_are_found_in_folders(tmp_path, layout):
         "val": 3,
         "test": 3,
     }
-    data = dataset.data(source, ("", "", ""), (6, 8, 3), "stretch")
+    data = dataset.prepare(source, ("", "", ""), (6, 8, 3), "stretch")
     for examples in (data.train, data.validation, data.test):
         check_pairs(examples)
 
@@ -237,7 +237,7 @@ def test_a_folder_without_splits_is_split_by_image_content(tmp_path):
     assert sum(map(len, parts)) == 60
     assert len({item for part in parts for item in part.items}) == 60
     assert min(map(len, parts)) >= 1
-    data = dataset.data(source, ("all[:50%]", "none", "all[50%:]"), (6, 8, 3), "stretch")
+    data = dataset.prepare(source, ("all[:50%]", "none", "all[50%:]"), (6, 8, 3), "stretch")
     assert (len(data.train), data.validation, len(data.test)) == (30, None, 30)
     check_pairs(data.train)
 

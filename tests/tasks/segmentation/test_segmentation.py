@@ -158,7 +158,7 @@ def test_class_weights_change_the_predictions_and_not_the_metrics(tmp_path):
 
 def predicted_background(out):
     model, _ = model_files.load(out / "model.keras")
-    data = dataset.data(
+    data = dataset.prepare(
         dataset.load("shapes"), ("train[:1]", "none", "test[:9]"), (32, 32, 3), "pad"
     )
     counter, _ = evaluation.evaluate(model, data.test, batch_size=9)

@@ -202,7 +202,7 @@ def test_gradient_of_the_loss_matches_finite_differences(luminance, float64):
         luminance=luminance,
     )
     model = gatys.build(content, "noise", 0)
-    training_model = train_model.build_train_model(model, targets)
+    training_model = train_model.build_training_model(model, targets)
     canvas = model.get_layer("canvas").picture
     start = numpy(canvas)
 
