@@ -206,7 +206,7 @@ def test_bit_depth_is_detected_and_scaled_to_8_bits(tmp_path, top, bits):
 
 
 LOADERS = {
-    "segmentation": (segmentation_dataset.load, segmentation_dataset.data),
+    "segmentation": (segmentation_dataset.load, segmentation_dataset.prepare),
     "detection": (detection_dataset.load, detection_dataset.prepare),
     "captioning": (captioning_dataset.load, captioning_dataset.prepare),
 }
