@@ -122,6 +122,8 @@ def write_openvino(conversion, path):
 def write_litert(conversion, path):
     """Writes a LiteRT file."""
     exported = litert_layers.with_static_channels(conversion.exported)
+    if conversion.precision == "int8":
+        exported = litert_layers.without_reversal(exported)
     function = dataclasses.replace(conversion, exported=exported).function
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     if conversion.precision == "float16":

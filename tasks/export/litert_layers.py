@@ -1,4 +1,4 @@
-"""Layers that the converter of TensorFlow Lite takes at a fixed size only, for any size."""
+"""Layers in a form that the converter of TensorFlow Lite takes, or quantizes, correctly."""
 
 from __future__ import annotations
 
@@ -29,6 +29,40 @@ def with_static_channels(exported: ExportModel):
         return lambda_layer.LambdaLayer(_reshape_to_itself, dtype=outputs.dtype)(outputs)
 
     return dataclasses.replace(exported, model=graphs.rebuild(graphs.flatten(exported.model), call))
+
+
+def without_reversal(exported: ExportModel):
+    """Returns a model that reverses channels, from RGB to BGR, by concatenating them.
+
+    The converter may give the result of REVERSE_V2 another quantization scale than its input, but
+    the operation only copies the 8 bits: pixels would be multiplied by the ratio of the scales.
+    """
+    flat = graphs.flatten(exported.model)
+    if not any(_reverses(node.operation) for node in graphs.nodes(flat)):
+        return exported
+
+    def call(node, x, *args, **kwargs):
+        operation = node.operation
+        if not _reverses(operation) or x.shape[-1] != 3:
+            return operation(x, *args, **kwargs)
+        reverse = lambda_layer.LambdaLayer(_reverse_channels, dtype=x.dtype)
+        if not isinstance(operation, keras.layers.Layer):
+            return reverse(x)
+        config = {**operation.get_config(), "reverse": False}
+        return type(operation).from_config(config)(reverse(x))
+
+    return dataclasses.replace(exported, model=graphs.rebuild(flat, call))
+
+
+def _reverses(operation):
+    """Returns whether an operation reverses the three channels of images."""
+    kind = type(operation).__name__
+    flips = kind == "Flip" and operation.axis in (-1, 3)
+    return flips or (kind == "PixelNormalization" and operation.reverse)
+
+
+def _reverse_channels(x):
+    return keras.ops.concatenate([x[..., n : n + 1] for n in (2, 1, 0)], axis=-1)
 
 
 def _reshape_to_itself(x):
