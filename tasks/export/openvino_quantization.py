@@ -33,6 +33,8 @@ def quantize(network, conversion):
             subset_size=len(images),
             preset=_nncf.QuantizationPreset.MIXED,
             ignored_scope=scope,
+            # Correct biases layer by layer: networks with depthwise convolutions lose less by far.
+            fast_bias_correction=False,
             # Without VNNI instructions, sums of two products of 8 bits overflow their 16 bits.
             advanced_parameters=_advanced.AdvancedQuantizationParameters(
                 overflow_fix=_advanced.OverflowFix.ENABLE
