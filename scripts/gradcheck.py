@@ -2,8 +2,9 @@
 
 A model is rebuilt in float64. Some values of each weight tensor and of the image are moved up and
 down, and the change of the output is compared with the gradient by automatic differentiation. The
-exit status is 1 if one differs. Layers of the zoo and of Keras are checked by the name of their
-class, in a small example; `layers` checks all of them.
+exit status is 1 if one differs. Models of zoo list are checked on small images. Layers of the zoo
+and of Keras are checked by the name of their class, in a small example; `layers` checks all of
+them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 
 HELP = "a name of zoo list, a finished run, a .keras file, a layer such as LSTM, or `layers`"
 ALL = "layers"
+SIDE = 32  # pixels of images by default: a gradient is as right on small ones, and checked sooner
 
 
 def arguments(parser, words):
@@ -20,7 +22,8 @@ def arguments(parser, words):
     parser.add_argument("model", help=HELP)
     parser.add_argument("--samples", type=int, default=6, metavar="N", help="per tensor (6)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random values (0)")
-    parser.add_argument("--image-size", type=int, default=0, metavar="N", help="of a zoo model")
+    image_size = f"of a model of zoo list ({SIDE}, or the smallest that it takes)"
+    parser.add_argument("--image-size", type=int, default=0, metavar="N", help=image_size)
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -73,14 +76,24 @@ def _report(args, checks):
 
 
 def _model(args):
+    """Returns the saved model, or a model of random weights for small images."""
     from pathlib import Path
 
     import zoo
     from tasks.advice import doctor
     from zoo.catalog import RANDOM
+    from zoo.errors import UsageError
 
-    size = args.image_size
-    if not size or Path(args.model).exists():
-        return doctor.load_model(args.model, RANDOM).model
-    channels = zoo.spec(args.model).input_shape[2]
+    path, size = Path(args.model), args.image_size
+    if path.exists() or path.suffix == ".keras" or len(path.parts) > 1:
+        if size:
+            raise UsageError(f"--image-size cannot change {path}: its size is saved with it")
+        return doctor.load_model(args.model).model
+    spec = zoo.spec(args.model)
+    *sides, channels = spec.input_shape
+    if len(sides) < 2:
+        if size:
+            raise UsageError(f"--image-size does not apply to {args.model}, which takes no images")
+        return zoo.build(args.model, weights=RANDOM)
+    size = size or min(*sides, max(SIDE, spec.min_size))
     return zoo.build(args.model, weights=RANDOM, input_shape=(size, size, channels))

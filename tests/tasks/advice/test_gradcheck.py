@@ -169,6 +169,23 @@ def test_the_command_checks_every_tensor(capsys):
     assert {check["size"] for check in found} >= {150, 48_000, 840}
 
 
+@pytest.mark.parametrize(
+    ("words", "side"),
+    [
+        ("squeezenet", 32),
+        ("nature_dqn", 36),  # the smallest that it takes
+        ("minatar_dqn", 10),  # its own
+        ("squeezenet --image-size 40", 40),
+    ],
+)
+def test_models_of_the_zoo_are_checked_on_small_images(words, side, monkeypatch):
+    checked = []
+    monkeypatch.setattr(gradcheck, "gradcheck", lambda model, **_: checked.append(model) or [])
+    assert command_line(["gradcheck", *words.split()]) == 0
+    (model,) = checked
+    assert model.input_shape[1:3] == (side, side)
+
+
 def test_the_command_checks_a_layer_by_its_name(capsys):
     assert command_line(["gradcheck", "PReLU", "--samples", "2"]) == 0
     shown = capsys.readouterr().out
@@ -182,6 +199,9 @@ def test_the_command_checks_a_layer_by_its_name(capsys):
         (["Desne"], "no layer named 'Desne'; did you mean Dense"),
         (["Anchors"], "the gradient of Anchors cannot be checked: its output is constant"),
         (["Dense", "--samples", "0"], "--samples takes 1 or more"),
+        (["lstm", "--image-size", "32"], "--image-size does not apply to lstm, which takes no"),
+        (["a/b.keras", "--image-size", "32"], "--image-size cannot change a/b.keras"),
+        (["retinanet", "--image-size", "31"], "retinanet needs images of 32 x 32 pixels or more"),
     ],
 )
 def test_mistakes_are_one_line(words, message, capsys):
