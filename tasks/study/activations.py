@@ -65,7 +65,7 @@ def dead_units(activation, data, steps, seed):
 def run(seed: int = 0, depth: int = 20, width: int = 128, steps: int = 100):
     """A gradient is multiplied by the activation's derivative in every layer. The sigmoid's is at
     most 1/4, so its gradient vanishes exponentially; ReLU's is 1 for half of the units. A ReLU
-    unit that is negative for all examples has none and stays dead."""
+    unit that is negative for all examples has no gradient and stays dead."""
     grid = np.linspace(-4, 4, 161)
     drawn, (left, right) = pictures.figure(2, width=9, height=3.8)
     slopes = {}
@@ -82,6 +82,7 @@ def run(seed: int = 0, depth: int = 20, width: int = 128, steps: int = 100):
     for name, values in ratios.items():
         axes.plot(depths, values, "o-", label=name)
     axes.set(yscale="log", xlabel="layers", ylabel="gradient at the input")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(ncols=2)
 
     forms = gelu_errors(grid)
@@ -112,13 +113,15 @@ def run(seed: int = 0, depth: int = 20, width: int = 128, steps: int = 100):
                   f"{dead['elu']:.0%}"),
         ],
         pictures=[
-            ("Shapes", pictures.svg(drawn), "ReLU's derivative is 0 or 1; the others are smooth."),
+            ("Shapes", pictures.svg(drawn),
+             "The derivatives of ReLU and LeakyReLU jump at 0; the others are continuous."),
             ("Vanishing gradients", pictures.svg(drawn_depth),
              "A straight falling line is exponential decay with depth."),
             ("Forms of GELU", pictures.svg(drawn_gelu),
-             "The form with the sigmoid is the oldest and the least exact."),
+             "The form with the sigmoid is the least exact."),
         ],
-        next_steps=["--depth 50", "zoo show lenet5 and zoo show alexnet: which activations?"],
+        next_steps=["--depth 50: which gradients are still there?",
+                    "zoo show alexnet: which activation has it, and which has lenet5?"],
         references=["Hendrycks & Gimpel, 2016: GELU", "Nair & Hinton, 2010: ReLU",
                     "keras.activations"],
     )  # fmt: skip

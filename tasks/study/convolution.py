@@ -71,7 +71,7 @@ def run(seed: int = 0, steps: int = 600, examples: int = 1_000, shift: float = 3
     for kind, values in accuracy.items():
         axes.plot(shifts, values, "o-", label=f"{kind}, {sizes[kind]:,} weights")
     axes.axvline(shift, linestyle="--", color=pictures.GREY)
-    axes.set(xlabel="largest shift of test digits (pixels)", ylabel="accuracy", ylim=(0, 1))
+    axes.set(xlabel="largest shift of test digits (pixels)", ylabel="accuracy", ylim=(0, 1.05))
     drawn.legend(loc="outside upper center", ncols=2)
     shown = {}
     for kind, kernel in kernels.items():
@@ -106,8 +106,9 @@ def run(seed: int = 0, steps: int = 600, examples: int = 1_000, shift: float = 3
              "Dense: all pixels of eight outputs. Locally connected: one filter at eight places. "
              "Convolutional: all eight filters, each used at every place."),
         ],
-        next_steps=["--examples 10000: does the dense layer catch up?", "--shift 0",
-                    "zoo train classification --model lenet5"],
+        next_steps=["--examples 10000: does the dense layer catch up?",
+                    "--shift 0: which layer is best on digits that do not move?",
+                    "zoo train classification --model lenet5: the first such network"],
         references=["LeCun et al., 1989: Generalization and network design strategies",
                     "zoo/models/lenet.py"],
     )  # fmt: skip

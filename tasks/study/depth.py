@@ -102,7 +102,8 @@ def run(seed: int = 0, shallow: int = 20, deep: int = 56, steps: int = 80, width
              "jagged landscape of the paper needs more layers and steps than these."),
         ],
         next_steps=["--deep 110 --steps 40: does the plain network still learn?",
-                    "zoo train classification --model resnet56 --dataset fashion_sample"],
+                    "zoo train classification --model resnet56 --dataset fashion_sample:"
+                    " longer"],
         references=["He et al., 2015: Deep residual learning (figures 1 and 6)",
                     "Li et al., 2018: Visualizing the loss landscape of neural nets",
                     "zoo/models/resnet.py"],

@@ -92,7 +92,8 @@ def run(seed: int = 0, epochs: int = 8, examples: int = 1_024, learning_rate: fl
              f"batch: {per_epoch}."),
         ],
         next_steps=["--learning-rate 0.3: which batch size suffers first?",
-                    "zoo train classification --batch-size 128 --scale-learning-rate linear"],
+                    "zoo train classification --batch-size 128 --scale-learning-rate linear:"
+                    " a larger batch at a larger rate"],
         references=["Robbins & Monro, 1951: A stochastic approximation method",
                     "Bottou, Curtis & Nocedal, 2018: Optimization methods for large-scale machine "
                     "learning", "tasks/data/batches.py: the batches of the kit"],

@@ -117,7 +117,7 @@ def run(seed: int = 0, steps: int = 1_600, gans: int = 3):
         ],
         next_steps=["--steps 5000: does the plain GAN find all modes, and keep them?",
                     "Put tanh in place of relu in the networks: does the penalty still help?",
-                    "zoo train gan --model wgan_gp"],
+                    "zoo train gan --model wgan_gp: images in place of points"],
         references=["Goodfellow et al., 2014 (GAN); Gulrajani et al., 2017 (WGAN-GP)",
                     "Metz et al., 2017: Unrolled GANs (the ring of Gaussians)",
                     "tasks/gan/train_step.py: the training step used here"],

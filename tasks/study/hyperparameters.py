@@ -10,6 +10,7 @@ from zoo.lazy import LazyModule, keras, np
 oracles = LazyModule("tasks.tuning.oracles")
 
 ENGINES = {"grid": "grid", "random": "random", "narrowing": "shrinking", "Bayesian": "bayesian"}
+SIZES = {"random": 60, "Bayesian": 16}  # of dots: those of trials that both make are seen
 RANGES = {"rate": Between(1e-4, 1.0, log=True), "momentum": Between(0.0, 0.99, log=False)}
 
 
@@ -55,7 +56,7 @@ def draw(name, found, best):
     rates, momenta = np.geomspace(1e-4, 1, 80), np.linspace(0, 0.99, 40)
     drawn, axes = pictures.figure(height=3.8)
     axes.contourf(rates, momenta, surface(rates, momenta[:, None], best), 12, alpha=0.5)
-    axes.scatter(*found[:, :2].T, c=np.arange(len(found)), cmap="autumn", s=30,
+    axes.scatter(*found[:, :2].T, c=np.arange(len(found)), cmap="Greys_r", s=30,
                  edgecolors=pictures.GREY)  # fmt: skip
     axes.set(xscale="log", xlabel="learning rate", ylabel="momentum",
              title=f"{name}: best {found[:, 2].max():.3f}")  # fmt: skip
@@ -85,11 +86,11 @@ def run(
     data, test = digits(800, seed), digits(500, seed + 10_000)
     drawn_network, axes = pictures.figure()
     accuracy = {}
-    for name in ("random", "Bayesian"):
+    for name in SIZES:
         found = search(ENGINES[name], lambda r, m: network(r, m, data, test, steps, seed),
                        network_trials, seed)  # fmt: skip
         accuracy[name] = found[:, 2]
-        axes.scatter(found[:, 0], found[:, 2], label=name)
+        axes.scatter(found[:, 0], found[:, 2], s=SIZES[name], label=name)
     axes.set(xscale="log", xlabel="learning rate", ylabel="accuracy of the network")
     axes.legend()
     every = np.concatenate(list(accuracy.values()))
@@ -114,13 +115,14 @@ def run(
         ],
         pictures=[
             ("Trials on a known surface", pictures.slider(shown, "search"),
-             "Red trials came first, yellow ones last. The best is in the bright band."),
+             "Black trials came first, white ones last. The best is in the bright band."),
             ("Best score", pictures.svg(drawn), "All searches have equally many trials."),
             ("A network", pictures.svg(drawn_network),
-             "The surface has the shape of the known one: a ridge along the learning rate."),
+             "Both searches start with the same trials. The learning rate decides, as on the known "
+             "surface: too small or too large a rate does not train."),
         ],
-        next_steps=["--trials 100: does the grid catch up?", "--network-trials 25",
-                    "zoo tune classification --engine bayesian --trials 20"],
+        next_steps=["--trials 100: does the grid catch up?", "--network-trials 25: who wins now?",
+                    "zoo tune classification --engine bayesian --trials 20: a real search"],
         references=["Bergstra & Bengio, 2012: Random search for hyper-parameter optimization",
                     "Snoek et al., 2012: Practical Bayesian optimization", "tasks/tuning"],
     )  # fmt: skip

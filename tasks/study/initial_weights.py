@@ -13,6 +13,7 @@ SCALES = {  # standard deviation of a weight, by the number of inputs
     "He": lambda inputs: (2 / inputs) ** 0.5,
 }
 ACTIVATIONS = {"tanh": lambda x: np.tanh(x), "relu": lambda x: np.maximum(x, 0)}
+LIMITS = {"tanh": (1e-2, 2), "relu": (1e-5, 1e5)}  # of the plot of activations
 
 
 def activations(scale, activation, width, depth, rng):
@@ -42,8 +43,9 @@ def run(seed: int = 0, width: int = 256, depth: int = 20):
             xlabel="layer",
             ylabel="root mean square activation",
             title=activation,
-            ylim=(1e-20, 1e25),
+            ylim=LIMITS[activation],
         )
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(ncols=5)
         shown[activation] = pictures.svg(drawn)
     he, xavier = spread["relu", "He"][-1], spread["tanh", "Xavier"]
@@ -66,7 +68,8 @@ def run(seed: int = 0, width: int = 256, depth: int = 20):
         ],
         pictures=[
             ("Activations by depth", pictures.slider(shown, "activation"),
-             "A horizontal line is the aim. Zero weights leave the plot at the bottom."),
+             "A horizontal line is the aim. The lines of too small weights leave the plot at the "
+             "bottom, those of too large ones at the top; tanh never exceeds 1."),
             ("Histograms", pictures.slider(shapes, "activation and weights"),
              "Too small weights pile up at 0, too large ones at -1 and 1 of tanh. Values beyond "
              "the axis are in its last bar."),

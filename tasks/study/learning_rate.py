@@ -107,8 +107,9 @@ def run(seed: int = 0, steps: int = 400, rates: int = 5):
              f"constant rate at {tails['constant']:.3f}: decay pays where the constant rate is too "
              "large to settle, and wastes steps where it is not."),
         ],
-        next_steps=["zoo lr-find classification --model lenet5",
-                    "zoo train classification --schedule cosine --warmup-epochs 1"],
+        next_steps=["--rates 9: how wide is the range of rates that train?",
+                    "zoo lr-find classification --model lenet5: the range test of a task",
+                    "zoo train classification --schedule cosine --warmup-epochs 1: both"],
         references=["Smith, 2017: Cyclical learning rates for training neural networks",
                     "Goyal et al., 2017: Accurate, large minibatch SGD (warm-up)",
                     "Loshchilov & Hutter, 2017: SGDR (cosine)",

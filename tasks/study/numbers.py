@@ -98,7 +98,8 @@ def run(seed: int = 0, steps: int = 1_000, training_steps: int = 60):
             ("Training", pictures.curves(lines, yscale="log", xlabel="step",
              ylabel="loss, of that at the start"), "A regression with targets below 0.00001."),
         ],
-        next_steps=["zoo train classification --precision mixed_float16", "--steps 100000"],
+        next_steps=["--steps 100000: how far do the weights get?",
+                    "zoo train classification --precision mixed_float16: it scales the loss"],
         references=["Micikevicius et al., 2018: Mixed precision training",
                     "keras.mixed_precision; tasks/inference/dtype_policies.py"],
     )  # fmt: skip

@@ -118,10 +118,10 @@ def run(seed: int = 0, steps: int = 120, network_steps: int = 300):
         pictures=[
             ("The race", pictures.slider({s: race(s, p) for s, p in paths.items()}, "surface"),
              "Dots start at the left of the ravine, and at the right of the saddle, on its ridge."),
-            ("Loss", pictures.svg(drawn), "Each has a rate that suits it."),
+            ("Loss", pictures.svg(drawn), "Each has a rate of its own, listed in the code."),
         ],
         next_steps=["Raise the rate of SGD above 2/50 = 0.04: why does it diverge?",
-                    "zoo train classification --optimizer lion"],
+                    "zoo train classification --optimizer lion: as accurate as --optimizer adam?"],
         references=["Polyak, 1964; Nesterov, 1983; Kingma & Ba, 2015 (Adam)",
                     "Chen et al., 2023 (Lion); Jordan, 2024, and Liu et al., 2025 (Muon)",
                     "tasks/study/optimizer_formulas.py; tasks/engine/optimize.py"],

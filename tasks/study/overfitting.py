@@ -73,7 +73,7 @@ def run(seed: int = 0, steps: int = 400, images: int = 300):
     names, place = list(found)[::-1], np.arange(len(found))
     axes.barh(place + 0.2, [found[n][0] for n in names], 0.4, label="training images")
     axes.barh(place - 0.2, [found[n][1] for n in names], 0.4, label="test images")
-    axes.set(yticks=place, yticklabels=names, xlim=(0.6, 1), xlabel="accuracy")
+    axes.set(yticks=place, yticklabels=names, xlim=(0, 1), xlabel="accuracy")
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.14), ncols=2)
     shown = {}
     for name, (_, _, curve, _) in found.items():
@@ -109,8 +109,8 @@ def run(seed: int = 0, steps: int = 400, images: int = 300):
             ("While training", pictures.slider(shown, "cure"),
              "Does the accuracy on validation images fall again?"),
         ],
-        next_steps=["--images 100: which cure helps most now?", "--steps 2000",
-                    "zoo train classification --l2 0.001 --augment light --patience 5"],
+        next_steps=["--images 100: which cure helps most now?", "--steps 2000: which cure lasts?",
+                    "zoo train classification --l2 0.001 --augment light --patience 5: several"],
         references=["Srivastava et al., 2014: Dropout",
                     "Krogh & Hertz, 1991: A simple weight decay can improve generalization",
                     "Prechelt, 1998: Early stopping - but when?",

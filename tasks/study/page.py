@@ -29,9 +29,9 @@ def write(path, study: Study, findings: Findings, options: dict) -> None:
     sections = [
         ("Claims", _claims(findings)),
         *((title, _figure(title, picture, see)) for title, picture, see in findings.pictures),
-        ("What to change next", _list(findings.next_steps)),
+        ("What to change next", _list(next_step(study, step) for step in findings.next_steps)),
         ("The code", _CODE.format(escape(source(study)))),
-        ("References", _list(findings.references)),
+        ("References", _list(map(escape, findings.references))),
     ]
     page.write(
         path,
@@ -59,6 +59,19 @@ def source(study):
     return inspect.getsource(inspect.getmodule(study.run)).strip()
 
 
+def next_step(study: Study, step: str) -> str:
+    """Returns a next step as HTML; the command that it starts with is code that can be copied.
+
+    Options alone are those of the study.
+    """
+    command, colon, question = step.partition(":")
+    if not command.startswith(("zoo ", "--")):
+        return escape(step)
+    if command.startswith("--"):
+        command = f"zoo study {study.name} {command}"
+    return f"<code>{escape(command)}</code>{colon}{escape(question)}"
+
+
 def _figure(title, picture, see):
     def with_minimum(found):
         size = f"min-width: {_MIN_SCALE * float(found[1]):.0f}pt"
@@ -80,4 +93,4 @@ def _claims(findings):
 
 
 def _list(items):
-    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"

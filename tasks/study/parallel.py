@@ -123,7 +123,7 @@ def run(seed: int = 0, batch: int = 64, examples: int = 1_024, epochs: int = 3):
             ("The step on two devices", bars, "Rounding, or a difference?"),
         ],
         next_steps=["--epochs 10: do large batches catch up?",
-                    "zoo train classification --strategy mirrored --scale-learning-rate linear"],
+                    "zoo train classification --strategy mirrored: all GPUs of a machine"],
         references=["Goyal et al., 2017: Accurate, large minibatch SGD",
                     "Ioffe & Szegedy, 2015 (BatchNorm)", "tasks/distributed/replicas.py"],
     )  # fmt: skip

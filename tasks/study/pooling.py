@@ -48,6 +48,7 @@ def run(seed: int = 0, layers: int = 3):
     drawn, axes = pictures.figure()
     for kind, values in change.items():
         axes.plot(shifts, values, "o-", label=kind)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="shift (pixels)", ylabel="relative change of the features", ylim=(0, None))
     axes.legend()
     plans = {"convolutions of 3": ([3] * layers, [1] * layers),
@@ -75,6 +76,7 @@ def run(seed: int = 0, layers: int = 3):
             ("Receptive field", pictures.svg(drawn_field),
              "Linear without stride, exponential with it."),
         ],
-        next_steps=["--layers 5", "zoo show resnet50: how many pixels does stage5 see?"],
+        next_steps=["--layers 5: how many pixels does one output see?",
+                    "zoo show resnet50: how many pixels does stage5 see?"],
         references=["Scherer et al., 2010", "Araujo et al., 2019: Computing receptive fields"],
     )  # fmt: skip

@@ -72,7 +72,7 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
             ("Text", pictures.text("\n\n".join(f"step {k}: {v}" for k, v in samples.items())),
              "What the network writes; it has read a few kilobytes of the zoo's documentation."),
         ],
-        next_steps=["--length 15: do the usual gates suffice?", "--length 60 --steps 600",
+        next_steps=["--length 15: do the usual gates suffice?", "--length 60 --steps 600: do any?",
                     "--text-steps 1000: does it copy whole sentences?"],
         references=["Hochreiter & Schmidhuber, 1997 (LSTM); Cho et al., 2014 (GRU)",
                     "Pascanu et al., 2013: On the difficulty of training recurrent networks",

@@ -35,9 +35,9 @@ def evolve(data, validation, steps, seed, trials, cost):
 
 @study(2, "How many layers and how many neurons does a network need?")
 def run(seed: int = 0, steps: int = 400, layers: int = 3, trials: int = 8, cost: float = 0.01):
-    """Too few neurons cannot tell the digits apart, however many layers they form; past a certain
-    number more of them cost time and gain little. No formula gives the best structure: one tries,
-    by hand in a table, or lets evolution change the best network so far."""
+    """Too few neurons cannot tell the digits apart, however many layers they form, and more layers
+    are not better by themselves. No formula gives the best structure: one tries, by hand in a
+    table, or lets evolution change the best network so far."""
     data, validation = digits(1_500, seed), digits(1_000, seed + 10_000)
     depths = range(1, layers + 1)
     table, sizes = np.zeros((layers, len(UNITS))), np.zeros((layers, len(UNITS)), int)
@@ -82,8 +82,9 @@ def run(seed: int = 0, steps: int = 400, layers: int = 3, trials: int = 8, cost:
              f"{first[0]:.1%} with {first[1]:,} parameters to {best[0]:.1%} with {best[1]:,}, in "
              f"layers of {best[2]}."),
         ],
-        next_steps=["--steps 100: do deep networks need more steps?", "--cost 0.05",
-                    "zoo tune classification --model mlp --engine evolution"],
+        next_steps=["--steps 1600: do deep networks only need more steps?",
+                    "--cost 0.05: does evolution find a smaller network?",
+                    "zoo tune classification --model mlp --engine evolution: more trials"],
         references=["LeCun et al., 1998: Gradient-based learning, section III.C.4",
                     "Real et al., 2019: Regularized evolution for image classifiers",
                     "zoo/models/mlp.py, tasks/tuning/evolution.py"],

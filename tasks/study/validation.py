@@ -41,7 +41,8 @@ def run(seed: int = 0, models: int = 50, images: int = 500, repeats: int = 2_000
                    "The gap between the upper lines is what a paper claims too much that tunes on "
                    "its test split.")],
         next_steps=["--images 50000: how large must a split be for the gap to be harmless?",
-                    "--models 1000", "zoo tune: trials are chosen by validation, never by test"],
+                    "--models 1000: how much does the gap grow?",
+                    "zoo tune: trials are chosen by validation, never by test"],
         references=["Cawley & Talbot, 2010: On over-fitting in model selection",
                     "tasks/data/splits.py: how the kit splits"],
     )  # fmt: skip

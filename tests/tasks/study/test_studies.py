@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import html
 import json
 import re
 
 import numpy as np
 import pytest
 
+import scripts.__main__ as command_line
 from scripts.__main__ import main as zoo
 from tasks.study import Claim, Findings, Study, course, get, page, running, studies
 from tests.support.paths import ROOT
@@ -76,6 +79,35 @@ def test_studies_are_in_the_order_of_the_course():
         assert all(isinstance(x, int | float | str) for x in study.options.values())
         assert study.options["seed"] == 0
         assert len(page.source(study).splitlines()) < 130
+
+
+@pytest.mark.parametrize("study", course(), ids=lambda study: study.name)
+def test_next_steps_are_commands_that_parse_or_sentences(study, monkeypatch):
+    """A command is followed by what it shows; it is parsed with its flags, and does not run."""
+    (steps,) = (
+        keyword.value
+        for node in ast.walk(ast.parse(page.source(study)))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "next_steps"
+    )
+    for step in ast.literal_eval(steps):
+        assert ":" in step or step.endswith("?"), step
+        for command in re.findall("<code>(.*?)</code>", page.next_step(study, step)):
+            words = html.unescape(command).split()[1:]
+            parsed = []
+            monkeypatch.setattr(command_line.command_module(words[0]), "run", parsed.append)
+            if len(words) > 1 and "--help" not in words:  # else a command that is only named
+                command_line._run(words)
+                assert len(parsed) == 1, command
+
+
+def test_the_page_shows_next_steps_as_commands():
+    softmax = get("softmax")
+    shown = page.next_step(softmax, "--samples 9: why <?")
+    assert shown == "<code>zoo study softmax --samples 9</code>: why &lt;?"
+    assert page.next_step(softmax, "zoo list: all") == "<code>zoo list</code>: all"
+    assert page.next_step(softmax, "Why: a < b?") == "Why: a &lt; b?"
 
 
 def test_a_claim_that_does_not_hold_is_reported_as_such(tmp_path):
