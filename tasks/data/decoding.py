@@ -14,6 +14,7 @@ from tasks.data.pillow_images import MAX_BITS
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np, tf
 
+disk_images = LazyModule("tasks.data.disk_images")
 tqdm = LazyModule("tqdm")
 
 MEMORY_FRACTION = 0.3  # of the free memory that decoded images may take
@@ -31,8 +32,8 @@ class Examples:
 
     Attributes:
         name: The name of the split, such as `train`.
-        pixels: uint8 `(count, height, width, channels)`: an array in memory, a memory map, or
-            `LazyImages`, which reads files when indexed.
+        pixels: uint8 `(count, height, width, channels)`: an array in memory, a memory map,
+            `disk_images.DiskImages`, or `LazyImages`, which reads files when indexed.
         labels: int64 `(count,)`, or uint8 `(count, classes)` of multi-label data.
         dropped: A pair `(item, reason)` for each image that could not be read.
         items: The items of the whole split that was decoded, or `None`.
@@ -214,6 +215,8 @@ def _map_in_threads(one, indices):
 def allocate_images(count, shape, memory=None, disk=None):
     """Returns an empty uint8 array `(count, *shape)` in memory, else on disk, else `None`.
 
+    On disk it is a memory map, or `disk_images.DiskImages` if that exceeds `ulimit -v`.
+
     Args:
         count: The number of images.
         shape: `(height, width, channels)` of each.
@@ -224,13 +227,13 @@ def allocate_images(count, shape, memory=None, disk=None):
     if size <= (free_memory() * MEMORY_FRACTION if memory is None else memory):
         return np.empty((count, *shape), np.uint8)
     folder = tempfile.gettempdir()
-    if size > memory_limits.address_space_left() * MEMORY_FRACTION:  # of memory maps, too
+    if size > (_free_disk(folder) * DISK_FRACTION if disk is None else disk):
         return None
-    if size <= (_free_disk(folder) * DISK_FRACTION if disk is None else disk):
-        # A file without a name is deleted when the process ends, however it ends.
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
-    return None
+    if size > memory_limits.address_space_left() * MEMORY_FRACTION:
+        return disk_images.DiskImages((count, *shape), folder)
+    # A file without a name is deleted when the process ends, however it ends.
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
 
 
 def free_memory():

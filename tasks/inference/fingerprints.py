@@ -18,6 +18,7 @@ from tasks.data.pillow_images import MAX_BITS
 from zoo import graphs
 from zoo.lazy import LazyModule, keras, np
 
+disk_images = LazyModule("tasks.data.disk_images")
 pages = LazyModule("tasks.data.pages")
 
 CHUNK_BYTES = 2**23  # hashed at once by a thread
@@ -57,11 +58,11 @@ def pixels(source, count):
     """Returns the digest of images.
 
     Args:
-        source: What `Examples.pixels` may be. Arrays are hashed completely. For `LazyImages` the
-            paths, sizes and modification times of files are hashed, other items completely, and
-            the target shape and resize method. For an object that transforms images, which has
-            the original ones as `pixels`, these, its class and its other attributes are hashed.
-            Anything else is read and hashed.
+        source: What `Examples.pixels` may be. Arrays are hashed completely, `DiskImages` too. For
+            `LazyImages` the paths, sizes and modification times of files are hashed, other items
+            completely, and the target shape and resize method. For an object that transforms
+            images, which has the original ones as `pixels`, these, its class and its other
+            attributes are hashed. Anything else is read and hashed.
         count: The number of images.
     """
     if isinstance(source, decoding.LazyImages):
@@ -71,7 +72,7 @@ def pixels(source, count):
             () if source.bits == MAX_BITS else (source.bits,)
         )  # so that older cached features stay valid
         return digest("files", items, list(source.shape), source.resize, *deep)
-    if isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray | disk_images.DiskImages):
         return arrays([source])
     if hasattr(source, "pixels"):
         attributes = {name: value for name, value in vars(source).items() if name != "pixels"}
