@@ -49,7 +49,7 @@ from zoo import model_files
 MODELS = ("faster_rcnn", "retinanet", "fast_rcnn", "rcnn")
 COMPARED = ("rcnn", "faster_rcnn")
 SIZES = (128, 640)
-TIMED = 5  # images, of which the median is printed
+NUM_TIMED_IMAGES = 5  # images, of which the median is printed
 
 
 def main():
@@ -66,19 +66,19 @@ def main():
         print(f"shapes version {shapes.VERSION}, seed {args.seed}")
         print(f"{'model':<12} {'AP':>6} {'95%':>13} {'AP50':>6} {'seconds':>8} {'parameters':>11}")
     for name in args.models:
-        print(trained(name, args.seed, args.train_split), flush=True)
+        print(train_row(name, args.seed, args.train_split), flush=True)
     if args.speed:
-        print(f"\n{'seconds an image':<16} {'pixels':>7} {'search':>8} {'network':>8} {'all':>8}")
+        print(f"\n{'seconds per image':<17} {'pixels':>7} {'search':>8} {'network':>8} {'all':>8}")
         for size in SIZES:
             for name in COMPARED:
-                search, network = seconds(name, size, args.proposals)
+                search, network = median_seconds(name, size, args.proposals)
                 both = search + network
                 print(
                     f"{name:<16} {size:>7} {search:>8.3f} {network:>8.3f} {both:>8.3f}", flush=True
                 )
 
 
-def trained(name, seed, train_split):
+def train_row(name, seed, train_split):
     """Trains a model with the defaults of the task; returns its row."""
     task = tasks.get("detection")(model=name, seed=seed, train_split=train_split)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,20 +92,20 @@ def trained(name, seed, train_split):
     )
 
 
-def seconds(name, size, most):
+def median_seconds(name, size, max_proposals):
     """Returns the median seconds that proposals and the network take for an image of `shapes`."""
     external = "proposals" in zoo.spec(name).inputs
-    options = {"proposals": most} if external else {}
+    options = {"proposals": max_proposals} if external else {}
     shape = (size, size, 3)
     model = batches.without_xla(zoo.build(name, num_classes=6, input_shape=shape, **options))
     spent = [[], []]
-    for index in range(-1, TIMED):  # the first compiles
+    for index in range(-1, NUM_TIMED_IMAGES):  # the first compiles
         image = shapes.draw("test", index + 1, image_size=size).image
         started = time.perf_counter()
         given = image[None]
         if external:
-            proposals = np.zeros((1, most, 4), "float32")
-            some = selective_search.search_image(image)[:most]
+            proposals = np.zeros((1, max_proposals, 4), "float32")
+            some = selective_search.search_image(image)[:max_proposals]
             proposals[0, : len(some)] = some
             given = {"image": given, "proposals": proposals}
         between = time.perf_counter()

@@ -39,7 +39,8 @@ import tasks
 ENVIRONMENT, TOTAL, FIRST, FINAL, EXPLORATION = "CartPole-v1", 500_000, 10_000, 0.05, 0.5
 SIZE, BATCH, EVERY, TARGET, RATE, DISCOUNT = 10_000, 128, 10, 500, 2.5e-4, 0.99
 WIDTHS = (120, 84)
-SHARE = 0.6  # of the run that is over when timing begins: most actions are the network's then
+# Of the run, before timing begins: after that, most actions are the network's.
+WARMUP_FRACTION = 0.6
 
 
 def main():
@@ -48,7 +49,9 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 for its default")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=9_600, help="steps of a round")
-    parser.add_argument("--share", type=float, default=SHARE, help="of the run that is over")
+    parser.add_argument(
+        "--share", type=float, default=WARMUP_FRACTION, help="of the run that is over"
+    )
     args = parser.parse_args()
     loops = {"zoo": Zoo(args.share)}
     if args.torch:
@@ -156,19 +159,19 @@ class Torch:
             actions = self.torch.argmax(values, dim=1).cpu().numpy()
         after, rewards, terminated, truncated, _ = self.envs.step(actions)
         if not self.ended[0]:  # after the end of an episode one step only begins the next
-            place = self.written % SIZE
-            self.seen[place], self.after[place] = self.observations[0], after[0]
-            self.actions[place], self.rewards[place] = actions[0], rewards[0]
-            self.over[place] = terminated[0]
+            index = self.written % SIZE
+            self.seen[index], self.after[index] = self.observations[0], after[0]
+            self.actions[index], self.rewards[index] = actions[0], rewards[0]
+            self.over[index] = terminated[0]
             self.written += 1
         self.ended = terminated | truncated
         self.observations = after
 
     def _learn(self):
         torch = self.torch
-        places = np.random.randint(0, min(self.written, SIZE), BATCH)
+        indices = np.random.randint(0, min(self.written, SIZE), BATCH)
         seen, actions, rewards, over, after = (
-            torch.as_tensor(part[places])
+            torch.as_tensor(part[indices])
             for part in (self.seen, self.actions, self.rewards, self.over, self.after)
         )
         with torch.no_grad():

@@ -66,14 +66,14 @@ def main():
     parser.add_argument("--out", default="runs/explain", help="folder of all runs")
     args = parser.parse_args()
     for name in args.models:
-        predictor, accuracy = trained(name, args)
+        predictor, accuracy = load_or_train(name, args)
         print(f"\n{name}: test accuracy {accuracy:.3f}", flush=True)
         print(f"{'method':<22}{'chance':>8}", *(f"{x:>17}" for x in FIGURES))
         for method in args.methods or methods.METHODS:
             print(f"{method:<22}{row(predictor, method, args)}", flush=True)
 
 
-def trained(name, args):
+def load_or_train(name, args):
     """Returns the predictor of a trained network, and its test accuracy."""
     flags = {"dataset": "shapes", **NETWORKS[name]}
     if args.epochs:

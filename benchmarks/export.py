@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--formats", nargs="+", default=sorted(dict(COLUMNS)), help="of COLUMNS")
     parser.add_argument("--tasks", nargs="+", default=list(TRAINING), choices=list(TRAINING))
     args = parser.parse_args()
-    for run in args.runs or (trained(name, args.out / "runs" / name) for name in args.tasks):
+    for run in args.runs or (load_or_train(name, args.out / "runs" / name) for name in args.tasks):
         reports, reasons = [], []
         for name, precision in COLUMNS:
             if name not in args.formats:
@@ -115,7 +115,7 @@ def main():
         print(*reasons, sep="\n", flush=True)
 
 
-def trained(name, out):
+def load_or_train(name, out):
     """Returns the folder of a run of a task, which is trained if it is not there."""
     if not (out / resume.REPORT).exists():
         trainer.train(tasks.get(name)(epochs=1, **TRAINING[name]), out)

@@ -64,12 +64,12 @@ def main():
             flags = {"weights": "random"} if start == "random" else {}
             if start == "pretrained" and row in vars(args):
                 flags["backbone_weights"] = vars(args)[row]
-            found[start] = [trained(row, args, seed, flags) for seed in range(args.seeds)]
+            found[start] = [train_figure(row, args, seed, flags) for seed in range(args.seeds)]
         shown = [" ".join(f"{value:.3f}" for value in values) for values in found.values()]
         print(f"{model:<14} {backbone:<22} {figure:<7} {shown[0]:>18} {shown[1]:>18}", flush=True)
 
 
-def trained(row, args, seed, flags):
+def train_figure(row, args, seed, flags):
     """Returns the figure of one training."""
     name, model, backbone, figure = ROWS[row]
     task = tasks.get(name)(

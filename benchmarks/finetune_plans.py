@@ -87,7 +87,7 @@ def write(root, data_dir):
 
 
 def balanced(labels, rng):
-    """Returns places of `PER_CLASS` examples of each class, drawn at random."""
+    """Returns the indices of `PER_CLASS` examples of each class, drawn at random."""
     labels = np.asarray(labels)
     return np.concatenate(
         [

@@ -44,18 +44,18 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "planted")
-        planted = plant(root, args.seed)
+        noisy = write_noisy_data(root, args.seed)
         report = clean.clean(root, args.models)
-        found = [error.path in planted for error in report.label_errors]
+        found = [error.path in noisy for error in report.label_errors]
         print(f"{'suspects':<16} {'number':>7} {'precision':>10} {'recall':>7}")
-        for name, some in (("all", found), ("as planted", found[: len(planted)])):
-            shares = sum(some) / len(some), sum(some) / len(planted)
+        for name, some in (("all", found), ("as planted", found[: len(noisy)])):
+            shares = sum(some) / len(some), sum(some) / len(noisy)
             print(f"{name:<16} {len(some):>7,} {shares[0]:>10.3f} {shares[1]:>7.3f}", flush=True)
         if args.epochs:
             compare(Path(folder), root, report, args)
 
 
-def plant(root, seed):
+def write_noisy_data(root, seed):
     """Writes class folders of images with wrong labels; returns the paths of these."""
     source, random, wrong = sources.load("fashion_sample"), np.random.default_rng(seed), set()
     names = [name.replace("/", "-") for name in source.classes]

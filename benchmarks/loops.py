@@ -14,7 +14,7 @@ import keras
 from tasks.engine import recipes, resume
 
 
-def compared(task, plain, rounds):
+def compare(task, plain, rounds):
     """Returns the images per second of a plain fit, of one without XLA, and of the zoo.
 
     Each is the best epoch of some rounds, in which they take turns.
@@ -55,7 +55,7 @@ def fit(model, inputs, targets, task):
         batch_size=task.batch_size,
         epochs=task.epochs,
         callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=clock.go, on_epoch_end=clock.stop)
+            keras.callbacks.LambdaCallback(on_epoch_begin=clock.start, on_epoch_end=clock.stop)
         ],
         verbose=0,
     )
@@ -79,7 +79,7 @@ class Clock:
     def __init__(self):
         self.seconds = []
 
-    def go(self, epoch, logs):
+    def start(self, epoch, logs):
         """Starts the clock."""
         self.started = time.perf_counter()
 

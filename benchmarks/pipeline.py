@@ -36,7 +36,7 @@ from PIL import Image
 from tasks.data import batches, decoding, image_io, sources
 
 SIZES = {2: (1600, 1200), 5: (2592, 1944), 12: (4000, 3000)}  # megapixels: width and height
-KINDS = 8  # different images per size; the others are copies
+NUM_SOURCE_IMAGES = 8  # different images per size; the others are copies
 QUALITY = 90  # of the JPEGs
 SIDE, BATCH, ROUNDS = 224, 32, 3
 HEADER = """\
@@ -53,15 +53,18 @@ def main():
     parser.add_argument("--photos", help="a folder of photographs to enlarge, in place of noise")
     parser.add_argument("--folder", help="where to write the images; a temporary one unless given")
     args = parser.parse_args()
-    pictures = list(kinds(args.photos))
+    images = list(source_images(args.photos))
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         print(HEADER)
         for megapixels, size in SIZES.items():
             root = Path(folder, str(megapixels))
-            count = max(2 * KINDS, args.count // len(SIZES))
-            kilobytes = write(root, size, count, pictures)
+            count = max(2 * NUM_SOURCE_IMAGES, args.count // len(SIZES))
+            kilobytes = write(root, size, count, images)
             # Way, pass, clock: the shortest of all rounds.
-            rounds = [[clocked(batched, root) for batched in (ours, theirs)] for _ in range(ROUNDS)]
+            rounds = [
+                [epoch_times(batched, root) for batched in (zoo_batches, keras_batches)]
+                for _ in range(ROUNDS)
+            ]
             seconds = np.min(rounds, axis=0)
             cells = [f"{megapixels:3} MP {kilobytes:5.0f} kB"]
             for (one, one_busy), (other, other_busy) in zip(*seconds, strict=True):
@@ -71,23 +74,23 @@ def main():
             shutil.rmtree(root)
 
 
-def clocked(batched, root):
+def epoch_times(batched, root):
     """Returns the seconds of the first pass and of a later one, as wall time and CPU time."""
-    passes, start = [], clocks()
+    passes, start = [], times()
     for epoch in batched(root):
         for _ in epoch:
             pass
-        passes.append(clocks() - start)
-        start = clocks()
+        passes.append(times() - start)
+        start = times()
     return passes
 
 
-def clocks():
+def times():
     """Returns the wall time and the CPU time of this process, in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def ours(root):
+def zoo_batches(root):
     """Yields two epochs of batches."""
     examples = decoding.decode(sources.load(root).splits["all"], (SIDE, SIDE, 3), "stretch")
     stream = batches.training(examples, batch_size=BATCH, seed=0, num_classes=2)
@@ -95,7 +98,7 @@ def ours(root):
         yield stream.epoch(number)
 
 
-def theirs(root):
+def keras_batches(root):
     """Yields the same batches from the data set of Keras."""
     size = {"image_size": (SIDE, SIDE), "batch_size": BATCH, "label_mode": "categorical"}
     data = keras.utils.image_dataset_from_directory(root, **size, verbose=False)
@@ -103,9 +106,9 @@ def theirs(root):
         yield data
 
 
-def write(root, size, count, pictures):
+def write(root, size, count, images):
     """Writes `count` JPEGs into two class folders; returns their mean size in kB."""
-    encoded = [encode(picture.resize(size, Image.Resampling.BICUBIC)) for picture in pictures]
+    encoded = [encode(image.resize(size, Image.Resampling.BICUBIC)) for image in images]
     for number in range(count):
         path = root / "ab"[number % 2] / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +116,10 @@ def write(root, size, count, pictures):
     return np.mean([len(data) for data in encoded]) / 1000
 
 
-def kinds(photos):
+def source_images(photos):
     """Yields the source images."""
     paths = sorted(filter(image_io.is_image, Path(photos).iterdir())) if photos else ()
-    for number in range(len(paths) or KINDS):
+    for number in range(len(paths) or NUM_SOURCE_IMAGES):
         yield Image.fromarray(image_io.read_image(paths[number])) if paths else noise(number)
 
 
@@ -135,10 +138,10 @@ def noise(seed, height=1500, width=2000):
     return Image.fromarray(np.stack(bands, -1).clip(0, 255).astype("uint8"))
 
 
-def encode(picture):
+def encode(image):
     """Returns an image encoded as JPEG."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -3,7 +3,7 @@
     python benchmarks/predict.py                                 # needs keras-zoo[export]
 
 Creates 2,000 deterministic JPEGs of 500 x 375 pixels, and writes the top five classes of each into
-a CSV file, with MobileNetV2 and ResNet50, in these ways:
+a CSV file, with MobileNetV2 and ResNet50, by these methods:
 
 - `predict 1`, `8`, `32`: a plain Keras loop of
   `keras.utils.load_img(..., interpolation="bilinear")` and `model.predict` with that batch size;
@@ -76,8 +76,8 @@ from zoo.errors import UsageError
 MODELS = ("mobilenet_v2", "resnet50")
 SIZE = (500, 375)  # width and height of the files
 TOP = 5
-WARM = 4  # images that are named before time is taken
-SINGLES = 8  # the loop of single images gets one in so many
+WARMUP_IMAGES = 4  # images that are predicted before the measurement
+SINGLE_IMAGE_DIVISOR = 8  # the loop of single images gets every eighth image
 
 
 def main():
@@ -90,65 +90,65 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder) / "images"
-        draw(folder, args.images, args.photos)
+        write_images(folder, args.images, args.photos)
         for index, name in enumerate(args.models):
             classifier = build(name, args.weights[index : index + 1], folder)
             compare(classifier, folder)
 
 
 def compare(classifier, folder):
-    """Measures every way with one model."""
+    """Measures every method with one model."""
     paths = predict.find_images([folder])
     reference = None
     print(f"\n{classifier.name}, {len(paths):,} images on {os.cpu_count()} cores")
     print(f"{'':<14}{'seconds':>9}{'images/s':>10}{'cpu ms':>8}{'ratio':>7}{'same':>8}{'gap':>10}")
-    for name, way in (ways() | {"zoo int8": int8_way(classifier, paths)}).items():
-        mine = paths[::SINGLES] if name == "predict 1" else paths
+    for name, predict_images in (methods() | {"zoo int8": zoo_int8(classifier, paths)}).items():
+        timed_paths = paths[::SINGLE_IMAGE_DIVISOR] if name == "predict 1" else paths
         table = folder.parent / "predictions.csv"
         if name.startswith("zoo"):
             try:
-                way(classifier, paths[:WARM], table)
+                predict_images(classifier, paths[:WARMUP_IMAGES], table)
             except UsageError as error:  # a precision that the processor does not support
                 print(f"{name:<14}{error}")
                 continue
         start, busy = time.perf_counter(), time.process_time()
-        way(classifier, mine, table)
+        predict_images(classifier, timed_paths, table)
         seconds, busy = time.perf_counter() - start, time.process_time() - busy
-        rate, found = len(mine) / seconds, read(table)
+        rate, found = len(timed_paths) / seconds, read(table)
         if name == "predict 32":
             reference, stock = found, rate
-        line = f"{name:<14}{seconds:>9.1f}{rate:>10.1f}{1000 * busy / len(mine):>8.2f}"
+        line = f"{name:<14}{seconds:>9.1f}{rate:>10.1f}{1000 * busy / len(timed_paths):>8.2f}"
         if reference:
-            line += (
-                f"{rate / stock:>7.2f}{same(found, reference):>8.2%}{gap(found, reference):>10.1e}"
-            )
+            share = share_of_equal_classes(found, reference)
+            gap = max_probability_gap(found, reference)
+            line += f"{rate / stock:>7.2f}{share:>8.2%}{gap:>10.1e}"
         print(line, flush=True)
 
 
-def ways():
-    """Returns the ways to predict: functions of classifier, paths and output file."""
+def methods():
+    """Returns the methods by name: functions of classifier, paths and output file."""
     found = {
-        "predict 32": loop(32),
-        "predict 8": loop(8),
-        "predict 1": loop(1),
-        "dataset 32": data_set,
-        "zoo keras": zoo_way(runtime="keras"),
+        "predict 32": keras_loop(32),
+        "predict 8": keras_loop(8),
+        "predict 1": keras_loop(1),
+        "dataset 32": keras_dataset,
+        "zoo keras": zoo_predict(runtime="keras"),
     }
     for name in runtimes.RUNTIMES:
         if name != "keras":
-            found[f"zoo {name}"] = zoo_way(runtime=name)
-    return found | {"zoo bfloat16": zoo_way(precision="bfloat16"), "zoo auto": zoo_way()}
+            found[f"zoo {name}"] = zoo_predict(runtime=name)
+    return found | {"zoo bfloat16": zoo_predict(precision="bfloat16"), "zoo auto": zoo_predict()}
 
 
-def loop(size):
+def keras_loop(size):
     """Returns a plain Keras loop."""
 
-    def way(classifier, paths, table):
+    def predict_images(classifier, paths, table):
         with open(table, "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(classifier.columns)
             for start in range(0, len(paths), size):
-                some = paths[start : start + size]
+                sample_paths = paths[start : start + size]
                 images = [
                     keras.utils.img_to_array(
                         keras.utils.load_img(
@@ -157,15 +157,15 @@ def loop(size):
                             interpolation="bilinear",
                         )
                     )
-                    for path in some
+                    for path in sample_paths
                 ]
                 logits = classifier.model.predict(np.stack(images), verbose=0)
-                put(rows, classifier, some, logits)
+                write_rows(rows, classifier, sample_paths, logits)
 
-    return way
+    return predict_images
 
 
-def data_set(classifier, paths, table):
+def keras_dataset(classifier, paths, table):
     """Predicts on all files of a folder with a Keras data set."""
     images = keras.utils.image_dataset_from_directory(
         paths[0].parent,
@@ -179,29 +179,29 @@ def data_set(classifier, paths, table):
     with open(table, "w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(classifier.columns)
-        put(rows, classifier, paths, logits)
+        write_rows(rows, classifier, paths, logits)
 
 
-def put(rows, classifier, paths, logits):
+def write_rows(rows, classifier, paths, logits):
     """Writes the top classes of some images."""
     for path, row in zip(paths, metrics.softmax(logits), strict=True):
         for rank, index in enumerate(np.argsort(-row)[:TOP], 1):
             rows.writerow([path, rank, classifier.classes[index], f"{row[index]:.6g}", ""])
 
 
-def zoo_way(**options):
-    """Returns the way of `zoo predict`."""
+def zoo_predict(**options):
+    """Returns a function that predicts as `zoo predict` does."""
 
-    def way(classifier, paths, table):
+    def predict_images(classifier, paths, table):
         with prediction_writer.open_output(table) as file:
             found = predict.predict_files(classifier, paths, top=TOP, **options)
             prediction_writer.write_predictions(found, file, "csv", classifier)
 
-    return way
+    return predict_images
 
 
-def int8_way(classifier, paths):
-    """Quantizes a classifier, and returns the way of `zoo predict` on the file."""
+def zoo_int8(classifier, paths):
+    """Quantizes a classifier, and returns the function that predicts with the file."""
     about = {"classes": list(classifier.classes), "resize": classifier.resize}
     exported = exporter.export_model(classifier.model, about, classifier.name)
     chosen = paths[:: max(1, len(paths) // quantization.NUM_CALIBRATION_IMAGES)]
@@ -213,7 +213,7 @@ def int8_way(classifier, paths):
     file.parent.mkdir()
     converters.write_openvino(conversion, file)
     predictor = model_loader.load_predictor(file)
-    run = zoo_way()
+    run = zoo_predict()
     return lambda _, some, table: run(predictor, some, table)
 
 
@@ -224,12 +224,12 @@ def read(table):
     return {row["path"]: (row["class"], float(row["probability"])) for row in rows}
 
 
-def same(found, reference):
+def share_of_equal_classes(found, reference):
     """Returns the share of images with the first class of the reference."""
     return float(np.mean([found[path][0] == reference[path][0] for path in found]))
 
 
-def gap(found, reference):
+def max_probability_gap(found, reference):
     """Returns the largest difference of the first class's probability."""
     return max(abs(found[path][1] - reference[path][1]) for path in found)
 
@@ -240,13 +240,15 @@ def build(name, weights, folder):
     model = zoo.build(name, weights=weights[0] if weights else None)
     if not weights:
         shape = model.input_shape[1:]
-        some = predict.find_images([folder])[:32]
-        settle(model, np.stack([image_io.read_image(path, shape) for path in some]))
+        sample_paths = predict.find_images([folder])[:32]
+        calibrate_batch_norm(
+            model, np.stack([image_io.read_image(path, shape) for path in sample_paths])
+        )
     classes = tuple(f"class {number}" for number in range(model.output_shape[-1]))
     return ClassificationPredictor(model, classes, "stretch", name)
 
 
-def settle(model, images):
+def calibrate_batch_norm(model, images):
     """Calibrates BatchNorm on some images; otherwise activations of a random network vanish."""
     norms = [part for part in model.layers if isinstance(part, keras.layers.BatchNormalization)]
     before = [norm.momentum for norm in norms]
@@ -257,28 +259,28 @@ def settle(model, images):
         norm.momentum = momentum
 
 
-def draw(folder, count, photos):
+def write_images(folder, count, photos):
     """Writes JPEGs: cuts of photos, or smooth textures with fine noise."""
     folder.mkdir()
     random = np.random.default_rng(0)
-    whole = (
+    photo_images = (
         [Image.open(path).convert("RGB") for path in predict.find_images([photos])]
         if photos
         else []
     )
     for index in range(count):
-        if whole:
-            picture = whole[index % len(whole)]
-            left, top = (random.uniform(0, 0.3, 2) * picture.size).astype(int)
-            right, bottom = (random.uniform(0.7, 1, 2) * picture.size).astype(int)
-            picture = picture.crop((left, top, right, bottom)).resize(SIZE)
+        if photo_images:
+            image = photo_images[index % len(photo_images)]
+            left, top = (random.uniform(0, 0.3, 2) * image.size).astype(int)
+            right, bottom = (random.uniform(0.7, 1, 2) * image.size).astype(int)
+            image = image.crop((left, top, right, bottom)).resize(SIZE)
         else:
             sides = (*random.integers(3, 40, 2), 3)
             coarse = Image.fromarray(random.integers(0, 256, sides, "uint8"))
             pixels = np.asarray(coarse.resize(SIZE, Image.Resampling.BICUBIC), "int16")
             noise = random.integers(-9, 10, pixels.shape, "int16")
-            picture = Image.fromarray((pixels + noise).clip(0, 255).astype("uint8"))
-        picture.save(folder / f"{index:05d}.jpg", quality=88)
+            image = Image.fromarray((pixels + noise).clip(0, 255).astype("uint8"))
+        image.save(folder / f"{index:05d}.jpg", quality=88)
 
 
 if __name__ == "__main__":

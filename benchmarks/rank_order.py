@@ -60,7 +60,7 @@ def main():
     files = dict(text.split("=", 1) for text in args.weights)
     for dataset in args.datasets:
         print(f"{dataset:<24} probe  +-     seconds  fine-tuned  seconds", flush=True)
-        rows = [compared(name, dataset, files, args) for name in SIZES]
+        rows = [measure(name, dataset, files, args) for name in SIZES]
         print(agreement(rows), flush=True)
 
 
@@ -70,18 +70,18 @@ def agreement(rows):
     Args:
         rows: `(accuracy of the probe, accuracy of the fine-tune)` of each.
     """
-    pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if apart(a[1], b[1])]
+    pairs = [(a, b) for a, b in itertools.combinations(rows, 2) if differ_significantly(a[1], b[1])]
     agreed = sum((a[0] > b[0]) == (a[1] > b[1]) for a, b in pairs)
     return f"of {len(pairs)} significantly different pairs, {agreed} in the same order"
 
 
-def apart(one, other):
+def differ_significantly(one, other):
     """Returns whether two accuracies on the test images differ significantly."""
     error = math.sqrt((one * (1 - one) + other * (1 - other)) / TEST_IMAGES)
     return abs(one - other) > MIN_STANDARD_ERRORS * error
 
 
-def compared(name, dataset, files, args):
+def measure(name, dataset, files, args):
     """Returns the accuracy of a probe and that of a fine-tune, and prints them."""
     (found,) = rank.rank(
         dataset,

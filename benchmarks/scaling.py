@@ -41,9 +41,10 @@ import numpy as np
 MODELS = ("lenet5", "resnet20", "convnet")
 LARGE = ("mobilenet_025", "mobilenet_v2", "resnet50", "vgg16")
 KINDS = ("none", "bfloat16", "no sum")
-WARM = 3  # steps before the clock starts
-PREDICTED = (2, 4, 8, 16, 32, 64)
-NETWORKS = {"10 Gb/s": (1.25e9, 5e-5), "100 Gb/s": (1.25e10, 1e-5)}  # bytes/s, s a hop: assumed
+WARMUP_STEPS = 3  # steps before the clock starts
+PREDICTED_WORKERS = (2, 4, 8, 16, 32, 64)
+# Bytes per second, seconds per hop; both are assumptions.
+NETWORKS = {"10 Gb/s": (1.25e9, 5e-5), "100 Gb/s": (1.25e10, 1e-5)}
 STATE = 4 * 4  # bytes of a weight, its gradient, and the two moments of AdamW
 
 
@@ -61,7 +62,7 @@ def main():
     parser.add_argument("--results", help=argparse.SUPPRESS)  # where a worker puts its times
     args = parser.parse_args()
     if args.results:
-        work(args)
+        run_worker(args)
     elif args.arithmetic:
         arithmetic(args)
     else:
@@ -71,7 +72,7 @@ def main():
 def measure(args):
     """Runs the workers, and prints the measurements, the fit and the predictions."""
     args.models = args.models or list(MODELS)
-    rows = [row for count in args.workers for row in started(args, count)]
+    rows = [row for count in args.workers for row in run_workers(args, count)]
     print(f"{'model':<12}{'workers':>8}{'gradients':>12}{'MB/step':>9}{'ms/step':>9}{'sum':>7}")
     for row in rows:
         if row["kind"] != "no sum":
@@ -82,27 +83,33 @@ def measure(args):
             )
     points = [row for row in rows if row["count"] > 1 and row["kind"] != "no sum"]
     if len(points) > 1:
-        latency, bandwidth = fitted(points)
+        latency, bandwidth = fit_constants(points)
         print_fit(points, latency, bandwidth)
         alone = {row["model"]: row for row in rows if row["count"] == min(args.workers)}
-        predicted(alone.values(), latency, bandwidth)
+        print_predictions(alone.values(), latency, bandwidth)
 
 
-def summing(count, size, latency, bandwidth):
+def all_reduce_seconds(count, size, latency, bandwidth):
     """Returns the seconds of a ring all-reduce of `size` bytes over `count` workers."""
     return 2 * (count - 1) * latency + 2 * (count - 1) / count * size / bandwidth
 
 
-def fitted(points):
+def fit_constants(points):
     """Returns the latency and bandwidth that fit the measurements best."""
-    taken = np.maximum([row["seconds"] - row["alone"] for row in points], 1e-5)
+    measured_seconds = np.maximum([row["seconds"] - row["alone"] for row in points], 1e-5)
     hops = np.array([2 * (row["count"] - 1) for row in points])
     sent = np.array([2 * (row["count"] - 1) / row["count"] * row["bytes"] for row in points])
-    found, *_ = np.linalg.lstsq(np.stack([hops, sent], 1) / taken[:, None], np.ones(len(points)))
+    found, *_ = np.linalg.lstsq(
+        np.stack([hops, sent], 1) / measured_seconds[:, None], np.ones(len(points))
+    )
     if min(found) <= 0:  # one of both is too small to be seen beside the other
-        hop, byte = (np.sum(x / taken) / np.sum((x / taken) ** 2) for x in (hops, sent))
-        far = [np.sum((fit * x / taken - 1) ** 2) for fit, x in ((hop, hops), (byte, sent))]
-        found = (hop, 1e-15) if far[0] < far[1] else (1e-9, byte)
+        hop, byte = (
+            np.sum(x / measured_seconds) / np.sum((x / measured_seconds) ** 2) for x in (hops, sent)
+        )
+        squared_errors = [
+            np.sum((fit * x / measured_seconds - 1) ** 2) for fit, x in ((hop, hops), (byte, sent))
+        ]
+        found = (hop, 1e-15) if squared_errors[0] < squared_errors[1] else (1e-9, byte)
     return float(found[0]), float(1 / found[1])
 
 
@@ -110,29 +117,31 @@ def print_fit(points, latency, bandwidth):
     """Prints the constants of the fit, and its error for each measurement."""
     ratios = []
     for row in points:
-        made = row["alone"] + summing(row["count"], row["bytes"], latency, bandwidth)
-        ratios.append(made / row["seconds"])
+        predicted = row["alone"] + all_reduce_seconds(
+            row["count"], row["bytes"], latency, bandwidth
+        )
+        ratios.append(predicted / row["seconds"])
     print(
-        f"\nfitted: {1e6 * latency:.0f} us a hop, {bandwidth / 1e6:.0f} MB/s; steps by the fit are "
-        f"{min(ratios):.2f} to {max(ratios):.2f} of those measured"
+        f"\nfitted: {1e6 * latency:.0f} us per hop, {bandwidth / 1e6:.0f} MB/s; predicted steps are"
+        f" {min(ratios):.2f} to {max(ratios):.2f} of those measured"
     )
 
 
-def predicted(alone, latency, bandwidth):
-    """Prints steps of more workers, each on its own processors, by the fit."""
-    print("\nms a step by the fit, with processors of their own (share that computes)")
-    print(f"{'model':<12}" + "".join(f"{count:>14}" for count in PREDICTED))
+def print_predictions(alone, latency, bandwidth):
+    """Prints the predicted step times of more workers, each on its own processors."""
+    print("\nms per step by the fit, with processors of their own (fraction of compute)")
+    print(f"{'model':<12}" + "".join(f"{count:>14}" for count in PREDICTED_WORKERS))
     for row in alone:
         cells = []
-        for count in PREDICTED:
-            total = row["alone"] + summing(count, row["bytes"], latency, bandwidth)
+        for count in PREDICTED_WORKERS:
+            total = row["alone"] + all_reduce_seconds(count, row["bytes"], latency, bandwidth)
             cells.append(f"{1e3 * total:.1f} ({row['alone'] / total:.0%})")
         print(f"{row['model']:<12}" + "".join(f"{cell:>14}" for cell in cells))
 
 
-def started(args, count):
+def run_workers(args, count):
     """Runs some workers on this machine; returns the rows of the first one."""
-    addresses = [f"localhost:{port}" for port in ports(count)]
+    addresses = [f"localhost:{port}" for port in free_ports(count)]
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "rows.json"
         command = [sys.executable, __file__, "--results", str(found), "--batch", str(args.batch)]
@@ -140,11 +149,13 @@ def started(args, count):
         processes = []
         for index in range(count):
             task = {"type": "worker", "index": index}
-            named = json.dumps({"cluster": {"worker": addresses}, "task": task})
-            around = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-            around |= {"TF_CONFIG": named} if count > 1 else {}
-            around["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
-            processes.append(subprocess.Popen(command, env=around, stderr=subprocess.DEVNULL))
+            tf_config_json = json.dumps({"cluster": {"worker": addresses}, "task": task})
+            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+            environment |= {"TF_CONFIG": tf_config_json} if count > 1 else {}
+            environment["PYTHONPATH"] = os.pathsep.join(
+                [str(Path(__file__).parent.parent), *sys.path]
+            )
+            processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
         try:
             if [worker.wait(timeout=1200) for worker in processes] != [0] * count:
                 sys.exit(f"a worker of {count} failed")
@@ -154,24 +165,24 @@ def started(args, count):
         return json.loads(found.read_text())
 
 
-def ports(count):
+def free_ports(count):
     """Returns free ports of this machine."""
-    held = [socket.socket() for _ in range(count)]
-    for each in held:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
         each.bind(("localhost", 0))
-    found = [each.getsockname()[1] for each in held]
-    for each in held:
+    found = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
         each.close()
     return found
 
 
-def work(args):
+def run_worker(args):
     """Runs the steps of one worker; the first one writes the times."""
     import tensorflow as tf
 
-    place = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    tf_config = json.loads(os.environ.get("TF_CONFIG", "{}"))
     strategy = tf.distribute.get_strategy()
-    if place:
+    if tf_config:
         ring = tf.distribute.experimental.CommunicationImplementation.RING
         options = tf.distribute.experimental.CommunicationOptions(implementation=ring)
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
@@ -179,18 +190,18 @@ def work(args):
     for name in args.models:
         times, size = {}, 0
         for kind in KINDS:
-            step, size = prepared(strategy, name, kind, args.batch)
-            times[kind] = timed(step, args.steps)
+            step, size = make_train_step(strategy, name, kind, args.batch)
+            times[kind] = median_seconds(step, args.steps)
         for kind in KINDS:
             sent = size // 2 if kind == "bfloat16" else size
             facts = {"model": name, "count": strategy.num_replicas_in_sync, "kind": kind}
             facts |= {"bytes": sent, "seconds": times[kind], "alone": times["no sum"]}
             rows.append(facts)
-    if not place or place["task"]["index"] == 0:
+    if not tf_config or tf_config["task"]["index"] == 0:
         Path(args.results).write_text(json.dumps(rows))
 
 
-def prepared(strategy, name, kind, batch):
+def make_train_step(strategy, name, kind, batch):
     """Returns the training step of a model, and the bytes of its gradients."""
     import keras
     import tensorflow as tf
@@ -202,33 +213,33 @@ def prepared(strategy, name, kind, batch):
     with strategy.scope():
         model = zoo.build(name)
         rounded = kind if kind == "bfloat16" else "none"
-        made = optimize.create_optimizer("momentum", 1e-3, compression=rounded)
-        made.build(model.trainable_variables)
+        optimizer = optimize.create_optimizer("momentum", 1e-3, compression=rounded)
+        optimizer.build(model.trainable_variables)
     if kind == "no sum":
-        made._sums = list  # each worker goes its own way
+        optimizer._sums = list  # without the all-reduce
     random = np.random.default_rng(0)
     images = tf.constant(random.integers(0, 256, (batch, *model.input_shape[1:])), tf.float32)
     labels = tf.constant(random.integers(0, model.output_shape[-1], batch))
 
-    def each():
+    def replica_step():
         with tf.GradientTape() as tape:
             logits = model(images, training=True)
             loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
             loss = tf.reduce_mean(loss) / strategy.num_replicas_in_sync
-        made.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
         return loss
 
-    step = tf.function(lambda: strategy.run(each))
+    step = tf.function(lambda: strategy.run(replica_step))
     return step, 4 * sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
-def timed(step, steps):
+def median_seconds(step, steps):
     """Returns the median seconds of a step."""
     seconds = []
-    for number in range(WARM + steps):
+    for number in range(WARMUP_STEPS + steps):
         start = time.perf_counter()
         float(np.asarray(step()))
-        if number >= WARM:
+        if number >= WARMUP_STEPS:
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
@@ -247,7 +258,7 @@ def arithmetic(args):
         shares = []
         for bandwidth, latency in NETWORKS.values():
             for n in (8, 64):
-                added = [summing(n, size * count, latency, bandwidth) for size in (4, 2)]
+                added = [all_reduce_seconds(n, size * count, latency, bandwidth) for size in (4, 2)]
                 shares.append("/".join(f"{computing / (computing + x):.0%}" for x in added))
         print(
             f"{name:<16}{count / 1e6:>8.2f}M{4 * count / 1e6:>9.1f}{2 * count / 1e6:>8.1f}"
@@ -257,8 +268,8 @@ def arithmetic(args):
     print(
         f"\nstate: weights, gradients and AdamW's moments in float32. MB/image: the outputs of all "
         f"layers in float32.\nThe others: compute fraction of a step, with gradients of 32/16 "
-        f"bits, {args.batch} examples a worker,\n{args.speed:.0e} FLOP/s each, and 50 us a hop at "
-        "10 Gb/s or 10 us at 100 Gb/s (assumed)."
+        f"bits, {args.batch} examples per worker,\n{args.speed:.0e} FLOP/s each, and 50 us per hop "
+        "at 10 Gb/s or 10 us at 100 Gb/s (assumed)."
     )
 
 

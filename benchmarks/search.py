@@ -84,7 +84,7 @@ def compare(part, engines, args):
         row = "".join(f"{mean:>12.4f}" for mean in means)
         print(f"{name:<16}{row}   {statistics.fmean(tests):.3f} ({seeds})", flush=True)
     write(args.out / f"{part}.csv", curves)
-    (args.out / f"{part}.svg").write_text(drawn(part, curves), encoding="utf-8")
+    (args.out / f"{part}.svg").write_text(plot(part, curves), encoding="utf-8")
 
 
 def search(part, name, how, model, seed, args):
@@ -136,35 +136,35 @@ def write(path, curves):
                 writer.writerows((name, seed, n, f"{best:.5f}") for n, best in enumerate(curve, 1))
 
 
-def drawn(part, curves):
+def plot(part, curves):
     """Draws the curve of each seed, thin, and of their mean."""
     means = {
         name: [statistics.fmean(bests) for bests in zip(*seeds, strict=True)]
         for name, seeds in curves.items()
     }
     trials = len(next(iter(means.values())))
-    up = axes.nice_axis([best for mean in means.values() for best in mean[trials // 8 :]])
-    across = axes.integer_axis(1, max(2, trials))
+    y_axis = axes.nice_axis([best for mean in means.values() for best in mean[trials // 8 :]])
+    x_axis = axes.integer_axis(1, max(2, trials))
     parts = [svg.text(370, 20, f"{part}: best validation score so far, by trial", kind="title")]
-    for value, text in up.ticks:
-        parts.append(svg.text(52, 364 - 320 * up.at(value), text, anchor="end"))
-        parts.append(svg.path(f"M60 {360 - 320 * up.at(value):.1f}H680", kind="grid"))
-    parts += [svg.text(60 + 620 * across.at(n), 380, text) for n, text in across.ticks]
+    for value, text in y_axis.ticks:
+        parts.append(svg.text(52, 364 - 320 * y_axis.at(value), text, anchor="end"))
+        parts.append(svg.path(f"M60 {360 - 320 * y_axis.at(value):.1f}H680", kind="grid"))
+    parts += [svg.text(60 + 620 * x_axis.at(n), 380, text) for n, text in x_axis.ticks]
     style = ".grid { stroke: #d8dee4 } .line { fill: none } "
-    for place, (name, seeds) in enumerate(curves.items()):
-        style += f".thin{place} {{ stroke: {COLOURS[place]}; opacity: .3 }} "
-        style += f".mean{place} {{ stroke: {COLOURS[place]}; stroke-width: 2.5 }} "
-        style += f".name{place} {{ fill: {COLOURS[place]} }} "
+    for number, (name, seeds) in enumerate(curves.items()):
+        style += f".thin{number} {{ stroke: {COLOURS[number]}; opacity: .3 }} "
+        style += f".mean{number} {{ stroke: {COLOURS[number]}; stroke-width: 2.5 }} "
+        style += f".name{number} {{ fill: {COLOURS[number]} }} "
         for kind, curve in [
-            *((f"thin{place}", one) for one in seeds),
-            (f"mean{place}", means[name]),
+            *((f"thin{number}", one) for one in seeds),
+            (f"mean{number}", means[name]),
         ]:
             points = [
-                (60 + 620 * across.at(n), 360 - 320 * max(0.0, up.at(best)))
+                (60 + 620 * x_axis.at(n), 360 - 320 * max(0.0, y_axis.at(best)))
                 for n, best in enumerate(curve, 1)
             ]
-            parts.append(svg.polyline(points, kind=f"{kind}{place}"))
-        parts.append(svg.text(670, 300 + 18 * place, name, anchor="end", kind=f"name{place}"))
+            parts.append(svg.polyline(points, kind=f"{kind}{number}"))
+        parts.append(svg.text(670, 300 + 18 * number, name, anchor="end", kind=f"name{number}"))
     return svg.standalone_svg(720, 400, parts, f"best so far by trial: {part}", style)
 
 

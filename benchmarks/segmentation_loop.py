@@ -59,7 +59,7 @@ def measure(name):
         precision="float32",
     )
     data = task.load()
-    return loops.compared(task, lambda jit: plain(task, data, jit), rounds)
+    return loops.compare(task, lambda jit: plain(task, data, jit), rounds)
 
 
 def plain(task, data, jit):

@@ -53,8 +53,8 @@ def main():
 
 def attack(url, process, args):
     """Returns for each kind of request its answers, seconds, and memory in MiB."""
-    intact = encoded(np.random.default_rng(0))
-    expected = predicted(url, intact)
+    intact = random_jpeg(np.random.default_rng(0))
+    expected = predict(url, intact)
     found = {"before": {"memory_mib": memory(process)}}
     for kind, count in (
         (damaged_images, args.images),
@@ -67,7 +67,7 @@ def attack(url, process, args):
         answers = kind(url, intact, count)
         found[kind.__name__] = {"requests": count, "answers": answers}
         found[kind.__name__]["seconds"] = round(time.perf_counter() - started, 1)
-        if predicted(url, intact) != expected:
+        if predict(url, intact) != expected:
             raise SystemExit(f"after {kind.__name__} the prediction is another")
         found[kind.__name__]["memory_mib"] = memory(process)
     return found
@@ -79,8 +79,8 @@ def damaged_images(url, intact, count):
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=PROBE_SECONDS)
     for number in range(count):
         body = bytearray(intact)
-        for place in random.integers(0, len(body), 20):
-            body[place] = random.integers(0, 256)
+        for offset in random.integers(0, len(body), 20):
+            body[offset] = random.integers(0, 256)
         kinds = (body, body[: random.integers(0, len(body))], random.bytes(500))
         connection.request(
             "POST", "/predict", bytes(kinds[number % 3]), {"content-type": "image/png"}
@@ -95,25 +95,25 @@ def damaged_images(url, intact, count):
 def killed_clients(url, intact, count):
     """Sends whole requests and closes the connection before the answer."""
     for _ in range(count):
-        with opened(url) as connection:
-            connection.sendall(head(url, len(intact)) + intact)
+        with connect(url) as connection:
+            connection.sendall(request_head(url, len(intact)) + intact)
     return "not read"
 
 
 def half_sent_bodies(url, intact, count):
     """Sends half of each body and closes the connection."""
     for _ in range(count):
-        with opened(url) as connection:
-            connection.sendall(head(url, len(intact)) + intact[: len(intact) // 2])
+        with connect(url) as connection:
+            connection.sendall(request_head(url, len(intact)) + intact[: len(intact) // 2])
     return "not read"
 
 
 def slow_readers(url, intact, count):
     """Opens connections whose answers are not read, all at once, for a second."""
-    connections = [opened(url) for _ in range(count)]
+    connections = [connect(url) for _ in range(count)]
     for connection in connections:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        connection.sendall(head(url, len(intact)) + intact)
+        connection.sendall(request_head(url, len(intact)) + intact)
     time.sleep(1)
     for connection in connections:
         connection.close()
@@ -123,8 +123,8 @@ def slow_readers(url, intact, count):
 def large_upload(url, intact, count):
     """Sends 100 MB in chunks, without stating the length; returns the first line of the answer."""
     chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
-    with opened(url) as connection:
-        connection.sendall(head(url, None))
+    with connect(url) as connection:
+        connection.sendall(request_head(url, None))
         try:
             for _ in range(UPLOAD // 2**20):
                 connection.sendall(chunk)
@@ -136,23 +136,23 @@ def large_upload(url, intact, count):
             return str(error)
 
 
-def opened(url):
+def connect(url):
     return socket.create_connection((url.hostname, url.port), timeout=PROBE_SECONDS)
 
 
-def head(url, length):
+def request_head(url, length):
     size = f"content-length: {length}" if length is not None else "transfer-encoding: chunked"
     kind = "content-type: application/octet-stream"
     return f"POST /predict HTTP/1.1\r\nhost: {url.netloc}\r\n{kind}\r\n{size}\r\n\r\n".encode()
 
 
-def encoded(random):
+def random_jpeg(random):
     data = io.BytesIO()
     Image.fromarray(random.integers(0, 256, (64, 64, 3), "uint8")).save(data, "PNG")
     return data.getvalue()
 
 
-def predicted(url, body):
+def predict(url, body):
     """Returns the prediction on an image; tries again while too many images wait."""
     for _ in range(PROBE_SECONDS):
         connection = http.client.HTTPConnection(url.hostname, url.port, timeout=PROBE_SECONDS)

@@ -39,7 +39,7 @@ from tasks.data import batches, data_splits, decoding, disk_images, sources
 
 SIDE, BATCH = 320, 16
 SIZE = 480, 360  # of the files
-TIMES = 10  # the size of the decoded images, relative to the headroom
+DATA_RATIO = 10  # the size of the decoded images, relative to the headroom
 STATUS = Path("/proc/self/status")
 
 
@@ -51,19 +51,29 @@ def main():
     parser.add_argument("--folder", help="where to write the images; a temporary one unless given")
     args = parser.parse_args()
     headroom = args.headroom * 2**20
-    count = TIMES * headroom // (SIDE * SIDE * 3)
+    count = DATA_RATIO * headroom // (SIDE * SIDE * 3)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         few, many = Path(folder, "few"), Path(folder, "many")
         write(few, 4 * BATCH)
         write(many, count)
         model = network()
-        for read in (ours(few, memory=0, disk=0), theirs(few), theirs(few, antialias=True)):
+        for read in (
+            zoo_batches(few, memory=0, disk=0),
+            keras_batches(few),
+            keras_batches(few, antialias=True),
+        ):
             model.fit(read(0), verbose=0)
         print(f"{count:,} images, {count * SIDE * SIDE * 3 / 1e6:,.0f} MB decoded", flush=True)
         ways = {
+<<<<<<< HEAD
             "files": ours(many, memory=0, disk=0),
             "Keras": theirs(many),
             "antialiased": theirs(many, antialias=True),
+=======
+            "ours": zoo_batches(many, memory=0, disk=0),
+            "Keras": keras_batches(many),
+            "antialiased": keras_batches(many, antialias=True),
+>>>>>>> ee92977 (Name functions of benchmarks by what they do, in the words of the field)
         }
         seconds = {way: [] for way in ways}
         for number in range(args.rounds):
@@ -74,7 +84,7 @@ def main():
         limit = mapped_bytes() + headroom
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         start = time.perf_counter()
-        read = ours(many)
+        read = zoo_batches(many)
         before = time.perf_counter() - start
         seconds["limit"] = [epoch_seconds(model, read(number)) for number in range(args.rounds)]
     best = {way: np.min(each, axis=0) for way, each in seconds.items()}
@@ -87,7 +97,7 @@ def main():
     print(f"{before:.1f} s before the first epoch within {args.headroom} MB")
 
 
-def ours(root, **limits):
+def zoo_batches(root, **limits):
     """Returns a function of an epoch that returns its batches."""
     data = data_splits.load(
         sources.load(root),
@@ -101,7 +111,7 @@ def ours(root, **limits):
     return batches.training(data.train, batch_size=BATCH, seed=0, num_classes=2).epoch
 
 
-def theirs(root, *, antialias=False):
+def keras_batches(root, *, antialias=False):
     """Returns the same for the data set of Keras."""
     flags = {"batch_size": BATCH, "label_mode": "categorical", "verbose": False}
     size = SIZE[::-1] if antialias else (SIDE, SIDE)

@@ -63,14 +63,14 @@ def main():
     flags |= {"backbone": args.backbone, "backbone_weights": args.weights}
     if args.epochs:
         flags["epochs"] = args.epochs
-    slow = learned("gatys", flags, Path(args.out))
-    learned("fast_style", {**flags, "dataset": args.photos}, Path(args.out))
-    once = passed(Path(args.out) / "fast_style", args.content)
+    slow = train_method("gatys", flags, Path(args.out))
+    train_method("fast_style", {**flags, "dataset": args.photos}, Path(args.out))
+    once = forward_seconds(Path(args.out) / "fast_style", args.content)
     print(f"fast_style, one pass over {SIDE} x {SIDE} pixels: {once:.3f} s")
     print(f"gatys takes {slow / once:,.0f} times as long")
 
 
-def learned(model, flags, out):
+def train_method(model, flags, out):
     """Runs a method, unless it has run; prints its figures and returns its seconds."""
     start = time.perf_counter()
     task = tasks.get("style_transfer")(model=model, image_size=SIDE, **flags)
@@ -87,7 +87,7 @@ def learned(model, flags, out):
     return seconds
 
 
-def passed(run, content):
+def forward_seconds(run, content):
     """Returns the seconds of one forward pass of a run's model over a square image."""
     predictor = model_loader.load_predictor(run)
     pixels = image_io.read_image(style_images.read(content), (SIDE, SIDE, 3), "crop")

@@ -67,7 +67,7 @@ def measure(name, data_dir):
         precision="float32",
     )
     data = task.load()
-    return loops.compared(task, lambda jit: plain(task, data, jit), rounds)
+    return loops.compare(task, lambda jit: plain(task, data, jit), rounds)
 
 
 def plain(task, data, jit):
