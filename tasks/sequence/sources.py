@@ -75,7 +75,10 @@ def load(name, length, columns="", label_column=""):
         return _from_table(path, length, columns, label_column)
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return _from_arrays(path)
-    return Source([read_text(path)])
+    text = read_text(path)
+    if len(set(text)) == 1:
+        raise UsageError(f"{path} holds the character {text[0]!r} only; there is nothing to learn")
+    return Source([_not_empty(path, text)])
 
 
 def read(path, *, text, columns=""):
@@ -94,7 +97,7 @@ def read(path, *, text, columns=""):
         expected = "a text" if text else "a series (.csv, .tsv, .npy)"
         raise UsageError(f"{path} is not {expected}, which the other data are")
     if text:
-        return read_text(path), ()
+        return _not_empty(path, read_text(path)), ()
     if suffix in TABLE_SUFFIXES:
         found = table.read(path, columns)
         return found.values, found.channels
@@ -107,6 +110,12 @@ def read(path, *, text, columns=""):
 def is_numbered(channels):
     """Returns whether names of channels are those of a file without names."""
     return channels == _numbered(len(channels))
+
+
+def _not_empty(path, text):
+    if not text:
+        raise UsageError(f"{path} is empty; expected a text")
+    return text
 
 
 def _from_table(path, length, columns, label_column):

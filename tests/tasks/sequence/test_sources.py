@@ -151,6 +151,25 @@ def test_a_text_is_one_sequence(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a.txt is empty; expected a text"),
+        ("zzzz", "a.txt holds the character 'z' only; there is nothing to learn"),
+    ],
+)
+def test_a_text_without_content_is_refused(text, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        sources.load(write(tmp_path, "a.txt", text), 2)
+
+
+def test_an_empty_text_of_a_class_is_refused(tmp_path):
+    write(tmp_path, "one/a.txt", "text")
+    write(tmp_path, "two/b.txt", "")
+    with pytest.raises(UsageError, match=r"two/b.txt is empty; expected a text"):
+        sources.load(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("absent.txt", 2), "no data set absent.txt: pass python_docs, mackey_glass, waves, temp"),
