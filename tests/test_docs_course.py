@@ -35,6 +35,9 @@ def test_pictures_and_measured_claims_are_in_the_chapter(path):
         assert pictures, f"make course has not run {name}"
         for picture in pictures:
             assert "<svg" in text_of(COURSE / picture)
+        titles = re.findall(r"^!\[(.+)\]\(pictures/.+\)\n\n\*(.+?)\.?\* \S", block, re.M)
+        assert [title for title, _ in titles] == [title for _, title in titles]
+        assert len(titles) == len(pictures)  # each has a caption that says what to look for
         assert "| claim | measured |" in block
 
 
