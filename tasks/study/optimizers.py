@@ -110,7 +110,8 @@ def run(seed: int = 0, steps: int = 120, network_steps: int = 300):
                   f"{losses['momentum'][-1]:.1e} against {losses['SGD'][-1]:.1e}"),
             Claim("Methods that scale gradients leave a saddle sooner than SGD.",
                   max(escape[n] for n in ("RMSprop", "Adam", "AdamW", "Lion")) < escape["SGD"],
-                  ", ".join(f"{n} {count}" for n, count in escape.items()) + " steps"),
+                  ", ".join(f"{n} {count}" if count <= steps else f"{n} over {steps}"
+                            for n, count in escape.items()) + " steps"),
             Claim("On the network Muon lowers the loss sooner than SGD.",
                   area["Muon"] < 0.9 * area["SGD"],
                   ", ".join(f"{n} {value:.2f}" for n, value in area.items()) + " on average"),

@@ -97,7 +97,8 @@ def animated_paths(drawn, axes, paths: Mapping, seconds: float = 8.0) -> str:
     marks = dict(zip(paths, itertools.cycle(("-",) * len(COLORS) + ("--",) * len(COLORS))))
     for name, path in paths.items():
         axes.plot(*path.T, marks[name], color=colors[name], alpha=0.6, linewidth=1, label=name)
-    drawn.legend(loc="outside lower center", ncols=5)
+    for line in drawn.legend(loc="outside lower center", ncols=5).get_lines():
+        line.set(alpha=1, linewidth=2)
     text, own = svg(drawn), f"race{_number()}"
     style, dots = [], []
     for number, (name, path) in enumerate(paths.items()):

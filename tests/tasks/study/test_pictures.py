@@ -32,6 +32,7 @@ def test_dots_follow_their_paths_without_scripts():
     text = pictures.animated_paths(drawn, axes, paths)
     assert "<script" not in text
     assert "prefers-reduced-motion" in text
+    assert len(re.findall("stroke-opacity: 0.6", text)) == len(paths)  # not in the legend
     frames = re.findall(r"@keyframes \S+?-(\d)\{(.*?)\}\}", text)
     assert [number for number, _ in frames] == ["0", "1"]
     places = [
