@@ -56,12 +56,12 @@ def test_every_model_is_in_the_gallery(site):
 
 
 def test_links_between_folders_hold_in_one(site):
-    relinked = site("build").relinked
-    assert relinked("[a](docs/why.md) ![b](docs/b.png)") == "[a](why.md) ![b](b.png)"
-    assert relinked("[a](../README.md#figures)") == "[a](index.md#figures)"
-    assert relinked("[a](../zoo/models/nic.py), [b](LICENSE)") == "a, [b](license.md)"
-    assert relinked("[a](search.md#x)") == "[a](search-guide.md#x)"
-    assert relinked("[a](https://example.org/docs/x)") == "[a](https://example.org/docs/x)"
+    relink = site("build").relink
+    assert relink("[a](docs/why.md) ![b](docs/b.png)") == "[a](why.md) ![b](b.png)"
+    assert relink("[a](../README.md#figures)") == "[a](index.md#figures)"
+    assert relink("[a](../zoo/models/nic.py), [b](LICENSE)") == "a, [b](license.md)"
+    assert relink("[a](search.md#x)") == "[a](search-guide.md#x)"
+    assert relink("[a](https://example.org/docs/x)") == "[a](https://example.org/docs/x)"
 
 
 def test_every_page_stands_in_the_navigation_once(site, tmp_path):
@@ -79,7 +79,7 @@ def test_links_that_lead_nowhere_and_foreign_assets_are_found(site, tmp_path):
         '<a href="b.html#there"></a><a href="b.html#gone"></a><a href="c.html"></a>'
         '<a href="https://example.org"></a><script src="https://example.org/x.js"></script>'
     )
-    assert site("links").faults(tmp_path) == [
+    assert site("links").find_errors(tmp_path) == [
         "a.html: b.html#gone: the page has no such anchor",
         "a.html: c.html leads nowhere",
         "a.html: loads https://example.org/x.js",

@@ -42,7 +42,7 @@ GROUPS = {  # of the navigation, in this order: patterns of page names; the rest
     "Project": ("contributing", "architecture", "add-a-*", "why", "*-bug", "changelog", "license"),
 }
 HIDDEN = ("index",)
-TAKEN = ("genindex", "py-modindex", "search")  # pages that Sphinx writes itself
+RESERVED_NAMES = ("genindex", "py-modindex", "search")  # pages that Sphinx writes itself
 
 
 def main(argv):
@@ -57,11 +57,11 @@ def main(argv):
         sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
         cache = Path(folder) / "doctrees"
         status = subprocess.call([*sphinx, "-c", HERE, "-d", cache, source, out], cwd=ROOT)
-    faults = links.faults(out) if status == 0 else []
-    print(*faults, sep="\n", file=sys.stderr)
-    if status == 0 and not faults:
+    errors = links.find_errors(out) if status == 0 else []
+    print(*errors, sep="\n", file=sys.stderr)
+    if status == 0 and not errors:
         print(f"{len(list(out.rglob('*.html')))} pages, every link leads somewhere: {out}")
-    return status or bool(faults)
+    return status or bool(errors)
 
 
 def assemble(source):
@@ -69,7 +69,7 @@ def assemble(source):
     source.mkdir(parents=True)
     for path in DOCS.iterdir():
         if path.suffix == ".md":
-            (source / page_of(path.stem)).write_text(relinked(path.read_text()))
+            (source / page_of(path.stem)).write_text(relink(path.read_text()))
         elif path.is_file():
             shutil.copy(path, source)
     shutil.copytree(DOCS / "course", source / "course")
@@ -77,7 +77,7 @@ def assemble(source):
         path.write_text(with_page_names(without_source_links(path.read_text())))
     for name, page in FROM_ROOT.items():
         if (ROOT / name).is_file():
-            (source / page).write_text(relinked((ROOT / name).read_text()))
+            (source / page).write_text(relink((ROOT / name).read_text()))
     title = "# Licence\n\n```text\n"
     (source / "license.md").write_text(title + (ROOT / "LICENSE").read_text() + "```\n")
     made = {**reference.pages(), **gallery.pages(), **notebooks.pages()}
@@ -91,11 +91,11 @@ def assemble(source):
 
 def page_of(name):
     """Returns the file in which a page is built, which must not be one of Sphinx's own."""
-    return f"{name}{'-guide' if name in TAKEN else ''}.md"
+    return f"{name}{'-guide' if name in RESERVED_NAMES else ''}.md"
 
 
-def relinked(text):
-    """Returns Markdown whose links between `docs/` and the root hold where all is one folder."""
+def relink(text):
+    """Returns Markdown with links between `docs/` and the root adapted to one common folder."""
     text = re.sub(r"(\]\()(?:docs|\.\.)/", r"\1", without_source_links(text))
     for name, page in {**FROM_ROOT, "LICENSE": "license.md"}.items():
         text = re.sub(rf"(\]\(){re.escape(name)}(?=[)#])", rf"\1{page}", text)
@@ -103,8 +103,8 @@ def relinked(text):
 
 
 def with_page_names(text):
-    """Returns Markdown in which links to pages of `TAKEN` names lead to where they are built."""
-    for name in TAKEN:
+    """Returns Markdown in which links to pages with reserved names lead to the built pages."""
+    for name in RESERVED_NAMES:
         text = re.sub(rf"(\]\((?:\.\./)*){name}\.md(?=[)#])", rf"\1{page_of(name)}", text)
     return text
 
@@ -127,7 +127,7 @@ def navigation(source):
             groups[group(name)].append(name)
     text = ""
     for heading, members in groups.items():
-        members.sort(key=lambda name: (place(name, GROUPS[heading]), name))
+        members.sort(key=lambda name: (pattern_index(name, GROUPS[heading]), name))
         if members:
             body = "\n".join(members)
             text += f"\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{body}\n```\n"
@@ -136,12 +136,12 @@ def navigation(source):
 
 def group(name):
     """Returns the heading under which a page stands."""
-    named = (heading for heading, some in GROUPS.items() if place(name, some) < len(some))
+    named = (heading for heading, some in GROUPS.items() if pattern_index(name, some) < len(some))
     return min(named, key=lambda heading: "*" in GROUPS[heading])
 
 
-def place(name, patterns):
-    """Returns the position of the first pattern that fits a name, or how many there are."""
+def pattern_index(name, patterns):
+    """Returns the index of the first pattern that matches a name, or the number of patterns."""
     fits = (at for at, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern))
     return next(fits, len(patterns))
 

@@ -28,7 +28,7 @@ class Page(HTMLParser):
             self.assets.add(url)
 
 
-def faults(site):
+def find_errors(site):
     """Returns one line per link that leads nowhere and per asset of another host."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     return sorted(

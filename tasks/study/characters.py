@@ -29,7 +29,7 @@ def bigram_bits(codes, held, count):
     return -np.log2(pairs[held[:-1], held[1:]]).mean()
 
 
-def written(model, letters, rng, length=120, temperature=0.7):
+def sample_text(model, letters, rng, length=120, temperature=0.7):
     """Returns text that a model of the next character writes, one character after the other."""
     cell, dense = model.get_layer("recurrent").cell, model.layers[-1]
     state, code, found = tf.zeros((1, cell.units)), 0, []
@@ -52,11 +52,11 @@ def write_text(steps, seed, window=25, units=64):
     rows = np.lib.stride_tricks.sliding_window_view(codes, window + 1)
     inputs = np.eye(len(letters), dtype="float32")
     rng.shuffle(rows := rows.copy())
-    samples = {"0": written(model, letters, rng)}
+    samples = {"0": sample_text(model, letters, rng)}
     test, adam = (inputs[rows[:9, :-1]], rows[:9, 1:]), keras.optimizers.Adam(1e-2)
     rows = rows[: 32 * steps]
     train(model, inputs[rows[:, :-1]], rows[:, 1:], steps=steps, optimizer=adam, test=test)
-    samples[str(steps)] = written(model, letters, rng)
+    samples[str(steps)] = sample_text(model, letters, rng)
     logits = model(inputs[held[None, :-1]])
     loss = keras.losses.sparse_categorical_crossentropy(held[None, 1:], logits, from_logits=True)
     bits = float(tf.reduce_mean(loss)) / np.log(2)

@@ -44,7 +44,7 @@ def gradient_sizes(model, x, labels):
     return sizes / sizes[-1]
 
 
-def remembered(kind, opened, length, steps, repeats, seed):
+def train_and_measure(kind, opened, length, steps, repeats, seed):
     """Trains a cell several times to name the first symbol.
 
     Args:

@@ -23,7 +23,7 @@ def differences(dtype, x, kind):
     return np.array(errors)
 
 
-def planted(position, layers, slip):
+def network_with_error(position, layers, slip):
     """Returns a network in which one layer doubles numbers but its gradient is off by a factor."""
 
     @tf.custom_gradient
@@ -71,16 +71,18 @@ def run(seed: int = 0, layers: int = 4, slip: float = 1.01):
     order = {name: float(np.log10(curves[name][-3] / curves[name][-4])) for name in curves}
     middle = layers // 2
     inputs = rng.normal(size=(4, 6))
-    checks, right = (gradcheck.gradcheck(planted(middle, layers, factor), inputs, seed=seed)
-                     for factor in (slip, 1.0))  # fmt: skip
+    checks, right = (
+        gradcheck.gradcheck(network_with_error(middle, layers, factor), inputs, seed=seed)
+        for factor in (slip, 1.0)
+    )
     names = [check.name for check in checks]
     errors = [check.error for check in checks]
-    drawn_planted, axes = pictures.figure(height=0.28 * len(names) + 0.9)
+    error_figure, axes = pictures.figure(height=0.28 * len(names) + 0.9)
     colors = [pictures.COLORS[4 if not check.right else 2] for check in checks]
     axes.barh(names[::-1], np.maximum(errors, 1e-14)[::-1], color=colors[::-1])
     axes.axvline(gradcheck.TOLERANCE, linestyle="--", color=pictures.GREY)
     axes.set(xscale="log", xlabel="relative error", xlim=(1e-14, 1))
-    spoiled = {f"dense{n}/{part}" for n in range(middle + 1) for part in ("kernel", "bias")}
+    affected = {f"dense{n}/{part}" for n in range(middle + 1) for part in ("kernel", "bias")}
     kink = gradcheck.STEP / 2  # of a ReLU, within the step
     relu = (max(kink + gradcheck.STEP, 0) - max(kink - gradcheck.STEP, 0)) / (2 * gradcheck.STEP)
     mlp = gradcheck.gradcheck(zoo.build("mlp", widths=(8,)), seed=seed)
@@ -97,7 +99,7 @@ def run(seed: int = 0, layers: int = 4, slip: float = 1.01):
                   f"{curves['central, float32'].min():.0e}"),
             Claim(f"A gradient that is off by a factor of {slip:g} is found in all weights before "
                   "it and in none after it.",
-                  {c.name for c in checks if not c.right} == spoiled | {"input 0"},
+                  {c.name for c in checks if not c.right} == affected | {"input 0"},
                   ", ".join(c.name for c in checks if not c.right)),
             Claim("Without it all gradients are right; so are those of the zoo's perceptron.",
                   not gradcheck.wrong(right + mlp), f"largest error "
@@ -108,7 +110,7 @@ def run(seed: int = 0, layers: int = 4, slip: float = 1.01):
         pictures=[
             ("Which step?", pictures.svg(drawn),
              "Right of the minimum the error of the formula, left of it the rounding error."),
-            ("A planted error", pictures.svg(drawn_planted),
+            ("A planted error", pictures.svg(error_figure),
              f"Layer {middle} is followed by one with a wrong gradient. Dashed: the tolerance."),
         ],
         next_steps=["zoo gradcheck lenet5: each tensor of a network", "--layers 8: where is it?",

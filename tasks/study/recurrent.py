@@ -2,7 +2,7 @@
 
 from tasks.study import Claim, Findings, pictures, study
 from tasks.study.characters import write_text
-from tasks.study.first_symbol import SYMBOLS, remembered
+from tasks.study.first_symbol import SYMBOLS, train_and_measure
 from tasks.study.training import progress
 from zoo.lazy import np
 
@@ -25,7 +25,9 @@ def run(seed: int = 0, length: int = 30, steps: int = 200, repeats: int = 3, tex
     also learns to write text, one character after the other, by predicting the next one."""
     scores, gradients = {}, {}
     for name, (kind, opened) in progress(CELLS.items(), "cells"):
-        gradients[name], at, scores[name] = remembered(kind, opened, length, steps, repeats, seed)
+        gradients[name], at, scores[name] = train_and_measure(
+            kind, opened, length, steps, repeats, seed
+        )
     bits, baseline, samples = write_text(text_steps, seed)
     drawn, axes = pictures.figure()
     for name, sizes in gradients.items():

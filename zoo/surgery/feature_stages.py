@@ -197,13 +197,19 @@ def _infer_stages(net):
     outputs = [x.shape[-1] for x in net.outputs if strides.get(id(x)) == last]
     default = pooled_widths.get(last, maps_by_stride[last][-1].shape[-1])
     widths[last] = max(outputs, default=default)
-    return {
-        f"stage{stride.bit_length() - 1}": found[-1]
-        for stride, width in sorted(widths.items())
-        if (found := [x for x in maps_by_stride[stride] if x.shape[-1] == width])
-        and stride & (stride - 1) == 0
-        and any(graphs.has_kernel(node.operation) for node in graphs.ancestors(net, found[-1:]))
-    }
+    return _widest_maps(net, maps_by_stride, widths)
+
+
+def _widest_maps(net, maps_by_stride, widths):
+    """Returns the last map of each stride that has the given width, by the name of the stage."""
+    found = {}
+    for stride, width in sorted(widths.items()):
+        widest = [x for x in maps_by_stride[stride] if x.shape[-1] == width]
+        nodes = graphs.ancestors(net, widest[-1:])
+        is_power_of_two = stride & (stride - 1) == 0
+        if is_power_of_two and any(graphs.has_kernel(node.operation) for node in nodes):
+            found[f"stage{stride.bit_length() - 1}"] = widest[-1]
+    return found
 
 
 def _upsampled_nodes(net):
