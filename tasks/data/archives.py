@@ -1,36 +1,28 @@
-"""Images in archives, read where they are: WebDataset tar, TFRecord and zip files.
+"""Images in shards, read where they are: WebDataset tar and TFRecord files.
 
 Only an index is kept in memory: the position of each image in its file.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import struct
 import tarfile
-import threading
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from tasks.data import image_io
 from tasks.data.class_folders import SPLIT_FOLDERS, Listing, check_classes, sort_class_names
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, tf
-
-zip_archives = LazyModule("zoo.zip_archives")
+from zoo.lazy import tf
 
 SHARDS = (".tar", ".tfrecord", ".tfrecords")
 MAX_BYTES = 2**30  # of an image, and of a record
-MAX_EXPANDED_BYTES = 2**26  # of an image that is stored in a small fraction of its bytes
 MAX_LABEL_BYTES = 2**16
-ENCRYPTED = 1  # the bit of the flags of a member of a zip archive
 LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
 IMAGE_KEYS = ("image/encoded", "image", "jpg", "png")  # of a `tf.train.Example`
 LABEL_KEYS = ("image/class/text", "label_text", "image/class/label", "label", "class", "cls")
-UTF8 = 0x800  # the bit that marks the name of a member as UTF-8
 FRAME = 12, 4  # bytes before and after a record: its length and checksums
 
 
@@ -61,27 +53,6 @@ class Records(FileParts):
         return _first(_features(super().__getitem__(index)), IMAGE_KEYS)
 
 
-class ZipMembers(Sequence):
-    """Images in a zip archive, as bytes.
-
-    Args:
-        path: The path of the archive.
-        names: The names of its members.
-    """
-
-    def __init__(self, path, names):
-        self._path, self._names = path, names
-
-    def __len__(self):
-        return len(self._names)
-
-    def __getitem__(self, index):
-        try:
-            return zip_archives.read_member(_open_zip(self._path), self._names[index])
-        except ValueError:
-            return b""  # damaged: reported as an image that cannot be read
-
-
 def shards(path):
     """Returns the shards that a path names: a file, or all files of a folder; else nothing."""
     if path.is_dir():
@@ -103,88 +74,25 @@ def read_shards(paths):
     found = {}
     for path in paths:
         read = _tar_rows if path.suffix.lower() == ".tar" else _record_rows
-        found.setdefault(_split(path), []).extend(read(path))
+        found.setdefault(split_name(path), []).extend(read(path))
     make = FileParts if paths[0].suffix.lower() == ".tar" else Records
     if len({path.suffix.lower() == ".tar" for path in paths}) > 1:
         raise UsageError(f"{paths[0].parent} has tar files and TFRecords; keep one kind")
-    return _listing(paths[0], found, make)
+    return listing(paths[0], found, make)
 
 
-def read_zip(path):
-    """Returns the `Listing` of a zip archive of class folders, with or without split folders.
-
-    Folders inside a class folder belong to that class.
-
-    Raises:
-        UsageError: The archive is damaged, or has another layout.
-    """
-    try:
-        members = _open_zip(str(path)).infolist()
-    except ValueError as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    images, skipped = [], []
-    for member in members:
-        parts = PurePosixPath(_readable_name(member)).parts
-        hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if member.is_dir() or hidden or not parts:
-            continue
-        if not image_io.is_image(parts[-1]):
-            skipped.append((f"{path}/{member.filename}", "not an image by its suffix"))
-            continue
-        if member.flag_bits & ENCRYPTED:
-            raise UsageError(f"{path}: {member.filename} is encrypted; unpack it into a folder")
-        limit = max(MAX_EXPANDED_BYTES, zip_archives.MAX_EXPANSION * member.compress_size)
-        if member.file_size > min(limit, MAX_BYTES):
-            raise UsageError(
-                f"{path}: {member.filename} claims {member.file_size:,} bytes and stores "
-                f"{member.compress_size:,}; remove it from the archive"
-            )
-        images.append((member.filename, parts))
-    found, outside = _class_folders(images)
-    skipped += [(f"{path}/{name}", "not in a class folder") for name in outside]
-    return _listing(path, found, lambda names: ZipMembers(str(path), names), skipped)
-
-
-def _readable_name(member):
-    """Returns the name of a member of a zip archive, in UTF-8 if it is valid as that.
-
-    `zip` on Linux writes UTF-8 without its flag, and Python takes it for code page 437.
-    """
-    if member.flag_bits & UTF8:
-        return member.filename
-    try:
-        return member.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return member.filename
-
-
-def _class_folders(images):
-    """Returns `(name, class)` of images by split, and the names of those in no class folder.
+def listing(place, found, make, skipped=(), notes=()):
+    """Returns a `Listing`.
 
     Args:
-        images: `(name, parts of the path)` of each image.
+        place: The `Path` of a file, for messages.
+        found: `(item, class)` of the images by split.
+        make: A function that makes a sequence of images from the items of a split.
+        skipped, notes: As in `Listing`.
+
+    Raises:
+        UsageError: There are no images, a single class, or a class without images.
     """
-    splits = {
-        name: next((n for n, part in enumerate(parts[:-2]) if part.lower() in SPLIT_FOLDERS), None)
-        for name, parts in images
-    }
-    has_splits = any(at is not None for at in splits.values())
-    levels = zip(*(parts[:-1] for _, parts in images), strict=False)
-    common = len([*takewhile(lambda names: len({*names}) == 1, levels)])
-    if all(len(parts) == common + 1 for _, parts in images):  # of a single class
-        common = max(0, common - 1)
-    found, outside = {}, []
-    for name, parts in images:
-        at = splits[name]
-        if at is None and (has_splits or len(parts) < common + 2):
-            outside.append(name)
-            continue
-        split = parts[at].lower() if has_splits else "all"
-        found.setdefault(split, []).append((name, parts[at + 1 if has_splits else common]))
-    return found, outside
-
-
-def _listing(location, found, make, skipped=()):
     classes = sort_class_names({label for rows in found.values() for _, label in rows})
     labels = [label for rows in found.values() for _, label in rows]
     if not labels:
@@ -194,7 +102,13 @@ def _listing(location, found, make, skipped=()):
         split: (make([item for item, _ in rows]), [label for _, label in rows])
         for split, rows in found.items()
     }
-    return Listing(classes, splits, tuple(skipped))
+    return Listing(classes, splits, tuple(skipped), notes=notes)
+
+
+def split_name(path):
+    """Returns the split of a shard: the beginning of its name, or `all`."""
+    match = re.match("[a-z]+", Path(path).name.lower())
+    return match[0] if match and match[0] in SPLIT_FOLDERS else "all"
 
 
 def _tar_rows(path):
@@ -279,21 +193,3 @@ def _first(features, keys):
             if len(values):
                 return values[0]
     return None
-
-
-def _split(path):
-    match = re.match("[a-z]+", Path(path).name.lower())
-    return match[0] if match and match[0] in SPLIT_FOLDERS else "all"
-
-
-_lock = threading.Lock()
-
-
-def _open_zip(path):
-    with _lock:
-        return _cached_zip(path, Path(path).stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)
-def _cached_zip(path, changed):
-    return zip_archives.open_zip(path, None)

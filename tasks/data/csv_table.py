@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import chain
 
@@ -40,7 +41,8 @@ def read_csv(path, columns=""):
 
     Raises:
         UsageError: The file is not a CSV file, lacks a column, has an empty cell, a single class,
-            a class without images, or the same label twice in one cell.
+            a class without images, the same label twice in one cell, or one image with different
+            labels.
     """
     rows, multi_label = _rows(path, parse_columns(columns))
     paths = [_resolve_path(path.parent, row["path"]) for row in rows]
@@ -54,6 +56,7 @@ def read_csv(path, columns=""):
         )
     classes = sort_class_names(set(_flatten_labels(rows, multi_label)))
     kept = [(file, row) for file, row in zip(paths, rows, strict=True) if file not in reasons]
+    repeated = _count_repeated(path, kept)
     check_classes(path, classes, _flatten_labels([row for _, row in kept], multi_label), skipped)
     splits = {}
     for file, row in kept:
@@ -65,7 +68,9 @@ def read_csv(path, columns=""):
         for name in rows[0]
         if name not in (*COLUMNS, MULTI_LABEL_COLUMN, "split")
     }
-    return Listing(classes, splits, tuple(skipped), multi_label, columns=columns)
+    note = f"rows of {path.name} that name an image once more: {repeated:,}"
+    notes = (note,) if repeated else ()
+    return Listing(classes, splits, tuple(skipped), multi_label, notes, columns)
 
 
 def read_metadata(tables):
@@ -96,7 +101,26 @@ def read_metadata(tables):
         for name, cells in listing.columns.items():
             columns[name] = {**columns.get(name, {}), **cells}
     skipped = tuple(pair for listing in found.values() for pair in listing.skipped)
-    return Listing(classes, splits, skipped, *multi_label, columns=columns)
+    notes = tuple(line for listing in found.values() for line in listing.notes)
+    return Listing(classes, splits, skipped, *multi_label, notes, columns)
+
+
+def _count_repeated(path, kept):
+    """Returns how many rows name an image that an earlier row names.
+
+    Raises:
+        UsageError: An image has one label in one row, and another one in another.
+    """
+    labels = {}
+    for file, row in kept:
+        label = row["label"] if isinstance(row["label"], str) else "|".join(row["label"])
+        earlier = labels.setdefault(os.path.normpath(file), label)
+        if earlier != label:
+            raise UsageError(
+                f"{path} lists {row['path']} as {earlier!r:.100} and as {label!r:.100}; keep one "
+                "of these rows, or write several labels of an image in one row, as in cat|dog"
+            )
+    return len(kept) - len(labels)
 
 
 def _split_name(cell):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from zoo.errors import UsageError
 from zoo.paths import expand_user
 
-PAGES, MIN_PER_CLASS = "pages", "min-per-class"
-NAMES = (PAGES, MIN_PER_CLASS)
+PAGES, MIN_PER_CLASS, ENCODING = "pages", "min-per-class", "encoding"
+NAMES = (PAGES, MIN_PER_CLASS, ENCODING)
 
 
 def split_name(name):
@@ -37,5 +37,5 @@ def check_absent(name, texts):
         raise UsageError(
             f"{name}: {found[0]!r:.60} is no option of this data set; a folder of images takes "
             f"{PAGES}=all, first or a number; that of class folders and a table also "
-            f"{MIN_PER_CLASS}=N, and a table path=COLUMN,label=COLUMN"
+            f"{MIN_PER_CLASS}=N, a table path=COLUMN,label=COLUMN, and a .zip {ENCODING}=gbk"
         )

@@ -119,6 +119,7 @@ def inspect_splits(parts, bits=0):
     Raises:
         UsageError: `bits` is out of range.
     """
+    stated = bits
     if isinstance(bits, int) and bits and not 8 <= bits <= pillow_images.MAX_BITS:
         raise UsageError(f"--image-bits takes 0, or 8 to {pillow_images.MAX_BITS}, not {bits}")
     there = [part for part in parts if part]
@@ -131,7 +132,7 @@ def inspect_splits(parts, bits=0):
     test = test_copies(there[0], there[-1]) if len(there) > 1 else ()
     found = iter([with_bits(part, used) for part in there])
     return [part and next(found) for part in parts], SplitFindings(
-        used, tuple(notes(there, used)), test
+        used, tuple(notes(there, used, stated)), test
     )
 
 
@@ -189,8 +190,14 @@ def detect_bits(splits):
     return value_range.detect_bits(ranges[:, 0].min(), ranges[:, 1].max(), floats)
 
 
-def notes(splits, used):
-    """Returns a line about the scaling of deep images and one about animations, if present."""
+def notes(splits, used, stated=0):
+    """Returns lines about the scaling of deep images and about animations, if present.
+
+    Args:
+        splits: `Split`s with their `image_stats`.
+        used: The `bits` of all.
+        stated: The `bits` as stated by the user, 0 if they are detected.
+    """
     deep = sum(int((~np.isnan(split.image_stats.ranges[:, 0])).sum()) for split in splits)
     moving = [
         image_io.item_name(split.items[index])
@@ -200,6 +207,8 @@ def notes(splits, used):
     lines = []
     if deep and used != pillow_images.MAX_BITS:
         lines.append(value_range.note(used, deep))
+    if stated not in (0, pillow_images.MAX_BITS) and not deep:
+        lines.append(value_range.NO_EFFECT)
     if moving:
         more = f" and {len(moving) - MAX_NAMES:,} more" if len(moving) > MAX_NAMES else ""
         lines.append(

@@ -18,7 +18,9 @@ csv_table = LazyModule("tasks.data.csv_table")
 dataset_options = LazyModule("tasks.data.dataset_options")
 imagenet_layout = LazyModule("tasks.data.imagenet_layout")
 pages = LazyModule("tasks.data.pages")
+parquet_images = LazyModule("tasks.data.parquet_images")
 small_classes = LazyModule("tasks.data.small_classes")
+zip_folders = LazyModule("tasks.data.zip_folders")
 
 
 def load(name, data_dir=None):
@@ -33,8 +35,9 @@ def load(name, data_dir=None):
             table, as in `csv_table.read_csv`, whose columns may be named as in
             `table.csv#path=file,label=species`; an export of an annotation tool, as in
             `annotation_exports`; a zip archive of class folders, tar or TFRecord shards, as in
-            `archives`; each of these with options, as in `scans#pages=all,min-per-class=3`, see
-            `pages` and `small_classes`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of
+            `archives`; a Parquet file with images or a folder of them, as in `parquet_images`; each
+            of these with options, as in `scans#pages=all,min-per-class=3`, see `pages` and
+            `small_classes`; or `tfds:NAME`, `tfds:NAME/CONFIG`, a data set of
             TensorFlow Datasets with the features `image` and `label`; or a name that
             `in_memory.register` returned. `./NAME` is a folder even if `NAME` is built in.
         data_dir: The folder of TFDS data sets; by default that of TFDS.
@@ -57,8 +60,12 @@ def load(name, data_dir=None):
     is_table = path.suffix.lower() in table_formats.SUFFIXES
     if name.rpartition("#")[0] in BUILT_IN or (columns and not is_table):
         dataset_options.check_absent(name, [columns, *options])
+    encoding = options.get(dataset_options.ENCODING, "")
+    if encoding and path.suffix.lower() != ".zip":
+        dataset_options.check_absent(name, [encoding])
     with class_folders.reading_errors(name):
-        listing = _read_folder(path) if name and path.is_dir() else _read_file(path, columns)
+        is_folder = name and path.is_dir()
+        listing = _read_folder(path) if is_folder else _read_file(path, columns, encoding)
     if listing is None:
         raise _not_found_error(name, path)
     source = _to_source(name, listing)
@@ -72,6 +79,8 @@ def _read_folder(path):
     """Returns the `class_folders.Listing` of a folder."""
     if shards := archives.shards(path):
         return archives.read_shards(shards)
+    if tables := parquet_images.find_tables(path):
+        return parquet_images.read(tables)
     if found := imagenet_layout.find_list(path):
         return imagenet_layout.read(path, *found)
     exports, listing = annotation_exports, None
@@ -84,17 +93,20 @@ def _read_folder(path):
     return listing or class_folders.list_folder(path)
 
 
-def _read_file(path, columns):
+def _read_file(path, columns, encoding):
     """Returns the `class_folders.Listing` of a file, or `None` if it is no data set."""
     suffix = path.suffix.lower()
     if not path.is_file():
         return None
+    if suffix == parquet_images.SUFFIX and parquet_images.holds_images(path):
+        return parquet_images.read([path], columns)
     if suffix in table_formats.SUFFIXES:
         return csv_table.read_csv(path, columns)
     if suffix in archives.SHARDS:
         return archives.read_shards([path])
+    if suffix == ".zip":
+        return zip_folders.read_zip(path, encoding)
     read = {
-        ".zip": archives.read_zip,
         ".json": annotation_exports.read_label_studio,
         ".xml": annotation_exports.read_cvat,
     }.get(suffix)

@@ -23,6 +23,10 @@ UINT16_MAX = 2**pillow_images.MAX_BITS - 1
 MIN_BYTE_MAX = 64  # smallest maximum of floating-point numbers that are taken for [0, 255]
 PERCENTILES = (0.5, 99.5)
 SAMPLED_IMAGES, SAMPLED_VALUES = 4096, 1024  # and values of each, for the percentiles
+NO_EFFECT = (
+    "--scale and --image-bits have no effect: no image has more than 8 bits, or they are DICOM "
+    "files, which have a range of their own"
+)
 DIGITS = 6  # significant digits of a range
 
 

@@ -23,6 +23,7 @@ from tasks.data import (
     near_duplicates,
     sources,
     splits,
+    value_range,
 )
 from tasks.data.dataset import Split
 from tasks.deploy import model_loader, predict
@@ -234,6 +235,17 @@ def test_images_of_8_bits_have_no_note(tmp_path):
     assert (data.findings.bits, data.findings.notes) == (16, ())
     with pytest.raises(UsageError, match="--image-bits takes 0, or 8 to 16, not 17"):
         data_splits.load(data.source, ("", "", ""), (8, 8, 3), "stretch", 17)
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [((0.0, 100.0), 1), (value_range.PERCENTILE, 1), (12, 1), (16, 0), (0, 0)],
+)
+def test_a_scale_without_effect_is_noted(bits, expected):
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), "uint8")
+    parts = [Split(name, images, np.arange(6) % 2) for name in ("train", "test")]
+    _, findings = image_stats.inspect_splits(parts, bits)
+    assert [*findings.notes] == [value_range.NO_EFFECT] * expected
 
 
 def test_lazy_images_keep_the_bit_depth(tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from scripts import _flags
 from scripts.__main__ import main as zoo
-from tasks.data import archives, decoding, image_io, sources, splits
+from tasks.data import decoding, image_io, sources, splits, zip_folders
 from tasks.runs import cross_validation
 from zoo.errors import UsageError
 
@@ -91,6 +91,86 @@ def test_parquet_table_with_lists_is_multi_label(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UsageError, match="Parquet"):
         sources.load(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("second", ["./a.png", "x/../a.png"])
+def test_an_image_with_two_labels_in_a_table_is_refused(second, tmp_path):
+    write_images(tmp_path)
+    (tmp_path / "x").mkdir()
+    rows = "".join(f"{name},{label}\n" for name, label in ROWS)
+    (tmp_path / "t.csv").write_text(f"path,label\n{rows}{second},dog\n")
+    with pytest.raises(UsageError, match="as 'cat' and as 'dog'; keep one of these rows"):
+        sources.load(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(f"path,label\n{rows}{second},cat\n")
+    source = sources.load(tmp_path / "t.csv")
+    assert source.notes == ("rows of t.csv that name an image once more: 1",)
+    assert len(source.splits["all"]) == 5
+
+
+def write_parquet(path, numbers, labels, features, **other):
+    """Writes a table as `Dataset.to_parquet` of Hugging Face's `datasets` does."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    images = [{"bytes": png(n) if n >= 0 else None, "path": f"{n}.png"} for n in numbers]
+    columns = {"img": images, "label": labels, **other}
+    table = pyarrow.table({"id": [str(n) for n in numbers], **columns})
+    info = {"info": {"features": {"img": {"_type": "Image"}, **features}}}
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps(info)}), path, row_group_size=2
+    )
+
+
+NAMED = {"label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}
+
+
+@pytest.mark.parametrize("folder", ["", "data"])
+def test_parquet_with_images_of_hugging_face(folder, tmp_path):
+    top = tmp_path / "set"
+    top.mkdir()
+    (top / "README.md").write_text("a data card")
+    write_parquet(top / folder / "train-00000-of-00002.parquet", [0, 1, 2], [1, 0, 1], NAMED)
+    write_parquet(top / folder / "train-00001-of-00002.parquet", [3], [0], NAMED)
+    write_parquet(top / folder / "test-00000-of-00001.parquet", [1, -1, 2], [0, 0, -1], NAMED)
+    source = sources.load(top)
+    assert source.classes == ("dog", "cat")  # in the order of the metadata
+    assert found(source, "train") == EXPECTED
+    assert found(source, "test") == {1: "dog"}
+    assert [reason for _, reason in source.skipped] == ["no bytes of an image", "no label"]
+    assert source.skipped[0][0].endswith("test-00000-of-00001.parquet, row 2")
+    decoded = decoding.decode(source.splits["train"], (8, 9, 3), "stretch")
+    np.testing.assert_array_equal(decoded.pixels[3], pixels(3))
+
+
+def test_columns_of_parquet_with_images(tmp_path):
+    path, labels = tmp_path / "pets.parquet", [1, 0, 1, 0]
+    fine = {"fine": {"names": ["b", "a", "unused"], "_type": "ClassLabel"}}
+    write_parquet(path, range(4), labels, {**NAMED, **fine}, fine=labels)
+    assert found(sources.load(path)) == EXPECTED
+    source = sources.load(f"{path}#path=img,label=fine")
+    assert source.classes == ("b", "a")
+    assert source.notes == ("classes without images, left out: unused",)
+    several = {"label": {"feature": NAMED["label"], "_type": "List"}}
+    write_parquet(path, range(4), [[1], [0], [0, 1], []], several)
+    source = sources.load(path)
+    assert source.multi_label
+    assert found(source) == {0: "cat", 1: "dog", 2: "dog|cat", 3: ""}
+    write_parquet(path, range(4), ["x", "y", "x", "y"], {})  # text
+    assert sources.load(path).classes == ("x", "y")
+
+
+def test_damaged_parquet_with_images_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "pets.parquet"
+    write_parquet(path, range(4), [1, 0, 7, 0], NAMED)
+    with pytest.raises(UsageError, match="row 3: label 7; there are names of 0 to 1"):
+        sources.load(path)
+    with pytest.raises(UsageError, match="no column 'kind'; it has id, img, label"):
+        sources.load(f"{path}#label=kind")
+    write_parquet(path, range(4), [1, 0, 1, 0], NAMED)
+    content = bytearray(path.read_bytes())
+    content[100:400] = bytes(300)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged"):
+        sources.load(path)
 
 
 @pytest.mark.parametrize("split", ["", "train"])
@@ -322,7 +402,28 @@ def test_a_name_in_a_zip_archive_that_is_no_utf8_is_kept(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for number, name in enumerate(("Käfer/a.png", "b/b.png")):
             archive.writestr(UnflaggedName(name), png(number))
-    assert sources.load(tmp_path / "photos.zip").classes == ("Käfer", "b")
+    source = sources.load(tmp_path / "photos.zip")
+    assert source.classes == ("Käfer", "b")
+    assert len(source.notes) == 1
+    assert "photos.zip that are not in UTF-8 are read in code page 437" in source.notes[0]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp932"])
+def test_names_in_a_zip_archive_in_a_stated_encoding(encoding, tmp_path, monkeypatch):
+    path = tmp_path / "photos.zip"
+    monkeypatch.setattr(UnflaggedName, "encoding", encoding)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, name in enumerate(("桜/a.png", "犬/b.png")):
+            archive.writestr(UnflaggedName(name), png(number))
+        archive.writestr("猫/c.png", png(2))  # with the flag of UTF-8
+    source = sources.load(f"{path}#encoding={encoding}")
+    assert (found(source), source.notes) == ({0: "桜", 1: "犬", 2: "猫"}, ())
+    for wrong, message in (("ascii", "is not in ascii"), ("x", "Python has no encoding")):
+        with pytest.raises(UsageError, match=message):
+            sources.load(f"{path}#encoding={wrong}")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UsageError, match="'gbk' is no option of this data set"):
+        sources.load(f"{tmp_path}/a#encoding=gbk")
 
 
 EXPORTS = {  # content of a file: part of the message
@@ -416,7 +517,7 @@ def test_a_decompression_bomb_in_a_zip_archive_is_refused(zipped, monkeypatch):
     with zipfile.ZipFile(zipped, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("cat/bomb.bmp", bytes(200_000))
     assert len(sources.load(zipped).splits["all"]) == 5  # a plain image may be small
-    monkeypatch.setattr(archives, "MAX_EXPANDED_BYTES", 100_000)
+    monkeypatch.setattr(zip_folders, "MAX_EXPANDED_BYTES", 100_000)
     with pytest.raises(UsageError, match=r"cat/bomb\.bmp claims 200,000 bytes and stores \d\d\d;"):
         sources.load(zipped)
 
