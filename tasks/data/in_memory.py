@@ -16,6 +16,7 @@ from zoo.lazy import np
 PREFIX = "memory:"
 MEMORY_FRACTION = 0.5  # of the available memory that the images of a pipeline may take
 CHANNELS = (1, 2, 3, 4)  # of images whose channels come first, as PyTorch's do
+MISSING = ("None", "nan", "NaT", "<NA>")  # values, as in a column of pandas
 _sources: dict[str, Source] = {}
 
 
@@ -111,7 +112,24 @@ def _read_batches(name, batches):
         found.append((images, labels))
     if not found:
         raise UsageError(f"{name} yields nothing")
-    return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    images, labels = zip(*found, strict=True)
+    return _join(name, "images", images), _join(name, "labels", labels)
+
+
+def _join(name, what, arrays):
+    """Returns the arrays of batches as one."""
+    first = arrays[0]
+    for array in arrays:
+        if array.shape[1:] != first.shape[1:] or _is_text(array) != _is_text(first):
+            raise UsageError(
+                f"{name} yields {what} of shapes {first.shape} {first.dtype} and {array.shape} "
+                f"{array.dtype}; expected the same in each batch"
+            )
+    return np.concatenate(arrays)
+
+
+def _is_text(labels):
+    return labels.dtype.kind in "USO"
 
 
 def _to_batch(images, labels):
@@ -156,6 +174,11 @@ def _to_pixels(name, images):
             f"{name}: images have shape {images.shape} and dtype {images.dtype}; expected numbers "
             "(count, height, width, channels)"
         )
+    if images.shape[1] in CHANNELS and images.shape[3] not in CHANNELS:
+        raise UsageError(
+            f"{name}: images of shape {images.shape} have their channels first; expected (count, "
+            "height, width, channels): images.transpose(0, 2, 3, 1)"
+        )
     if images.dtype == np.uint8:
         return images
     low, high = images.min(), images.max()
@@ -182,16 +205,17 @@ def _check_class_names(names):
 def _encode(labels, class_names):
     """Returns class names, labels as `dataset.Split` has them, and whether they are multi-label."""
     first = next(iter(labels.values()))
-    if any(x.ndim != first.ndim or x.shape[1:] != first.shape[1:] for x in labels.values()):
-        shapes = ", ".join(f"{name} {x.shape}" for name, x in labels.items())
-        raise UsageError(f"labels of the splits have different shapes: {shapes}")
+    for x in labels.values():
+        if x.shape[1:] != first.shape[1:] or _is_text(x) != _is_text(first):
+            shapes = ", ".join(f"{name} {x.shape} {x.dtype}" for name, x in labels.items())
+            raise UsageError(f"labels of the splits have different shapes or types: {shapes}")
     if first.ndim == 2 and first.shape[1] == 1:
         return _encode({name: x[:, 0] for name, x in labels.items()}, class_names)
     if first.ndim not in (1, 2):
         raise UsageError(f"labels have shape {first.shape}; expected (count,) or (count, classes)")
     if first.ndim == 2:
         return _encode_rows(labels, class_names)
-    if first.dtype.kind in "US" or first.dtype == object:
+    if _is_text(first):
         labels = {name: [_to_text(label) for label in x] for name, x in labels.items()}
         given = {label for x in labels.values() for label in x}
         classes = tuple(class_names or sort_class_names(given))
@@ -204,11 +228,14 @@ def _encode(labels, class_names):
 
 
 def _to_text(label):
+    if not isinstance(label, str | bytes) and str(label) in MISSING:
+        raise UsageError(f"a label is {label}; leave out images without a label")
     return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _encode_indices(labels, class_names):
-    if any((x != np.floor(x)).any() or x.min() < 0 for x in labels.values()):
+    wrong = any(x.dtype.kind not in "biuf" for x in labels.values())
+    if wrong or any((x != np.floor(x)).any() or x.min() < 0 for x in labels.values()):
         raise UsageError("labels must be class indices from 0, names, or rows of 0 and 1")
     count = 1 + max(int(x.max()) for x in labels.values())
     classes = tuple(class_names or map(str, range(count)))

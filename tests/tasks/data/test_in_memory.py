@@ -124,6 +124,26 @@ def test_grey_images_may_lack_a_channel_axis():
         (lambda: (IMAGES, LABELS), [1, 2, 3], "must be a list of strings"),
         (lambda: (IMAGES, 0 * LABELS), None, "one class, '0'; classification needs two or more"),
         (lambda: (IMAGES, LABELS), "abc", "must be a list of strings"),
+        (lambda: (IMAGES, [*"abcabcabcab", None]), None, "a label is None; leave out"),
+        (lambda: (IMAGES, np.array([*"ab" * 5, "a", np.nan], object)), None, "a label is nan"),
+        (lambda: (IMAGES, np.full(12, np.nan)), None, "must be class indices"),
+        (lambda: (IMAGES, LABELS.astype("M8[D]")), None, "must be class indices"),
+        (lambda: (IMAGES.transpose(0, 3, 1, 2), LABELS), None, "channels first; .*transpose"),
+        (
+            lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:, :5], LABELS[4:])],
+            None,
+            r"yields images of shapes \(4, 6, 5, 3\) uint8 and \(8, 5, 5, 3\)",
+        ),
+        (
+            lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], np.eye(3)[LABELS[4:]])],
+            None,
+            r"yields labels of shapes \(4,\) int64 and \(8, 3\) float64",
+        ),
+        (
+            lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], NAMES[4:])],
+            None,
+            "yields labels of shapes .* int64 and .* <U1",
+        ),
     ],
 )
 def test_wrong_data_are_refused_in_one_line(data, names, message):
@@ -136,8 +156,13 @@ def test_wrong_data_are_refused_in_one_line(data, names, message):
 
 
 def test_labels_of_the_splits_must_agree():
-    with pytest.raises(UsageError, match=r"different shapes: train .*, test"):
+    with pytest.raises(UsageError, match=r"different shapes or types: train .*, test"):
         in_memory.register({"train": (IMAGES, LABELS), "test": (IMAGES, np.eye(3)[LABELS])})
+
+
+def test_names_and_indices_are_not_mixed():
+    with pytest.raises(UsageError, match=r"different shapes or types: train .* int64, test .* <U1"):
+        in_memory.register({"train": (IMAGES, LABELS), "test": (IMAGES, NAMES)})
 
 
 def test_a_pipeline_that_does_not_fit_into_memory_is_refused(monkeypatch):
