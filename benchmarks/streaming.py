@@ -65,15 +65,9 @@ def main():
             model.fit(read(0), verbose=0)
         print(f"{count:,} images, {count * SIDE * SIDE * 3 / 1e6:,.0f} MB decoded", flush=True)
         ways = {
-<<<<<<< HEAD
-            "files": ours(many, memory=0, disk=0),
-            "Keras": theirs(many),
-            "antialiased": theirs(many, antialias=True),
-=======
-            "ours": zoo_batches(many, memory=0, disk=0),
+            "files": zoo_batches(many, memory=0, disk=0),
             "Keras": keras_batches(many),
             "antialiased": keras_batches(many, antialias=True),
->>>>>>> ee92977 (Name functions of benchmarks by what they do, in the words of the field)
         }
         seconds = {way: [] for way in ways}
         for number in range(args.rounds):

@@ -81,11 +81,11 @@ def read_shards(paths):
     return listing(paths[0], found, make)
 
 
-def listing(place, found, make, skipped=(), notes=()):
+def listing(location, found, make, skipped=(), notes=()):
     """Returns a `Listing`.
 
     Args:
-        place: The `Path` of a file, for messages.
+        location: The `Path` of a file, for messages.
         found: `(item, class)` of the images by split.
         make: A function that makes a sequence of images from the items of a split.
         skipped, notes: As in `Listing`.
