@@ -1,4 +1,4 @@
-"""Trains, evaluates and deploys Keras models. `zoo COMMAND --help` shows the options."""
+"""Trains, evaluates and deploys Keras models. `zoo COMMAND --help` shows its options."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FORMER_NAMES = {"paint": "generate"}  # names of commands in earlier versions, w
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130  # exit status after a usage error, and after Ctrl-C
 MEMORY_HINT = "reduce the batch size or the image size"
 MAX_FILENAME_LENGTH = 200  # characters of a file name in a message
+MAX_USAGE_OPTIONS = 15  # a longer list of options is not repeated in the usage line
 # Errors of the system that are no bugs: full disks, missing permissions, too many open files.
 SYSTEM_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE),
@@ -84,6 +85,25 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps the paragraphs of a description, but not its indented examples."""
+
+    def add_usage(self, usage, actions, groups, prefix=None):
+        """Adds the usage line, with `[options]` in place of a long list of options."""
+        positionals = [action for action in actions if not action.option_strings]
+        if len(actions) - len(positionals) > MAX_USAGE_OPTIONS:
+            self._prog, actions = f"{self._prog} [options]", positionals
+        super().add_usage(usage, actions, groups, prefix)
+
+    def _fill_text(self, text, width, indent):
+        return "\n\n".join(
+            part
+            if part.startswith(" ")
+            else super(HelpFormatter, self)._fill_text(part, width, indent)
+            for part in text.strip("\n").split("\n\n")
+        )
+
+
 def _run(words):
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -100,8 +120,8 @@ def _run(words):
     command = command_module(name)
     parser = Parser(
         prog=f"zoo {name}",
-        description=_docstring(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_description(name),
+        formatter_class=HelpFormatter,
     )
     command.arguments(parser, rest)
     return command.run(parser.parse_args(rest))
@@ -116,6 +136,13 @@ def _overview():
     return "\n".join(
         [*lines, f"`zoo {_streams.LOG_FLAG} COMMAND` also prints the log of TensorFlow."]
     )
+
+
+def _description(name):
+    """Returns the description of a command: its summary, its example and the other paragraphs."""
+    first, _, rest = _docstring(name).partition("\n")
+    summary, _, example = first.removesuffix(".").partition(": ")
+    return f"{summary}.\n\n    {example}\n{rest}"
 
 
 def _docstring(name):

@@ -17,7 +17,21 @@ from zoo.errors import UsageError
 
 PLAN_FLAGS = ("plan", "epochs", "learning_rate", "optimizer", "batch_norm", "model", "weights")
 PAGED_TASKS = ("classification", "segmentation")  # that take files of several images
-METAVARS = {int: "N", float: "X", str: "WORD"}
+METAVARS = {int: "N", float: "X", str: "TEXT"}  # by type, unless the field is named below
+NAMED_METAVARS = {
+    **dict.fromkeys(("model", "backbone", "feature_network", "optimizer", "precision"), "NAME"),
+    **dict.fromkeys(("weights", "backbone_weights", "feature_network_weights"), "FILE"),
+    **dict.fromkeys(("train_split", "validation_split", "test_split"), "SLICE"),
+    **dict.fromkeys(("model_options", "environment_options"), "YAML"),
+    "class_map": "FILE",
+    "classifier": "RUN",
+    "content": "IMAGE",
+    "data_dir": "DIR",
+    "dataset": "DATASET",
+    "error_costs": "FP:FN",
+    "group_by": "REGEX",
+    "style": "IMAGE,...",
+}
 
 
 def add_task_flags(parser, task, *, hidden=(), run=True):
@@ -50,7 +64,8 @@ def _add_flag(group, field, hidden):
         f"--{field.name.replace('_', '-')}",
         type=kind,
         default=argparse.SUPPRESS,
-        metavar="|".join(field.metadata["choices"] or ()) or METAVARS[kind],
+        metavar="|".join(field.metadata["choices"] or ())
+        or NAMED_METAVARS.get(field.name, METAVARS[kind]),
         help=(field.metadata["help"] + default).replace("%", "%%"),
     )
 
@@ -112,14 +127,14 @@ def add_training_flags(parser, task=None):
             "--pages",
             default="",
             metavar="all|first|N",
-            help="pages of files with several images; the same as DATASET#pages=all",
+            help="pages of TIFF, DICOM and NIfTI files to use; the same as DATASET#pages=all",
         )
     if task and task.name == "classification":
         parser.add_argument(
             "--min-per-class",
             default="",
             metavar="N",
-            help="leave out classes of fewer images; the same as DATASET#min-per-class=N",
+            help="exclude classes with fewer images; the same as DATASET#min-per-class=N",
         )
     if "columns" not in (field.name for field in dataclasses.fields(task or tasks.Task)):
         parser.add_argument(
@@ -127,13 +142,19 @@ def add_training_flags(parser, task=None):
             dest="table_columns",
             default="",
             metavar="path=FILE,label=CLASS",
-            help="columns of a table with other names; the same as TABLE#path=FILE,label=CLASS",
+            help="names of the columns of a table; the same as TABLE#path=FILE,label=CLASS",
         )
     parser.add_argument(
-        "--folds", type=int, metavar="K", help="K runs, each tested on another K-th of the images"
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validation: K runs, each tested on another K-th of the images",
     )
     parser.add_argument(
-        "--track", default="", metavar="mlflow|wandb|trackio", help="also log to this tracker"
+        "--track",
+        default="",
+        metavar="mlflow|wandb|trackio",
+        help="also log to this experiment tracker",
     )
 
 

@@ -26,7 +26,7 @@ def setup_streams(words):
     if LOG_VARIABLE not in os.environ:
         _silence_native_stderr()
     sys.stdout = sys.__stdout__ = terminal.wrap_stream(sys.stdout)
-    sys.stderr = sys.__stderr__ = terminal.wrap_stream(sys.stderr)
+    sys.stderr = sys.__stderr__ = terminal.wrap_stream(sys.stderr, messages=True)
     return words
 
 

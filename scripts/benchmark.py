@@ -1,15 +1,15 @@
 """Measures the speed and memory of models: zoo benchmark resnet50 --runtime openvino,onnx.
 
 TARGET is a run folder, a .keras file, an exported file, a model name, or a pattern of names. A name
-without a tag, such as resnet50, has random weights, on which the speed does not depend. Each
-runtime, precision, batch size and number of threads is timed in a process of its own:
+without a tag, such as resnet50, has random weights, which do not affect the speed. Each combination
+of runtime, precision, batch size and number of threads is measured in a separate process:
 
-    zoo benchmark runs/NAME --precision float32,int8 --batch-size 1,8 --threads 1,2
+    zoo benchmark runs/NAME --precision float32,int8 --batch-size 1,8
     zoo benchmark 'mobilenet*' resnet50 --csv speed.csv --picture speed.svg
 
-The table shows the median and the 90th percentile of the time of a call in milliseconds, images per
-second by the median, and the peak memory of the process in MB. The accuracy of int8 is measured by
-zoo export.
+The table shows the median and the 90th percentile of the latency in milliseconds, images per second
+(from the median), and the peak memory of the process in MB. zoo export measures the accuracy of
+int8 models.
 """
 
 from __future__ import annotations

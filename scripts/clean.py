@@ -1,9 +1,9 @@
 """Finds wrong labels and bad images: zoo clean FOLDER --out cleaning.
 
-Prints images whose label is probably wrong, copies, and images that are blurred, dark, uniform,
-of an odd size or unlike all others. --out writes a page on which errors are ticked, and a table of
-all, label_errors.csv. No file of the data set is changed: with --apply CSV, --out holds a table of
-the images with the corrections, cleaned.csv, to train on.
+Prints images whose label is probably wrong, near duplicates, outliers, and images that are blurred,
+dark, uniform or of an odd size. --out writes a page on which you select corrections, and a table of
+all suspects, label_errors.csv. --apply CSV writes a corrected table of the data set, cleaned.csv,
+to --out. No file of the data set is changed.
 
     zoo clean photos --models 'resnet50.imagenet' --out cleaning
     zoo clean photos --apply corrections.csv --out cleaned
@@ -38,15 +38,17 @@ def arguments(parser, words):
         action="append",
         default=[],
         metavar="MODEL=FILE",
-        help="weights of a model from a file; can be repeated",
+        help="use weights from a file for a model; can be repeated",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument(
-        "--folds", type=int, default=5, metavar="N", help="folds of the predictions (default: 5)"
+        "--folds", type=int, default=5, metavar="N", help="cross-validation folds (default: 5)"
     )
     parser.add_argument("--out", metavar="DIR", help="folder for the page and the tables")
-    parser.add_argument("--apply", metavar="CSV", help="corrections, as the page saves them")
-    parser.add_argument("--all", action="store_true", help=f"print more than {SHOWN} of a kind")
+    parser.add_argument("--apply", metavar="CSV", help="file of corrections that the page saved")
+    parser.add_argument(
+        "--all", action="store_true", help=f"print all findings, not only {SHOWN} of each kind"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, with all images")
 
 

@@ -1,8 +1,8 @@
 """Compares runs of a task: zoo compare runs/A runs/B --out comparison.html.
 
-Prints the flags that differ, the figures, and, where the runs were evaluated on the same test
-images, the differences to the first run with their paired 95% intervals. Accuracies are compared by
-McNemar's exact test. The page also has the curves and the images on which one run is better.
+Prints the flags that differ, the metrics and, for runs that were evaluated on the same test images,
+the differences to the first run with paired 95% intervals. Accuracies are compared by McNemar's
+exact test. The page also shows the training curves, and the images on which one run is better.
 """
 
 from __future__ import annotations

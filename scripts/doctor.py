@@ -1,14 +1,12 @@
 """Checks a model and its data for common faults: zoo doctor runs/NAME.
 
-MODEL is a run folder, a .keras file or a pretrained model. Each finding is two paragraphs: what
-was found, and how to fix it. Its severity is `wrong` for a fault, and `look` for something that may
-be intended.
+MODEL is a run folder, a .keras file or a pretrained model. Each finding states what was found and
+how to fix it. Its severity is `wrong` for a fault, and `look` for something that may be intended.
 
-    zoo doctor runs/NAME                          # with the data of the run
-    zoo doctor model.keras photos                 # any Keras model, a folder of class folders
+    zoo doctor model.keras photos         # any Keras model and data set
     zoo doctor resnet20.cifar10 fashion_sample
-    zoo doctor runs/NAME --objects masks          # are the maps on the objects?
-    zoo doctor runs/NAME --all                    # list every file of a finding
+    zoo doctor runs/NAME --objects masks  # are saliency maps on the objects?
+    zoo doctor runs/NAME --all            # list every file of a finding
 
 The exit status is 1 if a finding is `wrong`, and 0 otherwise.
 """
@@ -33,6 +31,7 @@ def arguments(parser, words):
         "dataset",
         nargs="?",
         default="",
+        metavar="DATASET",
         help="fashion_sample, shapes, a folder, a CSV file or tfds:NAME (default: that of the run)",
     )
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
@@ -40,7 +39,11 @@ def arguments(parser, words):
         "--weights", default="", metavar="FILE", help="weights for a pretrained model"
     )
     parser.add_argument(
-        "--images", type=int, default=512, metavar="N", help="number of images (default: 512)"
+        "--images",
+        type=int,
+        default=512,
+        metavar="N",
+        help="maximum number of images to predict on (default: 512)",
     )
     parser.add_argument(
         "--objects",
@@ -50,7 +53,7 @@ def arguments(parser, words):
         "is shapes or of TFDS)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="list all files of a finding, not only three"
+        "--all", action="store_true", help="list all files of each finding, not only three"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, with all files")
 

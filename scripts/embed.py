@@ -1,7 +1,7 @@
 """Computes features of images: zoo embed resnet50.imagenet flowers --page map.html.
 
-Prints the accuracy of the k-nearest-neighbour classifier on these features. TARGET is a run folder,
-a .keras file or a pretrained model; DATASET is by default that of the run.
+Prints the accuracy of a k-nearest-neighbour classifier on these features. TARGET is a run folder, a
+.keras file or a pretrained model; the default DATASET is that of the run.
 
     zoo embed runs/NAME --out features.npz --stage stage4
     zoo embed runs/NAME flowers --neighbours photo.jpg
@@ -21,20 +21,34 @@ PROJECTIONS = ("pca", "tsne", "umap")
 def arguments(parser, words):
     """Adds the options of this command."""
     parser.add_argument("target", metavar="TARGET", help="run folder, .keras file or model name")
-    parser.add_argument("dataset", nargs="?", default="", metavar="DATASET", help="data set")
     parser.add_argument(
-        "--stage", default="", help="stage4, ...; penultimate (default), or the last stage"
+        "dataset", nargs="?", default="", metavar="DATASET", help="data set, as in zoo finetune"
+    )
+    parser.add_argument(
+        "--stage",
+        default="",
+        help="stage4, ..., or penultimate, the input of the last dense layer (default: penultimate "
+        "for classifiers, else the last stage)",
     )
     parser.add_argument("--split", default="", help="slice of the data set (default: all images)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
-    parser.add_argument("--weights", default="", metavar="FILE", help="weights of a model name")
     parser.add_argument(
-        "--image-size", type=int, default=0, metavar="N", help="size, for networks of any size"
+        "--weights", default="", metavar="FILE", help="weights for a pretrained model"
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=0,
+        metavar="N",
+        help="image size, if the network supports several (default: its own)",
     )
     parser.add_argument("--out", metavar="FILE", help=".npz or .parquet file for the features")
     parser.add_argument("--page", metavar="FILE", help="HTML file for the map of the images")
     parser.add_argument(
-        "--projection", default="pca", choices=PROJECTIONS, help="of the map (default: pca)"
+        "--projection",
+        default="pca",
+        choices=PROJECTIONS,
+        help="projection of the map (default: pca)",
     )
     parser.add_argument(
         "--neighbours",
@@ -44,7 +58,9 @@ def arguments(parser, words):
         metavar="IMAGE",
         help="image files whose most similar images are printed",
     )
-    parser.add_argument("--k", type=int, default=5, metavar="N", help="neighbours (default: 5)")
+    parser.add_argument(
+        "--k", type=int, default=5, metavar="N", help="number of neighbours (default: 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

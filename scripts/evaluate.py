@@ -17,18 +17,20 @@ def arguments(parser, words):
     parser.add_argument(
         "--split",
         default="",
-        help="split to use (default: all of another data set, else the test split of the run)",
+        help="slice to evaluate on (default: the test split of the run; all of another data set)",
     )
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument(
-        "--tta", default="", help="test-time augmentation: one, flip or ten (default: as the run)"
+        "--tta",
+        default="",
+        help="test-time augmentation: one, flip or ten (default: that of the run)",
     )
     parser.add_argument("--views", dest="tta", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
         "--feature-network",
         default="",
         metavar="NAME",
-        help="of GANs: the network whose features the Frechet distance compares",
+        help="for GANs: the network whose features the Fréchet distance uses",
     )
     parser.add_argument(
         "--feature-network-weights",

@@ -1,9 +1,9 @@
 """Draws where a model sees its evidence: zoo explain runs/NAME photo.jpg.
 
-MODEL is a run folder, a .keras file or a pretrained classifier; IMAGE is a file, a folder or a
-pattern. For each image DIR gets an overlay, NAME-METHOD.png, and the map, NAME-METHOD.npy: of the
-class that a classifier predicts, of the pixels of the largest class of a segmenter, or of each box
-of a detector, NAME-1-METHOD.png.
+Writes a saliency map for each image to --out: an overlay, NAME-METHOD.png, and the map,
+NAME-METHOD.npy. It explains the predicted class of a classifier, the largest class of a segmenter,
+or each box of a detector (NAME-1-METHOD.png, ...). MODEL is a run folder, a .keras file or a
+pretrained classifier; IMAGE is a file, a folder or a pattern.
 """
 
 from __future__ import annotations
@@ -32,17 +32,22 @@ def arguments(parser, words):
         "--method",
         default=METHODS[0],
         metavar="NAME",
-        help=f"{', '.join(METHODS)} (default: auto, the one that suits the model)",
+        help=f"{', '.join(METHODS)} (default: auto, by the type of the model)",
     )
     parser.add_argument(
-        "--class", dest="label", metavar="NAME", help="class to explain (default: the predicted)"
+        "--class",
+        dest="label",
+        metavar="NAME",
+        help="class to explain (default: the predicted class)",
     )
-    parser.add_argument("--out", default="explanations", metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--out", default="explanations", metavar="DIR", help="output folder (default: explanations)"
+    )
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
         "--faithfulness",
         action="store_true",
-        help="measure deletion and insertion curves, also of a random map",
+        help="compute deletion and insertion metrics, and those of a random map for comparison",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -9,10 +9,10 @@ that needs nothing but the runtime of the format:
     python runs/NAME/export/onnx/predict.py photo.jpg
     zoo predict runs/NAME/export/onnx/model.onnx photos
 
-A file takes pixels in [0, 255] in batches of any size, and computes what the task predicts: class
-probabilities, a mask, boxes after non-maximum suppression, a caption, an image, action values. It
-is compared with Keras on test images, by its own runtime in a process of its own, and is not
-written if it differs.
+An exported model takes batches of images with pixels in [0, 255] and computes the predictions of
+its task: class probabilities, a mask, boxes after non-maximum suppression, a caption, an image, or
+action values. Its runtime executes it on test images in a separate process; if its outputs differ
+from those of Keras, it is not saved.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ def arguments(parser, words):
         "--format",
         required=True,
         metavar="NAME,...",
-        help="onnx, openvino, litert, web, saved_model or keras; several with commas",
+        help="comma-separated formats: onnx, openvino, litert, web, saved_model, keras",
     )
     parser.add_argument(
         "--precision",
         default="float32",
         metavar="NAME,...",
-        help="float32, float16 or int8; several with commas (default: float32)",
+        help="comma-separated precisions: float32, float16, int8 (default: float32)",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="folder of the exports (default: export in the run folder, else exports/NAME)",
+        help="output folder (default: export in the run folder, else exports/NAME)",
     )
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
         "--pixels",
         default="uint8",
         metavar="DTYPE",
-        help="dtype of the images that the file takes: uint8 or float32 (default: uint8)",
+        help="dtype of the input images: uint8 or float32 (default: uint8)",
     )
     parser.add_argument(
         "--images",
@@ -110,7 +110,7 @@ def _add_quantization_options(parser):
         "--calibration",
         default="",
         metavar="DATASET",
-        help="data set whose training split int8 is calibrated on (default: that of the run)",
+        help="data set whose training split is used to calibrate int8 (default: that of the run)",
     )
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
     parser.add_argument(
@@ -118,7 +118,7 @@ def _add_quantization_options(parser):
         type=int,
         default=2000,
         metavar="N",
-        help="images of the validation and of the test split that int8 is evaluated on at most "
+        help="maximum number of images of the validation and the test split to evaluate int8 on "
         "(default: 2000)",
     )
     parser.add_argument(
@@ -126,7 +126,7 @@ def _add_quantization_options(parser):
         type=float,
         default=0.01,
         metavar="X",
-        help="largest drop of the metric by int8 on the validation split; layers are left in "
+        help="maximum drop of the validation metric by int8; sensitive layers are left in "
         "float until it is reached (default: 0.01)",
     )
 

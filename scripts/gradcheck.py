@@ -1,10 +1,9 @@
 """Compares gradients with central differences: zoo gradcheck lenet5.
 
-A model is rebuilt in float64. Some values of each weight tensor and of the image are moved up and
-down, and the change of the output is compared with the gradient by automatic differentiation. The
-exit status is 1 if one differs. Models of zoo list are checked on small images. Layers of the zoo
-and of Keras are checked by the name of their class, in a small example; `layers` checks all of
-them.
+The model is rebuilt in float64. For some values of each weight tensor and of the image, the central
+difference of the output is compared with the gradient by automatic differentiation. The exit status
+is 1 if a gradient differs. Models of zoo list are checked on small images. A layer of the zoo or of
+Keras, given by its class name, is checked in a small example; `layers` checks all of them.
 """
 
 from __future__ import annotations
@@ -12,19 +11,21 @@ from __future__ import annotations
 import dataclasses
 import json
 
-HELP = "a name of zoo list, a finished run, a .keras file, a layer such as LSTM, or `layers`"
+HELP = "model name, run folder, .keras file, class name of a layer such as LSTM, or `layers`"
 ALL = "layers"
 SIDE = 32  # pixels of images by default: a gradient is as right on small ones, and checked sooner
 
 
 def arguments(parser, words):
     """Adds this command's options."""
-    parser.add_argument("model", help=HELP)
-    parser.add_argument("--samples", type=int, default=6, metavar="N", help="per tensor (6)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random values (0)")
-    image_size = f"of a model of zoo list ({SIDE}, or the smallest that it takes)"
+    parser.add_argument("model", metavar="MODEL", help=HELP)
+    parser.add_argument(
+        "--samples", type=int, default=6, metavar="N", help="values per tensor (default: 6)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+    image_size = f"size of a zoo model (default: {SIDE}, or the smallest that it takes)"
     parser.add_argument("--image-size", type=int, default=0, metavar="N", help=image_size)
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):

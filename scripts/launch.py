@@ -1,7 +1,7 @@
 """Launches several workers on this machine: zoo launch -n 2 -- train classification.
 
-The arguments after `--` are the command of every worker. Each line of its output begins with the
-index of the worker. If a worker is killed, all workers restart from the last checkpoint. On
+The arguments after `--` are the command of every worker. Each line of output begins with the index
+of the worker. If a worker is killed, all workers restart from the last checkpoint. On
 several machines use Slurm or Kubernetes; see docs/clusters.md.
 """
 

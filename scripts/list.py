@@ -26,7 +26,11 @@ NUMERIC_COLUMNS = ("params", "FLOPs", "accuracy")  # right-aligned
 def arguments(parser, words):
     """Adds the options of this command."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", help="part of a name, or a pattern: 'res*'"
+        "pattern",
+        nargs="?",
+        default="*",
+        metavar="PATTERN",
+        help="part of a name, or a pattern such as 'res*'",
     )
     parser.add_argument("--kind", help="only models of this kind, such as classifier")
     parser.add_argument("--family", help="only models of this family, such as vgg")

@@ -1,7 +1,8 @@
 """Finds a learning rate with a range test: zoo lr-find resnet20.cifar10 FOLDER.
 
 Takes the model, data set and flags of `zoo finetune`; the model is not saved. The learning rate
-rises at each step until the loss diverges. The suggested rate is where the loss falls fastest.
+rises at each step until the loss diverges. The suggested rate is the one at which the loss falls
+fastest.
 """
 
 from __future__ import annotations
@@ -25,18 +26,32 @@ def arguments(parser, words):
     _flags.add_positionals(parser)
     _flags.add_task_flags(parser, tasks.get(TASK), run=False)
     parser.add_argument(
-        "--low", type=float, default=lr_find.MIN_LEARNING_RATE, help="first learning rate"
+        "--low",
+        type=float,
+        default=lr_find.MIN_LEARNING_RATE,
+        metavar="X",
+        help=f"first learning rate (default: {lr_find.MIN_LEARNING_RATE:g})",
     )
     parser.add_argument(
-        "--high", type=float, default=lr_find.MAX_LEARNING_RATE, help="last learning rate"
+        "--high",
+        type=float,
+        default=lr_find.MAX_LEARNING_RATE,
+        metavar="X",
+        help=f"last learning rate (default: {lr_find.MAX_LEARNING_RATE:g})",
     )
-    parser.add_argument("--steps", type=int, default=lr_find.NUM_STEPS, help="number of steps")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=lr_find.NUM_STEPS,
+        metavar="N",
+        help=f"number of steps (default: {lr_find.NUM_STEPS})",
+    )
     parser.add_argument("--recipe", metavar="FILE", help="recipe.yaml to take flags from")
     parser.add_argument(
         "--plot",
         metavar="FILE",
         default="lr-find.svg",
-        help="SVG file for the plot of loss against learning rate",
+        help="SVG file for the plot of loss against learning rate (default: lr-find.svg)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

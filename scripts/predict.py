@@ -7,15 +7,16 @@ MODEL is a run folder, a .keras file, a pretrained model such as resnet50.imagen
     zoo predict runs/NAME 'photos/**/*.jpg' --format jsonl | head
 
 The prediction depends on the task of the model: classes, a mask, boxes, a caption, a stylized
-image, or what follows a text or a series. Masks, overlays, boxes, stylized images and, with
---explain, the attention maps of captions are drawn into --drawings-dir, by default
-predictions-pictures beside predictions.csv, or predictions. A model of text takes texts in place
-of files, too:
+image, or the continuation of a text or a series. Masks, overlays, boxes, stylized images and, with
+--explain, saliency and attention maps are written to --drawings-dir (default:
+predictions-pictures next to predictions.csv, or the folder predictions). A language model also
+takes text in place of files:
 
     zoo predict runs/NAME 'The first' --temperature 0.5
 
-With --runtime auto, an export of the model is kept in the run folder (inference/) after the second
-use or after many images, and is used from then on: it starts without TensorFlow.
+With --runtime auto, an export of the model is cached in the run folder (inference/) after the
+second use, or after the first with many images. Later predictions use it and start without
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def _check_args(args):
     if args.top < 1:
         raise UsageError(f"--top must be 1 or more, not {args.top}")
     if args.json and args.format not in (None, "json"):
-        raise UsageError(f"--json and --format {args.format} are two formats; pass one of them")
+        raise UsageError(f"--json and --format {args.format} exclude each other; pass one of them")
     if args.scale not in (*SCALES, *FORMER_SCALES):
         raise unknown_name_error("scale", args.scale, SCALES)
     if not 0 <= args.temperature < math.inf:
@@ -186,7 +187,7 @@ def _drawings_dir(args, predictor, output):
         UsageError: the model cannot draw the explanations that `--explain` requests.
     """
     if args.explain and not predictor.has_explanations:
-        raise UsageError(f"{predictor.name} has no explanations to draw; leave out --explain")
+        raise UsageError(f"{predictor.name} does not support --explain")
     if not (predictor.writes_images or args.explain):
         return None
     if args.drawings_dir:

@@ -1,8 +1,8 @@
 """Ranks pretrained models by linear probes on your data: zoo rank FOLDER --models 'res*.imagenet'.
 
-The features of each model are computed once for your images and evaluated with a cross-validated
-linear classifier (a linear probe), which costs far less than fine-tuning every model. The exit
-status is 1 if no model could be evaluated.
+The features of each model on your images are evaluated with a cross-validated linear classifier (a
+linear probe), which is much faster than fine-tuning each model. The exit status is 1 if no model
+could be evaluated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lists runs with their figures: zoo runs runs/ --sort figure.
 
-The runs of a task are in one table. A run that is not finished shows its progress; damaged runs
-are listed at the end, with the reason. On a terminal, the table has its width.
+Prints one table per task. Unfinished runs show their progress; damaged runs are listed at the end,
+with the reason. On a terminal, long names are shortened to its width.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ SHORTENED = ("run", "model", "data set")
 def arguments(parser, words):
     """Adds the options of this command."""
     parser.add_argument(
-        "folder", nargs="?", default="runs", help="folder that contains runs (default: runs)"
+        "folder",
+        nargs="?",
+        default="runs",
+        metavar="FOLDER",
+        help="folder that contains runs (default: runs)",
     )
     parser.add_argument(
         "--sort",
         choices=SORT_ORDERS,
         default="name",
-        help="order of the runs of a task; figure: the best first (default: name)",
+        help="order of the runs of a task; figure: main metric, best first (default: name)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

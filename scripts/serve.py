@@ -6,7 +6,7 @@ listens on this machine only, unless --host names another address:
     zoo serve runs/NAME --port 8000
     curl -F file=@photo.jpg http://127.0.0.1:8000/predict
 
-Images that arrive at the same time are predicted as a batch.
+Images that arrive at the same time are predicted as one batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def arguments(parser, words):
         help="keras, openvino, litert, onnx, or auto for the fastest (default: auto)",
     )
     parser.add_argument(
-        "--precision", default="float32", metavar="NAME", help="float32 or bfloat16"
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="float32 or bfloat16 (default: float32)",
     )
     _add_limits(parser)
     parser.add_argument(
@@ -90,20 +93,28 @@ def _add_limits(parser):
         type=float,
         default=2.0,
         metavar="X",
-        help="longest wait for a batch to fill, in milliseconds (default: 2)",
+        help="maximum time to wait for a batch to fill, in milliseconds (default: 2)",
     )
     parser.add_argument(
         "--queue",
         type=int,
         default=256,
         metavar="N",
-        help="images that may wait per model; beyond, requests get status 429 (default: 256)",
+        help="maximum waiting images per model; further requests get status 429 (default: 256)",
     )
     parser.add_argument(
-        "--max-megabytes", type=int, default=32, metavar="N", help="limit of a request (32)"
+        "--max-megabytes",
+        type=int,
+        default=32,
+        metavar="N",
+        help="maximum size of a request (default: 32)",
     )
     parser.add_argument(
-        "--max-megapixels", type=int, default=50, metavar="N", help="limit of an image (50)"
+        "--max-megapixels",
+        type=int,
+        default=50,
+        metavar="N",
+        help="maximum size of an image (default: 50)",
     )
 
 

@@ -18,11 +18,11 @@ NUMERIC_COLUMNS = ("times", "layers", "parameters", "multiply-adds")
 
 def arguments(parser, words):
     """Adds the options of this command."""
-    parser.add_argument("name", help="name of a model, see `zoo list`")
+    parser.add_argument("name", metavar="NAME", help="model name; see `zoo list`")
     parser.add_argument(
-        "--layers", action="store_true", help="list every layer, of large networks too"
+        "--layers", action="store_true", help="list all layers, even of a large network"
     )
-    parser.add_argument("--plot", metavar="FILE", help="also draw the network into this SVG file")
+    parser.add_argument("--plot", metavar="FILE", help="also plot the network to this SVG file")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

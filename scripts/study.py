@@ -1,7 +1,7 @@
 """Runs the experiments of a deep-learning course: zoo study softmax.
 
-Each study answers one question: it prints its claims and what was measured, and writes a page with
-pictures and its code. Without a name the studies are listed; `all` runs every one.
+Each study answers one question: it prints its claims with the measured values, and writes a page
+with figures and its code. Without a name, the studies are listed; `all` runs all of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ ALL = "all"
 
 def arguments(parser, words):
     """Adds this command's options, and those of the study that is named."""
-    parser.add_argument("name", nargs="?", metavar="STUDY", help=f"its name, or {ALL}")
-    parser.add_argument("--out", metavar="DIR", default="studies", help="folder of pages (studies)")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("name", nargs="?", metavar="STUDY", help=f"name of the study, or {ALL}")
+    parser.add_argument(
+        "--out", metavar="DIR", default="studies", help="folder for the pages (default: studies)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = {"seed": 0}
     if words and not words[0].startswith("-") and words[0] != ALL:
         options |= get(words[0]).options

@@ -1,7 +1,9 @@
 """Trains a model for a task and writes a report: zoo train classification --model lenet5.
 
-A recipe repeats a run: zoo train --recipe runs/NAME/recipe.yaml --out DIR.
-After an interruption, the same command resumes the run.
+`zoo train TASK --help` lists the flags of a task. After an interruption, the same command resumes
+the run. A recipe repeats a run:
+
+    zoo train --recipe runs/NAME/recipe.yaml --out DIR
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Tunes hyperparameters of a task: zoo tune classification --model lenet5 --trials 20.
 
-Each trial is a run of the task with the flags of `zoo train`. By default the ranges that flags
-declare are searched; --search sets them: 'learning_rate=1e-4..1e-1,batch_size=16|32,augment'.
-After an interruption, the same command resumes the search.
+Each trial is a run of the task with the flags of `zoo train`; `zoo tune TASK --help` lists them.
+By default, all flags that declare a search range are searched. --search selects flags and ranges,
+such as 'learning_rate=1e-4..1e-1,batch_size=16|32,augment'. After an interruption, the same command
+resumes the search.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ DEST_PREFIX = "tune_"  # of the parsed options below, as tasks may have flags of
 SEARCH_FLAGS = {
     "engine": {
         "default": "shrinking",
+        "metavar": "NAME",
         "help": f"search engine: {', '.join(engines.ENGINES)} (default: shrinking)",
     },
     "trials": {
@@ -44,7 +46,7 @@ SEARCH_FLAGS = {
     "engine_options": {
         "default": "",
         "metavar": "YAML",
-        "help": "options of the engine, such as '{share: 0.25}'",
+        "help": "options of the engine as YAML, such as '{share: 0.25}'",
     },
     "median_stopping_epochs": {
         "type": int,
@@ -55,20 +57,24 @@ SEARCH_FLAGS = {
     "isolate": {
         "choices": ("on", "off"),
         "default": "on",
-        "help": "run each trial in a process of its own (default: on)",
+        "help": "run each trial in a separate process (default: on)",
     },
     "workers": {
         "type": int,
         "default": 1,
         "metavar": "N",
-        "help": "parallel trials on this machine; 0 for a chief that only serves (default: 1)",
+        "help": "parallel trials on this machine; 0: the chief runs no trials itself (default: 1)",
     },
     "chief": {
         "default": "",
         "metavar": "HOST:PORT",
         "help": "address of the chief of a distributed search",
     },
-    "worker": {"default": "", "metavar": "NAME", "help": "name of this worker of the chief"},
+    "worker": {
+        "default": "",
+        "metavar": "NAME",
+        "help": "name of this worker in a distributed search",
+    },
 }
 
 

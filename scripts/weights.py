@@ -1,13 +1,12 @@
 """Lists, fetches, verifies and mirrors pretrained weights: zoo weights fetch resnet50.imagenet.
 
-    zoo weights list 'res*'                    list files, and whether they are on this machine
-    zoo weights fetch resnet50 --headless      download files to the cache, for offline use
-    zoo weights verify                         compare all local files with their digests
-    zoo weights mirror DIR 'vgg*'              copy files to a mirror, used with ZOO_WEIGHTS=DIR
+    zoo weights list 'res*'                # list files and their location
+    zoo weights fetch resnet50 --headless  # download to the cache
+    zoo weights verify                     # check the digests of local files
+    zoo weights mirror DIR 'vgg*'          # create a mirror, ZOO_WEIGHTS=DIR
 
-PATTERN is a name, a part of one, or a pattern such as 'res*'. Environment variables: ZOO_HOME is
-the folder of the cache, ZOO_WEIGHTS a mirror (a folder or a URL), and ZOO_OFFLINE=1 disables
-downloads.
+PATTERN is a name, part of a name, or a pattern such as 'res*'. Environment variables: ZOO_HOME is
+the cache folder, ZOO_WEIGHTS a mirror (a folder or a URL), and ZOO_OFFLINE=1 disables downloads.
 """
 
 from __future__ import annotations
@@ -31,10 +30,14 @@ TRUSTED_ON_FIRST_USE = "first use"
 def arguments(parser, words):
     """Adds the options of this command."""
     parser.add_argument(
-        "action", nargs="?", default="list", metavar="ACTION", help=", ".join(ACTIONS) + " (list)"
+        "action",
+        nargs="?",
+        default="list",
+        metavar="ACTION",
+        help=", ".join(ACTIONS) + " (default: list)",
     )
     parser.add_argument(
-        "patterns", nargs="*", metavar="PATTERN", help="weights to select; mirror takes DIR first"
+        "patterns", nargs="*", metavar="PATTERN", help="names or patterns; mirror takes DIR first"
     )
     parser.add_argument("--headless", action="store_true", help="prefer files without the head")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -198,7 +198,7 @@ def _load_weights(model, entry, source, *, whole, headless, classes, fresh):
         order = [file_classes.index(name) for name in classes]
         if order != sorted(order):
             _permute_classes(model.get_layer(HEAD_LAYER), order)
-        log.info("kept the head of %s for the same classes; it has no optimiser state", path)
+        log.info("kept the head of %s for the same classes; it has no optimizer state", path)
 
 
 def _other_class_layers(entry, input_shape, classes, source, options):

@@ -32,14 +32,14 @@ def check_batch_norm(sample):
     """
     norms = layer_statistics.batch_norms(sample.model)
     if not norms:
-        raise CheckSkipped("the model has no batch normalisation")
+        raise CheckSkipped("the model has no batch normalization")
     if all(map(layer_statistics.is_untrained, norms)):
         yield Finding(
             "batch-norm statistics",
             LOOK,
-            f"the statistics of all {format_count(len(norms), 'batch normalisation')} have their "
+            f"the statistics of all {format_count(len(norms), 'batch normalization')} have their "
             "initial values, mean 0 and variance 1, so they were never trained",
-            "load trained weights, or train the batch normalisation (trainable=True, and "
+            "load trained weights, or train the batch normalization (trainable=True, and "
             "training=True in a custom call)",
         )
         return

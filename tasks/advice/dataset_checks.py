@@ -185,7 +185,7 @@ def leaked_duplicates(survey):
         "leaked duplicates",
         WRONG if worst > MAX_LEAK_FRACTION else LOOK,
         f"{'; '.join(messages)} ({join_names(survey.pair_titles(across))})",
-        "delete the copies from one of the splits, as memorised images inflate test figures; "
+        "delete the copies from one of the splits, as memorized images inflate test figures; "
         "also keep images of one scene or patient in one split",
         survey.pair_titles(across),
     )

@@ -75,7 +75,7 @@ def gradcheck(target, inputs=None, *, samples=12, seed=0, step=STEP) -> list[Ten
         inputs = _random_inputs(target, rng) if inputs is None else inputs
         _calibrate(target, inputs)
     elif inputs is None:
-        raise UsageError("a layer is checked on inputs that are given: gradcheck(layer, inputs)")
+        raise UsageError("to check a layer, pass its inputs: gradcheck(layer, inputs)")
     inputs = keras.tree.map_structure(_variable, inputs)
     outputs = _call(target, inputs)  # builds a layer
     if step <= STEP:
@@ -114,7 +114,7 @@ def to_float64(model):
     if model.count_params() > MAX_PARAMETERS:
         raise UsageError(
             f"{model.name} has {model.count_params():,} parameters; gradcheck takes models of at "
-            f"most {MAX_PARAMETERS:,}: take a smaller one of its family, or a smaller --image-size"
+            f"most {MAX_PARAMETERS:,}: use a smaller one of its family, or a smaller --image-size"
         )
     graph = graphs.flatten(model)
 

@@ -51,7 +51,7 @@ def check_preprocessing(sample):
         yield Finding(name, WRONG if is_fault else LOOK, what, schemes.REMEDIES[name])
     elif sample.incomparable and not _is_trained(sample.model):
         raise CheckSkipped(
-            f"no labels to compare with ({sample.incomparable}), no trained batch normalisation; "
+            f"no labels to compare with ({sample.incomparable}), no trained batch normalization; "
             "the transform of pixels looks correct"
         )
 
@@ -179,7 +179,7 @@ def _by_arithmetic(sample):
     if found is None and not normal:
         return (
             schemes.MISSING,
-            f"{diagnosis}; no layer normalises them to a range in which networks train well",
+            f"{diagnosis}; no layer normalizes them to a range in which networks train well",
         )
     return None
 

@@ -60,7 +60,7 @@ def _check_compiled_model(model):
         yield Finding(
             CHECK_NAME,
             WRONG,
-            f"the optimiser was built for {format_count(len(built), 'weight')}; "
+            f"the optimizer was built for {format_count(len(built), 'weight')}; "
             f"{format_count(len(now), 'weight')} are trainable now, {len(now - built)} of them "
             "unknown to it",
             REMEDY,
@@ -75,7 +75,7 @@ def _check_saved_optimizer(model, path):
         yield Finding(
             CHECK_NAME,
             WRONG,
-            f"the optimiser in {path} has {format_count(len(saved_shapes), 'variable')}, but "
+            f"the optimizer in {path} has {format_count(len(saved_shapes), 'variable')}, but "
             f"{len(needed)} belong to the "
             f"{format_count(len(model.trainable_variables), 'trainable weight')}: it was built for "
             "other weights",
@@ -94,8 +94,8 @@ def _read_optimizer(path):
             saved_shapes = [tuple(arrays[key].shape) for key in sorted(arrays, key=int)]
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"], safe_mode=True)
     except KeyError:
-        raise CheckSkipped("the file contains no optimiser") from None
+        raise CheckSkipped("the file contains no optimizer") from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise CheckSkipped(f"its optimiser cannot be read: {reason}") from error
+        raise CheckSkipped(f"its optimizer cannot be read: {reason}") from error
     return optimizer, saved_shapes

@@ -48,7 +48,7 @@ def freeze(
         UsageError: The model has no such layers, or the policy is unknown.
     """
     if batch_norm not in POLICIES:
-        raise unknown_name_error("policy of batch normalisation", batch_norm, list(POLICIES))
+        raise unknown_name_error("policy of batch normalization", batch_norm, list(POLICIES))
     finetune.set_trainable(model, Stage(learn, batch_norm=batch_norm))
 
 

@@ -62,14 +62,14 @@ class Captioning(BackboneTask):
         "wrong",
         geometry.LEVELS,
     )
-    captions_per_image: int = flag(5, "captions per image and step", low=1, former="captions")
+    captions_per_image: int = flag(5, "captions per image in a step", low=1, former="captions")
     min_count: int = flag(
-        5, "occurrences from which a word is in the vocabulary", low=1, former="least_count"
+        5, "minimum occurrences of a word in the vocabulary", low=1, former="least_count"
     )
     max_length: int = flag(
         50, "maximum words per caption; longer ones are truncated", low=1, former="longest"
     )
-    vocabulary: str = flag("", "a run folder or model file whose vocabulary is used")
+    vocabulary: str = flag("", "run folder or model file to take the vocabulary from")
     scheduled_sampling: float = flag(
         0.0, "final probability of feeding the model's own word in training", high=1.0
     )

@@ -24,7 +24,7 @@ def export_model(model, about, path):
         path: its path or name, for messages.
 
     Raises:
-        UsageError: the model is no captioner.
+        UsageError: the model is not a captioner.
     """
     found = predictor.from_file(path, model, about)
     generator = beam_search.caption_generator(

@@ -129,10 +129,10 @@ def from_file(path, model, about):
         about: the metadata saved with it.
 
     Raises:
-        UsageError: the model is no captioner, or has no vocabulary or another one.
+        UsageError: the model is not a captioner, or has no vocabulary or another one.
     """
     if not (isinstance(model.input, dict) and {"image", "words"} <= set(model.input)):
-        raise UsageError(f"{path} is no captioner: its input is {model.input_shape}")
+        raise UsageError(f"{path} is not a captioner: its input is {model.input_shape}")
     words = checkpoint_vocabulary.from_metadata(about, path)
     if model.output_shape[-1] != len(words):
         raise UsageError(

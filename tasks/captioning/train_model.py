@@ -23,13 +23,13 @@ def decoder_inputs(model):
     """Returns the tensors that the decoder of a captioner takes: embedded words, and features.
 
     Raises:
-        UsageError: the model is no captioner.
+        UsageError: the model is not a captioner.
     """
     net = graphs.require_graph(model)
     found = [node for node in graphs.nodes(net) if node.operation.name == DECODER]
     if len(found) != 1 or not isinstance(model.input, dict) or "words" not in model.input:
         raise UsageError(
-            f"{model.name} is no captioner: it has no input words and no layer {DECODER}"
+            f"{model.name} is not a captioner: it has no input words and no layer {DECODER}"
         )
     words, features = found[0].input_tensors
     return words, features

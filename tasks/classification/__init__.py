@@ -54,7 +54,10 @@ class Classification(ImageTask):
         "none", "combine pairs of training images", choices=tuple(MIXES), search=tuple(MIXES)
     )
     random_erasing: float = flag(
-        0.0, "share of training images that lose a random rectangle", high=1.0, former="erase"
+        0.0,
+        "probability of erasing a random rectangle of a training image",
+        high=1.0,
+        former="erase",
     )
     cached_views: int = flag(
         0,
@@ -82,13 +85,13 @@ class Classification(ImageTask):
     )
     balance: str = flag(
         "none",
-        "classes of different sizes: loss weights them inversely to their frequency, sample draws "
+        "imbalanced classes: loss weights them inversely to their frequency, sample draws "
         "as many images of each in an epoch",
         choices=("none", "loss", "sample"),
     )
     label_smoothing: float = flag(
         0.0,
-        "share of each label that is spread over all classes",
+        "share of each label that is distributed over all classes",
         search=Between(0.0, 0.2, log=False),
         high=1.0,
     )
@@ -113,7 +116,7 @@ class Classification(ImageTask):
     )
     error_costs: str = flag(
         "",
-        "of two classes: costs FP:FN of a false positive and a false negative, such as 1:5; the "
+        "for two classes: costs of a false positive and a false negative, such as 1:5; the "
         "threshold with the lowest cost on the validation split is saved in the model",
     )
 

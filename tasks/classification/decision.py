@@ -25,7 +25,7 @@ def check_labels(task, source):
             f"--error-costs is for two classes; {source.name} has {len(source.classes)}{several}"
         )
     if task.balance == "sample" and several:
-        raise UsageError("--balance sample is for one label per image; take --balance loss")
+        raise UsageError("--balance sample is for one label per image; use --balance loss")
 
 
 def check_validation(task, data):

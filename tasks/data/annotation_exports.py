@@ -39,7 +39,7 @@ def read_label_studio(path):
         rows = [(_studio_image(task), _studio_choices(task)) for task in tasks]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{path} is no JSON export of Label Studio: a list of tasks with data and annotations"
+            f"{path} is not a Label Studio export; expected a list of tasks with annotations"
         ) from error
     files = _files_by_name(path.parent)
     return _listing(path, {"all": [(_find(files, name), names) for name, names in rows if names]})
@@ -58,7 +58,7 @@ def _studio_choices(task):
     results = kept[-1]["result"] if kept else []
     names = [name for one in results for name in one.get("value", {}).get("choices", ())]
     if not all(isinstance(name, str | int | float) for name in names):
-        raise TypeError("a choice is no text")
+        raise TypeError("a choice is not text")
     return list(map(str, names))
 
 

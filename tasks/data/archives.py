@@ -149,7 +149,7 @@ def _tar_label(path, key, sample):
             found = json.loads(text)
             return str(found["label"] if isinstance(found, dict) else found)
         except (ValueError, KeyError, RecursionError) as error:
-            raise UsageError(f"{path}: {key}{extension} holds no label") from error
+            raise UsageError(f"{path}: {key}{extension} contains no label") from error
     raise UsageError(f"{path}: {key} has no label: {', '.join(LABELS)}")
 
 
@@ -182,7 +182,7 @@ def _features(data, location="record"):
     try:
         return tf.train.Example.FromString(data).features.feature
     except Exception as error:  # `google.protobuf.message.DecodeError`
-        raise UsageError(f"{location} is no tf.train.Example") from error
+        raise UsageError(f"{location} is not a tf.train.Example") from error
 
 
 def _first(features, keys):

@@ -35,7 +35,7 @@ def check_absent(name, texts):
     """
     if found := [text for text in texts if text]:
         raise UsageError(
-            f"{name}: {found[0]!r:.60} is no option of this data set; a folder of images takes "
+            f"{name}: {found[0]!r:.60} is not an option of this data set; a folder of images takes "
             f"{PAGES}=all, first or a number; that of class folders and a table also "
             f"{MIN_PER_CLASS}=N, a table path=COLUMN,label=COLUMN, and a .zip {ENCODING}=gbk"
         )

@@ -59,7 +59,7 @@ def group_names(paths, pattern, root, columns=()):
         columns: The columns that the pattern could have named, for messages.
 
     Raises:
-        UsageError: The pattern is no regular expression, or does not match a path.
+        UsageError: The pattern is not a regular expression, or does not match a path.
     """
     try:
         expression = re.compile(pattern)

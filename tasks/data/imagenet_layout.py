@@ -77,7 +77,7 @@ def _labels(path, images, classes):
         rows = [[image.name, row[0]] for image, row in zip(images, rows, strict=True)]
         if not {row[1] for row in rows} & {*classes}:
             raise UsageError(
-                f"{path} has numbers such as {rows[0][1]} in place of classes; take a list of "
+                f"{path} has numbers such as {rows[0][1]} in place of classes; use a list of "
                 f"class names: {', '.join(LISTS[:2])} or {LISTS[4]}"
             )
     by_name = {name: image for image in images for name in (image.name, image.stem)}
@@ -85,7 +85,7 @@ def _labels(path, images, classes):
     for row in rows:
         if len(row) < 2 or row[0].rpartition("/")[2] not in by_name:
             raise UsageError(
-                f"{path} names {row[0]!r:.80}, which is no image of {images[0].parent}"
+                f"{path} names {row[0]!r:.80}, which is not an image of {images[0].parent}"
             )
         found[by_name[row[0].rpartition("/")[2]]] = row[1]
     names = {*found.values()}

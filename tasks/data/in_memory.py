@@ -94,7 +94,7 @@ def _read_batches(name, batches):
     size = getattr(batches, "cardinality", lambda: 0)()
     infinite = getattr(batches, "num_batches", 0) is None  # of a PyDataset
     if infinite or int(size) == -1:
-        raise UsageError(f"{name} never ends; take a number of batches of it: .take(100)")
+        raise UsageError(f"{name} is infinite; pass a finite number of batches: .take(100)")
     limit, taken, found = MEMORY_FRACTION * available_bytes(), 0, []
     steps = range(len(batches)) if hasattr(batches, "__getitem__") else None
     for batch in (batches[at] for at in steps) if steps is not None else batches:

@@ -73,7 +73,7 @@ def _read_json_lines(path):
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number} is not JSON: {error}") from error
         if not isinstance(found, dict):
-            raise UsageError(f"{path}, line {number} is no JSON object: {line!r:.100}")
+            raise UsageError(f"{path}, line {number} is not a JSON object: {line!r:.100}")
         row = {str(name).strip().lower(): _to_text(value) for name, value in found.items()}
         names |= dict.fromkeys(row)
         rows.append((number, row))

@@ -63,8 +63,7 @@ def check_flags(image_bits, scale):
     """Raises `UsageError` if the flags `image_bits` and `scale` are invalid, or both set."""
     if parse_scale(scale) and image_bits:
         raise UsageError(
-            f"--image-bits {image_bits} and --scale {scale} are two statements of the same; "
-            "remove one of them"
+            f"--image-bits {image_bits} and --scale {scale} set the same range; remove one of them"
         )
 
 

@@ -35,14 +35,14 @@ def evaluate(run, *, dataset="", split="", data_dir="", **flags):
         holds the other three. The report of the run is not changed.
 
     Raises:
-        UsageError: the folder holds no finished run, its task has no such flag, or the data have
+        UsageError: the folder contains no finished run, its task has no such flag, or the data have
             classes that the model was not trained on.
     """
     run = Path(run)
     recipe = run / recipes.RECIPE
     if not recipe.exists() or not (run / resume.REPORT).exists():
         raise UsageError(
-            f"{run} holds no finished run; `zoo train` and `zoo finetune` create run folders"
+            f"{run} contains no finished run; `zoo train` and `zoo finetune` create run folders"
         )
     task = recipes.task_from_recipe(recipes.read_recipe(recipe))
     task = dataclasses.replace(task, strategy="auto")  # the run may have used other devices

@@ -57,7 +57,7 @@ def _exported_predictor(path, opened):
         UsageError: it was not written by `zoo export`.
     """
     if "task" not in opened.metadata:
-        raise UsageError(f"{path} does not state its task; zoo export writes files that do")
+        raise UsageError(f"{path} does not record its task; use a file of zoo export")
     predictor = _task_of_file(path, opened.metadata).predictor.from_export(opened)
     object.__setattr__(predictor, "bits", image_stats.stated_bits(opened.metadata, path))
     return predictor

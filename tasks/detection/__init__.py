@@ -57,7 +57,7 @@ class Detection(BackboneTask):
     patience: int = patience_flag("val_ap")
     augment: str = augment_flag("none", "training images and their boxes", geometry.LEVELS)
     proposals: int = flag(
-        128, "region proposals per image of selective search, for models that take them", low=1
+        128, "selective-search proposals per image, for rcnn and fast_rcnn", low=1
     )
     search_mode: str = flag(
         "fast",

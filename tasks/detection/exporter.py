@@ -25,7 +25,7 @@ def export_model(model, about, path):
         path: its path or name, for messages.
 
     Raises:
-        UsageError: the model is no detector, or takes region proposals.
+        UsageError: the model is not a detector, or takes region proposals.
     """
     found = predictor.from_file(path, model, about)
     if len(model.inputs) > 1:

@@ -144,10 +144,10 @@ def from_file(path, model, about):
         about: the metadata saved with it.
 
     Raises:
-        UsageError: the model is no detector.
+        UsageError: the model is not a detector.
     """
     if not (isinstance(model.output, dict) and {"boxes", "scores", "classes"} <= set(model.output)):
-        raise UsageError(f"{path} is no detector: its output is {model.output_shape}")
+        raise UsageError(f"{path} is not a detector: its output is {model.output_shape}")
     return DetectionPredictor(
         model,
         tuple(about["classes"]),

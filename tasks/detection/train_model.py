@@ -39,7 +39,7 @@ def loss_names(model):
     ]
     if not found:
         raise UsageError(
-            f"{model.name} is no detector: it has no layer {ANCHOR_LAYERS[1]} and no layer "
+            f"{model.name} is not a detector: it has no layer {ANCHOR_LAYERS[1]} and no layer "
             f"{REGION_LAYERS[1]}"
         )
     return found

@@ -189,7 +189,9 @@ def _parse_box(words, where):
     try:
         label, *numbers = map(float, words)
     except ValueError as error:
-        raise Malformed(f"{where}: {' '.join(words)!r:.40} has a word that is no number") from error
+        raise Malformed(
+            f"{where}: {' '.join(words)!r:.40} has a word that is not a number"
+        ) from error
     count = 1 + len(numbers)
     if not (count == BOX_LINE_LENGTH or (count >= MIN_POLYGON_LINE_LENGTH and count % 2)):
         raise Malformed(f"{where}: {count} numbers; needed: class x y width height")

@@ -39,7 +39,7 @@ def publish(out):
     except OSError as error:
         raise UsageError(
             f"the token of the run cannot be written to {path} ({error.strerror}); set "
-            f"{TOKEN_VARIABLE} to the same secret word for all processes"
+            f"{TOKEN_VARIABLE} to the same secret for all processes"
         ) from error
     try:
         yield token

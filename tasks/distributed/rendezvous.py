@@ -154,7 +154,7 @@ def _refuse(accepted, message):
     for peer, _ in accepted.values():
         send(peer, REFUSED, message.encode())
         peer.close()
-    raise UsageError(f"{message}; start all workers with the same command, or name fewer")
+    raise UsageError(f"{message}; start all workers with the same command, or pass fewer workers")
 
 
 def join(cluster, hello, wait, token):
@@ -183,7 +183,7 @@ def join(cluster, hello, wait, token):
         raise UsageError(
             f"worker 0 ({cluster.workers[0]}) has another token than this worker: give all workers "
             f"the same --out in a shared folder, or set {auth_tokens.TOKEN_VARIABLE} to the same "
-            "secret word"
+            "secret"
         )
     raise UsageError(
         f"worker 0 ({cluster.workers[0]}) could not be reached within {wait:g} s; start all "

@@ -30,13 +30,13 @@ def check_replicas(task):
     if rest:
         near = sorted({own * replicas, (own + 1) * replicas} - {0})
         raise UsageError(
-            f"--batch-size {task.batch_size} is no multiple of the {replicas} replicas, so their "
-            f"examples would not count equally; take {' or '.join(map(str, near))}"
+            f"--batch-size {task.batch_size} is not a multiple of the {replicas} replicas, so "
+            f"their examples would not count equally; use {' or '.join(map(str, near))}"
         )
     if replicas > 1 and task.jit_compile == "on":
         raise UsageError(
             f"--jit-compile on: XLA compiles a step for one device, and there are {replicas} "
-            "replicas; take --jit-compile auto, or --strategy one"
+            "replicas; use --jit-compile auto, or --strategy one"
         )
     lines = []
     if replicas > 1:

@@ -33,7 +33,7 @@ def create_strategy(name):
     if _current and name in ("auto", "multiworker"):
         return _current["strategy"]
     if name == "multiworker":
-        raise UsageError("--strategy multiworker is for commands that train; take one or mirrored")
+        raise UsageError("--strategy multiworker is for commands that train; use one or mirrored")
     if name == "auto":
         several = backend == "tensorflow" and len(tf.config.list_logical_devices("GPU")) > 1
         name = "mirrored" if several else "one"
@@ -189,7 +189,7 @@ def gather(arrays):
 
 
 def check_batch_size(strategy, size):
-    """Raises `UsageError` if a batch size is no multiple of the replicas of several workers."""
+    """Raises `UsageError` if a batch size is not a multiple of the replicas of several workers."""
     count = strategy.num_replicas_in_sync
     if _is_multi_worker(strategy) and size % count:
         raise UsageError(

@@ -221,7 +221,7 @@ class Dqn(Task):
         match = _SLICE.fullmatch(split or f"test[:{self.test_episodes}]")
         if not match or match[1] not in EPISODE_SPLITS or match[2] == "0":
             raise UsageError(
-                f"--split {split!r} is not a set of episodes; take validation, test, or a slice "
+                f"--split {split!r} is not a set of episodes; use validation, test, or a slice "
                 "such as test[:200]"
             )
         name, count = match[1], int(match[2] or getattr(self, f"{match[1]}_episodes"))

@@ -47,7 +47,7 @@ class AgentSetup:
         if task.learning_starts // task.num_envs < task.n_step:
             raise UsageError(
                 f"--learning-starts {task.learning_starts} gives no transition for --num-envs "
-                f"{task.num_envs} and --n-step {task.n_step}; take "
+                f"{task.num_envs} and --n-step {task.n_step}; use "
                 f"{task.num_envs * task.n_step} or more"
             )
         model = task.model or _default_model(env_spec)

@@ -98,7 +98,7 @@ def make(name, options, **more):
     # Constructors raise errors of any kind for wrong options.
     except (errors.Error, TypeError, ImportError, ValueError, LookupError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"the environment {name} cannot be made: {reason}") from error
+        raise UsageError(f"the environment {name} cannot be created: {reason}") from error
     return gymnasium.wrappers.AtariPreprocessing(env) if atari else env
 
 

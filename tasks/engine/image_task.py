@@ -37,8 +37,8 @@ class SplitTask(Task):
         "", "validation slice, which selects the best epoch; none for no validation"
     )
     test_split: str = flag("", "test slice, on which the report is based")
-    group_by: str = flag("", "regular expression of groups in file names, never split apart")
-    image_bits: int = flag(0, "bits used by 16-bit images: 12 is --scale 0..4095; 0: --scale")
+    group_by: str = flag("", "regex in paths, or a column; images of a group stay in one split")
+    image_bits: int = flag(0, "used bits of 16-bit images; 12 is --scale 0..4095; 0: see --scale")
     scale: str = flag(
         "auto",
         "values of 16-bit and float images that become 0 and 255: auto (from the images), dtype, "

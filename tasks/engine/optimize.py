@@ -128,7 +128,7 @@ def optimizer_class(name):
         classes.pop(wrapper, None)
     classes |= dict.fromkeys(SGD_VARIANTS, keras.optimizers.SGD)
     if name.lower() not in classes:
-        raise unknown_name_error("optimiser", name, sorted(classes))
+        raise unknown_name_error("optimizer", name, sorted(classes))
     return classes[name.lower()]
 
 

@@ -21,7 +21,7 @@ LEARNING_RATES = {"scratch": 1e-3, "head": 1e-3, "full": 1e-4}  # peak, of the A
 HEAD_RATE_TIMES_WIDTH, MAX_HEAD_RATE = 2.5, 1e-2  # features times rate; the maximum
 ADAM_FAMILY = ("adam", "adamw", "nadam", "adamax")
 PRESETS = ("scratch", "probe", "full", "lpft", "llrd", "gradual")
-LEARN_DESCRIPTIONS = {"all": "all layers", "head": "the head alone"}  # for status lines
+LEARN_DESCRIPTIONS = {"all": "all layers", "head": "the head only"}  # for status lines
 LLRD_DECAY = 0.5  # factor of the rate from each stage of the network to the one below
 HEAD_EPOCH_FRACTION = 0.25  # of the epochs of `lpft` and `gradual`, for the head alone
 # A linear head needs this many updates; its input features are usually cached. See
@@ -67,7 +67,7 @@ class Stage:
                 raise UsageError(f"{field.name} of a plan's stage cannot be {value!r}")
         if self.batch_norm not in BATCH_NORM_POLICIES:
             raise unknown_name_error(
-                "policy of batch normalisation", self.batch_norm, BATCH_NORM_POLICIES
+                "policy of batch normalization", self.batch_norm, BATCH_NORM_POLICIES
             )
         if self.epochs < 1 or min(self.rate, self.passes) < 0 or not 0 < self.decay <= 1:
             raise UsageError(
@@ -83,7 +83,7 @@ class Stage:
         text = f"train {what} for {span} at a learning rate of {self.rate:g}"
         if self.decay < 1:
             text += f", times {self.decay:g} from each stage of the network to the one below"
-        return f"{text}; batch normalisation: {self.batch_norm}"
+        return f"{text}; batch normalization: {self.batch_norm}"
 
 
 def resolve_plan(

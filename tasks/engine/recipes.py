@@ -31,11 +31,11 @@ def read_recipe(path):
     """Returns the recipe in a file, a dict; raises `UsageError` if it is not a recipe."""
     recipe = safe_yaml.read(path, "a recipe")
     if not isinstance(recipe, dict) or "task" not in recipe:
-        raise UsageError(f"{path} is no recipe: it names no task")
+        raise UsageError(f"{path} is not a recipe: it names no task")
     if not isinstance(recipe["task"], str):
-        raise UsageError(f"{path} is no recipe: its task is {recipe['task']!r:.100}, not a name")
+        raise UsageError(f"{path} is not a recipe: its task is {recipe['task']!r:.100}, not a name")
     if not isinstance(recipe.get("resolved") or {}, dict):
-        raise UsageError(f"{path} is no recipe: 'resolved' holds no values of flags by name")
+        raise UsageError(f"{path} is not a recipe: 'resolved' holds no values of flags by name")
     if recipe["task"] in tasks.names():
         task = tasks.get(recipe["task"])
         recipe = rename_former_flags(task, recipe)

@@ -62,7 +62,7 @@ def check_folder(out, task):
             # A recipe repeats a run with the resolved values, also in the folder of that run.
             if value not in (existing.get(key), resolved.get(key)):
                 raise UsageError(
-                    f"{out} holds another run ({key}: {existing.get(key)!r} there, {value!r} "
+                    f"{out} contains another run ({key}: {existing.get(key)!r} there, {value!r} "
                     "requested); choose another --out"
                 )
         return True
@@ -100,7 +100,7 @@ def check_same_data(out, state, found):
 def model_path(out):
     """Returns the path of the model in a run folder; raises `UsageError` if there is none."""
     if not (out / MODEL).exists():
-        raise UsageError(f"{out} holds no finished run: {MODEL} is missing")
+        raise UsageError(f"{out} contains no finished run: {MODEL} is missing")
     return out / MODEL
 
 

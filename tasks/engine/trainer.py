@@ -38,7 +38,7 @@ from zoo import atomic_files
 PAGE = "report.html"
 PLAN_COLUMNS = (
     *("trained layers", "epochs", "peak learning rate", "rate factor per stage"),
-    *("batch normalisation", "passes per epoch"),
+    *("batch normalization", "passes per epoch"),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -59,7 +59,7 @@ def train(task, out, *, alone=False):
         phase of the run; their sum is the figure `seconds`), environment.
 
     Raises:
-        UsageError: The folder holds another run, or another process trains in it; a flag or the
+        UsageError: The folder contains another run, or another process trains in it; a flag or the
             data are wrong, or differ from those of the interrupted run.
     """
     out, since = Path(out), time.perf_counter()

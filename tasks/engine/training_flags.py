@@ -16,7 +16,8 @@ class TrainingFlags:
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "images per step, over all replicas", low=1)
     optimizer: str = flag(
-        "adamw", "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion or another of Keras"
+        "adamw",
+        "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lion or any other of Keras",
     )
     learning_rate: float = flag(
         0.0, "peak learning rate; 0: the default of the plan", search=Between(1e-5, 1e-2)
@@ -42,8 +43,8 @@ class TrainingFlags:
     weight_decay: float = flag(
         1e-4, "decoupled weight decay of kernels, times the rate", high=100.0
     )
-    l1: float = flag(0.0, "L1 regularisation factor of kernels", low=0.0)
-    l2: float = flag(0.0, "L2 regularisation factor of kernels", low=0.0)
+    l1: float = flag(0.0, "L1 regularization factor of kernels", low=0.0)
+    l2: float = flag(0.0, "L2 regularization factor of kernels", low=0.0)
     clip_norm: float = flag(0.0, "maximum global norm of the gradients; 0: no clipping", low=0.0)
     gradient_accumulation_steps: int = flag(
         1, "steps whose gradients are averaged into one update", low=1, former="accumulate"
@@ -67,7 +68,7 @@ class TrainingFlags:
     )
     features: str = flag(
         "auto",
-        "auto: compute features of frozen layers once where that saves time; on: also elsewhere",
+        "auto: cache features of frozen layers where that saves time; on: also where it does not",
         choices=("auto", "on", "off"),
     )
     jit_compile: str = flag(
@@ -89,7 +90,7 @@ class TrainingFlags:
         former="reference_batch",
     )
     sync_batch_norm: str = flag(
-        "on", "whether BatchNorm statistics are synchronised over replicas", choices=("on", "off")
+        "on", "whether BatchNorm statistics are synchronized over replicas", choices=("on", "off")
     )
     gradient_compression: str = flag(
         "none",
@@ -99,7 +100,7 @@ class TrainingFlags:
     )
     strategy: str = flag(
         "auto",
-        "distribution: one device, mirrored over devices, multiworker over processes",
+        "one: one device; mirrored: all GPUs of this machine; multiworker: several processes",
         choices=("auto", "one", "mirrored", "multiworker"),
     )
     seed: int = flag(0, "random seed", high=2**32 - 1)

@@ -60,8 +60,8 @@ def prepare(model) -> Explained:
     image = graphs.single_input(net)
     if len(image.shape) != 4 or isinstance(net.output, dict | list) or len(net.output.shape) != 2:
         raise UsageError(
-            f"{model.name} maps {image.shape} to {net.output_shape}; explanations are of "
-            "classifiers, from images (batch, height, width, channels) to (batch, classes)"
+            f"{model.name} maps {image.shape} to {net.output_shape}; expected a "
+            "classifier, from images (batch, height, width, channels) to (batch, classes)"
         )
     attention, grid = [], (0, 0)
     for node in graphs.nodes(net):

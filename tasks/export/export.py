@@ -255,7 +255,7 @@ def _folder_name(name, precision):
 def _check_folder(folder):
     """Raises `UsageError` if a folder is there that is not an export, and must not be replaced."""
     if folder.exists() and not (folder / REPORT).is_file():
-        raise UsageError(f"{folder} exists and is no export; choose another --out")
+        raise UsageError(f"{folder} exists and is not an export; choose another --out")
 
 
 @contextmanager

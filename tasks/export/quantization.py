@@ -52,7 +52,7 @@ def load_data(loaded, options):
     if reader is None or reader.evaluate is None:
         raise UsageError(
             f"int8 is for classification with one label per image, segmentation and detection, "
-            f"not for {loaded.name}, a model of {task_name}; take float16 or float32"
+            f"not for {loaded.name}, a model of {task_name}; use float16 or float32"
         )
     if loaded.task is None:
         raise UsageError(
@@ -110,7 +110,7 @@ def quantize(write, conversion, path, data, max_drop):
         if count >= largest:
             raise UsageError(
                 f"int8 lowers {exported.data.metric} on {role} by {drop:.4f}, more than --max-drop "
-                f"{max_drop:g}, even with {count} of {len(ranked)} layers in float; take float16 "
+                f"{max_drop:g}, even with {count} of {len(ranked)} layers in float; use float16 "
                 "or float32, or raise --max-drop"
             )
         count = min(largest, max(1, 2 * count))

@@ -78,7 +78,7 @@ class Gan(SplitTask):
         high=0.999999,
         former="average",
     )
-    patience: int = patience_flag("Frechet distance")
+    patience: int = patience_flag("Fréchet distance")
     dataset: str = flag(
         "fashion_sample", "fashion_sample, shapes, a folder (of class folders or images), tfds:NAME"
     )
@@ -107,13 +107,13 @@ class Gan(SplitTask):
         super().__post_init__()
         networks.check_variant(self.variant())
         if self.l1 or self.l2:
-            raise UsageError("gan has no --l1 and no --l2; take --weight-decay")
+            raise UsageError("gan has no --l1 and no --l2; use --weight-decay")
 
     @property
     def curves(self):
         """The columns of the history to draw, and their titles."""
         distance = evaluation.distance_name(self.feature_network)
-        return {distance: "Frechet distance", **report.CURVES}
+        return {distance: "Fréchet distance", **report.CURVES}
 
     @property
     def monitor(self):
@@ -145,7 +145,7 @@ class Gan(SplitTask):
         if self.condition != "none" and (source.multi_label or len(source.classes) < 2):
             raise UsageError(
                 f"--condition {self.condition} needs one label per image and two classes or more, "
-                f"which {source.name} does not have; take --condition none"
+                f"which {source.name} does not have; use --condition none"
             )
         if self.classifier:
             evaluation.load_classifier(self.classifier, source)

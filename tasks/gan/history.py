@@ -93,7 +93,7 @@ class GanHistory:
             return [
                 f"the critic is too strong: in the last {WARNING_EPOCHS} epochs it ranked "
                 f"{lowest:.1%} or more of real images above generated ones, which leaves the "
-                "generator little gradient; lower --critic-learning-rate, or take --critic-norm "
+                "generator little gradient; lower --critic-learning-rate, or use --critic-norm "
                 "spectral"
             ]
         if highest < MIN_CRITIC_ACCURACY:

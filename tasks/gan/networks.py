@@ -152,6 +152,6 @@ def check_variant(variant):
     if variant.gradient_penalty and variant.normalization == "batch":
         raise UsageError(
             "a gradient penalty needs a critic whose score depends on one image only, unlike with "
-            "--critic-norm batch; take none, layer or spectral, or --gradient-penalty 0"
+            "--critic-norm batch; use none, layer or spectral, or --gradient-penalty 0"
         )
     return variant

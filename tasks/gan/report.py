@@ -54,7 +54,7 @@ def interpolation_grid(generator, num_classes, seed, batch_size):
 
 
 def baseline_distances(data, task, untrained):
-    """Returns the Frechet distances of three reference sets of images from the test split.
+    """Returns the Fréchet distances of three reference sets of images from the test split.
 
     The sets are uniform noise, images of an untrained generator, and images of the training split,
     which bound the distance of the trained generator.
@@ -82,13 +82,13 @@ def distance_warnings(name, figures):
     """Returns a warning if a generator is not better than an untrained one.
 
     Args:
-        name: the name of the Frechet distance in `figures`.
+        name: the name of the Fréchet distance in `figures`.
         figures: the metrics, with those of `baseline_distances`.
     """
     baseline = figures["untrained_fd"]
     description = f"that of an untrained generator ({format_value(name, baseline)})"
     return compare_to_baseline(
-        name, "Frechet distance", figures, baseline, description, lower_is_better=True
+        name, "Fréchet distance", figures, baseline, description, lower_is_better=True
     )
 
 
@@ -102,7 +102,7 @@ def lead(task, data, figures):
     )
     text = (
         f"{task.model} generates images of {height} x {width} pixels, trained on {task.data_name}. "
-        f"The Frechet distance between {task.num_samples:,} generated images and "
+        f"The Fréchet distance between {task.num_samples:,} generated images and "
         f"{len(data.test):,} test images, in the features of {task.feature_network}, is {value} "
         f"({low} to {high}). "
         f"For comparison: it is {noise} for noise, {untrained} for an untrained generator and "

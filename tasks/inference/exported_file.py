@@ -142,7 +142,7 @@ def _runtime(path):
         raise UsageError(f"no exported model at {path}")
     if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path} is no exported model; expected {', '.join(SUFFIXES)} or a SavedModel"
+            f"{path} is not an exported model; expected {', '.join(SUFFIXES)} or a SavedModel"
         )
     return SUFFIXES[path.suffix]
 

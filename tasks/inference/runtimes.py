@@ -70,7 +70,7 @@ def choose_runtime(name, precision, count):
     if RUNTIMES[name].packages and not _on_tensorflow():
         raise UsageError(
             f"{name} needs a TensorFlow graph, but the backend of Keras is "
-            f"{keras.backend.backend()}; unset KERAS_BACKEND, or take --runtime keras"
+            f"{keras.backend.backend()}; unset KERAS_BACKEND, or use --runtime keras"
         )
     return name
 
@@ -109,7 +109,7 @@ def create_predict_function(
         log.info("predicting with %s; %s", name, message)
         return predict
     if strict:
-        raise UsageError(f"{name} cannot replace Keras: {message}; take --runtime auto or keras")
+        raise UsageError(f"{name} cannot replace Keras: {message}; use --runtime auto or keras")
     log.warning("%s cannot replace Keras, which is used instead: %s", name, message)
     return keras_function
 

@@ -53,7 +53,7 @@ def compare(paths):
         be compared.
 
     Raises:
-        UsageError: A folder holds no finished run or a damaged one, the runs are of different
+        UsageError: A folder contains no finished run or a damaged one, the runs are of different
             tasks, or their number is not 2 to `MAX_RUNS`.
     """
     runs, notes = _load([Path(path) for path in paths]), []
@@ -80,7 +80,7 @@ def _load(paths):
         raise UsageError(f"{len(paths)} run(s) given; pass 2 to {MAX_RUNS} run folders to compare")
     for path in paths:
         if not (path / resume.REPORT).is_file():
-            raise UsageError(f"{path} holds no finished run; `zoo runs` lists runs")
+            raise UsageError(f"{path} contains no finished run; `zoo runs` lists runs")
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError(f"a run is given twice: {', '.join(map(str, paths))}")
     labels = string.ascii_uppercase

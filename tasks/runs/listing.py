@@ -129,7 +129,7 @@ def _read_finished(path, date):
 def _read_unfinished(path, date):
     recipe = safe_yaml.read(path / RECIPE, "a recipe")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("task"), str):
-        raise UsageError(f"{path / RECIPE} is no recipe: it names no task")
+        raise UsageError(f"{path / RECIPE} is not a recipe: it names no task")
     done, seconds = 0, None
     if (path / STATE).exists():
         state = run_files.read_state(path / STATE)

@@ -38,7 +38,7 @@ def push(run, name, *, public=False, message=""):
         `zoo.build` takes for this revision; and `files`, the names of the uploaded files.
 
     Raises:
-        UsageError: The folder holds no finished run or a damaged one, the name is wrong, or the
+        UsageError: The folder contains no finished run or a damaged one, the name is wrong, or the
             Hub refuses access or cannot be reached.
     """
     run, (repository, revision) = Path(run), hub.parse(name)
@@ -75,13 +75,13 @@ def files_to_upload(run, name):
         name: The name of the repository, for the card.
 
     Raises:
-        UsageError: The folder holds no finished run, or a damaged one.
+        UsageError: The folder contains no finished run, or a damaged one.
     """
     model = resume.model_path(run)
     model_files.read_metadata(model)  # raises an error for a damaged file
     report = resume.read_report(run)
     if report is None:
-        raise UsageError(f"{run} holds no finished run: {resume.REPORT} is missing")
+        raise UsageError(f"{run} contains no finished run: {resume.REPORT} is missing")
     recipe = recipes.read_recipe(run / recipes.RECIPE)
     public_recipe = {key: model_card.public_value(value) for key, value in recipe.items()}
     public_report = model_card.public_report(report)

@@ -28,7 +28,7 @@ def export_model(model, about, path):
         path: its path or name, for messages.
 
     Raises:
-        UsageError: the model is no segmenter.
+        UsageError: the model is not a segmenter.
     """
     check_single_input(model, path)
     found = predictor.from_file(path, model, about)

@@ -165,7 +165,7 @@ class Sequence(Task):
         else:
             pairs = dataset.split(source, **self._split_options()).get(split)
         if not pairs:
-            raise UsageError("the run has no validation part; take --split test")
+            raise UsageError("the run has no validation part; use --split test")
         labels = {label: encoding.classes.index(name) for label, name in enumerate(source.classes)}
         part = dataset.encode(split, [(x, labels.get(label)) for x, label in pairs], encoding)
         if not len(part):

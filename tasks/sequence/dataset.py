@@ -139,7 +139,7 @@ def split(source, *, length, stride, validation, test):
         if end - start < needed:
             raise UsageError(
                 f"the {role} split has {end - start:,} of {steps:,} steps, expected {needed:,} or "
-                "more for a window; take a smaller --length or other fractions"
+                "more for a window; use a smaller --length or other fractions"
             )
         found[role] = [(sequence[start:end], None)]
         start = end

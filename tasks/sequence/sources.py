@@ -126,7 +126,7 @@ def _from_table(path, length, columns, label_column):
     windows, labels, left_out = table.windows_of_labels(found, length)
     if not windows:
         raise UsageError(
-            f"{path}: no {length} steps in a row have the same {label_column}; take a smaller "
+            f"{path}: no {length} steps in a row have the same {label_column}; use a smaller "
             "--length"
         )
     notes = [f"{left_out:,} steps left out, which fill no window"] if left_out else []

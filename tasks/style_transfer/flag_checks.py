@@ -20,14 +20,14 @@ def check(task):
         "--strategy mirrored needs a network such as fast_style; gatys optimizes one image": (
             task.single_image and task.strategy == "mirrored"
         ),
-        "--optimizer lbfgs is for gatys only, as it needs the same batch in each step; take adam": (
+        "--optimizer lbfgs is for gatys only, as it needs the same batch in each step; use adam": (
             lbfgs and network
         ),
         (
             "--optimizer lbfgs does not support --ema-decay, --gradient-accumulation-steps and "
-            "--clip-norm; take adam"
+            "--clip-norm; use adam"
         ): (lbfgs and (task.ema_decay or task.gradient_accumulation_steps > 1 or task.clip_norm)),
-        "--preserve-colors match is for gatys only; take luminance for a network": (
+        "--preserve-colors match is for gatys only; use luminance for a network": (
             network and task.preserve_colors == "match"
         ),
         f"--patch-size {task.patch_size} is larger than --image-size {task.image_size}": (

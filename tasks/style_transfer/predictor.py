@@ -154,7 +154,7 @@ def from_file(path, model, about):
         )
     shape, output = model.input_shape, model.output_shape
     if not (isinstance(shape, tuple) and isinstance(output, tuple) and shape == output):
-        raise UsageError(f"{path} is no style transfer network: it maps {shape} to {output}")
+        raise UsageError(f"{path} is not a style transfer network: it maps {shape} to {output}")
     return StyleTransferPredictor(
         model,
         str(path),

@@ -37,7 +37,7 @@ def read(name, size=0, crop=0.0):
     if name in synthetic_images.SYNTHETIC_IMAGES:
         item = synthetic_images.SYNTHETIC_IMAGES[name]()
     elif not Path(name).is_file():
-        what = "a folder" if Path(name).is_dir() else "no file"
+        what = "a folder" if Path(name).is_dir() else "not a file"
         known = ", ".join(synthetic_images.SYNTHETIC_IMAGES)
         raise UsageError(f"{name!r} is {what}; expected an image file or one of: {known}")
     if crop:

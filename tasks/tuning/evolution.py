@@ -216,7 +216,9 @@ def _default_model(task):
     if task.model in genomes.MODELS:
         return task.model
     if task.model != type(task).model:
-        raise UsageError(f"{task.model} cannot evolve; use --model {' or '.join(genomes.MODELS)}")
+        raise UsageError(
+            f"{task.model} has no architecture to search; use --model {' or '.join(genomes.MODELS)}"
+        )
     return "convnet"
 
 

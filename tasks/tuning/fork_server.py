@@ -65,7 +65,7 @@ def _setup_logging(*, quiet, level):
     if quiet:
         sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    sys.stderr = sys.__stderr__ = terminal.wrap_stream(sys.stderr)
+    sys.stderr = sys.__stderr__ = terminal.wrap_stream(sys.stderr, messages=True)
     log = logging.getLogger("zoo")
     log.addHandler(logging.StreamHandler(sys.stderr))
     log.setLevel(level)

@@ -265,5 +265,5 @@ def epoch_scores(trial):
 def _checked_id(state):
     """Returns the id of a trial; raises `ValueError` if it is no number, as it becomes a path."""
     if not re.fullmatch("[0-9]+", state["trial_id"]):
-        raise ValueError(f"{state['trial_id']!r:.60} is no id of a trial")
+        raise ValueError(f"{state['trial_id']!r:.60} is not the id of a trial")
     return state["trial_id"]

@@ -89,7 +89,7 @@ def tune(task, out, *, fixed=(), **settings):
         far.
 
     Raises:
-        UsageError: a flag is invalid, the folder holds another search, or all trials failed.
+        UsageError: a flag is invalid, the folder contains another search, or all trials failed.
     """
     settings = {FORMER_SETTINGS.get(name, name): value for name, value in settings.items()}
     config, out = SearchConfig(**settings), Path(out)
@@ -174,7 +174,7 @@ def _claim_folder(plan, config):
     """Creates the folder of a search, or checks that it holds the same search.
 
     Raises:
-        UsageError: the folder holds another search, or something else.
+        UsageError: the folder contains another search, or something else.
     """
     path = plan.out / SEARCH_FILE
     requested = {
@@ -192,11 +192,11 @@ def _claim_folder(plan, config):
             raise UsageError(f"{path} does not describe a search; choose another --out")
         for name, one, other in _differences(_with_present_names(stored, plan.task), requested):
             raise UsageError(
-                f"{plan.out} holds another search ({name}: {one!r} there, {other!r} here); "
+                f"{plan.out} contains another search ({name}: {one!r} there, {other!r} here); "
                 "choose another --out"
             )
     elif used:
-        raise UsageError(f"{plan.out} exists and holds no search; choose another --out")
+        raise UsageError(f"{plan.out} exists and contains no search; choose another --out")
     with run_folder.folder_errors(plan.out):
         plan.out.mkdir(parents=True, exist_ok=True)
     atomic_files.write_text(path, yaml.safe_dump(requested, sort_keys=False))

@@ -70,7 +70,7 @@ def _read(path):
         return OnnxRuntimeWeb(str(about["version"]), files)
     except (OSError, KeyError, ValueError, TypeError, tarfile.TarError) as error:
         raise UsageError(
-            f"{path} is no copy of {PACKAGE} {VERSION}: {str(error).splitlines()[0]:.200}"
+            f"{path} is not a copy of {PACKAGE} {VERSION}: {str(error).splitlines()[0]:.200}"
         ) from error
 
 
@@ -79,7 +79,7 @@ def _archive_reader(path):
         with tarfile.open(path) as archive:
             member = archive.getmember(f"package/{name}")
             if not member.isfile() or member.size > MAX_BYTES:
-                raise ValueError(f"{name} is no file of at most {MAX_BYTES:,} bytes")
+                raise ValueError(f"{name} is not a file of at most {MAX_BYTES:,} bytes")
             return archive.extractfile(member).read()
 
     return read

@@ -65,11 +65,20 @@ def error_line(capsys, *words):
 
 
 @pytest.mark.parametrize("command", command_names())
-def test_help_of_every_command_has_an_example(command, capsys):
+def test_help_of_every_command_has_an_example_and_fits_the_terminal(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"zoo {command}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"\n    zoo {command}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_usage_of_many_options_is_short(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    assert capsys.readouterr().out.startswith("usage: zoo finetune [options] [MODEL] [DATASET]\n\n")
 
 
 def test_overview_lists_every_command(capsys):
@@ -179,9 +188,9 @@ def check(*values):
         ("predict resnet20.cifar10 *.png", r"no image matches \*.png"),
         ("predict resnet20.cifar10 . ", "no images in ."),
         ("predict resnet20.cifar10 x.png --top 0", "--top must be 1 or more"),
-        ("predict resnet20.cifar10 x.png --json --format csv", "two formats; pass one"),
+        ("predict resnet20.cifar10 x.png --json --format csv", "exclude each other; pass one"),
         ("predict resnet20.cifar10 x.png --format cvs", "did you mean csv"),
-        ("evaluate nowhere", "holds no finished run"),
+        ("evaluate nowhere", "contains no finished run"),
         ("fintune", "did you mean finetune"),
     ],
 )
@@ -222,7 +231,7 @@ def test_bugs_show_a_traceback(monkeypatch):
 
 
 def test_failed_command_does_not_claim_the_run_folder(capsys, tmp_path, monkeypatch):
-    """The corrected command must not find that the folder holds another run."""
+    """The corrected command must not find that the folder contains another run."""
     monkeypatch.chdir(tmp_path)
     error_line(capsys, "finetune", *TINY, "--dataset", "nowhere", "--out", "run")
     run("finetune", *TINY, "--out", "run")

@@ -58,7 +58,7 @@ def test_closed_pipe_is_no_failure():
 def test_arguments_that_are_not_ascii_in_the_c_locale(tmp_path):
     words = ("evaluate", f"{tmp_path}/é/ü")
     done = zoo(*words, PYTHONUTF8="0", LC_ALL="C", PYTHONIOENCODING="")
-    assert done.stderr.startswith(f"zoo: {tmp_path}/é/ü holds no finished run")
+    assert done.stderr.startswith(f"zoo: {tmp_path}/é/ü contains no finished run")
     assert done.returncode == 1
 
 
@@ -113,6 +113,37 @@ def test_control_characters_are_escaped():
     shown = raw.getvalue().decode()
     assert shown == r"\x1b[2J\x9b31m\x07\x7f\x00\u202ered" + "\tcat é\r\n"
     assert terminal.escape_line("a\nb\rc\td\x1b") == r"a\nb\rc\td\x1b"
+
+
+class FakeTerminal(io.TextIOWrapper):
+    """A text stream that claims to be a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one two three four five six", "one two three\n  four five six"),
+        ("take `zoo list resnet` or x", "take\n  `zoo list resnet`\n  or x"),
+        ("short\none two three four", "short\none two three\n  four"),
+        ("\rprogress of a bar 100%", "\rprogress of a bar 100%"),
+        ("  a line of a traceback", "  a line of a traceback"),
+        ("/a/path/that/is/longer/than/a/line", "/a/path/that/is/longer/than/a/line"),
+    ],
+)
+def test_messages_are_wrapped_on_a_terminal_only(monkeypatch, text, shown):
+    monkeypatch.setenv("COLUMNS", "16")
+    for stream, messages, wanted in (
+        (FakeTerminal, True, shown),
+        (FakeTerminal, False, text),
+        (io.TextIOWrapper, True, text),
+    ):
+        raw = io.BytesIO()
+        stream = terminal.wrap_stream(stream(raw, encoding="utf-8", newline=""), messages=messages)
+        print(text, file=stream, flush=True)
+        assert raw.getvalue().decode() == wanted + "\n"
 
 
 def test_text_outside_the_encoding_is_escaped():

@@ -85,7 +85,7 @@ def test_a_cell_trains_or_is_refused(precision, jit_compile, strategy, learning,
     }
     if (jit_compile, strategy) in REFUSED:
         with pytest.raises(
-            UsageError, match="2 replicas; take --jit-compile auto, or --strategy one"
+            UsageError, match="2 replicas; use --jit-compile auto, or --strategy one"
         ):
             trained(**flags)
         return
@@ -122,7 +122,7 @@ def test_layers_that_xla_does_not_support_are_refused():
             self.supports_jit = False
 
     model = keras.Sequential([keras.Input((1,)), Odd(name="odd")])
-    with pytest.raises(UsageError, match="cannot compile the layer odd; take --jit-compile auto"):
+    with pytest.raises(UsageError, match="cannot compile the layer odd; use --jit-compile auto"):
         hardware.jit_compile("on", model)
 
 
@@ -298,7 +298,7 @@ def test_cells_of_other_tasks_train(name, precision, jit_compile, strategy, two_
 @pytest.mark.parametrize("name", ["captioning", "dqn"])
 def test_tasks_that_xla_cannot_compile_are_refused(name):
     with pytest.raises(
-        UsageError, match=f"cannot compile a step of {name}; take --jit-compile auto"
+        UsageError, match=f"cannot compile a step of {name}; use --jit-compile auto"
     ):
         tasks.get(name)(jit_compile="on")
 

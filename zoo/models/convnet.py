@@ -152,4 +152,4 @@ def _check(pooling, head, norm):
     if head not in HEADS:
         raise unknown_name_error("head of convnet", head, list(HEADS))
     if norm not in blocks.NORMALIZATIONS:
-        raise unknown_name_error("normalisation", norm, blocks.NORMALIZATIONS)
+        raise unknown_name_error("normalization", norm, blocks.NORMALIZATIONS)

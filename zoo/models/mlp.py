@@ -55,7 +55,7 @@ def mlp(
         return {}
     norm = "batch" if batch_norm else norm
     if norm not in blocks.NORMALIZATIONS:
-        raise unknown_name_error("normalisation", norm, blocks.NORMALIZATIONS)
+        raise unknown_name_error("normalization", norm, blocks.NORMALIZATIONS)
     x = blocks.flatten(image)
     for index, width in enumerate(widths, start=1):
         entry = x

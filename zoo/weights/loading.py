@@ -101,7 +101,7 @@ def _split_pairs(pairs, layers, fresh):
     fitting, skipped = [], {layer.name: "not in the file" for layer in layers}
     for layer, entry in pairs:
         if layer.name in fresh:
-            skipped[layer.name] = "fresh"
+            skipped[layer.name] = "random initialization"
         elif shapes_match(layer, entry):
             fitting.append((layer, entry))
             del skipped[layer.name]
@@ -208,14 +208,14 @@ def _check_result(result, name, strict):
     total = len(result.matched) + len(result.skipped)
     if len(result.matched) < MIN_MATCHED_FRACTION * total:
         raise UsageError(
-            f"{result.path} holds another network's weights: "
+            f"{result.path} contains another network's weights: "
             f"{len(result.matched)} of the {total} layers of {name} match"
         )
     if strict and result.skipped:
         layer, why = next(iter(result.skipped.items()))
         raise UsageError(
             f"{result.path} leaves {len(result.skipped)} layers of {name} without weights "
-            f"({layer}: {why}); with num_classes=N the model gets a fresh head instead"
+            f"({layer}: {why}); with num_classes=N the model gets a new head instead"
         )
 
 

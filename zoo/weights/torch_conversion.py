@@ -122,7 +122,7 @@ def infer_preprocessing(source, spec):
         if spec.weights is None:
             raise UsageError(
                 f"the preprocessing of {source} is ambiguous; with weights=FILE, build "
-                f"{spec.name}.deit (standardised pixels) or {spec.name}.augreg (pixels in [-1, 1])"
+                f"{spec.name}.deit (standardized pixels) or {spec.name}.augreg (pixels in [-1, 1])"
             )
         return spec.preprocessing
     if spec.weights is not None and spec.preprocessing != expected:

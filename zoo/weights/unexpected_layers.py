@@ -49,7 +49,7 @@ def raise_if_unexpected(path, name, found, total):
             [entry.name for entry in found[:MAX_LISTED]] + ["..."] * (len(found) > MAX_LISTED)
         )
         raise UsageError(
-            f"{path} holds another network's weights: {name} does not have {len(found)} of its "
+            f"{path} contains another network's weights: {name} does not have {len(found)} of its "
             f"{total} layers ({names})"
         )
 

@@ -382,7 +382,7 @@ def test_trainable_changed_after_compile_in_a_file(model, tmp_path, capsys):
 
 def test_file_without_optimiser_is_skipped(model, tmp_path):
     model_files.save(model, tmp_path / "model.keras", {})
-    with pytest.raises(doctor.CheckSkipped, match="contains no optimiser"):
+    with pytest.raises(doctor.CheckSkipped, match="contains no optimizer"):
         list(
             trainable_check.check_trainable(
                 model_files.load(tmp_path / "model.keras")[0], tmp_path / "model.keras"

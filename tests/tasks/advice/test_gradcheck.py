@@ -226,7 +226,7 @@ def test_a_large_model_and_a_layer_without_inputs_are_refused(monkeypatch):
     monkeypatch.setattr(gradcheck, "MAX_PARAMETERS", 61_000)
     with pytest.raises(UsageError, match=r"61,706 parameters; gradcheck takes .* at most 61,000"):
         gradcheck.gradcheck(zoo.build("lenet5", weights="random"))
-    with pytest.raises(UsageError, match="inputs that are given"):
+    with pytest.raises(UsageError, match="to check a layer, pass its inputs"):
         gradcheck.gradcheck(keras.layers.Dense(2))
 
 

@@ -133,7 +133,7 @@ def test_a_training_model_gives_the_logits_of_each_caption(name):
 
 
 def test_a_classifier_is_no_captioner():
-    with pytest.raises(UsageError, match="is no captioner: it has no input words"):
+    with pytest.raises(UsageError, match="is not a captioner: it has no input words"):
         train_model.build_training_model(zoo.build("lenet5"), 3)
 
 
@@ -399,7 +399,7 @@ def test_explain_is_refused_for_a_predictor_without_explanations(tmp_path, capsy
     model_files.save(model, tmp_path / "c.keras", {"task": "segmentation", "classes": ["a", "b"]})
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     run("predict", tmp_path / "c.keras", tmp_path / "a.png", "--explain", status=1)
-    assert "has no explanations to draw; leave out --explain" in capsys.readouterr().err
+    assert "does not support --explain" in capsys.readouterr().err
 
 
 @GROUP
@@ -557,7 +557,7 @@ def test_each_word_has_an_attention_map_that_sums_to_one():
 
 def test_a_file_that_is_no_captioner_is_refused(tmp_path):
     model_files.save(zoo.build("lenet5"), tmp_path / "x.keras", {"task": "captioning"})
-    with pytest.raises(UsageError, match="is no captioner: its input is"):
+    with pytest.raises(UsageError, match="is not a captioner: its input is"):
         load_predictor(tmp_path / "x.keras")
     model_files.save(shared_captioner(), tmp_path / "y.keras", {"task": "captioning"})
     with pytest.raises(UsageError, match="has no vocabulary: it is a model of the task captioning"):

@@ -102,7 +102,7 @@ def test_grey_images_may_lack_a_channel_axis():
 @pytest.mark.parametrize(
     ("data", "names", "message"),
     [
-        (endless, None, r"train never ends; .*\.take"),
+        (endless, None, r"train is infinite; .*\.take"),
         (lambda: (IMAGES, LABELS[:5]), None, "12 images and 5 labels"),
         (lambda: (IMAGES[:0], LABELS[:0]), None, "0 images"),
         (lambda: iter(()), None, "yields nothing"),

@@ -223,7 +223,7 @@ def test_label_studio(tmp_path):
     (tmp_path / "export.json").write_text(json.dumps(tasks))
     assert found(sources.load(tmp_path / "export.json")) == EXPECTED
     (tmp_path / "export.json").write_text('{"images": []}')
-    with pytest.raises(UsageError, match="no JSON export of Label Studio"):
+    with pytest.raises(UsageError, match="is not a Label Studio export"):
         sources.load(tmp_path / "export.json")
 
 
@@ -324,7 +324,7 @@ def test_tfrecords(text, tmp_path):
     whole = path.read_bytes()
     for damaged, message in (
         (whole[:-9], "record 4: truncated"),
-        (record(b"\xff\xff no example"), "no tf.train.Example"),
+        (record(b"\xff\xff no example"), "is not a tf.train.Example"),
         (record(tf.train.Example().SerializeToString()), "no features"),
     ):
         path.write_bytes(damaged)
@@ -428,12 +428,12 @@ def test_names_in_a_zip_archive_in_a_stated_encoding(encoding, tmp_path, monkeyp
 
 EXPORTS = {  # content of a file: part of the message
     "studio.json": {
-        '[{"data": {}, "annotations": 5}]': "is no JSON export of Label Studio",
-        '[{"data": {"x": 5}, "annotations": []}]': "is no JSON export of Label Studio",
+        '[{"data": {}, "annotations": 5}]': "is not a Label Studio export",
+        '[{"data": {"x": 5}, "annotations": []}]': "is not a Label Studio export",
         '[{"data": {"x": "a.png"}, "annotations": [{"result": [{"value": {"choices": [{}]}}]}]}]': (
-            "is no JSON export of Label Studio"
+            "is not a Label Studio export"
         ),
-        "[" * 100_000: "is no JSON export of Label Studio",
+        "[" * 100_000: "is not a Label Studio export",
     },
     "labelme/a.json": {
         '{"imagePath": "a.png", "flags": [1]}': r"a.json: flags is \[1\], expected an object",
@@ -525,7 +525,7 @@ def test_a_decompression_bomb_in_a_zip_archive_is_refused(zipped, monkeypatch):
 def test_a_deeply_nested_label_of_a_shard_is_refused(tmp_path):
     path = tmp_path / "all.tar"
     write_shard(path, [(0, "cat"), (1, "dog")], lambda name: (".json", b"[" * 60_000))
-    with pytest.raises(UsageError, match=r"000\.json holds no label"):
+    with pytest.raises(UsageError, match=r"000\.json contains no label"):
         sources.load(path)
 
 
@@ -592,7 +592,7 @@ def test_validation_images_of_imagenet_in_one_folder_with_a_list(folder, path, l
     if lines != "{1}":
         assert dict(sources.load(tmp_path).skipped)[str(tmp_path / folder / "v9.JPEG")]
     for wrong, message in (
-        ("v7.JPEG n01", "which is no image of"),
+        ("v7.JPEG n01", "which is not an image of"),
         ("v0.JPEG n77\nv1.JPEG n01", "classes without a folder in train/: n77"),
         ("v0.JPEG 5\nv1.JPEG 0", "class 5 of 2 from 0"),
         ("1\n2", "2 lines for 4 images"),

@@ -143,9 +143,11 @@ def test_pages_of_a_data_set(stacks):
 def test_options_that_a_data_set_cannot_have_are_refused(load, option, stacks):
     (stacks / "images").mkdir()
     (stacks / "masks").mkdir()
-    with pytest.raises(UsageError, match=f"#.*'{option}' is no option of this data set; a folder"):
+    with pytest.raises(
+        UsageError, match=f"#.*'{option}' is not an option of this data set; a folder"
+    ):
         load(f"{stacks}#pages=all,{option}")
-    with pytest.raises(UsageError, match="'pages' is no option"):
+    with pytest.raises(UsageError, match="'pages' is not an option"):
         sources.load("fashion_sample#pages=all")
 
 

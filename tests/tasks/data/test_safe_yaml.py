@@ -55,12 +55,15 @@ def test_hostile_text_is_rejected_in_one_line(text, tmp_path):
     [
         ("tâche: x".encode("latin-1"), "it is not in UTF-8 .*; save it as UTF-8"),
         (b"\xff\xfet\x00", "it is not in UTF-8"),
-        (b"task: [1]", r"is no recipe: its task is \[1\]"),
-        (b"task: {a: b}", "is no recipe: its task is {'a': 'b'}"),
-        (b"task: null", "is no recipe: its task is None"),
-        (b"task: dqn\nresolved: [1]", "is no recipe: 'resolved' holds no values of flags by name"),
-        (b"- task", "is no recipe: it names no task"),
-        (b"", "is no recipe: it names no task"),
+        (b"task: [1]", r"is not a recipe: its task is \[1\]"),
+        (b"task: {a: b}", "is not a recipe: its task is {'a': 'b'}"),
+        (b"task: null", "is not a recipe: its task is None"),
+        (
+            b"task: dqn\nresolved: [1]",
+            "is not a recipe: 'resolved' holds no values of flags by name",
+        ),
+        (b"- task", "is not a recipe: it names no task"),
+        (b"", "is not a recipe: it names no task"),
     ],
 )
 def test_invalid_recipes_are_rejected(content, words, tmp_path):

@@ -118,7 +118,7 @@ def test_scale_flag():
         with pytest.raises(UsageError, match="--scale takes"):
             value_range.parse_scale(wrong)
     make = tasks.get("classification")
-    with pytest.raises(UsageError, match="two statements of the same"):
+    with pytest.raises(UsageError, match="set the same range"):
         make(image_bits=12, scale="0..1")
     assert make(image_bits=12).bits == 12
     assert make(scale="0..4").bits == (0.0, 4.0)

@@ -102,7 +102,7 @@ def test_a_file_of_another_program_is_refused(folder, tmp_path, capsys):
     weights = (folder / "openvino/model.bin").read_bytes()
     (tmp_path / "model.bin").write_bytes(weights)
     line = error_line(capsys, "predict", tmp_path / "model.xml", folder / "photos/0.png")
-    assert "does not state its task; zoo export writes files that do" in line
+    assert "does not record its task; use a file of zoo export" in line
     (tmp_path / "model.bin").write_bytes(weights[: len(weights) // 2])
     line = error_line(capsys, "predict", tmp_path / "model.xml", folder / "photos/0.png")
     assert "cannot be read by OpenVINO" in line

@@ -340,7 +340,7 @@ def test_a_class_of_yolo_without_a_name_is_refused(tmp_path):
     [
         ("0 .5 .5 .1", "line 1: 4 numbers; needed: class x y width height"),
         ("0 .5 .5 .1 .1 .9", "line 1: 6 numbers"),
-        ("cat .5 .5 .1 .1", "has a word that is no number"),
+        ("cat .5 .5 .1 .1", "has a word that is not a number"),
         ("0.5 .5 .5 .1 .1", "is not a class index and finite numbers"),
         ("-1 .5 .5 .1 .1", "is not a class index and finite numbers"),
         ("inf .5 .5 .1 .1", "is not a class index and finite numbers"),

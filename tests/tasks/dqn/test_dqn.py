@@ -312,7 +312,7 @@ def test_a_saved_agent_is_evaluated_on_splits_of_episodes(run):
     assert name == "validation[:2]"
     for split in ("train", "test[2:]", "test[:0]"):
         with pytest.raises(
-            UsageError, match="is not a set of episodes; take validation, test, or a slice"
+            UsageError, match="is not a set of episodes; use validation, test, or a slice"
         ):
             make_task().evaluate(model, about, split)
     with pytest.raises(UsageError, match=r"of \(4,\) and has 2 actions; Acrobot-v1 has \(6,\)"):

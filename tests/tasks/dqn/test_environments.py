@@ -77,7 +77,7 @@ def test_float_images_and_wrong_options_are_refused(register):
         UsageError, match=r"has observations of Box \(8, 8, 3\) of float32; dqn takes images"
     ):
         environments.env_spec(register(pixels))
-    with pytest.raises(UsageError, match=r"the environment catch cannot be made: .*'cells'"):
+    with pytest.raises(UsageError, match=r"the environment catch cannot be created: .*'cells'"):
         environments.env_spec("catch", {"cells": 2})
 
 

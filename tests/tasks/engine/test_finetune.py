@@ -67,7 +67,7 @@ def test_a_linear_head_is_trained_for_a_minimum_of_updates(plan, steps, passes):
     assert (head.learn, head.epochs, head.passes) == ("head", 2, passes)
     assert {stage.passes for stage in rest} == {1}
     often = f" of {passes} passes each" * (passes > 1)
-    assert f"{head}".startswith(f"train the head alone for 2 epochs{often} at a learning rate of ")
+    assert f"{head}".startswith(f"train the head only for 2 epochs{often} at a learning rate of ")
     others = resolved(plan), resolved("probe", width=64), resolved("[{learn: head, epochs: 8}]")
     assert {stage.passes for found in others for stage in found} == {1}
 
@@ -143,7 +143,7 @@ def test_a_file_of_weights_is_recorded_by_its_digest(tmp_path):
         ("[{learn: head, epochs: eight}]", "epochs of a plan's stage cannot be 'eight'"),
         ("[{learn: head, epochs: 8, rate: .inf}]", "rate of a plan's stage cannot be inf"),
         ("[{learn: head, epochs: 8, decay: .nan}]", "decay of a plan's stage cannot be nan"),
-        ("[{learn: all, epochs: 8, batch_norm: thaw}]", "no policy of batch normalisation"),
+        ("[{learn: all, epochs: 8, batch_norm: thaw}]", "no policy of batch normalization"),
         ("[{learn: all, epochs: 8, decay: 2}]", "a decay over 0 and up to 1"),
         ("{learn: all}", "a plan in YAML is a list of stages"),
         ("missing.yaml", "the plan missing.yaml cannot be read"),
@@ -491,9 +491,9 @@ def test_a_head_for_the_same_classes_is_kept_in_their_order(trained, name, order
     head = model.get_layer("logits")
     assert np.array(head.bias).tolist() == [1 + i for i in order]
     log = " ".join(caplog.messages)
-    assert "fresh" not in log
+    assert "random initialization" not in log
     assert "kept the head" in log
-    assert "no optimiser state" in log
+    assert "no optimizer state" in log
     if name == "resnet20":  # with the pixels of the file's own architecture
         expected = np.array(logits)[:, list(order)]
         np.testing.assert_allclose(np.array(model(IMAGE)), expected, rtol=1e-4, atol=1e-4)

@@ -164,7 +164,7 @@ def test_averaged_weights_are_swapped_in_and_out(accumulate):
 
 
 def test_unknown_optimizers_are_refused():
-    with pytest.raises(UsageError, match=r"no optimiser named 'nesterof'.*nesterov"):
+    with pytest.raises(UsageError, match=r"no optimizer named 'nesterof'.*nesterov"):
         optimize.create_optimizer("nesterof", RATE)
 
 

@@ -143,7 +143,7 @@ def test_a_run_is_resumed_after_its_data_were_moved(interrupted, copied, images)
     trainer.train(task(copied, checkpoint_steps=1), interrupted)
     assert recipes.read_recipe(interrupted / recipes.RECIPE)["dataset"] == str(copied)
     # A finished run is compared by its flags only.
-    with pytest.raises(UsageError, match=r"holds another run \(dataset"):
+    with pytest.raises(UsageError, match=r"contains another run \(dataset"):
         trainer.train(task(images, checkpoint_steps=1), interrupted)
 
 

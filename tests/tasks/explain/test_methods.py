@@ -183,7 +183,7 @@ def no_maps():
 def test_what_cannot_be_explained_is_refused():
     with pytest.raises(UsageError, match="must have one input"):
         methods.prepare(two_inputs())
-    with pytest.raises(UsageError, match="explanations are of classifiers"):
+    with pytest.raises(UsageError, match="expected a classifier, from images"):
         methods.prepare(zoo.build("unet", input_shape=(32, 32, 3), num_classes=2))
     with pytest.raises(UsageError, match="depend on; use integrated_gradients"):
         methods.grad_cam(methods.prepare(no_maps()), IMAGES[:, :8, :8], CLASSES)

@@ -222,7 +222,7 @@ def test_a_folder_that_is_no_export_is_not_replaced(saved, tmp_path):
     skip_without("onnx")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx/thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="exists and is no export; choose another --out"):
+    with pytest.raises(UsageError, match="exists and is not an export; choose another --out"):
         export.export(saved[1], ["onnx"], out=tmp_path)
     assert (tmp_path / "onnx/thesis.txt").read_text() == "mine"
 

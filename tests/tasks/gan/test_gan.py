@@ -566,10 +566,10 @@ def test_sampling_refuses_unknown_labels_and_other_models(run, tmp_path):
         ({"model": "dcgann"}, "did you mean dcgan"),
         (
             {"gradient_penalty": 10.0},
-            "unlike with --critic-norm batch; take none, layer or spectral",
+            "unlike with --critic-norm batch; use none, layer or spectral",
         ),
         ({"model": "wgan_gp", "critic_norm": "batch"}, "unlike with --critic-norm batch"),
-        ({"l2": 0.1}, "take --weight-decay"),
+        ({"l2": 0.1}, "use --weight-decay"),
         ({"loss": "hing"}, "did you mean hinge"),
     ],
 )

@@ -94,7 +94,7 @@ def test_baselines_of_agents_generators_and_stylized_images(value, low, high, ho
     figures = {**with_ends("fd_x"), "untrained_fd": 9.0}
     found = [gan_report.distance_warnings("fd_x", figures)]
     assert found[0] == [
-        f"the Frechet distance of {value:g} is {how} that of an untrained generator (9)"
+        f"the Fréchet distance of {value:g} is {how} that of an untrained generator (9)"
     ] * bool(how)
     figures = {key: -number for key, number in with_ends("mean_return").items()}
     figures = {**figures, "mean_return_low": -high, "mean_return_high": -low, "random_return": -9.0}

@@ -172,8 +172,8 @@ def test_wrong_runs_are_usage_errors(pair, tmp_path):
         ([pair[0]], r"1 run\(s\) given; pass 2"),
         ([pair[0]] * 9, "pass 2 to 8"),
         ([pair[0], pair[0]], "given twice"),
-        ([pair[0], tmp_path / "none"], "holds no finished run"),
-        ([pair[0], interrupted], "holds no finished run"),
+        ([pair[0], tmp_path / "none"], "contains no finished run"),
+        ([pair[0], interrupted], "contains no finished run"),
         ([pair[0], other], "runs of one task"),
         ([pair[0], damaged], "cannot be read"),
     ):

@@ -112,8 +112,8 @@ def test_runs_that_cannot_be_pushed(server, run, tmp_path):
     damaged = shutil.copytree(run, tmp_path / "damaged")
     (damaged / "model.keras").write_bytes(b"no archive")
     for folder, name, message in (
-        (unfinished, NAME, "holds no finished run"),
-        (tmp_path / "none", NAME, "holds no finished run"),
+        (unfinished, NAME, "contains no finished run"),
+        (tmp_path / "none", NAME, "contains no finished run"),
         (damaged, NAME, "cannot be read as a model file"),
         (run, "user/cats", "is not a name such as hf://USER/NAME"),
         (run, f"{NAME}@main", "leave out @main"),

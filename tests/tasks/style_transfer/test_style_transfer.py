@@ -693,8 +693,8 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
     ("flags", "message"),
     [
         ({"style": "setup.cfg"}, "setup.cfg: not an image by its first bytes"),
-        ({"style": "nowhere.jpg"}, "'nowhere.jpg' is no file; expected an image file or one of"),
-        ({"content": "nowhere.jpg"}, "'nowhere.jpg' is no file"),
+        ({"style": "nowhere.jpg"}, "'nowhere.jpg' is not a file; expected an image file or one of"),
+        ({"content": "nowhere.jpg"}, "'nowhere.jpg' is not a file"),
         ({"content": "docs"}, "'docs' is a folder"),
         ({"style": "hills,"}, "expected names separated by commas"),
         ({"style": "hills,waves", "style_weights": "1"}, "needs 2 positive numbers"),
@@ -706,7 +706,7 @@ def test_evaluate_reproduces_the_losses_and_takes_other_images(finished, tmp_pat
         ({"model": "fast_style", "optimizer": "lbfgs"}, "lbfgs is for gatys only"),
         (
             {"model": "fast_style", "preserve_colors": "match"},
-            "match is for gatys only; take luminance",
+            "match is for gatys only; use luminance",
         ),
         ({"model": "fast_style", "patch_size": 64}, "--patch-size 64 is larger than --image-size"),
         ({"style_crop": 0.5}, "--style-crop must be from 0 to 0.49, not 0.5"),

@@ -261,7 +261,9 @@ ERRORS = [
 
 def test_model_that_cannot_evolve_is_rejected():
     flags = {"dataset": "fashion_sample", "model": "vgg16"}
-    with pytest.raises(UsageError, match="vgg16 cannot evolve; use --model convnet or mlp"):
+    with pytest.raises(
+        UsageError, match="vgg16 has no architecture to search; use --model convnet or mlp"
+    ):
         engines.make_oracle("evolution", NO_RANGES, trials=4, seed=0, task=TASK(**flags))
 
 

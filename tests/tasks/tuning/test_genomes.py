@@ -283,7 +283,7 @@ ERRORS = [
     ({"kernel_size": (3, 3)}, r"needs a kernel_size for each depth; .*kernel_size=\(3, 3\)"),
     ({"skip": [True]}, r"needs a skip for each depth; .*depths=\(2, 2, 2\), skip=\(True,\)"),
     ({"pooling": ("max", "most", "max")}, "no pooling named 'most'; .*max"),
-    ({"norm": "instance"}, "no normalisation named 'instance'"),
+    ({"norm": "instance"}, "no normalization named 'instance'"),
 ]
 
 
@@ -294,5 +294,5 @@ def test_invalid_options_of_convnet_are_rejected(options, message):
 
 
 def test_invalid_normalisation_of_mlp_is_rejected():
-    with pytest.raises(UsageError, match="no normalisation named 'instance'"):
+    with pytest.raises(UsageError, match="no normalization named 'instance'"):
         zoo.build("mlp", norm="instance")

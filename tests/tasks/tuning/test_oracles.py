@@ -208,7 +208,7 @@ def test_positions_follow_the_scale_of_the_range(name):
         ({"oracle": [1]}, "'oracle' is missing or has another type"),
         ({"oracle": {}}, "is damaged"),
         ({"trials": [5]}, "is damaged"),
-        ({"trials": [{"trial_id": "../../victim"}]}, "'../../victim' is no id of a trial"),
+        ({"trials": [{"trial_id": "../../victim"}]}, "'../../victim' is not the id of a trial"),
         ({"trials": [{"trial_id": 3}]}, "is damaged"),
         ({"trials": [{"trial_id": "0000"}]}, "is damaged"),
     ],

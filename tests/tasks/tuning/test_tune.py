@@ -156,9 +156,9 @@ def test_search_continues_after_failed_trials(tmp_path):
     assert rows["sgd", 1e6]["status"] == "diverged"
     assert rows["sgd", 1e6]["reason"] == "the loss is nan in epoch 1"
     assert rows["nowhere", 1e-2]["status"] == "failed"
-    assert "no optimiser named 'nowhere'" in rows["nowhere", 1e-2]["reason"]
+    assert "no optimizer named 'nowhere'" in rows["nowhere", 1e-2]["reason"]
     assert found["best"]["flags"] == {"optimizer": "sgd", "learning_rate": 1e-2}
-    assert "no optimiser named" in (tmp_path / "search.html").read_text()
+    assert "no optimizer named" in (tmp_path / "search.html").read_text()
 
 
 def test_search_whose_trials_all_fail_reports_the_first_reason(tmp_path):
@@ -265,9 +265,9 @@ def test_trials_share_the_features_of_a_frozen_network(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"search": "dropout"}, "holds another search (learning_rate: '1e-05..0.01:log' there"),
-        ({"engine": "grid"}, "holds another search (engine: 'random' there, 'grid' here)"),
-        ({"task": small(seed=1)}, "holds another search (seed: 0 there, 1 here)"),
+        ({"search": "dropout"}, "contains another search (learning_rate: '1e-05..0.01:log' there"),
+        ({"engine": "grid"}, "contains another search (engine: 'random' there, 'grid' here)"),
+        ({"task": small(seed=1)}, "contains another search (seed: 0 there, 1 here)"),
     ],
 )
 def test_folder_of_another_search_is_rejected(tmp_path, change, message):

@@ -108,7 +108,7 @@ def test_what_is_no_copy_is_refused(tmp_path, monkeypatch):
     for path, message in (
         (other, "is the package 'react', not onnxruntime-web"),
         (large, "no file of at most 1,000 bytes"),
-        (link, "no file of at most"),
+        (link, "is not a file of at most"),
         (text, "no copy of onnxruntime-web"),
         (tmp_path / "nothing", "No such file"),
     ):

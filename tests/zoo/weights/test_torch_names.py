@@ -298,7 +298,7 @@ def test_torch_head_is_not_loaded_into_a_new_head(tmp_path):
     kernel = model.get_layer("block5_conv2").kernel.numpy()
     np.testing.assert_array_equal(kernel, torch_arrays.transpose(2, 3, 1, 0).astype("float32"))
     loaded = weights.load(model, path, fresh=("logits",))
-    assert loaded.skipped == {"logits": "fresh"}
+    assert loaded.skipped == {"logits": "random initialization"}
     assert "classifier.0.weight" in loaded.unexpected
 
 

@@ -409,7 +409,7 @@ def test_backbone_of_tag_loads_part_of_a_whole_file(tiny_file):
 def test_whole_tag_is_loaded_strictly(tiny, tmp_path):
     other = zoo.build("tiny.demo", num_classes=3, hidden=5, weights="random")
     weights.save(other, tmp_path / "other.npz")
-    with pytest.raises(UsageError, match="with num_classes=N the model gets a fresh head"):
+    with pytest.raises(UsageError, match="with num_classes=N the model gets a new head"):
         zoo.build("tiny.demo", weights=tmp_path / "other.npz")
 
 
