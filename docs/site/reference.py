@@ -98,7 +98,7 @@ def entry(module, public):
 def commands_page():
     """Returns the help of every command."""
     text = heading("Command line")
-    text += "``zoo COMMAND --help`` prints what stands here.\n\n"
+    text += "This is the output of ``zoo COMMAND --help``.\n\n"
     text += block(output("--help"))
     for name in command_names():
         text += heading(f"zoo {name}", "-")
