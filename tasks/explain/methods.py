@@ -16,6 +16,7 @@ CELLS = 7  # per side of the grid of occlusion and RISE
 MASKS = 256  # of RISE
 KEEP = 0.5  # share of the cells that a mask of RISE keeps
 BATCH_SIZE = 32  # images per forward pass
+MIN_MAP_SIDE = 8  # rows and columns of the feature map of class activation maps
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Explained:
 
     Attributes:
         model: A functional `keras.Model` from images to logits `(batch, classes)`, flattened.
-        feature_map: The symbolic output of its last stage, `(batch, rows, columns, channels)`, or
-            `None` if it has no feature maps behind all attention.
+        feature_map: The symbolic output of a stage, `(batch, rows, columns, channels)`, or `None`
+            if it has no feature maps behind all attention.
         attention: Pairs of the symbolic queries and keys of each self-attention, in order.
         grid: Rows and columns of the patches of a vision transformer, or `(0, 0)`.
         run: A function from images to logits, in place of the model.
@@ -72,7 +73,17 @@ def prepare(model) -> Explained:
     if attention:
         return Explained(net, None, tuple(attention), grid)
     maps = [x for x in surgery.stages(net).values() if len(x.shape) == 4]
-    return Explained(net, maps[-1] if maps else None)
+    return Explained(net, _last_large_map(maps) if maps else None)
+
+
+def _last_large_map(maps):
+    """Returns the last feature map of `MIN_MAP_SIDE` rows and columns or more, or the last of all.
+
+    The cells of smaller maps are large, and each sees most of the image: their activation hardly
+    shows where an object is (docs/explain.md has figures).
+    """
+    large = [x for x in maps if min(side or MIN_MAP_SIDE for side in x.shape[1:3]) >= MIN_MAP_SIDE]
+    return (large or maps)[-1]
 
 
 def grad_cam(explained, images, classes):

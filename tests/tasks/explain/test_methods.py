@@ -11,14 +11,14 @@ from tasks.explain import faithfulness, methods, overlays
 from zoo.errors import UsageError
 
 RNG = np.random.default_rng(0)
-IMAGES = RNG.uniform(0, 255, (2, 16, 16, 3)).astype("float32")
+IMAGES = RNG.uniform(0, 255, (2, 32, 32, 3)).astype("float32")
 CLASSES = [1, 2]
 
 
 def small(head="pooled", **options):
-    """Returns a classifier with maps of 8 x 8 and 4 x 4."""
+    """Returns a classifier with maps of 16 x 16 and 8 x 8."""
     keras.utils.set_random_seed(1)
-    image = keras.Input((16, 16, 3))
+    image = keras.Input((32, 32, 3))
     x = keras.layers.Rescaling(1 / 255, **options)(image)
     x = keras.layers.Conv2D(6, 3, 2, "same", activation="relu", **options)(x)
     x = keras.layers.Conv2D(8, 3, 2, "same", activation="relu", name="maps", **options)(x)
@@ -36,7 +36,7 @@ def test_grad_cam_is_the_class_activation_map_of_a_pooled_network():
     explained = methods.prepare(model)
     features = keras.Model(model.input, model.get_layer("maps").output).predict(IMAGES, verbose=0)
     kernel = model.get_layer("logits").kernel.numpy()
-    wanted = np.stack([f @ kernel[:, c] for f, c in zip(features, CLASSES, strict=True)]) / 16
+    wanted = np.stack([f @ kernel[:, c] for f, c in zip(features, CLASSES, strict=True)]) / 64
     found = methods.grad_cam(explained, IMAGES, CLASSES)
     np.testing.assert_allclose(found, np.maximum(wanted, 0), atol=1e-6)
     other = methods.hires_cam(explained, IMAGES, CLASSES)
@@ -53,7 +53,7 @@ def test_hires_cam_is_the_contribution_of_each_place():
     kernel, bias = (w.numpy() for w in linear.layers[-1].weights)
     features = keras.Model(image, model.get_layer("maps").output).predict(IMAGES, verbose=0)
     maps = methods.hires_cam(explained, IMAGES, CLASSES)
-    terms = features * kernel.reshape(4, 4, 8, 4)[..., CLASSES].transpose(3, 0, 1, 2)
+    terms = features * kernel.reshape(8, 8, 8, 4)[..., CLASSES].transpose(3, 0, 1, 2)
     np.testing.assert_allclose(maps, np.maximum(terms.sum(-1), 0), atol=1e-6)
     logits = explained.logits(IMAGES)[[0, 1], CLASSES] - bias[CLASSES]
     np.testing.assert_allclose(terms.sum((1, 2, 3)), logits, atol=1e-5)
@@ -64,18 +64,39 @@ def test_grad_cam_plus_plus_has_the_weights_of_its_formula():
     model = small()
     explained = methods.prepare(model)
     features, gradients = methods._features_and_gradients(explained, IMAGES, CLASSES)
-    wanted = np.zeros((2, 4, 4))
+    wanted = np.zeros((2, 8, 8))
     for n in range(2):
         for k in range(8):
             weight = 0.0
-            for i in range(4):
-                for j in range(4):
+            for i in range(8):
+                for j in range(8):
                     g = gradients[n, i, j, k]
                     below = 2 * g**2 + features[n, :, :, k].sum() * g**3
                     weight += (g**2 / below if below else 0.0) * max(g, 0)
             wanted[n] += weight * features[n, :, :, k]
     found = methods.grad_cam_plus_plus(explained, IMAGES, CLASSES)
     np.testing.assert_allclose(found, np.maximum(wanted, 0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "rows"),
+    [
+        *(("mobilenet_025", *sides) for sides in ((224, 14), (128, 8), (32, 8), (None, None))),
+        *(("resnet20", *sides) for sides in ((64, 16), (32, 8))),
+    ],
+)
+def test_the_feature_map_is_the_last_that_is_not_too_coarse(name, side, rows):
+    """MobileNet ends in 7 x 7 cells at 224 pixels, and in 4 x 4 at 128."""
+    model = zoo.build(name, input_shape=(side, side, 3), num_classes=2)
+    assert methods.prepare(model).feature_map.shape[1:3] == (rows, rows)
+
+
+def test_the_feature_map_of_tiny_images_is_the_last():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, 2, "same")(keras.layers.Conv2D(4, 3, 2, "same")(image))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    assert methods.prepare(model).feature_map.shape[1:3] == (2, 2)
 
 
 def test_attributions_add_up_to_the_difference_from_black():
@@ -140,9 +161,9 @@ def test_attention_rollout_multiplies_the_attention_of_all_blocks():
 def test_methods_explain_every_kind_of_classifier(name, network):
     model = small(dtype="bfloat16") if network == "bfloat16" else small()
     if network == "Sequential":
-        model = keras.Sequential([keras.Input((16, 16, 3)), *model.layers[1:]])
+        model = keras.Sequential([keras.Input((32, 32, 3)), *model.layers[1:]])
     elif network == "nested":
-        image = keras.Input((16, 16, 3))
+        image = keras.Input((32, 32, 3))
         model = keras.Model(image, model(image))
     elif network == "frozen":
         model.trainable = False
@@ -163,8 +184,8 @@ def test_random_weights_change_the_map(name):
     """The sanity check of Adebayo et al., 2018: a map that ignores the weights explains nothing."""
     before = methods.METHODS[name](methods.prepare(small()), IMAGES, CLASSES)
     model = small()
-    keras.utils.set_random_seed(7)
-    model.set_weights([RNG.normal(0, 0.2, w.shape) for w in model.get_weights()])
+    rng = np.random.default_rng(3)
+    model.set_weights([rng.normal(0, 0.2, w.shape) for w in model.get_weights()])
     after = methods.METHODS[name](methods.prepare(model), IMAGES, CLASSES)
     for a, b in zip(before, after, strict=True):
         assert np.corrcoef(a.reshape(-1), b.reshape(-1))[0, 1] < 0.8
