@@ -11,16 +11,18 @@ process of its own; `largest` and `mean` are differences from Keras, relative to
 where an output has no scale, of pixels in [0, 255]; `equal` is the share of equal classes, tokens
 or boxes. An export without a file is listed below the table with the reason.
 
-Measured on 2 cores of an AMD EPYC without AVX-512, on a busy machine, with `--formats openvino
+Measured on 2 cores of an Intel Xeon with VNNI, on a busy machine, with `--formats openvino
 --evaluation-images 1000 --max-drop 0.01`, for a ResNet50 of ImageNet whose head was trained on
-3,000 images of CIFAR-10 at 96 pixels (`--plan probe`):
+3,000 images of CIFAR-10 at 96 pixels (`--plan probe`); docs/export.md has the other formats:
 
     format    precision     MB  ms/image
-    openvino  float32    94.39    100.43
-    openvino  int8       24.28     51.75
+    openvino  float32    94.39     27.93
+    openvino  int8       24.06     21.15
     int8      split       images  metric    float32  int8    drop     95% interval
-    openvino  validation  1,000   accuracy  0.7940   0.7870  0.0070   -0.0040 to 0.0180
-    openvino  test        1,000   accuracy  0.8150   0.8190  -0.0040  -0.0160 to 0.0070
+    openvino  validation  1,000   accuracy  0.7850   0.7830  0.0020   -0.0110 to 0.0150
+    openvino  test        1,000   accuracy  0.8160   0.8170  -0.0010  -0.0140 to 0.0120
+
+Milliseconds are unreliable there: `zoo benchmark` on the same two files gave 30.6 and 10.1.
 """
 
 from __future__ import annotations
