@@ -64,7 +64,7 @@ def fine_tuned(head, x, y, steps, rate=0.002):
 
 
 @study(21, "What is reused when a pretrained network learns new classes?")
-def run(seed: int = 0, test_images: int = 500, scratch_steps: int = 150, steps: int = 4):
+def run(seed: int = 0, test_images: int = 200, scratch_steps: int = 150, steps: int = 4):
     """A network that was trained on CIFAR-10, photos of animals and vehicles, is used for images of
     clothes. Its features are better than random ones, but transfer pays the more, the more alike
     the data are. BatchNorm keeps its frozen statistics if batches are small. With a random head all
@@ -94,7 +94,7 @@ def run(seed: int = 0, test_images: int = 500, scratch_steps: int = 150, steps: 
         means = features(net, new)[-1]
         change = float(np.linalg.norm(means - test) / np.linalg.norm(test))
         tuned[name] = change, accuracy(end, means, wanted)
-    counts = {"linear head": (COUNTS, few), "from scratch": (COUNTS, scratch)}
+    counts = {"pretrained, linear head": (COUNTS, few), "from scratch": (COUNTS, scratch)}
     stages = {name: (STAGES, values) for name, values in scores.items()}
     left = pictures.bars(statistics, title="statistics of BatchNorm", xlabel="accuracy")
     ends = {name: score for name, (_, score) in tuned.items()}
