@@ -103,9 +103,11 @@ class Run:
         Raises:
             UsageError: An image does not exist, or the run is not finished.
         """
-        if not isinstance(images, Iterable | os.PathLike):
-            raise UsageError(f"predict takes paths of images, not {images!r:.80}")
-        paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+        single = isinstance(images, str | os.PathLike) or not isinstance(images, Iterable)
+        paths = [images] if single else list(images)
+        if wrong := [each for each in paths if not isinstance(each, str | os.PathLike)]:
+            text = " ".join(f"{wrong[0]!r:.80}".split())
+            raise UsageError(f"predict takes paths of images, not {text}; run.model takes arrays")
         return deploy_predict.predict(self.out, paths, **options)
 
     def evaluate(

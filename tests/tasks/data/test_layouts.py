@@ -439,6 +439,21 @@ EXPORTS = {  # content of a file: part of the message
         '{"imagePath": "a.png", "flags": [1]}': r"a.json: flags is \[1\], expected an object",
         '{"imagePath": ': "a.json is not JSON",
     },
+    "annotations.xml": {
+        "<annotations><image": "is not XML, or damaged: unclosed token",
+        "<annotations></annotations>": "has no image with a tag",
+        '<annotations><image name="a.png"><box/></image></annotations>': "has no image with a tag",
+    },
+    "table.jsonl": {
+        '{"path": "a.png", "label": "cat"}\n{"path": ': "line 2 is not JSON",
+        '["a.png", "cat"]\n': "line 1 is no JSON object",
+        '{"path": "a.png", "kind": "cat"}\n': "has no column label",
+        '{"path": "a.png", "label": {"x": ' + "[" * 100_000: "line 1 is not JSON",
+    },
+    "folder/metadata.jsonl": {
+        '{"file_name": "a.png", "label": "cat"}\n{"file': "line 2 is not JSON",
+        '{"file_name": "no.png", "label": "cat"}\n': "no such file",
+    },
     "roboflow/_classes.csv": {
         "": "is not a CSV file, or empty",
         'filename,cat,dog\n"a.png,1,0\n' + 200_000 * "x": "is not a CSV file, or empty: field larg",
@@ -457,7 +472,7 @@ def test_damaged_exports_are_refused_in_one_line(name, text, tmp_path):
     write_images(path.parent)
     path.write_text(text)
     with pytest.raises(UsageError, match=EXPORTS[name][text]) as error:
-        sources.load(path if name == "studio.json" else path.parent)
+        sources.load(path if path.parent == tmp_path else path.parent)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 1_000
 

@@ -47,6 +47,37 @@ def test_grey_netpbm_and_palette_tga():
         np.testing.assert_array_equal(found[..., 0], grey)
 
 
+NETPBM = {  # suffix: plain and raw files of the grey values 0, 255, 255 and 255, 0, 255
+    "pbm": (b"P1\n# a comment\n3 2\n1 0 0\n0 1 0\n", b"P4\n3 2\n\x80\x40"),
+    "pgm": (b"P2\n3 2\n9\n0 9 9\n9 0 9\n", b"P5\n3 2\n255\n\x00\xff\xff\xff\x00\xff"),
+    "ppm": (b"P3\n3 2\n1\n0 0 0 1 1 1 1 1 1\n1 1 1 0 0 0 1 1 1\n",),
+}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data"), [(k, data) for k, each in NETPBM.items() for data in each]
+)
+def test_kinds_of_netpbm_are_read_exactly(suffix, data, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(data)
+    assert not image_io.rejection_reason(path)
+    found = image_io.read_image(str(path), (None, None, 1))[..., 0]
+    np.testing.assert_array_equal(found, [[0, 255, 255], [255, 0, 255]])
+    path.write_bytes(data[:8])
+    with pytest.raises(image_io.UnreadableImage):
+        image_io.read_image(str(path))
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_damaged_avif_and_heic_are_unreadable(kind):
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    data = encoded(kind, scene())
+    for length in (12, 40, len(data) // 2, len(data) - 20):
+        with pytest.raises(image_io.UnreadableImage):
+            image_io.read_image(data[:length])
+
+
 def test_avif_is_read_approximately(tmp_path):
     data = encoded("AVIF", scene(), quality=95)
     assert np.abs(image_io.read_image(data).astype(int) - scene()).mean() < 4
