@@ -43,7 +43,7 @@ def hypermodel(
         and "dropout" not in inspect.signature(spec(name).builder).parameters
     ):
         raise UsageError(
-            f"{name} has no hyperparameters to search; take {', '.join(SPACES)}, a model with the "
+            f"{name} has no hyperparameters to search; use {', '.join(SPACES)}, a model with the "
             "option dropout, or pass options to zoo.build yourself"
         )
 

@@ -102,7 +102,7 @@ def expand(source, text):
             most = max(ordered_map(_count, part.items, os.cpu_count()))
             raise UsageError(
                 f"no file of {name} in {source.name} has a page {text}; they have at most {most}: "
-                f"take {dataset_options.PAGES}=all, first or a number up to that"
+                f"use {dataset_options.PAGES}=all, first or a number up to that"
             )
         indices = np.repeat(np.arange(len(part)), [len(own) for own in found])
         items = [page for own in found for page in own]

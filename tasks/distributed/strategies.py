@@ -101,7 +101,7 @@ def _cluster_config(name):
     if cluster and name not in ("auto", "multiworker"):
         raise UsageError(
             f"--strategy {name} is for one process, and there are {len(cluster.workers)} workers; "
-            "take --strategy auto"
+            "use --strategy auto"
         )
     return cluster
 

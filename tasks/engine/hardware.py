@@ -63,7 +63,7 @@ def jit_compile(setting, training_model):
     if setting == "on" and unknown_layers:
         raise UsageError(
             f"--jit-compile on: XLA cannot compile the layer {unknown_layers[0]}; "
-            "take --jit-compile auto"
+            "use --jit-compile auto"
         )
     return setting == "on"
 

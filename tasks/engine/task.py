@@ -64,7 +64,7 @@ class Task(TrainingFlags, abc.ABC):
         if self.jit_compile == "on" and not self.compilable:
             raise UsageError(
                 f"--jit-compile on: XLA cannot compile a step of {self.name}; "
-                "take --jit-compile auto"
+                "use --jit-compile auto"
             )
 
     def flops(self) -> float:

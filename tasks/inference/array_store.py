@@ -271,7 +271,7 @@ def _temporary_memmap(shape, dtype, size):
         raise UsageError(
             f"features of {size / 1e9:.1f} GB fit neither in memory nor in "
             f"{Path(tempfile.gettempdir())} ({error.strerror or error}); give TMPDIR or ZOO_HOME a "
-            "larger disk, or take fewer or smaller images"
+            "larger disk, or use fewer or smaller images"
         ) from error
 
 

@@ -55,7 +55,7 @@ def optimizer(model, rate):
     if keras.config.backend() != "tensorflow":
         raise UsageError(
             f"--optimizer {LBFGS} needs TensorFlow, but the backend is {keras.config.backend()}; "
-            "take --optimizer adam, or unset KERAS_BACKEND"
+            "use --optimizer adam, or unset KERAS_BACKEND"
         )
     optimizer = lbfgs.LBFGS(rate, scale=MAX_FIRST_STEP)
     optimizer.build(model.trainable_variables)
@@ -77,7 +77,7 @@ def compile_loop(training_model, optimizer, weights, *, jit_compile=False):
     if keras.config.dtype_policy().name == "mixed_float16":
         raise UsageError(
             f"--optimizer {LBFGS} does not support the loss scaling of --precision mixed_float16; "
-            "take --precision float32, or --optimizer adam"
+            "use --precision float32, or --optimizer adam"
         )
     training_model.loss_weights = weights
     training_model.compile(optimizer=optimizer, jit_compile=jit_compile)

@@ -307,5 +307,5 @@ def test_lbfgs_is_refused_with_loss_scaling(tmp_path):
     from tasks.style_transfer import gatys
 
     keras.config.set_dtype_policy("mixed_float16")
-    with pytest.raises(UsageError, match="take --precision float32, or --optimizer adam"):
+    with pytest.raises(UsageError, match="use --precision float32, or --optimizer adam"):
         gatys.compile_loop(None, None, (1.0, 1.0, 1.0))

@@ -73,7 +73,7 @@ def test_the_batch_size_per_replica_is_printed(two_devices):
 def test_a_batch_size_that_is_no_multiple_of_the_replicas_is_refused(two_devices):
     with pytest.raises(UsageError, match="15 is not a multiple of the 2 replicas"):
         lines(2, batch_size=15)
-    with pytest.raises(UsageError, match="take 2"):
+    with pytest.raises(UsageError, match="use 2"):
         lines(2, batch_size=1)
     assert lines(1, batch_size=15) == []
     with pytest.raises(UsageError, match="no multiple of the 2 replicas"):

@@ -731,5 +731,5 @@ def test_the_title_has_no_absolute_path():
 
 @pytest.mark.skipif(TENSORFLOW, reason="for other backends")
 def test_lbfgs_needs_tensorflow(tmp_path):
-    with pytest.raises(UsageError, match="take --optimizer adam"):
+    with pytest.raises(UsageError, match="use --optimizer adam"):
         trainer.train(task(**GATYS), tmp_path / "run")
