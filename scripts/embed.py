@@ -32,9 +32,7 @@ def arguments(parser, words):
     )
     parser.add_argument("--split", default="", help="slice of the data set (default: all images)")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="folder of TFDS data sets")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="weights for a pretrained model"
-    )
+    parser.add_argument("--weights", default="", metavar="FILE", help="of a pretrained model")
     parser.add_argument(
         "--image-size",
         type=int,
@@ -58,9 +56,7 @@ def arguments(parser, words):
         metavar="IMAGE",
         help="image files whose most similar images are printed",
     )
-    parser.add_argument(
-        "--k", type=int, default=5, metavar="N", help="number of neighbours (default: 5)"
-    )
+    parser.add_argument("--k", type=int, default=5, metavar="N", help="neighbours (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

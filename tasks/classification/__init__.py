@@ -54,10 +54,7 @@ class Classification(ImageTask):
         "none", "combine pairs of training images", choices=tuple(MIXES), search=tuple(MIXES)
     )
     random_erasing: float = flag(
-        0.0,
-        "probability of erasing a random rectangle of a training image",
-        high=1.0,
-        former="erase",
+        0.0, "probability of erasing a random rectangle", high=1.0, former="erase"
     )
     cached_views: int = flag(
         0,

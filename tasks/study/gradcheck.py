@@ -54,6 +54,18 @@ def draw(curves):
     return drawn
 
 
+def draw_errors(checks):
+    """Returns a figure of the relative error of each tensor, with the tolerance."""
+    names = [check.name for check in checks]
+    errors = [check.error for check in checks]
+    figure, axes = pictures.figure(height=0.28 * len(names) + 0.9)
+    colors = [pictures.COLORS[4 if not check.right else 2] for check in checks]
+    axes.barh(names[::-1], np.maximum(errors, 1e-14)[::-1], color=colors[::-1])
+    axes.axvline(gradcheck.TOLERANCE, linestyle="--", color=pictures.GREY)
+    axes.set(xscale="log", xlabel="relative error", xlim=(1e-14, 1))
+    return figure
+
+
 @study(7, "How can a gradient be checked, and a wrong one be found?")
 def run(seed: int = 0, layers: int = 4, slip: float = 1.01):
     """Central differences have an error of the step squared, until rounding takes over; so there is
@@ -75,13 +87,7 @@ def run(seed: int = 0, layers: int = 4, slip: float = 1.01):
         gradcheck.gradcheck(network_with_error(middle, layers, factor), inputs, seed=seed)
         for factor in (slip, 1.0)
     )
-    names = [check.name for check in checks]
-    errors = [check.error for check in checks]
-    error_figure, axes = pictures.figure(height=0.28 * len(names) + 0.9)
-    colors = [pictures.COLORS[4 if not check.right else 2] for check in checks]
-    axes.barh(names[::-1], np.maximum(errors, 1e-14)[::-1], color=colors[::-1])
-    axes.axvline(gradcheck.TOLERANCE, linestyle="--", color=pictures.GREY)
-    axes.set(xscale="log", xlabel="relative error", xlim=(1e-14, 1))
+    error_figure = draw_errors(checks)
     affected = {f"dense{n}/{part}" for n in range(middle + 1) for part in ("kernel", "bias")}
     kink = gradcheck.STEP / 2  # of a ReLU, within the step
     relu = (max(kink + gradcheck.STEP, 0) - max(kink - gradcheck.STEP, 0)) / (2 * gradcheck.STEP)

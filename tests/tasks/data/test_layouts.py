@@ -422,7 +422,7 @@ def test_names_in_a_zip_archive_in_a_stated_encoding(encoding, tmp_path, monkeyp
         with pytest.raises(UsageError, match=message):
             sources.load(f"{path}#encoding={wrong}")
     (tmp_path / "a").mkdir()
-    with pytest.raises(UsageError, match="'gbk' is no option of this data set"):
+    with pytest.raises(UsageError, match="'gbk' is not an option of this data set"):
         sources.load(f"{tmp_path}/a#encoding=gbk")
 
 
@@ -446,7 +446,7 @@ EXPORTS = {  # content of a file: part of the message
     },
     "table.jsonl": {
         '{"path": "a.png", "label": "cat"}\n{"path": ': "line 2 is not JSON",
-        '["a.png", "cat"]\n': "line 1 is no JSON object",
+        '["a.png", "cat"]\n': "line 1 is not a JSON object",
         '{"path": "a.png", "kind": "cat"}\n': "has no column label",
         '{"path": "a.png", "label": {"x": ' + "[" * 100_000: "line 1 is not JSON",
     },

@@ -76,7 +76,7 @@ def test_a_batch_size_that_is_no_multiple_of_the_replicas_is_refused(two_devices
     with pytest.raises(UsageError, match="use 2"):
         lines(2, batch_size=1)
     assert lines(1, batch_size=15) == []
-    with pytest.raises(UsageError, match="no multiple of the 2 replicas"):
+    with pytest.raises(UsageError, match="not a multiple of the 2 replicas"):
         trained(strategy="mirrored", batch_size=15)
 
 
