@@ -102,7 +102,7 @@ LARGE = 500_000  # parameters of a classifier that only `--slow` runs
 def models(task):
     """Returns the names of the models of a task."""
     kind = tasks.get(task).kind if isinstance(getattr(tasks.get(task), "kind", 0), str) else ""
-    kind = {"style_transfer": "painter"}.get(task, kind)
+    kind = {"style_transfer": "stylizer"}.get(task, kind)
     known = [name for name in zoo.names(kind=kind) if "." not in name] if kind else []
     return {"gan": list(networks.VARIANTS), "style_transfer": ["gatys", *known]}.get(task, known)
 

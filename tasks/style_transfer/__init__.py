@@ -54,7 +54,7 @@ class StyleTransfer(SplitTask):
     steps: int = flag(0, "steps per epoch; 0: 30 for gatys, 200 for a network", low=0)
     batch_size: int = flag(4, "patches per step, over all replicas; gatys has one image", low=1)
     model: str = flag(
-        "gatys", "gatys, which optimizes one image, or a network of `zoo list --kind painter`"
+        "gatys", "gatys, which optimizes one image, or a network of `zoo list --kind stylizer`"
     )
     weights: str = flag("", "weights file of a network to start from, or random")
     model_options: str = flag("", "builder options as YAML, such as '{width: 16}'")

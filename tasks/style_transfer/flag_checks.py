@@ -6,7 +6,7 @@ import zoo
 from tasks.style_transfer import gatys, style_images
 from zoo.errors import UsageError, unknown_name_error
 
-KIND = "painter"  # of the feed-forward networks in the zoo
+KIND = "stylizer"  # of the feed-forward networks in the zoo
 
 
 def check(task):

@@ -26,7 +26,7 @@ OUTPUT_KERNEL_STD = 5e-3  # of the initialiser of the last kernel
 
 @register(
     {"fast_style": {}, "fast_style_paper": PAPER_OPTIONS},
-    kind="painter",
+    kind="stylizer",
     input_shape=(256, 256, 3),
     preprocessing="tf",
     paper=PAPER,

@@ -1,4 +1,4 @@
-"""The contract of a feed-forward style network, the kind `painter`, for every name."""
+"""The contract of a feed-forward style network, the kind `stylizer`, for every name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import checks
 from tests.support.networks import EAGER, outline, pixels, run
 from zoo import UsageError
 
-NAMES = zoo.names(kind="painter")
+NAMES = zoo.names(kind="stylizer")
 SIZE = (33, 46)
 SMALL = {"width": 4, "depth": 2}
 
