@@ -1,11 +1,11 @@
 """Compares the trainer with plain `model.fit` of a detector: python benchmarks/detection_loop.py
 
-Both use the same training model (inputs include the ground truth, outputs are losses), optimiser,
+Both use the same training model (inputs include the ground truth, outputs are losses), optimizer,
 batch size, precision (float32) and in-memory images. The loops alternate in one process:
 
 - `fit`: a plain `compile` and `fit(inputs, zeros)` without XLA, which makes it faster on a CPU.
-  The same batch normalisation is frozen, so that both compute the same.
-- `zoo`: the trainer with its defaults, which absorbs frozen normalisation, and draws the random
+  The same batch normalization is frozen, so that both compute the same.
+- `zoo`: the trainer with its defaults, which absorbs frozen normalization, and draws the random
   numbers of each epoch in the data pipeline. Checkpoints and validation are excluded.
 
 A figure is images per second of the best epoch except the first, which compiles.

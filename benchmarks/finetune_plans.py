@@ -1,7 +1,7 @@
 """Compares fine-tuning plans: python benchmarks/finetune_plans.py --weights FILE [--data-dir DIR]
 
 Fine-tunes an ImageNet ResNet50 on 1,000 images of CIFAR-10, 100 per class, at 96 pixels, and tests
-it on 2,000 others, with every preset plan, and with every policy of batch normalisation for the
+it on 2,000 others, with every preset plan, and with every policy of batch normalization for the
 default plan. Learning rates and other flags have their defaults. No epoch is selected: validation
 is off, and the last epoch is evaluated.
 

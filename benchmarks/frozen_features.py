@@ -2,7 +2,7 @@
 
 The stock recipe of tutorials (a frozen network of keras.applications with `include_top=False`, its
 `preprocess_input`, a dense layer, `fit`) compared with `zoo finetune MODEL --plan probe`: the same
-images, weights, batch size, epochs and optimiser, end to end after the imports. The stock recipe
+images, weights, batch size, epochs and optimizer, end to end after the imports. The stock recipe
 gets decoded, resized images in memory; the time of the zoo includes reading, checking, resizing,
 features, training, validation, saving the model and writing the report. The feature cache of the
 zoo is empty at first.

@@ -1,15 +1,15 @@
 """Fine-tuning all of ResNet50: benchmarks/full_finetune.py --weights resnet50.imagenet=FILE
 
 Images per second of an epoch of fine-tuning, alternating: `zoo finetune` with its defaults (batch
-normalisation frozen and absorbed into the kernels, bfloat16 where the processor has it); a
+normalization frozen and absorbed into the kernels, bfloat16 where the processor has it); a
 network of keras.applications under plain `fit`, in float32 and with statistics of batch
-normalisation updated, as tutorials do it, with XLA (Keras's default, also on a CPU) and without;
+normalization updated, as tutorials do it, with XLA (Keras's default, also on a CPU) and without;
 and, where torch and timm are installed, timm's resnet50 with channels-last and bfloat16 under
-autocast. Images are in memory, the batch is 16, the optimiser AdamW; the first epoch, which
+autocast. Images are in memory, the batch is 16, the optimizer AdamW; the first epoch, which
 compiles, is excluded.
 
 With `--accuracy`: accuracy on 2,000 test images of CIFAR-10 after 5 epochs of 1,000 at 96 pixels,
-of the zoo's way and of the ordinary network with batch normalisation frozen in float32.
+of the zoo's way and of the ordinary network with batch normalization frozen in float32.
 
 Measured on 2 cores of an AMD EPYC with avx512_bf16, TensorFlow 2.21, Keras 3.15.1, PyTorch 2.13,
 timm 1.0.31, images per second: zoo 22.0; `fit` 4.9, without XLA 4.8 (4.5 times); timm 18.8 (1.17).

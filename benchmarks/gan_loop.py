@@ -4,7 +4,7 @@ The loop is that of Keras's own example, "DCGAN to generate face images"
 (https://keras.io/examples/generative/dcgan_overriding_train_step/): a `keras.Model` whose
 `train_step` trains the discriminator on real and generated images in one batch, with noisy labels,
 and then the generator on further generated images. Both have the same networks (`dcgan_generator`
-and `dcgan_critic` of the zoo, width 32, initialised with one seed), Adam at 2e-4 with beta_1 = 0.5,
+and `dcgan_critic` of the zoo, width 32, initialized with one seed), Adam at 2e-4 with beta_1 = 0.5,
 batches of 64, float32, the same in-memory images and number of epochs. The difference that is
 compared: ours keeps running averages of the generator's weights, and generates one batch for both
 updates.

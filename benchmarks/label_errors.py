@@ -3,7 +3,7 @@
 A tenth of the training labels of `fashion_sample` is replaced by another class at random, and the
 images are written to class folders. `zoo clean` searches them; precision and recall are those of
 all its suspects, and of as many as were replaced, the most suspicious first. Then
-`resnet20.cifar10` is fine-tuned on the folders, and on them after all suspects were relabelled, or
+`resnet20.cifar10` is fine-tuned on the folders, and on them after all suspects were relabeled, or
 removed, without looking at any; accuracies are on the original 1,000 test images.
 
 Measured on 2 cores of an AMD EPYC, TensorFlow 2.21, Keras 3.15.1, cleanlab 2.9.0:
@@ -12,7 +12,7 @@ Measured on 2 cores of an AMD EPYC, TensorFlow 2.21, Keras 3.15.1, cleanlab 2.9.
     all                  550      0.649   0.892
     as planted           400      0.835   0.835
     as they are      accuracy 0.866 (0.845-0.887)
-    relabelled       accuracy 0.877 (0.857-0.897)
+    relabeled       accuracy 0.877 (0.857-0.897)
     removed          accuracy 0.883 (0.863-0.902)
 """
 
@@ -75,7 +75,7 @@ def write_noisy_data(root, seed):
 
 
 def compare(folder, root, report, args):
-    """Prints the accuracy after fine-tuning on the data as they are, relabelled and reduced."""
+    """Prints the accuracy after fine-tuning on the data as they are, relabeled and reduced."""
     in_train = [error for error in report.label_errors if error.path.startswith(f"{root}/train/")]
     suggested = folder / "suggested.csv"
     corrections.write_suggestions(suggested, in_train)

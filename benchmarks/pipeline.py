@@ -43,7 +43,7 @@ HEADER = """\
                                          first pass                         later epoch
                         images/s       Keras / ours         images/s       Keras / ours
                     ours   Keras    time processors     ours   Keras    time processors"""
-SLOPE, SPREAD = 1.2, 55  # of the spectrum, by frequency; of the levels about the middle grey
+SLOPE, SPREAD = 1.2, 55  # of the spectrum, by frequency; of the levels about the middle gray
 
 
 def main():
@@ -124,7 +124,7 @@ def source_images(photos):
 
 
 def noise(seed, height=1500, width=2000):
-    """Returns an image of coloured noise with the spectrum of a photograph."""
+    """Returns an image of colored noise with the spectrum of a photograph."""
     random = np.random.default_rng(seed)
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
     falling = 1 / np.maximum(np.hypot(down, across), 1 / width) ** SLOPE

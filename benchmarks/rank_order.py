@@ -21,7 +21,7 @@ After fine-tuning, 5 and 4 of the 6 pairs differ by two standard errors of 2,000
 the probe orders all of them the same way; of the three others it orders none (VGG16 and ResNet50 on
 both sets; MobileNet and `resnet20.cifar10` on Fashion-MNIST). `resnet20.cifar10` was trained on
 CIFAR-10, so its probe accuracy there is too high. With 1,000 instead of 3,000 images, the order of
-neighbours depends on the sample.
+neighbors depends on the sample.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Compares the trainer on masks with plain `model.fit`: python benchmarks/segmentation_loop.py
 
-The same network, optimiser, schedule, batch size, precision (float32), images and masks in memory,
+The same network, optimizer, schedule, batch size, precision (float32), images and masks in memory,
 alternating in one process: a plain `compile` and `fit(images, masks)` with the defaults of Keras
 (with XLA, also on a CPU), the same with `jit_compile=False`, and the trainer of the zoo, whose
-cross-entropy ignores pixels labelled 255. A figure is images per second of the best epoch except
+cross-entropy ignores pixels labeled 255. A figure is images per second of the best epoch except
 the first, which compiles; the last column is ours relative to the better of the two others.
 Validation is excluded.
 

@@ -1,6 +1,6 @@
 """Measures both methods of style transfer: python benchmarks/style_speed.py
 
-Optimises one image of 256 pixels with `gatys` and its defaults (300 evaluations of L-BFGS), trains
+Optimizes one image of 256 pixels with `gatys` and its defaults (300 evaluations of L-BFGS), trains
 `fast_style` on patches for the same style with its defaults (2,000 steps of 4 patches of 128
 pixels), and then times one forward pass over a 256 x 256 image, as `zoo predict` runs it: the
 median of several, after a warm-up. All in one process, one after the other. For the published

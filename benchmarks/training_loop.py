@@ -1,6 +1,6 @@
 """Compares the trainer with plain `model.fit`: python benchmarks/training_loop.py [--data-dir DIR]
 
-The same network, optimiser, schedule, batch size, precision (float32) and images in memory, each
+The same network, optimizer, schedule, batch size, precision (float32) and images in memory, each
 loop alternating: a plain `compile` and `fit(images, labels)` with the defaults of Keras (with XLA,
 also on a CPU), the same with `jit_compile=False`, and `zoo train` with its defaults, in a process
 of its own. A figure is images per second of the best epoch except the first, which compiles; the

@@ -1,6 +1,6 @@
 """Computes features of images: zoo embed resnet50.imagenet flowers --page map.html.
 
-Prints the accuracy of a k-nearest-neighbour classifier on these features. TARGET is a run folder, a
+Prints the accuracy of a k-nearest-neighbor classifier on these features. TARGET is a run folder, a
 .keras file or a pretrained model; the default DATASET is that of the run.
 
     zoo embed runs/NAME --out features.npz --stage stage4
@@ -56,12 +56,12 @@ def arguments(parser, words):
         metavar="IMAGE",
         help="image files whose most similar images are printed",
     )
-    parser.add_argument("--k", type=int, default=5, metavar="N", help="neighbours (default: 5)")
+    parser.add_argument("--k", type=int, default=5, metavar="N", help="neighbors (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args):
-    """Prints the accuracy and the neighbours, and writes the files."""
+    """Prints the accuracy and the neighbors, and writes the files."""
     from tasks.advice import embedding, embedding_page, projection
 
     if args.k < 1 or args.image_size < 0:

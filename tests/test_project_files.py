@@ -50,7 +50,7 @@ def test_the_longer_checks_build_the_documentation():
 
 
 def test_the_longer_checks_run_numerical_tests_as_an_older_processor_does():
-    """With those marked check, as most tests of absorbed batch normalisation are."""
+    """With those marked check, as most tests of absorbed batch normalization are."""
     (files,) = re.findall(r"^NUMERICAL := (.*)$", MAKEFILE, re.M)
     (words,) = re.findall(
         r"ONEDNN_MAX_CPU_ISA=SSE41 (.*)\\\n\s+\$\(NUMERICAL:%=tests/%\.py\)", MAKEFILE

@@ -1,4 +1,4 @@
-"""Builds models of the catalogue, whole or as a backbone, with random or pretrained weights."""
+"""Builds models of the catalog, whole or as a backbone, with random or pretrained weights."""
 
 import functools
 import inspect

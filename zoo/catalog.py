@@ -1,4 +1,4 @@
-"""The catalogue of models: registers and looks up their specs."""
+"""The catalog of models: registers and looks up their specs."""
 
 import dataclasses
 import fnmatch
@@ -15,7 +15,7 @@ from zoo.weights import Weights
 models: "Registry[Spec]" = Registry("model", package="zoo.models")
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
-RANDOM = "random"  # the argument `weights` for random initialisation
+RANDOM = "random"  # the argument `weights` for random initialization
 # The axes of an input shape, by their number.
 AXES = {1: "features,", 2: "steps, channels", 3: "height, width, channels"}
 
@@ -39,7 +39,7 @@ class Spec:
         preprocessing: preprocessing in the first layer, a key of `blocks.PREPROCESSING`.
         parameters: number of trainable parameters with `input_shape` and the default head.
         flops: 2 x multiply-adds of convolutions and dense layers for one input of `input_shape`.
-        weights: metadata of the pretrained weights, or `None` for random initialisation.
+        weights: metadata of the pretrained weights, or `None` for random initialization.
         auxiliary: names of the auxiliary heads, which are used in training only, such as those of
             GoogLeNet, and the weights of their losses.
         inputs: names of further inputs besides the first, such as the proposals of an R-CNN.
@@ -164,7 +164,7 @@ def register(
     auxiliary: Mapping[str, float] | None = None,
     inputs: Sequence[str] = (),
 ) -> Callable[[Builder], Builder]:
-    """Registers a family of models in the catalogue.
+    """Registers a family of models in the catalog.
 
     Args:
         variants: the paper's table of architectures: the builder's options of each variant, by

@@ -22,7 +22,7 @@ def count_params_and_flops(model):
     """Counts a functional model's parameters and FLOPs.
 
     FLOPs are two per multiply-add of convolutions, dense and recurrent layers, for one input of the
-    model's static input shape. Biases, normalisation, activations, pooling and matrix products
+    model's static input shape. Biases, normalization, activations, pooling and matrix products
     without weights (attention) are not counted. A layer that is called several times is counted for
     each call; nested models are included.
 

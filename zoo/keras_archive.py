@@ -145,7 +145,7 @@ def _check_sizes(archive):
         sizes = [math.prod(x.shape) for x in getattr(model, "variables", ())]
     except LOAD_ERRORS as error:
         raise ValueError(_first_line(error)) from error
-    # Weights of quantised layers have one byte each.
+    # Weights of quantized layers have one byte each.
     if sum(sizes) > stored + zip_archives.ALLOWED_OVERHEAD:
         raise ValueError(
             f"its layers have {sum(sizes):,} weights, but only {stored:,} bytes are stored"

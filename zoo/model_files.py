@@ -25,7 +25,7 @@ keras_archive = LazyModule("zoo.keras_archive")
 def save(model: keras.Model, path: str | os.PathLike[str], metadata: Mapping[str, object]) -> None:
     """Saves a model and its metadata atomically.
 
-    Optimiser and losses are not saved: they belong to the training run.
+    Optimizer and losses are not saved: they belong to the training run.
 
     Args:
         model: a built `keras.Model`.

@@ -8,7 +8,7 @@ from pathlib import Path
 from nbconvert import MarkdownExporter
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colours of a terminal
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
 
 def pages():

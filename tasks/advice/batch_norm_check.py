@@ -1,4 +1,4 @@
-"""Checks whether the moving statistics of batch normalisation match the data."""
+"""Checks whether the moving statistics of batch normalization match the data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMEDY = (
 
 
 def check_batch_norm(sample):
-    """Yields a finding if the statistics of batch normalisation are far from those of the data.
+    """Yields a finding if the statistics of batch normalization are far from those of the data.
 
     With labels, the criterion is whether recalibrated statistics improve the accuracy; without,
     the distance between the statistics.

@@ -76,7 +76,7 @@ def apply(dataset, path, out, data_dir=None):
         data_dir: The folder of TFDS data sets.
 
     Returns:
-        The path of the table, and the numbers of images relabelled, removed, and left, as a dict.
+        The path of the table, and the numbers of images relabeled, removed, and left, as a dict.
 
     Raises:
         UsageError: The file does not fit the data set, the table exists, or a class has a name

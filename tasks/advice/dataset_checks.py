@@ -41,8 +41,8 @@ class DatasetSurvey:
         titles: name of each image in messages.
         locations: `(split, index)` of each image, for `item`.
         parts: the `Split`s.
-        grey: uint8 `(images, 32, 32)`, grey thumbnails.
-        colours: float32 `(images, 3)`, mean red, green and blue.
+        gray: uint8 `(images, 32, 32)`, gray thumbnails.
+        colors: float32 `(images, 3)`, mean red, green and blue.
         sides: int `(images,)`, the shorter side in pixels.
         digests: digest of the contents of each image.
         unreadable: `(name, reason)` of each image that could not be decoded.
@@ -135,7 +135,7 @@ def unreadable(survey):
 def near_constant(survey):
     """Yields a finding if images are near-constant."""
     rough = np.flatnonzero(survey.grey.reshape(len(survey.grey), -1).std(1) < MAX_FLAT_STD)
-    # Fine noise, or colours of equal brightness, are constant only in the grey thumbnail.
+    # Fine noise, or colors of equal brightness, are constant only in the gray thumbnail.
     flat = [index for index in rough if _pixel_std(*survey.item(index)) < MAX_FLAT_STD]
     if flat:
         yield Finding(

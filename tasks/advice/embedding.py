@@ -1,4 +1,4 @@
-"""Features of the images of a data set: their neighbours, and k-nearest-neighbour accuracy.
+"""Features of the images of a data set: their neighbors, and k-nearest-neighbor accuracy.
 
 Similarity is the cosine of features whose mean over the images was subtracted: without that, the
 features of many networks, which are not negative, are all similar to each other.
@@ -145,7 +145,7 @@ def neighbours(embedding, features, count):
     Args:
         embedding: An `Embedding` of `images` images.
         features: `(queries, features)`.
-        count: The number of neighbours.
+        count: The number of neighbors.
 
     Returns:
         The indices of the images, int64 `(queries, count)`, the most similar first, and their
@@ -173,14 +173,14 @@ def own_neighbours(embedding, count):
 
 
 def knn_accuracy(embedding, count, *, seed=0):
-    """Returns the leave-one-out accuracy of the k-nearest-neighbour classifier.
+    """Returns the leave-one-out accuracy of the k-nearest-neighbor classifier.
 
-    The prediction for an image is the most frequent class of its `count` neighbours; ties are
+    The prediction for an image is the most frequent class of its `count` neighbors; ties are
     broken by the sum of the similarities.
 
     Args:
         embedding: An `Embedding` with one label per image.
-        count: The number of neighbours.
+        count: The number of neighbors.
         seed: The seed of the bootstrap.
 
     Returns:

@@ -68,7 +68,7 @@ def _map(embedding, positions, shown):
         has_label = embedding.labels.any(axis=1)
         groups = np.where(has_label, embedding.labels.argmax(axis=1), len(names))
         names = (*names, "no label")
-    # With a prefix, since the palette has special colours for names such as "background".
+    # With a prefix, since the palette has special colors for names such as "background".
     colours = palette.class_colours([f"class {name}" for name in names])
     nearest = _neighbours_among(embedding, shown)
     points = [

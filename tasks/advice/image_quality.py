@@ -27,7 +27,7 @@ def measure(split):
     """Returns figures of every image, as a dict of arrays `(images,)`.
 
     `sharpness` is the variance of the Laplacian relative to that of the image (Pech-Pacheco et
-    al., 2000, with the contrast divided out), `bright` the 99th percentile of grey in [0, 255],
+    al., 2000, with the contrast divided out), `bright` the 99th percentile of gray in [0, 255],
     `std` the largest standard deviation of a channel, `height` and `width` in pixels; all are NaN
     for an image that cannot be read.
 

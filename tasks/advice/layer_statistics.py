@@ -35,19 +35,19 @@ def leaf_layers(model):
 
 
 def batch_norms(model):
-    """Returns the batch normalisation layers of a model."""
+    """Returns the batch normalization layers of a model."""
     found = (layer for layer in leaf_layers(model) if _is_batch_norm(layer))
     return [layer for layer in found if layer.built]
 
 
 def moving_moments(norm):
-    """Returns the moving statistics of a batch normalisation as `Moments`."""
+    """Returns the moving statistics of a batch normalization as `Moments`."""
     mean, variance = (keras.ops.convert_to_numpy(v) for v in _moving_statistics(norm))
     return Moments(mean.astype("float64"), variance.astype("float64"))
 
 
 def is_untrained(norm):
-    """Returns whether a batch normalisation has its initial statistics, mean 0 and variance 1."""
+    """Returns whether a batch normalization has its initial statistics, mean 0 and variance 1."""
     moments = moving_moments(norm)
     return bool((moments.mean == 0).all() and (moments.variance == 1).all())
 
@@ -67,10 +67,10 @@ def predict(model, images, batch_size=32):
 
 
 def first_batch_norm_moments(model, images):
-    """Returns the first batch normalisation in the forward pass, and the `Moments` of its input.
+    """Returns the first batch normalization in the forward pass, and the `Moments` of its input.
 
     Args:
-        model: a `keras.Model` with batch normalisation.
+        model: a `keras.Model` with batch normalization.
         images: float32, one batch.
     """
     norm, x = first_layer_input(model, batch_norms(model), images)
@@ -98,7 +98,7 @@ def first_layer_input(model, hooked, images):
 
 
 def batch_norm_moments(model, images, batch_size=32):
-    """Returns the `Moments` of the input of each batch normalisation, and the model outputs.
+    """Returns the `Moments` of the input of each batch normalization, and the model outputs.
 
     Returns:
         A dict from layer to `Moments`, in the order of the forward pass, and the outputs.
@@ -125,7 +125,7 @@ def batch_norm_moments(model, images, batch_size=32):
 
 @contextmanager
 def recalibrated_batch_norms(model, images):
-    """Replaces the statistics of every batch normalisation by those of `images` in a `with` block.
+    """Replaces the statistics of every batch normalization by those of `images` in a `with` block.
 
     Each layer sees the output of the recalibrated layers before it, as in training.
 

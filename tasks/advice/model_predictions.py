@@ -55,7 +55,7 @@ class ModelPredictions:
 
     @cached_property
     def seen(self):
-        """Moments of the inputs of each batch normalisation, and the logits of all images."""
+        """Moments of the inputs of each batch normalization, and the logits of all images."""
         return layer_statistics.batch_norm_moments(self.model, self.images)
 
     @property

@@ -40,7 +40,7 @@ def load(name, data_dir=None):
 
 
 def load_own(name, data_dir=None):
-    """Loads the masks or boxes that a data set of labelled images has itself.
+    """Loads the masks or boxes that a data set of labeled images has itself.
 
     Args:
         name: Its name, as for `sources.load`.

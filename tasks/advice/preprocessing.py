@@ -2,7 +2,7 @@
 
 Three sources of evidence, the strongest first. Accuracy: if a correction of the pixels makes the
 predictions far more accurate, that correction is missing. Statistics: if the standard deviation of
-the input of the first batch normalisation differs from its moving statistics by a factor of twelve
+the input of the first batch normalization differs from its moving statistics by a factor of twelve
 or more, the pixels have another scale than in training. Arithmetic: black, white and red images,
 observed at the input of the first trained layer, reveal the exact transform before it.
 """
@@ -110,7 +110,7 @@ def _correct_after(sample, correction, images):
 
 
 def _by_statistics(sample):
-    """Returns name, severity and text of a finding from the first batch normalisation."""
+    """Returns name, severity and text of a finding from the first batch normalization."""
     if not _is_trained(sample.model):
         return None
     images = sample.images[: layer_statistics.statistics_batch_size(sample.images)].astype(
@@ -210,6 +210,6 @@ def _measure_input_transform(sample):
 
 
 def _is_trained(model):
-    """Returns whether the first batch normalisation of a model, if any, was trained."""
+    """Returns whether the first batch normalization of a model, if any, was trained."""
     norms = layer_statistics.batch_norms(model)
     return bool(norms) and not layer_statistics.is_untrained(norms[0])

@@ -21,8 +21,8 @@ REMEDY = (
 def check_trainable(model, path=None):
     """Yields a finding if `trainable` was changed after `compile`.
 
-    A model in memory stores which layers were trainable when it was compiled, and its optimiser
-    the weights that it was built for. In a file the shapes of the optimiser state are compared.
+    A model in memory stores which layers were trainable when it was compiled, and its optimizer
+    the weights that it was built for. In a file the shapes of the optimizer state are compared.
 
     Args:
         model: a `keras.Model`.
@@ -49,7 +49,7 @@ def _check_compiled_model(model):
             CHECK_NAME, WRONG, f"since the model was compiled, {'; '.join(changes)}", REMEDY
         )
         return
-    # Keras drops its record after its first warning; the optimiser keeps its own.
+    # Keras drops its record after its first warning; the optimizer keeps its own.
     optimizer = model.optimizer
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not optimizer.built:
@@ -84,7 +84,7 @@ def _check_saved_optimizer(model, path):
 
 
 def _read_optimizer(path):
-    """Returns the optimiser of a `.keras` file, not built, and the shapes of its variables."""
+    """Returns the optimizer of a `.keras` file, not built, and the shapes of its variables."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json")).get("compile_config") or {}

@@ -18,7 +18,7 @@ from zoo.lazy import np
 CLAIM_KINDS = ("colour", "shape", "size", "relation", "number", "rank")
 NUMBER_WORDS = ("one", "two", "three", "four")
 MIN_SEPARATION = 12  # units from which an object is left of, right of, above or below another
-MIN_OFFSET = 8  # units from the centre of the image, from which an object is not in the middle
+MIN_OFFSET = 8  # units from the center of the image, from which an object is not in the middle
 
 _COLOUR, _SHAPE, _SIZE = map("|".join, (shapes.COLOURS, shapes.SHAPES, shapes.SIZES))
 _NAME = f"({_COLOUR}) ({_SHAPE})"

@@ -30,7 +30,7 @@ def predict(model, examples, *, batch_size, views="one", multi_label=False):
         examples: A `decoding.Examples`.
         batch_size: The number of images per batch.
         views: `one`, the image itself; `flip`, the image and its horizontal flip; `ten`, both of
-            these in the centre and shifted towards each corner.
+            these in the center and shifted towards each corner.
         multi_label: Whether probabilities are sigmoids of the logits instead of their softmax.
 
     Returns:

@@ -53,7 +53,7 @@ def _studio_image(task):
 
 
 def _studio_choices(task):
-    """Returns the choices of the last annotation that was not cancelled."""
+    """Returns the choices of the last annotation that was not canceled."""
     kept = [each for each in task["annotations"] if not each.get("was_cancelled")]
     results = kept[-1]["result"] if kept else []
     names = [name for one in results for name in one.get("value", {}).get("choices", ())]

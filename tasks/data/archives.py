@@ -96,7 +96,7 @@ def listing(location, found, make, skipped=(), notes=()):
     classes = sort_class_names({label for rows in found.values() for _, label in rows})
     labels = [label for rows in found.values() for _, label in rows]
     if not labels:
-        raise UsageError(f"{location} has no labelled images")
+        raise UsageError(f"{location} has no labeled images")
     check_classes(location, classes, labels, skipped)
     splits = {
         split: (make([item for item, _ in rows]), [label for _, label in rows])

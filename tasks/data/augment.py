@@ -168,7 +168,7 @@ def _box_mask(boxes, height, width):
 
 
 def _mix_examples(images, labels, params):
-    """Mixes each example with its neighbour, a random one, since batches are shuffled."""
+    """Mixes each example with its neighbor, a random one, since batches are shuffled."""
     patch = _box_mask(params["patch"][None], *images.shape[1:3])
     weight = tf.where(patch, 0.0, params["weight"])
     one = tf.cast(images, tf.float32)

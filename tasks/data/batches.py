@@ -60,7 +60,7 @@ class EpochBatches:
         """Returns the batches of an epoch, a `tf.data.Dataset` of `steps - start` batches.
 
         The remainder is dropped, other examples in each epoch, so that no small batch disturbs
-        the statistics of batch normalisation.
+        the statistics of batch normalization.
 
         Args:
             number: The epoch number, from 0.

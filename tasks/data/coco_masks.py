@@ -42,7 +42,7 @@ def decode_segmentation(segmentation, height, width):
 def polygon_mask(points, height, width):
     """Returns the mask of a polygon, bool `(height, width)`, by the rule of pycocotools.
 
-    The outline is followed on a finer grid; where it crosses the centre line of a column of
+    The outline is followed on a finer grid; where it crosses the center line of a column of
     pixels, inside and outside swap for all pixels below.
 
     Args:

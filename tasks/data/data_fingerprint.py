@@ -8,7 +8,7 @@ decoding them, so the digest of a split covers
 - the whole content of `NUM_SAMPLED` examples, evenly spaced.
 
 This detects renamed classes, and images that are added, removed, replaced, edited (a compressed
-image then has another size), relabelled, or moved to another class or split. It does not detect
+image then has another size), relabeled, or moved to another class or split. It does not detect
 changed pixels that leave the size of a file as it was, such as in a `.bmp`, in an image that is not
 sampled; likewise changed pixels in a TFDS data set, whose images are not files; and a changed
 outline of a COCO object whose box and area are the same. Modification times and folders do not

@@ -16,9 +16,9 @@ EXTRA = "pip install 'keras-zoo[medical]'"
 def read(data):
     """Returns the pixels of a DICOM file, uint8 `(height, width)` or `(height, width, 3)`.
 
-    Grey values are rescaled (PS3.3 C.7.6.16) and mapped linearly to [0, 255] from the first window
+    Gray values are rescaled (PS3.3 C.7.6.16) and mapped linearly to [0, 255] from the first window
     of the file (C.11.2.1.2), or else from the range of the stored bits; MONOCHROME1, in which the
-    lowest value is white, is inverted. Colours are converted to RGB.
+    lowest value is white, is inverted. Colors are converted to RGB.
 
     Args:
         data: The bytes of the file.

@@ -3,7 +3,7 @@
 A transform flips an image horizontally, scales it and shifts it. The parameters of a whole epoch
 are sampled beforehand from the seed and the epoch number, as in `augment`. A point `(x, y)`, in
 pixels from the upper left corner of the image, moves to `factor * (x, y) + offset`; a flipped
-image has a negative x factor. The centre of a pixel lies half a pixel from its edges.
+image has a negative x factor. The center of a pixel lies half a pixel from its edges.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zoo.errors import unknown_name_error
 from zoo.lazy import np, tf
 
 IGNORE_LABEL = 255  # label of pixels of a mask that are excluded from loss and metrics
-FILL_VALUE = 128  # grey, of pixels that come from outside of the image
+FILL_VALUE = 128  # gray, of pixels that come from outside of the image
 GEOMETRY_SEED = 2  # makes these random numbers independent of those for shuffling and `augment`
 
 # Name: whether half of the images are flipped, the largest scale (the smallest is its inverse),
@@ -70,7 +70,7 @@ def sample_params(seed, epoch, size, steps, shape, level):
 def transform_images(images, params):
     """Returns images, uint8, transformed with bilinear interpolation.
 
-    Pixels that come from outside of the image are grey.
+    Pixels that come from outside of the image are gray.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
@@ -83,7 +83,7 @@ def transform_images(images, params):
 
 
 def transform_masks(masks, params):
-    """Returns masks, uint8, transformed with nearest-neighbour interpolation.
+    """Returns masks, uint8, transformed with nearest-neighbor interpolation.
 
     Pixels that come from outside of the mask are `IGNORE_LABEL`.
 
@@ -111,7 +111,7 @@ def transform_boxes(boxes, params):
 
 
 def _affine_transform(images, params, interpolation, fill):
-    """Samples each pixel at its centre under the inverse transform."""
+    """Samples each pixel at its center under the inverse transform."""
     back = 1 / params["factor"]
     start = (0.5 - params["offset"]) * back - 0.5  # of the first pixel, as a pixel index
     none = tf.zeros_like(back[:, 0])

@@ -105,12 +105,12 @@ def open_image(data, kind, bits):
         reason = tiff.unsupported_reason(io.BytesIO(data))
         if not reason and bits != pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
             used = f"{bits} bits" if isinstance(bits, int) else "{:g} to {:g}".format(*bits)
-            reason = f"a TIFF of 16-bit colours that use {used}; {tiff.DEFAULT_HINT}"
+            reason = f"a TIFF of 16-bit colors that use {used}; {tiff.DEFAULT_HINT}"
         if reason:
             raise pillow_images.UnsupportedImage(reason)
     found = open_pillow(io.BytesIO(data), kind)
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(found.getbands()) > 1:
-        # Pillow reads only the upper 8 bits of 16-bit colours.
+        # Pillow reads only the upper 8 bits of 16-bit colors.
         deep_image = Image.fromarray(pillow_images.scale_to_uint8(_deep_png(data), bits))
         deep_image.info = {key: value for key, value in found.info.items() if key == "exif"}
         return deep_image
@@ -120,7 +120,7 @@ def open_image(data, kind, bits):
 def deep_values(data):
     """Returns the values of an image of more than 8 bits per channel, or `None` for others.
 
-    For TIFF files of 16-bit colours, of which Pillow reads 8 bits, they are rounded up.
+    For TIFF files of 16-bit colors, of which Pillow reads 8 bits, they are rounded up.
 
     Args:
         data: The bytes of a file, or an array.

@@ -58,9 +58,9 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
     """Reads one image.
 
     The first frame of an animation is read. TIFF files with several pages are not supported, and
-    those with bands other than colour and alpha need tifffile. The EXIF orientation is applied,
-    values of 16 bits and floating-point values are scaled to 8 bits, and colour is converted to
-    grey by Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`.
+    those with bands other than color and alpha need tifffile. The EXIF orientation is applied,
+    values of 16 bits and floating-point values are scaled to 8 bits, and color is converted to
+    gray by Pillow's mode `L` (ITU-R 601-2 luma). DICOM files are read as by `dicom.read`.
     Transparency is blended with white, unless 2 or 4 channels are requested, the last of which is
     alpha. Resizing is bilinear and antialiased.
 
@@ -68,10 +68,10 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
         item: The path of a file, its bytes, or an array `(height, width)` or `(height, width,
             channels)` of uint8, uint16, int16 or floating-point numbers, as in a `.npy` file.
         shape: `(height, width, channels)` of the result; `None` keeps the length of a side. Files
-            have 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGBA); an array must have
-            the requested number, except that grey and RGB are converted into each other.
+            have 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 channels (RGBA); an array must have
+            the requested number, except that gray and RGB are converted into each other.
         resize: `stretch` resizes both sides to the shape; `crop` scales until the shape is
-            covered and crops the centre; `pad` scales until the image fits in and centres it on
+            covered and crops the center; `pad` scales until the image fits in and centers it on
             black.
         bits: The bits used by an image of more than 8 bits: 2**bits - 1 becomes 255; or a pair
             of the values that become 0 and 255, as in `pillow_images.scale_to_uint8`.
@@ -85,7 +85,7 @@ def read_image(item, shape=(None, None, 3), resize="stretch", bits=pillow_images
     """
     height, width, channels = shape
     if channels < 1:
-        raise UsageError(f"an image has 1 channel (grey), 3 (RGB) or others, not {channels}")
+        raise UsageError(f"an image has 1 channel (gray), 3 (RGB) or others, not {channels}")
     if resize not in pillow_images.RESIZE_MODES:
         raise unknown_name_error("way to resize", resize, list(pillow_images.RESIZE_MODES))
     pillow_images.silence_warnings()
@@ -106,10 +106,10 @@ def read_stored(item, *, colours=False):
 
     Args:
         item: An image, as in `read_image`.
-        colours: Whether to look up the colours of a palette image.
+        colours: Whether to look up the colors of a palette image.
 
     Returns:
-        Integers `(height, width)`: the indices of a palette image, or the values of a grey one,
+        Integers `(height, width)`: the indices of a palette image, or the values of a gray one,
         also if it is stored with three equal channels. For other images, and for all if
         `colours`, uint8 `(height, width, 3)`, without transparency.
 
@@ -172,7 +172,7 @@ def image_size(item):
 
 
 def num_channels(item):
-    """Returns the number of channels of an array that is neither grey nor RGB, else 3."""
+    """Returns the number of channels of an array that is neither gray nor RGB, else 3."""
     if not isinstance(item, np.ndarray):
         try:
             item = image_formats.read_array(item_bytes(item))
@@ -231,7 +231,7 @@ def rejection_reason(path):
 def _open_images(item, channels, bits=pillow_images.MAX_BITS):
     """Returns pairs `(Pillow image, mode)`: one, or one for each channel of an array.
 
-    Without `bits`, the values of a grey image are not scaled.
+    Without `bits`, the values of a gray image are not scaled.
     """
     array = item
     if not isinstance(item, np.ndarray):

@@ -44,9 +44,9 @@ class ImageStats:
 
     Attributes:
         digests: Digests of the contents, a list of `bytes`.
-        grey: uint8 `(images, 32, 32)`, grey thumbnails; 0 for images that cannot be read or are
+        gray: uint8 `(images, 32, 32)`, gray thumbnails; 0 for images that cannot be read or are
             smaller than `MIN_SIDE`.
-        colours: float32 `(images, 3)`, the mean colour.
+        colors: float32 `(images, 3)`, the mean color.
         ranges: float64 `(images, 2)`, the smallest and largest value of an image of more than 8
             bits; NaN for others.
         floats: bool `(images,)`, whether an image has floating-point numbers.
@@ -230,7 +230,7 @@ def _duplicate_pairs(image_stats, wanted):
 def _image_stats(item, compared=True):
     """Returns the digest of an image and its `ARRAYS`, in order.
 
-    If not `compared`, the image is not decoded for its thumbnail and mean colour.
+    If not `compared`, the image is not decoded for its thumbnail and mean color.
     """
     data = item if isinstance(item, np.ndarray) else image_io.item_bytes(item)
     digest = hashlib.blake2b(image_io.item_bytes(data), digest_size=16).digest()

@@ -21,7 +21,7 @@ _sources: dict[str, Source] = {}
 
 
 def register(splits: Mapping[str, object], class_names=None) -> str:
-    """Makes labelled images a data set of this process.
+    """Makes labeled images a data set of this process.
 
     Args:
         splits: For each of `train`, `validation` and `test`, or some of them, a pair

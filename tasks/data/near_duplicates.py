@@ -1,8 +1,8 @@
 """Near-duplicate images, also if re-encoded or resized: perceptual hashes, then correlation.
 
 Each image has two hashes of 64 bits: the signs of the differences between horizontal and vertical
-neighbours (Krawetz, "Kind of Like That", 2013: dHash), here with a margin, so that noise on a flat
-background sets no bit. Images with similar hashes are compared as 12 x 12 grey values: fine enough
+neighbors (Krawetz, "Kind of Like That", 2013: dHash), here with a margin, so that noise on a flat
+background sets no bit. Images with similar hashes are compared as 12 x 12 gray values: fine enough
 to distinguish two shirts, too coarse for the noise of JPEG.
 """
 
@@ -14,12 +14,12 @@ from itertools import pairwise
 from zoo.lazy import np
 
 COMPARED_SIDE = 12  # pixels, of the images that are correlated
-DHASH_MARGIN = 2.0  # grey levels by which neighbours must differ to set a bit
+DHASH_MARGIN = 2.0  # gray levels by which neighbors must differ to set a bit
 MAX_HAMMING_DISTANCE = 6  # in bits, between the first hashes of near duplicates
 MAX_TOTAL_HAMMING_DISTANCE = 10  # in bits, of both hashes together
-MIN_CORRELATION = 0.998  # of the grey values of near duplicates
-MAX_COLOUR_DIFFERENCE = 12.0  # levels, between the mean colours of near duplicates
-MIN_STD = 3.0  # standard deviation of grey; flatter images are not compared
+MIN_CORRELATION = 0.998  # of the gray values of near duplicates
+MAX_COLOUR_DIFFERENCE = 12.0  # levels, between the mean colors of near duplicates
+MIN_STD = 3.0  # standard deviation of gray; flatter images are not compared
 NUM_BANDS = 4  # of 16 bits each: hashes that differ in fewer bits than bands share a band
 BAND_LOOKUP_COST = 8  # cost of a pair found through bands, relative to one in a full scan
 PAIR_CHUNK = 2**18  # pairs compared at a time

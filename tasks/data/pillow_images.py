@@ -81,7 +81,7 @@ def decode_and_resize(image, size, mode, resize, bits=MAX_BITS):
 
 
 def resize_mask(labels, size, resize, fill):
-    """Resizes a mask as `decode_and_resize` resizes an upright image, by nearest neighbour.
+    """Resizes a mask as `decode_and_resize` resizes an upright image, by nearest neighbor.
 
     Args:
         labels: uint8 `(height, width)`.
@@ -137,7 +137,7 @@ def upright_size(image):
 
 
 def _pad_centred(image, size, fill):
-    """Returns an image padded to a size, with the image in the centre."""
+    """Returns an image padded to a size, with the image in the center."""
     if image.size == size:
         return image
     canvas = Image.new(image.mode, size, fill)

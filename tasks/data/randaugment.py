@@ -4,7 +4,7 @@ Cubuk, Zoph, Shlens and Le, 2019 (https://arxiv.org/abs/1909.13719), with N = 2 
 operations are Pillow's, as in the authors' AutoAugment; the ranges of Table 1 are those of
 torchvision's `RandAugment`, where M counts to 30 and every operation grows with M.
 
-Departures from torchvision: geometric operations fill with grey, as in the authors' code, not with
+Departures from torchvision: geometric operations fill with gray, as in the authors' code, not with
 black. Images of neither 1 nor 3 channels are transformed channel by channel; "color", which mixes
 channels, does nothing unless there are 3.
 """

@@ -24,7 +24,7 @@ READ_BATCH = 1000  # examples per batch from TFDS; smaller is slower
 
 
 def load(name, data_dir):
-    """Loads a TFDS data set of labelled images, and downloads it if necessary.
+    """Loads a TFDS data set of labeled images, and downloads it if necessary.
 
     Args:
         name: `tfds:NAME` or `tfds:NAME/CONFIG`.

@@ -44,7 +44,7 @@ def is_deep_colour(file):
 def read_bands(data):
     """Returns a TIFF that only tifffile reads as an array, or `None` for others.
 
-    These are files of bands that are not colour or alpha, and of floating-point bands.
+    These are files of bands that are not color or alpha, and of floating-point bands.
 
     Args:
         data: The bytes of the file.

@@ -104,7 +104,7 @@ def stated_bits(metadata, name):
 def image_range(data):
     """Returns the smallest and largest value of an image, and whether it is of floats.
 
-    Both are NaN for images of 8 bits. For TIFF files of 16-bit colours, of which Pillow reads 8
+    Both are NaN for images of 8 bits. For TIFF files of 16-bit colors, of which Pillow reads 8
     bits, the values are rounded up; values that are not finite do not count.
 
     Args:

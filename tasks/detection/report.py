@@ -20,7 +20,7 @@ Image = LazyModule("PIL.Image")
 ImageDraw = LazyModule("PIL.ImageDraw")
 ImageFont = LazyModule("PIL.ImageFont")
 
-# Distinguishable with every kind of colour vision.
+# Distinguishable with every kind of color vision.
 CORRECT_COLOUR, FALSE_COLOUR, MISSED_COLOUR = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 MIN_AP = 0.01  # average precision below which the report has a warning
 MIN_DRAWN_SIZE = 256  # pixels; smaller images are enlarged until the longer side has that many
@@ -30,7 +30,7 @@ _MIN_FONT_SIZE = 11  # pixels
 
 
 class DrawnBox(NamedTuple):
-    """A box to draw, with a text at its corner, in a colour, solid or dashed."""
+    """A box to draw, with a text at its corner, in a color, solid or dashed."""
 
     box: Sequence[float]
     text: str
@@ -64,13 +64,13 @@ def draw_boxes(image, drawn_boxes: Iterable[DrawnBox]):
 
 
 def boxes_of_classes(boxes, scores, labels, classes: Sequence[str]) -> list[DrawnBox]:
-    """Returns the boxes to draw for the predictions of an image, a colour per class.
+    """Returns the boxes to draw for the predictions of an image, a color per class.
 
     Args:
         boxes, scores, labels: of the predictions to show, highest score first.
         classes: names of all classes.
     """
-    # With a prefix, since the palette has special colours for names such as "background".
+    # With a prefix, since the palette has special colors for names such as "background".
     colours = palette.class_colours([f"class {name}" for name in classes]).tolist()
     drawn_boxes = [
         DrawnBox(box, f"{classes[label]} {score:.0%}", tuple(colours[label]))
@@ -217,7 +217,7 @@ def _gallery(examples, classes, predictions, chosen, matches):
 
 
 def _legend():
-    """Returns the legend of the colours of boxes, as HTML."""
+    """Returns the legend of the colors of boxes, as HTML."""
     kinds = {
         "correct": (CORRECT_COLOUR, "solid"),
         "false": (FALSE_COLOUR, "solid"),

@@ -22,7 +22,7 @@ from zoo.atomic_files import atomic_write
 from zoo.errors import UsageError, unknown_name_error
 from zoo.lazy import np
 
-MODES = {  # methods of OpenCV, by the number of colour spaces and similarity measures
+MODES = {  # methods of OpenCV, by the number of color spaces and similarity measures
     "fast": "switchToSelectiveSearchFast",
     "quality": "switchToSelectiveSearchQuality",
 }

@@ -1,6 +1,6 @@
 """Boxes in the YOLO format: a text file per image, a line per box.
 
-A line is `class x y width height`, relative to the image size; x, y is the centre of the box.
+A line is `class x y width height`, relative to the image size; x, y is the center of the box.
 """
 
 from __future__ import annotations

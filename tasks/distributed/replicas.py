@@ -66,7 +66,7 @@ def replica_id():
 
 @functools.cache
 def distributed_optimizer(make):
-    """Returns the subclass of an optimiser class for several replicas."""
+    """Returns the subclass of an optimizer class for several replicas."""
     return type(make.__name__, (DistributedOptimizer, make), {"__module__": make.__module__})
 
 
@@ -117,11 +117,11 @@ def cond_across_replicas(predicate, yes, no, gradients):
 
 
 def set_sync_batch_norm(training_model, synchronized):
-    """Switches synchronised BatchNorm statistics on or off.
+    """Switches synchronized BatchNorm statistics on or off.
 
     Args:
         training_model: A `keras.Model`, changed in place before its step is traced. It must be
-            switched off before saving: synchronised layers load on TensorFlow only.
+            switched off before saving: synchronized layers load on TensorFlow only.
         synchronized: Whether the statistics of a batch are those of all replicas.
     """
     for layer in training_model._flatten_layers():

@@ -124,7 +124,7 @@ def _multi_worker_strategy(cluster, addresses):
         rpc_layer="grpc",
     )
     made = tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
-    # All workers have the same number of batches, and need not synchronise at the end of the data.
+    # All workers have the same number of batches, and need not synchronize at the end of the data.
     made.extended.experimental_enable_get_next_as_optional = False
     return made
 

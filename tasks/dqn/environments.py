@@ -71,7 +71,7 @@ def env_spec(name, options=None):
 def make(name, options, **more):
     """Makes an environment with Gymnasium.
 
-    Atari environments are preprocessed as in Mnih et al., 2015: grey, 84 x 84, four frames per
+    Atari environments are preprocessed as in Mnih et al., 2015: gray, 84 x 84, four frames per
     action.
 
     Args:

@@ -16,7 +16,7 @@ MAX_EPISODE_STEPS = 1000  # of breakout
 
 
 class GridGame(gymnasium.Env):
-    """A board of 10 x 10 cells in grey; the actions are left, stay and right.
+    """A board of 10 x 10 cells in gray; the actions are left, stay and right.
 
     Attributes:
         state: an integer array, the complete state of the game.

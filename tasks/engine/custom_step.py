@@ -39,10 +39,10 @@ class CustomStepModel(keras.Model):
         self.built = True
 
     def minimize(self, optimizer, loss, tape=None):
-        """Takes one step on the weights of an optimiser.
+        """Takes one step on the weights of an optimizer.
 
         Args:
-            optimizer: One of `optimize.inner_optimizers` of the compiled optimiser.
+            optimizer: One of `optimize.inner_optimizers` of the compiled optimizer.
             loss: A function without arguments that returns the mean loss of this replica.
             tape: A `tf.GradientTape` that has recorded intermediate results of the loss, which
                 then need not be computed again.

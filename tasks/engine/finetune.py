@@ -1,4 +1,4 @@
-"""Applies a plan to a model: trainable layers, parameter groups, and batch normalisation."""
+"""Applies a plan to a model: trainable layers, parameter groups, and batch normalization."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def batch_norm_layers(model):
 
 
 def optimizers(task, model, plan, steps):
-    """Returns the optimiser of each stage of a plan.
+    """Returns the optimizer of each stage of a plan.
 
     Weights that are trained in the same stages at the same learning rate form a parameter group,
-    which has an optimiser of its own. Its moments survive from stage to stage; those of weights
+    which has an optimizer of its own. Its moments survive from stage to stage; those of weights
     that are unfrozen later start at zero, with their own bias correction.
 
     Args:
         task: A `tasks.engine.task.Task`.
         model: The whole model.
         plan: The stages, `plans.Stage`.
-        steps: Optimiser steps per epoch.
+        steps: Optimizer steps per epoch.
     """
     groups = _param_groups(model, plan)
     single_group = len(groups) == 1 and len(plan) == 1
@@ -81,7 +81,7 @@ def optimizers(task, model, plan, steps):
 def recalibrate(model, pipeline, layers=None):
     """Estimates new BatchNorm statistics.
 
-    Each layer gets the mean and variance of its inputs while the layers below it normalise by
+    Each layer gets the mean and variance of its inputs while the layers below it normalize by
     batch statistics, as in training. They are those of all images together: the variance is the
     mean of the variances within batches plus the variance of the batch means.
 
@@ -148,7 +148,7 @@ def _param_groups(model, plan):
 
 
 def _group_optimizer(task, row, plan, steps, *, clip):
-    """Returns the optimiser of a parameter group, given its rate factor or `None` per stage."""
+    """Returns the optimizer of a parameter group, given its rate factor or `None` per stage."""
     parts = [
         task.learning_rates(stage.rate * factor, steps * stage.epochs * stage.passes, stage.epochs)
         for stage, factor in zip(plan, row, strict=True)

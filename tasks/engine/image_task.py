@@ -128,7 +128,7 @@ class ImageTask(SplitTask):
         search=("stretch", "crop"),
     )
     channels: int = flag(
-        0, "image channels: 1 for grey, 3 for RGB; 0: the default of the model", low=0
+        0, "image channels: 1 for gray, 3 for RGB; 0: the default of the model", low=0
     )
     num_classes: int = flag(0, "expected number of classes; 0: that of the data", low=0)
     plan: str = flag(

@@ -24,7 +24,7 @@ SGD_VARIANTS = {  # names of Keras's SGD with options
 WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # not optimisers by themselves
 NO_DECAY_NAMES = ["bias", "gamma", "beta"]  # of variables without weight decay
 NO_DECAY_EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # the same, of ViT
-# The default weight decay by optimiser. That of AdamW is multiplied by learning rates of 1e-3 or
+# The default weight decay by optimizer. That of AdamW is multiplied by learning rates of 1e-3 or
 # less: of 1e-4, 0.05 and 0.5, the first had no effect (docs/fine-tuning.md).
 DEFAULT_WEIGHT_DECAYS = {"adamw": 0.05}
 DEFAULT_WEIGHT_DECAY = 1e-4
@@ -41,16 +41,16 @@ def create_optimizer(
     ema_decay=0.0,
     compression="none",
 ):
-    """Returns the optimiser called `name`, a distributed one in the scope of several replicas.
+    """Returns the optimizer called `name`, a distributed one in the scope of several replicas.
 
     Args:
         name: `sgd`, `momentum` (Polyak, 1964), `nesterov` (Sutskever et al., 2013), or the name
-            of any other Keras optimiser in lower case, such as `adagrad`, `rmsprop`, `adam`,
+            of any other Keras optimizer in lower case, such as `adagrad`, `rmsprop`, `adam`,
             `adamw` or `lion`.
         rate: The learning rate, a number or a schedule.
         momentum: The momentum of optimisers that have one.
         weight_decay: Decoupled weight decay: each update subtracts `rate * weight_decay` times
-            the kernel. Biases and normalisation parameters are not decayed.
+            the kernel. Biases and normalization parameters are not decayed.
         clip_norm: The maximum global norm of the gradients (Pascanu et al., 2013); 0 for none.
         gradient_accumulation_steps: Steps whose gradients are averaged into one update.
         ema_decay: Decay per update of an exponential moving average of the weights (Polyak &
@@ -86,10 +86,10 @@ def create_optimizer(
 
 
 def exclude_embeddings_from_weight_decay(optimizer, variables):
-    """Excludes learned tokens and positions from weight decay, besides biases and normalisation.
+    """Excludes learned tokens and positions from weight decay, besides biases and normalization.
 
     Args:
-        optimizer: A Keras optimiser that is not built yet.
+        optimizer: A Keras optimizer that is not built yet.
         variables: The variables that it will update.
     """
     embeddings = [variable for variable in variables if NO_DECAY_EMBEDDINGS.search(variable.path)]
@@ -97,7 +97,7 @@ def exclude_embeddings_from_weight_decay(optimizer, variables):
 
 
 def optimizer_from_flags(task, rates, *, clip=True):
-    """Returns the optimiser that a task's flags describe, for a schedule of rates."""
+    """Returns the optimizer that a task's flags describe, for a schedule of rates."""
     return create_optimizer(
         task.optimizer,
         rates,
@@ -113,12 +113,12 @@ def optimizer_from_flags(task, rates, *, clip=True):
 
 
 def default_weight_decay(name):
-    """Returns the default weight decay of the optimiser called `name`."""
+    """Returns the default weight decay of the optimizer called `name`."""
     return DEFAULT_WEIGHT_DECAYS.get(name.lower(), DEFAULT_WEIGHT_DECAY)
 
 
 def optimizer_class(name):
-    """Returns the class of the optimiser called `name`; case does not matter."""
+    """Returns the class of the optimizer called `name`; case does not matter."""
     classes = {
         key.lower(): value
         for key, value in vars(keras.optimizers).items()
@@ -134,7 +134,7 @@ def optimizer_class(name):
 
 @contextmanager
 def ema_weights(optimizer):
-    """Swaps in the moving averages of the weights, if the optimiser computes them."""
+    """Swaps in the moving averages of the weights, if the optimizer computes them."""
     own = [(weight, keras.ops.convert_to_numpy(weight)) for weight, _ in _ema_pairs(optimizer)]
     load_ema_weights(optimizer)
     try:
@@ -145,13 +145,13 @@ def ema_weights(optimizer):
 
 
 def load_ema_weights(optimizer):
-    """Replaces the weights by their moving averages, if the optimiser computes them."""
+    """Replaces the weights by their moving averages, if the optimizer computes them."""
     for weight, average in _ema_pairs(optimizer):
         weight.assign(average)
 
 
 def with_loss_scaling(optimizer):
-    """Returns an optimiser with loss scaling under a float16 policy, otherwise the same one.
+    """Returns an optimizer with loss scaling under a float16 policy, otherwise the same one.
 
     The current dtype policy and scope must be those in which the model is built.
     """
@@ -165,20 +165,20 @@ def with_loss_scaling(optimizer):
 
 
 def optimizer_variables(optimizer):
-    """Returns the variables of an optimiser that change: moments, counters, loss scales."""
+    """Returns the variables of an optimizer that change: moments, counters, loss scales."""
     found = [variable for part in inner_optimizers(optimizer) for variable in part.variables]
     inner = getattr(optimizer, "inner_optimizer", None)
     return [*found, *(optimizer._variables if inner else ())]
 
 
 def inner_optimizers(optimizer):
-    """Returns the optimisers of the parameter groups, or the optimiser itself."""
+    """Returns the optimisers of the parameter groups, or the optimizer itself."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 scales the loss
     return list(getattr(optimizer, "parts", [optimizer]))
 
 
 def _ema_pairs(optimizer):
-    """Returns pairs `(weight, moving average)` of the weights that an optimiser updates."""
+    """Returns pairs `(weight, moving average)` of the weights that an optimizer updates."""
     return [
         (weight, average)
         for part in inner_optimizers(optimizer)
@@ -196,7 +196,7 @@ def create_schedule(name, peak, *, steps, warmup_steps=0, **options):
     Args:
         name: One of `SCHEDULES`.
         peak: The peak learning rate.
-        steps: Optimiser steps of the whole run.
+        steps: Optimizer steps of the whole run.
         warmup_steps: Steps of linear warmup to the peak; 0 for the default of the schedule.
         **options: `decay`, `milestones` and `power` of `schedule_shapes.multipliers`.
 
@@ -217,7 +217,7 @@ def create_schedule(name, peak, *, steps, warmup_steps=0, **options):
 
 
 def set_rate_factor(optimizer, factor):
-    """Sets the factor of an optimiser's learning rates, if its schedule is `plateau`."""
+    """Sets the factor of an optimizer's learning rates, if its schedule is `plateau`."""
     for part in inner_optimizers(optimizer):
         scale = getattr(getattr(part, "_learning_rate", None), "scale", None)
         if scale is not None:

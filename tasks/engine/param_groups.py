@@ -9,7 +9,7 @@ from zoo.lazy import tf
 
 
 class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
-    """Updates each parameter group by its own optimiser, and clips all gradients together.
+    """Updates each parameter group by its own optimizer, and clips all gradients together.
 
     Args:
         groups: `(optimizer, variables)` of each group. The optimisers are built here, and keep
@@ -51,7 +51,7 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
 class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """Dynamic loss scaling for float16: skips steps whose gradients are not finite.
 
-    The optimiser of Keras checks the gradients of one replica before they are summed, and does
+    The optimizer of Keras checks the gradients of one replica before they are summed, and does
     not support a `CustomStepModel`. TensorFlow only.
     """
 
@@ -87,7 +87,7 @@ class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         replicas.cond_across_replicas(self._finite(found), apply_update, skip, found)
 
     def build(self, var_list):
-        """Creates the scale, and builds the inner optimiser."""
+        """Creates the scale, and builds the inner optimizer."""
         if not self.built:
             super().build(var_list)
             self._trainable_variables = []  # the parts have them, in their order

@@ -108,7 +108,7 @@ def resolve_plan(
         pretrained: Whether the model starts from pretrained weights.
         levels: Names of the network's stages, the lowest first, for `gradual`.
         rate: The peak learning rate of stages that train all layers; 0 for the default.
-        optimizer: The name of the optimiser; there are default rates for the Adam family only.
+        optimizer: The name of the optimizer; there are default rates for the Adam family only.
         own: The learning rate in the spec of the pretrained weights, or `None`.
         scratch: The learning rate for random weights.
         batch_norm: One of `BATCH_NORM_POLICIES` for stages that name none, or `auto`: `frozen`

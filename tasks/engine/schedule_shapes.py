@@ -30,7 +30,7 @@ def multipliers(name, steps, warmup_steps, options):
 
     Args:
         name: A key of `SHAPES`.
-        steps: Optimiser steps of the whole run.
+        steps: Optimizer steps of the whole run.
         warmup_steps: Steps of linear warmup to the peak; 0 for the default of the schedule,
             which is no warmup except for `one_cycle`.
         options: `decay`, `milestones` and `power`, of the schedules that have them.

@@ -15,7 +15,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         rates: One learning rate per step, `(steps,)`.
-        scale: A factor, which is a variable of the optimiser, or `None`.
+        scale: A factor, which is a variable of the optimizer, or `None`.
     """
 
     def __init__(self, rates, scale=None):

@@ -95,11 +95,11 @@ class Task(TrainingFlags, abc.ABC):
         return replicas.rate_factor(self.scale_learning_rate, per_update, reference)
 
     def make_optimizer(self, rates: Any, *, clip: bool = True) -> keras.optimizers.Optimizer:
-        """Returns the optimiser that the flags describe, for a learning rate schedule."""
+        """Returns the optimizer that the flags describe, for a learning rate schedule."""
         return optimize.optimizer_from_flags(self, rates, clip=clip)
 
     def optimizers(self, model: keras.Model, steps: int) -> list[keras.optimizers.Optimizer]:
-        """Returns the optimiser of each stage of the plan; called within the scope.
+        """Returns the optimizer of each stage of the plan; called within the scope.
 
         Args:
             model: The whole model.
@@ -163,7 +163,7 @@ class Task(TrainingFlags, abc.ABC):
         Args:
             training_model: What `training_model` returned.
             data: What `load` returned.
-            optimizer: A Keras optimiser.
+            optimizer: A Keras optimizer.
         """
 
     def show(self, data: Any, events: Any) -> None:

@@ -11,7 +11,7 @@ from tasks.engine.flags import Between, flag
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingFlags:
-    """Options of the optimiser, the schedule, checkpoints, hardware and distribution."""
+    """Options of the optimizer, the schedule, checkpoints, hardware and distribution."""
 
     epochs: int = flag(8, "passes over the training split", low=1)
     batch_size: int = flag(32, "images per step, over all replicas", low=1)

@@ -72,7 +72,7 @@ class TrainingRun:
         return sum(epoch >= end for end in self.ends[:-1])
 
     def optimizer(self, epoch):
-        """Returns the optimiser of an epoch's stage."""
+        """Returns the optimizer of an epoch's stage."""
         return self.optimizers[self.stage(epoch)]
 
     def prepared_stage(self, epoch, *, begun=False):
@@ -184,7 +184,7 @@ class TrainingRun:
         return dataclasses.replace(self.data, train=train, validation=validation)
 
     def variables(self):
-        """Returns the variables that change in a run: weights, random states, optimiser state."""
+        """Returns the variables that change in a run: weights, random states, optimizer state."""
         mine = [v for optimizer in self.optimizers for v in optimize.optimizer_variables(optimizer)]
         return list({id(v): v for v in [*self.updated_variables, *mine]}.values())
 
@@ -221,7 +221,7 @@ class TrainingRun:
 
 
 def _optimizer_for(optimizer, training_model):
-    """Returns an optimiser whose variables are in the order of the model's, as JAX needs it."""
+    """Returns an optimizer whose variables are in the order of the model's, as JAX needs it."""
     known = getattr(optimizer, "_trainable_variables", [])
     if not known or [id(v) for v in known] == [id(v) for v in training_model.trainable_variables]:
         return optimizer

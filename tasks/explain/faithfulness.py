@@ -45,8 +45,8 @@ def insertion(explained, image, saliency, label):
 def points_into(saliency, mask, tolerance=0):
     """Returns whether the maximum of a map lies in an object (pointing game, Zhang et al., 2016).
 
-    The point is the centre of the cell of the highest saliency, where the map at the size of the
-    image has its maximum. There, a cell at the border has it in all pixels from its centre to the
+    The point is the center of the cell of the highest saliency, where the map at the size of the
+    image has its maximum. There, a cell at the border has it in all pixels from its center to the
     border, of which the first would be in a corner of the image.
 
     Args:
@@ -78,7 +78,7 @@ def outside_share(saliency, mask):
     """Returns the share of a map outside the objects of an image, in [0, 1].
 
     A map is no more exact than its cells: those with a pixel of an object count as inside, and so
-    do their neighbours.
+    do their neighbors.
 
     Args:
         saliency: `(rows, columns)`.

@@ -59,9 +59,9 @@ def kernel_keys(model, names):
 
 
 def folded(exported: ExportModel):
-    """Returns the model with batch normalisation folded into kernels, which are rounded then.
+    """Returns the model with batch normalization folded into kernels, which are rounded then.
 
-    Otherwise 8 bits would have to hold the outputs of a convolution before they are normalised,
+    Otherwise 8 bits would have to hold the outputs of a convolution before they are normalized,
     whose ranges differ greatly between channels. A model that cannot be folded stays as it is.
     """
     try:

@@ -15,7 +15,7 @@ def with_static_channels(exported: ExportModel):
     """Returns a model whose upsampled maps have a known number of channels.
 
     At an unknown height and width, the converter loses all dimensions of maps that are enlarged by
-    nearest neighbours, and has no convolution for maps of any number of channels.
+    nearest neighbors, and has no convolution for maps of any number of channels.
     """
     if None not in exported.image_shape or not any(
         isinstance(layer, keras.layers.UpSampling2D) for layer in graphs.leaf_layers(exported.model)

@@ -27,7 +27,7 @@ def quantize(network, conversion):
 
     Biases are integers in steps of the product of those of the input and the kernel. For signed
     weights, ONNX Runtime widens the steps of channels whose kernel is so small that the bias would
-    be clipped, such as those that batch normalisation has set to a constant. Without VNNI
+    be clipped, such as those that batch normalization has set to a constant. Without VNNI
     instructions, sums of two products of a signed and an unsigned value would overflow their 16
     bits, though; so weights are made unsigned afterwards.
 

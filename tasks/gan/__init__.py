@@ -87,7 +87,7 @@ class Gan(SplitTask):
     resize: str = flag(
         "crop", "how images of another size are resized", choices=("stretch", "crop", "pad")
     )
-    channels: int = flag(0, "1 for grey, 3 for RGB; 0: those of the data", low=0)
+    channels: int = flag(0, "1 for gray, 3 for RGB; 0: those of the data", low=0)
     feature_network: str = flag(
         "resnet20.cifar10",
         "model for the features that are compared, such as inception_v3.imagenet",

@@ -15,7 +15,7 @@ SINGLE_CLASS = "image"  # the only class of a folder without class folders
 
 
 def load(name, data_dir=None):
-    """Loads a data set by name, as `sources.load` does, or a folder of unlabelled images.
+    """Loads a data set by name, as `sources.load` does, or a folder of unlabeled images.
 
     Args:
         name: as for `sources.load`, or a folder of images without subfolders.

@@ -18,14 +18,14 @@ from zoo.lazy import LazyModule, keras, np
 lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
 DEFAULT_WEIGHTS = ".imagenet"  # weights tag that is left out of the name of a distance
-CONFIDENCE_THRESHOLD = 0.9  # an image counts as recognised above this probability
+CONFIDENCE_THRESHOLD = 0.9  # an image counts as recognized above this probability
 
 
 def feature_extractor(name, weights, shape):
     """Returns a `keras.Model` from images to features, which are globally pooled feature maps.
 
     The maps are those of the last stage of a model of the zoo. Images are resized to its input
-    size, bilinearly with antialiasing; grey images are converted to RGB.
+    size, bilinearly with antialiasing; gray images are converted to RGB.
 
     Args:
         name: name of the model.

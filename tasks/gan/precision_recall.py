@@ -1,7 +1,7 @@
-"""Precision and recall of generated images, by nearest neighbours in feature space.
+"""Precision and recall of generated images, by nearest neighbors in feature space.
 
 Improved precision and recall (Kynkaanniemi et al., 2019): the manifold of a set of features is the
-union of the balls around each of them whose radius is the distance to its k-th nearest neighbour.
+union of the balls around each of them whose radius is the distance to its k-th nearest neighbor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def precision_recall(real, generated, neighbours=NUM_NEIGHBOURS):
 
     Args:
         real, generated: features, `(count, width)`, with more rows than `neighbours`.
-        neighbours: the k of the nearest neighbours.
+        neighbours: the k of the nearest neighbors.
 
     Returns:
         The share of generated images in the manifold of the real ones, and the share of real

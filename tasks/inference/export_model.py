@@ -30,7 +30,7 @@ class ExportModel:
         float_layers: names of layers that int8 always leaves in float, such as those that decode
             boxes.
         unsupported: by format, why it cannot hold the model.
-        data: the `SplitReader` of the task, or `None` if it has no labelled images.
+        data: the `SplitReader` of the task, or `None` if it has no labeled images.
     """
 
     model: keras.Model = field(repr=False)

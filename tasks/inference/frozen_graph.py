@@ -1,6 +1,6 @@
 """A frozen network as a TensorFlow graph.
 
-Batch normalisation is folded into the preceding kernels, and kernels are cast to the precision of
+Batch normalization is folded into the preceding kernels, and kernels are cast to the precision of
 the graph. Weights are captured inputs of the graph: as constants they would be copied, hashed and
 constant-folded, which takes seconds.
 """
@@ -31,7 +31,7 @@ def trace(model, precision):
     Args:
         model: A functional `keras.Model` from images to one tensor.
         precision: `float32`, or `bfloat16` for kernels and the operations between them. The
-            layers before the first kernel, normalisation that cannot be folded, averages, and
+            layers before the first kernel, normalization that cannot be folded, averages, and
             other layers keep the precision of the model.
 
     Returns:

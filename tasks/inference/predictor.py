@@ -12,7 +12,7 @@ from tasks.data.pillow_images import MAX_BITS
 from tasks.inference.exported_file import ExportedNetwork
 from zoo.lazy import keras, np
 
-CHANNEL_NAMES = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}
+CHANNEL_NAMES = {1: "gray", 2: "gray and alpha", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -133,5 +133,5 @@ class Predictor(abc.ABC):
 
 
 def describe_channels(channels: int) -> str:
-    """Returns the name of the colour space of images with so many channels."""
+    """Returns the name of the color space of images with so many channels."""
     return CHANNEL_NAMES.get(channels, f"{channels} channels")

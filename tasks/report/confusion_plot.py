@@ -12,7 +12,7 @@ from zoo.lazy import np
 _MAX_CLASSES = 40  # of a confusion matrix that is shown whole
 _NUM_CONFUSED_CLASSES = 30  # classes that are shown of a larger one
 _MIN_FONT_SIZE = 8  # pixels, as all lengths below; counts that need a smaller font are omitted
-_LIGHT_TEXT_OPACITY = 0.6  # of a cell, from which its text has the colour of the page
+_LIGHT_TEXT_OPACITY = 0.6  # of a cell, from which its text has the color of the page
 _CHAR_WIDTH = 7.2  # average, in labels
 _MAX_LABEL_LENGTH = 22  # in characters
 _COLOUR_BAR_WIDTH = 240
@@ -36,7 +36,7 @@ def confusion_matrix(matrix, classes: Sequence[str]) -> str:
     if matrix.shape != (len(classes), len(classes)):
         raise ValueError(f"got {len(classes)} names for a confusion matrix of shape {matrix.shape}")
     selected = list(range(len(classes)))
-    note = "Rows are true classes, columns are predictions; colour is the fraction of the row."
+    note = "Rows are true classes, columns are predictions; color is the fraction of the row."
     if len(classes) > _MAX_CLASSES:
         selected = _most_confused_classes(matrix)
         note += (
@@ -72,7 +72,7 @@ def _most_confused_classes(matrix):
 
 
 def _heat_map(counts, totals, names):
-    """Returns the SVG of the cells, with names to the left and above, and a colour bar below."""
+    """Returns the SVG of the cells, with names to the left and above, and a color bar below."""
     cell = min(64, max(16, 600 / len(names)))
     longest = max(_text_width(_truncate(name)) for name in names)
     turned = longest > cell - 6
@@ -113,7 +113,7 @@ def _cells(counts, totals, names, left, top, cell):
 
 
 def _colour_bar(left, top):
-    """Yields the colour bar, from 0% to 100%."""
+    """Yields the color bar, from 0% to 100%."""
     step = _COLOUR_BAR_WIDTH / 40
     for index in range(40):
         opacity = math.sqrt((index + 0.5) / 40)

@@ -1,7 +1,7 @@
 """The displayed channels of an image, in reports, TensorBoard and drawn predictions.
 
-One channel is displayed as grey, three as red, green and blue. With two channels, the first is
-displayed as grey; with more than three, the first three are displayed.
+One channel is displayed as gray, three as red, green and blue. With two channels, the first is
+displayed as gray; with more than three, the first three are displayed.
 """
 
 from __future__ import annotations

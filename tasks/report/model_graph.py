@@ -106,7 +106,7 @@ def blocks(calls: Sequence[LayerCall]) -> list[Block]:
     """Returns the blocks of a network, from input to output.
 
     Sequential layers are one block until the size of the feature map changes; a block with branches
-    is merged with sequential neighbours if their names share a prefix.
+    is merged with sequential neighbors if their names share a prefix.
     """
     found = []
     pieces = list(_segments(calls))

@@ -1,7 +1,7 @@
 """Plot of a network: its blocks from top to bottom, their layers from left to right.
 
-Consecutive repeats of a block are drawn once. The colour shows the size of the feature map;
-convolutions, pooling and merges have boxes, activations and normalisation have none.
+Consecutive repeats of a block are drawn once. The color shows the size of the feature map;
+convolutions, pooling and merges have boxes, activations and normalization have none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEFT = 232  # of the first box; the description of the block is to the left of 
 _TOP, _MARGIN, _PADDING = 58, 20, 12  # above the blocks; around the plot; inside of a block
 _MAX_NAME_LENGTH = 21  # characters of a block name
 _MAX_BOXES_PER_ROW = 7  # of sequential layers
-_MAX_BOXES = 40  # of a block; a larger one is summarised in text
+_MAX_BOXES = 40  # of a block; a larger one is summarized in text
 
 # From the largest feature maps to the smallest; the last is for tensors without a spatial size.
 _COLOURS = ("#0b84a5", "#1a6bb0", "#5b5bc2", "#8e4bb5", "#b8408f", "#c8553d", "#b07d12", "#5f6b76")
@@ -62,7 +62,7 @@ def model_svg(title: str, calls: Sequence[model_graph.LayerCall]) -> str:
 
 
 def _colour_by_size(blocks):
-    """Returns the colour of each size of feature map, by its longer side."""
+    """Returns the color of each size of feature map, by its longer side."""
     sides = sorted({_longer_side(block) for block in blocks} - {0}, reverse=True)
     return {
         **{side: _COLOURS[min(i, len(_COLOURS) - 2)] for i, side in enumerate(sides)},

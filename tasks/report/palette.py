@@ -1,4 +1,4 @@
-"""Class colours, the same in all reports and saved masks."""
+"""Class colors, the same in all reports and saved masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GOLDEN_RATIO = 0.618034  # step of the hue between consecutive classes
 
 
 def class_colours(classes: Sequence[str]):
-    """Returns a colour for each class, uint8 `(classes, 3)`, which depends only on its index.
+    """Returns a color for each class, uint8 `(classes, 3)`, which depends only on its index.
 
     Classes named in `BACKGROUND_NAMES` are black.
     """

@@ -1,7 +1,7 @@
 """Plots of a run as HTML figures: training curves and image galleries.
 
 Each function returns one well-formed `<figure>` for a section of `page.write`, whose style sheet
-has colours for light mode, dark mode and print.
+has colors for light mode, dark mode and print.
 """
 
 from __future__ import annotations

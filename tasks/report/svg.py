@@ -34,7 +34,7 @@ def standalone_svg(
         width, height: The size in pixels.
         parts: The elements.
         label: The description for screen readers.
-        style: CSS; by default text is grey, or dark with the class `title`.
+        style: CSS; by default text is gray, or dark with the class `title`.
     """
     paper = rectangle(0, 0, width, height, kind="paper")
     return inline_svg(width, height, [f"<style>{BASE_STYLE}{style}</style>", paper, *parts], label)

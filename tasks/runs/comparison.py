@@ -14,7 +14,7 @@ from tasks.report import image_results, paired_tests, run_files
 from zoo.errors import UsageError
 from zoo.lazy import np
 
-MAX_RUNS = 8  # as many curves have distinguishable colours
+MAX_RUNS = 8  # as many curves have distinguishable colors
 SEED = 0  # of the paired bootstrap
 IGNORED_FLAGS = ("task", "resolved", "stages", "weights_sha256")
 ENVIRONMENT = ("keras-zoo", "keras", "tensorflow", "processor", "gpus", "replicas")

@@ -51,7 +51,7 @@ class Segmentation(BackboneTask):
     )
     patience: int = patience_flag("val_miou")
     class_map: str = flag(
-        "", "file of class names and, for colour-coded masks, their colours", former="colours"
+        "", "file of class names and, for color-coded masks, their colors", former="colours"
     )
     threshold: int = flag(
         NO_THRESHOLD,

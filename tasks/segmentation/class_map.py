@@ -1,4 +1,4 @@
-"""Class maps: the mapping from the values or the colours of a mask to class labels."""
+"""Class maps: the mapping from the values or the colors of a mask to class labels."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ MAX_THIN_CLASSES = 16  # up to this number of classes, all of them may be at edg
 MIN_BLURRED_VALUES = 3  # values at edges only from which a mask is considered blurred
 BLURRED_HINT = (
     ", most of them only at the edges of regions: antialiasing, smooth resizing or JPEG mixed the "
-    "labels; save the masks again without it (nearest-neighbour resizing, PNG), or, of background "
+    "labels; save the masks again without it (nearest-neighbor resizing, PNG), or, of background "
     "and one object, set --threshold 127"
 )
 SEPARATORS = re.compile(r"[,;\t]")  # of the cells of a line; spaces if there are none of these
-EXPECTED_FORMAT = "expected one line per class, such as 'cat', or 'cat,128,0,64' with its colour"
+EXPECTED_FORMAT = "expected one line per class, such as 'cat', or 'cat,128,0,64' with its color"
 HEADER_WORDS = {"name", "class", "label", "value", "index", "id"}
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """The mapping from mask values or colours to labels.
+    """The mapping from mask values or colors to labels.
 
     Attributes:
         classes: The class names. A label is an index into them.
-        values: The label of each mask value; empty for colour-coded masks.
-        colours: The label of each `(red, green, blue)`; empty for masks of values.
+        values: The label of each mask value; empty for color-coded masks.
+        colors: The label of each `(red, green, blue)`; empty for masks of values.
         origin: The file or data set that defines the classes, for messages.
     """
 
@@ -58,7 +58,7 @@ class ClassMap:
 
         Raises:
             UnreadableImage: The mask is not an image, or is damaged.
-            UsageError: The mask has a value or a colour that no class has.
+            UsageError: The mask has a value or a color that no class has.
         """
         if self.colours:
             return self._labels_from_colours(item)
@@ -93,7 +93,7 @@ class ClassMap:
 
     @cached_property
     def _palette(self):
-        """The packed colours, sorted, and their labels."""
+        """The packed colors, sorted, and their labels."""
         packed = np.array([_pack_rgb(colour) for colour in self.colours])
         order = np.argsort(packed)
         return packed[order], np.array(list(self.colours.values()), "uint8")[order]
@@ -111,7 +111,7 @@ class ClassMap:
             row, column = np.argwhere(unknown)[0]
             colour = tuple(int(channel[row, column]) for channel in (red, green, blue))
             raise UsageError(
-                f"{image_io.item_name(item)} has the colour {colour} at x {column}, y {row}, which "
+                f"{image_io.item_name(item)} has the color {colour} at x {column}, y {row}, which "
                 f"{self.origin} does not list; it lists {join_names(self.colours)}"
                 f"{_shares(packed, unknown, _unpack_rgb)}"
             )
@@ -150,19 +150,19 @@ def read_values(item):
     """Returns the values of a mask `(height, width)`.
 
     Raises:
-        UsageError: The mask is colour-coded.
+        UsageError: The mask is color-coded.
     """
     stored = image_io.read_stored(item)
     if stored.ndim == 3:
         raise UsageError(
-            f"{image_io.item_name(item)} is a colour-coded mask; list the classes in a file "
+            f"{image_io.item_name(item)} is a color-coded mask; list the classes in a file "
             "classes.csv next to the images, one line per class, such as 'cat,128,0,64'"
         )
     return stored
 
 
 def interior_pixels(values):
-    """Returns which pixels equal all four neighbours, bool of the same shape."""
+    """Returns which pixels equal all four neighbors, bool of the same shape."""
     interior = np.zeros(values.shape, bool)
     centre = values[1:-1, 1:-1]
     neighbours = (values[:-2, 1:-1], values[2:, 1:-1], values[1:-1, :-2], values[1:-1, 2:])
@@ -190,10 +190,10 @@ def read(path):
     """Reads a class map from a file.
 
     The file has one line per class, in the order of the labels: its name alone, where the value in
-    masks is the index of the line, from 0; its name and a value; or its name and a colour as red,
+    masks is the index of the line, from 0; its name and a value; or its name and a color as red,
     green and blue from 0 to 255. Cells are separated by commas, semicolons, tabs or else spaces.
     The first line may be a header. Lines that begin with `#` are comments. A name on several lines
-    is one class with several values or colours. Pixels of `void`, `ignore` and `unlabeled` are
+    is one class with several values or colors. Pixels of `void`, `ignore` and `unlabeled` are
     ignored.
 
     Args:
@@ -259,13 +259,13 @@ def _is_header(cells):
 
 
 def _pack_rgb(colour):
-    """Returns a colour as one integer."""
+    """Returns a color as one integer."""
     red, green, blue = colour
     return red << 16 | green << 8 | blue
 
 
 def _unpack_rgb(packed):
-    """Returns the colour of an integer of `_pack_rgb`."""
+    """Returns the color of an integer of `_pack_rgb`."""
     return packed >> 16, packed >> 8 & 255, packed & 255
 
 
@@ -278,7 +278,7 @@ def _shares(values, unknown, name=int):
 
 
 def _describe_value(numbers):
-    return f"the colour {numbers}" if len(numbers) == 3 else f"the number {numbers[0]}"
+    return f"the color {numbers}" if len(numbers) == 3 else f"the number {numbers[0]}"
 
 
 def _check_blurred(item, values, unknown):
@@ -293,6 +293,6 @@ def _check_blurred(item, values, unknown):
     ]
     if len(edges) >= max(MIN_BLURRED_VALUES, len(found) / 2) and interior_pixels(values).any():
         raise UsageError(
-            f"{image_io.item_name(item)} has {len(found)} values or colours of no "
+            f"{image_io.item_name(item)} has {len(found)} values or colors of no "
             f"class{BLURRED_HINT}"
         )

@@ -35,7 +35,7 @@ def load(name, data_dir=None, class_map_path="", classes=(), threshold=NO_THRESH
             folder of such files, see `coco.annotation_files`; or `tfds:NAME`, a TFDS data set with
             an image and a mask.
         data_dir: The data directory of TFDS; `None` for the default.
-        class_map_path: The path of a class list, with colours for colour-coded masks.
+        class_map_path: The path of a class list, with colors for color-coded masks.
         classes: The class names of a trained model, used for masks without a class list.
         threshold: The largest value of the background in masks of a folder, as in
             `threshold_map`, or `NO_THRESHOLD`.
@@ -109,7 +109,7 @@ def decode(split, num_classes, shape, resize, *, memory=None, disk=None):
     """Decodes the images and masks of a split once, and checks every mask before resizing.
 
     An image or a mask that cannot be read is dropped together with its counterpart, and reported.
-    Masks are resized like images, but by nearest neighbour; `pad` fills with `IGNORE_LABEL`.
+    Masks are resized like images, but by nearest neighbor; `pad` fills with `IGNORE_LABEL`.
 
     Args:
         split: A split of a source from `load`.
@@ -233,7 +233,7 @@ def _check_labelled(name, counts, labelled, shape, resize):
         height, width, _ = shape
         raise UsageError(
             f"every pixel of the masks of {name} is ignored after resizing to {height} x {width} "
-            f"pixels: its {counts.sum():,} labelled pixels are too few, or outside the crop of "
+            f"pixels: its {counts.sum():,} labeled pixels are too few, or outside the crop of "
             f"--resize crop; increase --image-size, or change --resize {resize}"
         )
 

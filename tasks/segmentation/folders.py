@@ -61,7 +61,7 @@ def list_folder(root, class_map_path="", classes=(), chosen_pages="", threshold=
     """Lists a folder of images and masks.
 
     A mask has the relative path of its image, with another extension or one of `MASK_SUFFIXES`
-    after the stem. It is an indexed or greyscale image of values, or a colour-coded one. The
+    after the stem. It is an indexed or grayscale image of values, or a color-coded one. The
     classes are listed in a file next to the folders, one of `CLASS_LISTS`, in the format of
     `class_map.read`. Without such a file all masks are read once to find their values, and the
     classes are those of `infer_class_map.infer_class_map`. The images of a split are ordered by a
@@ -79,7 +79,7 @@ def list_folder(root, class_map_path="", classes=(), chosen_pages="", threshold=
 
     Raises:
         UsageError: An image has no mask or several, a mask is a JPEG without a threshold, or masks
-            have colours or values that no class list explains.
+            have colors or values that no class list explains.
     """
     root, skipped, splits = Path(root), [], {}
     for split, (images, masks) in find_folders(root).items():

@@ -35,7 +35,7 @@ def infer_class_map(masks, origin, listing, classes=(), flag=""):
         flag: The flag that takes the path of the class list, if it is not found automatically.
 
     Raises:
-        UsageError: A mask is colour-coded, there is only one class, or the values have gaps, are
+        UsageError: A mask is color-coded, there is only one class, or the values have gaps, are
             instance ids, or are due to blurred edges.
     """
     if classes and classes == tuple(map(str, range(len(classes)))):

@@ -1,6 +1,6 @@
 """Segmentation losses on logits and integer masks: cross-entropy, focal, Dice and sums of them.
 
-Pixels labelled `IGNORE_LABEL` are ignored. A mean over pixels is the mean over all other pixels of
+Pixels labeled `IGNORE_LABEL` are ignored. A mean over pixels is the mean over all other pixels of
 the global batch, over all replicas. Everything is computed in float32 or float64, and masks are not
 expanded to one-hot.
 """

@@ -1,6 +1,6 @@
 """Segmentation metrics: mean IoU, pixel accuracy, mean accuracy, frequency-weighted IoU.
 
-Labels and predictions are integers `(images, height, width)`. Pixels labelled `IGNORE_LABEL` are
+Labels and predictions are integers `(images, height, width)`. Pixels labeled `IGNORE_LABEL` are
 ignored. Counts are integers per image and are summed, so the metrics of a split do not depend on
 the batch size or the number of replicas. They are those of Long, Shelhamer and Darrell, 2015
 (arXiv:1411.4038), section 5, over all pixels of a split.

@@ -1,4 +1,4 @@
-"""The report of a segmenter: colour-coded masks, overlays, sections and warnings.
+"""The report of a segmenter: color-coded masks, overlays, sections and warnings.
 
 Examples are any object with `pixels` and `labels`, images and masks that are indexed by arrays of
 indices.
@@ -47,7 +47,7 @@ def overlay(image, labels, classes: Sequence[str]):
 
     Args:
         image: uint8 `(height, width, channels)`, shown as `image_channels.to_rgb` of it.
-        labels: Integers `(height, width)`. Pixels of `IGNORE_LABEL` are covered with grey.
+        labels: Integers `(height, width)`. Pixels of `IGNORE_LABEL` are covered with gray.
         classes: The class names. The background is not covered.
 
     Returns:
@@ -110,7 +110,7 @@ def sections(
 
 
 def legend(classes: Sequence[str]) -> str:
-    """Returns the legend of the class colours, as HTML."""
+    """Returns the legend of the class colors, as HTML."""
     colours = zip(classes, palette.class_colours(classes).tolist(), strict=True)
     names = (
         f'<span style="border-left:.8em solid rgb{tuple(colour)};padding-left:.3em;'
@@ -166,7 +166,7 @@ def _gallery(examples, classes, indices, scores, predict):
 
 
 def _borders(labels):
-    """Returns which pixels differ from their neighbour to the right or below, a bool array."""
+    """Returns which pixels differ from their neighbor to the right or below, a bool array."""
     borders = np.zeros(labels.shape, bool)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]

@@ -16,7 +16,7 @@ class ThresholdMap(class_map.ClassMap):
     """The mapping of values up to a threshold to background, and of others to object.
 
     Attributes:
-        threshold: The largest value of the background; colours are converted to luma.
+        threshold: The largest value of the background; colors are converted to luma.
     """
 
     threshold: int = 0

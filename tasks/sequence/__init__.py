@@ -28,7 +28,7 @@ ALL = "all"
 
 @register
 class Sequence(Task):
-    """Trains a recurrent network or a small transformer on text, series or labelled sequences."""
+    """Trains a recurrent network or a small transformer on text, series or labeled sequences."""
 
     kind: ClassVar = "sequence"
     min_steps_per_epoch: ClassVar = plans.MIN_STEPS_PER_EPOCH

@@ -1,4 +1,4 @@
-"""Batches of windows or labelled sequences, shuffled the same way on every machine."""
+"""Batches of windows or labeled sequences, shuffled the same way on every machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def training(examples, *, batch_size, seed):
 
 @dataclass(frozen=True, eq=False)
 class LabelledBatches(batches.EpochBatches):
-    """Batches of labelled sequences.
+    """Batches of labeled sequences.
 
     Attributes:
         examples: `LabelledSequences`.

@@ -1,4 +1,4 @@
-"""Splits of sequences, and the windows or labelled sequences that a model is trained on."""
+"""Splits of sequences, and the windows or labeled sequences that a model is trained on."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Encoding:
         mean, std: Of each channel in the training part; `None` for texts. `std` is 1 where a
             channel is constant.
         naive_error: The mean absolute difference of successive steps of each channel in the
-            training part, the scale of `mase`; `None` for texts and labelled sequences.
+            training part, the scale of `mase`; `None` for texts and labeled sequences.
         classes: The class names; empty without labels.
     """
 

@@ -11,7 +11,7 @@ DIGITS, LENGTH, WIDTH = 10, 5, 32
 
 
 def scenes(count, rng):
-    """Returns images with a square in each column, and the colours and cells of these."""
+    """Returns images with a square in each column, and the colors and cells of these."""
     colors, rows = (rng.integers(0, high, (count, GRID)) for high in (COLORS, GRID))
     images = rng.normal(128, 10, (count, GRID, GRID, CELL, CELL, 3))
     for column in range(GRID):

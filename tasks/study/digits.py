@@ -8,7 +8,7 @@ CLASSES = 10
 
 
 def digits(count: int, seed: int = 0, *, size: int = 16, shift: float = 1.0, noise: float = 30.0):
-    """Returns grey images of digits and their labels.
+    """Returns gray images of digits and their labels.
 
     Each digit is turned by up to 20 degrees, scaled, moved and covered with noise.
 

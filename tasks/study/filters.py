@@ -15,7 +15,7 @@ FILTERS = {
 
 
 def convolve(image, kernel, stride=1, padding="valid"):
-    """Returns a grey image `(height, width)` filtered by a `Conv2D` of Keras."""
+    """Returns a gray image `(height, width)` filtered by a `Conv2D` of Keras."""
     kernel = np.asarray(kernel, "float32")
     layer = keras.layers.Conv2D(1, kernel.shape, stride, padding, use_bias=False)
     layer.build((None, None, None, 1))
@@ -36,7 +36,7 @@ def output_size(size, kernel, stride, padding):
 
 
 def smoothness(kernels):
-    """Returns the correlation of neighbouring weights in kernels `(height, width, filters)`."""
+    """Returns the correlation of neighboring weights in kernels `(height, width, filters)`."""
     pairs = [(kernels[1:], kernels[:-1]), (kernels[:, 1:], kernels[:, :-1])]
     return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]))
 
@@ -95,8 +95,8 @@ def run(seed: int = 0, steps: int = 400, kernel: int = 7):
             Claim("The filter for vertical edges does not respond to horizontal ones.",
                   edges[1] < 1e-6 < edges[0], f"{edges[1]:.0f} against {edges[0]:.0f}"),
             Claim("What training adds to the first filters is smoother than their random start: "
-                  "neighbouring weights change alike.", smoothness(after - before) > 0.2,
-                  f"correlation of neighbours {smoothness(before):.2f} before, "
+                  "neighboring weights change alike.", smoothness(after - before) > 0.2,
+                  f"correlation of neighbors {smoothness(before):.2f} before, "
                   f"{smoothness(after - before):.2f} of the change, {smoothness(after):.2f} after"),
         ],
         pictures=[

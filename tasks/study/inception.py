@@ -106,7 +106,7 @@ def run(seed: int = 0, steps: int = 150, count: int = 2, images_used: int = 2_00
                   "as far.", focus["parallel"] > focus["5 x 5"]
                   and (fields["parallel"] > 0).sum() == (fields["5 x 5"] > 0).sum(),
                   f"{focus['parallel']:.2f} against {focus['5 x 5']:.2f} of the gradient"),
-            Claim("They are more accurate than 1 x 1 convolutions, which see no neighbours.",
+            Claim("They are more accurate than 1 x 1 convolutions, which see no neighbors.",
                   end["parallel"] > end["1 x 1"],
                   f"{end['parallel']:.2f} against {end['1 x 1']:.2f}"),
             # The standard error of a difference of accuracies on 500 images is 0.03.

@@ -200,7 +200,7 @@ def images(shown: Mapping[str, object], columns: int = 4, side: float = 2.2) -> 
     """Returns small images in rows, each with its name above, as one SVG.
 
     Args:
-        shown: by name, uint8 `(height, width)`, grey, or `(height, width, 3)`.
+        shown: by name, uint8 `(height, width)`, gray, or `(height, width, 3)`.
         columns: images per row.
         side: width of an image, in inches.
     """

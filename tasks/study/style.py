@@ -70,7 +70,7 @@ def run(seed: int = 0, size: int = 64, steps: int = 80, width: int = 16, weights
     """The maps of a layer hold what is where; their Gram matrix sums over all positions and keeps
     only which features occur together, a texture. An image that is optimized until one layer
     matches shows what that layer keeps: deeper layers leave more of the pixels open. The network is
-    a VGG16 with random weights, or with those of a file (--weights): random ones keep the colours
+    a VGG16 with random weights, or with those of a file (--weights): random ones keep the colors
     of an image, but only trained ones recognize objects."""
     rng = np.random.default_rng(seed)
     size = max(TILE * 2, size // TILE * TILE)
@@ -115,7 +115,7 @@ def run(seed: int = 0, size: int = 64, steps: int = 80, width: int = 16, weights
         pictures=[
             ("Images from one layer", pictures.slider(shown, "layer"),
              "The originals are on the left. From its maps the image comes back, with more noise "
-             "the deeper the layer; from the Gram matrix of the first layer its colours come back, "
+             "the deeper the layer; from the Gram matrix of the first layer its colors come back, "
              "but not their places."),
             ("What changes", pictures.panels(plots),
              "Gram matrices hardly notice where things are, unless the layer sees whole tiles."),

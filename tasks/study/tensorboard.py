@@ -100,7 +100,7 @@ def run(seed: int = 0, examples: int = 600, epochs: int = 8, logdir: str = ""):
             ("Scalars and histograms", pictures.panels(
                 [pictures.curves(lines, xlabel="epoch", ylabel="epoch_loss"), pictures.svg(drawn)]),
              "The SCALARS and HISTOGRAMS pages show the same numbers: losses fall, and weights "
-             "spread (a stronger colour is later)."),
+             "spread (a stronger color is later)."),
             ("Images", pictures.images(
                 {str(n): image[..., 0] for n, image in enumerate(decoded)}, side=1.2),
              "The IMAGES page, read back from the file."),

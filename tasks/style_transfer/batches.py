@@ -1,4 +1,4 @@
-"""Unlabelled training images, and batches of random crops of them."""
+"""Unlabeled training images, and batches of random crops of them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class StyleTransferPredictor(Predictor):
         model: a `keras.Model` from images to images of the same size, in [0, 255].
         name: name of the model for messages.
         size: side of the training images, for `scale="fit"`; 0 if unknown.
-        luminance: whether images keep their own colours.
+        luminance: whether images keep their own colors.
         pixel_bytes: memory of the feature maps per pixel, in bytes.
     """
 
@@ -56,7 +56,7 @@ class StyleTransferPredictor(Predictor):
     @property
     def protocol(self):
         """A description of the preprocessing."""
-        colours = "; the colours of the image are preserved" if self.luminance else ""
+        colours = "; the colors of the image are preserved" if self.luminance else ""
         return f"whole, at its own size, {describe_channels(self.model.input_shape[-1])}{colours}"
 
     def prepare(self, images, start):
@@ -118,7 +118,7 @@ class StyleTransferPredictor(Predictor):
         return np.asarray(run(pixels[None]))[0].round().clip(0, 255).astype("uint8")
 
     def _stylize_tiles(self, pixels, run, tile):
-        """Stylizes overlapping tiles, and keeps the centre of each."""
+        """Stylizes overlapping tiles, and keeps the center of each."""
         stylized = np.empty_like(pixels)
         for read, kept, target in tiles.tile_slices(
             pixels.shape[:2], [tiles.round_up_tile(tile)] * 2, TILE_ALIGNMENT

@@ -1,4 +1,4 @@
-"""Content and style images: reading, writing, and preserving colours."""
+"""Content and style images: reading, writing, and preserving colors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
 
-COLOUR_MODES = ("none", "luminance", "match")  # how the colours of the content are preserved
+COLOUR_MODES = ("none", "luminance", "match")  # how the colors of the content are preserved
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in luminance, Y of YIQ
 MIN_VARIANCE = 1e-3  # lower bound of variances and standard deviations to divide by
 
@@ -90,7 +90,7 @@ def parse_style_weights(text, count):
 
 
 def match_colours(image, other):
-    """Matches the mean and covariance of an image's colours to those of another image.
+    """Matches the mean and covariance of an image's colors to those of another image.
 
     Reference:
         Gatys et al., 2016, arXiv:1606.05897, section 3, with symmetric square roots of covariances.
@@ -116,7 +116,7 @@ def to_grey(image):
 
 
 def match_luminance(image, other):
-    """Matches mean and standard deviation of a grey image to those of another grey image.
+    """Matches mean and standard deviation of a gray image to those of another gray image.
 
     Reference:
         Gatys et al., 2016, arXiv:1606.05897, equation 10.

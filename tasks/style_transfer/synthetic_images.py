@@ -31,7 +31,7 @@ def hills():
 
 
 def mosaic():
-    """Returns a mosaic of warm and cold colours with dark joints; uint8 `(256, 256, 3)`."""
+    """Returns a mosaic of warm and cold colors with dark joints; uint8 `(256, 256, 3)`."""
     random = np.random.default_rng(7)
     centres = random.uniform(0, IMAGE_SIZE, (NUM_TILES, 2))
     warm = [(196, 62, 44), (232, 160, 54), (244, 222, 150)]
@@ -69,6 +69,6 @@ SYNTHETIC_IMAGES = {"hills": hills, "mosaic": mosaic, "waves": waves}
 
 
 def _blend(first, second, weight):
-    """Returns a linear blend of two colours, float64 `(height, width, 3)`."""
+    """Returns a linear blend of two colors, float64 `(height, width, 3)`."""
     weight = np.clip(weight, 0, 1)[..., None]
     return np.array(first) * (1 - weight) + np.array(second) * weight

@@ -1,4 +1,4 @@
-"""Architecture search by regularised evolution: tournament selection, the oldest dies."""
+"""Architecture search by regularized evolution: tournament selection, the oldest dies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Individual:
 
 
 class Evolution(oracles.SearchOracle):
-    """Regularised evolution of architectures (Real et al., 2019).
+    """Regularized evolution of architectures (Real et al., 2019).
 
     The population is the last completed trials. The best of a random sample of it is mutated into
     a child, and the oldest individual dies, even if it is the best. Departures from the paper:

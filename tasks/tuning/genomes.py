@@ -109,7 +109,7 @@ class MLP:
         return {"widths": widths, **rest}
 
     def effective_options(self):
-        """Returns the options that have an effect; `skip` needs two neighbours of one width."""
+        """Returns the options that have an effect; `skip` needs two neighbors of one width."""
         alike = any(one == other for one, other in itertools.pairwise(self.hidden))
         return {**self.options(), "skip": self.skip and alike}
 

@@ -2,7 +2,7 @@
 
 keras-tuner 1.4.8 overwrites its state in place, in one file per trial and one for the rest; loses
 the running trials if it is killed between two of these files, and the position of a grid search;
-treats a seed of 0 as no seed; ends a search after a few failures; and its Bayesian optimisation
+treats a seed of 0 as no seed; ends a search after a few failures; and its Bayesian optimization
 may propose the same values again and again. The classes here fix each of these.
 """
 
@@ -29,7 +29,7 @@ BAYESIAN_REQUIREMENTS = (
 
 
 def objective():
-    """Returns the objective of all oracles: the score of a trial, maximised."""
+    """Returns the objective of all oracles: the score of a trial, maximized."""
     return keras_tuner.Objective(SCORE, "max")
 
 
@@ -216,7 +216,7 @@ class Hyperband(CheckpointMixin, keras_tuner.oracles.HyperbandOracle):
 
 
 class Bayesian(CheckpointMixin, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Bayesian optimisation with a Gaussian process of the scores.
+    """Bayesian optimization with a Gaussian process of the scores.
 
     Args:
         space, trials, seed, task: as for `SearchOracle`.

@@ -50,7 +50,7 @@ def write_inherited_weights(parent_folder, child_task, path):
     with _seed_lock:
         keras.utils.set_random_seed(
             child_task.seed
-        )  # new weights are initialised as without a parent
+        )  # new weights are initialized as without a parent
         child = fresh.network(shape, len(about["classes"]))
     inherited = inherit_weights(parent, child)
     total = sum(math.prod(weight.shape) for weight in child.weights)
@@ -68,9 +68,9 @@ def write_inherited_weights(parent_folder, child_task, path):
 def inherit_weights(parent, child):
     """Copies the weights of a model to another one for layers of the same name and class.
 
-    Kernels of different widths or sizes share their overlap: the first channels, and the centre of
+    Kernels of different widths or sizes share their overlap: the first channels, and the center of
     a convolution. New inputs of an existing output channel, from a wider previous layer or a larger
-    kernel, are initialised with zeros, so that the channel computes the same function as before
+    kernel, are initialized with zeros, so that the channel computes the same function as before
     (Net2Net, Chen et al., 2016; Wei et al., 2016); so is a new convolution on a skip connection.
     New channels and layers keep their random weights.
 
@@ -102,7 +102,7 @@ def inherit_weights(parent, child):
 
 
 def _init_skip_conv(layer, known):
-    """Initialises a new skip convolution to the identity if the parent had a skip, else to 0."""
+    """Initializes a new skip convolution to the identity if the parent had a skip, else to 0."""
     if layer.name.replace(SKIP_SUFFIX, "_conv1") in known:
         added = f"{layer.name}_add" in known
         layer.set_weights([np.eye(*layer.kernel.shape[-2:])[None, None] * added])
@@ -133,7 +133,7 @@ def _merge_arrays(old, new, pixels):
 
 
 def _overlap(old, new, axis):
-    """Returns the overlapping slices of two axes: centred for kernel sizes, else the first."""
+    """Returns the overlapping slices of two axes: centered for kernel sizes, else the first."""
     both = min(old, new)
     starts = [(length - both) // 2 if axis < -2 else 0 for length in (old, new)]
     return tuple(slice(start, start + both) for start in starts)

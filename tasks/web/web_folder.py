@@ -25,7 +25,7 @@ def check(exported) -> None:
         )
     if exported.takes_images and exported.image_shape[-1] not in (1, 3):
         raise UsageError(
-            f"browsers read grey and RGB images, not {exported.image_shape[-1]} channels; export "
+            f"browsers read gray and RGB images, not {exported.image_shape[-1]} channels; export "
             "it with --format onnx"
         )
 

@@ -25,7 +25,7 @@ def outline(name, make=zoo.build, **options):
 
 
 def copied(layer):
-    """Returns a layer after serialisation and deserialisation."""
+    """Returns a layer after serialization and deserialization."""
     return keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
 
 
@@ -35,7 +35,7 @@ def relative_error(a, b):
 
 
 def randomized(model, seed=0):
-    """Gives random values to weights that are zero and to the statistics of batch normalisation."""
+    """Gives random values to weights that are zero and to the statistics of batch normalization."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -356,7 +356,7 @@ def test_an_epoch_whose_figures_are_not_numbers_is_worse_than_any_other():
     assert not chosen.better(found, {**found, "val_accuracy": 0.2})
 
 
-NORMALISED = {  # tasks with a network that has batch normalisation, for `--ema-decay`
+NORMALISED = {  # tasks with a network that has batch normalization, for `--ema-decay`
     "classification": {
         "model": "convnet",
         "model_options": "{depths: [1], widths: [4], head: pool, hidden: [], conv_dropout: 0.0}",

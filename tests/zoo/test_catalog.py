@@ -1,4 +1,4 @@
-"""The catalogue: look-up, registration, error messages, and published counts of parameters."""
+"""The catalog: look-up, registration, error messages, and published counts of parameters."""
 
 from __future__ import annotations
 

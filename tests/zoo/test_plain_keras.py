@@ -73,7 +73,7 @@ def preprocessed(kind, channels=3):
 
 
 def normalised():
-    """Returns a small network with local response normalisation."""
+    """Returns a small network with local response normalization."""
     image = keras.Input((8, 8, 3))
     x = blocks.local_response_norm(keras.layers.Conv2D(8, 3)(image), alpha=0.1, name="norm")
     return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
@@ -89,7 +89,7 @@ SMALL = {
         f"{count} channels": lambda count=count: surgery.channels(preprocessed("caffe"), count)
         for count in (1, 2, 4)
     },
-    "from grey": lambda: surgery.channels(preprocessed("torch", 1), 3),
+    "from gray": lambda: surgery.channels(preprocessed("torch", 1), 3),
 }
 
 

@@ -1,4 +1,4 @@
-"""A convolution that includes the frozen batch normalisation after it."""
+"""A convolution that includes the frozen batch normalization after it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class AbsorbedConv2D(keras.layers.Layer):
-    """Convolves with `kernel * scale`, instead of scaling the output by a frozen normalisation.
+    """Convolves with `kernel * scale`, instead of scaling the output by a frozen normalization.
 
-    `scale = gamma / sqrt(variance + epsilon)` is computed from the normalisation's variables at
+    `scale = gamma / sqrt(variance + epsilon)` is computed from the normalization's variables at
     every call, without a gradient. Kernel and bias are the variables of the convolution, so that
-    they are trained as with the normalisation after them. The product is computed at the precision
+    they are trained as with the normalization after them. The product is computed at the precision
     of the variables, and then rounded to that of the convolution.
 
     Args:
@@ -54,7 +54,7 @@ class AbsorbedConv2D(keras.layers.Layer):
         return cls(**{**config, "conv": revive(config["conv"]), "norm": revive(config["norm"])})
 
     def _affine(self):
-        """Returns the scale of the normalisation, and the shift of both layers."""
+        """Returns the scale of the normalization, and the shift of both layers."""
         norm, ops = self.norm, keras.ops
         # As in Keras: the statistics may have half precision, but not the arithmetic.
         dtype = keras.backend.result_type(norm.moving_variance.dtype, "float32")

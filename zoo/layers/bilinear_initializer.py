@@ -1,4 +1,4 @@
-"""An initialiser that makes a transposed convolution a bilinear interpolation."""
+"""An initializer that makes a transposed convolution a bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 @keras.saving.register_keras_serializable("zoo", name="Bilinear")
 class BilinearInitializer(keras.initializers.Initializer):
-    """Initialises a `Conv2DTranspose` to upsample each channel bilinearly.
+    """Initializes a `Conv2DTranspose` to upsample each channel bilinearly.
 
     The kernel size should be `2 * stride - stride % 2`, and the padding `same`: the output is then
     that of `keras.layers.UpSampling2D(stride, interpolation="bilinear")`, except at the border,

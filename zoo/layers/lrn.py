@@ -1,4 +1,4 @@
-"""Local response normalisation, the predecessor of batch normalisation."""
+"""Local response normalization, the predecessor of batch normalization."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides each value by a power of the sum of squares of neighbouring channels.
+    """Divides each value by a power of the sum of squares of neighboring channels.
 
     `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the existing channels from
     `c - radius` to `c + radius`. It has no weights, and computes in float32 at least. The defaults
     are the paper's (k = 2, n = 5).
 
     Args:
-        radius: the number of neighbouring channels on either side.
+        radius: the number of neighboring channels on either side.
         bias: constant that keeps the divisor above zero.
         alpha: factor of the sum; Caffe and PyTorch divide theirs by `2 * radius + 1`.
         beta: exponent of the divisor.

@@ -7,10 +7,10 @@ import keras
 
 @keras.saving.register_keras_serializable("zoo")
 class PixelNormalization(keras.layers.Layer):
-    """Normalises pixels in [0, 255] as in the training of a network, `(x - mean) / scale`.
+    """Normalizes pixels in [0, 255] as in the training of a network, `(x - mean) / scale`.
 
     Computes in float32 at least: bfloat16 has 8 significant bits, too few for a difference of
-    pixels. Images with another number of channels than `mean` (grey, or RGB with a fourth channel)
+    pixels. Images with another number of channels than `mean` (gray, or RGB with a fourth channel)
     are neither converted nor reversed: every channel gets the average mean and the average scale.
 
     Args:

@@ -11,7 +11,7 @@ CANONICAL_LEVEL = 4  # of a region of the canonical size (Lin et al., 2016, equa
 class RoIAlign(keras.layers.Layer):
     """Averages bilinearly interpolated values in each cell of a grid over each region.
 
-    A cell has `samples x samples` points. A pixel's value is that at its centre: coordinates of
+    A cell has `samples x samples` points. A pixel's value is that at its center: coordinates of
     regions are divided by the stride and reduced by 1/2, as with `aligned=True` in torchvision.
     Points more than a pixel outside the map have the value 0, others outside that of the border.
 
@@ -83,7 +83,7 @@ class RoIAlign(keras.layers.Layer):
     def _weights(self, low, high, side):
         """Returns the weight of each of `side` pixels in each cell: `(batch, n, size, side)`.
 
-        A pixel's weight for a point falls from 1 at the pixel to 0 at its neighbours.
+        A pixel's weight for a point falls from 1 at the pixel to 0 at its neighbors.
         """
         ops, count = keras.ops, self.size * self.samples
         fractions = (ops.arange(count, dtype="float32") + 0.5) / count

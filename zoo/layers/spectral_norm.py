@@ -1,4 +1,4 @@
-"""Layers with spectral normalisation: weights divided by their largest singular value."""
+"""Layers with spectral normalization: weights divided by their largest singular value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import keras
 
 
 class SpectralNormMixin:
-    """Adds spectral normalisation (Miyato et al., 2018) to the layer class it is mixed with.
+    """Adds spectral normalization (Miyato et al., 2018) to the layer class it is mixed with.
 
     The largest singular value of the weights, as a matrix with the output channels as columns, is
     `|W u|`; `u` is updated by one step of power iteration at each call in training. Gradients pass
@@ -57,7 +57,7 @@ class SpectralNormMixin:
 
 
 class SpectralKernelMixin(SpectralNormMixin):
-    """Spectral normalisation of a layer whose weights are a kernel."""
+    """Spectral normalization of a layer whose weights are a kernel."""
 
     @property
     def _unnormalized(self):
@@ -65,7 +65,7 @@ class SpectralKernelMixin(SpectralNormMixin):
 
     @property
     def kernel(self):
-        """The normalised kernel, with which the layer computes."""
+        """The normalized kernel, with which the layer computes."""
         return self._normalized_weights()
 
 
@@ -89,7 +89,7 @@ class SpectralEmbedding(SpectralNormMixin, keras.layers.Embedding):
 
     @property
     def embeddings(self):
-        """The normalised table of vectors."""
+        """The normalized table of vectors."""
         return self._normalized_weights()
 
 

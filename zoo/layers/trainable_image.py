@@ -1,4 +1,4 @@
-"""An image as a weight, which is optimised."""
+"""An image as a weight, which is optimized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Canvas(keras.layers.Layer):
         x: `(batch, height, width, channels)`, of a fixed height and width; only its shape is used.
 
     Returns:
-        The image, in the same shape; pixels in [0, 255], or slightly beyond during optimisation.
+        The image, in the same shape; pixels in [0, 255], or slightly beyond during optimization.
     """
 
     def __init__(self, **kwargs):

@@ -12,7 +12,7 @@ PAPER = "https://doi.org/10.1145/3065386"  # Krizhevsky, Sutskever & Hinton, NIP
 
 KERNELS = (11, 5, 3, 3, 3)  # figure 2
 POOLED_CONVS = (1, 2, 5)  # the convolutions that pooling follows
-LRN_CONVS = (1, 2)  # the convolutions that response normalisation follows
+LRN_CONVS = (1, 2)  # the convolutions that response normalization follows
 
 VARIANTS = {
     # One tower, as in "One weird trick" (Krizhevsky, 2014, arXiv:1404.5997) and torchvision.
@@ -61,23 +61,23 @@ def alexnet(
 ):
     """Builds AlexNet (Krizhevsky et al., 2012, figure 2).
 
-    `alexnet_paper` has the paper's widths, towers and response normalisation; `alexnet` is
+    `alexnet_paper` has the paper's widths, towers and response normalization; `alexnet` is
     torchvision's. Departures: the towers are the groups of one convolution; the image is padded
     by 2 pixels, without which 224 pixels do not give the paper's 55 x 55 maps; kernels are
-    initialised as in He et al., 2015 (`he_normal`), not with a standard deviation of 0.01, and
-    all biases with 0, not some with 1; a mean colour is subtracted, not a mean image, and pixels
+    initialized as in He et al., 2015 (`he_normal`), not with a standard deviation of 0.01, and
+    all biases with 0, not some with 1; a mean color is subtracted, not a mean image, and pixels
     are scaled. Torchvision applies dropout before the dense layers, not after them, and pools
     images of other sizes to 6 x 6 maps; here the size of the first dense layer depends on the
     image size.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
+        image: `(batch, height, width, channels)`, normalized pixels; of a fixed size unless
             `hidden` is empty.
         num_classes: width of the logits, or `None` for the stages only.
         widths: channels of the five convolutions.
         groups: the number of groups of each convolution; channels of different groups are not
             connected.
-        lrn: whether local response normalisation follows the first two convolutions.
+        lrn: whether local response normalization follows the first two convolutions.
         hidden: units of each dense layer before the logits; with none, global average
             pooling replaces them.
         dropout: rate after each hidden layer, in [0, 1).

@@ -47,21 +47,21 @@ def convnet(
 ):
     """Builds a stack of convolutions, poolings and dense layers (LeCun et al., 1989).
 
-    Each block repeats convolution, batch normalisation (Ioffe & Szegedy, 2015) and activation,
+    Each block repeats convolution, batch normalization (Ioffe & Szegedy, 2015) and activation,
     and ends in pooling and dropout (Srivastava et al., 2014); dense layers follow. Departure: only
     the principle is that of 1989. The defaults suit images of 28 to 32 pixels.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
+        image: `(batch, height, width, channels)`, normalized pixels; of a fixed size unless
             `head` is `pool`.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of convolutions in each block, for any number of blocks.
         widths: channels of each block.
         kernel_size: height and width of the convolutions: one value, or one per block.
         activation: Keras's name of the activation after each convolution and hidden layer.
-        batch_norm: whether each convolution and hidden layer is normalised before its
+        batch_norm: whether each convolution and hidden layer is normalized before its
             activation.
-        norm: kind of normalisation: `batch`, `layer` (Ba et al., 2016; over each pixel's
+        norm: kind of normalization: `batch`, `layer` (Ba et al., 2016; over each pixel's
             channels), `group` (Wu & He, 2018; in `blocks.NUM_GROUPS` groups of channels), or
             `none`.
         skip: whether the input of a block is added before its last activation (He et al., 2016),
@@ -73,7 +73,7 @@ def convnet(
             pooling.
         hidden: units of each dense layer before the logits, for any number of layers.
         hidden_dropout: rate after each hidden layer, in [0, 1).
-        initializer: Keras's name of the kernels' initialiser.
+        initializer: Keras's name of the kernels' initializer.
         weight_decay: factor of the L2 penalty on the kernels.
 
     Returns:

@@ -40,7 +40,7 @@ def dcgan_generator(
     """Builds the generator of DCGAN (Radford et al., 2015, figure 1).
 
     Each transposed 5 x 5 convolution doubles the side of the maps and halves their channels, with
-    batch normalisation and `relu`; the output of the last one, after `tanh`, is scaled to pixels.
+    batch normalization and `relu`; the output of the last one, after `tanh`, is scaled to pixels.
     Departure: the image size is 4, 5, 6 or 7 times a power of two, not only 64.
 
     Args:
@@ -48,10 +48,10 @@ def dcgan_generator(
         num_classes: the number of classes of a class-conditional generator, which takes a
             `label`; `None` for an unconditional one.
         image_size: height and width of the image.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         width: channels of the last hidden maps.
         condition: how the generator is conditioned on the class: `batch_norm` scales and shifts
-            the normalised maps by class (Dumoulin et al., 2017), `concatenation` appends an
+            the normalized maps by class (Dumoulin et al., 2017), `concatenation` appends an
             embedding of the class to the latent vector (Mirza and Osindero, 2014).
 
     Returns:
@@ -172,7 +172,7 @@ def base_size(side):
 
 
 def _conditional_batch_norm(x, by_class, *, name):
-    """Applies batch normalisation and `relu`, with gains and shifts per class where given."""
+    """Applies batch normalization and `relu`, with gains and shifts per class where given."""
     if by_class is None:
         x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
         return keras.layers.Activation("relu", name=f"{name}_relu")(x)
@@ -192,7 +192,7 @@ def _conditional_batch_norm(x, by_class, *, name):
 
 
 def _init():
-    """Returns the paper's initialiser, normal with a standard deviation of 0.02.
+    """Returns the paper's initializer, normal with a standard deviation of 0.02.
 
     A new object per layer, as each has its own seed.
     """

@@ -101,7 +101,7 @@ def _aspp(x, width, rates, separable):
 
 
 def _atrous_conv(x, filters, rate, separable, *, name):
-    """Applies a dilated 3 x 3 convolution, batch normalisation and `relu`."""
+    """Applies a dilated 3 x 3 convolution, batch normalization and `relu`."""
     options = {"padding": "same", "dilation_rate": rate, "use_bias": False}
     if separable:
         x = keras.layers.DepthwiseConv2D(

@@ -71,7 +71,7 @@ def vector_dqn(vector, num_classes=2, *, widths=(120, 84), dueling=False):
     """Builds a deep Q-network for vectors.
 
     The default is the network of CleanRL's `dqn.py` (Huang et al., 2022). Departure: kernels are
-    initialised as in He et al., 2015, not with PyTorch's default.
+    initialized as in He et al., 2015, not with PyTorch's default.
 
     Args:
         vector: `(batch, features)`, the observations of the environment.

@@ -48,7 +48,7 @@ def faster_rcnn(
     Lin et al. have `channels=256, hidden=(1024, 1024), candidates=2000, proposals=1000,
     anchor_scale=8, batch_norm=False` and `backbone="resnet50.imagenet"`, for images of 800 pixels.
     Departures: the defaults suit images of 128 pixels on a CPU; the pyramid's convolutions have
-    batch normalisation; its top level is a strided convolution of the backbone's last stage and
+    batch normalization; its top level is a strided convolution of the backbone's last stage and
     part of the top-down pathway; proposals are the best of all levels together; RoIAlign (He et
     al., 2017) replaces RoI pooling.
 
@@ -59,7 +59,7 @@ def faster_rcnn(
         backbone_weights: a weights file instead of the tag's source, or `"random"`.
         levels: first and last level of the pyramid, N for a stride of `2**N`.
         channels: width of the pyramid's maps and of the region proposal network.
-        batch_norm: whether the pyramid's convolutions are normalised.
+        batch_norm: whether the pyramid's convolutions are normalized.
         anchor_scale: size of a level's anchors, in multiples of its stride.
         ratios: aspect ratios of the anchors, height over width.
         candidates: the number of anchors that are decoded before suppression.

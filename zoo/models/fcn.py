@@ -49,8 +49,8 @@ def fcn(
     The dense layers of VGG16 become convolutions (`fc1`, 7 x 7, and `fc2`), with VGG16's weights if
     its weights file includes the head. A 1 x 1 convolution scores each pixel of the last stage; in
     `16s` and `8s` also those of the one or two stages before it, each of half the stride. Scores
-    are upsampled by trainable transposed convolutions, initialised as bilinear interpolation, and
-    summed. Score layers are initialised with zeros, so that a fresh network outputs zeros.
+    are upsampled by trainable transposed convolutions, initialized as bilinear interpolation, and
+    summed. Score layers are initialized with zeros, so that a fresh network outputs zeros.
 
     With VGG16, the scored stages are `pool3`, `pool4` and `fc2`. With 21 classes `fcn8s` has
     134,376,863 parameters, the paper's "134M": 14,714,688 in VGG16's convolutions, 119,545,856 in
@@ -132,7 +132,7 @@ def _score(x, num_classes, stage):
 
 
 def _upsample_scores(x, factor, stage):
-    """Upsamples scores by a kernel that is initialised as bilinear interpolation."""
+    """Upsamples scores by a kernel that is initialized as bilinear interpolation."""
     return keras.layers.Conv2DTranspose(
         x.shape[-1],
         2 * factor - factor % 2,

@@ -26,7 +26,7 @@ AUXILIARY = {"4a": "auxiliary1", "4d": "auxiliary2"}  # section 5: the module th
 VARIANTS = {
     # That of torchvision. Without the auxiliary heads: 6,624,904 parameters.
     "googlenet": {"largest": 3, "batch_norm": True, "last_pool": 2, "dropout": 0.2},
-    "googlenet_bn": {"batch_norm": True},  # table 1, normalised
+    "googlenet_bn": {"batch_norm": True},  # table 1, normalized
     "googlenet_paper": {"lrn": True},  # table 1 and figure 3
 }
 
@@ -43,7 +43,7 @@ WEIGHTS = {
             "1378be20a8e875cf1568b8a71654e704449655e34711a959a38b04fb34905cef",
             0.69778,
             0.89530,
-            preprocessing="tf",  # the result of its `transform_input` on standardised pixels
+            preprocessing="tf",  # the result of its `transform_input` on standardized pixels
         )
     }
 }
@@ -73,21 +73,21 @@ def googlenet(
 ):
     """Builds GoogLeNet, also called Inception v1 (Szegedy et al., 2014, table 1, figure 3).
 
-    Departures: `googlenet` is torchvision's, in which batch normalisation (Ioffe & Szegedy,
-    2015) replaces biases and response normalisation, 3 x 3 convolutions replace the 5 x 5 ones,
+    Departures: `googlenet` is torchvision's, in which batch normalization (Ioffe & Szegedy,
+    2015) replaces biases and response normalization, 3 x 3 convolutions replace the 5 x 5 ones,
     the last 3 x 3 pooling is 2 x 2, and dropout is 0.2. `googlenet_bn` has the paper's layers, each
-    with batch normalisation; `googlenet_paper` has biases, and response normalisation with the
+    with batch normalization; `googlenet_paper` has biases, and response normalization with the
     constants of AlexNet, as the paper gives none. In all of them the auxiliary heads pool to 4 x 4
     maps for any image size (the paper: windows of 5 x 5 with stride 3, which give 4 x 4 at 224),
-    kernels are initialised as in He et al., 2015 (`he_normal`), and pixels are scaled to [-1, 1],
+    kernels are initialized as in He et al., 2015 (`he_normal`), and pixels are scaled to [-1, 1],
     where the paper subtracts their mean.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: width of the logits, or `None` for the stages only.
         largest: height and width of the largest kernels in each module.
-        batch_norm: whether convolutions are followed by batch normalisation, and have no bias.
-        lrn: whether local response normalisation follows the first pooling and precedes the
+        batch_norm: whether convolutions are followed by batch normalization, and have no bias.
+        lrn: whether local response normalization follows the first pooling and precedes the
             second.
         last_pool: height and width of the last pooling's window.
         dropout: rate before the logits.
@@ -159,7 +159,7 @@ def _head(x, num_classes, batch_norm, dropout, *, name):
 
 
 def _convolve(x, filters, kernel_size, strides=1, *, batch_norm, name):
-    """Applies a convolution and `relu`, with a bias or with batch normalisation in between."""
+    """Applies a convolution and `relu`, with a bias or with batch normalization in between."""
     x = blocks.conv(x, filters, kernel_size, strides, bias=not batch_norm, name=name)
     if batch_norm:  # torchvision's epsilon
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)

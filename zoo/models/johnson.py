@@ -21,7 +21,7 @@ COUNTS = {  # trainable parameters, FLOPs
 INSTANCE_EPSILON = 1e-5  # of PyTorch, and so of most implementations
 MARGIN = 4  # pixels that a 9 x 9 convolution takes off each side of an image
 STRIDE = 4
-OUTPUT_KERNEL_STD = 5e-3  # of the initialiser of the last kernel
+OUTPUT_KERNEL_STD = 5e-3  # of the initializer of the last kernel
 
 
 @register(
@@ -46,24 +46,24 @@ def fast_style(
 
     Two convolutions of stride 2, residual blocks at a quarter of the size, and two upsampling
     convolutions, between 9 x 9 convolutions. `fast_style_paper` is the paper's: batch
-    normalisation, transposed convolutions, and residual blocks without padding, for which the
+    normalization, transposed convolutions, and residual blocks without padding, for which the
     image is padded by reflection by 40 pixels on every side. `fast_style` is the form in use since:
-    instance normalisation (Ulyanov et al., 2016, arXiv:1607.08022), nearest-neighbour upsampling
-    before a convolution, which avoids checkerboard artefacts (Odena et al., 2016), and reflection
+    instance normalization (Ulyanov et al., 2016, arXiv:1607.08022), nearest-neighbor upsampling
+    before a convolution, which avoids checkerboard artifacts (Odena et al., 2016), and reflection
     padding before each convolution. It outputs the change of the pixels, where the paper's outputs
     the pixels themselves: at first it returns the image, and need not learn to copy it.
 
     Departures: images whose sides are not a multiple of 4 (`fast_style`: 8) are padded by
     reflection, and the result is cropped. Inside, pixels are in [-1, 1]; outputs are clipped to
-    their range, but not in training. The last kernel is initialised with small values: from black
+    their range, but not in training. The last kernel is initialized with small values: from black
     or white pixels, where `tanh` saturates, training would be slow.
 
     Args:
         image: `(batch, height, width, channels)`, pixels in [-1, 1]; any height and width.
         width: channels at full resolution; twice and four times as many at half and a quarter.
         depth: the number of residual blocks.
-        norm: normalisation after each convolution: `instance` or `batch`.
-        enlarging: upsampling by `nearest` neighbours, or by `transposed` convolutions.
+        norm: normalization after each convolution: `instance` or `batch`.
+        enlarging: upsampling by `nearest` neighbors, or by `transposed` convolutions.
         padding: `reflect`, or `valid` for residual blocks that are not padded.
         output: `change`, which is added to the image, or `tanh`, for the pixels themselves.
 
@@ -160,7 +160,7 @@ def _pixels(x, image, output, padding):
 
 
 def _normalise(x, norm, *, relu=True, name):
-    """Applies instance or batch normalisation, then `relu` or nothing."""
+    """Applies instance or batch normalization, then `relu` or nothing."""
     if norm == "batch":
         return blocks.bn_act(x, "relu" if relu else None, name=name)
     x = keras.layers.GroupNormalization(-1, epsilon=INSTANCE_EPSILON, name=f"{name}_norm")(x)

@@ -32,7 +32,7 @@ def lenet(image, num_classes=10, *, activation="tanh", dropout=0.0):
     [-0.1, 1.175].
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels of a fixed size.
+        image: `(batch, height, width, channels)`, normalized pixels of a fixed size.
         num_classes: width of the logits, or `None` for the stages only.
         activation: Keras's name of the activation of C1, C3, C5 and F6.
         dropout: rate before the logits; the paper has none.

@@ -33,15 +33,15 @@ def mlp(
 
     The default is for digits of 16 x 16 pixels, that is 256 inputs, with the hidden layers of the
     best plain network in LeCun et al., 1998 (section III.C.4: 300 and 100 units). Departures:
-    `relu` where the paper has the sigmoid (`activation="sigmoid"`); no bias before a normalisation.
+    `relu` where the paper has the sigmoid (`activation="sigmoid"`); no bias before a normalization.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels of a fixed size.
+        image: `(batch, height, width, channels)`, normalized pixels of a fixed size.
         num_classes: width of the logits, or `None` for the stages only, of which there are none.
         widths: units of each hidden layer, for any number of layers; `()` is a linear classifier.
         activation: Keras's name of the hidden layers' activation.
-        batch_norm: whether each hidden layer has batch normalisation before its activation.
-        norm: kind of normalisation without `batch_norm`: `layer` (Ba et al., 2016), `group` (Wu
+        batch_norm: whether each hidden layer has batch normalization before its activation.
+        norm: kind of normalization without `batch_norm`: `layer` (Ba et al., 2016), `group` (Wu
             & He, 2018; in `blocks.NUM_GROUPS` groups of units), `batch` or `none`.
         skip: whether the output of a hidden layer is added to the next one, before its
             activation, where both have the same width (He et al., 2016).

@@ -44,11 +44,11 @@ POOLS = {
 def nin(image, num_classes=10, *, mlpconvs, pools, drops, strides=1, dropout=0.5):
     """Builds a Network in Network (Lin et al., 2013, figure 2).
 
-    Departures: kernels are initialised as in He et al., 2015 (`he_normal`); pixels are scaled to
-    [-1, 1], where the paper applies contrast normalisation and whitening.
+    Departures: kernels are initialized as in He et al., 2015 (`he_normal`); pixels are scaled to
+    [-1, 1], where the paper applies contrast normalization and whitening.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: the number of maps of the last layer, whose averages are the logits, or
             `None` for the stages only.
         mlpconvs: for each mlpconv layer its kernel size, and the channels of its convolution

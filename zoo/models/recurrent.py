@@ -66,7 +66,7 @@ def recurrent(
         dropout: rate after each recurrent layer, in [0, 1).
         return_sequences: whether there is an output for each step, which depends on this step and
             the ones before it; otherwise there is one for the whole sequence, padding excluded.
-        mean: mean of each channel of real values; with `std`, inputs are standardised, and
+        mean: mean of each channel of real values; with `std`, inputs are standardized, and
             forecasts are in the units of the inputs.
         std: standard deviation of each channel.
 

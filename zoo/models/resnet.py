@@ -219,7 +219,7 @@ def resnet_cifar(image, num_classes=10, *, depths, width=16, shortcut="padding",
     padding of strided convolutions is symmetric; the paper does not state it.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of blocks in each stage.
         width: channels of the first stage.
@@ -261,13 +261,13 @@ def resnet(image, num_classes=1000, *, depths, block, width=64, dropout=0.0):
     """Builds a ResNet (He et al., 2015, table 1).
 
     `resnet50`, `101` and `152` match Keras's weight for weight: a bias before each
-    normalisation, and the stride of a stage in its first 1 x 1 convolution, as in the paper.
+    normalization, and the stride of a stage in its first 1 x 1 convolution, as in the paper.
     Departures: the `v1_5` variants, like torchvision's, have no biases and the stride in the 3 x 3
     convolution (Goyal et al., 2017); `resnet18` and `34` are torchvision's, with projections
     (option B).
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of blocks in each of the four stages.
         block: a key of `BLOCKS`: `basic`, `bottleneck` or `bottleneck_v1_5`.

@@ -79,7 +79,7 @@ def resnet_v2_cifar(image, num_classes=10, *, depths, block="basic", width=16, d
     the padding of strided convolutions is symmetric.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of blocks in each stage.
         block: a key of `BLOCKS`.
@@ -113,10 +113,10 @@ def resnet_v2(image, num_classes=1000, *, depths, block="basic", width=64, dropo
 
     `resnet50_v2`, `101` and `152` are Keras's, in `applications.py`. Departures: the paper has
     no networks of 18 or 34 layers, which follow its rules; projections (option B) start from the
-    activated input, as in the authors' code, and are not normalised.
+    activated input, as in the authors' code, and are not normalized.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of blocks in each of the four stages.
         block: a key of `BLOCKS`.

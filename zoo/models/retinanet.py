@@ -48,7 +48,7 @@ def retinanet(
 
     The paper has `levels=(3, 7), channels=256, depth=4, candidates=1000, batch_norm=False` and
     `backbone="resnet50.imagenet"`, for images of 600 pixels or more. Departures: the defaults suit
-    images of 128 pixels on a CPU; the pyramid's convolutions have batch normalisation; levels that
+    images of 128 pixels on a CPU; the pyramid's convolutions have batch normalization; levels that
     the backbone lacks are part of the top-down pathway; candidates are the best of all levels
     together.
 
@@ -60,7 +60,7 @@ def retinanet(
         levels: first and last level of the pyramid, N for a stride of `2**N`.
         channels: width of the pyramid's maps and of the heads.
         depth: the number of convolutions of each head before its output.
-        batch_norm: whether the pyramid's convolutions are normalised.
+        batch_norm: whether the pyramid's convolutions are normalized.
         anchor_scale: size of a level's smallest anchors, in multiples of its stride.
         octave: the number of anchor sizes per level.
         ratios: aspect ratios of the anchors, height over width.

@@ -39,12 +39,12 @@ def segnet(
     Each block of the encoder ends in max pooling with indices; the decoder mirrors the encoder, and
     each of its blocks begins by unpooling with those indices. `segnet_vgg16` is the paper's, with
     29,449,355 parameters for 11 classes and 29,455,125 for 21, the "29.5M" of the literature: each
-    convolution has a bias and is normalised, except the last one, which gives the logits.
+    convolution has a bias and is normalized, except the last one, which gives the logits.
     `segnet` is narrower and has three blocks, for small images.
 
     Departures: images are padded by reflection to a multiple of the stride, and the logits cropped;
-    `segnet` has no biases before normalisation, and scales pixels to [-1, 1]. Without batch
-    normalisation in the encoder (`backbone="vgg16"`, for which there are pretrained weights) the
+    `segnet` has no biases before normalization, and scales pixels to [-1, 1]. Without batch
+    normalization in the encoder (`backbone="vgg16"`, for which there are pretrained weights) the
     decoder still has it. With other backbones, the indices are those of a pooling of each stage's
     endpoint, which the backbone itself does not use; where the first stage is smaller than the
     image, the logits are upsampled.

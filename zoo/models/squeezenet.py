@@ -42,10 +42,10 @@ def squeezenet(image, num_classes=1000, *, stem, pools, expansion=4, dropout=0.5
 
     `squeezenet` is version 1.0; both versions are torchvision's. Departures: conv1 is not padded,
     and has an output of 109 x 109 for an image of 224, where table 1 has 111; kernels are
-    initialised as in He et al., 2015 (`he_normal`).
+    initialized as in He et al., 2015 (`he_normal`).
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels.
+        image: `(batch, height, width, channels)`, normalized pixels.
         num_classes: the number of maps of the last layer, whose averages are the logits, or
             `None` for the stages only.
         stem: channels and kernel size of the first convolution.

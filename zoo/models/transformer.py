@@ -41,7 +41,7 @@ def transformer(
 
     With `return_sequences` it is the decoder without attention to an encoder, as in Radford et al.,
     2018; without, it is the encoder, whose outputs are averaged over the steps. Departures: the
-    normalisation precedes each sublayer, as in Xiong et al., 2020, figure 1b; GELU replaces ReLU;
+    normalization precedes each sublayer, as in Xiong et al., 2020, figure 1b; GELU replaces ReLU;
     dropout is 0 by default; real values are projected where tokens are embedded.
 
     Args:
@@ -57,7 +57,7 @@ def transformer(
         dropout: rate after the positions and each sublayer, in [0, 1).
         return_sequences: whether there is an output for each step, which depends on this step and
             the ones before it; otherwise there is one for the whole sequence, padding excluded.
-        mean: mean of each channel of real values; with `std`, inputs are standardised, and
+        mean: mean of each channel of real values; with `std`, inputs are standardized, and
             forecasts are in the units of the inputs.
         std: standard deviation of each channel.
 

@@ -47,18 +47,18 @@ def unet(
     resolution. `unet_paper` has exactly the paper's layers, with 31,030,658 parameters for one
     channel and two classes, and convolutions without padding: the image is padded by reflection, as
     in the paper, so that an image of 388 pixels becomes 572 pixels and the logits have 388. `unet`
-    is a quarter as wide, with padding and batch normalisation, for small images.
+    is a quarter as wide, with padding and batch normalization, for small images.
 
     Departures: `unet_paper` takes any size, padded to the next valid one; the paper does not state
-    the rate of its dropout at the end of the contracting path. `unet` has batch normalisation after
+    the rate of its dropout at the end of the contracting path. `unet` has batch normalization after
     each convolution, and no biases (Ioffe & Szegedy, 2015).
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; any height and width.
+        image: `(batch, height, width, channels)`, normalized pixels; any height and width.
         num_classes: width of the logits.
         widths: channels at each resolution, from the full one.
         padding: padding of the convolutions: `same`, or `valid` as in the paper.
-        batch_norm: whether each convolution is normalised.
+        batch_norm: whether each convolution is normalized.
         dropout: rate at the lowest resolution, in [0, 1).
 
     Returns:
@@ -108,7 +108,7 @@ def unet_backbone(
 
     The expanding path is that of Ronneberger et al., 2015, from the last stage of the backbone to
     the full resolution. Departures: the encoder; convolutions are padded and have batch
-    normalisation; the widths of the decoder are options, independent of the encoder's; at a
+    normalization; the widths of the decoder are options, independent of the encoder's; at a
     resolution for which the backbone has no stage, there is no skip connection.
 
     Args:
@@ -148,7 +148,7 @@ def unet_backbone(
 
 
 def _double_conv(x, width, *, padding="same", batch_norm=True, name):
-    """Applies two 3 x 3 convolutions with `relu`, with or without batch normalisation."""
+    """Applies two 3 x 3 convolutions with `relu`, with or without batch normalization."""
     for index in (1, 2):
         label = f"{name}_{index}"
         if not batch_norm:

@@ -60,7 +60,7 @@ TORCH = Weights(
     options={"hidden": ()},
     licence="BSD 3-Clause (torchvision)",
     figures={"accuracy": 0.71592, "top5_accuracy": 0.90382},
-    protocol="ImageNet validation: shorter side resized to 256, bilinear, centre crop of 224",
+    protocol="ImageNet validation: shorter side resized to 256, bilinear, center crop of 224",
 )
 
 WEIGHTS = {
@@ -128,18 +128,18 @@ def vgg(
 ):
     """Builds a VGG network (Simonyan & Zisserman, 2014, table 1).
 
-    `vgg16` and `vgg19` match Keras's weight for weight. Departures: kernels are initialised as
-    in He et al., 2015 (`he_normal`), where the paper initialises the deep variants from a trained
-    `vgg11`; the `_bn` variants have batch normalisation after each convolution, which keeps its
+    `vgg16` and `vgg19` match Keras's weight for weight. Departures: kernels are initialized as
+    in He et al., 2015 (`he_normal`), where the paper initializes the deep variants from a trained
+    `vgg11`; the `_bn` variants have batch normalization after each convolution, which keeps its
     bias, as in torchvision.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; of a fixed size unless
+        image: `(batch, height, width, channels)`, normalized pixels; of a fixed size unless
             `hidden` is empty.
         num_classes: width of the logits, or `None` for the stages only.
         depths: the number of convolutions in each block.
         widths: channels of each block.
-        batch_norm: whether batch normalisation follows each convolution.
+        batch_norm: whether batch normalization follows each convolution.
         hidden: units of each dense layer before the logits; with none, global average
             pooling replaces them.
         dropout: rate after each hidden layer, in [0, 1).

@@ -37,7 +37,7 @@ def deit(file, accuracy, top5_accuracy):
         resize="crop",
         licence="Apache 2.0 (Facebook AI Research, DeiT)",
         figures={"accuracy": accuracy, "top5_accuracy": top5_accuracy},
-        protocol="ImageNet validation: shorter side resized to 256, bicubic, centre crop of 224",
+        protocol="ImageNet validation: shorter side resized to 256, bicubic, center crop of 224",
     )
 
 
@@ -89,12 +89,12 @@ def vit(
     """Builds a Vision Transformer with patches of 16 pixels (Dosovitskiy et al., 2020, figure 1).
 
     Departures: the head is linear, as in the paper's fine-tuning, without the hidden layer for
-    pretraining; kernels are initialised with a standard deviation of 0.02, as in DeiT, since the
+    pretraining; kernels are initialized with a standard deviation of 0.02, as in DeiT, since the
     paper does not state it; dropout is 0 by default (0.1 in the paper's training on ImageNet alone)
     and not applied to the attention weights.
 
     Args:
-        image: `(batch, height, width, channels)`, normalised pixels; of a fixed height and
+        image: `(batch, height, width, channels)`, normalized pixels; of a fixed height and
             width, both multiples of 16.
         num_classes: width of the logits, or `None` for the stages only.
         width: width of the token embeddings.
@@ -107,7 +107,7 @@ def vit(
             DeiT uses 0.1.
 
     Returns:
-        Endpoints `stage4`, the normalised patch tokens as a map `(batch, height / 16,
+        Endpoints `stage4`, the normalized patch tokens as a map `(batch, height / 16,
         width / 16, width of the tokens)`, and, with classes, `logits`.
     """
     rows, columns = _grid(image, width, heads)

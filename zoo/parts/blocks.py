@@ -16,7 +16,7 @@ PREPROCESSING = {  # name: arguments of `normalise_pixels`
     "torch": {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)},
     "caffe": {"mean": (103.939, 116.779, 123.68), "scale": 1.0, "reverse": True},
     # For the first layers of Keras's EfficientNets, x / 255 and (x - mean) / sqrt(std): after this
-    # preprocessing, they standardise pixels as intended.
+    # preprocessing, they standardize pixels as intended.
     "efficientnet": {
         "mean": tuple(255 * mean * (1 - deviation**0.5) for mean, deviation in IMAGENET),
         "scale": tuple(deviation**0.5 for _, deviation in IMAGENET),
@@ -28,7 +28,7 @@ PREPROCESSING_LAYER = "pixels"  # name of the first layer of a network
 # From ones of shape (batch, tokens, 1) to learned vectors, one per token.
 TOKEN_EQUATION = "bti,itw->btw"
 NORMALIZATIONS = ("batch", "layer", "group", "none")
-NUM_GROUPS = 8  # of group normalisation, or fewer where it does not divide the channels
+NUM_GROUPS = 8  # of group normalization, or fewer where it does not divide the channels
 BATCH_NORM = {"epsilon": 1.001e-5, "momentum": 0.9}  # Keras's ResNet epsilon, PyTorch's momentum
 
 
@@ -38,7 +38,7 @@ def preprocess(image, name):
     Args:
         image: `(batch, height, width, channels)`, RGB or of any other number of channels,
             which are then all treated the same; see `normalise_pixels`.
-        name: a key of `PREPROCESSING`: `tf` scales to [-1, 1], `torch` standardises RGB by
+        name: a key of `PREPROCESSING`: `tf` scales to [-1, 1], `torch` standardizes RGB by
             ImageNet's mean and standard deviation, `caffe` subtracts ImageNet's mean from BGR,
             `none` returns the image unchanged.
     """
@@ -101,7 +101,7 @@ def conv(x, filters, kernel_size, strides=1, *, bias=False, name):
 
 
 def bn_act(x, activation="relu", *, name):
-    """Applies batch normalisation, then the activation or, for `None`, nothing."""
+    """Applies batch normalization, then the activation or, for `None`, nothing."""
     x = keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
     if activation is None:
         return x
@@ -109,7 +109,7 @@ def bn_act(x, activation="relu", *, name):
 
 
 def conv_bn(x, filters, kernel_size, strides=1, *, bias=False, activation="relu", name):
-    """Applies a convolution, padded as in `conv`, batch normalisation and the activation."""
+    """Applies a convolution, padded as in `conv`, batch normalization and the activation."""
     x = conv(x, filters, kernel_size, strides, bias=bias, name=name)
     return bn_act(x, activation, name=name)
 
@@ -160,7 +160,7 @@ def padded_shortcut(x, channels, strides=1, *, name):
 
 
 def local_response_norm(x, radius=2, bias=2.0, alpha=1e-4, beta=0.75, *, name):
-    """Applies local response normalisation over neighbouring channels, in float32 at least.
+    """Applies local response normalization over neighboring channels, in float32 at least.
 
     `x[c] / (bias + alpha * sum(x[j] ** 2)) ** beta`, where `j` runs over the existing channels from
     `c - radius` to `c + radius`. The defaults are the paper's (k = 2, n = 5).
@@ -195,7 +195,7 @@ def learned_tokens(x, *, name):
 
 
 def normalise(x, kind, *, name):
-    """Applies `batch`, `layer` or `group` normalisation; `none` returns `x` unchanged."""
+    """Applies `batch`, `layer` or `group` normalization; `none` returns `x` unchanged."""
     if kind == "batch":
         return keras.layers.BatchNormalization(**BATCH_NORM, name=f"{name}_bn")(x)
     if kind == "layer":

@@ -51,7 +51,7 @@ def encode_boxes(boxes, references, box_std=ANCHOR_BOX_STD):
         box_std: divisors of the four deltas, for a standard deviation near 1.
 
     Returns:
-        Deltas `tx, ty, tw, th`, `(..., 4)`: the offset of the centre in widths and heights of the
+        Deltas `tx, ty, tw, th`, `(..., 4)`: the offset of the center in widths and heights of the
         reference, and the logarithms of the ratios of width and height. Widths and heights of
         boxes are at least a thousandth of a pixel.
     """
@@ -158,7 +158,7 @@ def generate_anchors(sizes, strides, ratios, grids):
 
     Returns:
         NumPy float32 `(anchors, 4)`: level by level, row by row, cell by cell, size by size,
-        ratio by ratio, each centred on its cell. Some extend beyond the image.
+        ratio by ratio, each centered on its cell. Some extend beyond the image.
 
     Raises:
         UsageError: the numbers of sizes, grids and strides differ, or a grid is not of a fixed
@@ -182,7 +182,7 @@ def generate_anchors(sizes, strides, ratios, grids):
 
 
 def _to_cxcywh(boxes):
-    """Returns centres and sizes (width, height) of boxes, each `(..., 2)`."""
+    """Returns centers and sizes (width, height) of boxes, each `(..., 2)`."""
     boxes = keras.ops.convert_to_tensor(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low

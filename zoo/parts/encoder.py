@@ -1,4 +1,4 @@
-"""Backbones: a model of the catalogue as the encoder of another one, in the same graph.
+"""Backbones: a model of the catalog as the encoder of another one, in the same graph.
 
     stages = encoder.backbone_features(image, "resnet20.cifar10")
     x = keras.layers.Conv2D(num_classes, 1)(stages["stage2"])
@@ -19,7 +19,7 @@ from zoo.surgery.dilation import dilate
 
 
 def backbone_features(image, name, source=None, levels=None, output_stride=None, **options):
-    """Applies a model of the catalogue, without its head, to a symbolic image.
+    """Applies a model of the catalog, without its head, to a symbolic image.
 
     Its preprocessing and its weights are included.
 

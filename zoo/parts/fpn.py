@@ -17,7 +17,7 @@ def feature_pyramid(image, backbone, weights=None, *, levels, channels, batch_no
 
     Levels beyond the last stage of the backbone are computed from it by convolutions of stride 2,
     and are part of the top-down pathway. (The paper subsamples the level below for its top level.)
-    Departure: each convolution is normalised, unless `batch_norm` is off.
+    Departure: each convolution is normalized, unless `batch_norm` is off.
 
     Args:
         image: `(batch, height, width, channels)`, of a fixed size, pixels in [0, 255].
@@ -25,7 +25,7 @@ def feature_pyramid(image, backbone, weights=None, *, levels, channels, batch_no
         weights: a weights file instead of the tag's source, or `"random"`.
         levels: first and last level, N for a stride of `2**N`.
         channels: width of each map.
-        batch_norm: whether the pyramid's convolutions are normalised.
+        batch_norm: whether the pyramid's convolutions are normalized.
 
     Returns:
         A dict of strides to maps `(batch, rows, columns, channels)`, finest first.

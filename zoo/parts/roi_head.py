@@ -50,7 +50,7 @@ def classify_regions(regions, maps, image, num_classes, *, hidden, **options):
 
 
 def _dense(units, stddev, *, name):
-    """Returns a float32 dense layer, initialised as in Girshick, 2015 (section 2.3)."""
+    """Returns a float32 dense layer, initialized as in Girshick, 2015 (section 2.3)."""
     init = keras.initializers.RandomNormal(stddev=stddev)
     return keras.layers.Dense(units, kernel_initializer=init, dtype="float32", name=name)
 

@@ -17,7 +17,7 @@ def step_vectors(sequence, vocabulary, embedding, mean, std):
             is padding; or real values, where steps with `PADDING_VALUE` in every channel are.
         vocabulary: number of tokens, or 0 for real values.
         embedding: width of the token embeddings.
-        mean, std: of each channel of real values, which are standardised by them; or `None`.
+        mean, std: of each channel of real values, which are standardized by them; or `None`.
 
     Raises:
         UsageError: tokens in several channels, or a mean of another number of channels.

@@ -21,7 +21,7 @@ def stages(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
     The output of a stage is the last tensor of its stride that has the largest number of channels
     among those that enter the next stride, as in the networks of `keras.applications` that
-    `zoo.backbone` builds. Normalisation and activation before a strided convolution belong to the
+    `zoo.backbone` builds. Normalization and activation before a strided convolution belong to the
     stage. Strides are computed from the layers, so that the image size may be unknown. The
     classifier and the layers after it belong to no stage; nor do layers after upsampling, as in a
     decoder. Models of the zoo that contain another network mark its stages, and all layers

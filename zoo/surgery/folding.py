@@ -1,4 +1,4 @@
-"""Merges batch normalisation into the convolution before it: for inference, or while frozen."""
+"""Merges batch normalization into the convolution before it: for inference, or while frozen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ConvBatchNormRelu:
 
     Attributes:
         conv: the node of a convolution or dense layer without activation.
-        norm: the node of batch normalisation over its channels.
+        norm: the node of batch normalization over its channels.
         relu: the node of `relu` after it, or `None`.
     """
 
@@ -30,10 +30,10 @@ class ConvBatchNormRelu:
 
 
 def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
-    """Returns a model for inference, with batch normalisation folded into the layers before it.
+    """Returns a model for inference, with batch normalization folded into the layers before it.
 
     The kernel and bias of each convolution or dense layer whose only consumer is a batch
-    normalisation are changed to include it; a `relu` after that becomes the layer's activation.
+    normalization are changed to include it; a `relu` after that becomes the layer's activation.
     The model has weights of its own. Its outputs are those of the given model up to rounding.
     Nested models are flattened.
 
@@ -84,11 +84,11 @@ def fold(model: keras.Model, dtype: str | None = None) -> keras.Model:
 
 
 def absorb(model: keras.Model) -> keras.Model:
-    """Returns a model for training in which frozen batch normalisation is part of convolutions.
+    """Returns a model for training in which frozen batch normalization is part of convolutions.
 
     Unlike in `fold`, kernels are not changed: `zoo.layers.AbsorbedConv2D` multiplies the kernel by
     the frozen scale in each step. It replaces each convolution whose only consumer is a frozen
-    batch normalisation. The returned model shares layers and variables with `model`, so that
+    batch normalization. The returned model shares layers and variables with `model`, so that
     training it trains `model`, with the same updates. Other layers stay trainable or frozen.
 
     Args:
@@ -159,7 +159,7 @@ def find_conv_batch_norm(net, kinds):
 
 
 def folded_weights(chain):
-    """Returns the weights of a chain's first layer with the batch normalisation folded in."""
+    """Returns the weights of a chain's first layer with the batch normalization folded in."""
     conv, norm = chain.conv.operation, chain.norm.operation
 
     def array(weight):

@@ -1,4 +1,4 @@
-"""Adapts a network to images with another number of channels: grey, or more than RGB."""
+"""Adapts a network to images with another number of channels: gray, or more than RGB."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def channels(model: keras.Model, count: int) -> keras.Model:
     """Returns a model for images with another number of channels that uses the trained weights.
 
     In a network for RGB images, one channel is repeated three times; two channels become red and
-    blue, with their mean as green. With more than three, channel `i` is treated as colour `i % 3`:
+    blue, with their mean as green. With more than three, channel `i` is treated as color `i % 3`:
     the kernel of the first convolution is repeated, divided by the number of channels of the
-    same colour, and pixels are normalised with the constants of that colour. A network for grey
+    same color, and pixels are normalized with the constants of that color. A network for gray
     images gets the mean of the channels. In every case, an image with equal channels has the
-    same output as the grey image had before.
+    same output as the gray image had before.
 
     Args:
         model: a functional model with one input image, or a built Sequential model.
@@ -126,13 +126,13 @@ def _rgb_matrix(count):
 
 
 def _select_per_channel(values, rgb_indices):
-    """Returns one value per channel of an image, from one per colour or one for all."""
+    """Returns one value per channel of an image, from one per color or one for all."""
     values = np.asarray(keras.ops.convert_to_numpy(values), "float64").reshape(-1)
     return [float(values[rgb_index % len(values)]) for rgb_index in rgb_indices]
 
 
 def _per_channel(layer, rgb_indices, names, **changes):
-    """Returns a copy of a layer with its values per colour replaced by values per channel."""
+    """Returns a copy of a layer with its values per color replaced by values per channel."""
     config = {**layer.get_config(), **changes}
     for name in names:
         if np.ndim(config[name]):

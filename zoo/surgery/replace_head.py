@@ -19,7 +19,7 @@ GLOBAL_POOLING = {3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"}
 
 
 def head(model: keras.Model, num_classes: int, dropout: float | None = None) -> keras.Model:
-    """Returns a model with a new classification head, initialised at random.
+    """Returns a model with a new classification head, initialized at random.
 
     It replaces the last dense layer or 1 x 1 convolution. Layers after that are kept, except
     softmax and other activations that compute probabilities: the output is float32 logits. If

@@ -17,7 +17,7 @@ def split(
 
     The features of the first part are the same in every epoch, so that they can be cached. The
     split is at the last single tensor before all layers that are trained or behave differently in
-    training: random ones (dropout, augmentation, stochastic depth) and batch normalisation that is
+    training: random ones (dropout, augmentation, stochastic depth) and batch normalization that is
     not frozen. Layers without weights, such as pooling, could be in either part; the split is then
     at the smallest tensor. If the model has several named inputs of which one is `image`, the first
     part takes only that one, and the second part takes its features under the same name.

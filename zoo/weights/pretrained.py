@@ -28,7 +28,7 @@ class Weights:
             architecture's default.
         resize: how images are brought to that size: `stretch` or `crop`.
         learning_rate: peak learning rate that works well for fine-tuning all layers with an
-            optimiser of Adam's family.
+            optimizer of Adam's family.
         options: builder options that a new head on these weights implies.
         licence: licence of the weights.
         figures: published metrics on the test split, such as `{"accuracy": 0.749}`.

@@ -2,7 +2,7 @@
 
 Convolution kernels are transposed from (out, in, height, width) to (height, width, in, out), dense
 kernels from (out, in) to (in, out); dense kernels after flattened maps are also permuted from
-(channel, height, width) to (height, width, channel). If the epsilon of our batch normalisation is
+(channel, height, width) to (height, width, channel). If the epsilon of our batch normalization is
 another one, the difference is added to the moving variance.
 """
 
@@ -20,7 +20,7 @@ IGNORED_TENSORS = ("num_batches_tracked", "n_averaged")  # counts of training st
 # Prefixes of all keys: of `DataParallel`, of `torch.compile`, and of some trainers.
 KEY_PREFIXES = ("module.", "_orig_mod.", "model.")
 
-DEFAULT_EPSILON = 1e-5  # of PyTorch's batch normalisation
+DEFAULT_EPSILON = 1e-5  # of PyTorch's batch normalization
 EPSILONS = {"googlenet": 1e-3}  # by family, if it has another one
 HEAD_LAYERS = re.compile(r"fc\d?|logits|auxiliary.*")  # may be missing or wider in a file
 TORCH_HEAD_MODULES = re.compile(r"(fc|aux\d|classifier|heads?|pre_logits)(\..*)?")

@@ -167,7 +167,7 @@ def resnet(layers):
 def vgg(layers):
     """Returns the module names of torchvision's VGGs, by the name of the Keras layer.
 
-    Their numbers count convolutions, normalisations, activations and pooling layers.
+    Their numbers count convolutions, normalizations, activations and pooling layers.
     """
     found = {"fc1": "classifier.0", "fc2": "classifier.3", "logits": "classifier.6"}
     normalised = any("_bn" in layer.name for layer in layers)

@@ -32,7 +32,7 @@ def pretrained(stem, digest, accuracy, top5_accuracy, *, resized=256, **facts):
             "resize": "crop",
             "licence": "BSD 3-Clause (torchvision)",
             "protocol": f"ImageNet validation: shorter side resized to {resized}, bilinear, "
-            "centre crop of 224, as torchvision states it",
+            "center crop of 224, as torchvision states it",
             **facts,
         },
     )

@@ -6,7 +6,7 @@ from tasks.data.shapes.distance_fields import UNITS
 from tasks.data.shapes.scene_layout import MIN_CENTRE_DISTANCE, main_object
 
 NUMBERS = ("one", "two", "three", "four")
-CENTRE_RADIUS = 8  # units from the centre of the image that still are "in the middle"
+CENTRE_RADIUS = 8  # units from the center of the image that still are "in the middle"
 
 
 def sentences(objects, randint):
@@ -58,7 +58,7 @@ def _position_sentence(obj, randint):
 
 
 def _relation_sentence(objects, randint):
-    """Returns the position of one object relative to another, by centres or by occlusion."""
+    """Returns the position of one object relative to another, by centers or by occlusion."""
     first = randint(len(objects))
     second = (first + 1 + randint(len(objects) - 1)) % len(objects)
     one, other = objects[first], objects[second]

@@ -1,6 +1,6 @@
 """Signed distance fields of the six shapes, from elementwise `+ - * /` and square roots only.
 
-IEEE 754 specifies these to the last bit, unlike sines: so all machines agree on whether the centre
+IEEE 754 specifies these to the last bit, unlike sines: so all machines agree on whether the center
 of a pixel is inside.
 """
 
@@ -13,7 +13,7 @@ from zoo.lazy import np
 UNITS = 128  # along a side of the image, whatever its size in pixels
 FIELD_MARGIN = 2  # units by which a field extends beyond its shape
 
-SHAPES = {  # name: extent from the centre, in radii; a label is an index into this table
+SHAPES = {  # name: extent from the center, in radii; a label is an index into this table
     "circle": 0.95,
     "square": 1.19,
     "triangle": 1.35,
@@ -32,7 +32,7 @@ def distance_field(obj, pixels=UNITS):
 
     Returns:
         The window `(rows, columns)` of the image that contains the object, as slices, and for
-        each pixel in it the signed distance of its centre from the outline, in units. It is
+        each pixel in it the signed distance of its center from the outline, in units. It is
         negative inside and, near corners, may be less than the Euclidean distance.
     """
     reach = math.ceil(SHAPES[obj.shape] * obj.radius) + FIELD_MARGIN

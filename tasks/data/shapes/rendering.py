@@ -6,10 +6,10 @@ from tasks.data.shapes.distance_fields import UNITS, distance_field
 from tasks.data.shapes.scene_layout import COLOURS, make_randint
 from zoo.lazy import np
 
-GREY_RANGE = (64, 186)  # of the mean grey level of the two tones of a background
+GREY_RANGE = (64, 186)  # of the mean gray level of the two tones of a background
 CONTRAST_RANGE = (24, 60)  # levels, between the two tones of a background
-MAX_TINT = 14  # levels by which tones may differ from grey, and colours from the table
-MAX_LIGHT = 16  # levels by which an object is lighter on one side than in its centre
+MAX_TINT = 14  # levels by which tones may differ from gray, and colors from the table
+MAX_LIGHT = 16  # levels by which an object is lighter on one side than in its center
 EDGE_WIDTH = 1.75  # units, the width of the dark line along the outline of an object
 EDGE_DARKNESS = 104  # of 256
 
@@ -24,7 +24,7 @@ def render(objects, words, pixels):
 
     Returns:
         The image, uint8 `(pixels, pixels, 3)`, and the instances, uint8 `(pixels, pixels)`: 1 +
-        index in `objects` of the foremost object at the centre of the pixel, 0 for background.
+        index in `objects` of the foremost object at the center of the pixel, 0 for background.
     """
     canvas = _background(words, pixels)
     instances = np.zeros((pixels, pixels), "uint8")
@@ -40,7 +40,7 @@ def render(objects, words, pixels):
 
 
 def _object_colour(obj, words, window, distance, pixels):
-    """Returns the colour of an object at each pixel of its window, lit from one side."""
+    """Returns the color of an object at each pixel of its window, lit from one side."""
     randint = make_randint(words)
     colour = np.array(
         [level + _symmetric_randint(randint, MAX_TINT) for level in COLOURS[obj.colour]], "int32"

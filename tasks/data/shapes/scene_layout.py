@@ -21,7 +21,7 @@ COLOURS = {
     "purple": (148, 62, 182),
 }
 SIZES = {"small": (9, 11), "medium": (15, 18), "large": (25, 28)}  # range of the radius
-UNSEEN = {  # shape: the colour that it has only as the main object in the split "unseen"
+UNSEEN = {  # shape: the color that it has only as the main object in the split "unseen"
     "circle": "purple",
     "square": "orange",
     "triangle": "green",
@@ -36,7 +36,7 @@ OCCLUSION_ODDS = (5, 9)  # odds that an object which is not the foremost is occl
 OCCLUSION_RANGE = (1 / 16, 1 / 2)  # of the fraction of an object that others occlude
 MAX_MAIN_OCCLUSION = 0.3  # of the main object, so that it has the most visible pixels
 MIN_GAP = 2  # units between an object that is not occluded and all in front of it
-MIN_CENTRE_DISTANCE = 12  # units between two centres, horizontally or vertically
+MIN_CENTRE_DISTANCE = 12  # units between two centers, horizontally or vertically
 MAX_TURN = 13  # of `SceneObject.turn`, 44 degrees
 MAX_TRIES = 40  # to place one object, before all are placed again
 
@@ -47,11 +47,11 @@ class SceneObject:
 
     Attributes:
         shape: A key of `SHAPES`.
-        colour: A key of `COLOURS`.
+        color: A key of `COLOURS`.
         size: A key of `SIZES`.
         radius: An integer in the range of its size.
         turn: 32 times the tangent of half the clockwise rotation angle.
-        centre: `(x, y)`; x grows to the right, y downwards.
+        center: `(x, y)`; x grows to the right, y downwards.
         hidden: The fraction of its pixels occluded by objects in front of it, 0 to 0.5.
         hidden_by: Indices of the objects of the scene that occlude a sixteenth of it or more.
     """

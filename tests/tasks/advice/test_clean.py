@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("clean")
 
 
 def draw(shape, seed):
-    """Returns an image of a shape of random place and colour on noise."""
+    """Returns an image of a shape of random place and color on noise."""
     random = np.random.default_rng(seed)
     noise = random.integers(0, 40, (32, 32, 3), "uint8")
     image = Image.fromarray(noise)

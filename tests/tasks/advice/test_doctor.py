@@ -32,7 +32,7 @@ NAMES = ("red", "green", "blue", "grey")
 
 
 def colours(count, seed, names=NAMES):
-    """A source of noisy images whose class is a colour, so that the order of channels matters."""
+    """A source of noisy images whose class is a color, so that the order of channels matters."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % 4
     tints = np.array([[70, 0, 0], [0, 70, 0], [0, 0, 70], [25, 25, 25]])[labels]
@@ -44,7 +44,7 @@ def colours(count, seed, names=NAMES):
 
 
 def network(inside="torch"):
-    """A small network with batch normalisation, not trained."""
+    """A small network with batch normalization, not trained."""
     inputs = keras.Input((16, 16, 3))
     x = blocks.preprocess(inputs, inside)
     x = blocks.conv_bn(x, 8, 3, 2, name="one")
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.xdist_group("doctor")
 
 @pytest.fixture(scope="module")
 def trained_weights():
-    """Weights of `network()` trained on the colours."""
+    """Weights of `network()` trained on the colors."""
     keras.utils.set_random_seed(0)
     model, split = network(), colours(512, 1).splits["test"]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -278,7 +278,7 @@ def test_permuted_classes_of_the_data_set_are_a_look(model):
     assert found.severity == "look"
 
 
-# Batch normalisation
+# Batch normalization
 
 
 @pytest.mark.parametrize("about", [{"classes": NAMES}, {"classes": ("a", "b", "c", "d")}])

@@ -1,4 +1,4 @@
-"""Embeddings: features, neighbours, k-nearest-neighbour accuracy, projections and the page."""
+"""Embeddings: features, neighbors, k-nearest-neighbor accuracy, projections and the page."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from zoo.errors import UsageError
 
 
 def clusters(classes, each, features, *, apart, seed=0):
-    """Returns features around one random centre per class, and the labels."""
+    """Returns features around one random center per class, and the labels."""
     random = np.random.default_rng(seed)
     centres = apart * random.normal(size=(classes, features))
     labels = np.repeat(np.arange(classes), each)
@@ -18,7 +18,7 @@ def clusters(classes, each, features, *, apart, seed=0):
 
 
 def fit(x, targets, penalty):
-    """Returns weights and intercept of a ridge regression with an unpenalised intercept."""
+    """Returns weights and intercept of a ridge regression with an unpenalized intercept."""
     wide = np.c_[x, np.ones(len(x))]
     cost = penalty * np.diag([*np.ones(x.shape[1]), 0.0])
     return np.linalg.solve(wide.T @ wide + cost, wide.T @ targets)
@@ -59,7 +59,7 @@ def test_leave_one_out_matches_fits_without_the_example(features, penalty):
     )
     for i in range(len(x)):
         rest, rest_targets = np.delete(x, i, 0), np.delete(targets, i, 0)
-        # The intercept of the slow fit is its own, so it is centred on the others alone.
+        # The intercept of the slow fit is its own, so it is centered on the others alone.
         np.testing.assert_allclose(
             found[i], predict(fit(rest, rest_targets, cost), x[[i]])[0], atol=1e-8
         )

@@ -89,7 +89,7 @@ def test_it_predicts_and_evaluates_as_the_commands_do(run, tmp_path, capsys):
     assert [found] == run.predict([tmp_path / "a.png"], top=1)
     with pytest.raises(UsageError, match="takes paths of images, not 5"):
         run.predict(5)
-    with pytest.raises(UsageError, match=r"not array\(\[\[\[.*; run.model takes arrays$"):
+    with pytest.raises(UsageError, match=r"not array\(\[\[.*; run.model takes arrays$"):
         run.predict(images)
     assert found["classes"][0]["name"] in sources.load("fashion_sample").classes
     assert run.evaluate()["accuracy"] == run.figures["accuracy"]

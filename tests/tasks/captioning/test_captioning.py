@@ -304,7 +304,7 @@ def task(**flags):
 
 
 def write_data_set(folder, count=36, caption="this is a {} picture"):
-    """Writes images of three colours with two captions each, in one file."""
+    """Writes images of three colors with two captions each, in one file."""
     (folder / "Images").mkdir(parents=True)
     random, rows = np.random.default_rng(0), ["image,caption"]
     for index in range(count):
@@ -322,7 +322,7 @@ DEFAULT_SPLITS = {"train_split": "", "validation_split": "", "test_split": ""}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Returns a run trained to name the colour of plain images, its data set, and its task."""
+    """Returns a run trained to name the color of plain images, its data set, and its task."""
     out = tmp_path_factory.mktemp("captioning")
     data = write_data_set(out / "data")
     captioning = task(dataset=str(data), epochs=10, learning_rate=2e-2, **DEFAULT_SPLITS)

@@ -196,7 +196,7 @@ def test_former_names_of_flags_are_accepted(run, monkeypatch):
 
 @pytest.fixture
 def labelled(tmp_path):
-    """A CSV file of images labelled red if the left half is, and blue if the right half is."""
+    """A CSV file of images labeled red if the left half is, and blue if the right half is."""
     random, rows = np.random.default_rng(0), ["path,label"]
     for index in range(160):
         red, blue = random.integers(0, 2, 2)

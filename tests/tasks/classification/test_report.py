@@ -18,7 +18,7 @@ CLASSES = ["cat", "dog", "eel"]
 
 
 def examples(labels):
-    """Returns one grey image per label, filled with its index."""
+    """Returns one gray image per label, filled with its index."""
     labels = np.asarray(labels)
     pixels = (
         np.zeros((len(labels), 8, 8, 1), np.uint8)

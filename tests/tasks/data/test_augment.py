@@ -124,7 +124,7 @@ def test_mixup_is_a_weighted_mean_of_images_and_labels(size):
         batch = slice(start, start + size)
         values, classes = plain[batch, 0, 0, 0].astype(float), onehot[batch].argmax(-1)
         for row, (image, label) in enumerate(zip(mixed[batch], labels[batch], strict=True)):
-            other = row - 1  # the neighbour
+            other = row - 1  # the neighbor
             share = label[classes[row]] if classes[row] != classes[other] else None
             if share is not None:
                 assert label[classes[other]] == pytest.approx(1 - share, abs=1e-6)
@@ -161,7 +161,7 @@ def test_area_of_cutmix_has_its_expected_mean():
     assert max(bottom.max(), right.max()) == 224
     area = (bottom - top) * (right - left) / 224**2
     assert sampled["kept"] == pytest.approx(1 - area, abs=1e-6)
-    # A square of side s about a uniform centre keeps s - s * s / 4 of each of its sides, and
+    # A square of side s about a uniform center keeps s - s * s / 4 of each of its sides, and
     # s * s is uniform: the integral of (s - s**2 / 4)**2 over it is 1/2 - 1/5 + 1/48.
     assert area.mean() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.01)
 
@@ -224,7 +224,7 @@ def test_erase_0_erases_nothing_and_1_erases_in_all_images():
 
 
 def picture():
-    """Returns an image of many colours that does not use the full range of any channel."""
+    """Returns an image of many colors that does not use the full range of any channel."""
     y, x = np.mgrid[:24, :24]
     bands = np.stack([40 + 6 * x, 200 - 5 * y, 90 + 2 * x + 3 * y], -1)
     return (bands + noise(24, 24, 3) % 10).astype("uint8")
@@ -238,7 +238,7 @@ def luma(image):
     return image @ np.array([0.299, 0.587, 0.114])
 
 
-def close(one, other, tolerance=1.5):  # levels: grey and blend are both truncated
+def close(one, other, tolerance=1.5):  # levels: gray and blend are both truncated
     assert np.abs(one.astype(float) - other).max() <= tolerance
 
 

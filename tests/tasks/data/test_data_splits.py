@@ -1,4 +1,4 @@
-"""Notes about labelled images that are shown before training."""
+"""Notes about labeled images that are shown before training."""
 
 import numpy as np
 import pytest

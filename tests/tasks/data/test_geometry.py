@@ -138,7 +138,7 @@ def test_bilinear_interpolation():
     moved = geometry.transform_images(np.repeat(row, 2, 1), parameters((2, 1), (0, 0))).numpy()[
         0, 0, :, 0
     ]
-    # Centres 0.5, 1.5, 2.5, 3.5 come from 0.25, 0.75, 1.25, 1.75; left of 0.5 is partly grey.
+    # Centers 0.5, 1.5, 2.5, 3.5 come from 0.25, 0.75, 1.25, 1.75; left of 0.5 is partly gray.
     assert moved.tolist() == [round(0.25 * FILL_VALUE), 25, 75, 125]
 
 

@@ -224,7 +224,7 @@ def test_stretch_is_an_antialiased_bilinear_resize():
 
 def test_crop_keeps_the_centre():
     wide = np.zeros((20, 60, 3), "uint8")
-    wide[:, 20:40] = 255  # the centre square
+    wide[:, 20:40] = 255  # the center square
     halved = image_io.read_image(wide, (10, 30, 3))
     assert np.array_equal(image_io.read_image(wide, (10, 10, 3), "crop"), halved[:, 10:20])
     tall = wide.transpose(1, 0, 2)
@@ -233,7 +233,7 @@ def test_crop_keeps_the_centre():
         image_io.read_image(tall, (30, 10, 3))[10:20],
     )
     assert np.array_equal(image_io.read_image(wide, (20, 20, 3), "crop"), wide[:, 20:40])
-    portrait = image_io.read_image(wide, (20, 10, 3), "crop")  # half of the centre
+    portrait = image_io.read_image(wide, (20, 10, 3), "crop")  # half of the center
     assert np.array_equal(portrait, wide[:, 25:35])
 
 
@@ -453,7 +453,7 @@ def test_sixteen_bits_of_a_tiff_are_scaled_in_either_order(order):
 
 
 def deep_png(values):
-    """Returns a PNG file of 16-bit colours `(height, width, 3)`, as bytes."""
+    """Returns a PNG file of 16-bit colors `(height, width, 3)`, as bytes."""
     height, width = values.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))]

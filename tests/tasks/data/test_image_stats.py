@@ -173,7 +173,7 @@ def _png(pixels):
 
 
 def deep_images(root, top, count=12):
-    """Writes 16-bit grey images of two classes with values up to `top`, and one `.npy` file."""
+    """Writes 16-bit gray images of two classes with values up to `top`, and one `.npy` file."""
     for label in "ab":
         (root / label).mkdir(parents=True)
         for number in range(count):

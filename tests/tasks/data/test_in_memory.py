@@ -147,7 +147,7 @@ def test_grey_images_may_lack_a_channel_axis():
     ],
 )
 def test_wrong_data_are_refused_in_one_line(data, names, message):
-    if message is None:  # six grey images of 5 x 3 pixels
+    if message is None:  # six gray images of 5 x 3 pixels
         assert in_memory.register({"train": data()}, names)
         return
     with pytest.raises(UsageError, match=message) as error:

@@ -364,7 +364,7 @@ def test_folders_in_class_folders_of_a_zip_archive_belong_to_the_class(prefix, t
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("", "has no labelled images"),
+        ("", "has no labeled images"),
         ("cat/", "has one class, 'cat'"),
         ("data/cat/", "has one class, 'cat'"),
         ("data/train/cat/", "has one class, 'cat'"),

@@ -47,7 +47,7 @@ def test_grey_netpbm_and_palette_tga():
         np.testing.assert_array_equal(found[..., 0], grey)
 
 
-NETPBM = {  # suffix: plain and raw files of the grey values 0, 255, 255 and 255, 0, 255
+NETPBM = {  # suffix: plain and raw files of the gray values 0, 255, 255 and 255, 0, 255
     "pbm": (b"P1\n# a comment\n3 2\n1 0 0\n0 1 0\n", b"P4\n3 2\n\x80\x40"),
     "pgm": (b"P2\n3 2\n9\n0 9 9\n9 0 9\n", b"P5\n3 2\n255\n\x00\xff\xff\xff\x00\xff"),
     "ppm": (b"P3\n3 2\n1\n0 0 0 1 1 1 1 1 1\n1 1 1 0 0 0 1 1 1\n",),

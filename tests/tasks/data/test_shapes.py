@@ -126,7 +126,7 @@ def test_masks_equal_an_independent_drawing(pixels):
         expected = np.zeros((pixels, pixels), int)
         for number, thing in enumerate(scene.objects, start=1):
             expected[silhouette(thing, pixels)] = number
-        # a centre may be exactly on an outline, where the sines of floats decide either way
+        # a center may be exactly on an outline, where the sines of floats decide either way
         assert (scene.instances != expected).sum() <= 2
 
 

@@ -10,7 +10,7 @@ NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 
 def find(objects, name):
-    """Returns the only object with a colour and a shape."""
+    """Returns the only object with a color and a shape."""
     (thing,) = (t for t in objects if f"{t.colour} {t.shape}" == name)
     return thing
 

@@ -180,13 +180,13 @@ def test_accumulated_gradients_are_saved_as_their_sum(two_devices):
 
 @pytest.mark.check
 def test_synchronized_batch_norm_equals_that_of_one_device(two_devices):
-    """Its batch normalisation sees the batch of 16, and not two of 8."""
+    """Its batch normalization sees the batch of 16, and not two of 8."""
     one_block = PLAIN.replace("[1, 1]", "[1]").replace("[4, 8]", "[4]")
     flags = {"model_options": one_block, "epochs": 1}
     one = trained(strategy="one", **flags)
     two = trained(strategy="mirrored", sync_batch_norm="on", **flags)
     own = trained(strategy="mirrored", sync_batch_norm="off", **flags)
-    # Keras's synchronised variance is a difference of two means, not a mean of differences.
+    # Keras's synchronized variance is a difference of two means, not a mean of differences.
     assert_equal(one[0], two[0], rtol=1e-4)
     apart, wrong = (distance(one[1], other[1]) for other in (two, own))
     assert apart < 1e-3

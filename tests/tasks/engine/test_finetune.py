@@ -1,4 +1,4 @@
-"""Plans: which layers are trained in which stage, at which rate, and optimiser state."""
+"""Plans: which layers are trained in which stage, at which rate, and optimizer state."""
 
 from __future__ import annotations
 

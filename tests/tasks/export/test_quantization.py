@@ -32,7 +32,7 @@ FORMATS = {"openvino": "openvino", "onnx": "onnxruntime", "litert": "ai_edge_lit
 
 
 def network(scale=1.0):
-    """Two dense layers on the mean colour; `scale` is of a weight that all images multiply by 0."""
+    """Two dense layers on the mean color; `scale` is of a weight that all images multiply by 0."""
     import keras
 
     image = keras.Input((4, 4, 3))
@@ -70,7 +70,7 @@ def test_the_most_sensitive_layer_is_first():
 
 
 def convolutions():
-    """A convolution, a depthwise and a transposed one, with batch normalisation and ReLU6."""
+    """A convolution, a depthwise and a transposed one, with batch normalization and ReLU6."""
     import keras
 
     layers = keras.layers

@@ -377,7 +377,7 @@ def test_default_image_size_is_that_of_the_data_up_to_64():
 
 
 def test_classifier_metrics(tmp_path):
-    """With a classifier of the mean brightness: dark, grey or bright."""
+    """With a classifier of the mean brightness: dark, gray or bright."""
     image = keras.Input((4, 4, 1))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
     dense = keras.layers.Dense(3)

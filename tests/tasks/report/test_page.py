@@ -295,7 +295,7 @@ def test_a_failing_write_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 def luminance(colour):
-    """Returns the relative luminance of a colour, by WCAG 2.1."""
+    """Returns the relative luminance of a color, by WCAG 2.1."""
     parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 

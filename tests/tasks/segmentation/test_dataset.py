@@ -137,7 +137,7 @@ def test_class_names_may_have_several_words(tmp_path):
         ("a,1\nb,1,2,3\n", "line 2: not the same cells as in the other lines"),
         ("a,1,2\nb,3,4\n", "not the same cells"),
         ("a,1\nb,256\n", "line 2: the number 256 is above 255"),
-        ("a,1,2,3\nb,1,2,3\n", "line 2: the colour (1, 2, 3) is listed twice"),
+        ("a,1,2,3\nb,1,2,3\n", "line 2: the color (1, 2, 3) is listed twice"),
     ],
 )
 def test_an_invalid_class_list_is_refused(tmp_path, text, message):
@@ -180,13 +180,13 @@ def test_class_names_come_from_a_list_next_to_the_folders(tmp_path):
 @pytest.mark.parametrize("mode", ["P", "RGB"])
 def test_colours_are_mapped_by_the_class_list(tmp_path, mode):
     labels_by_name = write_pairs(tmp_path, "abc", "P")
-    labels_by_name["a"][2, 3] = 7  # the colour of void
+    labels_by_name["a"][2, 3] = 7  # the color of void
     for name, labels in labels_by_name.items():
         path = tmp_path / "masks" / f"{name}.png"
         save(path, labels, "P")
         Image.open(path).convert(mode).save(path)
     if mode == "RGB":
-        assert "is a colour-coded mask" in error_of(dataset.load, tmp_path)
+        assert "is a color-coded mask" in error_of(dataset.load, tmp_path)
     table = tmp_path / "colours.csv"
     table.write_text(TABLE, encoding="utf-8")
     source = dataset.load(tmp_path, class_map_path=str(table))
@@ -206,7 +206,7 @@ def test_an_unlisted_colour_is_refused_with_its_position(tmp_path):
     (tmp_path / "classes.csv").write_text("x,0,255,0\ny,10,254,2\n", encoding="utf-8")
     message = error_of(decode, dataset.load(tmp_path))
     assert "masks/" in message
-    assert "has the colour (10, 254, 1) at x " in message
+    assert "has the color (10, 254, 1) at x " in message
     assert "classes.csv does not list; it lists (0, 255, 0), (10, 254, 2)" in message
     shares = [f"(1 such: (10, 254, 1) {(x % 2).mean():.2%})" for x in labels_by_name.values()]
     assert any(share in message for share in shares)
@@ -570,7 +570,7 @@ def test_masks_whose_labels_are_lost_by_resizing_are_refused(disk, tmp_path):
     kept = dataset.decode(split, 2, (6, 6, 3), "pad", **limits)
     assert kept.counts.tolist() == [0, 6]
     found = error_of(dataset.decode, split, 2, (6, 6, 3), "crop", **limits)
-    assert "ignored after resizing to 6 x 6 pixels: its 6 labelled pixels are" in found
+    assert "ignored after resizing to 6 x 6 pixels: its 6 labeled pixels are" in found
 
 
 def test_an_unreadable_image_or_mask_is_dropped_with_its_counterpart(tmp_path):
@@ -855,7 +855,7 @@ def test_image_and_mask_are_resized_together(large, resize, shape):
     outside = labels == IGNORE_LABEL
     assert outside.any() == (resize == "pad" and shape[0] * 5 != shape[1] * 3)
     assert (image[outside] == 0).all()
-    # Away from the borders of the fields, the image has the colour of the label.
+    # Away from the borders of the fields, the image has the color of the label.
     margin = 4 if max(shape) > 100 else 3
     uniform = np.pad(np.ones([side - 2 * margin for side in labels.shape], bool), margin)
     for shift in itertools.product(range(-margin, margin + 1), repeat=2):

@@ -58,7 +58,7 @@ def write_rectangles(folder, count, names="ground,red,blue"):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run on rectangles of plain colours, which a small network learns within seconds."""
+    """A run on rectangles of plain colors, which a small network learns within seconds."""
     folder = tmp_path_factory.mktemp("segmentation")
     segmenter = task(
         dataset=str(write_rectangles(folder / "data", count=60)),

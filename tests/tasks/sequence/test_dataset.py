@@ -1,4 +1,4 @@
-"""Splits, windows, vocabularies and standardisation."""
+"""Splits, windows, vocabularies and standardization."""
 
 from __future__ import annotations
 

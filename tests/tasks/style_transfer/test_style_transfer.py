@@ -1,4 +1,4 @@
-"""Style transfer: losses, feature extractor, colours, L-BFGS, runs and prediction."""
+"""Style transfer: losses, feature extractor, colors, L-BFGS, runs and prediction."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_average_pooling_replaces_max_pooling():
     assert np.abs(numpy(one["block2_pool"]) - numpy(other["block2_pool"])).max() > 1e-3
 
 
-# Images and colours
+# Images and colors
 
 
 def test_matched_colours_have_the_mean_and_covariance_of_the_reference():
@@ -668,7 +668,7 @@ def test_predictor_preserves_colours_as_in_training(finished, tmp_path):
     model_files.save(model, tmp_path / "grey.keras", {**about, "keep_colours": "luminance"})
     opened = load_predictor(tmp_path / "grey.keras")
     assert opened.luminance
-    assert "colours of the image are preserved" in opened.protocol
+    assert "colors of the image are preserved" in opened.protocol
     grey = style_images.to_grey(random_image((20, 20)))
     found = opened.stylize(grey, lambda images: 255 - images.astype("float32"))
     assert (found[..., 0] == found[..., 2]).all()

@@ -357,7 +357,7 @@ def test_larger_network_keeps_the_function_of_its_parent(change, norm):
 
 
 def test_new_weights_are_trainable():
-    """Weights that a wider layer initialises with zeros get a gradient."""
+    """Weights that a wider layer initializes with zeros get a gradient."""
     parent, child = convnet(1, head="pool"), convnet(2, head="pool", widths=[7, 6])
     weight_inheritance.inherit_weights(parent, child)
     new = child.get_layer("block2_conv1").kernel

@@ -1,4 +1,4 @@
-"""Genomes of architectures: serialisation, random genomes, mutation and crossover."""
+"""Genomes of architectures: serialization, random genomes, mutation and crossover."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def folder_of(runtime, tmp_path_factory):
 def random_network(name, options):
     """Returns a network; generators have weights on which each class and seed depends.
 
-    Their initial weights are equal for all classes, and so small that all pixels are grey.
+    Their initial weights are equal for all classes, and so small that all pixels are gray.
     """
     import keras
 

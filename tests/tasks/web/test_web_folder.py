@@ -107,9 +107,9 @@ def test_what_is_no_copy_is_refused(tmp_path, monkeypatch):
     text.write_text("none")
     for path, message in (
         (other, "is the package 'react', not onnxruntime-web"),
-        (large, "no file of at most 1,000 bytes"),
+        (large, "not a file of at most 1,000 bytes"),
         (link, "is not a file of at most"),
-        (text, "no copy of onnxruntime-web"),
+        (text, "not a copy of onnxruntime-web"),
         (tmp_path / "nothing", "No such file"),
     ):
         with pytest.raises(UsageError, match=message) as caught:
@@ -144,7 +144,7 @@ def test_npm_downloads_the_stated_version(tmp_path, monkeypatch):
     [
         ("dqn", 3, "not dqn; export it with --format onnx"),
         ("style_transfer", 3, "not style_transfer"),
-        ("segmentation", 4, "grey and RGB images, not 4 channels"),
+        ("segmentation", 4, "gray and RGB images, not 4 channels"),
     ],
 )
 def test_other_models_are_refused(task, channels, message):
@@ -156,7 +156,7 @@ def test_other_models_are_refused(task, channels, message):
 
 
 def test_nothing_is_converted_with_a_wrong_copy(tmp_path):
-    with pytest.raises(UsageError, match="no copy of onnxruntime-web"):
+    with pytest.raises(UsageError, match="not a copy of onnxruntime-web"):
         export.export(
             "resnet20.cifar10", ["web"], out=tmp_path / "out", onnxruntime_web=str(tmp_path)
         )

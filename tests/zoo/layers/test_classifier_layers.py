@@ -1,4 +1,4 @@
-"""Layers of classifiers against formulas: response normalisation, pooling, tokens of ViT."""
+"""Layers of classifiers against formulas: response normalization, pooling, tokens of ViT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers with spectral normalisation, against singular values from NumPy."""
+"""Layers with spectral normalization, against singular values from NumPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of style transfer: normalisation, reflection padding, clipping, the trainable image."""
+"""Layers of style transfer: normalization, reflection padding, clipping, the trainable image."""
 
 from __future__ import annotations
 

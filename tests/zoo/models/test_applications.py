@@ -83,7 +83,7 @@ def randomize(model, images):
                 layer.set_weights([np.array(value) for value in values])
                 layer.finalize_state()
             continue
-        layer.momentum = 0.0  # batch normalisation then stores the statistics of this batch
+        layer.momentum = 0.0  # batch normalization then stores the statistics of this batch
         for weight in layer.weights:
             if len(weight.shape) == 1:
                 low, high = (0.5, 1.5) if "gamma" in weight.path else (-0.3, 0.3)

@@ -37,7 +37,7 @@ def inputs(model, count=4, seed=0):
 
 
 def networks():
-    """Yields options of a network of each name, condition and normalisation."""
+    """Yields options of a network of each name, condition and normalization."""
     for condition, options in CONDITIONS.items():
         for name in GENERATORS:
             yield pytest.param(name, {"image_size": 28, **options}, id=f"{name}, {condition}")

@@ -76,7 +76,7 @@ def test_fcn_needs_as_many_stages_as_it_scores():
 
 @pytest.mark.parametrize(("classes", "parameters"), [(11, 29_449_355), (21, 29_455_125)])
 def test_segnet_on_vgg16_is_the_published_network(classes, parameters):
-    """Two VGG16s without dense layers, the second mirrored, normalised, and a last 3 x 3."""
+    """Two VGG16s without dense layers, the second mirrored, normalized, and a last 3 x 3."""
     model = outline("segnet_vgg16", num_classes=classes)
     assert count_params_and_flops(model)[0] == parameters
     assert model.output.shape == (None, 360, 480, classes)

@@ -119,7 +119,7 @@ def test_saved_recurrent_models_have_layers_of_keras_only(name):
 @pytest.mark.backend
 @pytest.mark.parametrize("name", NAMES)
 def test_values_are_standardised_inside_and_forecasts_are_in_their_units(name):
-    """The same network on standardised values, in half precision too."""
+    """The same network on standardized values, in half precision too."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     model, x = small(name, "next values")
     plain, _ = small(name, "next values", mean=None, std=None)

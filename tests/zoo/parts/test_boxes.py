@@ -189,7 +189,7 @@ def test_nms_is_exactly_greedy(threshold, classes, integer):
 
 
 def test_nms_follows_a_chain_to_its_end():
-    """Each box overlaps only its neighbours, so every other one remains."""
+    """Each box overlaps only its neighbors, so every other one remains."""
     index = np.arange(40, dtype="float32")
     chain = np.stack([index * 4, 0 * index, index * 4 + 10, 0 * index + 10], -1)[None]
     got = to_numpy(boxes.nms(chain, 0.4))
@@ -243,7 +243,7 @@ def test_roi_align_is_that_of_torchvision(samples):
 
 
 def test_roi_align_of_a_linear_map_is_exact():
-    """Bilinear interpolation is exact there, so a cell has the value at its centre."""
+    """Bilinear interpolation is exact there, so a cell has the value at its center."""
     rows, columns = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
     plane = (10 * (rows + 0.5) + (columns + 0.5)).astype("float32")[None, ..., None]
     got = to_numpy(layers.RoIAlign(2, [2])([plane], np.array([[[4, 8, 20, 24]]], "float32")))

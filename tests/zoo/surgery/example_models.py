@@ -46,7 +46,7 @@ def randomize_batch_norm(model, seed=0):
 
 
 def freeze_batch_norm(model):
-    """Freezes the batch normalisation of a model; returns the model."""
+    """Freezes the batch normalization of a model; returns the model."""
     for layer in model._flatten_layers():
         if isinstance(layer, BATCH_NORM):
             layer.trainable = False

@@ -39,7 +39,7 @@ def test_stages_are_inferred_from_the_graph(name):
         assert tuple(found) == spec.stages
         for stage, x in found.items():
             expected = needed(backbone, backbone.output[stage])
-            # ConvNeXt has its normalisation in the same block of Keras as the convolution.
+            # ConvNeXt has its normalization in the same block of Keras as the convolution.
             extra = {name for name in needed(net, x) - expected if "downsampling_layer" not in name}
             assert not extra, stage
             assert not expected - needed(net, x), stage

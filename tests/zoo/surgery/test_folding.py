@@ -1,4 +1,4 @@
-"""Folding and absorbing batch normalisation: equal outputs, equal training updates."""
+"""Folding and absorbing batch normalization: equal outputs, equal training updates."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ LEARNING_RATES = {"SGD": 1e-3, "Adam": 1e-4}
 def train(name, optimizer, absorbed, policy="float32", steps=5, eager=False):
     """Trains a network for some steps; returns the updates of its weights, losses and outputs.
 
-    Batch normalisation is frozen, and absorbed if that is requested.
+    Batch normalization is frozen, and absorbed if that is requested.
     """
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(3)

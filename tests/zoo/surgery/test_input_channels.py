@@ -1,4 +1,4 @@
-"""Images with other numbers of channels: outputs are compared with those of RGB and grey images."""
+"""Images with other numbers of channels: outputs are compared with those of RGB and gray images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.parts import blocks
 
 
 def check_grey_images(model, counts=(1, 2, 4, 5, 6)):
-    """Compares the outputs for equal channels with those for a grey image in RGB."""
+    """Compares the outputs for equal channels with those for a gray image in RGB."""
     grey = random_images(model.input_shape[1], 1)
     expected = predict(model, grey.repeat(3, -1))
     for count in counts:

@@ -99,7 +99,7 @@ def test_atomic_write_syncs_before_renaming(tmp_path, monkeypatch):
         rename(old, new)
 
     if not Path("/proc/self/fd").is_dir():
-        pytest.skip("needs /proc to see which file was synchronised")
+        pytest.skip("needs /proc to see which file was synchronized")
     monkeypatch.setattr(os, "fsync", log_sync)
     monkeypatch.setattr(os, "replace", log_rename)
     with atomic_files.atomic_write(tmp_path / "state.json") as partial:
