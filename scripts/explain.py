@@ -1,4 +1,4 @@
-"""Draws where a model sees its evidence: zoo explain runs/NAME photo.jpg.
+"""Explains predictions with saliency maps: zoo explain runs/NAME photo.jpg.
 
 Writes a saliency map for each image to --out: an overlay, NAME-METHOD.png, and the map,
 NAME-METHOD.npy. It explains the predicted class of a classifier, the largest class of a segmenter,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import os
@@ -23,7 +24,8 @@ class UnnamedFile:
         self._lock = threading.Lock()
 
     def __del__(self):
-        self._file.close()
+        with contextlib.suppress(AttributeError):  # it could not be made
+            self._file.close()
 
     def write(self, data, offset):
         """Writes bytes or an array; raises `OSError` if the disk is full."""
