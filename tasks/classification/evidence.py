@@ -1,19 +1,22 @@
-"""The section of a report that shows where a classifier sees the evidence for its predictions."""
+"""The section of a report with saliency maps of a classifier, one image at a time."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from tasks.classification import metrics
 from tasks.explain import overlays
 from tasks.report import image_channels, plots
 from zoo.errors import UsageError
-from zoo.lazy import LazyModule, keras, np
+from zoo.lazy import LazyModule, keras, np, tf
 
 methods = LazyModule("tasks.explain.methods")
 Image = LazyModule("PIL.Image")
 
-TITLE = "Where the evidence is"
+log = logging.getLogger("zoo")
+
+TITLE = "Saliency maps"
 SHOWN = 6  # of the worst and of the best predictions each
 MAX_SIDE = 224  # pixels of a picture
 NOTES = {
@@ -44,7 +47,14 @@ def sections(model, examples, classes: Sequence[str], logits) -> list[tuple[str,
     if method not in NOTES or not len(shown):
         return []
     images, predicted = np.asarray(examples.pixels[shown]), metrics.predictions(logits)[shown]
-    maps = methods.METHODS[method](explained, images, predicted)
+    try:
+        maps = [
+            methods.METHODS[method](explained, images[one], predicted[one])[0]
+            for one in (slice(index, index + 1) for index in range(len(shown)))
+        ]
+    except (MemoryError, tf.errors.AbortedError, tf.errors.ResourceExhaustedError):
+        log.warning("there is not enough memory for the saliency maps of the report")
+        return []
     confidences = metrics.confidences(logits[shown])
     rows = zip(shown, images, maps, predicted, confidences, strict=True)
     pictures = [

@@ -43,7 +43,7 @@ def shown(labels, colors, model=None):
 
 def test_the_worst_and_the_best_predictions_are_shown_with_their_maps():
     ((title, html),) = shown([0, 1, 2, 0], [0, 1, 2, 1])
-    assert title == "Where the evidence is"
+    assert title == "Saliency maps"
     captions = re.findall("<figcaption>(.*?)</figcaption>", html, re.DOTALL)
     assert captions[0] == "red\npredicted green, 100%\nimage 3"
     assert [text.splitlines()[-1] for text in captions[1:]] == ["image 0", "image 1", "image 2"]
@@ -65,6 +65,17 @@ def test_models_without_maps_have_no_section():
     inputs = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Flatten()(inputs)
     assert shown([0, 1], [0, 1], keras.Model(inputs, keras.layers.Dense(3)(x))) == []
+
+
+def test_maps_are_left_out_where_memory_is_too_small(monkeypatch, caplog):
+    """The report is written last: it must not fail for its pictures."""
+
+    def fails(*arguments):
+        raise MemoryError
+
+    monkeypatch.setitem(evidence.methods.METHODS, "grad_cam", fails)
+    assert shown([0, 1], [0, 1]) == []
+    assert "not enough memory for the saliency maps" in caplog.text
 
 
 def test_predictions_that_are_not_finite_are_left_out():
