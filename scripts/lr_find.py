@@ -25,27 +25,18 @@ def arguments(parser, words):
 
     _flags.add_positionals(parser)
     _flags.add_task_flags(parser, tasks.get(TASK), run=False)
-    parser.add_argument(
-        "--low",
-        type=float,
-        default=lr_find.MIN_LEARNING_RATE,
-        metavar="X",
-        help=f"first learning rate (default: {lr_find.MIN_LEARNING_RATE:g})",
-    )
-    parser.add_argument(
-        "--high",
-        type=float,
-        default=lr_find.MAX_LEARNING_RATE,
-        metavar="X",
-        help=f"last learning rate (default: {lr_find.MAX_LEARNING_RATE:g})",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=lr_find.NUM_STEPS,
-        metavar="N",
-        help=f"number of steps (default: {lr_find.NUM_STEPS})",
-    )
+    for name, kind, default, text in (
+        ("low", float, lr_find.MIN_LEARNING_RATE, "first learning rate"),
+        ("high", float, lr_find.MAX_LEARNING_RATE, "last learning rate"),
+        ("steps", int, lr_find.NUM_STEPS, "number of steps"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            default=default,
+            metavar=_flags.METAVARS[kind],
+            help=f"{text} (default: {default:g})",
+        )
     parser.add_argument("--recipe", metavar="FILE", help="recipe.yaml to take flags from")
     parser.add_argument(
         "--plot",

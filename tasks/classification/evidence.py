@@ -49,8 +49,8 @@ def sections(model, examples, classes: Sequence[str], logits) -> list[tuple[str,
     images, predicted = np.asarray(examples.pixels[shown]), metrics.predictions(logits)[shown]
     try:
         maps = [
-            methods.METHODS[method](explained, images[one], predicted[one])[0]
-            for one in (slice(index, index + 1) for index in range(len(shown)))
+            methods.METHODS[method](explained, image[None], [label])[0]
+            for image, label in zip(images, predicted, strict=True)
         ]
     except (MemoryError, tf.errors.AbortedError, tf.errors.ResourceExhaustedError):
         log.warning("there is not enough memory for the saliency maps of the report")

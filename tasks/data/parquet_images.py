@@ -2,7 +2,7 @@
 
 An image is a struct of `bytes` and `path`; the names of labels are in the metadata of the schema. A
 row of a Parquet file cannot be read alone, so that the encoded images are copied into a temporary
-file, and only their places are kept in memory.
+file, and only their offsets are kept in memory.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class CopiedImages(Sequence):
     """Encoded images in a temporary file, as bytes; each is read when it is indexed."""
 
     def __init__(self):
-        self._file, self._places, self._end = disk_images.UnnamedFile(), [], 0
+        self._file, self._offsets, self._end = disk_images.UnnamedFile(), [], 0
 
     def append(self, data):
         """Adds an image."""
         self._file.write(data, self._end)
-        self._places.append((self._end, len(data)))
+        self._offsets.append((self._end, len(data)))
         self._end += len(data)
 
     def __len__(self):
-        return len(self._places)
+        return len(self._offsets)
 
     def __getitem__(self, index):
-        offset, size = self._places[index]
+        offset, size = self._offsets[index]
         data = bytearray(size)
         self._file.read(data, offset)
         return bytes(data)
@@ -86,12 +86,12 @@ def read(paths, columns=""):
             image, label = _columns(path, table.schema_arrow, chosen)
             names = _class_names(table.schema_arrow, label)
             images, labels = found.setdefault(archives.split_name(path), (CopiedImages(), []))
-            for place, data, value in _rows(path, table, image, label):
+            for location, data, value in _rows(path, table, image, label):
                 if not data or value in (None, -1):
-                    skipped.append((place, "no label" if data else "no bytes of an image"))
+                    skipped.append((location, "no label" if data else "no bytes of an image"))
                     continue
                 images.append(data)
-                labels.append(_label(place, value, names))
+                labels.append(_label(location, value, names))
         except READ_ERRORS as error:
             raise UsageError(f"{path} is not a Parquet file, or damaged: {error}") from error
     return _listing(paths[0], {k: rows for k, rows in found.items() if rows[1]}, names, skipped)
@@ -173,12 +173,12 @@ def _feature_names(feature):
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _label(place, value, names):
+def _label(location, value, names):
     """Returns the class name of a value, a tuple of a list of them."""
     if isinstance(value, list):
-        return tuple(_label(place, each, names) for each in value)
+        return tuple(_label(location, each, names) for each in value)
     if not names or not isinstance(value, int):
         return str(value).strip()
     if not 0 <= value < len(names):
-        raise UsageError(f"{place}: label {value}; there are names of 0 to {len(names) - 1}")
+        raise UsageError(f"{location}: label {value}; there are names of 0 to {len(names) - 1}")
     return names[value]

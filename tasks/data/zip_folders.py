@@ -60,9 +60,11 @@ def read_zip(path, encoding=""):
         members = _open_zip(str(path)).infolist()
     except ValueError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    images, skipped = [], []
+    images, skipped, guessed = [], [], 0
     for member in members:
-        parts = PurePosixPath(_readable_name(path, member, encoding)).parts
+        name, certain = _readable_name(path, member, encoding)
+        guessed += not certain
+        parts = PurePosixPath(name).parts
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
         if member.is_dir() or hidden or not parts:
             continue
@@ -80,20 +82,19 @@ def read_zip(path, encoding=""):
         images.append((member.filename, parts))
     found, outside = _class_folders(images)
     skipped += [(f"{path}/{name}", "not in a class folder") for name in outside]
-    unclear = 0 if encoding else sum(map(_is_code_page_437, members))
-    notes = (f"{NOT_UTF8.format(path=path)} ({unclear:,})",) if unclear else ()
+    notes = (f"{NOT_UTF8.format(path=path)} ({guessed:,})",) if guessed else ()
     return archives.listing(path, found, lambda names: ZipMembers(str(path), names), skipped, notes)
 
 
 def _readable_name(path, member, encoding):
-    """Returns the name of a member of a zip archive, in UTF-8 if it is valid as that.
+    """Returns the name of a member of a zip archive, and whether its encoding is certain.
 
     `zip` on Linux writes UTF-8 without its flag, and Python takes it for code page 437.
     """
     if member.flag_bits & UTF8:
-        return member.filename
+        return member.filename, True
     try:
-        return member.filename.encode("cp437").decode(encoding or "utf-8")
+        return member.filename.encode("cp437").decode(encoding or "utf-8"), True
     except LookupError as error:
         raise UsageError(
             f"{path}#encoding={encoding:.60}: Python has no encoding of this name; expected one "
@@ -102,19 +103,9 @@ def _readable_name(path, member, encoding):
     except UnicodeDecodeError as error:
         if encoding:
             raise UsageError(f"{path}: {member.filename!r:.100} is not in {encoding}") from error
-        return member.filename
+        return member.filename, False
     except UnicodeEncodeError:  # from the extra field of a Unicode path
-        return member.filename
-
-
-def _is_code_page_437(member):
-    """Returns whether a name is neither in ASCII nor valid as UTF-8."""
-    try:
-        return not member.flag_bits & UTF8 and not member.filename.encode("cp437").decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    except UnicodeEncodeError:
-        return False
+        return member.filename, True
 
 
 def _class_folders(images):

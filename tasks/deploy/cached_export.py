@@ -78,7 +78,7 @@ def store(run, paths):
 
 
 def _write(path, paths):
-    """Returns the reasons why there is not an export; empty if there is one."""
+    """Returns the reasons why there is no export; empty if there is one."""
     model, about = model_files.load(path)
     try:
         if runtimes.is_low_precision(model):

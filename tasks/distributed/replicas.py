@@ -141,7 +141,7 @@ def rate_factor(rule, examples, reference):
 
 
 class DistributedOptimizer:
-    """Mixin for Keras optimisers that sums gradients over replicas before anything else."""
+    """Mixin for Keras optimizers that sums gradients over replicas before anything else."""
 
     compression = "none"
 

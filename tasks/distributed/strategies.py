@@ -257,7 +257,7 @@ def all_reduce_sum(value):
 def mirrored_strategy():
     """Returns a strategy with one replica per GPU or, without any, per logical CPU."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    # The default reduction mixes up the sums of two optimisers in one step (tensorflow#62790), as
+    # The default reduction mixes up the sums of two optimizers in one step (tensorflow#62790), as
     # every GAN has; hierarchical copy does not.
     return tf.distribute.MirroredStrategy(
         [device.name for device in devices],

@@ -1,4 +1,4 @@
-"""Optimisers and learning rate schedules by name."""
+"""Optimizers and learning rate schedules by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SGD_VARIANTS = {  # names of Keras's SGD with options
     "momentum": {"momentum": True, "nesterov": False},
     "nesterov": {"momentum": True, "nesterov": True},
 }
-WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # not optimisers by themselves
+WRAPPERS = ("optimizer", "lossscaleoptimizer", "multioptimizer")  # not optimizers by themselves
 NO_DECAY_NAMES = ["bias", "gamma", "beta"]  # of variables without weight decay
 NO_DECAY_EMBEDDINGS = re.compile(r"(^|/)(class_token|positions)/")  # the same, of ViT
 # The default weight decay by optimizer. That of AdamW is multiplied by learning rates of 1e-3 or
@@ -48,7 +48,7 @@ def create_optimizer(
             of any other Keras optimizer in lower case, such as `adagrad`, `rmsprop`, `adam`,
             `adamw` or `lion`.
         rate: The learning rate, a number or a schedule.
-        momentum: The momentum of optimisers that have one.
+        momentum: The momentum of optimizers that have one.
         weight_decay: Decoupled weight decay: each update subtracts `rate * weight_decay` times
             the kernel. Biases and normalization parameters are not decayed.
         clip_norm: The maximum global norm of the gradients (Pascanu et al., 2013); 0 for none.
@@ -172,7 +172,7 @@ def optimizer_variables(optimizer):
 
 
 def inner_optimizers(optimizer):
-    """Returns the optimisers of the parameter groups, or the optimizer itself."""
+    """Returns the optimizers of the parameter groups, or the optimizer itself."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # float16 scales the loss
     return list(getattr(optimizer, "parts", [optimizer]))
 

@@ -1,4 +1,4 @@
-"""Wrappers of optimisers: parameter groups with their own learning rates, and loss scaling."""
+"""Wrappers of optimizers: parameter groups with their own learning rates, and loss scaling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ParamGroupOptimizer(keras.optimizers.MultiOptimizer):
     """Updates each parameter group by its own optimizer, and clips all gradients together.
 
     Args:
-        groups: `(optimizer, variables)` of each group. The optimisers are built here, and keep
+        groups: `(optimizer, variables)` of each group. The optimizers are built here, and keep
             their state when they become part of another `ParamGroupOptimizer`.
         clip_norm: The maximum global norm of the gradients of all groups; 0 for none.
     """
@@ -60,7 +60,7 @@ class DynamicLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         self.update(self.inner_optimizer, grads, trainable_variables)
 
     def update(self, part, grads, variables):
-        """Updates the weights of one of several optimisers that share the scale.
+        """Updates the weights of one of several optimizers that share the scale.
 
         Args:
             part: One of `optimize.inner_optimizers` of this one.

@@ -42,7 +42,7 @@ class PreparedStage:
 
 
 class TrainingRun:
-    """A model, its optimisers, and the plan by which it is trained.
+    """A model, its optimizers, and the plan by which it is trained.
 
     Args:
         task: The `tasks.Task`.

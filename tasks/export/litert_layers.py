@@ -7,6 +7,8 @@ import dataclasses
 from tasks.inference.export_model import ExportModel
 from zoo import graphs
 from zoo.lazy import LazyModule, keras
+from zoo.parts.blocks import RGB
+from zoo.surgery.input_channels import reverses_channels
 
 lambda_layer = LazyModule("tasks.inference.lambda_layer")
 
@@ -38,13 +40,13 @@ def without_reversal(exported: ExportModel):
     the operation only copies the 8 bits: pixels would be multiplied by the ratio of the scales.
     """
     flat = graphs.flatten(exported.model)
-    if not any(_reverses(node.operation) for node in graphs.nodes(flat)):
+    if not any(reverses_channels(node.operation) for node in graphs.nodes(flat)):
         return exported
 
     def call(node, x, *args, **kwargs):
         operation = node.operation
-        if not _reverses(operation) or x.shape[-1] != 3:
-            return operation(x, *args, **kwargs)
+        if not reverses_channels(operation) or x.shape[-1] != RGB:
+            return graphs.call_node(node, x, *args, **kwargs)
         reverse = lambda_layer.LambdaLayer(_reverse_channels, dtype=x.dtype)
         if not isinstance(operation, keras.layers.Layer):
             return reverse(x)
@@ -54,15 +56,8 @@ def without_reversal(exported: ExportModel):
     return dataclasses.replace(exported, model=graphs.rebuild(flat, call))
 
 
-def _reverses(operation):
-    """Returns whether an operation reverses the three channels of images."""
-    kind = type(operation).__name__
-    flips = kind == "Flip" and operation.axis in (-1, 3)
-    return flips or (kind == "PixelNormalization" and operation.reverse)
-
-
 def _reverse_channels(x):
-    return keras.ops.concatenate([x[..., n : n + 1] for n in (2, 1, 0)], axis=-1)
+    return keras.ops.concatenate([x[..., n : n + 1] for n in reversed(range(RGB))], axis=-1)
 
 
 def _reshape_to_itself(x):

@@ -12,7 +12,7 @@ class SpectralNormMixin:
     `|W u|`; `u` is updated by one step of power iteration at each call in training. Gradients pass
     through both the weights and the singular value, as in the paper. The weights themselves are
     never changed, unlike in `keras.layers.SpectralNormalization`, which would interfere with
-    replicas and optimisers.
+    replicas and optimizers.
     """
 
     def build(self, input_shape):

@@ -59,6 +59,14 @@ def channels(model: keras.Model, count: int) -> keras.Model:
     return keras.Model(inputs, outputs, name=model.name)
 
 
+def reverses_channels(operation):
+    """Returns whether an operation of a graph converts RGB to BGR."""
+    kind = type(operation).__name__
+    if kind == "PixelNormalization":  # in models saved by earlier versions
+        return operation.reverse
+    return kind == "Flip" and operation.axis in (-1, 3)
+
+
 class _ChannelAdapter:
     """Calls nodes with more than three channels, adapted up to the first convolution.
 
@@ -79,11 +87,11 @@ class _ChannelAdapter:
         if kind == "Conv2D" and layer.groups == 1:
             return _widen_kernel(layer, rgb_indices)(*args)
         [out] = node.output_tensors
-        flips = kind == "Flip" and layer.axis in (-1, 3)
-        if flips or (kind == "PixelNormalization" and layer.reverse):
+        reverses = reverses_channels(layer)
+        if reverses:
             rgb_indices = [RGB - 1 - rgb_index for rgb_index in rgb_indices]
         self.channel_maps[id(out)] = rgb_indices
-        if flips:  # the channels stay, and their indices in RGB are reversed
+        if reverses and kind == "Flip":  # the channels stay, their indices in RGB are reversed
             return args
         if kind == "Divide" and not isinstance(args[1], keras.KerasTensor):
             x, divisor = args
