@@ -12,6 +12,7 @@ from zoo.lazy import LazyModule, np, tf
 dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
 nifti = LazyModule("tasks.data.nifti")
+npy_headers = LazyModule("zoo.npy_headers")
 pillow_heif = LazyModule("pillow_heif")
 
 _SIGNATURE_PATTERNS = {  # name of the format in Pillow: pattern of its first bytes
@@ -77,13 +78,9 @@ def open_pillow(file, kind):
 def read_npy(data):
     """Returns the numeric array of a `.npy` file; pickled objects, which could run code, raise."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        header = np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = header(file)
+    shape, order, dtype = npy_headers.read_header(file)
     numbers = np.frombuffer(data, dtype, math.prod(shape), file.tell())
-    return numbers.reshape(shape, order="F" if by_column else "C")
+    return numbers.reshape(shape, order=order)
 
 
 def open_image(data, kind, bits):

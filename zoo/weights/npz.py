@@ -8,6 +8,7 @@ import tokenize
 
 from zoo import zip_archives
 from zoo.lazy import np
+from zoo.npy_headers import read_header
 from zoo.weights.hdf5 import NUMERIC_KINDS, LazyArray
 
 SUFFIX = ".npy"
@@ -28,7 +29,7 @@ def read(path):
 def _array(archive, name):
     try:
         with archive.open(name) as member:
-            shape, order, dtype = _header(io.BytesIO(member.read(MAX_HEADER_BYTES)))
+            shape, order, dtype = read_header(io.BytesIO(member.read(MAX_HEADER_BYTES)))
     except (*zip_archives.ZIP_ERRORS, SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"{name} is damaged ({zip_archives.error_message(error)})") from error
     if dtype.kind not in NUMERIC_KINDS:
@@ -37,20 +38,10 @@ def _array(archive, name):
     def load():
         size = math.prod(shape) * dtype.itemsize
         member = io.BytesIO(zip_archives.read_member(archive, name, size + MAX_HEADER_BYTES))
-        _header(member)
+        read_header(member)
         data = member.read()
         if len(data) != size:
             raise ValueError(f"{name} holds {len(data):,} bytes, its shape needs {size:,}")
         return np.frombuffer(data, dtype).reshape(shape, order=order)
 
     return LazyArray(shape, dtype, load)
-
-
-def _header(file):
-    """Returns the shape, order and data type of an array; leaves the file at its values."""
-    version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-        version, np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(file)
-    return shape, "F" if fortran else "C", dtype
