@@ -40,16 +40,17 @@ def register(splits: Mapping[str, object], class_names=None) -> str:
         UsageError: Images and labels do not match, or have other shapes or values.
     """
     parts = {name: _read(name, data) for name, data in splits.items() if data is not None}
+    pixels = _to_pixels({name: part[0] for name, part in parts.items()})
     labels = {name: part[1] for name, part in parts.items()}
     classes, encoded, multi_label = _encode(labels, _check_class_names(class_names))
     if len(classes) < 2:
         raise UsageError(f"one class, {classes[0]!r:.100}; classification needs two or more")
     hasher = hashlib.sha256(repr(classes).encode())
-    for name, (images, _) in parts.items():
+    for name, images in pixels.items():
         for array in (images, encoded[name]):
             hasher.update(repr((name, array.shape, str(array.dtype))).encode())
             hasher.update(np.ascontiguousarray(array))
-    made = {name: Split(name, parts[name][0], encoded[name]) for name in parts}
+    made = {name: Split(name, pixels[name], encoded[name]) for name in parts}
     name = f"{PREFIX}{hasher.hexdigest()[:12]}"
     _sources[name] = Source(name, classes, made, multi_label=multi_label)
     return name
@@ -66,7 +67,7 @@ def load(name: str) -> Source:
 
 
 def _read(name, data):
-    """Returns uint8 images and labels as arrays."""
+    """Returns images `(count, height, width, channels)` and labels as arrays."""
     if _is_pair(data) and hasattr(data[0], "__len__") and not _is_list_of_batches(data):
         images, labels = _images_to_array(data[0]), _to_array(data[1])
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
@@ -77,7 +78,7 @@ def _read(name, data):
         )
     if len(images) != len(labels) or not len(images):
         raise UsageError(f"{name}: {len(images)} images and {len(labels)} labels")
-    return _to_pixels(name, images), labels
+    return _check_images(name, images), labels
 
 
 def _is_pair(data):
@@ -165,8 +166,8 @@ def _is_torch(values):
     return type(values).__module__.startswith("torch")
 
 
-def _to_pixels(name, images):
-    """Returns images as uint8 `(count, height, width, channels)`."""
+def _check_images(name, images):
+    """Returns images as `(count, height, width, channels)`, with values in [0, 255]."""
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype.kind not in "biuf" or not math.prod(images.shape):
@@ -179,16 +180,40 @@ def _to_pixels(name, images):
             f"{name}: images of shape {images.shape} have their channels first; expected (count, "
             "height, width, channels): images.transpose(0, 2, 3, 1)"
         )
-    if images.dtype == np.uint8:
-        return images
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 255):
         raise UsageError(
             f"{name}: pixels lie in [{low:g}, {high:g}]; expected [0, 255], or floating-point "
             "values in [0, 1]: models normalize images themselves"
         )
-    scale = 255 if images.dtype.kind in "bf" and high <= 1 else 1
-    return np.rint(images.astype("float32") * scale).astype(np.uint8)
+    return images
+
+
+def _to_pixels(splits):
+    """Returns the images of all splits as uint8.
+
+    The scale of floating-point images, [0, 1] or [0, 255], is that of the data set: a split of
+    images that are all black does not show it.
+    """
+    highest = {name: x.max() for name, x in splits.items() if x.dtype.kind == "f"}
+    brightest = max(highest, key=highest.get, default=None)
+    in_unit_range = brightest is None or highest[brightest] <= 1
+    for name in () if in_unit_range else highest:
+        if highest[name] <= 1 and (splits[name] % 1).any():
+            raise UsageError(
+                f"the values of {name} lie in [0, {highest[name]:g}], those of {brightest} in "
+                f"[0, {highest[brightest]:g}]; give both the same scale, [0, 1] or [0, 255]"
+            )
+
+    scales = {"b": 255, "f": 255 if in_unit_range else 1}
+
+    def convert(images):
+        if images.dtype == np.uint8:
+            return images
+        scaled = images.astype("float32") * scales.get(images.dtype.kind, 1)
+        return np.rint(scaled).astype(np.uint8)
+
+    return {name: convert(images) for name, images in splits.items()}
 
 
 def _check_class_names(names):

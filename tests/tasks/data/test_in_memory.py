@@ -51,6 +51,12 @@ PIPELINES = {
 }
 
 
+def pixels(**splits):
+    """Returns the images of each split as the data set has them."""
+    name = in_memory.register({key: (images, LABELS) for key, images in splits.items()})
+    return {key: split.items for key, split in sources.load(name).splits.items()}
+
+
 @pytest.mark.parametrize("kind", PIPELINES)
 def test_every_kind_of_data_gives_the_same_data_set(kind):
     name = in_memory.register({"train": PIPELINES[kind]()}, ["a", "b", "c"])
@@ -174,3 +180,28 @@ def test_a_pipeline_that_does_not_fit_into_memory_is_refused(monkeypatch):
 def test_data_of_another_process_are_missed_by_name():
     with pytest.raises(UsageError, match="pass the arrays again"):
         sources.load("memory:0123456789ab")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        (IMAGES / 255, IMAGES / 255, IMAGES),
+        (IMAGES * 1.0, IMAGES * 1.0, IMAGES),
+        (IMAGES / 255, IMAGES, IMAGES),
+        (IMAGES * 1.0, np.minimum(IMAGES, 1) * 1.0, np.minimum(IMAGES, 1)),  # almost black
+        (IMAGES / 255, np.minimum(IMAGES, 1) * 1.0, np.minimum(IMAGES, 1) * 255),
+        (IMAGES * 1.0, IMAGES > 99, (IMAGES > 99) * 255),
+    ],
+    ids=["unit", "bytes as floats", "uint8", "almost black", "black and white", "bool"],
+)
+def test_floats_of_all_splits_have_one_scale(train, test, expected):
+    found = pixels(train=train, test=test)
+    np.testing.assert_array_equal(found["train"], IMAGES)
+    np.testing.assert_array_equal(found["test"], expected)
+
+
+def test_splits_of_different_scales_are_refused():
+    with pytest.raises(
+        UsageError, match=r"train lie in \[0, 1\], those of test in \[0, 255\]; give"
+    ):
+        pixels(train=IMAGES / 255, test=IMAGES * 1.0)
