@@ -19,7 +19,7 @@ SORT_KEYS = {  # name: key function, for ascending order
     "flops": lambda spec: _none_last(spec.flops),
     "accuracy": lambda spec: -_accuracy(spec),
 }
-COLUMNS = ("name", "family", "params", "FLOPs", "input", "accuracy", "licence")
+COLUMNS = ("name", "params", "FLOPs", "input", "accuracy", "licence")
 NUMERIC_COLUMNS = ("params", "FLOPs", "accuracy")  # right-aligned
 
 
@@ -90,7 +90,6 @@ def table_row(spec):
     accuracy = _accuracy(spec)
     return (
         spec.name,
-        spec.family,
         format_count(spec.parameters),
         format_count(spec.flops),
         "x".join(map(str, spec.input_shape)),
