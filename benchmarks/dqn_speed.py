@@ -56,6 +56,7 @@ def main():
     loops = {"zoo": Zoo(args.share)}
     if args.torch:
         sys.path.insert(0, args.torch)
+    sys.modules["triton"] = None  # optional for PyTorch; it crashes if TensorFlow is imported
     try:
         loops["torch"] = Torch(args.threads, args.share)
     except ModuleNotFoundError:

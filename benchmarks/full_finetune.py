@@ -23,6 +23,7 @@ import csv
 import functools
 import importlib.util
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -123,6 +124,7 @@ def stock(args, jit="auto"):
 
 def timm(args):
     """Returns the images per second of timm's network under PyTorch."""
+    sys.modules["triton"] = None  # optional for PyTorch; it crashes if TensorFlow is imported
     import timm as models
     import torch
 
