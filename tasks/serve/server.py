@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 import signal
 import socket
@@ -68,8 +69,8 @@ def model_names(targets) -> dict[str, str]:
         path = Path(target)
         stem = path.parent.name if path.name == "model.keras" else path.name
         stem = stem.removesuffix(".keras") or "model"
-        number = sum(name == stem or name.startswith(f"{stem}-") for name in found)
-        found[f"{stem}-{number + 1}" if number else stem] = target
+        names = itertools.chain((stem,), (f"{stem}-{number}" for number in itertools.count(2)))
+        found[next(name for name in names if name not in found)] = target
     return found
 
 

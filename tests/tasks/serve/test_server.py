@@ -317,6 +317,12 @@ def test_tokens_and_ports_and_names(tmp_path):
         "b": "b.keras",
         "c": "runs/c/model.keras",
     }
+    assert server.model_names(["runs/a-2", "runs/a", "other/a", "other/a-2"]) == {
+        "a-2": "runs/a-2",
+        "a": "runs/a",
+        "a-3": "other/a",
+        "a-2-2": "other/a-2",
+    }
 
 
 @pytest.mark.parametrize(
