@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.classification import metrics
+from tasks.classification import metrics, saved_classifier
 from tasks.classification.relabel import relabel
 from tasks.data import decoding, sources
 from tasks.inference.export_model import (
@@ -11,7 +11,6 @@ from tasks.inference.export_model import (
     check_single_input,
     with_image_input,
 )
-from zoo.errors import UsageError
 from zoo.lazy import keras, np
 
 PROBABILITIES = "probabilities"
@@ -33,28 +32,25 @@ def export_model(model, about, path):
         UsageError: the model is not an image classifier.
     """
     check_single_input(model, path)
-    shape = model.input_shape
-    if not (len(shape) == 4 and len(model.output_shape) == 2):
-        raise UsageError(
-            f"{path} is not an image classifier: it maps {shape} to {model.output_shape}"
-        )
-    multi_label = bool(about.get("multi_label", False))
-    activation = "sigmoid" if multi_label else "softmax"
+    found = saved_classifier.read(path, model, about)
+    activation = "sigmoid" if found.multi_label else "softmax"
     layer = keras.layers.Activation(activation, dtype="float32", name=PROBABILITIES)
-    with_probabilities = with_image_input(model, lambda logits: {PROBABILITIES: layer(logits)})
-    numbers = [f"class {number}" for number in range(model.output_shape[-1])]
+    with_probabilities = with_image_input(
+        found.model, lambda logits: {PROBABILITIES: layer(logits)}
+    )
     metadata = {
         "task": "classification",
-        "classes": list(about.get("classes", numbers)),
-        "resize": about.get("resize", "stretch"),
-        "multi_label": multi_label,
+        "classes": list(found.classes),
+        "resize": found.resize,
+        "multi_label": found.multi_label,
     }
+    measure = None if found.multi_label else _accuracy
     return ExportModel(
         with_probabilities,
         metadata,
         {PROBABILITIES: "probabilities"},
         show=SHOW,
-        data=SplitReader(_load_source, _decode, "accuracy", None if multi_label else _accuracy),
+        data=SplitReader(_load_source, _decode, "accuracy", measure),
     )
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import zoo
-from tasks.classification import metrics
+from tasks.classification import metrics, saved_classifier
 from tasks.inference.exported_file import ExportedNetwork
 from tasks.inference.predictor import Predictor, describe_channels
-from zoo.errors import UsageError
 from zoo.lazy import LazyModule, keras, np
 
 methods = LazyModule("tasks.explain.methods")
@@ -135,24 +134,14 @@ def from_file(path, model, about):
     Args:
         path: The path of the file.
         model: The `keras.Model` of the file.
-        about: The metadata of the file. Without `classes`, classes are named by their index.
+        about: The metadata of the file.
 
     Raises:
         UsageError: The model is not an image classifier.
     """
-    shape = model.input_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4 and len(model.output_shape) == 2):
-        raise UsageError(
-            f"{path} is not an image classifier: it maps {shape} to {model.output_shape}; "
-            "expected images (batch, height, width, channels) and logits (batch, classes)"
-        )
-    numbers = tuple(f"class {number}" for number in range(model.output_shape[-1]))
+    found = saved_classifier.read(path, model, about)
     return ClassificationPredictor(
-        model,
-        tuple(about.get("classes", numbers)),
-        about.get("resize", "stretch"),
-        str(path),
-        bool(about.get("multi_label", False)),
+        found.model, found.classes, found.resize, str(path), found.multi_label
     )
 
 
