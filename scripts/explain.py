@@ -67,7 +67,8 @@ def run(args):
         faithful=args.faithfulness,
     )
     if all("error" in row for row in rows):
-        raise UsageError(f"none of the {len(rows):,} images could be read: {rows[0]['error']}")
+        first = f"{rows[0]['path']}: {rows[0]['error']}"
+        raise UsageError(f"no map of {len(rows):,} image(s) could be made; the first: {first}")
     if args.json:
         print(json.dumps({"images": rows}))
         return

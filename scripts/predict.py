@@ -187,7 +187,10 @@ def _drawings_dir(args, predictor, output):
         UsageError: the model cannot draw the explanations that `--explain` requests.
     """
     if args.explain and not predictor.has_explanations:
-        raise UsageError(f"{predictor.name} does not support --explain")
+        raise UsageError(
+            f"{predictor.name} does not support --explain; zoo explain is for classifiers, "
+            "segmenters and detectors"
+        )
     if not (predictor.writes_images or args.explain):
         return None
     if args.drawings_dir:

@@ -68,8 +68,8 @@ class ClassificationPredictor(Predictor):
     def explained(self):
         """The model as `tasks.explain.methods` takes it."""
         if self.is_exported:
-            return methods.Explained(None, None, run=self.model)
-        return methods.prepare(self.model)
+            return methods.Explained(None, None, run=self.model, multi_label=self.multi_label)
+        return methods.prepare(self.model, multi_label=self.multi_label)
 
     def saliency(self, pixels, label):
         """Returns the saliency map of a class, by the method that suits the model.
@@ -106,8 +106,11 @@ class ClassificationPredictor(Predictor):
             For each image a list of dicts with `name` and `probability`, the most likely class
             first. Probabilities are in [0, 1], by softmax, or by sigmoid for a multi-label model.
         """
-        rows = _sigmoid(logits) if self.multi_label else metrics.softmax(logits)
-        return [self._top(row, top) for row in rows]
+        return [self._top(row, top) for row in self.probabilities(logits)]
+
+    def probabilities(self, logits):
+        """Returns probabilities, float64 `(images, classes)`, for logits."""
+        return _sigmoid(logits) if self.multi_label else metrics.softmax(logits)
 
     def _top(self, row, top):
         count = max(1, int((row >= PROBABILITY_THRESHOLD).sum())) if self.multi_label else top

@@ -95,10 +95,16 @@ def explain(
 def _subject_finder(predictor, method, faithful):
     """Returns the function of an image and a class name that returns the `Subject`s in it."""
     make = next((make for kind, make in SUBJECTS.items() if isinstance(predictor, kind)), None)
-    if make is None or predictor.is_exported:
+    if make is None:
+        attention = "; zoo predict --explain draws its attention"
         raise UsageError(
-            f"{predictor.name} is not a classifier, segmenter or detector of Keras; zoo explain "
-            "is for those"
+            f"{predictor.name} is not a classifier, segmenter or detector, which zoo explain is "
+            f"for{attention if predictor.has_explanations else ''}"
+        )
+    if predictor.is_exported:
+        raise UsageError(
+            f"{predictor.name} is an exported file, which has no gradients; pass the run or the "
+            ".keras file that it was exported from"
         )
     if isinstance(predictor, DetectionPredictor) and method not in (AUTO, DETECTOR_METHOD):
         raise UsageError(f"detectors are explained by {DETECTOR_METHOD}, not by {method}")
@@ -115,15 +121,14 @@ def _read(predictor, path):
 
 
 def _of_classifier(predictor):
-    explained = methods.prepare(predictor.model)
+    explained = predictor.explained
 
     def find(image, label):
         logits = explained.logits(image[None].astype("float32"))
-        best = predictor.top_classes(logits, len(predictor.classes))[0]
-        name = label or best[0]["name"]
-        probabilities = {found["name"]: found["probability"] for found in best}
-        facts = {"class": name, "probability": probabilities.get(name, 0.0)}
-        return [Subject(explained, predictor.classes.index(name), facts)]
+        probabilities = predictor.probabilities(logits)[0]
+        index = predictor.classes.index(label) if label else int(np.argmax(probabilities))
+        facts = {"class": predictor.classes[index], "probability": float(probabilities[index])}
+        return [Subject(explained, index, facts)]
 
     return find
 

@@ -101,9 +101,7 @@ def _area(explained, start, end, saliency, label):
     rank = rank.reshape(start.shape[:2])
     counts = np.linspace(0, len(order), POINTS)
     images = np.stack([np.where((rank < count)[..., None], end, start) for count in counts])
-    logits = explained.logits(images)
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    curve = shifted[:, label] / shifted.sum(1)
+    curve = explained.probabilities(images)[:, label]
     return float((curve[1:] + curve[:-1]).mean() / 2)
 
 

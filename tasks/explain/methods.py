@@ -30,6 +30,7 @@ class Explained:
         attention: Pairs of the symbolic queries and keys of each self-attention, in order.
         grid: Rows and columns of the patches of a vision transformer, or `(0, 0)`.
         run: A function from images to logits, in place of the model.
+        multi_label: Whether probabilities are sigmoids of the logits instead of their softmax.
     """
 
     model: keras.Model | None
@@ -37,6 +38,7 @@ class Explained:
     attention: tuple = ()
     grid: tuple[int, int] = (0, 0)
     run: Callable | None = None
+    multi_label: bool = False
 
     def logits(self, images):
         """Returns the logits of images, a float32 array `(images, classes)`."""
@@ -47,12 +49,21 @@ class Explained:
         ]
         return np.concatenate(parts)
 
+    def probabilities(self, images):
+        """Returns the probabilities of images, a float32 array `(images, classes)`."""
+        logits = self.logits(images)
+        if self.multi_label:
+            return 0.5 + 0.5 * np.tanh(logits / 2)  # the sigmoid, which cannot overflow
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        return shifted / shifted.sum(1, keepdims=True)
 
-def prepare(model) -> Explained:
+
+def prepare(model, *, multi_label=False) -> Explained:
     """Returns a classifier as the methods use it.
 
     Args:
         model: A functional or Sequential `keras.Model` from one image to logits or probabilities.
+        multi_label: As in `Explained`.
 
     Raises:
         UsageError: The model has several inputs or outputs, or is not a graph of layers.
@@ -71,9 +82,9 @@ def prepare(model) -> Explained:
         elif isinstance(node.operation, keras.layers.Conv2D):
             grid = tuple(node.outputs[0].shape[1:3])
     if attention:
-        return Explained(net, None, tuple(attention), grid)
+        return Explained(net, None, tuple(attention), grid, multi_label=multi_label)
     maps = [x for x in surgery.stages(net).values() if len(x.shape) == 4]
-    return Explained(net, _last_large_map(maps) if maps else None)
+    return Explained(net, _last_large_map(maps) if maps else None, multi_label=multi_label)
 
 
 def _last_large_map(maps):
@@ -167,9 +178,7 @@ def rise(explained, images, classes, seed=0):
     found = []
     for image, label in zip(images, classes, strict=True):
         masks = _enlarged(grids, image.shape[:2], smooth=True)
-        logits = explained.logits(_masked(image, masks))
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        weights = weights[:, label] / weights.sum(1)
+        weights = explained.probabilities(_masked(image, masks))[:, label]
         found.append((weights[:, None, None] * masks).mean(0) / KEEP)
     maps = np.stack(found)
     return maps - maps.min((1, 2), keepdims=True)

@@ -147,3 +147,40 @@ def test_each_box_of_a_detector_is_explained(photo, tmp_path, capsys):
 def test_other_models_are_refused(photo, tmp_path, capsys):
     assert zoo(["explain", saved("style_transfer", tmp_path), photo]) == 1
     assert "is not a classifier, segmenter or detector" in capsys.readouterr().err
+
+
+def test_a_message_names_the_command_that_can_explain(photo, tmp_path, capsys):
+    captioner, segmenter = saved("captioning", tmp_path), saved("segmentation", tmp_path)
+    assert zoo(["explain", captioner, photo]) == 1
+    assert "zoo predict --explain draws its attention" in capsys.readouterr().err
+    assert zoo(["predict", segmenter, photo, "--explain"]) == 1
+    assert "zoo explain is for classifiers, segmenters" in capsys.readouterr().err
+
+
+@pytest.mark.check
+def test_an_image_without_objects_is_not_called_unreadable(photo, tmp_path, capsys):
+    detector = saved("detection", tmp_path, least=1.0)
+    assert zoo(["explain", detector, photo, f"--out={tmp_path / 'out'}"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"zoo: no map of 1 image(s) could be made; the first: {photo}: no object found"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_probability_of_each_label_is_a_sigmoid(photo, tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    classes = ["cat", "dog", "sheep"]
+    model = build("lenet5", input_shape=(28, 28, 3), num_classes=3)
+    model.layers[-1].bias.assign([-3, 0, 2])  # far more than the differences between images
+    model_files.save(model, tmp_path / "net.keras", {"classes": classes, "multi_label": True})
+    predictor = model_loader.load_predictor(tmp_path / "net.keras")
+    image = image_io.read_image(photo, predictor.image_shape, predictor.resize)
+    expected = 1 / (1 + np.exp(-np.asarray(model(image[None].astype("float32")))[0]))
+    for name, probability in zip(classes, expected, strict=True):
+        out, options = tmp_path / name, {"method": "rise", "label": name, "faithful": True}
+        (row,) = explain.explain(tmp_path / "net.keras", [photo], out, **options)
+        assert row["probability"] == pytest.approx(probability, abs=1e-5)
+        assert row["insertion"] == pytest.approx(probability, abs=0.05)
+    sigmoids = predictor.explained.probabilities(image[None].astype("float32"))[0]
+    np.testing.assert_allclose(sigmoids, expected, atol=1e-5)
