@@ -21,6 +21,8 @@ from zoo.lazy_layers import layers
 
 keras_archive = LazyModule("zoo.keras_archive")
 
+EXPORTED_SUFFIXES = (".onnx", ".tflite", ".xml")  # of models for other runtimes
+
 
 def save(model: keras.Model, path: str | os.PathLike[str], metadata: Mapping[str, object]) -> None:
     """Saves a model and its metadata atomically.
@@ -69,6 +71,11 @@ def load(path: str | os.PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:
         raise UsageError(f"{path} is {kind}, not a model file")
     if not path.is_file():
         raise UsageError(f"no model file at {path}")
+    if path.suffix in EXPORTED_SUFFIXES:
+        raise UsageError(
+            f"{path} is an exported model, not a Keras model; pass the run or the .keras file that "
+            "it was exported from"
+        )
     _ = layers.PixelNormalization  # imports, and so registers, the layers of the zoo
     try:
         return keras_archive.load(path)

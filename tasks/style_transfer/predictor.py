@@ -148,8 +148,9 @@ def from_file(path, model, about):
         UsageError: the model does not map images to images.
     """
     if about.get("model") == "gatys":
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
         raise UsageError(
-            f"{path} holds one image, {Path(path).with_name('picture.png')}; for other images "
+            f"{path} holds one image, {folder / 'picture.png'}; for other images "
             "train a network: zoo train style_transfer --model fast_style"
         )
     shape, output = model.input_shape, model.output_shape

@@ -255,3 +255,10 @@ def test_folder_is_not_replaced(tmp_path):
     with pytest.raises(UsageError, match="folder could not be written"):
         write(tmp_path / "folder", "text")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model.xml"])
+def test_exported_models_are_not_called_damaged(name, tmp_path):
+    (tmp_path / name).write_bytes(b"network")
+    with pytest.raises(UsageError, match=r"is an exported model.*; pass the run or"):
+        model_files.load(tmp_path / name)

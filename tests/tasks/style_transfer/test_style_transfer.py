@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -488,6 +489,12 @@ def test_an_image_is_optimized(method, optimized):
         load_predictor(out)
     with pytest.raises(UsageError, match="gatys has one image only"):
         evaluate.evaluate(out)
+
+
+@pytest.mark.parametrize("name", [".", "model.keras"])
+def test_the_picture_of_a_run_is_named(name, tmp_path):
+    with pytest.raises(UsageError, match=re.escape(f"image, {tmp_path / 'picture.png'};")):
+        predictor.from_file(tmp_path / name, None, {"model": "gatys"})
 
 
 @pytest.mark.slow
