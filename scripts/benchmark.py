@@ -69,14 +69,14 @@ def run(args):
         threads=_numbers("--threads", args.threads),
         seconds=args.seconds,
     )
-    if args.csv:
-        atomic_files.write_text(args.csv, benchmark_table.csv_text(rows))
-    if args.picture:
-        atomic_files.write_text(args.picture, benchmark_table.picture(rows))
     if args.json:
         print(json.dumps(rows))
     else:
         _print_tables(rows, benchmark_table)
+    if args.csv:  # after the table, which is not lost if the file cannot be written
+        atomic_files.write_text(args.csv, benchmark_table.csv_text(rows))
+    if args.picture:
+        atomic_files.write_text(args.picture, benchmark_table.picture(rows))
     if all("reason" in row for row in rows):
         raise UsageError(f"nothing could be measured: {rows[0]['reason']}")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zoo
-from tasks.deploy import cached_export
+from tasks.deploy import cached_export, model_loader
 from tasks.export import benchmark_process, converters, export, target
 from tasks.inference import exported_file
 from tasks.inference.export_model import DEFAULT_SIDE
@@ -99,8 +99,11 @@ def benchmark(words, *, on_row=lambda row: None, **options):
         UsageError: there is no such model, runtime or precision.
     """
     options = BenchmarkOptions(**options)
-    rows = []
-    for name in find_targets(words):
+    rows, names = [], find_targets(words)
+    for name in names:  # before anything is measured, which takes long
+        if name not in zoo.names(kind="classifier", weights=False):
+            model_loader.find_model(name)
+    for name in names:
         for row in _measure_target(name, options):
             on_row(row)
             rows.append(row)
@@ -143,7 +146,12 @@ def _measure_exported(name, options):
             key: (count, *(x or y for x, y in zip(shape[1:], (*side, 3), strict=False)))
             for key, shape in opened.shapes.items()
         }
-        return {key: random.integers(0, 256, shape, "uint8") for key, shape in shapes.items()}
+        return {
+            key: np.zeros(shape, "int32")  # an index of a class
+            if np.issubdtype(opened.dtypes[key], np.signedinteger)
+            else random.integers(0, 256, shape, "uint8")
+            for key, shape in shapes.items()
+        }
 
     yield from _measure_cases(name, make, about, options)
 

@@ -9,6 +9,7 @@ import pytest
 import zoo
 from scripts.__main__ import main
 from tasks.export import benchmark, benchmark_process, benchmark_table
+from tasks.inference import exported_file
 from zoo import model_files
 
 CASE = {"model": "net", "runtime": "onnx", "precision": "float32", "batch_size": 8, "threads": 2}
@@ -140,3 +141,39 @@ def test_picture_has_the_fastest_first():
     assert text.index("onnx float32") < text.index("keras float32")
     assert text.count('class="bar"') == 2
     assert benchmark_table.picture([]).startswith("<svg")
+
+
+def test_all_targets_are_looked_up_first(file, calls):
+    with pytest.raises(zoo.UsageError, match=r"none\.keras does not exist"):
+        benchmark.benchmark([str(file), str(file.with_name("none.keras"))])
+    assert not calls
+
+
+def test_labels_of_an_exported_generator_are_classes(tmp_path, monkeypatch):
+    opened = exported_file.ExportedFile(
+        tmp_path / "model.onnx",
+        {"task": "gan", "classes": ["cat", "dog"]},
+        {"latent": (None, 8), "label": (None,)},
+        {"latent": np.dtype("float32"), "label": np.dtype("int32")},
+        None,
+    )
+    monkeypatch.setattr(benchmark.exported_file, "open_file", lambda name: opened)
+    monkeypatch.setattr(benchmark.model_loader, "find_model", lambda name: opened.path)
+    seen = []
+    monkeypatch.setattr(
+        benchmark_process, "measure", lambda path, inputs, **options: seen.append(inputs) or FIGURES
+    )
+    benchmark.benchmark([str(opened.path)], batch_sizes=(4,))
+    (inputs,) = seen
+    assert inputs["latent"].shape == (4, 8)
+    assert inputs["latent"].any()
+    assert inputs["label"].tolist() == [0] * 4
+
+
+def test_the_table_is_printed_also_if_a_file_cannot_be_written(file, calls, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    words = ["benchmark", str(file), "--runtime=onnx", f"--csv={tmp_path / 'file' / 'a.csv'}"]
+    assert main(words) == 1
+    printed = capsys.readouterr()
+    assert "2000.0" in printed.out
+    assert "could not be written" in printed.err
