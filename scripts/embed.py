@@ -54,7 +54,7 @@ def arguments(parser, words):
         nargs="+",
         default=[],
         metavar="IMAGE",
-        help="image files whose most similar images are printed",
+        help="images, folders or patterns whose most similar images are printed",
     )
     parser.add_argument("--k", type=int, default=5, metavar="N", help="neighbors (default: 5)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -63,18 +63,20 @@ def arguments(parser, words):
 def run(args):
     """Prints the accuracy and the neighbors, and writes the files."""
     from tasks.advice import embedding, embedding_page, projection
+    from tasks.deploy import predict
 
     if args.k < 1 or args.image_size < 0:
         raise UsageError("--k must be 1 or more, and --image-size 0 or more")
     projection.check_method(args.projection)  # before the work, as the next
     if args.out:
         embedding.check_output(args.out)
+    queries = [str(path) for path in predict.find_images(args.neighbours)]
     options = ("stage", "split", "data_dir", "weights", "image_size")
     found = embedding.embed(
         args.target, args.dataset, **{name: getattr(args, name) for name in options}
     )
     figures = embedding.knn_accuracy(found, args.k)
-    similar = {path: _similar(found, path, args.k) for path in args.neighbours}
+    similar = {path: _similar(found, path, args.k) for path in queries}
     if args.out:
         embedding.write(args.out, found)
     if args.page:

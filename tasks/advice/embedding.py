@@ -22,6 +22,7 @@ parquet = LazyModule("pyarrow.parquet")
 pyarrow = LazyModule("pyarrow")
 
 DEFAULT_SIDE = 224  # pixels, of images for a network of any size
+CLASSIFICATION = "classification"  # the task whose data sets have class labels
 PENULTIMATE = "penultimate"  # the name of the features before the last dense layer
 BLOCK = 1024  # rows of the similarity matrix that are in memory at a time
 SUFFIXES = (".npz", ".parquet")
@@ -87,7 +88,7 @@ def embed(target, dataset="", *, stage="", split="", data_dir="", weights="", im
     if not dataset:
         raise UsageError(f"{target} is not a run; pass a data set: zoo embed MODEL DATASET")
     data_dir = data_dir or loaded.recipe.get("data_dir") or None
-    source = sources.load(dataset, data_dir)
+    source = _load_source(target, dataset, data_dir, loaded.recipe)
     part = image_stats.inspect_splits([splits.select(source, split or "all")])[0][0]
     extractor, stage = feature_extractor(loaded.model, stage)
     shape = _image_shape(extractor, image_size)
@@ -102,6 +103,19 @@ def embed(target, dataset="", *, stage="", split="", data_dir="", weights="", im
     )
 
 
+def _load_source(target, dataset, data_dir, recipe):
+    """Returns the data set; that of a run of another task may have no class labels."""
+    try:
+        return sources.load(dataset, data_dir)
+    except UsageError as error:
+        if dataset != recipe.get("dataset") or recipe["task"] == CLASSIFICATION:
+            raise
+        raise UsageError(
+            f"{dataset}, the data set of {target}, cannot be read as images with class labels; "
+            "pass one that can: zoo embed RUN DATASET"
+        ) from error
+
+
 def feature_extractor(model, stage=""):
     """Returns a network from images to features `(batch, features)`, and the name of these.
 
@@ -113,16 +127,17 @@ def feature_extractor(model, stage=""):
         UsageError: The model has no such stage, or no features.
     """
     net = graphs.flatten(model)
-    found = surgery.stages(net)
+    found = _stages_of_image(net)
     is_classifier = isinstance(model.output_shape, tuple) and len(model.output_shape) == 2
     if stage in ("", PENULTIMATE) and is_classifier:
+        graphs.single_input(net)
         surgery.freeze(model, 1)
         parts = surgery.split(model)
         if parts is None:
             raise UsageError(f"{model.name} has no layers before its last dense layer")
         return _pooled(parts[0].inputs[0], parts[0].outputs[0]), PENULTIMATE
     if not found:
-        raise UsageError(f"{model.name} has no stages to take features from")
+        raise UsageError(f"{model.name} has no stages to take features of images from")
     stage = stage or list(found)[-1]
     if stage not in found:
         raise unknown_name_error(
@@ -130,6 +145,18 @@ def feature_extractor(model, stage=""):
         )
     image = next(x for x in net.inputs if len(x.shape) == 4)
     return _pooled(image, found[stage]), stage
+
+
+def _stages_of_image(net):
+    """Returns the stages of a network that depend on the image only, not on other inputs."""
+    others = {id(x) for x in net.inputs if len(x.shape) != 4}
+    return {
+        name: x
+        for name, x in surgery.stages(net).items()
+        if others.isdisjoint(
+            id(y) for node in graphs.ancestors(net, [x]) for y in node.output_tensors
+        )
+    }
 
 
 def subset(embedding, indices):

@@ -276,3 +276,34 @@ def test_a_run_embeds_its_own_data_set():
     assert found.features.shape == (20, 8)
     with pytest.raises(UsageError, match="no stages"):
         embedding.embed(OLD_RUN, split="test[:20]", stage="stage2")
+
+
+def test_models_without_features_of_images_are_refused(tmp_path, capsys):
+    from zoo import model_files
+
+    keras.utils.set_random_seed(0)
+    image, number = keras.Input((8, 8, 3)), keras.Input((2,))
+    x = keras.layers.Concatenate()([keras.layers.Flatten()(image), number])
+    two = keras.Model([image, number], keras.layers.Dense(3)(keras.layers.Dense(4)(x)))
+    size = {"input_shape": (64, 64, 3), "num_classes": 3}
+    rcnn = zoo.build("rcnn", backbone="lenet5", weights="random", **size)
+    messages = {"two": "must have one input, the image, not 2", "rcnn": "rcnn has no stages to"}
+    for name, model in {"two": two, "rcnn": rcnn}.items():
+        path = tmp_path / f"{name}.keras"
+        model_files.save(model, path, {})
+        assert main(["embed", str(path), "fashion_sample", "--split=test[:9]"]) == 1
+        assert messages[name] in capsys.readouterr().err
+
+
+def test_a_data_set_without_class_labels_is_named(tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(OLD_RUN.parents[1] / "dqn" / "finished", run)
+    assert main(["embed", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be read as images with class labels; pass one that can" in error
+
+
+def test_images_are_looked_up_before_the_features_are_computed(monkeypatch, capsys):
+    monkeypatch.setattr(embedding, "embed", None)
+    assert main(["embed", *WORDS, "--neighbours", "nonesuch.jpg"]) == 1
+    assert "image nonesuch.jpg does not exist" in capsys.readouterr().err
