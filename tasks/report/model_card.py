@@ -33,12 +33,25 @@ PIPELINE_TAGS = {  # the Hub's names of tasks
 HUB_LICENCES = ("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0")
 OTHER_LICENCE = "other"
 FOLDERS = re.compile(r"(?<![\w.:/])~?(?:/[^/,;]+)*/(?=[^/,;])")  # of absolute paths in text
+FIGURE_COLUMNS = ("figure", "value", "interval")
 TIMES = ("seconds", "images_per_second")
 RECIPE_COMMAND = "zoo train --recipe recipe.yaml --out NEW_FOLDER"
 TO_FILL_IN = {
     "Intended use": "who the model is for, and what for; and what it must not be used for",
     "Limitations": "images that the model was not trained on, known failures, and biases of the "
     "data",
+}
+IMAGES = (
+    "The inputs are images of the shape `model.input_shape`, with pixels in [0, 255] of any "
+    "numeric type; the preprocessing is part of the model."
+)
+INPUTS = {  # of the models of each task; the others take images
+    "gan": "The model is the generator. Its inputs are latent vectors from a standard normal "
+    "distribution, and for a class-conditional generator the index of a class; its outputs are "
+    "images with pixels in [0, 255].",
+    "dqn": "The inputs are observations of the environment, the outputs action values.",
+    "sequence": "The inputs are windows of encoded texts or series; `zoo predict` encodes files as "
+    "in training.",
 }
 MAX_CLASSES = 1000  # rows of the table of classes
 
@@ -169,12 +182,7 @@ def _model_index(report, figures):
 
 def _usage(task):
     lines = ["import zoo", "", 'model = zoo.build("hf://USER/NAME")  # a keras.Model']
-    code = "\n".join(["```python", *lines, "```"])
-    note = (
-        "Images are RGB pixels in [0, 255] of any numeric type; the preprocessing is part of the "
-        "model."
-    )
-    return code if task == "dqn" else f"{code}\n\n{note}"
+    return "\n".join(["```python", *lines, "```", "", INPUTS.get(task, IMAGES)])
 
 
 def _figures(report):
@@ -185,11 +193,10 @@ def _figures(report):
         if not _is_end(name)
     ]
     test = report.get("data", {}).get("splits", {}).get("test", "").partition(",")[0]
-    counted = f" ({_plain(test)})" if test else ""
-    note = f"On the test split{counted}, which was not used in training."
-    return f"{note} Intervals are 95% bootstrap intervals over it.\n\n" + _table(
-        ("figure", "value", "interval"), rows
-    )
+    notes = [f"On the test split ({_plain(test)}), which was not used in training."] if test else []
+    if any(map(_is_end, figures)):
+        notes.append("Intervals are 95% bootstrap intervals.")
+    return "\n\n".join(filter(None, (" ".join(notes), _table(FIGURE_COLUMNS, rows))))
 
 
 def _class_figures(report):

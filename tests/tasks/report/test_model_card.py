@@ -55,6 +55,22 @@ def test_figures_have_intervals_also_by_class():
     assert "| a\\|b \\<i\\> | \N{EN DASH} | 0 |" in text
 
 
+def test_the_inputs_and_the_test_images_are_those_of_the_task():
+    splits = {"test": "8 examples, digest 0123456789abcdef"}
+    _, text = card_of("classification", data={"splits": splits})
+    assert "images of the shape `model.input_shape`, with pixels in [0, 255]" in text
+    assert "On the test split (8 examples), which" in text
+    assert "95% bootstrap intervals" in text
+    for name, words in (("gan", "latent vectors"), ("dqn", "observations of the environment")):
+        _, text = card_of(name)
+        assert f"puts are {words}" in text
+        assert "images of the shape" not in text
+    assert "test split" not in text  # an environment has none
+    assert "encoded texts or series" in model_card._usage("sequence")
+    _, text = card_of("classification", figures={"loss": 1.0})
+    assert "bootstrap" not in text
+
+
 @pytest.mark.parametrize(
     ("flags", "licence", "listed"),
     [
