@@ -267,7 +267,10 @@ def _pooled(image, features):
 
 
 def _image_shape(extractor, side):
-    height, width, channels = graphs.single_input(extractor).shape[1:]
+    image = graphs.single_input(extractor).shape
+    if len(image) != 4:
+        raise UsageError(f"the network takes an input of shape {image}, not images")
+    height, width, channels = image[1:]
     if side and {height, width} - {None, side}:
         raise UsageError(f"the network takes images of {height} x {width}; leave out --image-size")
     return height or side or DEFAULT_SIDE, width or side or DEFAULT_SIDE, channels

@@ -25,7 +25,7 @@ def write(path, runs, found):
         runs, found: What `comparison.compare` returned.
     """
     labels = ", ".join(f"{run.label}: {run.path.name}" for run in runs)
-    names = _curve_names(found["task"])
+    names = _curve_names(runs)
     histories = {run.label: run_files.read_history(run.path) for run in runs}
     page.write(
         path,
@@ -48,8 +48,19 @@ def write(path, runs, found):
     )
 
 
-def _curve_names(task):
-    return list(tasks.get(task).curves) if task in tasks.names() else FORMER_CURVES
+def _curve_names(runs):
+    """Returns the columns of the histories to draw, which may depend on the flags of a run."""
+    if runs[0].report["task"] not in tasks.names():
+        return FORMER_CURVES
+    return list(dict.fromkeys(name for run in runs for name in _task(run).curves))
+
+
+def _task(run):
+    """Returns the task of a run, with the default flags if the folder has no recipe."""
+    path = run.path / recipes.RECIPE
+    if not path.is_file():
+        return tasks.get(run.report["task"])()
+    return recipes.task_from_recipe(recipes.read_recipe(path))
 
 
 def _values_table(rows, runs, title):

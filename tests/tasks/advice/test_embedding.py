@@ -301,6 +301,8 @@ def test_a_data_set_without_class_labels_is_named(tmp_path, capsys):
     assert main(["embed", str(run)]) == 1
     error = capsys.readouterr().err
     assert "cannot be read as images with class labels; pass one that can" in error
+    assert main(["embed", str(run), "fashion_sample", "--split=test[:9]"]) == 1
+    assert "takes an input of shape (None, 4), not images" in capsys.readouterr().err
 
 
 def test_images_are_looked_up_before_the_features_are_computed(monkeypatch, capsys):

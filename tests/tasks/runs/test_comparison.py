@@ -8,6 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
+import tasks
 from scripts.__main__ import main
 from tasks.engine import trainer
 from tasks.report import image_results
@@ -152,6 +153,17 @@ def test_a_task_without_results_per_image(tmp_path):
     old = OLD_RUNS / "dqn" / "finished"
     _, found = comparison.compare([shutil.copytree(old, tmp_path / name) for name in "ab"])
     assert found["notes"] == ["dqn has no results per image, from which differences are computed"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in OLD_RUNS.iterdir()))
+def test_the_page_of_every_task_has_its_curves(name, tmp_path):
+    runs = [shutil.copytree(OLD_RUNS / name / "finished", tmp_path / x) for x in "ab"]
+    (runs[1] / "recipe.yaml").unlink()
+    curve = next(iter(tasks.get(name)().curves))
+    for run in runs:
+        (run / "history.csv").write_text(f"epoch,{curve}\n1,0.5\n2,0.25\n")
+    assert main(["compare", *map(str, runs), f"--out={tmp_path / 'page.html'}"]) == 0
+    assert "<h2>Curves</h2>" in (tmp_path / "page.html").read_text()
 
 
 def test_other_test_images_are_not_paired(copies):
