@@ -39,7 +39,7 @@ def page_of(item):
 
 
 def read_bytes(item):
-    """Returns the bytes of a file, or of the `.npy` file of the page that a path names.
+    """Returns the bytes of a file, or of a `.npy` or TIFF file of the page that a path names.
 
     Raises:
         OSError: The file cannot be read.
@@ -56,8 +56,11 @@ def read_bytes(item):
         raise pillow_images.UnsupportedImage(f"it has no page {page}, but {count}")
     if reader is None:
         return path.read_bytes()
+    found = reader.read_page(path, page - 1)
+    if isinstance(found, bytes):
+        return found
     file = io.BytesIO()
-    np.save(file, reader.read_page(path, page - 1), allow_pickle=False)
+    np.save(file, found, allow_pickle=False)
     return file.getvalue()
 
 
