@@ -16,9 +16,10 @@ EXTRA = "pip install 'keras-zoo[medical]'"
 def read(data):
     """Returns the pixels of a DICOM file, uint8 `(height, width)` or `(height, width, 3)`.
 
-    Gray values are rescaled (PS3.3 C.7.6.16) and mapped linearly to [0, 255] from the first window
-    of the file (C.11.2.1.2), or else from the range of the stored bits; MONOCHROME1, in which the
-    lowest value is white, is inverted. Colors are converted to RGB.
+    Gray values are rescaled (PS3.3 C.7.6.16) and mapped to [0, 255] by the first lookup table or
+    window of the file (C.11.2.1), or of the frame, or else from the range of the stored bits;
+    MONOCHROME1, in which the lowest value is white, is inverted. Colors, also those of a palette,
+    are converted to RGB.
 
     Args:
         data: The bytes of the file.
@@ -61,25 +62,62 @@ def _read_header(file, **options):
 def _read_frame(header, file, index):
     try:
         found = pixels.pixel_array(file, index=index)
-    except Exception as error:
+        if header.PhotometricInterpretation == "PALETTE COLOR":
+            found = pixels.apply_color_lut(found, header)
+            return _to_uint8(found, 0, np.iinfo(found.dtype).max)
+        if found.ndim == 3:
+            return _to_uint8(found, 0, 2 ** int(header.BitsStored) - 1)
+        values, ends = _rescale(found, header, index)
+        voi = _frame_group(header, index, "FrameVOILUTSequence")
+        grey = _windowed(values, voi, ends)
+    except Exception as error:  # pydicom raises many kinds
         raise ValueError(str(error)) from error
-    if found.ndim == 3:
-        return _to_uint8(found, 0, 2 ** int(header.BitsStored) - 1)
-    slope = float(header.get("RescaleSlope") or 1)
-    intercept = float(header.get("RescaleIntercept") or 0)
-    grey = _to_uint8(found * slope + intercept, *_range(header, slope, intercept))
     return 255 - grey if header.PhotometricInterpretation == "MONOCHROME1" else grey
 
 
-def _range(header, slope, intercept):
-    """Returns the values that become 0 and 255."""
-    center, width = (_first(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if center is not None and width is not None and width > 1:
-        return center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+def _rescale(stored, header, index):
+    """Returns the values of a frame, and those that the stored bits can express."""
+    if "ModalityLUTSequence" in header:
+        bits = header.ModalityLUTSequence[0].LUTDescriptor[2]
+        return pixels.apply_modality_lut(stored, header), (0, 2**bits - 1)
+    own = _frame_group(header, index, "PixelValueTransformationSequence")
+    slope = float(own.get("RescaleSlope") or 1)
+    intercept = float(own.get("RescaleIntercept") or 0)
     bits, signed = int(header.BitsStored), int(header.PixelRepresentation)
     low = -(2 ** (bits - 1)) if signed else 0
     ends = low * slope + intercept, (low + 2**bits - 1) * slope + intercept
-    return min(ends), max(ends)
+    return stored * slope + intercept, (min(ends), max(ends))
+
+
+def _windowed(values, voi, ends):
+    """Returns values mapped to [0, 255] by the first lookup table or window, or else by `ends`."""
+    if "VOILUTSequence" in voi:
+        bits = voi.VOILUTSequence[0].LUTDescriptor[2]
+        table = pixels.apply_voi(np.asarray(values).astype("int64"), voi)
+        return _to_uint8(table, 0, 2**bits - 1)
+    center, width = (_first(voi.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    if center is None or width is None:
+        return _to_uint8(values, *ends)
+    kind = voi.get("VOILUTFunction") or "LINEAR"
+    if kind == "SIGMOID" and width > 0:
+        return _to_uint8(1 / (1 + np.exp(-4 * (values - center) / width)), 0, 1)
+    if kind == "LINEAR_EXACT" and width > 0:
+        return _to_uint8(values, center - width / 2, center + width / 2)
+    if width > 1:
+        return _to_uint8(values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2)
+    return _to_uint8(values, *ends)
+
+
+def _frame_group(header, index, name):
+    """Returns the functional group of a frame in an enhanced file, or else the header."""
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    for group in (
+        *frames[index : index + 1],
+        *(header.get("SharedFunctionalGroupsSequence") or []),
+    ):
+        if group.get(name):
+            return group[name][0]
+    return header
 
 
 def _first(value):

@@ -11,6 +11,7 @@ from zoo.lazy import LazyModule, np, tf
 
 dicom = LazyModule("tasks.data.dicom")
 Image = LazyModule("PIL.Image")
+imagecodecs = LazyModule("imagecodecs")
 nifti = LazyModule("tasks.data.nifti")
 npy_headers = LazyModule("zoo.npy_headers")
 pillow_heif = LazyModule("pillow_heif")
@@ -36,6 +37,10 @@ SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _SIGNATURE_PAT
 SIGNATURE_BYTES = 132
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # that may have several frames
 PNG_DEPTH_OFFSET = 24  # byte of a PNG file that holds the bit depth
+UINT16_MAX = 2**16 - 1
+# Marker of the sizes in a JPEG 2000 file; offsets from it of the number of components, of which
+# there are two bytes, and of the bits of the first.
+SIZ_MARKER, SIZ_COMPONENTS, SIZ_BITS = b"\xff\x51", 38, 40
 
 
 def rejection_reason(start):
@@ -98,17 +103,16 @@ def open_image(data, kind, bits):
         UnsupportedImage: The file is intact, but its contents are not supported.
         Exception: One of `pillow_images.decoding_errors()`; the file is damaged.
     """
-    if kind == "TIFF":
-        reason = tiff.unsupported_reason(io.BytesIO(data))
-        if not reason and bits != pillow_images.MAX_BITS and tiff.is_deep_colour(io.BytesIO(data)):
-            used = f"{bits} bits" if isinstance(bits, int) else "{:g} to {:g}".format(*bits)
-            reason = f"a TIFF of 16-bit colors that use {used}; {tiff.DEFAULT_HINT}"
-        if reason:
-            raise pillow_images.UnsupportedImage(reason)
+    reason = tiff.unsupported_reason(io.BytesIO(data)) if kind == "TIFF" else ""
+    deep_tiff = kind == "TIFF" and not reason and tiff.is_deep_colour(io.BytesIO(data))
+    if deep_tiff and bits != pillow_images.MAX_BITS:
+        used = f"{bits} bits" if isinstance(bits, int) else "{:g} to {:g}".format(*bits)
+        reason = f"a TIFF of 16-bit colors that use {used}; {tiff.DEFAULT_HINT}"
+    if reason:
+        raise pillow_images.UnsupportedImage(reason)
     found = open_pillow(io.BytesIO(data), kind)
-    if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(found.getbands()) > 1:
-        # Pillow reads only the upper 8 bits of 16-bit colors.
-        deep_image = Image.fromarray(pillow_images.scale_to_uint8(_deep_png(data), bits))
+    if (deep := _deep_colours(data, kind, found)) is not None:
+        deep_image = Image.fromarray(pillow_images.scale_to_uint8(deep, bits))
         deep_image.info = {key: value for key, value in found.info.items() if key == "exif"}
         return deep_image
     return found
@@ -152,12 +156,55 @@ def _read_deep(data, kind):
         return array
     if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16:
         return _deep_png(data)
-    if kind == "TIFF":
-        found = Image.open(io.BytesIO(data), formats=[kind])
-        if tiff.is_deep_colour(io.BytesIO(data)):
-            return np.asarray(found) * np.uint16(256) + np.uint16(255)
-        return np.asarray(found) if found.mode.startswith(("I", "F")) else None
-    return None
+    if kind not in ("TIFF", "JPEG2000", "PPM"):
+        return None
+    found = open_pillow(io.BytesIO(data), kind)
+    if (values := _deep_colours(data, kind, found)) is not None:
+        return values
+    if kind == "TIFF" and tiff.is_deep_colour(io.BytesIO(data)):
+        return np.asarray(found) * np.uint16(256) + np.uint16(255)
+    return np.asarray(found) if found.mode.startswith(("I", "F")) else None
+
+
+def _read_deep_jpeg2000(data):
+    """Returns the values of a JPEG 2000 file of colors of more than 8 bits, or `None` for others.
+
+    Pillow 13 reads 8 bits of them, and white as black.
+    """
+    at = data.find(SIZ_MARKER)
+    if not 0 <= at < len(data) - SIZ_BITS:
+        return None
+    bits = 1 + (data[at + SIZ_BITS] & 0x7F)
+    if int.from_bytes(data[at + SIZ_COMPONENTS : at + SIZ_BITS], "big") < 3 or bits <= 8:
+        return None
+    try:
+        values = imagecodecs.jpeg2k_decode(data)
+    except ModuleNotFoundError as error:
+        raise pillow_images.UnsupportedImage(
+            f"a JPEG 2000 file of {bits}-bit colors; reading it needs imagecodecs: "
+            f"{tiff.EXTRA_HINT}, or convert it to a PNG file of 16 bits"
+        ) from error
+    return values << (pillow_images.MAX_BITS - bits)  # as Pillow does for gray
+
+
+def _deep_colours(data, kind, image):
+    """Returns colors of 16 bits of which Pillow would read 8, or `None` for other images."""
+    if kind == "PNG" and data[PNG_DEPTH_OFFSET] == 16 and len(image.getbands()) > 1:
+        return _deep_png(data)
+    if kind == "JPEG2000":
+        return _read_deep_jpeg2000(data)
+    if kind != "PPM" or image.mode != "RGB":
+        return None
+    codec, _, offset, options = image.tile[0]
+    if codec == "raw" or options[-1] <= 255:  # the largest value
+        return None
+    count = 3 * math.prod(image.size)
+    if codec == "ppm":
+        values = np.frombuffer(data, ">u2", count, offset)
+    else:
+        values = np.array(data[offset:].split(maxsplit=count)[:count], "int64")
+    shares = values.reshape(*image.size[::-1], 3) / options[-1]
+    return np.rint(shares.clip(0, 1) * UINT16_MAX).astype("uint16")
 
 
 def _deep_png(data):

@@ -122,11 +122,12 @@ def read_stored(item, *, colours=False):
         if colours:
             image = image.convert("RGB")
         numbers = np.asarray(image)
+        numbers = pillow_images.to_integers(numbers) if numbers.dtype.kind == "f" else numbers
     except UnreadableImage:
         raise
     except pillow_images.decoding_errors() as error:
         raise UnreadableImage(item_name(item), _error_reason(error)) from error
-    if numbers.dtype.kind not in "buif" or (numbers.dtype.kind == "f"):
+    if numbers.dtype.kind not in "bui":
         raise UnreadableImage(item_name(item), "its pixel values are not integers")
     if numbers.ndim == 3:
         numbers = numbers[..., : 1 if numbers.shape[-1] < 3 else 3]
@@ -245,6 +246,7 @@ def _open_images(item, channels, bits=pillow_images.MAX_BITS):
             if channels not in pillow_images.MODE_OF_CHANNELS:
                 _reject_channels(item, len(image.getbands()), channels)
             return [(image, pillow_images.MODE_OF_CHANNELS[channels])]
+    array = array if bits else pillow_images.to_integers(array)
     if array.ndim not in (2, 3) or array.dtype.str[1:] not in ARRAY_TYPES:
         what = f"a {array.dtype} array of shape {array.shape}"
         expected = "(height, width) or (height, width, channels) of uint8, uint16, int16 or floats"

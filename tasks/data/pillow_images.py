@@ -131,6 +131,21 @@ def scale_to_uint8(values, bits=MAX_BITS):
     return ((values.astype("uint32") * 255 + top // 2) // top).astype("uint8")
 
 
+def to_integers(values):
+    """Returns values as uint8, uint16 or int32, whichever holds them, or as they are.
+
+    Masks may be stored as bool, int64, or whole numbers in floating point.
+    """
+    if values.dtype.kind not in "biuf" or not values.size:
+        return values
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values % 1 == 0)).all():
+        return values
+    low, high = values.min(), values.max()
+    kinds = (np.iinfo(kind) for kind in ("uint8", "uint16", "int32"))
+    fitting = (info.dtype for info in kinds if info.min <= low and high <= info.max)
+    return values.astype(next(fitting, values.dtype))
+
+
 def upright_size(image):
     """Returns the `(width, height)` of a Pillow image after its EXIF orientation is applied."""
     return image.size[:: -1 if _exif_orientation(image) in SWAPPED_ORIENTATIONS else 1]

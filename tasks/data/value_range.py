@@ -114,7 +114,7 @@ def image_range(data):
         Exception: One of `pillow_images.decoding_errors()`; the image is damaged.
     """
     values = image_formats.deep_values(data)
-    if values is None or not values.size:
+    if values is None or not values.size or values.dtype.kind not in "iuf":
         return math.nan, math.nan, False
     floats = values.dtype.kind == "f"
     if floats:

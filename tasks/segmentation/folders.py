@@ -86,7 +86,7 @@ def list_folder(root, class_map_path="", classes=(), chosen_pages="", threshold=
         pairs, unpaired = _pairs(images, masks, lossy=threshold != NO_THRESHOLD)
         skipped += unpaired
         pairs.sort(key=lambda pair: class_folders.name_hash(pair[0].relative_to(images)))
-        splits[split] = _chosen_pairs(pairs, chosen_pages) if chosen_pages else pairs
+        splits[split] = _chosen_pairs(images, pairs, chosen_pages) if chosen_pages else pairs
     masks = [str(mask) for pairs in splits.values() for _, mask in pairs]
     mapping = _class_map(root, class_map_path, masks, classes, threshold)
     listing = {
@@ -99,7 +99,7 @@ def list_folder(root, class_map_path="", classes=(), chosen_pages="", threshold=
     return Listing(mapping.classes, listing, tuple(skipped), _notes(mapping))
 
 
-def _chosen_pairs(pairs, chosen):
+def _chosen_pairs(folder, pairs, chosen):
     """Returns pairs of pages of images and masks, which must be as many in both."""
     found = []
     for pair in pairs:
@@ -107,6 +107,8 @@ def _chosen_pairs(pairs, chosen):
         if len(images) != len(masks):
             raise UsageError(f"{pair[0]} has {len(images)} pages {chosen}, {pair[1]} {len(masks)}")
         found += zip(images, masks, strict=True)
+    if not found:
+        raise UsageError(f"no file of {folder} has a page {chosen}; use all, first or fewer")
     return found
 
 
@@ -148,13 +150,13 @@ def _pairs(images, masks, *, lossy=False):
     masks_by_stem = {}
     for path in sorted(class_folders.iter_files(masks)):
         if image_io.is_image(path):
-            stem = path.relative_to(masks).with_suffix("").as_posix()
+            stem = _stem(path, masks)
             masks_by_stem.setdefault(stem, []).append(path)
         else:
             skipped.append((str(path), "no mask: not an image by its extension"))
     pairs, unmatched = [], []
     for path in paths:
-        stem = path.relative_to(images).with_suffix("").as_posix()
+        stem = _stem(path, images)
         matches = [
             mask for suffix in MASK_SUFFIXES for mask in masks_by_stem.pop(stem + suffix, ())
         ]
@@ -164,10 +166,17 @@ def _pairs(images, masks, *, lossy=False):
         raise UsageError(
             f"{len(unmatched)} of {len(paths)} images of {images} have no mask in {masks}: "
             f"{join_names(path.name for path in unmatched)}; a mask has the name of its image, "
-            f"such as {masks / unmatched[0].relative_to(images).with_suffix('.png')}"
+            f"such as {masks / _stem(unmatched[0], images)}.png"
         )
     unused = (mask for paths in masks_by_stem.values() for mask in paths)
     return pairs, [*skipped, *((str(mask), "a mask without an image") for mask in unused)]
+
+
+def _stem(path, folder):
+    """Returns the path of an image below a folder, without its extension, such as `.nii.gz`."""
+    relative = path.relative_to(folder)
+    relative = relative.with_suffix("") if relative.suffix.lower() == ".gz" else relative
+    return relative.with_suffix("").as_posix()
 
 
 def _check_matches(path, matches, unmatched, lossy):

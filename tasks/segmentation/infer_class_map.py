@@ -67,14 +67,21 @@ def labels_of_pairs(masks, mapping, origin):
 
 
 def _count_all(masks, origin):
-    """Returns the pixels of each value, those that are interior, and the `_count_instances`."""
-    pixels, inner, counts = Counter(), Counter(), set()
+    """Returns the pixels of each value, those that are interior, and the `_count_instances`.
+
+    Raises:
+        UsageError: No mask can be read.
+    """
+    pixels, inner, counts, errors = Counter(), Counter(), set(), []
     with ThreadPoolExecutor(THREADS) as pool:
         value_counts = progress(pool.map(_count_values, masks), len(masks), f"reading {origin}")
-        for mask_pixels, mask_inner in value_counts:
+        for mask_pixels, mask_inner, error in value_counts:
             pixels.update(mask_pixels)
             inner.update(mask_inner)
             counts.add(_count_instances(mask_pixels))
+            errors += [error] if error else []
+    if errors and not pixels:
+        raise UsageError(f"no mask of {origin} can be read; the first: {errors[0]}")
     return pixels, inner, counts
 
 
@@ -133,12 +140,15 @@ def _count_instances(pixels):
 
 
 def _count_values(item):
-    """Returns the number of pixels of each value in a mask, and of those that are interior."""
+    """Returns the number of pixels of each value in a mask, of those that are interior, an error.
+
+    A mask that cannot be read is reported again when it is used.
+    """
     try:
         values = class_map.read_values(item)
-    except image_io.UnreadableImage:  # reported when the mask is used
-        return {}, {}
-    return _value_counts(values), _value_counts(values[class_map.interior_pixels(values)])
+    except image_io.UnreadableImage as error:
+        return {}, {}, str(error)
+    return _value_counts(values), _value_counts(values[class_map.interior_pixels(values)]), ""
 
 
 def _value_counts(values):

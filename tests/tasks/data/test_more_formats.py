@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data import dicom, image_formats, image_io
+from tasks.data import dicom, image_formats, image_io, value_range
 from zoo.errors import UsageError
 
 
@@ -206,3 +207,135 @@ def test_frames_and_damage_of_a_dicom_are_named():
     for cut in (140, 300, len(whole) - 40):
         with pytest.raises(UsageError):
             image_io.read_image(whole[:cut])
+
+
+DEEP = np.random.default_rng(0).integers(0, 4096, (24, 32, 3), "uint16")
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_netpbm_of_12_bits_keeps_its_levels(channels, plain, top):
+    values = DEEP[..., :channels]
+    kind = {1: b"P5", 3: b"P6"}[channels] if not plain else {1: b"P2", 3: b"P3"}[channels]
+    body = values.astype(">u2").tobytes()
+    if plain:
+        body = b" ".join(b"%d" % number for number in values.ravel())
+    data = kind + b"\n32 24\n%d\n" % top + body
+    low, high, floats = value_range.image_range(data)
+    bits = value_range.detect_bits(low, high, floats)
+    assert bits == (12 if top == 65535 else 16)  # other scales are converted to 16 bits
+    found = image_io.read_image(data, (None, None, channels), bits=bits)
+    np.testing.assert_array_equal(found, np.rint(values * (255 / 4095)))
+    with pytest.raises(image_io.UnreadableImage):
+        image_io.read_image(data[:60], (None, None, channels))
+
+
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}])
+def test_jpeg_2000_of_12_bits_keeps_its_levels(options, monkeypatch):
+    data = encoded("JPEG2000", DEEP[..., 0], irreversible=False, **options)
+    assert value_range.image_range(data) == (DEEP[..., 0].min(), DEEP[..., 0].max(), False)
+    expected = np.rint(DEEP * (255 / 4095))
+    found = image_io.read_image(data, (24, 32, 1), bits=12)
+    np.testing.assert_array_equal(found, expected[..., :1])
+    codecs = pytest.importorskip("imagecodecs")
+    kind = {"codecformat": "j2k" if options else "jp2", "level": 0, "reversible": True}
+    data = codecs.jpeg2k_encode(DEEP, **kind)
+    assert value_range.image_range(data) == (DEEP.min(), DEEP.max(), False)
+    np.testing.assert_array_equal(image_io.read_image(data, bits=12), expected)
+    white = codecs.jpeg2k_encode(np.full((8, 8, 3), 4095, "uint16"), bitspersample=12, **kind)
+    assert (image_io.read_image(white) == 255).all()
+
+    class Missing:
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(image_formats, "imagecodecs", Missing())
+    with pytest.raises(image_io.UnreadableImage, match=r"of 16-bit colors; .*keras-zoo\[tiff\]"):
+        image_io.read_image(data)
+
+
+def test_complex_numbers_are_refused_without_a_warning():
+    file = io.BytesIO()
+    np.save(file, np.ones((8, 8), "complex64"))
+    assert math.isnan(value_range.image_range(file.getvalue())[0])
+    with pytest.raises(image_io.UnreadableImage, match="a complex64 array"):
+        image_io.read_image(file.getvalue())
+
+
+def lookup_table(values, bits=16):
+    """Returns an item of a `ModalityLUTSequence` or `VOILUTSequence` of 4,096 values."""
+    table = pytest.importorskip("pydicom").Dataset()
+    table.LUTDescriptor, table.LUTData = [4096, 0, bits], values.astype("<u2").tobytes()
+    table.ModalityLUTType = "US"
+    table["LUTData"].VR = "OW"
+    return table
+
+
+STORED = np.arange(0, 4096, 4, dtype="uint16").reshape(32, 32)
+
+
+def test_the_palette_of_a_dicom_gives_its_colors():
+    indices = np.arange(256, dtype="uint8").reshape(16, 16)
+    tables = np.random.default_rng(0).integers(0, 65536, (3, 256), "uint16")
+    elements = {}
+    for name, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+        elements[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"{name}PaletteColorLookupTableData"] = table.astype("<u2").tobytes()
+    data = made_dicom(indices, bits=8, photometric="PALETTE COLOR", **elements)
+    expected = np.rint(np.moveaxis(tables[:, indices], 0, -1) * (255 / 65535))
+    np.testing.assert_array_equal(image_io.read_image(data), expected)
+
+
+def test_lookup_tables_of_a_dicom_are_applied():
+    falling = 65535 - np.arange(4096) * 16
+    data = made_dicom(STORED, ModalityLUTSequence=[lookup_table(falling)])
+    np.testing.assert_array_equal(grey(data), np.rint(falling[STORED] * (255 / 65535)))
+    root = np.sqrt(np.arange(4096) / 4095) * 65535
+    data = made_dicom(STORED, VOILUTSequence=[lookup_table(root)])
+    np.testing.assert_array_equal(grey(data), np.rint(root.astype(int)[STORED] * (255 / 65535)))
+
+
+@pytest.mark.parametrize(
+    ("function", "formula"),
+    [
+        ("LINEAR_EXACT", lambda x: (x - 1500) / 1000),
+        ("SIGMOID", lambda x: 1 / (1 + np.exp(-4 * (x - 2000) / 1000))),
+    ],
+)
+def test_functions_of_the_window_of_a_dicom(function, formula):
+    window = {"WindowCenter": "2000", "WindowWidth": "1000", "VOILUTFunction": function}
+    expected = np.rint(255 * formula(STORED.astype(float)).clip(0, 1))
+    np.testing.assert_array_equal(grey(made_dicom(STORED, **window)), expected)
+
+
+def test_frames_of_an_enhanced_dicom_have_their_own_slope_and_window(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+
+    def group(**values):
+        made = pydicom.Dataset()
+        for name, value in values.items():
+            setattr(made, name, value)
+        return made
+
+    shared = group(
+        PixelValueTransformationSequence=[group(RescaleSlope="2", RescaleIntercept="-1000")]
+    )
+    frames = [
+        group(FrameVOILUTSequence=[group(WindowCenter=center, WindowWidth="501")])
+        for center in ("1000.5", "2000.5")
+    ]
+    path = tmp_path / "a.dcm"
+    path.write_bytes(
+        made_dicom(
+            np.concatenate([STORED, STORED]),
+            Rows=32,
+            NumberOfFrames=2,
+            SharedFunctionalGroupsSequence=[shared],
+            PerFrameFunctionalGroupsSequence=frames,
+        )
+    )
+    for number, center in ((1, 1000), (2, 2000)):
+        shares = (STORED * 2.0 - 1000 - (center - 250)) / 500
+        found = grey(f"{path}#page={number}")
+        np.testing.assert_array_equal(found, np.rint(255 * shares.clip(0, 1)))

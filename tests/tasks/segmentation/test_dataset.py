@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -961,3 +962,44 @@ def test_batches_are_the_same_for_images_read_on_demand(examples, tmp_path):
     ]
     assert same(*(epoch(batches, 0) for batches in pipelines))
     assert isinstance(pipelines[1].epoch(0), tf.data.Dataset)
+
+
+KINDS = {"bool": bool, "int64": "int64", "uint32": "uint32", "float32": "float32"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_of_other_types_are_read_value_by_value(kind, tmp_path):
+    labels = [regions(np.array(row, "uint8")) for row in ([0, 1, 2], [0, 1, 1])]
+    write_masks(tmp_path, *labels)
+    for number, label in enumerate(labels):
+        (tmp_path / "masks" / f"{number}.png").unlink()
+        np.save(tmp_path / "masks" / f"{number}.npy", label.astype(KINDS[kind]))
+    source = dataset.load(tmp_path)
+    part = source.splits["all"]
+    for item, mask in zip(part.items, part.labels, strict=True):
+        expected = labels[int(Path(item).stem)]
+        np.testing.assert_array_equal(mask.read(), expected > 0 if kind == "bool" else expected)
+
+
+def test_the_reason_why_no_mask_can_be_read_is_given(tmp_path):
+    write_masks(tmp_path, regions(np.array([0, 1], "uint8")))
+    (tmp_path / "masks" / "0.png").unlink()
+    np.save(tmp_path / "masks" / "0.npy", np.full((24, 24), 0.5))
+    message = error_of(dataset.load, tmp_path)
+    assert message.startswith(f"no mask of {tmp_path} can be read; the first: ")
+    assert message.endswith("0.npy: its pixel values are not integers")
+
+
+@pytest.mark.parametrize("suffix", ["", "_seg"])
+def test_masks_of_volumes_have_the_names_of_their_images(suffix, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    labels = np.stack([regions([0, 1, 2]), regions([2, 1, 0])])
+    for folder, end, values in (("images", "", labels * 9), ("masks", suffix, labels)):
+        (tmp_path / folder).mkdir()
+        stored = values.astype("int16" if folder == "images" else "float64")
+        image = nibabel.Nifti1Image(stored.transpose(2, 1, 0), np.eye(4))
+        nibabel.save(image, tmp_path / folder / f"a{end}.nii.gz")
+    part = dataset.load(f"{tmp_path}#pages=all").splits["all"]
+    for mask, expected in zip(part.labels, labels, strict=True):
+        np.testing.assert_array_equal(mask.read(), expected)
+    assert "has a page 9; use all" in error_of(dataset.load, f"{tmp_path}#pages=9")
