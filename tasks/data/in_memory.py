@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 
 from tasks.data.class_folders import join_names, sort_class_names
 from tasks.data.dataset import Source, Split
 from tasks.data.memory_limits import available_bytes
 from zoo.errors import UsageError
-from zoo.lazy import np
+from zoo.lazy import LazyModule, np
+
+array_conversion = LazyModule("tasks.data.array_conversion")
 
 PREFIX = "memory:"
 MEMORY_FRACTION = 0.5  # of the available memory that the images of a pipeline may take
-CHANNELS = (1, 2, 3, 4)  # of images whose channels come first, as PyTorch's do
 MISSING = ("None", "nan", "NaT", "<NA>")  # values, as in a column of pandas
+MIN_BYTE_MAX = 64  # smallest maximum of fractions that are taken for values in [0, 255]
 _sources: dict[str, Source] = {}
 
 
@@ -69,8 +71,13 @@ def load(name: str) -> Source:
 def _read(name, data):
     """Returns images `(count, height, width, channels)` and labels as arrays."""
     if _is_pair(data) and hasattr(data[0], "__len__") and not _is_list_of_batches(data):
-        images, labels = _images_to_array(data[0]), _to_array(data[1])
-    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        images, labels = (
+            array_conversion.images_to_array(data[0]),
+            array_conversion.to_array(data[1]),
+        )
+        if not images.ndim or not labels.ndim:
+            raise UsageError(f"{name}: expected arrays of images and labels, got {data!r:.80}")
+    elif isinstance(data, Iterable | Sized) and not isinstance(data, str | bytes | Mapping):
         images, labels = _read_batches(name, data)
     else:
         raise UsageError(
@@ -97,7 +104,8 @@ def _read_batches(name, batches):
     if infinite or int(size) == -1:
         raise UsageError(f"{name} is infinite; pass a finite number of batches: .take(100)")
     limit, taken, found = MEMORY_FRACTION * available_bytes(), 0, []
-    steps = range(len(batches)) if hasattr(batches, "__getitem__") else None
+    indexed = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
+    steps = range(len(batches)) if indexed else None
     for batch in (batches[at] for at in steps) if steps is not None else batches:
         if not _is_pair(batch):
             raise UsageError(
@@ -135,35 +143,18 @@ def _is_text(labels):
 
 def _to_batch(images, labels):
     """Returns what a pipeline yields as arrays of a batch; it may yield single images."""
-    labels = _to_array(labels)
+    labels = array_conversion.to_array(labels)
     images = images if hasattr(images, "shape") else np.asarray(images)
     shape = tuple(images.shape)
     if len(shape) == 3 and (
         labels.ndim == 0
         # A batch of grayscale images has as many labels, and more than a few columns.
-        or (labels.ndim == 1 and (shape[-1] in CHANNELS or shape[0] != len(labels)))
+        or (
+            labels.ndim == 1 and (shape[-1] in array_conversion.CHANNELS or shape[0] != len(labels))
+        )
     ):
         images, labels = images[None], labels[None]
-    return _images_to_array(images), labels
-
-
-def _images_to_array(images):
-    """Returns images as an array; PyTorch's with the channels last."""
-    array = _to_array(images)
-    if _is_torch(images) and array.ndim == 4 and array.shape[1] in CHANNELS:
-        return array if array.shape[-1] in CHANNELS else array.transpose(0, 2, 3, 1)
-    return array
-
-
-def _to_array(values):
-    try:
-        return values.detach().cpu().numpy() if _is_torch(values) else np.asarray(values)
-    except ValueError as error:  # of shapes that differ
-        raise UsageError(f"images or labels of different shapes: {error}") from error
-
-
-def _is_torch(values):
-    return type(values).__module__.startswith("torch")
+    return array_conversion.images_to_array(images), labels
 
 
 def _check_images(name, images):
@@ -175,16 +166,21 @@ def _check_images(name, images):
             f"{name}: images have shape {images.shape} and dtype {images.dtype}; expected numbers "
             "(count, height, width, channels)"
         )
-    if images.shape[1] in CHANNELS and images.shape[3] not in CHANNELS:
+    if (
+        images.shape[1] in array_conversion.CHANNELS
+        and images.shape[3] not in array_conversion.CHANNELS
+    ):
         raise UsageError(
             f"{name}: images of shape {images.shape} have their channels first; expected (count, "
             "height, width, channels): images.transpose(0, 2, 3, 1)"
         )
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 255):
+        way = "; of 16-bit images, divide by the largest value" if images.dtype.itemsize > 1 else ""
+        way = way if images.dtype.kind == "u" else ": models normalize images themselves"
         raise UsageError(
             f"{name}: pixels lie in [{low:g}, {high:g}]; expected [0, 255], or floating-point "
-            "values in [0, 1]: models normalize images themselves"
+            f"values in [0, 1]{way}"
         )
     return images
 
@@ -198,6 +194,11 @@ def _to_pixels(splits):
     highest = {name: x.max() for name, x in splits.items() if x.dtype.kind == "f"}
     brightest = max(highest, key=highest.get, default=None)
     in_unit_range = brightest is None or highest[brightest] <= 1
+    if not in_unit_range and highest[brightest] < MIN_BYTE_MAX and (splits[brightest] % 1).any():
+        raise UsageError(
+            f"the values of {brightest} lie in [0, {highest[brightest]:g}]; expected [0, 1], or "
+            "[0, 255]: rescale or clip them"
+        )
     for name in () if in_unit_range else highest:
         if highest[name] <= 1 and (splits[name] % 1).any():
             raise UsageError(
@@ -220,6 +221,7 @@ def _check_class_names(names):
     """Returns class names as a tuple, or `None`; raises `UsageError` if they are something else."""
     if names is None:
         return None
+    names = names if isinstance(names, str) else list(names)
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"class_names must be a list of strings, not {names!r:.100}")
     if twice := sorted(name for name, count in Counter(names).items() if count > 1):
@@ -253,16 +255,27 @@ def _encode(labels, class_names):
 
 
 def _to_text(label):
-    if not isinstance(label, str | bytes) and str(label) in MISSING:
-        raise UsageError(f"a label is {label}; leave out images without a label")
+    missing = not label if isinstance(label, str | bytes) else str(label) in MISSING
+    if missing:
+        text = "empty" if isinstance(label, str | bytes) else label
+        raise UsageError(f"a label is {text}; leave out images without a label")
     return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _encode_indices(labels, class_names):
     wrong = any(x.dtype.kind not in "biuf" for x in labels.values())
     if wrong or any((x != np.floor(x)).any() or x.min() < 0 for x in labels.values()):
-        raise UsageError("labels must be class indices from 0, names, or rows of 0 and 1")
+        raise UsageError(
+            "labels must be class indices from 0, names, or rows of 0 and 1; leave out images "
+            "without a label"
+        )
     count = 1 + max(int(x.max()) for x in labels.values())
+    total = sum(len(x) for x in labels.values())
+    if not class_names and count > total:
+        raise UsageError(
+            f"there is a label {count - 1}, but {total} images; class indices go from 0 to the "
+            "number of classes less one: pass class_names, or labels that are text"
+        )
     classes = tuple(class_names or map(str, range(count)))
     if count > len(classes):
         raise UsageError(f"there is a label {count - 1}, but class_names has {len(classes)} names")

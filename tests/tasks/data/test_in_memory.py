@@ -48,6 +48,8 @@ PIPELINES = {
     "names": lambda: (IMAGES, NAMES),
     "names, tf.data": lambda: tf.data.Dataset.from_tensor_slices((IMAGES, NAMES)).batch(5),
     "names, bytes": lambda: (IMAGES, NAMES.astype("S")),
+    "float16": lambda: ((IMAGES / 255).astype("float16"), LABELS),
+    "bfloat16": lambda: (tf.cast(IMAGES, tf.bfloat16), LABELS),
 }
 
 
@@ -75,6 +77,24 @@ def test_pytorch_images_have_their_channels_first(batch_size):
     loader = torch.utils.data.DataLoader(pairs, batch_size=batch_size)
     name = in_memory.register({"train": loader}, ["a", "b", "c"])
     np.testing.assert_array_equal(sources.load(name).splits["train"].items, IMAGES)
+
+
+@pytest.mark.parametrize("kind", ["Dataset", "IterableDataset", "bfloat16"])
+def test_pytorch_data_need_no_loader(kind):
+    torch = pytest.importorskip("torch")
+    images = torch.tensor(IMAGES.transpose(0, 3, 1, 2)).float()
+
+    class Iterable(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return zip(images, torch.tensor(LABELS), strict=True)
+
+    data = {
+        "Dataset": torch.utils.data.TensorDataset(images, torch.tensor(LABELS)),
+        "IterableDataset": Iterable(),
+        "bfloat16": (images.to(torch.bfloat16), LABELS),
+    }
+    name = in_memory.register({"train": data[kind]}, (name for name in "abc"))
+    assert name == in_memory.register({"train": (IMAGES, LABELS)}, ["a", "b", "c"])
 
 
 def test_other_content_has_another_name():
@@ -135,6 +155,15 @@ def test_grey_images_may_lack_a_channel_axis():
         (lambda: (IMAGES, np.full(12, np.nan)), None, "must be class indices"),
         (lambda: (IMAGES, LABELS.astype("M8[D]")), None, "must be class indices"),
         (lambda: (IMAGES.transpose(0, 3, 1, 2), LABELS), None, "channels first; .*transpose"),
+        (lambda: (IMAGES / 254, LABELS), None, r"train lie in \[0, 1.00394\]; .* rescale or clip"),
+        (lambda: (IMAGES.astype("uint16") * 16, LABELS), None, "16-bit .*divide by the largest"),
+        (
+            lambda: (IMAGES, LABELS * 10**9),
+            None,
+            "a label 2000000000, but 12 images; .*class_names",
+        ),
+        (lambda: (IMAGES, [*"abcabcabcab", ""]), None, "a label is empty; leave out"),
+        (lambda: ("a.png", "cat"), None, "expected arrays of images and labels, got .'a.png', 'c"),
         (
             lambda: [(IMAGES[:4], LABELS[:4]), (IMAGES[4:, :5], LABELS[4:])],
             None,
