@@ -59,15 +59,17 @@ def read(path, known, classes):
             raise unknown_name_error(f"action in {location}", action, list(ACTIONS))
         if action == RELABEL and label not in classes:
             raise unknown_name_error(f"class in {location}", label, list(classes))
-        found[image] = action, label
+        if found.setdefault(image, (action, label)) != (action, label):
+            raise UsageError(f"{location}: an earlier line corrects {image!r:.200} in another way")
     return found
 
 
 def apply(dataset, path, out, data_dir=None):
     """Writes a table of a data set with corrections; its files are not changed.
 
-    The table, `cleaned.csv`, names the images by absolute paths. Images that are not files, as
-    those of built-in data sets, are written to the folder `images` beside it.
+    The table, `cleaned.csv`, names the images by absolute paths, and keeps other columns, such as
+    `patient`. Images that are not files, as those of built-in data sets, are written to the folder
+    `images` beside it.
 
     Args:
         dataset: A data set, as for `sources.load`.
@@ -104,10 +106,12 @@ def apply(dataset, path, out, data_dir=None):
                 continue
             new = label if action == RELABEL else given
             counts["relabelled"] += new != given
-            rows.append((_file(split, index, Path(out) / IMAGES), new, name))
+            others = [cells.get(image, "") for cells in source.columns.values()]
+            rows.append((_file(split, index, Path(out) / IMAGES), new, name, *others))
     counts["images"] = len(rows)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "label", "split"), *rows])
+    header = ("path", "label", "split", *source.columns)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     table.parent.mkdir(parents=True, exist_ok=True)
     atomic_files.write_text(table, text.getvalue())
     return table, counts

@@ -17,6 +17,7 @@ from tasks.data.class_folders import (
     check_classes,
     find_non_images,
     iter_files,
+    join_names,
     sort_class_names,
 )
 from zoo.errors import UsageError
@@ -39,10 +40,11 @@ def read_label_studio(path):
         rows = [(_studio_image(task), _studio_choices(task)) for task in tasks]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not a Label Studio export; expected a list of tasks with annotations"
+            f"{path} is not a Label Studio export; expected a list of tasks with annotations, in "
+            "the format JSON, not JSON-MIN"
         ) from error
     files = _files_by_name(path.parent)
-    return _listing(path, {"all": [(_find(files, name), names) for name, names in rows if names]})
+    return _listing(path, {"all": [(_find(files, name), names) for name, names in rows]})
 
 
 def _studio_image(task):
@@ -77,10 +79,10 @@ def read_cvat(path):
         raise UsageError(f"{path} is not XML, or damaged: {error}") from error
     files, splits = _files_by_name(path.parent), {}
     for image in root.iter("image"):
-        if names := [tag.get("label", "") for tag in image.iter("tag")]:
-            row = (_find(files, image.get("name", "")), names)
-            splits.setdefault(_split(image.get("subset", "")), []).append(row)
-    if not splits:
+        names = [tag.get("label", "") for tag in image.iter("tag")]
+        row = (_find(files, image.get("name", "")), names)
+        splits.setdefault(_split(image.get("subset", "")), []).append(row)
+    if not any(names for rows in splits.values() for _, names in rows):
         raise UsageError(f"{path} has no image with a tag; export as 'CVAT for images'")
     return _listing(path, splits)
 
@@ -105,7 +107,7 @@ def read_labelme(root):
         return None
     if not any(names for _, names in rows):
         raise UsageError(f"the LabelMe files in {root} have no flags, the labels of whole images")
-    return _listing(root, {"all": [(image, names) for image, names in rows if names]})
+    return _listing(root, {"all": rows})
 
 
 def read_roboflow(tables):
@@ -148,15 +150,24 @@ def _lines(path):
 def find_tables(root, names):
     """Returns the tables `root/NAME`, as split `all`, or `root/SPLIT/NAME`, by split."""
     found = {}
-    for folder in (root, *(root / split for split in SPLIT_FOLDERS)):
+    tops = {x.name.lower(): x for x in sorted(root.iterdir()) if x.is_dir()}
+    tops = {"all": root, **{split: tops[split] for split in SPLIT_FOLDERS if split in tops}}
+    for split, folder in tops.items():
         for name in names:
             if (folder / name).is_file():
-                found.setdefault("all" if folder == root else folder.name, folder / name)
+                found.setdefault(split, folder / name)
     return found
 
 
 def _listing(location, splits, *, multi_label=False, classes=()):
-    """Returns the `Listing` of `(path, class names)` by split; several names make a multi-label."""
+    """Returns the `Listing` of `(path, class names)` by split; several names make a multi-label.
+
+    Without `classes`, images without a class are left out, since they may not be labeled yet.
+    """
+    count = sum(not names for split in splits.values() for _, names in split)
+    notes = (f"images without a label, left out: {count:,}",) if count and not classes else ()
+    if notes:
+        splits = {name: [row for row in rows if row[1]] for name, rows in splits.items()}
     rows = [row for split in splits.values() for row in split]
     multi_label = multi_label or any(len(names) > 1 for _, names in rows)
     reasons = dict(find_non_images([path for path, _ in rows]))
@@ -168,8 +179,12 @@ def _listing(location, splits, *, multi_label=False, classes=()):
         labels = [tuple(names) if multi_label else names[0] for _, names in good]
         found[split] = ([str(path) for path, _ in good], labels)
     skipped = tuple((str(path), reason) for path, reason in reasons.items())
+    if multi_label and (absent := [name for name in classes if name not in {*kept}]):
+        classes = tuple(name for name in classes if name not in absent)
+        notes += (f"classes without images, left out: {join_names(absent)}",)
     check_classes(location, classes, kept, skipped)
-    return Listing(classes, {k: v for k, v in found.items() if v[0]}, skipped, multi_label)
+    splits = {split: part for split, part in found.items() if part[0]}
+    return Listing(classes, splits, skipped, multi_label, notes)
 
 
 def _files_by_name(root):

@@ -18,6 +18,7 @@ from zoo.errors import UsageError
 from zoo.lazy import tf
 
 SHARDS = (".tar", ".tfrecord", ".tfrecords")
+SHARD_NUMBER = re.compile(r"-\d+-of-\d+$")  # as in `pets-train.tfrecord-00000-of-00001`
 MAX_BYTES = 2**30  # of an image, and of a record
 MAX_LABEL_BYTES = 2**16
 LABELS = (".cls", ".txt", ".json")  # of a WebDataset sample, in this order
@@ -53,18 +54,32 @@ class Records(FileParts):
         return _first(_features(super().__getitem__(index)), IMAGE_KEYS)
 
 
+def shard_suffix(path):
+    """Returns the suffix of a shard, one of `SHARDS`, or `""` for other files."""
+    name = SHARD_NUMBER.sub("", path.name.lower())
+    return next((suffix for suffix in SHARDS if name.endswith(suffix)), "")
+
+
 def shards(path):
-    """Returns the shards that a path names: a file, or all files of a folder; else nothing."""
-    if path.is_dir():
-        files = sorted(x for x in path.iterdir() if x.is_file() and not x.name.startswith("."))
-        return files if files and all(x.suffix.lower() in SHARDS for x in files) else []
-    return [path] if path.suffix.lower() in SHARDS else []
+    """Returns the shards that a path names: a file, or those of a folder; else nothing.
+
+    Beside those of a folder there may be files that are no images, such as a `README.md`. Folders
+    named after splits may hold them.
+    """
+    if not path.is_dir():
+        return [path] if shard_suffix(path) else []
+    tops = [x for x in path.iterdir() if x.is_dir() and x.name.lower() in SPLIT_FOLDERS]
+    files = [x for top in (path, *sorted(tops)) for x in sorted(top.iterdir()) if x not in tops]
+    files = [x for x in files if not x.name.startswith(".")]
+    if any(x.is_dir() or image_io.is_image(x) for x in files):
+        return []
+    return [x for x in files if shard_suffix(x)]
 
 
 def read_shards(paths):
     """Returns the `Listing` of WebDataset or TFRecord shards.
 
-    The split of a shard is the beginning of its name, such as `train-00001.tar`, or else `all`. An
+    The split of a shard is in its name, as by `split_name`. An
     image of a tar file belongs to the label with the same name: `.cls`, `.txt`, or `label` in a
     `.json`. An Example has one of `IMAGE_KEYS` and one of `LABEL_KEYS`.
 
@@ -73,10 +88,10 @@ def read_shards(paths):
     """
     found = {}
     for path in paths:
-        read = _tar_rows if path.suffix.lower() == ".tar" else _record_rows
+        read = _tar_rows if shard_suffix(path) == ".tar" else _record_rows
         found.setdefault(split_name(path), []).extend(read(path))
-    make = FileParts if paths[0].suffix.lower() == ".tar" else Records
-    if len({path.suffix.lower() == ".tar" for path in paths}) > 1:
+    make = FileParts if shard_suffix(paths[0]) == ".tar" else Records
+    if len({shard_suffix(path) == ".tar" for path in paths}) > 1:
         raise UsageError(f"{paths[0].parent} has tar files and TFRecords; keep one kind")
     return listing(paths[0], found, make)
 
@@ -106,9 +121,13 @@ def listing(location, found, make, skipped=(), notes=()):
 
 
 def split_name(path):
-    """Returns the split of a shard: the beginning of its name, or `all`."""
-    match = re.match("[a-z]+", Path(path).name.lower())
-    return match[0] if match and match[0] in SPLIT_FOLDERS else "all"
+    """Returns the split of a shard: a word of its name, or its folder, or `all`.
+
+    Such words are `train` in `train-00001.tar`, `imagenet-train-00001.tar` and `train/00001.tar`.
+    """
+    path = Path(path)
+    words = [*re.findall("[a-z]+", path.name.lower()), path.parent.name.lower()]
+    return next((word for word in words if word in SPLIT_FOLDERS), "all")
 
 
 def _tar_rows(path):
@@ -128,7 +147,9 @@ def _tar_rows(path):
                 elif extension in LABELS and member.size <= MAX_LABEL_BYTES:
                     sample[extension] = archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise UsageError(f"{path} is not a tar file, or damaged: {error}") from error
+        raise UsageError(
+            f"{path} is not a tar file, compressed, or damaged: {error}; decompress it first"
+        ) from error
     rows = []
     for key, sample in samples.items():
         if "image" in sample:
@@ -143,13 +164,15 @@ def _tar_label(path, key, sample):
         if extension not in sample:
             continue
         try:
-            text = sample[extension].decode()
-            if extension != ".json":
-                return text.strip()
-            found = json.loads(text)
-            return str(found["label"] if isinstance(found, dict) else found)
+            label = sample[extension].decode().strip()
+            if extension == ".json":
+                found = json.loads(label)
+                label = found["label"] if isinstance(found, dict) else found
         except (ValueError, KeyError, RecursionError) as error:
             raise UsageError(f"{path}: {key}{extension} contains no label") from error
+        if not isinstance(label, str | int | float) or label == "":
+            raise UsageError(f"{path}: {key}{extension} contains {label!r:.60}; expected one label")
+        return str(label)
     raise UsageError(f"{path}: {key} has no label: {', '.join(LABELS)}")
 
 
@@ -163,7 +186,7 @@ def _record_rows(path):
             length = struct.unpack("<Q", start[:8])[0] if len(start) == head else MAX_BYTES + 1
             location = f"{path}, record {len(rows) + 1}"
             if length > MAX_BYTES or offset + head + length + tail > size:
-                raise UsageError(f"{location}: truncated, or not a TFRecord")
+                raise UsageError(f"{location}: truncated, compressed, or not a TFRecord")
             features = _features(file.read(length), location)
             file.seek(tail, 1)
             label = _first(features, LABEL_KEYS)

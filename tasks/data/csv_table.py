@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from itertools import chain
 
 from tasks.data import table_formats
@@ -73,11 +74,12 @@ def read_csv(path, columns=""):
     return Listing(classes, splits, tuple(skipped), multi_label, notes, columns)
 
 
-def read_metadata(tables):
+def read_metadata(tables, columns=""):
     """Reads the `metadata` tables of Hugging Face's ImageFolder, with the column `file_name`.
 
     Args:
         tables: The path of the table of each split.
+        columns: Other names of the columns, as in `parse_columns`.
 
     Returns:
         A `Listing`, or `None` without a column of labels: then folders are classes.
@@ -85,10 +87,13 @@ def read_metadata(tables):
     Raises:
         UsageError: As for `read_csv`, or one split has several labels per image and another one.
     """
+    names = {"path": "file_name", **parse_columns(columns)}
     path = next(iter(tables.values()))
-    if not {"label", MULTI_LABEL_COLUMN} & {*table_formats.read(path, "file_name")[0]}:
+    labels = {names.get(name, name) for name in ("label", MULTI_LABEL_COLUMN)}
+    if not columns and not labels & {*table_formats.read(path, names["path"])[0]}:
         return None
-    found = {split: read_csv(path, "path=file_name") for split, path in tables.items()}
+    columns = ",".join(f"{name}={column}" for name, column in names.items())
+    found = {split: read_csv(path, columns) for split, path in tables.items()}
     multi_label = {listing.multi_label for listing in found.values()}
     if len(multi_label) > 1:
         names = ", ".join(map(str, tables.values()))
@@ -113,7 +118,7 @@ def _count_repeated(path, kept):
     """
     labels = {}
     for file, row in kept:
-        label = row["label"] if isinstance(row["label"], str) else "|".join(row["label"])
+        label = row["label"] if isinstance(row["label"], str) else "|".join(sorted(row["label"]))
         earlier = labels.setdefault(os.path.normpath(file), label)
         if earlier != label:
             raise UsageError(
@@ -129,11 +134,17 @@ def _split_name(cell):
 
 
 def _resolve_path(folder, cell):
-    """Returns the path in a cell; backslashes separate folders unless a file has that name."""
-    path = folder / cell
-    if "\\" in cell and not path.is_file():
-        return folder / cell.replace("\\", "/")
-    return path
+    """Returns the path in a cell.
+
+    Backslashes separate folders unless a file has that name. macOS decomposes accented letters in
+    names of files, other systems do not.
+    """
+    names = [cell, cell.replace("\\", "/")] if "\\" in cell else [cell]
+    if not cell.isascii():
+        names += [unicodedata.normalize(form, names[-1]) for form in ("NFC", "NFD")]
+    if len(names) == 1:
+        return folder / cell
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[-1])
 
 
 def _flatten_labels(rows, multi_label):

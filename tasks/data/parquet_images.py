@@ -11,14 +11,20 @@ import json
 from collections.abc import Sequence
 
 from tasks.data import archives, csv_table, disk_images
-from tasks.data.class_folders import Listing, check_classes, join_names, sort_class_names
+from tasks.data.class_folders import (
+    SPLIT_FOLDERS,
+    Listing,
+    check_classes,
+    join_names,
+    sort_class_names,
+)
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
 
 parquet = LazyModule("pyarrow.parquet")
 
 SUFFIX = ".parquet"
-FOLDERS = (f"*{SUFFIX}", f"data/*{SUFFIX}")  # where tables are looked for
+FOLDERS = (("",), ("data",), SPLIT_FOLDERS)  # where tables are looked for
 ROWS_READ = 64  # at once
 IMAGES, LABELS = ("image", "img", "jpg", "png"), ("label", "labels", "cls")  # usual names
 METADATA_KEY = b"huggingface"
@@ -48,9 +54,10 @@ class CopiedImages(Sequence):
 
 
 def find_tables(folder):
-    """Returns the Parquet files with images in a folder, or in its `data`; else nothing."""
-    for pattern in FOLDERS:
-        found = [x for x in sorted(folder.glob(pattern)) if not x.name.startswith(".")]
+    """Returns the Parquet files with images in a folder, its `data` or its `train`; or nothing."""
+    for names in FOLDERS:
+        found = [x for name in names for x in sorted((folder / name).glob(f"*{SUFFIX}"))]
+        found = [x for x in found if not x.name.startswith(".")]
         if found and holds_images(found[0]):
             return found
     return []
@@ -67,8 +74,8 @@ def holds_images(path):
 def read(paths, columns=""):
     """Returns the `Listing` of Parquet files with images.
 
-    The split of a file is the beginning of its name, such as `train-00000-of-00002.parquet`, or
-    else `all`.
+    The split of a file is in its name, such as `train-00000-of-00002.parquet`, or that of its
+    folder, as in `archives.split_name`.
 
     Args:
         paths: The `Path`s of the files.

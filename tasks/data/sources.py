@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from importlib import resources
 
 from tasks.data import class_folders, in_memory, shapes, tfds_source
@@ -21,6 +22,8 @@ pages = LazyModule("tasks.data.pages")
 parquet_images = LazyModule("tasks.data.parquet_images")
 small_classes = LazyModule("tasks.data.small_classes")
 zip_folders = LazyModule("tasks.data.zip_folders")
+
+COMPRESSED_TAR = (".tar.gz", ".tgz")
 
 
 def load(name, data_dir=None):
@@ -57,7 +60,7 @@ def load(name, data_dir=None):
     if name.startswith(in_memory.PREFIX):
         return in_memory.load(name)
     path, columns, options = dataset_options.split_name(name)
-    is_table = path.suffix.lower() in table_formats.SUFFIXES
+    is_table = path.suffix.lower() in table_formats.SUFFIXES or _holds_tables(path)
     if name.rpartition("#")[0] in BUILT_IN or (columns and not is_table):
         dataset_options.check_absent(name, [columns, *options])
     encoding = options.get(dataset_options.ENCODING, "")
@@ -65,7 +68,8 @@ def load(name, data_dir=None):
         dataset_options.check_absent(name, [encoding])
     with class_folders.reading_errors(name):
         is_folder = name and path.is_dir()
-        listing = _read_folder(path) if is_folder else _read_file(path, columns, encoding)
+        read = _read_folder if is_folder else functools.partial(_read_file, encoding=encoding)
+        listing = read(path, columns)
     if listing is None:
         raise _not_found_error(name, path)
     source = _to_source(name, listing)
@@ -75,17 +79,25 @@ def load(name, data_dir=None):
     return pages.expand(source, text) if text else source
 
 
-def _read_folder(path):
+def _holds_tables(path):
+    """Returns whether a folder is read from tables, whose columns can be named."""
+    names = annotation_exports.METADATA
+    return path.is_dir() and bool(
+        annotation_exports.find_tables(path, names) or parquet_images.find_tables(path)
+    )
+
+
+def _read_folder(path, columns):
     """Returns the `class_folders.Listing` of a folder."""
     if shards := archives.shards(path):
         return archives.read_shards(shards)
     if tables := parquet_images.find_tables(path):
-        return parquet_images.read(tables)
+        return parquet_images.read(tables, columns)
     if found := imagenet_layout.find_list(path):
         return imagenet_layout.read(path, *found)
     exports, listing = annotation_exports, None
     if tables := exports.find_tables(path, exports.METADATA):
-        listing = csv_table.read_metadata(tables)
+        listing = csv_table.read_metadata(tables, columns)
     elif tables := exports.find_tables(path, [exports.ROBOFLOW]):
         listing = exports.read_roboflow(tables)
     elif not any(child.is_dir() for child in path.iterdir()):
@@ -102,8 +114,8 @@ def _read_file(path, columns, encoding):
         return parquet_images.read([path], columns)
     if suffix in table_formats.SUFFIXES:
         return csv_table.read_csv(path, columns)
-    if suffix in archives.SHARDS:
-        return archives.read_shards([path])
+    if shards := archives.shards(path):
+        return archives.read_shards(shards)
     if suffix == ".zip":
         return zip_folders.read_zip(path, encoding)
     read = {
@@ -144,6 +156,8 @@ def _not_found_error(name, path):
     """Returns the `UsageError` for a name that is not a data set."""
     if (kind := special_file_type(path)) and not path.is_dir():
         return UsageError(f"the data set {name!r} is {kind}, not a regular file or a folder")
+    if path.is_file() and path.name.lower().endswith(COMPRESSED_TAR):
+        return UsageError(f"{path} is a compressed tar file; decompress it: gzip -d {path.name}")
     if path.is_file():
         return UsageError(
             f"the data set {name!r} is a file, but not a CSV file; expected a folder of class "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 
 from zoo.errors import UsageError
 from zoo.lazy import LazyModule
@@ -14,6 +16,7 @@ parquet = LazyModule("pyarrow.parquet")
 
 DELIMITERS = (",", ";", "\t")
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+SEPARATOR_LINE = re.compile("sep=.", re.IGNORECASE)
 LIST_SEPARATOR = "|"  # between the items of a list in a cell
 
 
@@ -37,15 +40,32 @@ def read(path, path_column):
 
 def _read_csv(path, path_column):
     content = read_text(path)
+    skipped, content = _without_separator_line(content)
     delimiter = _delimiter(content, path_column)
     options = {"skipinitialspace": True, "strict": True, "delimiter": delimiter}
     try:
         reader = csv.DictReader(io.StringIO(content, newline=""), restval="", **options)
         reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-        rows = [(reader.line_num, _strip_cells(row)) for row in reader]
+        rows = [(reader.line_num + skipped, row) for row in reader]
     except csv.Error as error:
         raise UsageError(f"{path} is not a CSV file: {error}") from error
+    _check_columns(path, [name for name in reader.fieldnames if name])
+    rows = [
+        (line, _strip_cells(row, f"{path}, line {line}", reader.fieldnames)) for line, row in rows
+    ]
     return reader.fieldnames, [(line, row) for line, row in rows if any(row.values())]
+
+
+def _without_separator_line(content):
+    """Returns the number of lines `sep=;`, as Excel writes them, and the content without them."""
+    first, _, rest = content.partition("\n")
+    return (1, rest) if SEPARATOR_LINE.fullmatch(first.strip().strip('"')) else (0, content)
+
+
+def _check_columns(path, names):
+    """Raises `UsageError` if two columns have the same name."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{path} has several columns named {twice[0]!r:.60}; rename one of them")
 
 
 def _read_parquet(path):
@@ -54,10 +74,12 @@ def _read_parquet(path):
     except ModuleNotFoundError as error:
         raise UsageError(f"{path} needs pyarrow: pip install 'keras-zoo[embed]'") from error
     try:
-        table = parquet.read_table(path)
+        names = [name.strip().lower() for name in parquet.read_schema(path).names]
+        unique = len({*names}) == len(names)
+        table = parquet.read_table(path) if unique else None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a Parquet file, or damaged: {error}") from error
-    names = [name.strip().lower() for name in table.column_names]
+    _check_columns(path, names)
     columns = [[_to_text(value) for value in column.to_pylist()] for column in table.columns]
     rows = enumerate(zip(*columns, strict=True), start=1)
     return names, [(number, dict(zip(names, row, strict=True))) for number, row in rows]
@@ -84,7 +106,8 @@ def _to_text(value):
     """Returns a value as the text of a cell; lists are joined by `LIST_SEPARATOR`."""
     if isinstance(value, list):
         return LIST_SEPARATOR.join(map(str, value))
-    return "" if value is None else str(value).strip()
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if is_missing else str(value).strip()
 
 
 def _delimiter(content, path_column):
@@ -96,6 +119,15 @@ def _delimiter(content, path_column):
     return DELIMITERS[0]
 
 
-def _strip_cells(row):
-    """Returns a row with stripped cells, without the cells beyond the header."""
-    return {name: cell.strip() for name, cell in row.items() if name is not None}
+def _strip_cells(row, location, names):
+    """Returns a row with stripped cells, without empty cells beyond the header.
+
+    Raises:
+        UsageError: A cell beyond the header is not empty.
+    """
+    if extra := [cell for cell in row.pop(None, ()) if cell.strip()]:
+        raise UsageError(
+            f"{location} has more cells than the header ({len(names)}), such as {extra[0]!r:.60}; "
+            "quote a cell that contains the separator"
+        )
+    return {name: cell.strip() for name, cell in row.items()}

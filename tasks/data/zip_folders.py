@@ -64,7 +64,7 @@ def read_zip(path, encoding=""):
     for member in members:
         name, certain = _readable_name(path, member, encoding)
         guessed += not certain
-        parts = PurePosixPath(name).parts
+        parts = PurePosixPath(name.replace("\\", "/")).parts  # some programs write backslashes
         hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
         if member.is_dir() or hidden or not parts:
             continue
