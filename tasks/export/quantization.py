@@ -16,6 +16,7 @@ from zoo.lazy import np
 NUM_CALIBRATION_IMAGES = 300
 MAX_EVALUATION_IMAGES = 2000
 BATCH_SIZE = 16
+ROUNDING = 1e-9  # of a drop of one image of 100, which is not exactly 0.01
 MAX_FLOAT_SHARE = 0.5  # of the layers with a kernel that are left in float at most
 
 log = logging.getLogger("zoo")
@@ -100,7 +101,11 @@ def quantize(write, conversion, path, data, max_drop):
             for name in data.splits
         }
         drop = report[role]["drop"]
-        if drop <= max_drop:
+        if not report[role]["float32"]:
+            log.warning(
+                "%s of float32 on %s is 0: int8 cannot lower it", exported.data.metric, role
+            )
+        if drop <= max_drop + ROUNDING:
             own = list(ranked[:count]) if ranked else []
             return {"metric": exported.data.metric, "splits": report, "float_layers": own}
         if ranked is None:

@@ -238,6 +238,21 @@ def test_no_layer_stays_in_float_without_need(drops):
     assert len(written) == 1
 
 
+def test_a_drop_that_equals_the_limit_is_accepted(drops, monkeypatch):
+    figures = {"float32": 0.38, "drop": 0.38 - 0.37}  # more than 0.01 in floating point
+    monkeypatch.setattr(quantization, "compare", lambda *arguments: figures)
+    report, written = drops({"coarse"})
+    assert report["float_layers"] == []
+    assert len(written) == 1
+
+
+def test_a_metric_that_cannot_drop_is_a_warning(drops, monkeypatch, caplog):
+    monkeypatch.setattr(quantization, "compare", lambda *arguments: {"float32": 0.0, "drop": 0.0})
+    monkeypatch.setattr(quantization.log, "propagate", True)
+    drops(set())
+    assert "accuracy of float32 on validation is 0" in caplog.text
+
+
 def test_a_drop_that_float_layers_do_not_prevent_is_refused(drops):
     with pytest.raises(UsageError, match=r"lowers accuracy on validation by 1\.0000, more than"):
         drops({"other"})
