@@ -10,9 +10,6 @@ import functools
 import importlib.util
 import json
 import logging
-import os
-import secrets
-import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +17,9 @@ from pathlib import Path
 
 from tasks.export import converters, exported_process, predict_script, quantization, target
 from tasks.export.converters import FORMATS, Conversion
-from tasks.inference import comparisons, export_graph
+from tasks.inference import comparisons, export_graph, partial_folders
 from tasks.web import onnxruntime_web, web_folder
+from zoo import hub
 from zoo.errors import UsageError, raised_by_project, unknown_name_error
 from zoo.lazy import keras
 
@@ -99,6 +97,7 @@ def export(name, formats, precisions=("float32",), *, out=None, weights=None, **
     inputs, source = target.comparison_inputs(loaded, NUM_TEST_IMAGES, options.images)
     expected = export_graph.keras_outputs(loaded.exported, inputs)
     comparison = _ComparisonData(inputs, expected, source)
+    comparison.warn_if_empty()
     data = quantization.load_data(loaded, options) if "int8" in precisions else None
     reports = []
     for each, precision in pairs:
@@ -117,6 +116,16 @@ class _ComparisonData:
     inputs: dict
     expected: dict
     source: str
+
+    def warn_if_empty(self):
+        """Warns if Keras finds no object, so that there are no boxes to compare."""
+        if "boxes" in self.expected and not self.expected["scores"].any():
+            log.warning(
+                "no object is found in the %d images (%s), so that no box is compared with Keras; "
+                "pass others: --images FOLDER",
+                len(self.expected["boxes"]),
+                self.source,
+            )
 
 
 def check_formats(formats, precisions):
@@ -241,11 +250,10 @@ def _formats_that_convert(failed, conversion):
 def _default_folder(loaded):
     if loaded.run:
         return loaded.run / EXPORT_FOLDER
-    return (
-        EXPORTS_FOLDER / Path(loaded.name).stem
-        if Path(loaded.name).exists()
-        else (EXPORTS_FOLDER / loaded.name)
-    )
+    if hub.is_hub_name(loaded.name):
+        return EXPORTS_FOLDER / hub.parse(loaded.name)[0].partition("/")[2]
+    path = Path(loaded.name)
+    return EXPORTS_FOLDER / (path.stem if path.exists() else loaded.name)
 
 
 def _folder_name(name, precision):
@@ -261,24 +269,9 @@ def _check_folder(folder):
 @contextmanager
 def _new_folder(folder):
     """Yields a temporary folder that replaces `folder` if the block succeeds."""
-    partial = folder.with_name(f"partial-{secrets.token_hex(4)}-{folder.name}")
-    missing = [path for path in (folder.parent, *folder.parent.parents) if not path.exists()]
     try:
-        partial.mkdir(parents=True)
-        try:
+        with partial_folders.partial_folder(folder) as partial:
             yield partial
-            if folder.exists():
-                old = folder.with_name(f"partial-{secrets.token_hex(4)}-old")
-                os.replace(folder, old)
-                os.replace(partial, folder)
-                shutil.rmtree(old)
-            else:
-                os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            for path in missing:
-                if path.is_dir() and not any(path.iterdir()):
-                    path.rmdir()
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from error
 

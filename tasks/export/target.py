@@ -148,6 +148,8 @@ def comparison_inputs(target, count, images):
         try:
             examples = split_examples(target, "test", count)
         except UsageError as error:
+            if target.run is None:  # the data set is that of the calibration
+                raise
             raise UsageError(
                 f"no test images to compare {target.name} with Keras on: {error}; pass some: "
                 "--images FOLDER"
@@ -171,4 +173,8 @@ def _synthetic(exported, count):
     from tasks.data import sources
 
     items = sources.load("shapes").splits["test"].items[:count]
+    *size, channels = exported.sample_shape
+    if channels not in (1, 3):  # such as RGBA, or bands of a satellite
+        pixels = np.stack([image_io.read_image(item, (*size, 3)) for item in items])
+        return pixels[..., np.arange(channels) % 3]
     return np.stack([image_io.read_image(item, exported.sample_shape) for item in items])

@@ -13,7 +13,13 @@ import tempfile
 from pathlib import Path
 
 import zoo
-from tasks.inference import comparisons, export_graph, exported_file, openvino_file
+from tasks.inference import (
+    comparisons,
+    export_graph,
+    exported_file,
+    openvino_file,
+    partial_folders,
+)
 from tasks.inference.export_model import ExportModel
 from zoo import atomic_files
 from zoo.errors import UsageError
@@ -70,7 +76,10 @@ def write(model, exported: ExportModel, images):
     folder.mkdir(exist_ok=True)
     inputs = {exported.model.inputs[0].name: images}
     expected = export_graph.keras_outputs(exported, inputs)
-    with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as partial:
+    partial_folders.remove_abandoned(folder)
+    with tempfile.TemporaryDirectory(
+        prefix=partial_folders.partial_name(""), dir=folder
+    ) as partial:
         path = Path(partial) / FILES[0]
         network = openvino_file.convert(exported, export_graph.trace(exported, "uint8"))
         openvino_file.save(network, path, exported.metadata)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import zoo
 from tasks.deploy import cached_export
-from tasks.export import converters, export, exported_process
+from tasks.export import converters, export, exported_process, target
 from tasks.inference import comparisons, exported_file
 from tasks.inference.export_model import ExportModel, with_image_input
 from zoo import model_files
@@ -339,6 +339,44 @@ def test_two_inputs_are_refused(tmp_path):
     keras.Model([one, two], keras.layers.Dense(2)(pooled)).save(path)
     with pytest.raises(UsageError, match=r"has 2 inputs \(left, right\); only a model with one"):
         export.export(path, ["keras"], out=tmp_path)
+
+
+def test_the_default_folder_has_the_name_of_the_model(tmp_path):
+    (tmp_path / "net.keras").touch()
+    for name, folder in (
+        ("resnet20.cifar10", "resnet20.cifar10"),
+        ("hf://USER/NAME@main", "NAME"),
+        (str(tmp_path / "net.keras"), "net"),
+    ):
+        assert export._default_folder(target.Target(name, None)) == Path("exports") / folder
+    assert export._default_folder(target.Target("run", None, tmp_path)) == tmp_path / "export"
+
+
+def test_images_for_any_number_of_channels():
+    import keras
+
+    image = keras.Input((16, 16, 5))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)))
+    loaded = target.Target("net", cached_export.export_model(model, {}, "net"))
+    inputs, source = target.comparison_inputs(loaded, 3, ())
+    assert inputs["image"].shape == (3, 16, 16, 5)
+    assert source == "shapes, which are synthetic"
+
+
+def test_a_calibration_set_of_other_classes_is_not_called_missing(tmp_path):
+    options = {"out": tmp_path, "calibration": "shapes"}
+    with pytest.raises(UsageError, match=r"^test has classes that the model was not trained on"):
+        export.export("resnet20.cifar10", ["keras"], **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_without_boxes_is_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(export.log, "propagate", True)
+    for score in (0.5, 0.0):
+        assert not caplog.text
+        outputs = {"boxes": np.zeros((2, 3, 4)), "scores": np.full((2, 3), score)}
+        export._ComparisonData({}, outputs, "test split").warn_if_empty()
+    assert "no object is found in the 2 images (test split)" in caplog.text
 
 
 @pytest.mark.check
