@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree
 
+from tasks.data import file_names
 from tasks.data.class_folders import (
     SPLIT_FOLDERS,
     Listing,
@@ -98,7 +99,7 @@ def read_labelme(root):
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path} is not JSON: {error}") from error
         if isinstance(found, dict) and "imagePath" in found:
-            image = path.parent / str(found["imagePath"]).replace("\\", "/")
+            image = file_names.find_file(path.parent, str(found["imagePath"]))
             flags = found.get("flags") or {}
             if not isinstance(flags, dict):
                 raise UsageError(f"{path}: flags is {flags!r:.40}, expected an object of names")
@@ -135,7 +136,7 @@ def read_roboflow(tables):
                 raise UsageError(f"{path}, line {number}: a cell of a class is neither 0 nor 1")
         splits[split] = [
             (
-                path.parent / row[0],
+                file_names.find_file(path.parent, row[0]),
                 [name for name, cell in zip(classes, row[1:], strict=True) if cell == "1"],
             )
             for row in rows
@@ -190,7 +191,8 @@ def _listing(location, splits, *, multi_label=False, classes=()):
 def _files_by_name(root):
     files = {}
     for path in sorted(iter_files(root)):
-        files.setdefault(path.name, []).append(path)
+        for name in file_names.forms(path.name):
+            files.setdefault(name, []).append(path)
     return files
 
 

@@ -20,6 +20,7 @@ from zoo.errors import UsageError
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 # Besides all names that start with a dot.
 HIDDEN_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")
+MASK_FOLDERS = {"images", "masks"}  # of a segmentation data set
 THREADS = 16  # that open files: each mostly waits for the disk
 MAX_NAMES, MAX_NAME_LENGTH = 5, 300  # in a message
 
@@ -64,6 +65,8 @@ def list_folder(root):
     }
     names = sort_class_names({*chain(*folders.values())})
     classes = tuple(name for name in names if any(each.get(name) for each in folders.values()))
+    if {*classes} == MASK_FOLDERS:
+        raise UsageError(f"{root} has images and masks: zoo train segmentation --dataset {root}")
     _check_number_of_classes(root, classes or names)
     found = {}
     for split, top in splits.items():

@@ -11,6 +11,9 @@ from tasks.data import image_io, number_parsing
 from tasks.data.class_folders import SPLIT_FOLDERS, join_names
 from tasks.data.json_file import read_json
 from zoo.errors import UsageError
+from zoo.lazy import LazyModule
+
+file_names = LazyModule("tasks.data.file_names")
 
 SUFFIX = ".json"
 MAX_PIXELS = 2**27  # of an image, 134 million; a limit on the masks that a file can request
@@ -272,7 +275,7 @@ def locate_images(folder, names):
     last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
     shared = Counter(end for _, end in set(zip(names, last, strict=True)))
     for name, end in zip(names, last, strict=True):
-        candidates = [name, name.replace("\\", "/"), *([end] if shared[end] == 1 else [])]
+        candidates = file_names.forms(name) + (file_names.forms(end) if shared[end] == 1 else [])
         paths = [folder / each for each in dict.fromkeys(candidates)]
         yield next((path for path in paths if path.is_file()), paths[0])
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from itertools import chain
 
-from tasks.data import table_formats
+from tasks.data import file_names, table_formats
 from tasks.data.class_folders import (
     SPLIT_FOLDERS,
     Listing,
@@ -46,7 +45,7 @@ def read_csv(path, columns=""):
             labels.
     """
     rows, multi_label = _rows(path, parse_columns(columns))
-    paths = [_resolve_path(path.parent, row["path"]) for row in rows]
+    paths = [file_names.find_file(path.parent, row["path"]) for row in rows]
     reasons = dict(find_non_images(paths))
     skipped = [(str(file), reason) for file, reason in reasons.items()]
     if len(reasons) == len(set(paths)):
@@ -131,20 +130,6 @@ def _count_repeated(path, kept):
 def _split_name(cell):
     """Returns the split in a cell: `Train` is `train`."""
     return cell.lower() if cell.lower() in SPLIT_FOLDERS else cell
-
-
-def _resolve_path(folder, cell):
-    """Returns the path in a cell.
-
-    Backslashes separate folders unless a file has that name. macOS decomposes accented letters in
-    names of files, other systems do not.
-    """
-    names = [cell, cell.replace("\\", "/")] if "\\" in cell else [cell]
-    if not cell.isascii():
-        names += [unicodedata.normalize(form, names[-1]) for form in ("NFC", "NFD")]
-    if len(names) == 1:
-        return folder / cell
-    return next((folder / name for name in names if (folder / name).is_file()), folder / names[-1])
 
 
 def _flatten_labels(rows, multi_label):

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from tasks.advice import corrections
-from tasks.data import sources
+from tasks.data import coco, sources
 from tests.tasks.data.test_layouts import (
     EXPECTED,
     NAMED,
@@ -229,3 +229,23 @@ def test_corrections_keep_the_columns_of_a_table(tmp_path):
         file.write(f"{tmp_path / 'a.png'},remove,\n")
     with pytest.raises(UsageError, match=r"line 3: an earlier line corrects .* in another way"):
         corrections.apply(tmp_path / "t.csv", table, tmp_path / "out2")
+
+
+def test_accents_in_exports_may_be_composed_in_another_way(tmp_path):
+    names = [f"é{number}.png" for number, _ in LABELED]
+    for number, name in enumerate(names):
+        (tmp_path / unicodedata.normalize("NFD", name)).write_bytes(png(number))
+    rows = [{"data": {"image": f"/data/upload/1/0a1b2c3d-{name}"}} for name in names]
+    for row, (_, label) in zip(rows, ROWS, strict=True):
+        row["annotations"] = [{"result": [{"value": {"choices": [label]}}]}]
+    (tmp_path / "a.json").write_text(json.dumps(rows), "utf-8")
+    assert found(sources.load(tmp_path / "a.json")) == EXPECTED
+    for path in coco.locate_images(tmp_path, [f"C:\\data\\{name}" for name in names]):
+        assert path.is_file()
+
+
+def test_a_folder_of_images_and_masks_is_for_segmentation(tmp_path):
+    for folder in ("images", "masks"):
+        write_images(tmp_path, folder)
+    with pytest.raises(UsageError, match="has images and masks: zoo train segmentation --dataset"):
+        sources.load(tmp_path)
