@@ -21,11 +21,12 @@ def keras_callbacks_scope(callbacks):
     after the epoch, as early stopping does.
 
     Args:
-        callbacks: `keras.callbacks.Callback` objects, or one of them.
+        callbacks: `keras.callbacks.Callback` objects, one of them, or `None`.
 
     Raises:
         UsageError: One of them is something else.
     """
+    callbacks = callbacks or ()
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):

@@ -185,6 +185,11 @@ def test_files_of_a_checkpoint_are_named_by_epoch_and_figures(several, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["3-0.25.weights.h5"]
 
 
+def test_callbacks_may_be_none():
+    with keras_callbacks.keras_callbacks_scope(None):
+        assert not engine_callbacks.keras_callbacks
+
+
 @pytest.mark.check
 def test_a_callback_may_end_the_run(run, tmp_path):
     made = tasks.train(run.task, out=tmp_path / "a", callbacks=[Calls(stop_after=0)])
