@@ -15,6 +15,7 @@ from tasks.deploy import model_loader
 from tasks.inference import exported_file, runtimes, threads
 from tasks.inference.predictor import InputImage, PredictOptions
 from tasks.serve.batcher import Batcher
+from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 Image = LazyModule("PIL.Image")
@@ -59,9 +60,14 @@ class ServedModel:
         self.name = name
         cached = (runtime, precision) == ("auto", "float32")
         self.predictor = predictor = model_loader.load_predictor(target, cached=cached)
+        if predictor.noun != "image":
+            raise UsageError(f"{target} takes a {predictor.noun}, not images; use zoo predict")
         exported = predictor.is_exported
         size = runtimes.batch_size(predictor.image_shape, MANY_IMAGES, on_cpu=exported)
-        start = self._start_exported if exported else self._starter(runtime, precision, size)
+        if exported:
+            self.runtime, start = _title(predictor.model.file.path), lambda model, images: model
+        else:
+            start = self._starter(runtime, precision, size)
         self._run = predictor.prepare([self._sample()], start)
         self._predict_batch([self._sample()], RequestOptions())  # nothing is traced in a request
         self.batcher = Batcher(
@@ -86,12 +92,6 @@ class ServedModel:
             "explains": self._explains,
             "generates": False,
         }
-
-    def _start_exported(self, model, images):
-        suffix = model.file.path.suffix
-        kept = suffix == ".keras"  # the path of the model that an export in a run folder is of
-        self.runtime = "OpenVINO, kept export" if kept else exported_file.SUFFIXES[suffix].title
-        return model
 
     def _starter(self, runtime, precision, size):
         """Returns the `start` function of `Predictor.prepare`."""
@@ -155,6 +155,13 @@ class ServedModel:
             )
             found = self.predictor.predict(named, self._run, chosen)
             return [_with_drawings(prediction, folder) for prediction in found]
+
+
+def _title(path):
+    """Returns the name of the runtime of an exported file."""
+    if path.suffix == ".keras":  # the path of the model that an export in a run folder is of
+        return "OpenVINO, kept export"
+    return exported_file.SUFFIXES[path.suffix].title
 
 
 def _with_drawings(value, folder):

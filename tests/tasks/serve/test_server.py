@@ -387,6 +387,68 @@ def test_an_exported_file_is_served_without_tensorflow(tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("task", ["segmentation", "detection", "captioning", "style_transfer"])
+def test_exported_files_of_other_tasks_are_served(task, tmp_path):
+    pytest.importorskip("openvino")
+    from tasks.captioning.vocabulary import SPECIAL_TOKENS
+    from tasks.inference import exported_file, predictor
+    from tasks.serve import served_model
+
+    shape = (None, 8, 8, 3)
+    metadata = {
+        "task": task,
+        "classes": ["a", "b"],
+        "resize": "stretch",
+        "size": [8, 8],
+        "score_threshold": 0.5,
+        "vocabulary": [*SPECIAL_TOKENS, "a"],
+        "length": 3,
+        "beam_width": 1,
+        "length_penalty": 0.0,
+        "preserve_colors": "none",
+        "own_size": False,
+    }
+
+    def run(inputs):
+        count, height, width, _ = inputs["image"].shape
+        boxes = {"boxes": np.zeros((count, 2, 4)), "scores": np.zeros((count, 2))}
+        captions = {"tokens": np.zeros((count, 3), int), "log_probability": np.zeros(count)}
+        return {
+            **boxes,
+            **captions,
+            "classes": np.full((count, 2), -1),
+            "logits": np.zeros((count, height, width, 2), "float32"),
+            "mask": np.zeros((count, height, width), "uint8"),
+            "stylized": inputs["image"],
+        }
+
+    path, dtypes = tmp_path / "model.xml", {"image": np.dtype("uint8")}
+    opened = exported_file.ExportedFile(path, metadata, {"image": shape}, dtypes, run)
+    options = {"runtime": "auto", "precision": "float32", "max_wait": 0, "queue_size": 8}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served_model.model_loader, "find_model", lambda target: path)
+        patch.setattr(exported_file, "open_file", lambda path, **options: opened)
+        model = served_model.ServedModel(str(path), "a", observe=lambda size: None, **options)
+    assert model.describe()["runtime"] == "OpenVINO"
+    image = predictor.InputImage(path, np.zeros((8, 8, 3), "uint8"), "a")
+    (found,) = model.batcher.submit([image], served_model.RequestOptions())
+    assert isinstance(found.result(), dict)
+    model.batcher.close()
+
+
+def test_models_of_sequences_are_refused(tmp_path):
+    from tasks.serve import served_model
+
+    class Sequences:
+        noun = "sequence"
+
+    options = {"runtime": "auto", "precision": "float32", "max_wait": 0, "queue_size": 8}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served_model.model_loader, "load_predictor", lambda *a, **k: Sequences())
+        with pytest.raises(UsageError, match="run takes a sequence, not images; use zoo predict"):
+            served_model.ServedModel("run", "a", observe=lambda size: None, **options)
+
+
 def served_name(target, runtime):
     from tasks.serve import served_model
 
