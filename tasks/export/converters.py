@@ -86,6 +86,7 @@ def write_onnx(conversion, path):
         from tasks.export import onnx_quantization
 
         network = onnx_quantization.quantize(network, conversion)
+        del network.metadata_props[:]  # of the quantizer, which are not JSON as ours are
     for key, value in conversion.exported.metadata.items():
         network.metadata_props.add(key=key, value=json.dumps(value))
     _onnx.save(network, path)

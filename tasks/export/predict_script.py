@@ -24,7 +24,7 @@ metadata = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata
 predict = lambda inputs: zip([x.name for x in session.get_outputs()], session.run(None, inputs))
 """,
     "openvino": f"""network = openvino.Core().read_model(path)
-model = openvino.compile_model(network, "CPU")
+model = openvino.compile_model(network, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
 texts = network.get_rt_info(["{exported_file.METADATA_SECTION}"]).astype(dict)
 metadata = {{key: json.loads(value.astype(str)) for key, value in texts.items()}}
 predict = lambda inputs: ((x.any_name, value) for x, value in model(inputs).items())

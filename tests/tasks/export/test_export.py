@@ -341,6 +341,12 @@ def test_two_inputs_are_refused(tmp_path):
         export.export(path, ["keras"], out=tmp_path)
 
 
+def test_the_script_computes_in_the_precision_of_the_comparison(exports):
+    """OpenVINO computes in bfloat16 by default on processors that can."""
+    text = (file_of(exports, "openvino").parent / "predict.py").read_text()
+    assert '"CPU", {"INFERENCE_PRECISION_HINT": "f32"})' in text
+
+
 def test_the_default_folder_has_the_name_of_the_model(tmp_path):
     (tmp_path / "net.keras").touch()
     for name, folder in (

@@ -258,6 +258,24 @@ def test_a_drop_that_float_layers_do_not_prevent_is_refused(drops):
         drops({"other"})
 
 
+def test_an_onnx_file_holds_no_metadata_but_ours(tmp_path, monkeypatch):
+    """Otherwise `predict.py`, which reads all of them as JSON, would fail."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 2]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "net", ends[:1], ends[1:])
+    versions = {"opset_imports": [onnx.helper.make_opsetid("", 17)], "ir_version": 8}
+    quantized = onnx.helper.make_model(graph, **versions)
+    quantized.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
+    monkeypatch.setattr(converters, "to_onnx", lambda conversion: quantized)
+    monkeypatch.setattr(onnx_quantization, "quantize", lambda network, conversion: network)
+    path = tmp_path / "model.onnx"
+    converters.write_onnx(Conversion(exported(network()), precision="int8"), path)
+    properties = {x.key: json.loads(x.value) for x in onnx.load(path).metadata_props}
+    assert properties == {"task": "classification"}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a finished run."""
