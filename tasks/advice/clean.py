@@ -100,7 +100,7 @@ def clean(dataset, models=DEFAULT_MODELS, *, weights=None, data_dir=None, folds=
     if len(split_names) < len(whole):
         raise UsageError(f"{dataset} names some images more than once; keep one row per image")
     names, figures = list(split_names), image_quality.measure(whole)
-    seen = np.flatnonzero(np.isfinite(figures["std"]))
+    seen = _readable(whole, figures)
     linear_probe.check_labels(whole.labels[seen], folds)
     features = [_features(spec, whole, seen, (weights or {}).get(spec.name)) for spec in specs]
     errors, copies = _suspects(whole.take(seen), features, folds)
@@ -123,6 +123,14 @@ def clean(dataset, models=DEFAULT_MODELS, *, weights=None, data_dir=None, folds=
     )
     report.near_copies.sort(key=lambda group: _severity_rank(report, group))
     return report
+
+
+def _readable(whole, figures):
+    """Returns the indices of the images that can be read; raises `UsageError` if none can."""
+    seen = np.flatnonzero(np.isfinite(figures["std"]))
+    if not len(seen):
+        decoding.decode(whole.take(range(1)), (8, 8, 3), "stretch")  # raises with the reason
+    return seen
 
 
 def _features(spec, whole, seen, weights):

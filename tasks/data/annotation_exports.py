@@ -42,7 +42,7 @@ def read_label_studio(path):
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a Label Studio export; expected a list of tasks with annotations, in "
-            "the format JSON, not JSON-MIN"
+            "the format JSON, not JSON-MIN; COCO files are for zoo train detection or segmentation"
         ) from error
     files = _files_by_name(path.parent)
     return _listing(path, {"all": [(_find(files, name), names) for name, names in rows]})

@@ -196,6 +196,15 @@ def test_ticked_images_are_in_the_saved_table(report, tmp_path):
     ]
 
 
+def test_the_reason_why_no_image_can_be_read_is_given(tmp_path):
+    pages = [draw("bar", seed) for seed in range(2)]
+    for name in ("bar", "disc"):
+        (tmp_path / name).mkdir()
+        pages[0].save(tmp_path / name / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(UsageError, match=r"no image of all can be read; the first: .* of 2 pages"):
+        clean.clean(tmp_path)
+
+
 def test_corrections_make_a_table_and_change_no_file(photos, tmp_path):
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}
     table = tmp_path / "corrections.csv"
