@@ -45,6 +45,15 @@ def arguments(parser, words):
     )
     parser.add_argument("--weights", metavar="FILE", help="weights for a pretrained model")
     parser.add_argument(
+        "--input",
+        dest="inputs",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of a classifier with several inputs: the value of another input than the image, a "
+        "number, several (0.5,1,0) or a .npy file; once for each input",
+    )
+    parser.add_argument(
         "--faithfulness",
         action="store_true",
         help="compute deletion and insertion metrics, and those of a random map for comparison",
@@ -55,6 +64,7 @@ def arguments(parser, words):
 def run(args):
     """Writes the maps and prints a line per image."""
     from tasks.deploy import explain
+    from tasks.explain import fixed_inputs
     from zoo.errors import UsageError
 
     rows = explain.explain(
@@ -65,6 +75,7 @@ def run(args):
         label=args.label,
         weights=args.weights,
         faithful=args.faithfulness,
+        inputs=fixed_inputs.parse_inputs(args.inputs),
     )
     if all("error" in row for row in rows):
         first = f"{rows[0]['path']}: {rows[0]['error']}"

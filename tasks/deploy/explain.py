@@ -11,7 +11,7 @@ from tasks.classification.predictor import ClassificationPredictor
 from tasks.data import image_io
 from tasks.deploy import model_loader, predict
 from tasks.detection.predictor import DetectionPredictor
-from tasks.explain import faithfulness, methods, overlays, targets
+from tasks.explain import faithfulness, fixed_inputs, methods, overlays, targets
 from tasks.report import palette
 from tasks.segmentation.predictor import SegmentationPredictor
 from zoo.atomic_files import atomic_write
@@ -39,7 +39,7 @@ class Subject:
 
 
 def explain(
-    target, images, out, *, method=AUTO, label=None, weights=None, faithful=False
+    target, images, out, *, method=AUTO, label=None, weights=None, faithful=False, inputs=None
 ) -> list[dict]:
     """Writes saliency maps and overlays for each image.
 
@@ -55,6 +55,8 @@ def explain(
         label: Name of the class to explain; by default the predicted one, and all boxes.
         weights: A weights file for a pretrained model.
         faithful: Whether to measure deletion and insertion, also of a random map, of a classifier.
+        inputs: For each input of a classifier but the image, by name, its value for all images, an
+            array without the batch dimension or a number.
 
     Returns:
         One dict per map with `path`, `method`, `class`, `map`, `overlay` and `border_share`; of a
@@ -69,7 +71,9 @@ def explain(
     if method not in (AUTO, *methods.METHODS):
         raise unknown_name_error("method", method, [AUTO, *methods.METHODS])
     paths = predict.find_images(images)
-    predictor = model_loader.load_predictor(target, weights)
+    predictor = model_loader.load_predictor(
+        target, weights, adapt=lambda model: fixed_inputs.fix_inputs(model, inputs or {})
+    )
     find_subjects = _subject_finder(predictor, method, faithful)
     if label is not None and label not in predictor.classes:
         raise unknown_name_error("class", label, list(predictor.classes))

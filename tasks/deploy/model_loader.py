@@ -18,7 +18,7 @@ from zoo.paths import special_file_type
 DEFAULT_KIND = "classifier"
 
 
-def load_predictor(target, weights=None, *, cached=False):
+def load_predictor(target, weights=None, *, cached=False, adapt=None):
     """Loads a model with its class names and preprocessing.
 
     Args:
@@ -26,6 +26,7 @@ def load_predictor(target, weights=None, *, cached=False):
             exported `.onnx`, `.tflite` or `.xml` file.
         weights: a weights file to load instead of the published weights of a pretrained model.
         cached: whether an export that is kept in a run folder may stand for its model.
+        adapt: function from the `keras.Model` of a classifier's file to the model to use.
 
     Returns:
         A `tasks.inference.predictor.Predictor`.
@@ -45,7 +46,10 @@ def load_predictor(target, weights=None, *, cached=False):
     if is_cached and (opened := export_cache.open_cached(found, threads.num_workers())):
         return _exported_predictor(found, dataclasses.replace(opened, path=found))
     model, metadata = model_files.load(found)
-    predictor = _task_of_file(found, metadata).predictor.from_file(found, model, metadata)
+    task = _task_of_file(found, metadata)
+    if adapt and task is _task_of_kind(DEFAULT_KIND):
+        model = adapt(model)
+    predictor = task.predictor.from_file(found, model, metadata)
     object.__setattr__(predictor, "bits", image_stats.stated_bits(metadata, found))
     return predictor
 
