@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -169,8 +170,18 @@ def make_task(task, flags):
         UsageError: There is no such task or flag, or a value is out of range.
     """
     make = type(task) if isinstance(task, Task) else tasks.get(task)
-    flags = rename_former_flags(make, flags)
+    flags = rename_former_flags(make, {name: _to_flag(value) for name, value in flags.items()})
     known = [field.name for field in dataclasses.fields(make)]
     if unknown := sorted(flags.keys() - set(known)):
         raise unknown_name_error(f"flag of {make.name}", unknown[0], known)
     return dataclasses.replace(task, **flags) if isinstance(task, make) else make(**flags)
+
+
+def _to_flag(value):
+    """Returns a path, a NumPy scalar, or a dict or list for YAML, as the command line has it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    is_scalar = hasattr(value, "item") and getattr(value, "shape", None) == ()
+    return value.item() if is_scalar else value

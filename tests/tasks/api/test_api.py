@@ -13,7 +13,7 @@ from PIL import Image
 
 import tasks
 from scripts.__main__ import main as zoo
-from tasks.api import keras_callbacks
+from tasks.api import keras_callbacks, training
 from tasks.data import decoding, sources
 from tasks.engine import callbacks as engine_callbacks
 from tests.support.paths import ROOT
@@ -183,6 +183,21 @@ def test_files_of_a_checkpoint_are_named_by_epoch_and_figures(several, tmp_path)
     with keras_callbacks.keras_callbacks_scope([checkpoint] if several else checkpoint):
         engine_callbacks.epoch_listeners[-1]([{"epoch": 3, "loss": 1.0, "val_loss": 0.25}])
     assert [file.name for file in tmp_path.iterdir()] == ["3-0.25.weights.h5"]
+
+
+def test_flags_may_be_values_of_numpy_paths_and_dicts():
+    given = {
+        "epochs": np.int64(3),
+        "weight_decay": np.float32(0.5),
+        "seed": np.array(7),
+        "weights": ROOT / "weights.npz",
+        "model_options": {"widths": [8, 16], "dropout": 0.5},
+    }
+    task = training.make_task("classification", given)
+    assert (task.epochs, task.weight_decay, task.seed) == (3, 0.5, 7)
+    assert type(task.epochs) is int
+    assert task.weights == str(ROOT / "weights.npz")
+    assert task.options() == {"widths": [8, 16], "dropout": 0.5}
 
 
 def test_callbacks_may_be_none():
