@@ -83,9 +83,10 @@ def test_floating_point_numbers_are_in_0_to_1_without_a_range():
 
 def test_stored_labels_are_not_scaled():
     labels = np.array([[0, 1], [300, 2]], "uint16")
-    np.testing.assert_array_equal(image_io.read_stored(npy(labels)), labels)
+    for dtype in ("uint16", "int64", "float32"):
+        np.testing.assert_array_equal(image_io.read_stored(npy(labels.astype(dtype))), labels)
     with pytest.raises(image_io.UnreadableImage, match="not integers"):
-        image_io.read_stored(npy(labels.astype("float32")))
+        image_io.read_stored(npy(labels + np.float32(0.5)))
 
 
 @pytest.mark.parametrize(
