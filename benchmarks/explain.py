@@ -29,23 +29,23 @@ import keras
 import numpy as np
 
 import tasks
+import zoo
 from tasks.data import image_io, shapes
 from tasks.deploy import model_loader
 from tasks.engine import trainer
 from tasks.explain import faithfulness, methods, overlays
+from zoo import model_files, surgery
 from zoo.errors import UsageError
+from zoo.models import vit
 
 NETWORKS = {
     "mobilenet_025": {"model": "mobilenet_025.imagenet", "image_size": 224, "plan": "full"},
     "resnet20": {"model": "resnet20.cifar10", "image_size": 64, "plan": "full"},
-    "vit": {
-        "model": "vit_tiny",
-        "model_options": "{width: 64, heads: 4, depth: 4}",
-        "image_size": 128,
-        "plan": "scratch",
-        "epochs": 20,
-    },
 }
+VIT = "vit"  # a small one, which learns the classes of patches too
+VIT_OPTIONS = {"width": 64, "heads": 4, "depth": 4}
+VIT_EPOCHS, VIT_SEEDS, VIT_BATCH_SIZE = 14, 4, 64
+PATCH_WEIGHT = 3.0  # of the loss of patches
 FIGURES = (
     *("pointing", "near", "deletion", "random_deletion", "insertion", "random_insertion"),
     "sanity",
@@ -57,7 +57,7 @@ RANK_SIDE = 16  # pixels of the maps whose ranks are correlated
 def main():
     """Prints a row per network and method."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--models", nargs="*", choices=[*NETWORKS, VIT], default=[*NETWORKS, VIT])
     parser.add_argument("--methods", nargs="*", choices=list(methods.METHODS))
     parser.add_argument("--weights", default="", help="file of the weights of mobilenet_025")
     parser.add_argument("--epochs", type=int, default=0, help="other than the defaults")
@@ -75,6 +75,8 @@ def main():
 
 def load_or_train(name, args):
     """Returns the predictor of a trained network, and its test accuracy."""
+    if name == VIT:
+        return load_or_train_vit(Path(args.out) / VIT, args.epochs or VIT_EPOCHS)
     flags = {"dataset": "shapes", **NETWORKS[name]}
     if args.epochs:
         flags["epochs"] = args.epochs
@@ -83,6 +85,55 @@ def load_or_train(name, args):
     folder = Path(args.out) / name
     report = trainer.train(tasks.get("classification")(**flags), folder)
     return model_loader.load_predictor(folder), report["figures"]["accuracy"]
+
+
+def load_or_train_vit(folder, epochs):
+    """Returns the predictor of a ViT, which is trained on images and patches, and its accuracy."""
+    path = folder / "model.keras"
+    test_images, test = vit_scenes("test")
+    if not path.exists():
+        keras.utils.set_random_seed(0)
+        images, targets = vit_scenes("train", range(VIT_SEEDS))
+        model = zoo.build(
+            "vit_tiny", input_shape=images.shape[1:], num_classes=len(shapes.SHAPES), **VIT_OPTIONS
+        )
+        patches = keras.layers.Dense(1 + len(shapes.SHAPES))(surgery.stages(model)["stage4"][:, 1:])
+        patches = keras.layers.Reshape(targets["patch_classes"].shape[1:], name="patch_classes")(
+            patches
+        )
+        both = keras.Model(model.input, {"label": model.output, "patch_classes": patches})
+        steps = epochs * len(images) // VIT_BATCH_SIZE
+        schedule = keras.optimizers.schedules.CosineDecay(
+            1e-6, steps, warmup_target=2e-3, warmup_steps=steps // 20
+        )
+        both.compile(
+            keras.optimizers.AdamW(schedule, weight_decay=1e-4),
+            {
+                "label": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                "patch_classes": keras.losses.CategoricalCrossentropy(from_logits=True),
+            },
+            loss_weights={"label": 1.0, "patch_classes": PATCH_WEIGHT},
+            jit_compile=False,
+        )
+        both.fit(images, targets, batch_size=VIT_BATCH_SIZE, epochs=epochs, verbose=2)
+        folder.mkdir(parents=True, exist_ok=True)
+        model_files.save(model, path, {"task": "classification", "classes": list(shapes.SHAPES)})
+    predictor = model_loader.load_predictor(path)
+    logits = predictor.model.predict(test_images, verbose=0)
+    return predictor, float(np.mean(logits.argmax(-1) == test["label"]))
+
+
+def vit_scenes(split, seeds=(0,)):
+    """Returns images of `shapes`, and their labels and the shares of the classes in each patch."""
+    scenes = [shapes.draw(split, i, seed=n) for n in seeds for i in range(shapes.SPLITS[split])]
+    masks = np.stack([scene.mask for scene in scenes])
+    cells = masks.reshape(len(masks), *2 * (masks.shape[1] // vit.PATCH, vit.PATCH))
+    shares = [(cells == value).mean((2, 4)) for value in range(1 + len(shapes.SHAPES))]
+    targets = {
+        "label": np.array([scene.label for scene in scenes]),
+        "patch_classes": np.stack(shares, -1).astype("float32"),
+    }
+    return np.stack([scene.image for scene in scenes]), targets
 
 
 def row(predictor, method, args):
