@@ -22,5 +22,7 @@ def forms(name):
 
 def find_file(folder, name):
     """Returns the path of a file below a folder, or where it is expected if it is missing."""
-    paths = (folder / each for each in forms(name))
+    paths = [folder / each for each in forms(name)]
+    if len(paths) == 1:  # most names: the file system is not asked once more per image
+        return paths[0]
     return next((path for path in paths if path.is_file()), folder / name.replace("\\", "/"))

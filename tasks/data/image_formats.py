@@ -37,7 +37,7 @@ SIGNATURES = {kind: re.compile(sign, re.DOTALL) for kind, sign in _SIGNATURE_PAT
 SIGNATURE_BYTES = 132
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")  # that may have several frames
 PNG_DEPTH_OFFSET = 24  # byte of a PNG file that holds the bit depth
-UINT16_MAX = 2**16 - 1
+UINT16_MAX = 2**pillow_images.MAX_BITS - 1
 # Marker of the sizes in a JPEG 2000 file; offsets from it of the number of components, of which
 # there are two bytes, and of the bits of the first.
 SIZ_MARKER, SIZ_COMPONENTS, SIZ_BITS = b"\xff\x51", 38, 40

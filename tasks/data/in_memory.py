@@ -14,11 +14,11 @@ from zoo.errors import UsageError
 from zoo.lazy import LazyModule, np
 
 array_conversion = LazyModule("tasks.data.array_conversion")
+value_range = LazyModule("tasks.data.value_range")
 
 PREFIX = "memory:"
 MEMORY_FRACTION = 0.5  # of the available memory that the images of a pipeline may take
 MISSING = ("None", "nan", "NaT", "<NA>")  # values, as in a column of pandas
-MIN_BYTE_MAX = 64  # smallest maximum of fractions that are taken for values in [0, 255]
 _sources: dict[str, Source] = {}
 
 
@@ -194,7 +194,11 @@ def _to_pixels(splits):
     highest = {name: x.max() for name, x in splits.items() if x.dtype.kind == "f"}
     brightest = max(highest, key=highest.get, default=None)
     in_unit_range = brightest is None or highest[brightest] <= 1
-    if not in_unit_range and highest[brightest] < MIN_BYTE_MAX and (splits[brightest] % 1).any():
+    if (
+        not in_unit_range
+        and highest[brightest] < value_range.MIN_BYTE_MAX
+        and (splits[brightest] % 1).any()
+    ):
         raise UsageError(
             f"the values of {brightest} lie in [0, {highest[brightest]:g}]; expected [0, 1], or "
             "[0, 255]: rescale or clip them"

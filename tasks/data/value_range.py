@@ -19,7 +19,6 @@ from zoo.lazy import np
 AUTO, DTYPE, PERCENTILE = "auto", "dtype", "percentile"
 SEPARATOR = ".."  # between two values
 BIT_DEPTHS = (10, 12, 14)  # of cameras and scanners, stored in 16 bits
-UINT16_MAX = 2**pillow_images.MAX_BITS - 1
 MIN_BYTE_MAX = 64  # smallest maximum of floating-point numbers that are taken for [0, 255]
 PERCENTILES = (0.5, 99.5)
 SAMPLED_IMAGES, SAMPLED_VALUES = 4096, 1024  # and values of each, for the percentiles
@@ -137,7 +136,7 @@ def detect_bits(low, high, floats):
     """
     if not math.isfinite(high - low):  # NaN, or damaged: refused when it is decoded
         return pillow_images.MAX_BITS
-    if not floats and low >= 0 and high <= UINT16_MAX:
+    if not floats and low >= 0 and high <= image_formats.UINT16_MAX:
         fitting = (bits for bits in BIT_DEPTHS if 0 < high < 2**bits)
         return next(fitting, pillow_images.MAX_BITS)
     if floats and low >= 0 and high <= 1:
